@@ -1,0 +1,90 @@
+"""The atlas: find a network by its name and build it at any scale."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+
+from convatlas.errors import unknown
+from convatlas.networks import FAMILIES
+from convatlas.spec import Family, Spec, Variant
+
+
+def families() -> tuple[Family, ...]:
+    """Every family, oldest first."""
+    return FAMILIES
+
+
+def variants() -> tuple[Variant, ...]:
+    """Every row of the atlas."""
+    return tuple(variant for family in FAMILIES for variant in family.variants)
+
+
+def find(name: str) -> Variant:
+    """The variant of that name.
+
+    Raises:
+        ValueError: there is none; the message gives the nearest names.
+    """
+    rows = {variant.name: variant for variant in variants()}
+    if name not in rows:
+        raise unknown("network", name, rows)
+    return rows[name]
+
+
+def scale(
+    variant: Variant,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    width: float = 1.0,
+    depth: float = 1.0,
+    resolution: int | None = None,
+) -> Spec:
+    """The variant's spec with other numbers; see `create`."""
+    spec = variant.spec.scaled(width=width, depth=depth, resolution=resolution)
+    return replace(
+        spec,  # type: ignore[type-var]  # every spec is a dataclass, which a Protocol cannot say
+        num_classes=spec.num_classes if num_classes is None else num_classes,
+        in_channels=spec.in_channels if in_channels is None else in_channels,
+    )
+
+
+def create(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    width: float = 1.0,
+    depth: float = 1.0,
+    resolution: int | None = None,
+) -> nn.Module:
+    """Build a network with fresh weights. Without further arguments it is the one that the paper prints.
+
+    Args:
+        name: a variant's name, as "lenet5".
+        num_classes: outputs of the network.
+        in_channels: 1 for grey pictures, 3 for colour.
+        width: multiplier of every internal channel count.
+        depth: multiplier of what the paper repeats.
+        resolution: side of the square input, in pixels.
+
+    Returns:
+        A module from pictures (batch, in_channels, resolution, resolution) to outputs (batch, num_classes);
+        its `spec` says what it is.
+
+    Raises:
+        ValueError: an unknown name, or a size that cannot work; the message says the nearest that does.
+    """
+    variant = find(name)
+    return variant.network(
+        scale(
+            variant,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            width=width,
+            depth=depth,
+            resolution=resolution,
+        )
+    )

@@ -1,0 +1,31 @@
+"""From what a person typed to a data set."""
+
+import os
+from pathlib import Path
+
+from convatlas.data.dataset import Source
+from convatlas.data.digits import Digits
+from convatlas.data.folder import Folder
+from convatlas.data.standard import CIFAR10, FASHION_MNIST, MNIST, USPS
+from convatlas.errors import UserError, unknown
+
+NAMED: tuple[Source, ...] = (Digits(), MNIST, USPS, FASHION_MNIST, CIFAR10)
+
+
+def find(name: str | Path) -> Source:
+    """A standard set by its name, or a folder of pictures by its path.
+
+    Raises:
+        UserError: it is neither; the message gives near names.
+    """
+    named = {source.name: source for source in NAMED}
+    if str(name) in named:
+        return named[str(name)]
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return Folder(path)
+    if path.exists():
+        raise UserError(f"{name} is a file; pictures are read from a folder with a folder for each class")
+    if isinstance(name, Path) or os.sep in name:
+        raise UserError(f"there is no folder {name}")
+    raise unknown("data set or folder", name, named)

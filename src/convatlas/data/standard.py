@@ -1,0 +1,192 @@
+"""The field's standard sets: downloaded once from their public homes, checked, and read from the cache folder."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from convatlas.data.dataset import PictureSet, Split
+from convatlas.errors import UserError
+from convatlas.files import cache_folder, download
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    url: str
+    md5: str | None = None
+    """Only where the decoded pixels cannot all be checked: copies of a file often differ in their gzip header."""
+
+    @property
+    def file(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standard:
+    """A published data set. `load` raises `UserError` if it can be neither read nor fetched, or differs."""
+
+    name: str
+    side: int
+    classes: tuple[str, ...]
+    remotes: tuple[Remote, ...]
+    present: Callable[[Path], bool]
+    read: Callable[[Path], tuple[Split, Split]]
+    checksum: str
+    """SHA-256 of the decoded training pictures and labels, and of the first 1,000 for the test."""
+
+    def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> PictureSet:
+        folder = cache_folder() / self.name
+        if not self.present(folder):
+            for remote in self.remotes:
+                download(remote.url, folder / remote.file, md5=remote.md5)
+        try:
+            train, test = self.read(folder)
+        except (OSError, EOFError, ValueError, KeyError, zlib.error, tarfile.TarError) as error:
+            raise self._damaged(folder) from error
+        if self.checksum != pixel_checksum(train, test):
+            raise self._damaged(folder)
+        return PictureSet(
+            name=self.name, classes=self.classes, train=train.resized(resolution), test=test.resized(resolution)
+        )
+
+    def _damaged(self, folder: Path) -> UserError:
+        return UserError(
+            f"the files in {folder} are not the published {self.name}; delete that folder to fetch it anew"
+        )
+
+
+def pixel_checksum(train: Split, test: Split) -> str:
+    """What `Standard.checksum` holds."""
+    return train.checksum[:32] + Split(test.pictures[:1000], test.labels[:1000]).checksum[:32]
+
+
+IDX_FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+
+
+def read_idx(path: Path) -> npt.NDArray[np.uint8]:
+    """An IDX file of bytes, gzipped: a big-endian header of type, dimensions and sizes, then the values."""
+    content = gzip.decompress(path.read_bytes())
+    if content[:3] != b"\0\0\x08":
+        raise ValueError(f"{path} is no IDX file of bytes")
+    shape = np.frombuffer(content, ">i4", count=content[3], offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
+
+
+def read_mnist(folder: Path) -> tuple[Split, Split]:
+    images, labels, test_images, test_labels = (read_idx(folder / file) for file in IDX_FILES)
+    return (
+        Split(images[:, None], labels.astype(np.int64)),
+        Split(test_images[:, None], test_labels.astype(np.int64)),
+    )
+
+
+def has_mnist(folder: Path) -> bool:
+    return all((folder / file).exists() for file in IDX_FILES)
+
+
+USPS_FILES = ("zip.train.gz", "zip.test.gz")
+
+
+def read_usps(folder: Path) -> tuple[Split, Split]:
+    """Lines of text: the digit, then 256 values from -1 (paper) to 1 (ink)."""
+
+    def split(file: str) -> Split:
+        table = np.loadtxt(gzip.decompress((folder / file).read_bytes()).decode().splitlines(), dtype=np.float64)
+        pictures = np.round((table[:, 1:] + 1) * 127.5).astype(np.uint8).reshape(-1, 1, 16, 16)
+        return Split(pictures, table[:, 0].astype(np.int64))
+
+    return split(USPS_FILES[0]), split(USPS_FILES[1])
+
+
+def has_usps(folder: Path) -> bool:
+    return all((folder / file).exists() for file in USPS_FILES)
+
+
+CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
+
+
+def read_cifar10(folder: Path) -> tuple[Split, Split]:
+    """The official binary archive, or lossless pictures of 1,000 images each with one file of labels."""
+    if (folder / CIFAR10_ARCHIVE).exists():
+        with tarfile.open(folder / CIFAR10_ARCHIVE) as archive:
+            # Members are read where they lie: nothing of an archive is ever unpacked.
+            names = [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)]
+            members = [archive.extractfile(name) for name in [*names, "cifar-10-batches-bin/test_batch.bin"]]
+            content = b"".join(member.read() for member in members if member)
+        table = np.frombuffer(content, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+        pictures, labels = table[:, 1:].reshape(-1, 3, 32, 32), table[:, 0].astype(np.int64)
+    else:
+        sheets = []
+        for i in range(51):
+            with Image.open(folder / f"cifar10_batch_{i}.png", formats=["PNG"]) as sheet:
+                sheets.append(np.asarray(sheet.convert("RGB")).reshape(-1, 32, 32, 3))
+        pictures = np.ascontiguousarray(np.concatenate(sheets).transpose(0, 3, 1, 2))
+        labels = np.loadtxt(folder / "labels.txt", dtype=np.int64)
+    return Split(pictures[:50000], labels[:50000]), Split(pictures[50000:], labels[50000:])
+
+
+def has_cifar10(folder: Path) -> bool:
+    return (folder / CIFAR10_ARCHIVE).exists() or (folder / "labels.txt").exists()
+
+
+DIGIT_CLASSES = tuple("0123456789")
+
+MNIST = Standard(
+    name="mnist",
+    side=28,
+    classes=DIGIT_CLASSES,
+    remotes=tuple(Remote(url=f"https://ossci-datasets.s3.amazonaws.com/mnist/{file}") for file in IDX_FILES),
+    present=has_mnist,
+    read=read_mnist,
+    checksum="d18cfd466eb143ac1097fde604dba9eee55aae0085d2aea13431a84b8bc3ea80",
+)
+FASHION_MNIST = Standard(
+    name="fashion-mnist",
+    side=28,
+    classes=(
+        "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+    ),
+    remotes=tuple(
+        Remote(url=f"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/{file}") for file in IDX_FILES
+    ),
+    present=has_mnist,
+    read=read_mnist,
+    checksum="1f243a60b4b748a44c48b9a6f6907be2d9e4badbf69d7ea7ed43572d9220a7a5",
+)  # fmt: skip
+USPS = Standard(
+    name="usps",
+    side=16,
+    classes=DIGIT_CLASSES,
+    remotes=tuple(Remote(url=f"https://hastie.su.domains/ElemStatLearn/datasets/{file}") for file in USPS_FILES),
+    present=has_usps,
+    read=read_usps,
+    checksum="e255863a9d6ef0d1b73268bc5a969a038e116e80c0182eab4af90d577ab1d7a3",
+)
+CIFAR10 = Standard(
+    name="cifar10",
+    side=32,
+    classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    remotes=(
+        Remote(
+            url=f"https://www.cs.toronto.edu/~kriz/{CIFAR10_ARCHIVE}",
+            # Nine tenths of its test pictures are beyond the pixel checksum.
+            md5="c32a1d4ab5d03f1284b67883e8d87530",
+        ),
+    ),
+    present=has_cifar10,
+    read=read_cifar10,
+    checksum="973ef2abb5897efc795681a4d79a6f5f09f27c48f8ef1306c9e28f5fba4eef29",
+)

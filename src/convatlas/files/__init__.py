@@ -1,0 +1,5 @@
+"""Files that appear whole or not at all, the cache folder, and downloads with a checksum."""
+
+from convatlas.files.atomic import write as write
+from convatlas.files.cache import cache_folder as cache_folder
+from convatlas.files.download import download as download

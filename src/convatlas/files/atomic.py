@@ -1,0 +1,36 @@
+"""A file is written whole or not at all."""
+
+import os
+from pathlib import Path
+
+
+def write(path: Path, content: bytes) -> None:
+    """Put `content` at `path`: readers see the old file or the new one, never a part, also after a power cut.
+
+    Raises:
+        OSError: the disk is full or the folder may not be written; what was at `path` is still there.
+    """
+    # One writer a folder is the rule of a run, so a fixed name is safe, and what a killed writer
+    # left behind is overwritten by the next instead of piling up.
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable; systems that cannot open a folder do this by themselves."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

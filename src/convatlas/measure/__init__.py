@@ -1,0 +1,7 @@
+"""What a network costs, and what it says to the claims of its paper."""
+
+from convatlas.measure.claims import Finding as Finding
+from convatlas.measure.claims import findings as findings
+from convatlas.measure.claims import verdict as verdict
+from convatlas.measure.table import layers as layers
+from convatlas.measure.table import layers_of as layers_of

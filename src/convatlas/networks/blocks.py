@@ -1,0 +1,82 @@
+"""What more than one paper needs."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convatlas.errors import UserError
+
+
+class Multiplying(nn.Module):
+    """A layer of a family's own that multiplies inputs by weights, as a convolution does; `measure` counts it."""
+
+    @property
+    @abstractmethod
+    def num_multiplications(self) -> int:
+        """Multiplications at one position of the output, over all its channels."""
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Softmax and the negative logarithm of the right class's probability."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, targets)
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        return outputs.softmax(dim=1)
+
+
+def scale_channels(channels: int, width: float) -> int:
+    """`channels` times `width`, at 16 or fewer a whole number, above a multiple of 8.
+
+    Raises:
+        UserError: nothing would be left; the message says the smallest width that leaves something.
+    """
+    if width == 1.0:
+        return channels
+    exact = channels * width
+    if exact <= 16:
+        scaled = math.floor(exact + 0.5)
+    else:
+        scaled = 8 * math.floor(exact / 8 + 0.5)
+    if scaled < 1:
+        raise UserError(
+            f"width {width:g} leaves nothing of a layer of {channels}; "
+            f"the smallest width that works is {math.ceil(500 / channels) / 1000:g}"
+        )
+    return scaled
+
+
+def scale_units(units: int, depth: float) -> int:
+    """ceil(depth x units): how many units a stage of `units` repeated ones has at that depth.
+
+    Raises:
+        UserError: depth is not a positive number.
+    """
+    if not (depth > 0 and math.isfinite(depth)):
+        raise UserError(f"depth {depth:g} leaves no layer; it must be a number above 0")
+    # 1e-9: 1.1 x 10 is eleven, whatever binary fractions say.
+    return math.ceil(units * depth - 1e-9)
+
+
+def check_spec(*, num_classes: int, in_channels: int, resolution: int, smallest_resolution: int) -> None:
+    """What every family's spec asks of its numbers.
+
+    Raises:
+        UserError: one of them cannot work; the message says the smallest that does.
+    """
+    if num_classes < 1:
+        raise UserError(f"{num_classes} classes cannot be told apart; the smallest number that works is 1")
+    if in_channels < 1:
+        raise UserError(f"a picture has at least 1 channel, not {in_channels}")
+    if resolution < smallest_resolution:
+        raise UserError(
+            f"a picture of {resolution} px is too small for this network; "
+            f"the smallest that works is {smallest_resolution} px"
+        )

@@ -1,0 +1,500 @@
+"""LeNet (LeCun et al. 1989, 1990, 1998).
+
+Convolutions with shared weights find local features wherever they stand, subsampling makes their exact place
+matter less, and both are trained together with the classifier by back-propagation. Each map of a later layer
+reads only some maps of the one before, which saves connections and forces the maps to differ.
+
+Departures, where the papers leave something open:
+- `lenet1989`: which 8 of the 12 maps of H1 a map of H2 reads is not printed; here thirds of H2 leave out
+  one third of H1 each.
+- `lenet4`: neither connection table is printed. Here a map of C3 reads 4 of the 8 maps of S2, and the 120
+  units read 4 and 5 of the 16 maps of S4 in turn, which meets both printed sums.
+- `lenet5`: the code bitmaps are read off Figure 3, which is printed small; single dots may differ.
+  The constant j of the loss is not printed.
+- `lenet5-modern` is what most people call LeNet-5 today and is no paper's: ReLU, max pooling, every map of
+  C3 reads every map, softmax.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convatlas.networks.blocks import CrossEntropy, Multiplying, check_spec, scale_channels, scale_units
+from convatlas.spec import Claim, Family, Layer, Layers, Optimiser, Paper, Recipe, Variant
+
+ZIP_CODES_1989 = Paper(
+    authors="Y. LeCun, B. Boser, J. S. Denker, D. Henderson, R. E. Howard, W. Hubbard, L. D. Jackel",
+    title="Backpropagation applied to handwritten zip code recognition",
+    year=1989,
+    venue="Neural Computation 1(4), 541-551",
+    url="https://doi.org/10.1162/neco.1989.1.4.541",
+)
+DIGITS_1990 = Paper(
+    authors="Y. LeCun, B. Boser, J. S. Denker, D. Henderson, R. E. Howard, W. Hubbard, L. D. Jackel",
+    title="Handwritten digit recognition with a back-propagation network",
+    year=1990,
+    venue="NIPS 1989, 396-404",
+    url="https://papers.nips.cc/paper/1989/hash/53c3bce66e43be4f209556518c2fcb54-Abstract.html",
+)
+DOCUMENTS_1998 = Paper(
+    authors="Y. LeCun, L. Bottou, Y. Bengio, P. Haffner",
+    title="Gradient-based learning applied to document recognition",
+    year=1998,
+    venue="Proceedings of the IEEE 86(11), 2278-2324",
+    url="https://doi.org/10.1109/5.726791",
+)
+
+Table = tuple[tuple[int, ...], ...]
+"""For each map of a layer, the maps of the layer below that it reads."""
+Maps = int | Table
+"""A layer's maps: so many that read every map below, or a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A LeNet in the symbols of 1998; the H1, H2 and H3 of 1989 are c1, c3 and c5."""
+
+    num_classes: int = 10
+    in_channels: int = 1
+    resolution: int
+    field: int
+    """Side of the input that the paper draws; a smaller picture is framed to it."""
+    c1: int
+    s2: int
+    c3: Maps
+    same: int = 0
+    """Convolutions after C3 that keep its size: none in the papers, what `depth` adds."""
+    c5: Maps = 0
+    f6: int = 0
+    rbf: bool = False
+
+    def __post_init__(self) -> None:
+        check_spec(
+            num_classes=self.num_classes,
+            in_channels=self.in_channels,
+            resolution=self.resolution,
+            smallest_resolution=self.smallest_resolution,
+        )
+
+    @property
+    def smallest_resolution(self) -> int:
+        return min(self.field, 28)
+
+    def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
+        s2 = scale_channels(self.s2, width)
+        c3 = scale_maps(self.c3, width, self.s2, s2)
+        return replace(
+            self,
+            c1=scale_channels(self.c1, width),
+            s2=s2,
+            c3=c3,
+            same=scale_units(1 + self.same, depth) - 1,
+            c5=scale_maps(self.c5, width, num_maps(self.c3), num_maps(c3)),
+            # The codes of the output are 84 dots, whatever the width.
+            f6=self.f6 if self.rbf or not self.f6 else scale_channels(self.f6, width),
+            resolution=self.resolution if resolution is None else resolution,
+        )
+
+
+# 1998, Table I: the maps of S2 that each of the 16 maps of C3 reads.
+LENET5_C3: Table = (
+    (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5),
+    (0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5),
+    (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5),
+    (0, 1, 2, 3, 4, 5),
+)  # fmt: skip
+# 1990, Table 1: the maps of H2 that each of the 12 maps of H3 reads.
+LENET1_C3: Table = ((0,), (0, 1), (0, 1), (1,), (0, 1), (0, 1), (2,), (2, 3), (2, 3), (3,), (2, 3), (2, 3))
+# Not printed; see Departures.
+LENET1989_H2: Table = tuple(tuple(m for m in range(12) if m // 4 != left_out) for left_out in (2, 0, 1) for _ in range(4))
+LENET4_C3: Table = tuple(tuple(sorted((m + i) % 8 for i in range(4))) for m in range(16))
+LENET4_F5: Table = tuple(tuple(sorted((m + 3 * i) % 16 for i in range(4 + m % 2))) for m in range(120))
+
+
+def num_maps(maps: Maps) -> int:
+    return maps if isinstance(maps, int) else len(maps)
+
+
+def scale_maps(maps: Maps, width: float, below: int, below_scaled: int) -> Maps:
+    """Maps times `width`; a table keeps its pattern, each new map reading what its nearest old one read."""
+    if not num_maps(maps):
+        return maps
+    scaled = scale_channels(num_maps(maps), width)
+    if isinstance(maps, int):
+        return scaled
+    rows = (maps[m * len(maps) // scaled] for m in range(scaled))
+    resampled = (tuple(i for i in range(below_scaled) if i * below // below_scaled in row) for row in rows)
+    return tuple(row or tuple(range(below_scaled)) for row in resampled)
+
+
+def scaled_tanh(x: Tensor) -> Tensor:
+    """A tanh(S x) with A = 1.7159 and S = 2/3 (1998, equation 6 and Appendix A): f(1) = 1, f(-1) = -1."""
+    return 1.7159 * torch.tanh(x * (2 / 3))
+
+
+class ConnectedConv2d(Multiplying):
+    """A convolution whose maps each read the maps that `table` names, with weights for those alone.
+
+    `units` is (1, 1) for a bias a map, or (height, width) of the output for a bias a unit, as in 1989.
+    """
+
+    def __init__(
+        self, in_channels: int, table: Table, kernel_size: int, *, stride: int = 1, units: tuple[int, int] = (1, 1)
+    ) -> None:
+        super().__init__()
+        self.shape = (len(table), in_channels, kernel_size, kernel_size)
+        self.stride = stride
+        pairs = [m * in_channels + i for m, row in enumerate(table) for i in row]
+        self.weight = nn.Parameter(torch.empty(len(pairs), kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.empty(len(table), *units))
+        self.register_buffer("pairs", torch.tensor(pairs), persistent=False)
+        self.register_buffer("fan_in", torch.tensor([len(row) for row in table for _ in row]), persistent=False)
+        self.reset_parameters()
+
+    pairs: Tensor
+    fan_in: Tensor
+
+    def reset_parameters(self) -> None:
+        initialise(self.weight, self.fan_in[:, None, None] * self.weight[0].numel())
+        nn.init.zeros_(self.bias)
+
+    @property
+    def num_multiplications(self) -> int:
+        return self.weight.numel()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out_channels, in_channels, *kernel = self.shape
+        dense = self.weight.new_zeros(out_channels * in_channels, *kernel).index_copy(0, self.pairs, self.weight)
+        return F.conv2d(x, dense.view(self.shape), stride=self.stride) + self.bias
+
+
+class Subsampling(nn.Module):
+    """The sum of 2x2 inputs, times a trainable coefficient, plus a bias, for each of `maps` maps (1998, II.B).
+
+    Twice as many maps as below means that each map below is subsampled by a pair (LeNet-4).
+    """
+
+    def __init__(self, below: int, maps: int) -> None:
+        super().__init__()
+        self.below, self.maps = below, maps
+        self.coefficient = nn.Parameter(torch.empty(maps, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(maps, 1, 1))
+        initialise(self.coefficient, torch.tensor(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        summed = F.avg_pool2d(x, 2, divisor_override=1)
+        if self.maps != self.below:
+            summed = summed[:, [m * self.below // self.maps for m in range(self.maps)]]
+        return self.coefficient * summed + self.bias
+
+
+class RBF(Multiplying):
+    """Minus the squared distance of the input to each class's fixed code: the larger, the nearer (1998, eq. 7)."""
+
+    codes: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("codes", codes(num_classes))
+
+    @property
+    def num_multiplications(self) -> int:
+        return self.codes.numel()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x @ self.codes.T - x.square().sum(1, keepdim=True) - self.codes.square().sum(1)
+
+
+def initialise(weight: Tensor, fan_in: Tensor) -> None:
+    """Uniform in plus and minus 2.4 / fan-in (1989, section 4; 1998, Appendix A)."""
+    with torch.no_grad():
+        weight.uniform_(-2.4, 2.4).div_(fan_in)
+
+
+def linear(in_features: int, out_features: int) -> nn.Linear:
+    layer = nn.Linear(in_features, out_features)
+    initialise(layer.weight, torch.tensor(in_features))
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def convolution(in_channels: int, maps: Maps, kernel_size: int) -> ConnectedConv2d:
+    table = maps if not isinstance(maps, int) else (tuple(range(in_channels)),) * maps
+    return ConnectedConv2d(in_channels, table, kernel_size)
+
+
+def framed(x: Tensor, field: int, background: float) -> Tensor:
+    """Pictures in the middle of a field of at least `field` pixels a side."""
+    missing = max(field - x.shape[-1], 0)
+    if not missing:
+        return x
+    near, far = missing // 2, missing - missing // 2
+    return F.pad(x, (near, far, near, far), value=background)
+
+
+class LeNet1989(nn.Module):
+    """The zip code network: strided convolutions with a bias for every unit, no subsampling (1989, Figure 3)."""
+
+    background = -1.0
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.spec = spec
+        side1 = math.ceil(spec.resolution / 2)
+        side2 = math.ceil(side1 / 2)
+        every = (tuple(range(spec.in_channels)),) * spec.c1
+        table = spec.c3 if not isinstance(spec.c3, int) else (tuple(range(spec.c1)),) * spec.c3
+        self.h1 = ConnectedConv2d(spec.in_channels, every, 5, stride=2, units=(side1, side1))
+        self.h2 = ConnectedConv2d(spec.c1, table, 5, stride=2, units=(side2, side2))
+        self.same = nn.ModuleList(convolution(len(table), len(table), 5) for _ in range(spec.same))
+        self.h3 = linear(len(table) * side2 * side2, num_maps(spec.c5))
+        self.output = linear(num_maps(spec.c5), spec.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Connections that leave the plane read a virtual background (1989, section 3.3).
+        around = (2, 2, 2, 2)
+        x = scaled_tanh(self.h1(F.pad(x, around, value=self.background)))
+        x = scaled_tanh(self.h2(F.pad(x, around, value=self.background)))
+        for convolution in self.same:
+            x = scaled_tanh(convolution(F.pad(x, around, value=self.background)))
+        x = scaled_tanh(self.h3(x.flatten(1)))
+        return scaled_tanh(self.output(x))
+
+
+class LeNet(nn.Module):
+    """LeNet-1, LeNet-4 and LeNet-5: convolution and subsampling in turn (1998, Figure 2)."""
+
+    background = -0.1
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.spec = spec
+        c3 = num_maps(spec.c3)
+        side = ((max(spec.resolution, spec.field) - 4) // 2 - 4) // 2
+        self.c1 = convolution(spec.in_channels, spec.c1, 5)
+        self.s2 = Subsampling(spec.c1, spec.s2)
+        self.c3 = convolution(spec.s2, spec.c3, 5)
+        self.same = nn.ModuleList(convolution(c3, c3, 5) for _ in range(spec.same))
+        self.s4 = Subsampling(c3, c3)
+        self.c5 = convolution(c3, spec.c5, side) if spec.c5 else None
+        features = num_maps(spec.c5) or c3 * side * side
+        self.f6 = linear(features, spec.f6) if spec.f6 else None
+        self.output = RBF(spec.num_classes) if spec.rbf else linear(spec.f6 or features, spec.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = framed(x, self.spec.field, self.background)
+        x = scaled_tanh(self.c1(x))
+        x = scaled_tanh(self.s2(x))
+        x = scaled_tanh(self.c3(x))
+        for convolution in self.same:
+            x = scaled_tanh(convolution(F.pad(x, (2, 2, 2, 2))))
+        x = scaled_tanh(self.s4(x))
+        if self.c5 is not None:
+            x = scaled_tanh(self.c5(x))
+        x = x.flatten(1)
+        if self.f6 is not None:
+            x = scaled_tanh(self.f6(x))
+        x = self.output(x)
+        return x if self.spec.rbf else scaled_tanh(x)
+
+
+class ModernLeNet(nn.Module):
+    """LeNet-5's sizes with today's parts, in PyTorch's own initialisation."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.spec = spec
+        c3, c5 = num_maps(spec.c3), num_maps(spec.c5)
+        side = ((max(spec.resolution, spec.field) - 4) // 2 - 4) // 2
+        self.c1 = nn.Conv2d(spec.in_channels, spec.c1, 5)
+        self.c3 = nn.Conv2d(spec.c1, c3, 5)
+        self.same = nn.ModuleList(nn.Conv2d(c3, c3, 5, padding=2) for _ in range(spec.same))
+        self.c5 = nn.Linear(c3 * side * side, c5)
+        self.f6 = nn.Linear(c5, spec.f6)
+        self.output = nn.Linear(spec.f6, spec.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = framed(x, self.spec.field, 0.0)
+        # The maximum of the rectified is the rectified maximum, on a quarter of the numbers.
+        x = F.relu(F.max_pool2d(self.c1(x), 2))
+        x = self.c3(x)
+        for convolution in self.same:
+            x = convolution(F.relu(x))
+        x = F.relu(F.max_pool2d(x, 2))
+        x = F.relu(self.c5(x.flatten(1)))
+        x = F.relu(self.f6(x))
+        return self.output(x)
+
+
+@dataclass(frozen=True)
+class PlaceCode:
+    """Mean squared error to +1 for the right class and -1 for the others (1989, section 4)."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.mse_loss(outputs, 2 * targets - 1)
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        # Least squares estimates the mean of the target, 2p - 1.
+        p = ((outputs + 1) / 2).clamp(1e-6, 1)
+        return p / p.sum(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class MaximumAPosteriori:
+    """The right class near, all others and a rubbish class at the constant distance j far (1998, equation 9)."""
+
+    j: float
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        rubbish = outputs.new_full((len(outputs), 1), -self.j)
+        competitors = torch.cat([outputs, rubbish], 1).logsumexp(1)
+        return (competitors - (targets * outputs).sum(1)).mean()
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        return outputs.softmax(1)
+
+
+# 1998, Figure 3: the ten digits in 7x12 dots, side by side.
+BITMAPS = """
+.#####. ...##.. .#####. ####### .#####. .#####. ..####. ####### .#####. .#####.
+....... ..###.. ....... .....## ....... ....... .##.... .....## ##...## ##..###
+..###.. .####.. .#####. ....##. ....... ####### ##..... .....## ##...## ##...##
+.##.##. ...##.. ##...## ...##.. .##..## ##..... ##..... ....##. ##...## ##...##
+##...## ...##.. #....## ..####. .##..## ##..... ######. ...##.. .#####. ##..###
+##...## ...##.. ....##. .....## ###..## .####.. ###..## ...##.. ##...## .######
+##...## ...##.. ..###.. .....## ##...## ..####. ##...## ..##... ##...## .....##
+##...## ...##.. .##.... .....## ##...## .....## ##...## ..##... ##...## .....##
+.##.##. ...##.. ##..... ##...## ##..### ##...## ###..## ..##... ##...## ....##.
+..###.. .###### ####### .#####. .###### .#####. .#####. ..##... .#####. .####..
+....... ....... ....... ....... .....## ....... ....... ....... ....... .......
+....... ....... ....... ....... .....## ....... ....... ....... ....... .......
+"""
+
+
+def codes(num_classes: int) -> Tensor:
+    """Output codes (num_classes, 84) of +1 and -1: the digits' bitmaps, beyond the tenth class seeded draws."""
+    rows = [line.split() for line in BITMAPS.split("\n") if line]
+    digits = [[1.0 if dot == "#" else -1.0 for row in rows for dot in row[digit]] for digit in range(10)]
+    more = torch.randint(2, (max(num_classes - 10, 0), 84), generator=torch.Generator().manual_seed(1998))
+    return torch.cat([torch.tensor(digits), 2.0 * more - 1])[:num_classes]
+
+
+def params(layers: Layers) -> int:
+    return layers.params
+
+
+def connections(layers: Layers) -> int:
+    """The papers' count: every use of a weight or a bias."""
+
+    def of(layer: Layer) -> int:
+        units = math.prod(layer.output_shape)
+        if layer.kind == Subsampling.__name__:
+            return (4 + 1) * units
+        return layer.macs + (units if layer.params else 0)
+
+    return sum(of(layer) for layer in layers)
+
+
+def error(on: str, printed: str, source: str) -> Claim:
+    return Claim(figure=f"test error on {on}", printed=printed, unit="%", source=source)
+
+
+RECIPE_1998 = Recipe(
+    name="paper",
+    optimiser=Optimiser.LEVENBERG_MARQUARDT,
+    lr=0.0005,
+    batch_size=1,
+    epochs=20,
+    schedule=((2, 0.0005), (3, 0.0002), (3, 0.0001), (4, 0.00005), (8, 0.00001)),
+    source="1998, section III.B",
+)
+
+FAMILY = Family(
+    name="LeNet",
+    paper=DOCUMENTS_1998,
+    variants=(
+        Variant(
+            name="lenet1989",
+            summary="the zip code network: strided convolutions, a bias for every unit",
+            paper=ZIP_CODES_1989,
+            network=LeNet1989,
+            spec=Spec(resolution=16, field=16, c1=12, s2=12, c3=LENET1989_H2, c5=30),
+            objective=PlaceCode(),
+            pixels=(-1.0, 1.0),
+            claims=(
+                Claim(figure="parameters", printed="9,760", source="section 3.3", count=params),
+                Claim(figure="connections", printed="64,660", source="section 3.3", count=connections),
+                error("US zip codes", "5.0", "section 5"),
+            ),
+        ),
+        Variant(
+            name="lenet1",
+            summary="four maps, twelve maps, ten outputs",
+            paper=DIGITS_1990,
+            network=LeNet,
+            spec=Spec(resolution=28, field=28, c1=4, s2=4, c3=LENET1_C3),
+            objective=PlaceCode(),
+            pixels=(-0.1, 1.175),
+            recipe=RECIPE_1998,
+            claims=(
+                Claim(figure="parameters", printed="2,578", source="section 3.3", count=params),
+                Claim(figure="connections", printed="98,442", source="section 3.3", count=connections),
+                Claim(figure="parameters", printed="2.6", unit="thousand", source="1998, III.C.8", count=params),
+                error("MNIST", "1.7", "1998, section III.C.8"),
+            ),
+        ),
+        Variant(
+            name="lenet4",
+            summary="pairs of subsampling maps and a layer of 120",
+            paper=DOCUMENTS_1998,
+            network=LeNet,
+            spec=Spec(resolution=32, field=32, c1=4, s2=8, c3=LENET4_C3, c5=LENET4_F5),
+            objective=PlaceCode(),
+            pixels=(-0.1, 1.175),
+            recipe=RECIPE_1998,
+            claims=(
+                Claim(figure="parameters", printed="17", unit="thousand", source="III.C.9", count=params),
+                Claim(figure="connections", printed="26", unit="ten thousand", source="III.C.9", count=connections),
+                error("MNIST", "1.1", "section III.C.9"),
+                error("MNIST, three boosted nets", "0.7", "section III.C.9"),
+            ),
+        ),
+        Variant(
+            name="lenet5",
+            summary="trainable subsampling, connection table, distance to fixed codes",
+            paper=DOCUMENTS_1998,
+            network=LeNet,
+            spec=Spec(resolution=32, field=32, c1=6, s2=6, c3=LENET5_C3, c5=120, f6=84, rbf=True),
+            objective=MaximumAPosteriori(j=20.0),
+            pixels=(-0.1, 1.175),
+            recipe=RECIPE_1998,
+            claims=(
+                Claim(figure="parameters", printed="60,000", source="section II.B", count=params),
+                Claim(figure="connections", printed="340,908", source="section II.B", count=connections),
+                Claim(figure="parameters of C1", printed="156", source="II.B", count=lambda net: net["c1"].params),
+                Claim(figure="parameters of S2", printed="12", source="II.B", count=lambda net: net["s2"].params),
+                Claim(figure="parameters of C3", printed="1,516", source="II.B", count=lambda net: net["c3"].params),
+                Claim(figure="parameters of S4", printed="32", source="II.B", count=lambda net: net["s4"].params),
+                Claim(figure="parameters of C5", printed="48,120", source="II.B", count=lambda net: net["c5"].params),
+                Claim(figure="parameters of F6", printed="10,164", source="II.B", count=lambda net: net["f6"].params),
+                Claim(figure="weights of the output", printed="840", source="II.B", count=lambda net: net["output"].macs),
+                error("MNIST", "0.95", "section III.B"),
+                error("MNIST, with distortions", "0.8", "section III.B"),
+            ),
+        ),
+        Variant(
+            name="lenet5-modern",
+            summary="ReLU, max pooling, softmax: what most people mean today",
+            paper=DOCUMENTS_1998,
+            network=ModernLeNet,
+            spec=Spec(resolution=32, field=32, c1=6, s2=6, c3=16, c5=120, f6=84),
+            objective=CrossEntropy(),
+        ),
+    ),
+)  # fmt: skip

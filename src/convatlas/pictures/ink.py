@@ -1,0 +1,55 @@
+"""A person's own drawing, brought to the look of a training set of bright ink on black.
+
+Digit sets show each character size-normalised in a black frame. A photograph or drawing has dark ink on light
+paper, anywhere, at any size. As the makers of MNIST did with NIST's scans, the ink is found, turned bright and
+placed in the middle at the size that the training pictures have.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+INK_LEVEL = 0.4
+"""What counts as ink: this far from the paper towards the strongest ink."""
+
+
+def span(pictures: npt.NDArray[np.uint8]) -> float | None:
+    """The part of the frame's side that ink spans, the mean over pictures (n, 1, side, side).
+
+    None if these are no pictures of bright ink on black: grey, with a border that is mostly black.
+    """
+    if pictures.shape[1] != 1:
+        return None
+    border = np.concatenate([pictures[..., 0, :], pictures[..., -1, :], pictures[..., :, 0], pictures[..., :, -1]])
+    if np.median(border) > 25 or (pictures < 25).mean() < 0.4:
+        return None
+    boxes = (_box(picture[0].astype(np.float32)) for picture in pictures[:1000])
+    spans = [max(bottom - top, right - left) for box in boxes if box for left, top, right, bottom in [box]]
+    return float(np.mean(spans)) / pictures.shape[-1] if spans else None
+
+
+def reframe(picture: Image.Image, ink: float) -> Image.Image:
+    """The picture's ink, bright on black, spanning `ink` of a square frame; a blank picture stays as it is."""
+    grey = picture.convert("L")
+    values = np.asarray(grey, dtype=np.float32)
+    paper = np.median(np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]]))
+    if paper > 127:
+        grey, values, paper = ImageOps.invert(grey), 255 - values, 255 - paper
+    values = (values - paper).clip(min=0)
+    box = _box(values)
+    if box is None:
+        return grey
+    left, top, right, bottom = box
+    side = round(max(right - left, bottom - top) / ink)
+    frame = Image.new("L", (side, side))
+    bright = Image.fromarray((values * (255 / values.max())).round().astype(np.uint8)).crop(box)
+    frame.paste(bright, ((side - bright.width) // 2, (side - bright.height) // 2))
+    return frame
+
+
+def _box(values: npt.NDArray[np.float32]) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom of the ink in values (height, width) above 0; None if there is none."""
+    if values.max(initial=0) < 25:
+        return None
+    rows, columns = np.nonzero(values > INK_LEVEL * values.max())
+    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
