@@ -1,2 +1,55 @@
-"""x"""
+"""convatlas: the convolutional networks that made history, built as their papers print them.
+
+    >>> import convatlas as ca
+    >>> network = ca.create("lenet5")
+    >>> ca.measure.layers(network).params
+    60000
+
+The public names load what they need when they are first used: importing the package loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convatlas import measure as measure
+    from convatlas.atlas import create as create
+    from convatlas.atlas import families as families
+    from convatlas.atlas import find as find
+    from convatlas.atlas import variants as variants
+    from convatlas.errors import UserError as UserError
+    from convatlas.runs import load as load
+    from convatlas.training import resume as resume
+    from convatlas.training import train as train
+
 __version__ = "0.1.0"
+
+# Where each public name lives; None: it is the room itself.
+_HOMES = {
+    "UserError": "errors",
+    "create": "atlas",
+    "families": "atlas",
+    "find": "atlas",
+    "load": "runs",
+    "measure": None,
+    "resume": "training",
+    "train": "training",
+    "variants": "atlas",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'convatlas' has no attribute {name!r}")
+    home = _HOMES[name]
+    if home is None:
+        return importlib.import_module(f"convatlas.{name}")
+    return getattr(importlib.import_module(f"convatlas.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -145,7 +145,7 @@ class Recipe:
     batch_size: int
     epochs: int
     epochs_of: int | None = None
-    """The number of pictures for which `epochs` is meant; smaller sets get more passes, as 1/sqrt(n)."""
+    """The number of pictures for which `epochs` is meant; smaller sets get more passes, as 1/cbrt(n)."""
     weight_decay: float = 0.0
     warm_up: float = 0.0
     """Fraction of training in which the rate climbs from 0 before it falls to 0 as a cosine."""
@@ -159,7 +159,7 @@ class Recipe:
         """Passes over a training set of that many pictures."""
         if self.epochs_of is None or num_pictures >= self.epochs_of:
             return self.epochs
-        return math.ceil(self.epochs * math.sqrt(self.epochs_of / num_pictures))
+        return math.ceil(self.epochs * math.cbrt(self.epochs_of / num_pictures))
 
 
 class Spec(Protocol):

@@ -56,11 +56,18 @@ class Batches:
         self.augmentation = augmentation
         if augmentation is not None:
             border = np.concatenate(
-                [split.pictures[..., 0, :], split.pictures[..., -1, :], split.pictures[..., 0], split.pictures[..., -1]],
+                [
+                    split.pictures[..., 0, :],
+                    split.pictures[..., -1, :],
+                    split.pictures[..., 0],
+                    split.pictures[..., -1],
+                ],
                 axis=-1,
             )
             # What moves in from outside the picture: most often what its edge shows.
-            self.fill = torch.tensor(np.median(border, axis=(0, 2)), dtype=torch.float32, device=device).view(-1, 1, 1)
+            self.fill = torch.tensor(np.median(border, axis=(0, 2)), dtype=torch.float32, device=device).view(
+                -1, 1, 1
+            )
             self.grid = pixel_grid(split.pictures.shape[-1]).to(device)
 
     def __len__(self) -> int:
@@ -75,20 +82,29 @@ class Batches:
     def batch(self, order: Tensor, epoch: int, step: int) -> Batch:
         """The batch of that step of an epoch, changed at random as the augmentation says."""
         indices = order[step * self.batch_size : (step + 1) * self.batch_size]
-        pictures = self.pictures[indices].float()
-        if self.augmentation is None:
-            inputs = pictures.sub_(self.mean).div_(self.deviation)
-        else:
-            generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch, step))
-            maps = affine_maps(len(indices), self.augmentation, pictures.shape[-1], generator).to(self.device)
-            changed = warp(pictures.sub_(self.fill), maps, self.grid)
-            inputs = changed.add_(self.fill - self.mean).div_(self.deviation)
-        return Batch(inputs, self.labels[indices])
+        if self.augmentation is None or self.augmentation == Augmentation():
+            return self._plain(indices)
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch, step))
+        pictures = self.pictures[indices].float().sub_(self.fill)
+        maps = affine_maps(len(indices), self.augmentation, pictures.shape[-1], generator).to(self.device)
+        changed = warp(pictures, maps, self.grid)
+        return self._normalised(changed, self.mean - self.fill, indices)
+
+    def sample(self, order: Tensor, num: int) -> Batch:
+        """The first `num` pictures of an order, unchanged."""
+        return self._plain(order[:num])
 
     def in_order(self, step: int) -> Batch:
         """The batch of that step in the set's own order, unchanged."""
-        part = slice(step * self.batch_size, (step + 1) * self.batch_size)
-        return Batch(self.pictures[part].float().sub_(self.mean).div_(self.deviation), self.labels[part])
+        return self._plain(slice(step * self.batch_size, (step + 1) * self.batch_size))
+
+    def _plain(self, indices: Tensor | slice) -> Batch:
+        return self._normalised(self.pictures[indices].float(), self.mean, indices)
+
+    def _normalised(self, pictures: Tensor, mean: Tensor, indices: Tensor | slice) -> Batch:
+        inputs = pictures.sub_(mean).div_(self.deviation)
+        # Channels last is what convolutions are fastest with, on CPUs and GPUs.
+        return Batch(inputs.to(memory_format=torch.channels_last), self.labels[indices])
 
 
 def pixel_grid(side: int) -> Tensor:

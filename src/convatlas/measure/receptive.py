@@ -24,14 +24,22 @@ class Field(NamedTuple):
     """Pixels of the input between two neighbouring places."""
 
 
-class ReceptiveFields(TorchDispatchMode):
-    """While active, follows the field of every tensor that comes from `picture` (1, channels, side, side)."""
+class UncompiledMode(TorchDispatchMode):
+    """A dispatch mode that is never compiled: PyTorch need not load its compiler (over a second) to keep it out."""
 
-    def __init__(self, picture: Tensor) -> None:
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class ReceptiveFields(UncompiledMode):
+    """While active, follows the field of every tensor that comes from `pictures` (n, channels, side, side)."""
+
+    def __init__(self, pictures: Tensor) -> None:
         super().__init__()
-        self.side = picture.shape[-1]
+        self.side = pictures.shape[-1]
         self.fields = WeakTensorKeyDictionary()
-        self.fields[picture] = Field(1, 1)
+        self.fields[pictures] = Field(1, 1)
 
     def of(self, tensor: Tensor) -> int:
         """Pixels of the input along one side that one element of `tensor` sees, at most the whole side."""

@@ -1,4 +1,9 @@
-"""The layer table, counted from the built network on the meta device: shapes without a number of memory."""
+"""The layer table, counted from the built network without memory for its weights.
+
+The network is built on the meta device, and an empty batch runs through it on the CPU: every layer says its
+shapes and none computes. (Running on the meta device too would load PyTorch's compiler for the shapes, which takes
+longer than all the rest.)
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convatlas.measure.receptive import ReceptiveFields
+from convatlas.measure.receptive import ReceptiveFields, UncompiledMode
 from convatlas.networks.blocks import Multiplying
 from convatlas.spec import Layer, Layers, Spec
 
@@ -25,11 +30,10 @@ def layers(network: nn.Module) -> Layers:
 
 def layers_of(network: Callable[[Any], nn.Module], spec: Spec) -> Layers:
     """The layer table of the network class `network` for a spec, without building it in memory."""
-    with torch.device("meta"):
-        module = network(spec).eval()
-        picture = torch.empty(1, spec.in_channels, spec.resolution, spec.resolution)
+    module = weightless(network, spec)
+    pictures = torch.empty(0, spec.in_channels, spec.resolution, spec.resolution)
     rows: list[Layer] = []
-    fields = ReceptiveFields(picture)
+    fields = ReceptiveFields(pictures)
 
     def record(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -51,8 +55,29 @@ def layers_of(network: Callable[[Any], nn.Module], spec: Spec) -> Layers:
         if not any(True for _ in layer.children()) and layer is not module:
             layer.register_forward_hook(record(name))
     with torch.no_grad(), fields:
-        module(picture)
+        module(pictures)
     return Layers(tuple(rows))
+
+
+class _Unfilled(UncompiledMode):
+    """While active nothing is filled: initialisation works in place, and these weights have no place."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return args[0] if func.overloadpacket.__name__.endswith("_") else func(*args, **(kwargs or {}))
+
+
+def weightless(network: Callable[[Any], nn.Module], spec: Spec) -> nn.Module:
+    """The network with every weight a single zero in memory, seen from all its places, in evaluation mode."""
+    with torch.device("meta"), _Unfilled():
+        module = network(spec)
+    for layer in module.modules():
+        for name, value in layer.named_parameters(recurse=False):
+            setattr(layer, name, nn.Parameter(value.new_zeros((), device="cpu").expand(value.shape)))
+        for name, value in layer.named_buffers(recurse=False):
+            setattr(layer, name, value.new_zeros((), device="cpu").expand(value.shape))
+    return module.eval()
 
 
 def num_multiplications(layer: nn.Module) -> int:

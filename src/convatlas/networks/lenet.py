@@ -18,6 +18,7 @@ Departures, where the papers leave something open:
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -112,7 +113,9 @@ LENET5_C3: Table = (
 # 1990, Table 1: the maps of H2 that each of the 12 maps of H3 reads.
 LENET1_C3: Table = ((0,), (0, 1), (0, 1), (1,), (0, 1), (0, 1), (2,), (2, 3), (2, 3), (3,), (2, 3), (2, 3))
 # Not printed; see Departures.
-LENET1989_H2: Table = tuple(tuple(m for m in range(12) if m // 4 != left_out) for left_out in (2, 0, 1) for _ in range(4))
+LENET1989_H2: Table = tuple(
+    tuple(m for m in range(12) if m // 4 != left_out) for left_out in (2, 0, 1) for _ in range(4)
+)
 LENET4_C3: Table = tuple(tuple(sorted((m + i) % 8 for i in range(4))) for m in range(16))
 LENET4_F5: Table = tuple(tuple(sorted((m + 3 * i) % 16 for i in range(4 + m % 2))) for m in range(120))
 
@@ -144,8 +147,16 @@ class ConnectedConv2d(Multiplying):
     `units` is (1, 1) for a bias a map, or (height, width) of the output for a bias a unit, as in 1989.
     """
 
+    pairs: Tensor
+
     def __init__(
-        self, in_channels: int, table: Table, kernel_size: int, *, stride: int = 1, units: tuple[int, int] = (1, 1)
+        self,
+        in_channels: int,
+        table: Table,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        units: tuple[int, int] = (1, 1),
     ) -> None:
         super().__init__()
         self.shape = (len(table), in_channels, kernel_size, kernel_size)
@@ -154,14 +165,8 @@ class ConnectedConv2d(Multiplying):
         self.weight = nn.Parameter(torch.empty(len(pairs), kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.empty(len(table), *units))
         self.register_buffer("pairs", torch.tensor(pairs), persistent=False)
-        self.register_buffer("fan_in", torch.tensor([len(row) for row in table for _ in row]), persistent=False)
-        self.reset_parameters()
-
-    pairs: Tensor
-    fan_in: Tensor
-
-    def reset_parameters(self) -> None:
-        initialise(self.weight, self.fan_in[:, None, None] * self.weight[0].numel())
+        fan_in = torch.tensor([len(row) * kernel_size**2 for row in table for _ in row])
+        initialise(self.weight, fan_in[:, None, None])
         nn.init.zeros_(self.bias)
 
     @property
@@ -170,7 +175,12 @@ class ConnectedConv2d(Multiplying):
 
     def forward(self, x: Tensor) -> Tensor:
         out_channels, in_channels, *kernel = self.shape
-        dense = self.weight.new_zeros(out_channels * in_channels, *kernel).index_copy(0, self.pairs, self.weight)
+        dense = self.weight.new_zeros(out_channels * in_channels, *kernel).index_copy(
+            0, self.pairs, self.weight
+        )
+        if tuple(x.shape[2:]) == tuple(kernel):
+            # A single position, as in C5: the same product, which is faster as one of matrices.
+            return F.linear(x.flatten(1), dense.view(out_channels, -1))[..., None, None] + self.bias
         return F.conv2d(x, dense.view(self.shape), stride=self.stride) + self.bias
 
 
@@ -381,8 +391,9 @@ def codes(num_classes: int) -> Tensor:
     """Output codes (num_classes, 84) of +1 and -1: the digits' bitmaps, beyond the tenth class seeded draws."""
     rows = [line.split() for line in BITMAPS.split("\n") if line]
     digits = [[1.0 if dot == "#" else -1.0 for row in rows for dot in row[digit]] for digit in range(10)]
-    more = torch.randint(2, (max(num_classes - 10, 0), 84), generator=torch.Generator().manual_seed(1998))
-    return torch.cat([torch.tensor(digits), 2.0 * more - 1])[:num_classes]
+    draw = random.Random(1998)
+    more = [[draw.choice((-1.0, 1.0)) for _ in range(84)] for _ in range(num_classes - 10)]
+    return torch.tensor((digits + more)[:num_classes])
 
 
 def params(layers: Layers) -> int:

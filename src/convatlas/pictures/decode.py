@@ -44,7 +44,16 @@ def decode(path: Path) -> Image.Image:
     except IsADirectoryError as error:
         raise PictureError(f"{path}: a folder, not a picture") from error
     # What Pillow's decoders raise on damaged files is not one family of errors.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, MemoryError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        IndexError,
+        KeyError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         raise PictureError(f"{path}: damaged or cut short ({error})") from error
 
 

@@ -1,0 +1,3 @@
+"""The command. Nothing here loads torch before a verb needs it."""
+
+from convatlas.cli.app import main as main

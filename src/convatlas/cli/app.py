@@ -1,0 +1,72 @@
+"""The table of verbs, and what becomes of a mistake."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import convatlas
+from convatlas.cli.atlas import list_variants, show
+from convatlas.cli.console import complain
+from convatlas.cli.training import resume, train
+from convatlas.cli.use import evaluate, predict
+from convatlas.errors import UserError
+
+VERBS = {
+    "list": list_variants,
+    "show": show,
+    "train": train,
+    "resume": resume,
+    "evaluate": evaluate,
+    "predict": predict,
+}
+
+app = typer.Typer(
+    name="convatlas",
+    help="The convolutional networks that made history, built as their papers print them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+for name, verb in VERBS.items():
+    app.command(name)(verb)
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"convatlas {convatlas.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command. A mistake is one line on standard error and exit status 2; a bug keeps its traceback."""
+    try:
+        status = app(standalone_mode=False)
+    except typer.TyperException as error:
+        if len(sys.argv) == 1:
+            # Typed without a verb: the help is the answer.
+            typer.echo(error.format_message())
+        else:
+            complain(error.format_message())
+        sys.exit(2)
+    except UserError as error:
+        complain(str(error))
+        sys.exit(2)
+    except OSError as error:
+        # The disk is full, a folder may not be written: the person's machine, and theirs to mend.
+        if error.strerror is None:
+            raise
+        complain(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        sys.exit(2)
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,91 @@
+"""How the command speaks: tables for people, plain lines for pipes, one object for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+
+class Column(NamedTuple):
+    title: str
+    right: bool = False
+    """Numbers stand right."""
+
+
+def complain(message: str) -> None:
+    """One line on standard error."""
+    typer.echo("convatlas: " + " ".join(message.split()), err=True)
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2))
+
+
+def print_heading(text: str) -> None:
+    typer.secho(text, bold=True)
+
+
+def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    """A table on standard output: drawn in a terminal, aligned plain lines elsewhere."""
+    if not sys.stdout.isatty():
+        table = [[column.title for column in columns], *rows]
+        widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
+        for row in table:
+            cells = zip(row, widths, columns, strict=True)
+            line = "  ".join(
+                cell.rjust(width) if column.right else cell.ljust(width) for cell, width, column in cells
+            )
+            typer.echo(line.rstrip())
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for i, column in enumerate(columns):
+        drawn.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=column.right or i == 0,
+            overflow="fold",
+        )
+    for row in rows:
+        # Text, because a file's name may look like rich's own markup.
+        drawn.add_row(*map(Text, row))
+    Console().print(drawn)
+
+
+def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Names and values, one pair a line."""
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        typer.echo(f"{name.ljust(width)}  {value}")
+
+
+def count(number: int) -> str:
+    """60,000"""
+    return f"{number:,}"
+
+
+def duration(seconds: float) -> str:
+    """8.3 s, 4 min 05 s, 2 h 03 min"""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"

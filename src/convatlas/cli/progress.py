@@ -1,0 +1,89 @@
+"""Training as it is seen on standard error: a bar and a line an epoch in a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bar, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from convatlas.cli.console import complain, count, duration, percent
+from convatlas.data import PictureSet
+from convatlas.runs import Run
+from convatlas.training import Progress
+from convatlas.training.progress import EpochMetrics
+
+
+def progress_on(quiet: bool) -> Progress:
+    if quiet:
+        return Progress()
+    return BarProgress() if sys.stderr.isatty() else LineProgress()
+
+
+def epoch_line(metrics: EpochMetrics, num_epochs: int) -> str:
+    width = len(str(num_epochs))
+    return (
+        f"epoch {metrics['epoch']:{width}}/{num_epochs}  loss {metrics['loss']:.4f}"
+        f"  training accuracy {percent(metrics['accuracy']):>8}  {duration(metrics['seconds'])}"
+    )
+
+
+class LineProgress(Progress):
+    """Plain lines."""
+
+    def begin(self, run: Run, pictures: PictureSet, num_steps: int, step: int) -> None:
+        for trouble in pictures.left_out:
+            complain(f"left out {trouble.error}")
+        record = run.record
+        typer.echo(
+            f"{record.variant} on {record.data}: {count(len(pictures.train))} pictures of "
+            f"{record.preprocessing.resolution} px, {len(record.classes)} classes, on {record.device}, in {run.folder}",
+            err=True,
+        )
+        if step:
+            typer.echo(f"going on after step {count(step)} of {count(num_steps)}", err=True)
+
+    def epoch(self, metrics: EpochMetrics, num_epochs: int) -> None:
+        typer.echo(epoch_line(metrics, num_epochs), err=True)
+
+
+class BarProgress(LineProgress):
+    """A live bar below the lines."""
+
+    def __init__(self) -> None:
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            RateColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+
+    def begin(self, run: Run, pictures: PictureSet, num_steps: int, step: int) -> None:
+        super().begin(run, pictures, num_steps, step)
+        num_pictures = len(pictures.train) * run.record.recipe.epochs
+        self._task = self._bar.add_task(
+            run.record.variant, total=num_pictures, completed=num_pictures * step // num_steps
+        )
+        self._bar.start()
+
+    def advance(self, num_pictures: int) -> None:
+        self._bar.advance(self._task, num_pictures)
+
+    def epoch(self, metrics: EpochMetrics, num_epochs: int) -> None:
+        self._bar.print(Text(epoch_line(metrics, num_epochs)))
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+class RateColumn(ProgressColumn):
+    """Pictures a second, of late."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f} pictures/s" if task.speed else "")

@@ -1,0 +1,146 @@
+"""convatlas evaluate, convatlas predict"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convatlas.cli.console import Column, Json, complain, count, percent, print_facts, print_json, print_table
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    json: Json = False,
+) -> None:
+    """Answer the test pictures of a run again."""
+    from convatlas.runs import load
+
+    opened = load(run)
+    evaluation = opened.evaluate()
+    low, high = evaluation.interval
+    if json:
+        print_json(
+            {
+                "run": str(run),
+                "test_accuracy": evaluation.accuracy,
+                "test_interval": [low, high],
+                "test_errors": evaluation.num_errors,
+                "test_pictures": evaluation.num_pictures,
+                "test_loss": evaluation.loss,
+                "classes": opened.record.classes,
+                "confusion": evaluation.confusion.tolist(),
+            }
+        )
+        return
+    right = evaluation.num_pictures - evaluation.num_errors
+    print_facts(
+        [
+            ("network", opened.record.variant),
+            ("data", opened.record.data),
+            (
+                "test accuracy",
+                f"{percent(evaluation.accuracy)} ({count(right)} of {count(evaluation.num_pictures)})",
+            ),
+            ("95 % interval", f"{percent(low)} to {percent(high)}"),
+            ("test loss", f"{evaluation.loss:.4f}"),
+        ]
+    )
+    typer.echo()
+    correct = evaluation.confusion.diagonal()
+    # The class that each one is most often taken for, beside itself.
+    wrong = evaluation.confusion - correct.diag()
+    print_table(
+        [
+            Column("class"),
+            Column("pictures", right=True),
+            Column("right", right=True),
+            Column("most often taken for"),
+        ],
+        [
+            (
+                name,
+                count(int(row.sum())),
+                percent(int(right) / max(int(row.sum()), 1)),
+                f"{opened.record.classes[int(mistakes.argmax())]} ({int(mistakes.max())})"
+                if mistakes.any()
+                else "",
+            )
+            for name, row, right, mistakes in zip(
+                opened.record.classes, evaluation.confusion, correct, wrong, strict=True
+            )
+        ],
+    )
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.")],
+    csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+    json: Json = False,
+) -> None:
+    """Classify pictures of any common format and size: the five likeliest classes with their probabilities."""
+    from convatlas.errors import UserError
+    from convatlas.pictures import SUFFIXES, PictureError
+    from convatlas.runs import load
+
+    opened = load(run)
+    paths: list[Path] = []
+    for path in pictures:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not inside:
+                raise UserError(f"{path} has no pictures in it")
+            paths += inside
+        else:
+            paths.append(path)
+    predictions, failed = [], False
+    for path in paths:
+        try:
+            predictions.append(opened.predict(path))
+        except PictureError as error:
+            # One bad file must not cost the answers for the others.
+            complain(str(error))
+            failed = True
+    if json:
+        print_json(
+            {
+                "predictions": [
+                    {"picture": str(p.path), "classes": p.classes, "probabilities": p.probabilities}
+                    for p in predictions
+                ]
+            }
+        )
+    elif csv:
+        _print_csv([(str(p.path), list(zip(p.classes, p.probabilities, strict=True))) for p in predictions])
+    elif predictions:
+        print_table(
+            [Column("picture"), Column("answer"), Column("probability", right=True), Column("then")],
+            [
+                (
+                    str(p.path),
+                    p.classes[0],
+                    f"{100 * p.probabilities[0]:.1f} %",
+                    ", ".join(
+                        f"{name} {100 * probability:.1f} %"
+                        for name, probability in zip(p.classes[1:], p.probabilities[1:], strict=True)
+                    ),
+                )
+                for p in predictions
+            ],
+        )
+    if failed:
+        raise typer.Exit(2)
+
+
+def _print_csv(rows: list[tuple[str, list[tuple[str, float]]]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    num = max((len(ranked) for _, ranked in rows), default=0)
+    writer.writerow(
+        ["picture", *(f"{what}_{rank}" for rank in range(1, num + 1) for what in ("class", "probability"))]
+    )
+    for path, ranked in rows:
+        writer.writerow([path, *(cell for name, p in ranked for cell in (name, f"{p:.6f}"))])

@@ -1,0 +1,4 @@
+"""Plots of a run."""
+
+from convatlas.draw.plots import confusion as confusion
+from convatlas.draw.plots import curves as curves

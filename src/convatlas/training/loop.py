@@ -1,0 +1,320 @@
+"""The training loop, from the plan to the finished run folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from convatlas import atlas, data, draw, measure
+from convatlas.data.batches import derived_seed
+from convatlas.errors import UserError
+from convatlas.files import write
+from convatlas.pictures import Preprocessing
+from convatlas.pictures.ink import span
+from convatlas.runs import CHECKPOINT, METRICS, Record, Run, Status, evaluate, load
+from convatlas.runs.run import EVALUATION_BATCH, RECORD
+from convatlas.spec import Recipe, Variant
+from convatlas.training import checkpoint, optimisers, recipes
+from convatlas.training.progress import Progress
+from convatlas.training.signals import StopRequest
+
+
+class Interrupted(Exception):  # noqa: N818  # not an error: the person asked for it
+    """Training was asked to stop by a signal; its state is saved."""
+
+    def __init__(self, run: Run, signal: int) -> None:
+        super().__init__(f"{run.folder} is saved")
+        self.run = run
+        self.signal = signal
+
+
+def train(
+    network: str,
+    *,
+    data: str | Path = "digits",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    seed: int = 0,
+    width: float = 1.0,
+    depth: float = 1.0,
+    resolution: int | None = None,
+    recipe: str = "default",
+    device: str | None = None,
+    out: str | Path | None = None,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Train a network of the atlas on a data set and leave a run folder.
+
+    Args:
+        network: a variant's name, as "lenet5".
+        data: the name of a standard set, or a folder of pictures.
+        epochs, batch_size, lr: in place of the recipe's own.
+        seed: of the weights, the order, the changes of pictures and the split of a folder that has none.
+        width, depth, resolution: see `create`. Without a resolution, the pictures' own size is used where the
+            network takes it.
+        recipe: "default", or "paper" for the one that the network's paper prints.
+        device: "cpu", "cuda" or "mps"; without it, the fastest that is there.
+        out: the run folder, new or empty; without it a new one under `runs/`.
+        skip_bad: leave out pictures that cannot be used.
+        progress: who watches.
+
+    Raises:
+        UserError: something in the arguments or the pictures cannot work; it says what.
+        Interrupted: Ctrl-C or SIGTERM came; the state is saved and `resume` goes on.
+    """
+    variant = atlas.find(network)
+    chosen = _adjusted(recipes.find(recipe, variant), epochs, batch_size, lr)
+    target = _device(device)
+    source = _find_data(data)
+    spec = atlas.scale(
+        variant, width=width, depth=depth, resolution=resolution or _resolution(variant, source.side)
+    )
+    folder = _vacant(Path(out) if out is not None else None, f"{variant.name}-{Path(source.name).name}")
+    pictures = source.load(spec.resolution, seed=seed, skip_bad=skip_bad)
+    record = Record(
+        variant=variant.name,
+        spec=replace(spec, num_classes=len(pictures.classes), in_channels=pictures.channels),  # type: ignore[type-var]
+        classes=pictures.classes,
+        preprocessing=_preprocessing(variant, pictures),
+        data=source.name,
+        data_checksum=pictures.checksum,
+        skip_bad=skip_bad,
+        seed=seed,
+        recipe=replace(chosen, epochs=chosen.epochs_for(len(pictures.train)), epochs_of=None),
+        device=target.type,
+        threads=torch.get_num_threads(),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(folder, record)
+    run.write_record()
+    return _fit(run, pictures, progress or Progress())
+
+
+def resume(folder: str | Path, *, progress: Progress | None = None) -> Run:
+    """Go on with a run that was stopped or killed, to the same weights as if it never had been.
+
+    A finished run is returned as it is.
+
+    Raises:
+        UserError: it is no run folder, it is damaged, or its pictures have changed.
+    """
+    run = load(folder)
+    if run.record.status is Status.FINISHED:
+        return run
+    _device(run.record.device)
+    # Another number of threads adds up in another order, and so to other bits.
+    torch.set_num_threads(run.record.threads)
+    return _fit(run, run.load_data(), progress or Progress())
+
+
+def _fit(run: Run, pictures: data.PictureSet, progress: Progress) -> Run:
+    record, recipe, objective = run.record, run.record.recipe, run.variant.objective
+    device = torch.device(record.device)
+    num_classes = len(record.classes)
+    batches = data.Batches(
+        pictures.train,
+        record.preprocessing,
+        batch_size=recipe.batch_size,
+        device=device,
+        seed=record.seed,
+        augmentation=recipe.augmentation,
+    )
+    steps_per_epoch = len(batches)
+    num_steps = recipe.epochs * steps_per_epoch
+    # The random numbers of whoever called us are theirs.
+    with torch.random.fork_rng(), StopRequest() as stop:
+        torch.manual_seed(record.seed)
+        network = run.variant.network(record.spec).to(device, memory_format=torch.channels_last)
+        optimiser = optimisers.build(recipe, network)
+        saved = run.folder / CHECKPOINT
+        state = checkpoint.load(saved, network, optimiser) if saved.exists() else checkpoint.State()
+        before = state.seconds
+        started = time.monotonic()
+        pace = checkpoint.Pace()
+
+        def save() -> None:
+            begun = time.monotonic()
+            state.seconds = before + begun - started
+            checkpoint.save(saved, state, network, optimiser)
+            write(run.folder / METRICS, _lines(state))
+            pace.written(time.monotonic() - begun)
+
+        progress.begin(run, pictures, num_steps, state.step)
+        try:
+            while state.step < num_steps:
+                epoch, first = divmod(state.step, steps_per_epoch)
+                network.train()
+                order = batches.order(epoch)
+                for step in range(first, steps_per_epoch):
+                    torch.manual_seed(derived_seed(record.seed, epoch, step))
+                    inputs, labels = batches.batch(order, epoch, step)
+                    targets = F.one_hot(labels, num_classes).float()
+                    if step == 0 and isinstance(optimiser, optimisers.DiagonalLevenbergMarquardt):
+                        sample = batches.sample(order, optimiser.NUM_PICTURES)
+                        optimiser.estimate(
+                            network, objective, sample.inputs, F.one_hot(sample.labels, num_classes).float()
+                        )
+                    lr = recipes.rate(recipe, steps_per_epoch, num_steps, state.step)
+                    for group in optimiser.param_groups:
+                        group["lr"] = lr
+                    outputs = network(inputs)
+                    loss = objective.loss(outputs, targets)
+                    value = loss.item()
+                    if not math.isfinite(value):
+                        save()
+                        raise UserError(
+                            f"the loss became {value} in step {state.step + 1} (epoch {epoch + 1}), before that step's "
+                            f"update; {run.folder} keeps the last good state, and a lower --lr than {recipe.lr:g} may help"
+                        )
+                    optimiser.zero_grad(set_to_none=True)
+                    loss.backward()
+                    optimiser.step()
+
+                    state.step += 1
+                    state.epoch_loss += value * len(labels)
+                    state.epoch_right += int((outputs.argmax(1) == labels).sum())
+                    state.epoch_pictures += len(labels)
+                    progress.advance(len(labels))
+                    if step == steps_per_epoch - 1:
+                        state.metrics.append(
+                            {
+                                "epoch": epoch + 1,
+                                "loss": state.epoch_loss / state.epoch_pictures,
+                                "accuracy": state.epoch_right / state.epoch_pictures,
+                                "lr": lr,
+                                "seconds": round(before + time.monotonic() - started, 3),
+                            }
+                        )
+                        state.epoch_loss, state.epoch_right, state.epoch_pictures = 0.0, 0, 0
+                        progress.epoch(state.metrics[-1], recipe.epochs)
+                    if stop.signal is not None:
+                        save()
+                        raise Interrupted(run, stop.signal)
+                    if pace.due():
+                        save()
+        finally:
+            progress.close()
+        state.seconds = before + time.monotonic() - started
+    return _finish(run, network, pictures, state)
+
+
+def _finish(run: Run, network: torch.nn.Module, pictures: data.PictureSet, state: checkpoint.State) -> Run:
+    """Read the test pictures once, and write what stays of the run. Killed here, `resume` does it again."""
+    record = run.record
+    device = torch.device(record.device)
+    batches = data.Batches(pictures.test, record.preprocessing, batch_size=EVALUATION_BATCH, device=device)
+    evaluation = evaluate(network, run.variant.objective, batches, len(record.classes))
+    table = measure.layers(network)
+    title = f"{record.variant} on {pictures.name}"
+    write(run.folder / METRICS, _lines(state))
+    write(run.folder / "curves.svg", draw.curves(title, state.metrics))
+    accuracy = f"{100 * evaluation.accuracy:.2f} % of {evaluation.num_pictures:,} test pictures"
+    write(
+        run.folder / "confusion.svg",
+        draw.confusion(f"{title}: {accuracy}", record.classes, evaluation.confusion.numpy()),
+    )
+    low, high = evaluation.interval
+    results = {
+        "test_accuracy": evaluation.accuracy,
+        "test_interval": (low, high),
+        "test_errors": evaluation.num_errors,
+        "test_pictures": evaluation.num_pictures,
+        "train_pictures": len(pictures.train),
+        "seconds": round(state.seconds, 3),
+        "params": table.params,
+        "macs": table.macs,
+        "weights_sha256": run.write_weights(network),
+    }
+    run.record = replace(record, status=Status.FINISHED, results=results)
+    run.write_record()
+    (run.folder / CHECKPOINT).unlink(missing_ok=True)
+    return run
+
+
+def _lines(state: checkpoint.State) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in state.metrics).encode()
+
+
+def _adjusted(recipe: Recipe, epochs: int | None, batch_size: int | None, lr: float | None) -> Recipe:
+    """The recipe with what the person gave in place of its own."""
+    for name, value in (("epochs", epochs), ("batch-size", batch_size)):
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value} trains nothing; it must be at least 1")
+    if lr is not None and not (lr > 0 and math.isfinite(lr)):
+        raise UserError(f"--lr {lr:g} trains nothing; it must be a number above 0")
+    if epochs is not None:
+        recipe = replace(recipe, epochs=epochs, epochs_of=None)
+    if batch_size is not None:
+        recipe = replace(recipe, batch_size=batch_size)
+    if lr is not None:
+        recipe = replace(
+            recipe, lr=lr, schedule=tuple((n, rate * lr / recipe.lr) for n, rate in recipe.schedule)
+        )
+    return recipe
+
+
+def _device(name: str | None) -> torch.device:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name is None:
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if not available.get(name, False):
+        there = ", ".join(kind for kind, is_there in available.items() if is_there)
+        raise UserError(f"there is no device {name!r} on this machine; it has {there}")
+    return torch.device(name)
+
+
+def _find_data(name: str | Path) -> data.Source:
+    return data.find(name)
+
+
+def _resolution(variant: Variant, side: int | None) -> int:
+    """The pictures' own size where the network takes it, between the smallest it takes and the paper's."""
+    spec = variant.spec
+    return spec.resolution if side is None else min(max(side, spec.smallest_resolution), spec.resolution)
+
+
+def _vacant(out: Path | None, name: str) -> Path:
+    """A folder that holds no run yet.
+
+    Raises:
+        UserError: the person's own choice holds something already.
+    """
+    if out is not None:
+        if (out / RECORD).exists():
+            raise UserError(f"{out} holds a run already; choose another folder, or convatlas resume {out}")
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out} is a file; a run needs a folder")
+        return out
+    number = 1
+    while (folder := Path("runs") / (name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return folder
+
+
+def _preprocessing(variant: Variant, pictures: data.PictureSet) -> Preprocessing:
+    """The paper's own range of pixel values, else the training set's mean and deviation."""
+    train = pictures.train.pictures
+    if variant.pixels is None:
+        values = [train[:, channel].astype(np.float64) / 255 for channel in range(pictures.channels)]
+        mean = tuple(float(channel.mean()) for channel in values)
+        deviation = tuple(float(channel.std()) or 1.0 for channel in values)
+    else:
+        black, white = variant.pixels
+        mean = (-black / (white - black),) * pictures.channels
+        deviation = (1 / (white - black),) * pictures.channels
+    return Preprocessing(
+        resolution=train.shape[-1],
+        channels=pictures.channels,
+        mean=mean,
+        deviation=deviation,
+        ink=span(train),
+    )

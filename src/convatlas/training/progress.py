@@ -1,0 +1,39 @@
+"""What training tells whoever watches."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from convatlas.data import PictureSet
+from convatlas.runs import Run
+
+
+class EpochMetrics(TypedDict):
+    """A line of `metrics.jsonl`."""
+
+    epoch: int
+    """From 1."""
+    loss: float
+    """The mean over the epoch's pictures, as they were augmented."""
+    accuracy: float
+    """The fraction of them answered rightly."""
+    lr: float
+    """Of the epoch's last step."""
+    seconds: float
+    """Since the run began, interruptions not counted."""
+
+
+class Progress:
+    """Watches in silence; a subclass shows what it wants to."""
+
+    def begin(self, run: Run, pictures: PictureSet, num_steps: int, step: int) -> None:
+        """Training starts, or goes on after `step` of its `num_steps`."""
+
+    def advance(self, num_pictures: int) -> None:
+        """One step is done."""
+
+    def epoch(self, metrics: EpochMetrics, num_epochs: int) -> None:
+        """One epoch is done."""
+
+    def close(self) -> None:
+        """Training ends, in whatever way."""
