@@ -9,9 +9,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")
-]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
@@ -41,9 +39,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
         widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
         for row in table:
             cells = zip(row, widths, columns, strict=True)
-            line = "  ".join(
-                cell.rjust(width) if column.right else cell.ljust(width) for cell, width, column in cells
-            )
+            line = "  ".join(cell.rjust(width) if column.right else cell.ljust(width) for cell, width, column in cells)
             typer.echo(line.rstrip())
         return
     from rich import box

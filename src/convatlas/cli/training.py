@@ -30,25 +30,19 @@ def train(
     network: Annotated[str, typer.Argument(help="A name from convatlas list.")],
     data: Annotated[
         str,
-        typer.Option(
-            help="digits, mnist, usps, fashion-mnist, cifar10, or a folder with a folder for each class."
-        ),
+        typer.Option(help="digits, mnist, usps, fashion-mnist, cifar10, or a folder with a folder for each class."),
     ] = "digits",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training pictures.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    seed: Annotated[
-        int, typer.Option(help="Of weights, order, changes of pictures, and a folder's split.")
-    ] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights, order, changes of pictures, and a folder's split.")] = 0,
     width: Annotated[float, typer.Option(help="Multiplier of every internal channel count.")] = 1.0,
     depth: Annotated[float, typer.Option(help="Multiplier of what the paper repeats.")] = 1.0,
     resolution: Annotated[int | None, typer.Option(help="Side of the input in pixels.")] = None,
     recipe: Annotated[str, typer.Option(help="default, or paper for the paper's own.")] = "default",
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; the fastest that is there.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; a new one under runs/.")] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be used.")
-    ] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be used.")] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:

@@ -65,9 +65,7 @@ def evaluate(
                 name,
                 count(int(row.sum())),
                 percent(int(right) / max(int(row.sum()), 1)),
-                f"{opened.record.classes[int(mistakes.argmax())]} ({int(mistakes.max())})"
-                if mistakes.any()
-                else "",
+                f"{opened.record.classes[int(mistakes.argmax())]} ({int(mistakes.max())})" if mistakes.any() else "",
             )
             for name, row, right, mistakes in zip(
                 opened.record.classes, evaluation.confusion, correct, wrong, strict=True
@@ -139,8 +137,6 @@ def predict(
 def _print_csv(rows: list[tuple[str, list[tuple[str, float]]]]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     num = max((len(ranked) for _, ranked in rows), default=0)
-    writer.writerow(
-        ["picture", *(f"{what}_{rank}" for rank in range(1, num + 1) for what in ("class", "probability"))]
-    )
+    writer.writerow(["picture", *(f"{what}_{rank}" for rank in range(1, num + 1) for what in ("class", "probability"))])
     for path, ranked in rows:
         writer.writerow([path, *(cell for name, p in ranked for cell in (name, f"{p:.6f}"))])

@@ -65,9 +65,7 @@ class Batches:
                 axis=-1,
             )
             # What moves in from outside the picture: most often what its edge shows.
-            self.fill = torch.tensor(np.median(border, axis=(0, 2)), dtype=torch.float32, device=device).view(
-                -1, 1, 1
-            )
+            self.fill = torch.tensor(np.median(border, axis=(0, 2)), dtype=torch.float32, device=device).view(-1, 1, 1)
             self.grid = pixel_grid(split.pictures.shape[-1]).to(device)
 
     def __len__(self) -> int:

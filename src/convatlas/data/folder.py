@@ -94,11 +94,7 @@ def decode_all(
 
     with ThreadPoolExecutor() as pool:
         loaded = [
-            [
-                (label, picture)
-                for label, name in enumerate(classes)
-                for picture in pool.map(load, listing[name])
-            ]
+            [(label, picture) for label, name in enumerate(classes) for picture in pool.map(load, listing[name])]
             for listing in listings
         ]
     troubles = [picture for rows in loaded for _, picture in rows if isinstance(picture, Trouble)]
@@ -108,9 +104,7 @@ def decode_all(
             f"{len(troubles)} of {num} pictures cannot be used, the first is {troubles[0].error}; "
             "mend it or leave such files out with --skip-bad"
         )
-    good = [
-        [(label, picture) for label, picture in rows if isinstance(picture, np.ndarray)] for rows in loaded
-    ]
+    good = [[(label, picture) for label, picture in rows if isinstance(picture, np.ndarray)] for rows in loaded]
     channels = max((picture.shape[0] for rows in good for _, picture in rows), default=1)
     splits = []
     for rows in good:
@@ -132,9 +126,7 @@ def split_by_class(split: Split, classes: tuple[str, ...], path: Path, seed: int
     for label, name in enumerate(classes):
         members = np.flatnonzero(split.labels == label)
         if len(members) < 2:
-            raise UserError(
-                f"the class {name} of {path} has one usable picture; it needs two, to train and to test"
-            )
+            raise UserError(f"the class {name} of {path} has one usable picture; it needs two, to train and to test")
         num_test = max(1, round(TEST_PART * len(members)))
         test[generator.permutation(members)[:num_test]] = True
     return (

@@ -107,9 +107,7 @@ def read_usps(folder: Path) -> tuple[Split, Split]:
     """Lines of text: the digit, then 256 values from -1 (paper) to 1 (ink)."""
 
     def split(file: str) -> Split:
-        table = np.loadtxt(
-            gzip.decompress((folder / file).read_bytes()).decode().splitlines(), dtype=np.float64
-        )
+        table = np.loadtxt(gzip.decompress((folder / file).read_bytes()).decode().splitlines(), dtype=np.float64)
         pictures = np.round((table[:, 1:] + 1) * 127.5).astype(np.uint8).reshape(-1, 1, 16, 16)
         return Split(pictures, table[:, 0].astype(np.int64))
 
@@ -175,9 +173,7 @@ USPS = Standard(
     name="usps",
     side=16,
     classes=DIGIT_CLASSES,
-    remotes=tuple(
-        Remote(url=f"https://hastie.su.domains/ElemStatLearn/datasets/{file}") for file in USPS_FILES
-    ),
+    remotes=tuple(Remote(url=f"https://hastie.su.domains/ElemStatLearn/datasets/{file}") for file in USPS_FILES),
     present=has_usps,
     read=read_usps,
     checksum="e255863a9d6ef0d1b73268bc5a969a038e116e80c0182eab4af90d577ab1d7a3",

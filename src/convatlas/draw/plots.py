@@ -49,9 +49,7 @@ def confusion(title: str, classes: Sequence[str], counts: npt.NDArray[np.int64])
     if num <= 30:
         for row, column in np.argwhere(counts > 0):
             colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(
-                column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8
-            )
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
         upright = max(map(len, classes)) <= 2
         axes.set_xticks(range(num), classes, rotation=0 if upright else 90)
         axes.set_yticks(range(num), classes)

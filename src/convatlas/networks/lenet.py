@@ -175,9 +175,7 @@ class ConnectedConv2d(Multiplying):
 
     def forward(self, x: Tensor) -> Tensor:
         out_channels, in_channels, *kernel = self.shape
-        dense = self.weight.new_zeros(out_channels * in_channels, *kernel).index_copy(
-            0, self.pairs, self.weight
-        )
+        dense = self.weight.new_zeros(out_channels * in_channels, *kernel).index_copy(0, self.pairs, self.weight)
         if tuple(x.shape[2:]) == tuple(kernel):
             # A single position, as in C5: the same product, which is faster as one of matrices.
             return F.linear(x.flatten(1), dense.view(out_channels, -1))[..., None, None] + self.bias

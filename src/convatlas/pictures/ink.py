@@ -20,9 +20,7 @@ def span(pictures: npt.NDArray[np.uint8]) -> float | None:
     """
     if pictures.shape[1] != 1:
         return None
-    border = np.concatenate(
-        [pictures[..., 0, :], pictures[..., -1, :], pictures[..., :, 0], pictures[..., :, -1]]
-    )
+    border = np.concatenate([pictures[..., 0, :], pictures[..., -1, :], pictures[..., :, 0], pictures[..., :, -1]])
     if np.median(border) > 25 or (pictures < 25).mean() < 0.4:
         return None
     boxes = (_box(picture[0].astype(np.float32)) for picture in pictures[:1000])

@@ -58,11 +58,7 @@ def load(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> St
         tensors = load_tensors(path.read_bytes())
         state = State(**json.loads(bytes(tensors.pop(STATE).numpy())))
         network.load_state_dict(
-            {
-                name.removeprefix("network."): value
-                for name, value in tensors.items()
-                if name.startswith("network.")
-            }
+            {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         )
         restored: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
@@ -72,9 +68,7 @@ def load(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> St
                 restored.setdefault(int(index), {})[part] = value.clone()
         optimiser.load_state_dict({"state": restored, "param_groups": optimiser.state_dict()["param_groups"]})
     except (SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged; delete it, and resume starts this run from its beginning"
-        ) from error
+        raise UserError(f"{path} is damaged; delete it, and resume starts this run from its beginning") from error
     return state
 
 

@@ -75,9 +75,7 @@ def train(
     chosen = _adjusted(recipes.find(recipe, variant), epochs, batch_size, lr)
     target = _device(device)
     source = _find_data(data)
-    spec = atlas.scale(
-        variant, width=width, depth=depth, resolution=resolution or _resolution(variant, source.side)
-    )
+    spec = atlas.scale(variant, width=width, depth=depth, resolution=resolution or _resolution(variant, source.side))
     folder = _vacant(Path(out) if out is not None else None, f"{variant.name}-{Path(source.name).name}")
     pictures = source.load(spec.resolution, seed=seed, skip_bad=skip_bad)
     record = Record(
@@ -256,9 +254,7 @@ def _adjusted(recipe: Recipe, epochs: int | None, batch_size: int | None, lr: fl
     if batch_size is not None:
         recipe = replace(recipe, batch_size=batch_size)
     if lr is not None:
-        recipe = replace(
-            recipe, lr=lr, schedule=tuple((n, rate * lr / recipe.lr) for n, rate in recipe.schedule)
-        )
+        recipe = replace(recipe, lr=lr, schedule=tuple((n, rate * lr / recipe.lr) for n, rate in recipe.schedule))
     return recipe
 
 
