@@ -63,16 +63,14 @@ class Layers:
 SCALES: Mapping[str, float] = {"": 1, "thousand": 1e3, "ten thousand": 1e4, "million": 1e6, "%": 1}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Claim:
     """A figure that a paper prints."""
 
     figure: str
     """What the figure counts, as "parameters" or "test error on MNIST"."""
     printed: str
-    """The number exactly as printed; its last digit says how precise it is."""
-    unit: str = ""
-    """One of `SCALES`."""
+    """The number as printed, with its unit out of `SCALES`; its last digit says how precise it is."""
     source: str
     """Where in the paper: section, table or figure."""
     count: Callable[[Layers], int] | None = None
@@ -82,16 +80,15 @@ class Claim:
 
     @property
     def value(self) -> float:
-        return float(self.printed.replace(",", "")) * SCALES[self.unit]
+        number, _, unit = self.printed.partition(" ")
+        return float(number.replace(",", "")) * SCALES[unit]
 
     @property
     def last_digit(self) -> float:
         """One unit of the last printed digit."""
-        _, _, decimals = self.printed.partition(".")
-        return SCALES[self.unit] * 10.0 ** -len(decimals)
-
-    def __str__(self) -> str:
-        return f"{self.printed} {self.unit}".rstrip()
+        number, _, unit = self.printed.partition(" ")
+        _, _, decimals = number.partition(".")
+        return SCALES[unit] * 10.0 ** -len(decimals)
 
 
 class Verdict(enum.StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -14,7 +15,7 @@ from convatlas.cli.training import resume, train
 from convatlas.cli.use import evaluate, predict
 from convatlas.errors import UserError
 
-VERBS = {
+VERBS: dict[str, Callable[..., None]] = {
     "list": list_variants,
     "show": show,
     "train": train,

@@ -57,7 +57,7 @@ def list_variants(json: Json = False) -> None:
                 count(table.macs),
                 next(
                     (
-                        f"{claim} {claim.figure.removeprefix('test error ')}"
+                        f"{claim.printed} {claim.figure.removeprefix('test error ')}"
                         for claim in variant.claims
                         if not claim.count
                     ),
@@ -94,7 +94,7 @@ def show(
                 "claims": [
                     {
                         "figure": finding.claim.figure,
-                        "paper": str(finding.claim),
+                        "paper": finding.claim.printed,
                         "source": finding.claim.source,
                         "here": finding.counted,
                         "verdict": finding.verdict,
@@ -149,7 +149,7 @@ def show(
         [
             (
                 finding.claim.figure,
-                str(finding.claim),
+                finding.claim.printed,
                 "" if finding.counted is None else count(finding.counted),
                 finding.verdict,
                 finding.claim.source,

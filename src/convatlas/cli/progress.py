@@ -6,7 +6,8 @@ import sys
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress as Bar, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.text import Text
 
 from convatlas.cli.console import complain, count, duration, percent

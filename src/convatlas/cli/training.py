@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,28 +93,23 @@ def _run(work: Callable[[Progress], Run], quiet: bool, json: bool) -> None:
         name = "Ctrl-C" if stop.signal == signal.SIGINT else signal.Signals(stop.signal).name
         complain(f"stopped by {name}; go on with: convatlas resume {stop.run.folder}")
         raise typer.Exit(128 + stop.signal) from stop
-    results = run.record.results
+    results, record = run.results, run.record
     if json:
-        print_json({"run": str(run.folder), **results})
+        print_json({"run": str(run.folder), **asdict(results)})
         return
-    low, high = results["test_interval"]
-    right = results["test_pictures"] - results["test_errors"]
+    low, high = results.test_interval
+    right = results.test_pictures - results.test_errors
+    trained = f"{count(results.train_pictures)} training pictures, {record.recipe.epochs} epochs"
     typer.echo()
     print_facts(
         [
-            ("network", run.variant.name),
-            (
-                "data",
-                f"{run.record.data}: {count(results['train_pictures'])} training pictures, {run.record.recipe.epochs} epochs",
-            ),
-            (
-                "test accuracy",
-                f"{percent(run.test_accuracy)} ({count(right)} of {count(results['test_pictures'])})",
-            ),
+            ("network", record.variant),
+            ("data", f"{record.data}: {trained}"),
+            ("test accuracy", f"{percent(results.test_accuracy)} ({count(right)} of {count(results.test_pictures)})"),
             ("95 % interval", f"{percent(low)} to {percent(high)}"),
-            ("training time", duration(results["seconds"])),
-            ("parameters", count(results["params"])),
-            ("MACs", count(results["macs"])),
+            ("training time", duration(results.seconds)),
+            ("parameters", count(results.params)),
+            ("MACs", count(results.macs)),
             ("run folder", str(run.folder)),
         ]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
 
-def curves(title: str, metrics: Sequence[Mapping[str, float]]) -> bytes:
+def curves(title: str, metrics: Sequence[Mapping[str, Any]]) -> bytes:
     """Training loss and error over the epochs, as SVG. Rows have `epoch`, `loss` and `accuracy`."""
     epochs = [row["epoch"] for row in metrics]
     figure = Figure(figsize=(7, 4), layout="constrained")

@@ -20,14 +20,14 @@ def download(url: str, destination: Path, *, md5: str | None = None) -> Path:
     import requests
 
     pooch.get_logger().setLevel("ERROR")
-    bar = _Bar(destination.name) if sys.stderr.isatty() else False
+    bar = _Bar(destination.name) if sys.stderr.isatty() else None
     try:
         pooch.retrieve(
             url,
             known_hash=f"md5:{md5}" if md5 else None,
             fname=destination.name,
             path=destination.parent,
-            downloader=pooch.HTTPDownloader(progressbar=bar, timeout=30),
+            downloader=pooch.HTTPDownloader(progressbar=bar or False, timeout=30),
         )
     except requests.RequestException as error:
         raise UserError(
@@ -36,6 +36,9 @@ def download(url: str, destination: Path, *, md5: str | None = None) -> Path:
         ) from error
     except ValueError as error:  # pooch: the checksum differs
         raise UserError(f"{url} sent another file than expected (its checksum differs)") from error
+    finally:
+        if bar:
+            bar.close()
     return destination
 
 

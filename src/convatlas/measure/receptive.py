@@ -27,6 +27,9 @@ class Field(NamedTuple):
 class UncompiledMode(TorchDispatchMode):
     """A dispatch mode that is never compiled: PyTorch need not load its compiler (over a second) to keep it out."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False

@@ -74,10 +74,14 @@ def weightless(network: Callable[[Any], nn.Module], spec: Spec) -> nn.Module:
         module = network(spec)
     for layer in module.modules():
         for name, value in layer.named_parameters(recurse=False):
-            setattr(layer, name, nn.Parameter(value.new_zeros((), device="cpu").expand(value.shape)))
-        for name, value in layer.named_buffers(recurse=False):
-            setattr(layer, name, value.new_zeros((), device="cpu").expand(value.shape))
+            setattr(layer, name, nn.Parameter(_one_zero(value)))
+        for name, buffer in layer.named_buffers(recurse=False):
+            setattr(layer, name, _one_zero(buffer))
     return module.eval()
+
+
+def _one_zero(value: Tensor) -> Tensor:
+    return value.new_zeros((), device="cpu").expand(value.shape)
 
 
 def num_multiplications(layer: nn.Module) -> int:

@@ -38,13 +38,13 @@ def scale_channels(channels: int, width: float) -> int:
     Raises:
         UserError: nothing would be left; the message says the smallest width that leaves something.
     """
+    if not math.isfinite(width):
+        raise UserError(f"width {width:g} is no number to multiply by")
     if width == 1.0:
         return channels
     exact = channels * width
-    if exact <= 16:
-        scaled = math.floor(exact + 0.5)
-    else:
-        scaled = 8 * math.floor(exact / 8 + 0.5)
+    step = 1 if exact <= 16 else 8
+    scaled = step * math.floor(exact / step + 0.5)
     if scaled < 1:
         raise UserError(
             f"width {width:g} leaves nothing of a layer of {channels}; "

@@ -37,6 +37,25 @@ class State:
     epoch_pictures: int = 0
     metrics: list[EpochMetrics] = field(default_factory=list)
 
+    def tally(self, loss: float, right: Tensor) -> None:
+        """Count a batch with that mean loss and those answers (n,) right or wrong."""
+        self.epoch_loss += loss * len(right)
+        self.epoch_right += int(right.sum())
+        self.epoch_pictures += len(right)
+
+    def close_epoch(self, lr: float, seconds: float) -> EpochMetrics:
+        """Turn the sums of the epoch into its metrics, and begin the next."""
+        metrics: EpochMetrics = {
+            "epoch": len(self.metrics) + 1,
+            "loss": self.epoch_loss / self.epoch_pictures,
+            "accuracy": self.epoch_right / self.epoch_pictures,
+            "lr": lr,
+            "seconds": round(seconds, 3),
+        }
+        self.metrics.append(metrics)
+        self.epoch_loss, self.epoch_right, self.epoch_pictures = 0.0, 0, 0
+        return metrics
+
 
 def save(path: Path, state: State, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
     """Write everything to `path`, whole or not at all."""

@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 
 from convatlas import atlas, data, draw, measure
+from convatlas.data import find as find_data
 from convatlas.data.batches import derived_seed
 from convatlas.errors import UserError
 from convatlas.files import write
 from convatlas.pictures import Preprocessing
 from convatlas.pictures.ink import span
-from convatlas.runs import CHECKPOINT, METRICS, Record, Run, Status, evaluate, load
+from convatlas.runs import CHECKPOINT, METRICS, Record, Results, Run, evaluate, load
 from convatlas.runs.run import EVALUATION_BATCH, RECORD
 from convatlas.spec import Recipe, Variant
 from convatlas.training import checkpoint, optimisers, recipes
@@ -74,7 +75,7 @@ def train(
     variant = atlas.find(network)
     chosen = _adjusted(recipes.find(recipe, variant), epochs, batch_size, lr)
     target = _device(device)
-    source = _find_data(data)
+    source = find_data(data)
     spec = atlas.scale(variant, width=width, depth=depth, resolution=resolution or _resolution(variant, source.side))
     folder = _vacant(Path(out) if out is not None else None, f"{variant.name}-{Path(source.name).name}")
     pictures = source.load(spec.resolution, seed=seed, skip_bad=skip_bad)
@@ -106,7 +107,7 @@ def resume(folder: str | Path, *, progress: Progress | None = None) -> Run:
         UserError: it is no run folder, it is damaged, or its pictures have changed.
     """
     run = load(folder)
-    if run.record.status is Status.FINISHED:
+    if run.record.results is not None:
         return run
     _device(run.record.device)
     # Another number of threads adds up in another order, and so to other bits.
@@ -126,82 +127,69 @@ def _fit(run: Run, pictures: data.PictureSet, progress: Progress) -> Run:
         seed=record.seed,
         augmentation=recipe.augmentation,
     )
-    steps_per_epoch = len(batches)
-    num_steps = recipe.epochs * steps_per_epoch
+    num_steps = recipe.epochs * len(batches)
     # The random numbers of whoever called us are theirs.
     with torch.random.fork_rng(), StopRequest() as stop:
         torch.manual_seed(record.seed)
-        network = run.variant.network(record.spec).to(device, memory_format=torch.channels_last)
+        network = run.variant.network(record.spec).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser = optimisers.build(recipe, network)
         saved = run.folder / CHECKPOINT
         state = checkpoint.load(saved, network, optimiser) if saved.exists() else checkpoint.State()
-        before = state.seconds
-        started = time.monotonic()
+        clock = Clock(state.seconds)
         pace = checkpoint.Pace()
 
         def save() -> None:
             begun = time.monotonic()
-            state.seconds = before + begun - started
+            state.seconds = clock.seconds()
             checkpoint.save(saved, state, network, optimiser)
             write(run.folder / METRICS, _lines(state))
             pace.written(time.monotonic() - begun)
 
+        network.train()
+        order = batches.order(state.step // len(batches))
         progress.begin(run, pictures, num_steps, state.step)
         try:
             while state.step < num_steps:
-                epoch, first = divmod(state.step, steps_per_epoch)
-                network.train()
-                order = batches.order(epoch)
-                for step in range(first, steps_per_epoch):
-                    torch.manual_seed(derived_seed(record.seed, epoch, step))
-                    inputs, labels = batches.batch(order, epoch, step)
-                    targets = F.one_hot(labels, num_classes).float()
-                    if step == 0 and isinstance(optimiser, optimisers.DiagonalLevenbergMarquardt):
+                epoch, step = divmod(state.step, len(batches))
+                if step == 0:
+                    order = batches.order(epoch)
+                    if isinstance(optimiser, optimisers.DiagonalLevenbergMarquardt):
                         sample = batches.sample(order, optimiser.NUM_PICTURES)
-                        optimiser.estimate(
-                            network, objective, sample.inputs, F.one_hot(sample.labels, num_classes).float()
-                        )
-                    lr = recipes.rate(recipe, steps_per_epoch, num_steps, state.step)
-                    for group in optimiser.param_groups:
-                        group["lr"] = lr
-                    outputs = network(inputs)
-                    loss = objective.loss(outputs, targets)
-                    value = loss.item()
-                    if not math.isfinite(value):
-                        save()
-                        raise UserError(
-                            f"the loss became {value} in step {state.step + 1} (epoch {epoch + 1}), before that step's "
-                            f"update; {run.folder} keeps the last good state, and a lower --lr than {recipe.lr:g} may help"
-                        )
-                    optimiser.zero_grad(set_to_none=True)
-                    loss.backward()
-                    optimiser.step()
+                        targets = F.one_hot(sample.labels, num_classes).float()
+                        optimiser.estimate(network, objective, sample.inputs, targets)
+                # What a network draws at random (dropout) is a function of the step, as the batch is.
+                torch.manual_seed(derived_seed(record.seed, epoch, step))
+                inputs, labels = batches.batch(order, epoch, step)
+                lr = recipes.rate(recipe, len(batches), num_steps, state.step)
+                for group in optimiser.param_groups:
+                    group["lr"] = lr
 
-                    state.step += 1
-                    state.epoch_loss += value * len(labels)
-                    state.epoch_right += int((outputs.argmax(1) == labels).sum())
-                    state.epoch_pictures += len(labels)
-                    progress.advance(len(labels))
-                    if step == steps_per_epoch - 1:
-                        state.metrics.append(
-                            {
-                                "epoch": epoch + 1,
-                                "loss": state.epoch_loss / state.epoch_pictures,
-                                "accuracy": state.epoch_right / state.epoch_pictures,
-                                "lr": lr,
-                                "seconds": round(before + time.monotonic() - started, 3),
-                            }
-                        )
-                        state.epoch_loss, state.epoch_right, state.epoch_pictures = 0.0, 0, 0
-                        progress.epoch(state.metrics[-1], recipe.epochs)
-                    if stop.signal is not None:
-                        save()
-                        raise Interrupted(run, stop.signal)
-                    if pace.due():
-                        save()
+                outputs = network(inputs)
+                loss = objective.loss(outputs, F.one_hot(labels, num_classes).float())
+                loss_value = loss.item()
+                if not math.isfinite(loss_value):
+                    save()
+                    raise UserError(
+                        f"the loss became {loss_value} at step {state.step + 1} in epoch {epoch + 1}; the state before "
+                        f"it is kept in {run.folder}, and a new run with a lower --lr than {recipe.lr:g} may help"
+                    )
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+
+                state.step += 1
+                state.tally(loss_value, outputs.argmax(1) == labels)
+                progress.advance(len(labels))
+                if step == len(batches) - 1:
+                    progress.epoch(state.close_epoch(lr, clock.seconds()), recipe.epochs)
+                if stop.signal is not None:
+                    save()
+                    raise Interrupted(run, stop.signal)
+                if pace.due():
+                    save()
         finally:
             progress.close()
-        state.seconds = before + time.monotonic() - started
+        state.seconds = clock.seconds()
     return _finish(run, network, pictures, state)
 
 
@@ -220,22 +208,31 @@ def _finish(run: Run, network: torch.nn.Module, pictures: data.PictureSet, state
         run.folder / "confusion.svg",
         draw.confusion(f"{title}: {accuracy}", record.classes, evaluation.confusion.numpy()),
     )
-    low, high = evaluation.interval
-    results = {
-        "test_accuracy": evaluation.accuracy,
-        "test_interval": (low, high),
-        "test_errors": evaluation.num_errors,
-        "test_pictures": evaluation.num_pictures,
-        "train_pictures": len(pictures.train),
-        "seconds": round(state.seconds, 3),
-        "params": table.params,
-        "macs": table.macs,
-        "weights_sha256": run.write_weights(network),
-    }
-    run.record = replace(record, status=Status.FINISHED, results=results)
+    results = Results(
+        test_accuracy=evaluation.accuracy,
+        test_interval=evaluation.interval,
+        test_errors=evaluation.num_errors,
+        test_pictures=evaluation.num_pictures,
+        train_pictures=len(pictures.train),
+        seconds=round(state.seconds, 3),
+        params=table.params,
+        macs=table.macs,
+        weights_sha256=run.write_weights(network),
+    )
+    run.record = replace(record, results=results)
     run.write_record()
     (run.folder / CHECKPOINT).unlink(missing_ok=True)
     return run
+
+
+class Clock:
+    """Seconds of training, those before an interruption included."""
+
+    def __init__(self, before: float) -> None:
+        self._start = time.monotonic() - before
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
 
 
 def _lines(state: checkpoint.State) -> bytes:
@@ -266,10 +263,6 @@ def _device(name: str | None) -> torch.device:
         there = ", ".join(kind for kind, is_there in available.items() if is_there)
         raise UserError(f"there is no device {name!r} on this machine; it has {there}")
     return torch.device(name)
-
-
-def _find_data(name: str | Path) -> data.Source:
-    return data.find(name)
 
 
 def _resolution(variant: Variant, side: int | None) -> int:

@@ -12,12 +12,12 @@ from convatlas.spec import Objective, Optimiser, Recipe
 
 
 def build(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
-    parameters = dict(network.named_parameters())
+    parameters: dict[str, Tensor] = dict(network.named_parameters())
     if recipe.optimiser is Optimiser.LEVENBERG_MARQUARDT:
         return DiagonalLevenbergMarquardt(parameters.values(), lr=recipe.lr)
     # Decay is for weights that multiply inputs, not for biases, norms and coefficients.
     decayed = {name for name, value in parameters.items() if name.endswith("weight") and value.dim() > 1}
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [value for name, value in parameters.items() if name in decayed]},
         {"params": [value for name, value in parameters.items() if name not in decayed], "weight_decay": 0.0},
     ]
@@ -25,11 +25,10 @@ def build(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
 
 
 class DiagonalLevenbergMarquardt(torch.optim.Optimizer):
-    """Gradient descent with a rate for each weight: lr / (mu + h), h its curvature (LeCun et al. 1998, App. C).
+    """Gradient descent with a rate for each weight, lr / (mu + h) with h its curvature (1998, Appendix C).
 
-    Departure: the paper back-propagates second derivatives with the Gauss-Newton approximation; here h is the
-    mean square of single pictures' gradients, which has the same expectation for a loss that is a logarithm of
-    a probability.
+    Departure: the paper back-propagates second derivatives in the Gauss-Newton approximation; here h is the mean
+    square of single pictures' gradients, which has the same expectation for the logarithm of a probability.
     """
 
     MU = 0.02
