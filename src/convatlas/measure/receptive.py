@@ -27,9 +27,6 @@ class Field(NamedTuple):
 class UncompiledMode(TorchDispatchMode):
     """A dispatch mode that is never compiled: PyTorch need not load its compiler (over a second) to keep it out."""
 
-    def __init__(self) -> None:
-        super().__init__()
-
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False
@@ -39,7 +36,7 @@ class ReceptiveFields(UncompiledMode):
     """While active, follows the field of every tensor that comes from `pictures` (n, channels, side, side)."""
 
     def __init__(self, pictures: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.side = pictures.shape[-1]
         self.fields = WeakTensorKeyDictionary()
         self.fields[pictures] = Field(1, 1)

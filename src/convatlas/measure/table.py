@@ -70,7 +70,7 @@ class _Unfilled(UncompiledMode):
 
 def weightless(network: Callable[[Any], nn.Module], spec: Spec) -> nn.Module:
     """The network with every weight a single zero in memory, seen from all its places, in evaluation mode."""
-    with torch.device("meta"), _Unfilled():
+    with torch.device("meta"), _Unfilled():  # type: ignore[no-untyped-call]
         module = network(spec)
     for layer in module.modules():
         for name, value in layer.named_parameters(recurse=False):

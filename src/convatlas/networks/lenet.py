@@ -87,6 +87,11 @@ class Spec:
     def smallest_resolution(self) -> int:
         return min(self.field, 28)
 
+    @property
+    def side(self) -> int:
+        """Of the maps of S4: two convolutions of 5x5, each followed by a halving."""
+        return ((max(self.resolution, self.field) - 4) // 2 - 4) // 2
+
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
         s2 = scale_channels(self.s2, width)
         c3 = scale_maps(self.c3, width, self.s2, s2)
@@ -142,7 +147,7 @@ def scaled_tanh(x: Tensor) -> Tensor:
 
 
 class ConnectedConv2d(Multiplying):
-    """A convolution whose maps each read the maps that `table` names, with weights for those alone.
+    """A convolution whose maps each read the maps below that `maps` names, with weights for those alone.
 
     `units` is (1, 1) for a bias a map, or (height, width) of the output for a bias a unit, as in 1989.
     """
@@ -152,13 +157,14 @@ class ConnectedConv2d(Multiplying):
     def __init__(
         self,
         in_channels: int,
-        table: Table,
+        maps: Maps,
         kernel_size: int,
         *,
         stride: int = 1,
         units: tuple[int, int] = (1, 1),
     ) -> None:
         super().__init__()
+        table = (tuple(range(in_channels)),) * maps if isinstance(maps, int) else maps
         self.shape = (len(table), in_channels, kernel_size, kernel_size)
         self.stride = stride
         pairs = [m * in_channels + i for m, row in enumerate(table) for i in row]
@@ -232,11 +238,6 @@ def linear(in_features: int, out_features: int) -> nn.Linear:
     return layer
 
 
-def convolution(in_channels: int, maps: Maps, kernel_size: int) -> ConnectedConv2d:
-    table = maps if not isinstance(maps, int) else (tuple(range(in_channels)),) * maps
-    return ConnectedConv2d(in_channels, table, kernel_size)
-
-
 def framed(x: Tensor, field: int, background: float) -> Tensor:
     """Pictures in the middle of a field of at least `field` pixels a side."""
     missing = max(field - x.shape[-1], 0)
@@ -254,15 +255,14 @@ class LeNet1989(nn.Module):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.spec = spec
+        h2, h3 = num_maps(spec.c3), num_maps(spec.c5)
         side1 = math.ceil(spec.resolution / 2)
         side2 = math.ceil(side1 / 2)
-        every = (tuple(range(spec.in_channels)),) * spec.c1
-        table = spec.c3 if not isinstance(spec.c3, int) else (tuple(range(spec.c1)),) * spec.c3
-        self.h1 = ConnectedConv2d(spec.in_channels, every, 5, stride=2, units=(side1, side1))
-        self.h2 = ConnectedConv2d(spec.c1, table, 5, stride=2, units=(side2, side2))
-        self.same = nn.ModuleList(convolution(len(table), len(table), 5) for _ in range(spec.same))
-        self.h3 = linear(len(table) * side2 * side2, num_maps(spec.c5))
-        self.output = linear(num_maps(spec.c5), spec.num_classes)
+        self.h1 = ConnectedConv2d(spec.in_channels, spec.c1, 5, stride=2, units=(side1, side1))
+        self.h2 = ConnectedConv2d(spec.c1, spec.c3, 5, stride=2, units=(side2, side2))
+        self.same = nn.ModuleList(ConnectedConv2d(h2, h2, 5) for _ in range(spec.same))
+        self.h3 = linear(h2 * side2 * side2, h3)
+        self.output = linear(h3, spec.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         # Connections that leave the plane read a virtual background (1989, section 3.3).
@@ -284,14 +284,13 @@ class LeNet(nn.Module):
         super().__init__()
         self.spec = spec
         c3 = num_maps(spec.c3)
-        side = ((max(spec.resolution, spec.field) - 4) // 2 - 4) // 2
-        self.c1 = convolution(spec.in_channels, spec.c1, 5)
+        self.c1 = ConnectedConv2d(spec.in_channels, spec.c1, 5)
         self.s2 = Subsampling(spec.c1, spec.s2)
-        self.c3 = convolution(spec.s2, spec.c3, 5)
-        self.same = nn.ModuleList(convolution(c3, c3, 5) for _ in range(spec.same))
+        self.c3 = ConnectedConv2d(spec.s2, spec.c3, 5)
+        self.same = nn.ModuleList(ConnectedConv2d(c3, c3, 5) for _ in range(spec.same))
         self.s4 = Subsampling(c3, c3)
-        self.c5 = convolution(c3, spec.c5, side) if spec.c5 else None
-        features = num_maps(spec.c5) or c3 * side * side
+        self.c5 = ConnectedConv2d(c3, spec.c5, spec.side) if spec.c5 else None
+        features = num_maps(spec.c5) or c3 * spec.side**2
         self.f6 = linear(features, spec.f6) if spec.f6 else None
         self.output = RBF(spec.num_classes) if spec.rbf else linear(spec.f6 or features, spec.num_classes)
 
@@ -319,11 +318,10 @@ class ModernLeNet(nn.Module):
         super().__init__()
         self.spec = spec
         c3, c5 = num_maps(spec.c3), num_maps(spec.c5)
-        side = ((max(spec.resolution, spec.field) - 4) // 2 - 4) // 2
         self.c1 = nn.Conv2d(spec.in_channels, spec.c1, 5)
         self.c3 = nn.Conv2d(spec.c1, c3, 5)
         self.same = nn.ModuleList(nn.Conv2d(c3, c3, 5, padding=2) for _ in range(spec.same))
-        self.c5 = nn.Linear(c3 * side * side, c5)
+        self.c5 = nn.Linear(c3 * spec.side**2, c5)
         self.f6 = nn.Linear(c5, spec.f6)
         self.output = nn.Linear(spec.f6, spec.num_classes)
 
