@@ -83,7 +83,7 @@ class Batches:
         if self.augmentation is None or self.augmentation == Augmentation():
             return self._plain(indices)
         generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch, step))
-        pictures = self.pictures[indices].float().sub_(self.fill)
+        pictures = self.pictures.index_select(0, indices) - self.fill
         maps = affine_maps(len(indices), self.augmentation, pictures.shape[-1], generator).to(self.device)
         changed = warp(pictures, maps, self.grid)
         return self._normalised(changed, self.mean - self.fill, indices)

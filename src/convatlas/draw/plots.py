@@ -15,46 +15,51 @@ from matplotlib.ticker import MaxNLocator
 # Blue and orange that colour-blind people tell apart (Okabe and Ito 2008).
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
+LABELLED = 30
+"""Classes up to which a confusion matrix has its names and counts written out."""
+
 
 def curves(title: str, metrics: Sequence[Mapping[str, Any]]) -> bytes:
     """Training loss and error over the epochs, as SVG. Rows have `epoch`, `loss` and `accuracy`."""
     epochs = [row["epoch"] for row in metrics]
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    left = figure.add_subplot()
-    right = left.twinx()
-    left.plot(epochs, [row["loss"] for row in metrics], color=BLUE)
-    # A finished network may make no error: a floor of a tenth of a percent keeps the line on the page.
-    right.plot(epochs, [max(100 * (1 - row["accuracy"]), 0.1) for row in metrics], color=ORANGE)
-    left.set_title(title, loc="left")
-    left.set_xlabel("epoch")
-    left.set_ylabel("training loss", color=BLUE)
-    right.set_ylabel("training error, % (as augmented)", color=ORANGE)
-    right.set_yscale("log")
-    right.yaxis.set_major_formatter("{x:g}")
-    left.xaxis.set_major_locator(MaxNLocator(integer=True))
-    left.set_ylim(bottom=0)
-    left.grid(alpha=0.25)
-    left.spines["top"].set_visible(False)
-    right.spines["top"].set_visible(False)
+    losses = [row["loss"] for row in metrics]
+    # A network may make no error at all: a floor of a tenth of a percent keeps the line on the page.
+    errors = [max(100 * (1 - row["accuracy"]), 0.1) for row in metrics]
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    upper.set_title(title, loc="left")
+    upper.plot(epochs, losses, color=BLUE, marker="." if len(epochs) == 1 else None)
+    lower.plot(epochs, errors, color=ORANGE, marker="." if len(epochs) == 1 else None)
+    upper.set_ylabel("training loss")
+    lower.set_ylabel("training error, %")
+    lower.set_xlabel("epoch (error and loss on the pictures as they were augmented)")
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes, values in ((upper, losses), (lower, errors)):
+        # Logarithms show the last epochs as well as the first; a loss may be 0 or below.
+        axes.set_yscale("log" if min(values) > 0 else "linear")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
     return _svg(figure)
 
 
 def confusion(title: str, classes: Sequence[str], counts: npt.NDArray[np.int64]) -> bytes:
     """Counts (classes, classes), a row for each true class, as SVG; shaded by the part of the row."""
     num = len(classes)
-    side = min(max(3.5, 1.8 + 0.42 * num), 14)
+    longest = max(map(len, classes)) if num <= LABELLED else 4
+    side = min(max(4.0, 2 + 0.08 * longest + 0.42 * num), 14)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if num <= 30:
+    if num <= LABELLED:
         for row, column in np.argwhere(counts > 0):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
         upright = max(map(len, classes)) <= 2
         axes.set_xticks(range(num), classes, rotation=0 if upright else 90)
         axes.set_yticks(range(num), classes)
-    axes.set_title(title, loc="left")
+    axes.set_title(title, loc="left", fontsize=10).set_in_layout(False)
     axes.set_xlabel("answer")
     axes.set_ylabel("truth")
     return _svg(figure)

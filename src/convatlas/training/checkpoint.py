@@ -6,6 +6,7 @@ The order of the pictures and every random number are functions of the seed, the
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,8 @@ from convatlas.files import write
 from convatlas.training.progress import EpochMetrics
 
 STATE = "state"
+SHA256 = "sha256"
+"""Of the file without this entry: safetensors itself does not notice a flipped bit."""
 
 
 @dataclass
@@ -64,7 +67,12 @@ def save(path: Path, state: State, network: nn.Module, optimiser: torch.optim.Op
         tensors |= {f"optimiser.{index}.{name}": value for name, value in values.items()}
     # JSON writes a float so that reading gives the same bits.
     tensors[STATE] = torch.frombuffer(bytearray(json.dumps(asdict(state)).encode()), dtype=torch.uint8)
-    write(path, save_tensors({name: value.contiguous() for name, value in tensors.items()}))
+    tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    write(path, save_tensors({**tensors, SHA256: _digest(tensors)}))
+
+
+def _digest(tensors: dict[str, Tensor]) -> Tensor:
+    return torch.frombuffer(bytearray(hashlib.sha256(save_tensors(tensors)).digest()), dtype=torch.uint8)
 
 
 def load(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> State:
@@ -75,18 +83,24 @@ def load(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> St
     """
     try:
         tensors = load_tensors(path.read_bytes())
+        if not torch.equal(tensors.pop(SHA256), _digest(tensors)):
+            raise ValueError("its checksum differs")
         state = State(**json.loads(bytes(tensors.pop(STATE).numpy())))
         network.load_state_dict(
             {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         )
+        parameters = [value for group in optimiser.param_groups for value in group["params"]]
         restored: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimiser."):
                 _, index, part = name.split(".", 2)
-                # A copy: the file's own memory is not aligned, and arithmetic may depend on alignment.
-                restored.setdefault(int(index), {})[part] = value.clone()
+                # Into memory like the parameter's own, since a fused optimiser walks through both side by side, and
+                # never the file's, which is not aligned: arithmetic may depend on alignment.
+                like = parameters[int(index)]
+                place = torch.empty_like(like if like.shape == value.shape else value)
+                restored.setdefault(int(index), {})[part] = place.copy_(value)
         optimiser.load_state_dict({"state": restored, "param_groups": optimiser.state_dict()["param_groups"]})
-    except (SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (SafetensorError, RuntimeError, KeyError, IndexError, ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged; delete it, and resume starts this run from its beginning") from error
     return state
 

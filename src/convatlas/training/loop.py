@@ -139,6 +139,8 @@ def _fit(run: Run, pictures: data.PictureSet, progress: Progress) -> Run:
         pace = checkpoint.Pace()
 
         def save() -> None:
+            if not all(value.isfinite().all() for value in network.parameters()):
+                return  # The checkpoint before, or the beginning, is the last good state.
             begun = time.monotonic()
             state.seconds = clock.seconds()
             checkpoint.save(saved, state, network, optimiser)
@@ -157,8 +159,7 @@ def _fit(run: Run, pictures: data.PictureSet, progress: Progress) -> Run:
                         sample = batches.sample(order, optimiser.NUM_PICTURES)
                         targets = F.one_hot(sample.labels, num_classes).float()
                         optimiser.estimate(network, objective, sample.inputs, targets)
-                # What a network draws at random (dropout) is a function of the step, as the batch is.
-                torch.manual_seed(derived_seed(record.seed, epoch, step))
+                seed_draws(device, derived_seed(record.seed, epoch, step))
                 inputs, labels = batches.batch(order, epoch, step)
                 lr = recipes.rate(recipe, len(batches), num_steps, state.step)
                 for group in optimiser.param_groups:
@@ -170,8 +171,8 @@ def _fit(run: Run, pictures: data.PictureSet, progress: Progress) -> Run:
                 if not math.isfinite(loss_value):
                     save()
                     raise UserError(
-                        f"the loss became {loss_value} at step {state.step + 1} in epoch {epoch + 1}; the state before "
-                        f"it is kept in {run.folder}, and a new run with a lower --lr than {recipe.lr:g} may help"
+                        f"the loss became {loss_value} at step {state.step + 1} in epoch {epoch + 1}; {run.folder} "
+                        f"keeps the last good state, and a new run with a lower --lr than {recipe.lr:g} may help"
                     )
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
@@ -200,13 +201,13 @@ def _finish(run: Run, network: torch.nn.Module, pictures: data.PictureSet, state
     batches = data.Batches(pictures.test, record.preprocessing, batch_size=EVALUATION_BATCH, device=device)
     evaluation = evaluate(network, run.variant.objective, batches, len(record.classes))
     table = measure.layers(network)
-    title = f"{record.variant} on {pictures.name}"
+    title = f"{record.variant} on {Path(pictures.name).name}"
     write(run.folder / METRICS, _lines(state))
     write(run.folder / "curves.svg", draw.curves(title, state.metrics))
     accuracy = f"{100 * evaluation.accuracy:.2f} % of {evaluation.num_pictures:,} test pictures"
     write(
         run.folder / "confusion.svg",
-        draw.confusion(f"{title}: {accuracy}", record.classes, evaluation.confusion.numpy()),
+        draw.confusion(f"{title}\n{accuracy}", record.classes, evaluation.confusion.numpy()),
     )
     results = Results(
         test_accuracy=evaluation.accuracy,
@@ -223,6 +224,17 @@ def _finish(run: Run, network: torch.nn.Module, pictures: data.PictureSet, state
     run.write_record()
     (run.folder / CHECKPOINT).unlink(missing_ok=True)
     return run
+
+
+def seed_draws(device: torch.device, seed: int) -> None:
+    """Make what a network draws at random (dropout) a function of the step, as the batch is.
+
+    Of the device alone: torch.manual_seed asks every kind of device, which takes a twentieth of a small network's step.
+    """
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 class Clock:

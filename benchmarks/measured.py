@@ -1,0 +1,56 @@
+"""How every benchmark here runs and reports: engines in turn, each in a process of its own, medians and spread."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def in_turn(script: str, engines: Sequence[str], rounds: int) -> dict[str, list[float]]:
+    """Run `python script ENGINE` for each engine in turn, `rounds` times; each prints one number last.
+
+    Thread pools of two engines in one process disturb each other, and a machine that slows down for a while must
+    slow all of them down: hence the processes, and the turns.
+    """
+    figures: dict[str, list[float]] = {engine: [] for engine in engines}
+    for turn in range(rounds):
+        for engine in engines:
+            done = subprocess.run([sys.executable, script, engine], stdout=subprocess.PIPE, text=True, check=True)
+            figures[engine].append(float(done.stdout.split()[-1]))
+            print(f"{turn + 1}/{rounds} {engine}: {figures[engine][-1]:,.0f}", file=sys.stderr, flush=True)
+    return figures
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
+
+
+def write(name: str, command: str, figures: Mapping[str, Any]) -> None:
+    """Put the figures with their command and machine into `results/NAME.json`, and print them."""
+    record = {
+        "command": command,
+        "date": date.today().isoformat(),
+        "machine": {
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "capability": torch.backends.cpu.get_cpu_capability(),
+        },
+        **figures,
+    }
+    text = json.dumps(record, indent=2) + "\n"
+    (RESULTS / f"{name}.json").write_text(text)
+    print(text)
