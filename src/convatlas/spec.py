@@ -9,6 +9,7 @@ import enum
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Layers:
         return sum(row.macs for row in self.rows)
 
 
-SCALES: Mapping[str, float] = {"": 1, "thousand": 1e3, "ten thousand": 1e4, "million": 1e6, "%": 1}
+SCALES: Mapping[str, int] = {"": 1, "thousand": 10**3, "ten thousand": 10**4, "million": 10**6, "%": 1}
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,16 @@ class Claim:
     """For an erratum: what the paper's own layer list adds up to."""
 
     @property
-    def value(self) -> float:
+    def value(self) -> Decimal:
         number, _, unit = self.printed.partition(" ")
-        return float(number.replace(",", "")) * SCALES[unit]
+        return Decimal(number.replace(",", "")) * SCALES[unit]
 
     @property
-    def last_digit(self) -> float:
+    def last_digit(self) -> Decimal:
         """One unit of the last printed digit."""
         number, _, unit = self.printed.partition(" ")
         _, _, decimals = number.partition(".")
-        return SCALES[unit] * 10.0 ** -len(decimals)
+        return Decimal(1).scaleb(-len(decimals)) * SCALES[unit]
 
 
 class Verdict(enum.StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,13 +28,14 @@ def curves(title: str, metrics: Sequence[Mapping[str, Any]]) -> bytes:
     errors = [max(100 * (1 - row["accuracy"]), 0.1) for row in metrics]
     figure = Figure(figsize=(7, 5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    upper.set_title(title, loc="left")
+    upper.set_title(title, loc="left", parse_math=False)
     upper.plot(epochs, losses, color=BLUE, marker="." if len(epochs) == 1 else None)
     lower.plot(epochs, errors, color=ORANGE, marker="." if len(epochs) == 1 else None)
     upper.set_ylabel("training loss")
     lower.set_ylabel("training error, %")
     lower.set_xlabel("epoch (error and loss on the pictures as they were augmented)")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    lower.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     for axes, values in ((upper, losses), (lower, errors)):
         # Logarithms show the last epochs as well as the first; a loss may be 0 or below.
         axes.set_yscale("log" if min(values) > 0 else "linear")
@@ -57,9 +59,9 @@ def confusion(title: str, classes: Sequence[str], counts: npt.NDArray[np.int64])
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
         upright = max(map(len, classes)) <= 2
-        axes.set_xticks(range(num), classes, rotation=0 if upright else 90)
-        axes.set_yticks(range(num), classes)
-    axes.set_title(title, loc="left", fontsize=10).set_in_layout(False)
+        axes.set_xticks(range(num), classes, rotation=0 if upright else 90, parse_math=False)
+        axes.set_yticks(range(num), classes, parse_math=False)
+    axes.set_title(title, loc="left", fontsize=10, parse_math=False).set_in_layout(False)
     axes.set_xlabel("answer")
     axes.set_ylabel("truth")
     return _svg(figure)
@@ -68,6 +70,8 @@ def confusion(title: str, classes: Sequence[str], counts: npt.NDArray[np.int64])
 def _svg(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     # The same run gives the same file: no date, and names of parts from a fixed salt.
-    with mpl.rc_context({"svg.hashsalt": "convatlas", "svg.fonttype": "none"}):
+    with mpl.rc_context({"svg.hashsalt": "convatlas", "svg.fonttype": "none"}), warnings.catch_warnings():
+        # The file carries text, not shapes: its reader has the letters that matplotlib's font may lack.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

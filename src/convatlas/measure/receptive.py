@@ -55,8 +55,8 @@ class ReceptiveFields(UncompiledMode):
         if known:
             # Where branches meet, the widest decides.
             source, field = max(known, key=lambda pair: pair[1].size)
-            first = output[0] if isinstance(output, tuple) else output
-            self.fields[first] = step(func.overloadpacket, args, source, field, first)
+            for part in output if isinstance(output, list | tuple) else [output]:
+                self.fields[part] = step(func.overloadpacket, args, source, field, part)
         return output
 
 
@@ -66,7 +66,11 @@ def step(op: Any, args: tuple[Any, ...], source: Tensor, field: Field, output: T
         return window(field, args[1].shape[-1], args[3][-1], args[5][-1])
     if op in (aten.max_pool2d_with_indices, aten.avg_pool2d):
         kernel = args[1][-1]
-        return window(field, kernel, args[2][-1] if len(args) > 2 and args[2] else kernel)
+        dilation = args[4][-1] if op is aten.max_pool2d_with_indices and len(args) > 4 else 1
+        return window(field, kernel, args[2][-1] if len(args) > 2 and args[2] else kernel, dilation)
+    if op is aten._adaptive_avg_pool2d:
+        stride = source.shape[-1] // output.shape[-1]
+        return window(field, source.shape[-1] - (output.shape[-1] - 1) * stride, stride)
     if source.dim() == 4 and (output.dim() < 4 or output.shape[-1] == 1 != source.shape[-1]):
         # Flattened or averaged as a whole: whatever reads on sees every place.
         return Field(field.size + (source.shape[-1] - 1) * field.jump, field.jump)

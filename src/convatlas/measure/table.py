@@ -28,10 +28,11 @@ def layers(network: nn.Module) -> Layers:
     return layers_of(type(network), network.spec)  # type: ignore[arg-type]  # set by every network of the atlas
 
 
+@torch.inference_mode(False)  # Wherever the caller is: in that mode nothing would be followed.
 def layers_of(network: Callable[[Any], nn.Module], spec: Spec) -> Layers:
     """The layer table of the network class `network` for a spec, without building it in memory."""
     module = weightless(network, spec)
-    pictures = torch.empty(0, spec.in_channels, spec.resolution, spec.resolution)
+    pictures = torch.empty(0, spec.in_channels, spec.resolution, spec.resolution, device="cpu")
     rows: list[Layer] = []
     fields = ReceptiveFields(pictures)
 
@@ -54,7 +55,7 @@ def layers_of(network: Callable[[Any], nn.Module], spec: Spec) -> Layers:
     for name, layer in module.named_modules():
         if not any(True for _ in layer.children()) and layer is not module:
             layer.register_forward_hook(record(name))
-    with torch.no_grad(), fields:
+    with torch.no_grad(), torch.device("cpu"), fields:
         module(pictures)
     return Layers(tuple(rows))
 
@@ -74,7 +75,7 @@ def weightless(network: Callable[[Any], nn.Module], spec: Spec) -> nn.Module:
         module = network(spec)
     for layer in module.modules():
         for name, value in layer.named_parameters(recurse=False):
-            setattr(layer, name, nn.Parameter(_one_zero(value)))
+            setattr(layer, name, nn.Parameter(_one_zero(value), requires_grad=value.requires_grad))
         for name, buffer in layer.named_buffers(recurse=False):
             setattr(layer, name, _one_zero(buffer))
     return module.eval()

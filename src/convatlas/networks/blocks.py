@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -32,6 +33,26 @@ class CrossEntropy:
         return outputs.softmax(dim=1)
 
 
+@dataclass(frozen=True)
+class PlaceCode:
+    """Mean squared error to +1 for the right class and -1 for the others (1989, section 4)."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.mse_loss(outputs, 2 * targets - 1)
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        # Least squares estimates the mean of the target, 2p - 1; near 0 it bends instead of turning negative.
+        p, bend = (outputs + 1) / 2, 0.01
+        p = torch.where(p > bend, p, bend * (p / bend - 1).exp())
+        return p / p.sum(1, keepdim=True)
+
+
+def initialise(weight: Tensor, fan_in: Tensor) -> None:
+    """Uniform in plus and minus 2.4 / fan-in (1989, section 4; 1998, Appendix A)."""
+    with torch.no_grad():
+        weight.uniform_(-2.4, 2.4).div_(fan_in)
+
+
 def scale_channels(channels: int, width: float) -> int:
     """`channels` times `width`, at 16 or fewer a whole number, above a multiple of 8.
 
@@ -45,6 +66,8 @@ def scale_channels(channels: int, width: float) -> int:
     exact = channels * width
     step = 1 if exact <= 16 else 8
     scaled = step * math.floor(exact / step + 0.5)
+    # Rounding must not make the narrower of two the wider.
+    scaled = min(scaled, channels) if width < 1 else max(scaled, channels)
     if scaled < 1:
         raise UserError(
             f"width {width:g} leaves nothing of a layer of {channels}; "
@@ -62,7 +85,7 @@ def scale_units(units: int, depth: float) -> int:
     if not (depth > 0 and math.isfinite(depth)):
         raise UserError(f"depth {depth:g} leaves no layer; it must be a number above 0")
     # 1e-9: 1.1 x 10 is eleven, whatever binary fractions say.
-    return math.ceil(units * depth - 1e-9)
+    return max(math.ceil(units * depth - 1e-9), 1)
 
 
 def check_spec(*, num_classes: int, in_channels: int, resolution: int, smallest_resolution: int) -> None:

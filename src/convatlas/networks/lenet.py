@@ -26,7 +26,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.networks.blocks import CrossEntropy, Multiplying, check_spec, scale_channels, scale_units
+from convatlas.networks.blocks import (
+    CrossEntropy,
+    Multiplying,
+    PlaceCode,
+    check_spec,
+    initialise,
+    scale_channels,
+    scale_units,
+)
+from convatlas.networks.connections import ConnectedConv2d, Maps, Table, num_maps, scale_maps
 from convatlas.spec import Claim, Family, Layer, Layers, Optimiser, Paper, Recipe, Variant
 
 ZIP_CODES_1989 = Paper(
@@ -50,11 +59,6 @@ DOCUMENTS_1998 = Paper(
     venue="Proceedings of the IEEE 86(11), 2278-2324",
     url="https://doi.org/10.1109/5.726791",
 )
-
-Table = tuple[tuple[int, ...], ...]
-"""For each map of a layer, the maps of the layer below that it reads."""
-Maps = int | Table
-"""A layer's maps: so many that read every map below, or a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +97,13 @@ class Spec:
         return ((max(self.resolution, self.field) - 4) // 2 - 4) // 2
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
+        # The narrowest first: what it asks of the width is enough for the others.
+        c1 = scale_channels(self.c1, width)
         s2 = scale_channels(self.s2, width)
         c3 = scale_maps(self.c3, width, self.s2, s2)
         return replace(
             self,
-            c1=scale_channels(self.c1, width),
+            c1=c1,
             s2=s2,
             c3=c3,
             same=scale_units(1 + self.same, depth) - 1,
@@ -125,67 +131,9 @@ LENET4_C3: Table = tuple(tuple(sorted((m + i) % 8 for i in range(4))) for m in r
 LENET4_F5: Table = tuple(tuple(sorted((m + 3 * i) % 16 for i in range(4 + m % 2))) for m in range(120))
 
 
-def num_maps(maps: Maps) -> int:
-    return maps if isinstance(maps, int) else len(maps)
-
-
-def scale_maps(maps: Maps, width: float, below: int, below_scaled: int) -> Maps:
-    """Maps times `width`; a table keeps its pattern, each new map reading what its nearest old one read."""
-    if not num_maps(maps):
-        return maps
-    scaled = scale_channels(num_maps(maps), width)
-    if isinstance(maps, int):
-        return scaled
-    rows = (maps[m * len(maps) // scaled] for m in range(scaled))
-    resampled = (tuple(i for i in range(below_scaled) if i * below // below_scaled in row) for row in rows)
-    return tuple(row or tuple(range(below_scaled)) for row in resampled)
-
-
 def scaled_tanh(x: Tensor) -> Tensor:
     """A tanh(S x) with A = 1.7159 and S = 2/3 (1998, equation 6 and Appendix A): f(1) = 1, f(-1) = -1."""
     return 1.7159 * torch.tanh(x * (2 / 3))
-
-
-class ConnectedConv2d(Multiplying):
-    """A convolution whose maps each read the maps below that `maps` names, with weights for those alone.
-
-    `units` is (1, 1) for a bias a map, or (height, width) of the output for a bias a unit, as in 1989.
-    """
-
-    pairs: Tensor
-
-    def __init__(
-        self,
-        in_channels: int,
-        maps: Maps,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        units: tuple[int, int] = (1, 1),
-    ) -> None:
-        super().__init__()
-        table = (tuple(range(in_channels)),) * maps if isinstance(maps, int) else maps
-        self.shape = (len(table), in_channels, kernel_size, kernel_size)
-        self.stride = stride
-        pairs = [m * in_channels + i for m, row in enumerate(table) for i in row]
-        self.weight = nn.Parameter(torch.empty(len(pairs), kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.empty(len(table), *units))
-        self.register_buffer("pairs", torch.tensor(pairs), persistent=False)
-        fan_in = torch.tensor([len(row) * kernel_size**2 for row in table for _ in row])
-        initialise(self.weight, fan_in[:, None, None])
-        nn.init.zeros_(self.bias)
-
-    @property
-    def num_multiplications(self) -> int:
-        return self.weight.numel()
-
-    def forward(self, x: Tensor) -> Tensor:
-        out_channels, in_channels, *kernel = self.shape
-        dense = self.weight.new_zeros(out_channels * in_channels, *kernel).index_copy(0, self.pairs, self.weight)
-        if tuple(x.shape[2:]) == tuple(kernel):
-            # A single position, as in C5: the same product, which is faster as one of matrices.
-            return F.linear(x.flatten(1), dense.view(out_channels, -1))[..., None, None] + self.bias
-        return F.conv2d(x, dense.view(self.shape), stride=self.stride) + self.bias
 
 
 class Subsampling(nn.Module):
@@ -223,12 +171,6 @@ class RBF(Multiplying):
 
     def forward(self, x: Tensor) -> Tensor:
         return 2 * x @ self.codes.T - x.square().sum(1, keepdim=True) - self.codes.square().sum(1)
-
-
-def initialise(weight: Tensor, fan_in: Tensor) -> None:
-    """Uniform in plus and minus 2.4 / fan-in (1989, section 4; 1998, Appendix A)."""
-    with torch.no_grad():
-        weight.uniform_(-2.4, 2.4).div_(fan_in)
 
 
 def linear(in_features: int, out_features: int) -> nn.Linear:
@@ -337,19 +279,6 @@ class ModernLeNet(nn.Module):
         x = F.relu(self.f6(x))
         outputs: Tensor = self.output(x)
         return outputs
-
-
-@dataclass(frozen=True)
-class PlaceCode:
-    """Mean squared error to +1 for the right class and -1 for the others (1989, section 4)."""
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.mse_loss(outputs, 2 * targets - 1)
-
-    def probabilities(self, outputs: Tensor) -> Tensor:
-        # Least squares estimates the mean of the target, 2p - 1.
-        p = ((outputs + 1) / 2).clamp(1e-6, 1)
-        return p / p.sum(1, keepdim=True)
 
 
 @dataclass(frozen=True)

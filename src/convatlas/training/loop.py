@@ -76,7 +76,9 @@ def train(
     chosen = _adjusted(recipes.find(recipe, variant), epochs, batch_size, lr)
     target = _device(device)
     source = find_data(data)
-    spec = atlas.scale(variant, width=width, depth=depth, resolution=resolution or _resolution(variant, source.side))
+    if resolution is None:
+        resolution = _resolution(variant, source.side)
+    spec = atlas.scale(variant, width=width, depth=depth, resolution=resolution)
     folder = _vacant(Path(out) if out is not None else None, f"{variant.name}-{Path(source.name).name}")
     pictures = source.load(spec.resolution, seed=seed, skip_bad=skip_bad)
     record = Record(

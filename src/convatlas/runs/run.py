@@ -1,0 +1,157 @@
+"""A run: the folder that training leaves behind, and what one can do with it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import nn
+
+from convatlas import atlas, data
+from convatlas.errors import UserError
+from convatlas.files import write
+from convatlas.pictures import decode, reframe
+from convatlas.runs.evaluation import Evaluation, evaluate
+from convatlas.runs.record import Record, Results
+from convatlas.spec import Variant
+
+RECORD = "run.json"
+WEIGHTS = "weights.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+METRICS = "metrics.jsonl"
+
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Prediction:
+    path: Path
+    classes: tuple[str, ...]
+    """Up to five, the likeliest first."""
+    probabilities: tuple[float, ...]
+
+
+@dataclass
+class Run:
+    """A run folder and its record. `load` opens one; `train` returns one."""
+
+    folder: Path
+    record: Record
+
+    @property
+    def variant(self) -> Variant:
+        return atlas.find(self.record.variant)
+
+    @property
+    def test_accuracy(self) -> float:
+        """The fraction of test pictures that the finished run answered rightly."""
+        return self.results.test_accuracy
+
+    @property
+    def results(self) -> Results:
+        """What the finished run came to.
+
+        Raises:
+            UserError: the run is not finished.
+        """
+        if self.record.results is None:
+            raise UserError(f"{self.folder} is not finished; convatlas resume {self.folder} goes on with it")
+        return self.record.results
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The trained network in evaluation mode, on the CPU.
+
+        Raises:
+            UserError: the run is not finished, or its weights are damaged, missing or another run's.
+        """
+        checksum = self.results.weights_sha256
+        path = self.folder / WEIGHTS
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError as error:
+            raise UserError(f"{path} is missing") from error
+        if hashlib.sha256(content).hexdigest() != checksum:
+            raise UserError(f"{path} is damaged or not this run's: its checksum is not the one in {RECORD}")
+        network = self.variant.network(self.record.spec)
+        try:
+            network.load_state_dict(load_tensors(content))
+        except (SafetensorError, RuntimeError) as error:
+            raise UserError(f"{path} does not fit the network in {RECORD}") from error
+        return network.eval()
+
+    def predict(self, picture: str | Path | Image.Image) -> Prediction:
+        """The likeliest classes of one picture: a file of any common format, or a decoded picture.
+
+        Raises:
+            UserError: the file cannot be used as a picture.
+        """
+        path = Path() if isinstance(picture, Image.Image) else Path(picture)
+        opened = picture if isinstance(picture, Image.Image) else decode(path)
+        preprocessing = self.record.preprocessing
+        if preprocessing.ink is not None:
+            opened = reframe(opened, preprocessing.ink)
+        inputs = preprocessing.normalise(preprocessing.fit(opened)[None])
+        with torch.inference_mode():
+            probabilities = self.variant.objective.probabilities(self.network(torch.from_numpy(inputs)))[0]
+        best = probabilities.topk(min(5, len(self.record.classes)))
+        return Prediction(
+            path=path,
+            classes=tuple(self.record.classes[i] for i in best.indices.tolist()),
+            probabilities=tuple(best.values.tolist()),
+        )
+
+    def evaluate(self) -> Evaluation:
+        """Answer the test pictures again.
+
+        Raises:
+            UserError: the data set is gone, or not the one that the run was trained on.
+        """
+        pictures = self.load_data()
+        batches = data.Batches(
+            pictures.test, self.record.preprocessing, batch_size=EVALUATION_BATCH, device=torch.device("cpu")
+        )
+        return evaluate(self.network, self.variant.objective, batches, len(pictures.classes))
+
+    def load_data(self) -> data.PictureSet:
+        """The data set of the run, with its split.
+
+        Raises:
+            UserError: the data set is gone, or not the one that the run was trained on.
+        """
+        record = self.record
+        pictures = data.find(record.data).load(
+            record.preprocessing.resolution, seed=record.seed, skip_bad=record.skip_bad
+        )
+        if pictures.checksum != record.data_checksum:
+            raise UserError(f"the pictures of {record.data} have changed since {self.folder} was trained on them")
+        return pictures
+
+    def write_record(self) -> None:
+        write(self.folder / RECORD, self.record.to_json())
+
+    def write_weights(self, network: nn.Module) -> str:
+        """Write the network's weights and return their SHA-256."""
+        content = save_tensors({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()})
+        write(self.folder / WEIGHTS, content)
+        return hashlib.sha256(content).hexdigest()
+
+
+def load(folder: str | Path) -> Run:
+    """Open a run folder.
+
+    Raises:
+        UserError: it is no run folder, or its record is damaged.
+    """
+    folder = Path(folder)
+    path = folder / RECORD
+    if not path.is_file():
+        raise UserError(f"{folder} is no run folder: it has no {RECORD}")
+    return Run(folder, Record.from_json(path.read_bytes(), str(path)))
