@@ -43,7 +43,15 @@ ROWS = (
 def run(row: Row, seed: int) -> tuple[float, float]:
     """Test error in percent, and the seconds of the whole command, starting Python and the plots included."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-c", "from convatlas.cli import main; main()", "train", row.network, "--quiet", "--json"]
+        command = [
+            sys.executable,
+            "-c",
+            "from convatlas.cli import main; main()",
+            "train",
+            row.network,
+            "--quiet",
+            "--json",
+        ]
         command += ["--data", row.data, "--seed", str(seed), "--out", str(Path(folder) / "run")]
         begun = time.perf_counter()
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

@@ -42,9 +42,7 @@ def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(where=st.floats(0, 1, exclude_max=True), cut=st.booleans())
-def test_a_damaged_checkpoint_is_refused(
-    tmp_path_factory: pytest.TempPathFactory, where: float, cut: bool
-) -> None:
+def test_a_damaged_checkpoint_is_refused(tmp_path_factory: pytest.TempPathFactory, where: float, cut: bool) -> None:
     path = tmp_path_factory.mktemp("damaged") / "checkpoint.safetensors"
     network, optimiser = trained(1)
     checkpoint.save(path, checkpoint.State(step=1), network, optimiser)

@@ -35,8 +35,8 @@ class LineProgress(Progress):
     """Plain lines."""
 
     def begin(self, run: Run, pictures: PictureSet, num_steps: int, step: int) -> None:
-        for trouble in pictures.left_out:
-            complain(f"left out {trouble.error}")
+        for error in pictures.left_out:
+            complain(f"left out {error}")
         record = run.record
         typer.echo(
             f"{record.variant} on {record.data}: {count(len(pictures.train))} pictures of "

@@ -5,4 +5,3 @@ from convatlas.data.catalogue import find as find
 from convatlas.data.dataset import PictureSet as PictureSet
 from convatlas.data.dataset import Source as Source
 from convatlas.data.dataset import Split as Split
-from convatlas.data.dataset import Trouble as Trouble

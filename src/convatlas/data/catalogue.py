@@ -22,9 +22,9 @@ def find(name: str | Path) -> Source:
     if str(name) in named:
         return named[str(name)]
     path = Path(name).expanduser()
-    if path.is_dir():
+    if str(name) and path.is_dir():
         return Folder(path)
-    if path.exists():
+    if path.is_file():
         raise UserError(f"{name} is a file; pictures are read from a folder with a folder for each class")
     if isinstance(name, Path) or os.sep in name:
         raise UserError(f"there is no folder {name}")

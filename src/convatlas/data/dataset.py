@@ -44,20 +44,15 @@ class Split:
         return Split(resized, self.labels)
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """A file of a folder that could not be used, and why."""
-
-    error: PictureError
-
-
 @dataclass(frozen=True, kw_only=True)
 class PictureSet:
     name: str
     classes: tuple[str, ...]
     train: Split
     test: Split
-    left_out: tuple[Trouble, ...] = ()
+    side: int | None = None
+    """The pictures' own size in pixels before they were brought to this one, if they all had one."""
+    left_out: tuple[PictureError, ...] = ()
     """Damaged files that were skipped because the person asked for it."""
 
     def __post_init__(self) -> None:

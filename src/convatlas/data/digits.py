@@ -31,6 +31,7 @@ class Digits:
         return PictureSet(
             name=self.name,
             classes=tuple("0123456789"),
+            side=self.side,
             train=Split(pictures[~test], labels[~test]).resized(resolution),
             test=Split(pictures[test], labels[test]).resized(resolution),
         )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from convatlas.data.dataset import PictureSet, Split, Trouble
+from convatlas.data.dataset import PictureSet, Split
 from convatlas.errors import UserError
-from convatlas.pictures import SUFFIXES, PictureError, decode, fit
+from convatlas.pictures import SUFFIXES, PictureError, decode_all, fit
 
 TEST_PART = 0.2
 """Of each class, where the folder has no split of its own."""
@@ -31,7 +31,8 @@ class Folder:
 
     @property
     def name(self) -> str:
-        return str(self.path)
+        # Whole, so that it is found again from another folder, and never taken for a standard set.
+        return str(self.path.resolve())
 
     def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> PictureSet:
         """Decode every picture at that size, grey if all of them are grey.
@@ -52,12 +53,12 @@ class Folder:
             if tuple(listing) != classes:
                 odd = sorted(set(listing) ^ set(classes))
                 raise UserError(f"{roots[0]} and {root} have different classes: {', '.join(odd)}")
-        splits, troubles = decode_all(listings, classes, resolution, skip_bad)
+        splits, errors = decode_splits(listings, classes, resolution, skip_bad)
         if split_given:
             train, test = splits
         else:
             train, test = split_by_class(splits[0], classes, self.path, seed)
-        return PictureSet(name=self.name, classes=classes, train=train, test=test, left_out=tuple(troubles))
+        return PictureSet(name=self.name, classes=classes, train=train, test=test, left_out=tuple(errors))
 
 
 def list_classes(root: Path) -> dict[str, list[Path]]:
@@ -74,34 +75,30 @@ def list_classes(root: Path) -> dict[str, list[Path]]:
 
 def _pictures_below(folder: Path) -> Iterator[Path]:
     # os.walk does not follow symbolic links to folders, so a loop of them cannot trap it.
-    for parent, _, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 yield Path(parent) / name
 
 
-def decode_all(
+def decode_splits(
     listings: list[dict[str, list[Path]]], classes: tuple[str, ...], resolution: int, skip_bad: bool
-) -> tuple[list[Split], list[Trouble]]:
+) -> tuple[list[Split], list[PictureError]]:
     """A split for each listing, all with the same number of channels, and the files that were left out."""
 
-    def load(path: Path) -> npt.NDArray[np.uint8] | Trouble:
-        try:
-            picture = decode(path)
-        except PictureError as error:
-            return Trouble(error)
+    def prepare(picture: Image.Image) -> npt.NDArray[np.uint8]:
         return fit(picture, resolution, 1 if picture.mode == "L" else 3)
 
-    with ThreadPoolExecutor() as pool:
-        loaded = [
-            [(label, picture) for label, name in enumerate(classes) for picture in pool.map(load, listing[name])]
-            for listing in listings
-        ]
-    troubles = [picture for rows in loaded for _, picture in rows if isinstance(picture, Trouble)]
-    if troubles and not skip_bad:
+    loaded = [
+        [(label, picture) for label, name in enumerate(classes) for picture in decode_all(listing[name], prepare)]
+        for listing in listings
+    ]
+    errors = [picture for rows in loaded for _, picture in rows if isinstance(picture, PictureError)]
+    if errors and not skip_bad:
         num = sum(map(len, loaded))
         raise UserError(
-            f"{len(troubles)} of {num} pictures cannot be used, the first is {troubles[0].error}; "
+            f"{len(errors)} of {num} pictures cannot be used, the first is {errors[0]}; "
             "mend it or leave such files out with --skip-bad"
         )
     good = [[(label, picture) for label, picture in rows if isinstance(picture, np.ndarray)] for rows in loaded]
@@ -111,12 +108,12 @@ def decode_all(
         labels = np.array([label for label, _ in rows], np.int64)
         for label, name in enumerate(classes):
             if label not in labels:
-                raise UserError(f"no picture of the class {name} can be used")
+                raise UserError(f"no picture of the class {name} can be used; add good ones or remove its folder")
         pictures = np.empty((len(rows), channels, resolution, resolution), np.uint8)
         for i, (_, picture) in enumerate(rows):
             pictures[i] = picture  # grey pictures spread over three channels
         splits.append(Split(pictures, labels))
-    return splits, troubles
+    return splits, errors
 
 
 def split_by_class(split: Split, classes: tuple[str, ...], path: Path, seed: int) -> tuple[Split, Split]:

@@ -17,6 +17,9 @@ from convatlas.data.dataset import PictureSet, Split
 from convatlas.errors import UserError
 from convatlas.files import cache_folder, download
 
+DAMAGE = (OSError, EOFError, ValueError, LookupError, SyntaxError, zlib.error, tarfile.TarError)
+"""What the readers of files raise on damaged ones."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
@@ -49,7 +52,7 @@ class Standard:
                 download(remote.url, folder / remote.file, md5=remote.md5)
         try:
             train, test = self.read(folder)
-        except (OSError, EOFError, ValueError, KeyError, zlib.error, tarfile.TarError) as error:
+        except (*DAMAGE, Image.DecompressionBombError) as error:
             raise self._damaged(folder) from error
         if self.checksum != pixel_checksum(train, test):
             raise self._damaged(folder)
@@ -58,6 +61,7 @@ class Standard:
             classes=self.classes,
             train=train.resized(resolution),
             test=test.resized(resolution),
+            side=self.side,
         )
 
     def _damaged(self, folder: Path) -> UserError:
@@ -82,7 +86,7 @@ IDX_FILES = (
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     """An IDX file of bytes, gzipped: a big-endian header of type, dimensions and sizes, then the values."""
     content = gzip.decompress(path.read_bytes())
-    if content[:3] != b"\0\0\x08":
+    if content[:3] != b"\0\0\x08" or len(content) < 8:
         raise ValueError(f"{path} is no IDX file of bytes")
     shape = np.frombuffer(content, ">i4", count=content[3], offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
@@ -107,7 +111,10 @@ def read_usps(folder: Path) -> tuple[Split, Split]:
     """Lines of text: the digit, then 256 values from -1 (paper) to 1 (ink)."""
 
     def split(file: str) -> Split:
-        table = np.loadtxt(gzip.decompress((folder / file).read_bytes()).decode().splitlines(), dtype=np.float64)
+        words = gzip.decompress((folder / file).read_bytes()).split()
+        table = np.array(words, dtype=np.float64).reshape(-1, 1 + 16 * 16)
+        if not (np.abs(table[:, 1:]) <= 1).all():
+            raise ValueError(f"{file} has values beyond -1 to 1")
         pictures = np.round((table[:, 1:] + 1) * 127.5).astype(np.uint8).reshape(-1, 1, 16, 16)
         return Split(pictures, table[:, 0].astype(np.int64))
 
@@ -137,7 +144,7 @@ def read_cifar10(folder: Path) -> tuple[Split, Split]:
             with Image.open(folder / f"cifar10_batch_{i}.png", formats=["PNG"]) as sheet:
                 sheets.append(np.asarray(sheet.convert("RGB")).reshape(-1, 32, 32, 3))
         pictures = np.ascontiguousarray(np.concatenate(sheets).transpose(0, 3, 1, 2))
-        labels = np.loadtxt(folder / "labels.txt", dtype=np.int64)
+        labels = np.array((folder / "labels.txt").read_text().split(), dtype=np.int64)
     return Split(pictures[:50000], labels[:50000]), Split(pictures[50000:], labels[50000:])
 
 

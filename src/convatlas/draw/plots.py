@@ -34,7 +34,7 @@ def curves(title: str, metrics: Sequence[Mapping[str, Any]]) -> bytes:
     upper.set_ylabel("training loss")
     lower.set_ylabel("training error, %")
     lower.set_xlabel("epoch (error and loss on the pictures as they were augmented)")
-    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     lower.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     for axes, values in ((upper, losses), (lower, errors)):
         # Logarithms show the last epochs as well as the first; a loss may be 0 or below.

@@ -30,6 +30,8 @@ def download(url: str, destination: Path, *, md5: str | None = None) -> Path:
             downloader=pooch.HTTPDownloader(progressbar=bar or False, timeout=30),
         )
     except requests.RequestException as error:
+        if error.response is not None:
+            error.response.close()
         raise UserError(
             f"{url} could not be fetched ({type(error).__name__}); check the network, "
             f"or put the file at {destination} yourself"

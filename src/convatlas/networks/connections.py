@@ -66,7 +66,7 @@ class ConnectedConv2d(Multiplying):
 
     def forward(self, x: Tensor) -> Tensor:
         out_channels, in_channels, *kernel = self.shape
-        dense = self.weight
+        dense: Tensor = self.weight
         if not self.complete:
             dense = dense.new_zeros(out_channels * in_channels, *kernel).index_copy(0, self.pairs, dense)
         if tuple(x.shape[2:]) == tuple(kernel):

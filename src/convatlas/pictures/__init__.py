@@ -3,6 +3,7 @@
 from convatlas.pictures.decode import SUFFIXES as SUFFIXES
 from convatlas.pictures.decode import PictureError as PictureError
 from convatlas.pictures.decode import decode as decode
+from convatlas.pictures.decode import decode_all as decode_all
 from convatlas.pictures.ink import reframe as reframe
 from convatlas.pictures.preprocess import Preprocessing as Preprocessing
 from convatlas.pictures.preprocess import fit as fit

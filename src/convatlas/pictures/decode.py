@@ -1,16 +1,36 @@
 """Safe decoding: a list of formats, a limit on pixels, and every byte decoded before a picture counts as good."""
 
+from __future__ import annotations
+
+import logging
 import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from convatlas.errors import UserError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 """Files of a folder that are taken for pictures."""
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by the orientation that its EXIF states."""
+
+T = TypeVar("T")
 
 
 class PictureError(UserError):
@@ -23,52 +43,90 @@ def decode(path: Path) -> Image.Image:
     Transparency is laid on white, 16 bits become 8, CMYK becomes RGB.
 
     Raises:
-        PictureError: the file is missing, damaged, cut short, no picture of a known format, or beyond
-            Pillow's pixel limit.
+        PictureError: the file is missing, damaged, cut short, no picture of a known format, or of more pixels than
+            Pillow's `Image.MAX_IMAGE_PIXELS`.
     """
+    with _pillow_silenced():
+        return _decode(path)
+
+
+def decode_all(paths: Iterable[Path], use: Callable[[Image.Image], T]) -> list[T | PictureError]:
+    """Decode files side by side, as `decode` does: for each what `use` makes of its picture, or its error."""
+
+    def work(path: Path) -> T | PictureError:
+        try:
+            return use(_decode(path))
+        except PictureError as error:
+            return error
+
+    with _pillow_silenced(), ThreadPoolExecutor() as pool:
+        return list(pool.map(work, paths))
+
+
+@contextmanager
+def _pillow_silenced() -> Iterator[None]:
+    """While active, Pillow's remarks on odd files are not shown: a file is good, or its error says why it is not.
+
+    Entered once around all threads, never in one: filters of warnings belong to the whole process.
+    """
+    logger = logging.getLogger("PIL")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def _decode(path: Path) -> Image.Image:
+    if path.is_dir():
+        raise PictureError(f"{path}: a folder, not a picture")
+    if not path.is_file():
+        raise PictureError(f"{path}: there is no such file")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns between its limit and twice its limit; for us the limit is the limit.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as picture:
-                # Only decoding finds half a file: open() and verify() read no more than headers.
-                picture.load()
-                return _eight_bits(ImageOps.exif_transpose(picture))
+        with Image.open(path, formats=_FORMATS) as picture:
+            # Pillow itself warns from its limit on and refuses from twice its limit; for us the limit is the limit.
+            if Image.MAX_IMAGE_PIXELS is not None and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+                raise Image.DecompressionBombError
+            # Only decoding finds half a file: open() and verify() read no more than headers.
+            picture.load()
+            return _upright(picture, _eight_bits(picture))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        limit = f"{Image.MAX_IMAGE_PIXELS:,}"
-        raise PictureError(f"{path}: larger than the limit of {limit} pixels") from error
-    except FileNotFoundError as error:
-        raise PictureError(f"{path}: there is no such file") from error
+        raise PictureError(f"{path}: larger than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
         raise PictureError(f"{path}: not a picture of a known format ({', '.join(_FORMATS)})") from error
-    except IsADirectoryError as error:
-        raise PictureError(f"{path}: a folder, not a picture") from error
     # What Pillow's decoders raise on damaged files is not one family of errors.
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        IndexError,
-        KeyError,
-        OverflowError,
-        MemoryError,
-    ) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, MemoryError) as error:
         raise PictureError(f"{path}: damaged or cut short ({error})") from error
 
 
+def _upright(original: Image.Image, picture: Image.Image) -> Image.Image:
+    try:
+        orientation = original.getexif().get(_ORIENTATION)
+    # Cameras write odd EXIF, and Pillow raises many kinds of errors on it; the picture itself is good.
+    except Exception:
+        return picture
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return picture if turn is None else picture.transpose(turn)
+
+
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    if picture.mode == "L" or picture.mode == "RGB":
+    if "A" in picture.mode or "transparency" in picture.info:
+        grey = picture.mode in ("1", "L", "LA")
+        picture = picture.convert("RGBA")
+        flat = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        return flat.convert("L" if grey else "RGB")
+    if picture.mode in ("L", "RGB"):
         return picture.copy()
     if picture.mode == "1":
         return picture.convert("L")
     if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture, dtype=np.float64)
-        # 16-bit files come as "I;16" or, from some decoders, as 32-bit "I" with 16-bit values.
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+        values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
+        largest = values.max(initial=0)
+        # Files of 16 bits say so; wider ones hold 8 or 16 bits, or parts of 1.
+        tops = (65535.0,) if picture.mode.startswith("I;16") else (1.0, 255.0) if picture.mode == "F" else (255.0,)
+        top = next((top for top in tops if largest <= top), 65535.0)
         return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
-    if "A" in picture.mode or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB")
     return picture.convert("RGB")

@@ -29,7 +29,7 @@ def span(pictures: npt.NDArray[np.uint8]) -> float | None:
 
 
 def reframe(picture: Image.Image, ink: float) -> Image.Image:
-    """The picture's ink, bright on black, spanning `ink` of a square frame; a blank picture stays as it is."""
+    """The picture's ink, bright on black, spanning `ink` of a square frame; a blank picture is a blank frame."""
     grey = picture.convert("L")
     values = np.asarray(grey, dtype=np.float32)
     paper = np.median(np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]]))

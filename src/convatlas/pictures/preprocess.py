@@ -18,11 +18,16 @@ class Preprocessing:
     """For each channel, of values from 0 to 1: what becomes 0."""
     deviation: tuple[float, ...]
     """For each channel: what becomes 1 above the mean."""
+    side: int | None = None
+    """The training pictures' own size, where they had one: below `resolution`, others are first made as coarse."""
     ink: float | None = None
     """For pictures of bright ink on black: the part of the frame that the ink spans; else None."""
 
     def fit(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
         """The picture at the working size, (channels, resolution, resolution)."""
+        if self.side is not None and self.side < self.resolution:
+            coarse = fit(picture, self.side, self.channels)
+            picture = Image.fromarray(coarse[0] if self.channels == 1 else coarse.transpose(1, 2, 0))
         return fit(picture, self.resolution, self.channels)
 
     def normalise(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

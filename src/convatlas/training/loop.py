@@ -319,5 +319,6 @@ def _preprocessing(variant: Variant, pictures: data.PictureSet) -> Preprocessing
         channels=pictures.channels,
         mean=mean,
         deviation=deviation,
+        side=pictures.side,
         ink=span(train),
     )

@@ -1,0 +1,34 @@
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+import convatlas as ca
+from convatlas.cli import main
+from convatlas.runs import Run
+
+
+class Answer(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def convatlas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """The command, in this process: its status and what it wrote."""
+
+    def command(*arguments: object) -> Answer:
+        monkeypatch.setattr("sys.argv", ["convatlas", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            main()
+        written = capsys.readouterr()
+        return Answer(int(exit.value.code or 0), written.out, written.err)
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run that no test may change."""
+    return ca.train("lenet5-modern", epochs=40, out=tmp_path_factory.mktemp("cli") / "run")

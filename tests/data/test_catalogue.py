@@ -1,0 +1,86 @@
+"""What a person typed finds the data set that they meant, or says what is near."""
+
+from pathlib import Path
+
+import pytest
+
+from convatlas.data import find
+from convatlas.data.catalogue import NAMED
+from convatlas.data.folder import Folder
+from convatlas.errors import UserError
+
+NAMES = [source.name for source in NAMED]
+
+
+def complaint(name: str | Path) -> str:
+    with pytest.raises(UserError) as caught:
+        find(name)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_catalogue_has_the_five_sets_once_each() -> None:
+    assert sorted(NAMES) == ["cifar10", "digits", "fashion-mnist", "mnist", "usps"]
+
+
+@pytest.mark.parametrize(("name", "side"), [("digits", 8), ("mnist", 28), ("usps", 16), ("cifar10", 32)])
+def test_a_set_is_found_by_its_name_with_the_size_of_its_pictures(name: str, side: int) -> None:
+    assert find(name).name == name
+    assert find(name).side == side
+
+
+@pytest.mark.parametrize("as_typed", [str, Path])
+def test_a_folder_is_found_by_its_path(as_typed: type[str] | type[Path], tmp_path: Path) -> None:
+    source = find(as_typed(tmp_path))
+    assert source == Folder(tmp_path)
+    assert source.name == str(tmp_path)
+    assert source.side is None
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "pictures").mkdir()
+    assert find("~/pictures") == Folder(tmp_path / "pictures")
+
+
+def test_a_folder_beside_us_is_found_by_its_bare_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "flowers").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(find("flowers"), Folder)
+
+
+def test_a_folder_that_bears_a_sets_name_is_found_by_its_path_and_again_by_the_name_that_a_run_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mnist").mkdir()
+    monkeypatch.chdir(tmp_path)
+    source = find("./mnist")
+    assert isinstance(source, Folder)
+    assert isinstance(find(source.name), Folder)
+    assert not isinstance(find("mnist"), Folder)
+
+
+def test_a_misspelt_name_is_answered_with_the_near_one() -> None:
+    assert complaint("minst") == "there is no data set or folder 'minst'; did you mean mnist?"
+
+
+def test_a_name_near_to_nothing_is_answered_with_all_that_are_known() -> None:
+    message = complaint("zzz")
+    assert message.startswith("there is no data set or folder 'zzz'; known are ")
+    assert all(name in message for name in NAMES)
+
+
+@pytest.mark.parametrize("as_typed", [str, Path])
+def test_a_path_that_is_not_there_is_told_as_a_folder(as_typed: type[str] | type[Path], tmp_path: Path) -> None:
+    assert complaint(as_typed(tmp_path / "nowhere")) == f"there is no folder {tmp_path / 'nowhere'}"
+
+
+def test_a_file_is_told_what_is_read_instead(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"")
+    expected = f"{tmp_path / 'a.zip'} is a file; pictures are read from a folder with a folder for each class"
+    assert complaint(tmp_path / "a.zip") == expected
+
+
+def test_an_empty_name_is_a_mistake_and_not_the_folder_we_are_in() -> None:
+    complaint("")

@@ -1,0 +1,39 @@
+"""Where data sets are kept."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from convatlas.files import cache_folder
+
+
+def test_the_environment_names_the_folder_and_it_need_not_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVATLAS_DATA", str(tmp_path / "sets"))
+    assert cache_folder() == tmp_path / "sets"
+    assert not (tmp_path / "sets").exists()
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("CONVATLAS_DATA", "~/sets")
+    assert cache_folder() == tmp_path / "sets"
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_without_a_name_it_is_the_platforms_cache_folder(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CONVATLAS_DATA", raising=False)
+    if value is not None:
+        monkeypatch.setenv("CONVATLAS_DATA", value)
+    assert cache_folder().is_absolute()
+    assert "convatlas" in cache_folder().parts
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="XDG_CACHE_HOME is Linux's")
+def test_on_linux_it_follows_the_desktops_own_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CONVATLAS_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "convatlas"

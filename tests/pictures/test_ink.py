@@ -1,0 +1,153 @@
+"""A person's drawing gets the look of a digit set: bright ink, black frame, the right size, in the middle."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from convatlas.pictures import reframe
+from convatlas.pictures.ink import span
+
+INK = 0.7
+
+
+def drawing(
+    paper: int = 255, ink: int = 0, size: tuple[int, int] = (200, 160), at: tuple[int, int] = (40, 30), scale: int = 1
+) -> Image.Image:
+    """A figure seven: 60 by 90 pixels at scale 1."""
+    picture = Image.new("L", size, paper)
+    draw = ImageDraw.Draw(picture)
+    left, top = at
+    draw.rectangle((left, top, left + 60 * scale - 1, top + 10 * scale - 1), fill=ink)
+    draw.rectangle((left + 40 * scale, top, left + 50 * scale - 1, top + 90 * scale - 1), fill=ink)
+    return picture
+
+
+def values(picture: Image.Image, side: int | None = None) -> npt.NDArray[np.float64]:
+    shown = picture if side is None else picture.resize((side, side), Image.Resampling.BOX)
+    return np.asarray(shown, dtype=np.float64)
+
+
+def as_set(*pictures: Image.Image) -> npt.NDArray[np.uint8]:
+    return np.stack([np.asarray(picture, np.uint8)[None] for picture in pictures])
+
+
+def test_frame_is_a_grey_square_of_bright_ink_on_black() -> None:
+    frame = reframe(drawing(), INK)
+    assert frame.mode == "L"
+    assert frame.width == frame.height
+    assert (values(frame).min(), values(frame).max()) == (0, 255)
+    border = np.concatenate([values(frame)[[0, -1]], values(frame)[:, [0, -1]].T])
+    assert (border == 0).all()
+
+
+@given(ink=st.floats(0.3, 1.0))
+def test_ink_spans_the_given_part_of_the_frame_in_its_middle(ink: float) -> None:
+    frame = values(reframe(drawing(), ink))
+    rows, columns = np.nonzero(frame)
+    assert np.ptp(rows) + 1 == 90
+    assert (np.ptp(rows) + 1) / len(frame) == pytest.approx(ink, abs=1 / len(frame))
+    for places in (rows, columns):
+        assert (places.min() + places.max() + 1) / 2 == pytest.approx(len(frame) / 2, abs=1)
+
+
+def test_dark_on_white_and_bright_on_black_give_the_same_frame() -> None:
+    assert np.array_equal(reframe(drawing(255, 0), INK), reframe(drawing(0, 255), INK))
+
+
+@pytest.mark.parametrize(("paper", "ink"), [(230, 60), (180, 20), (250, 200), (30, 220), (0, 90), (128, 0)])
+def test_frame_does_not_depend_on_how_dark_ink_and_paper_are(paper: int, ink: int) -> None:
+    assert np.array_equal(reframe(drawing(paper, ink), INK), reframe(drawing(), INK))
+
+
+@given(left=st.integers(1, 130), top=st.integers(1, 60))
+def test_frame_does_not_depend_on_where_the_ink_is(left: int, top: int) -> None:
+    assert np.array_equal(reframe(drawing(at=(left, top)), INK), reframe(drawing(), INK))
+
+
+def test_frame_of_a_larger_drawing_shows_the_same() -> None:
+    small, large = reframe(drawing(), INK), reframe(drawing(size=(700, 500), at=(90, 60), scale=3), INK)
+    assert large.width > small.width
+    assert np.abs(values(large, 28) - values(small, 28)).mean() < 3
+
+
+def test_colour_drawing_is_read_as_grey() -> None:
+    assert np.array_equal(reframe(drawing().convert("RGB"), INK), reframe(drawing(), INK))
+
+
+def test_faint_speckles_of_the_paper_are_not_taken_for_ink() -> None:
+    speckled = np.asarray(drawing()).copy()
+    speckled[5, 5] = speckled[150, 190] = 200
+    assert reframe(Image.fromarray(speckled), INK).size == reframe(drawing(), INK).size
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (30, 20)])
+@pytest.mark.parametrize("paper", [0, 20, 128, 255])
+def test_blank_page_stays_blank_at_its_size(paper: int, size: tuple[int, int]) -> None:
+    frame = reframe(Image.new("L", size, paper), INK)
+    assert frame.size == size
+    assert np.ptp(values(frame)) == 0
+
+
+@given(
+    width=st.integers(1, 12),
+    height=st.integers(1, 12),
+    ink=st.floats(0.05, 1.0),
+    seed=st.integers(0, 1000),
+)
+def test_any_picture_gives_a_grey_picture(width: int, height: int, ink: float, seed: int) -> None:
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+    frame = reframe(Image.fromarray(noise), ink)
+    assert frame.mode == "L"
+    assert min(frame.size) >= 1
+
+
+def test_the_given_drawing_is_left_as_it_was() -> None:
+    picture = drawing()
+    reframe(picture, INK)
+    assert np.array_equal(picture, drawing())
+
+
+def test_span_is_the_mean_of_the_inks_longer_sides() -> None:
+    pictures = np.zeros((2, 1, 40, 40), np.uint8)
+    pictures[0, 0, 10:20, 12:15] = 255
+    pictures[1, 0, 10:12, 5:25] = 200
+    assert span(pictures) == pytest.approx((10 + 20) / 2 / 40)
+
+
+@given(ink=st.floats(0.3, 0.9))
+def test_reframed_drawings_span_what_they_were_reframed_to(ink: float) -> None:
+    frame = reframe(drawing(), ink)
+    assert span(as_set(frame)) == pytest.approx(ink, abs=1 / frame.width)
+
+
+def test_empty_frames_do_not_count_for_the_span() -> None:
+    frame = reframe(drawing(), INK)
+    empty = Image.new("L", frame.size)
+    assert span(as_set(frame, empty)) == span(as_set(frame))
+
+
+def test_pictures_without_any_ink_have_no_span() -> None:
+    assert span(np.zeros((3, 1, 8, 8), np.uint8)) is None
+
+
+def test_colour_pictures_have_no_span() -> None:
+    ink_in_colour = np.repeat(as_set(reframe(drawing(), INK)), 3, axis=1)
+    assert span(ink_in_colour) is None
+
+
+def test_dark_ink_on_white_has_no_span() -> None:
+    assert span(as_set(drawing(size=(160, 160)))) is None
+
+
+def test_grey_photographs_have_no_span() -> None:
+    """Bright to the edge, or black at the edge and lit all over."""
+    noise = np.random.default_rng(0).integers(0, 256, (5, 1, 32, 32), dtype=np.uint8)
+    lit = np.full((5, 1, 32, 32), 120, np.uint8)
+    lit[..., [0, -1], :] = lit[..., [0, -1]] = 0
+    assert span(noise) is None
+    assert span(lit) is None

@@ -1,0 +1,127 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from convatlas.data import Batches, Split
+from convatlas.networks.blocks import CrossEntropy
+from convatlas.pictures import Preprocessing
+from convatlas.runs import Evaluation, evaluate
+
+counts = st.integers(2, 6).flatmap(
+    lambda n: st.lists(st.lists(st.integers(0, 500), min_size=n, max_size=n), min_size=n, max_size=n)
+)
+
+
+class Shown(nn.Module):
+    """Answers with the picture itself: one pixel, a channel for each class. Dropout tells the mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(1.0)
+        self.gradients: list[bool] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.gradients.append(torch.is_grad_enabled())
+        return self.drop(x.flatten(1))
+
+
+def batches(pictures: list[list[int]], labels: list[int], batch_size: int) -> Batches:
+    split = Split(np.array(pictures, np.uint8)[:, :, None, None], np.array(labels, np.int64))
+    channels = len(pictures[0])
+    plain = Preprocessing(resolution=1, channels=channels, mean=(0.0,) * channels, deviation=(1.0,) * channels)
+    return Batches(split, plain, batch_size=batch_size, device=torch.device("cpu"))
+
+
+def of_errors(errors: int, num: int) -> Evaluation:
+    return Evaluation(torch.tensor([[num - errors, errors], [0, 0]]), 0.0)
+
+
+# Answers 0, 1, 2, 2, 0.
+PICTURES = [[255, 0, 0], [0, 255, 51], [0, 0, 255], [10, 20, 30], [200, 100, 0]]
+LABELS = [0, 1, 2, 0, 1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 100])
+def test_every_picture_is_counted_once_at_its_class_and_its_answer(batch_size: int) -> None:
+    evaluation = evaluate(Shown(), CrossEntropy(), batches(PICTURES, LABELS, batch_size), 3)
+    assert evaluation.confusion.tolist() == [[1, 0, 1], [1, 1, 0], [0, 0, 1]]
+    assert (evaluation.num_pictures, evaluation.num_errors) == (5, 2)
+    assert evaluation.accuracy == pytest.approx(3 / 5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 100])
+def test_the_loss_is_the_mean_over_pictures_whatever_the_batches(batch_size: int) -> None:
+    expected = 0.0
+    for picture, label in zip(PICTURES, LABELS, strict=True):
+        exponents = [math.exp(value / 255) for value in picture]
+        expected -= math.log(exponents[label] / sum(exponents)) / 5
+    evaluation = evaluate(Shown(), CrossEntropy(), batches(PICTURES, LABELS, batch_size), 3)
+    assert evaluation.loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_classes_without_pictures_keep_their_rows() -> None:
+    evaluation = evaluate(Shown(), CrossEntropy(), batches([[0, 0, 0, 9]], [1], 1), 4)
+    assert evaluation.confusion.tolist() == [[0] * 4, [0, 0, 0, 1], [0] * 4, [0] * 4]
+
+
+def test_the_network_answers_in_evaluation_mode_without_gradients() -> None:
+    network = Shown().train()
+    # In training mode all would be dropped, and every answer would be 0.
+    evaluation = evaluate(network, CrossEntropy(), batches(PICTURES, LABELS, 2), 3)
+    assert evaluation.confusion.sum(0).tolist() == [2, 1, 2]
+    assert network.gradients == [False] * 3
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("errors", "num", "low", "high"),
+    [
+        # Wilson 1927, z = 1.96. Without errors the lower end is n / (n + z z).
+        (0, 10, 0.7225, 1.0),
+        (10, 10, 0.0, 0.2775),
+        (5, 10, 0.2366, 0.7634),
+        (0, 1, 0.2065, 1.0),
+        (1, 1, 0.0, 0.7935),
+        (5, 100, 0.8882, 0.9785),
+        (95, 10_000, 0.9884, 0.9922),
+    ],
+)
+def test_the_interval_is_wilsons(errors: int, num: int, low: float, high: float) -> None:
+    assert of_errors(errors, num).interval == pytest.approx((low, high), abs=1e-4)
+
+
+@given(st.integers(1, 100_000).flatmap(lambda num: st.tuples(st.integers(0, num), st.just(num))))
+def test_the_interval_contains_the_accuracy_and_lies_between_0_and_1(pair: tuple[int, int]) -> None:
+    evaluation = of_errors(*pair)
+    low, high = evaluation.interval
+    assert 0 <= low <= evaluation.accuracy <= high <= 1
+    assert low < high
+
+
+@pytest.mark.parametrize(("errors", "num"), [(0, 4), (3, 3), (0, 10), (10, 10), (0, 355), (355, 355)])
+def test_the_interval_contains_an_accuracy_of_all_or_nothing(errors: int, num: int) -> None:
+    evaluation = of_errors(errors, num)
+    low, high = evaluation.interval
+    assert low <= evaluation.accuracy <= high
+
+
+@given(st.integers(0, 50), st.integers(2, 20))
+def test_more_pictures_make_the_interval_narrower(errors: int, times: int) -> None:
+    few, many = of_errors(errors, 100), of_errors(errors * times, 100 * times)
+    (low, high), (higher, lower) = few.interval, many.interval
+    assert lower - higher < high - low
+
+
+@given(counts)
+def test_errors_are_what_stands_off_the_diagonal(rows: list[list[int]]) -> None:
+    off = sum(value for i, row in enumerate(rows) for j, value in enumerate(row) if i != j)
+    total = sum(map(sum, rows))
+    evaluation = Evaluation(torch.tensor(rows), 0.0)
+    assert (evaluation.num_errors, evaluation.num_pictures) == (off, total)
+    if total:
+        assert evaluation.accuracy == pytest.approx((total - off) / total)

@@ -1,0 +1,151 @@
+"""The rules of the house: who imports whom, what starting loads, and that the README tells the truth."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import convatlas as ca
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def python(code: str, **options: object) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, **options)
+    return done.stdout
+
+
+def test_rooms_import_only_the_rooms_below() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_room_stands_in_the_layers() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = {room for layer in settings["contracts"][0]["layers"] for room in layer.split(" | ")}
+    source = ROOT / "src" / "convatlas"
+    rooms = {path.name for path in source.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    rooms |= {path.stem for path in source.glob("*.py") if path.stem != "__init__"}
+    assert layers == {f"convatlas.{room}" for room in rooms}
+    families = {f"convatlas.networks.{path.stem}" for path in (source / "networks").glob("*.py")}
+    assert set(settings["contracts"][1]["modules"]) == families - {
+        "convatlas.networks.__init__",
+        "convatlas.networks.blocks",
+        "convatlas.networks.connections",
+    }
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import convatlas; dir(convatlas)",
+        "import convatlas.spec, convatlas.files, convatlas.pictures, convatlas.errors",
+        "import sys; sys.argv = ['convatlas', '--help']\ntry:\n    from convatlas.cli import main; main()\n"
+        "except SystemExit:\n    pass",
+        "import sys; sys.argv = ['convatlas', 'train', '--help']\ntry:\n    from convatlas.cli import main; main()\n"
+        "except SystemExit:\n    pass",
+    ],
+    ids=["import", "low rooms", "--help", "train --help"],
+)
+def test_torch_is_not_loaded(code: str) -> None:
+    loaded = python(f"{code}\nimport sys\nprint('\\n', *sys.modules)").rsplit("\n", 2)[1].split()
+    assert "convatlas" in loaded
+    assert not {"torch", "matplotlib", "pooch", "safetensors"} & set(loaded)
+
+
+def test_the_public_names_are_there() -> None:
+    assert all(getattr(ca, name) is not None for name in ca.__all__)
+    assert set(dir(ca)) == set(ca.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'pretrained'"):
+        _ = ca.pretrained
+
+
+def test_changelog_citation_and_package_tell_the_same_version() -> None:
+    assert f"## {ca.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"version: {ca.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_constraints_name_every_dependency_exactly() -> None:
+    pinned = {
+        line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    assert {re.split(r"[<>=]", name)[0].lower() for name in wanted} <= pinned
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
+    commands = [line for block in blocks("sh") for line in block.splitlines()]
+    assert sum(line.startswith("pip install") for line in commands) == 2
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    main = [sys.executable, "-c", "from convatlas.cli import main; main()"]
+    # What the first set-up line leaves behind, in a few epochs.
+    subprocess.run([*main, "train", "lenet5", "--epochs", "2"], cwd=tmp_path, check=True, capture_output=True)
+    for command in commands:
+        if not command.startswith("pip install"):
+            program, *arguments = shlex.split(command)
+            assert program == "convatlas"
+            done = subprocess.run([*main, *arguments], cwd=tmp_path, capture_output=True, text=True)
+            assert done.returncode == 0, (command, done.stderr)
+    for block in blocks("python"):
+        python(block, cwd=tmp_path)
+
+
+def table(name: str) -> list[list[str]]:
+    """The rows of the README's table after the comment that begins with `name`."""
+    after = README[README.index(f"<!-- {name}") :]
+    lines = [line for line in after.split("\n\n")[0].splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_readmes_networks_are_those_of_the_atlas() -> None:
+    rows = [
+        [
+            f"`{variant.name}`",
+            str(variant.paper.year),
+            f"{variant.spec.resolution} px",
+            f"{layers.params:,}",
+            f"{layers.macs:,}",
+            next((f"{c.printed} {c.figure.removeprefix('test error ')}" for c in variant.claims if not c.count), ""),
+        ]
+        for variant in ca.variants()
+        for layers in [ca.measure.layers_of(variant.network, variant.spec)]
+    ]
+    assert table("networks") == rows
+
+
+def test_the_readmes_accuracies_are_the_measured_ones() -> None:
+    measured = json.loads((ROOT / "benchmarks" / "results" / "accuracy.json").read_text())["rows"]
+    rows = [
+        [
+            f"`{row['network']}`",
+            row["data"],
+            f"{row['test_error_percent']['mean']:.2f} ± {row['test_error_percent']['deviation']:.2f}",
+            str(len(row["test_error_percent"]["each"])),
+            f"≤ {row['wanted_percent']:g}",
+            row["paper_percent"],
+            f"{row['command_seconds']['median']:.0f} s",
+        ]
+        for row in measured
+    ]
+    assert table("accuracy") == rows
+
+
+def test_what_was_wanted_of_the_accuracies_was_measured() -> None:
+    for row in json.loads((ROOT / "benchmarks" / "results" / "accuracy.json").read_text())["rows"]:
+        assert row["test_error_percent"]["mean"] <= row["wanted_percent"], row
