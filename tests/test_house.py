@@ -71,6 +71,10 @@ def test_the_public_names_are_there() -> None:
         _ = ca.pretrained
 
 
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (ROOT / "src" / "convatlas" / "py.typed").exists()
+
+
 def test_changelog_citation_and_package_tell_the_same_version() -> None:
     assert f"## {ca.__version__}" in (ROOT / "CHANGELOG.md").read_text()
     assert f"version: {ca.__version__}\n" in (ROOT / "CITATION.cff").read_text()

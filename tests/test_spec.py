@@ -25,7 +25,6 @@ def layer(name: str, *, params: int = 0, macs: int = 0) -> Layer:
         ("5.0 %", 5.0, 0.1),
         ("2.6 thousand", 2600, 100),
         ("17 thousand", 17000, 1000),
-        ("26 ten thousand", 260000, 10000),
         ("4.2 million", 4200000, 100000),
     ],
 )

@@ -61,7 +61,7 @@ class Layers:
         return sum(row.macs for row in self.rows)
 
 
-SCALES: Mapping[str, int] = {"": 1, "thousand": 10**3, "ten thousand": 10**4, "million": 10**6, "%": 1}
+SCALES: Mapping[str, int] = {"": 1, "thousand": 10**3, "million": 10**6, "billion": 10**9, "%": 1}
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,13 @@ class Claim:
     figure: str
     """What the figure counts, as "parameters" or "test error on MNIST"."""
     printed: str
-    """The number as printed, with its unit out of `SCALES`; its last digit says how precise it is."""
+    """The number as printed, with its unit out of `SCALES`."""
     source: str
     """Where in the paper: section, table or figure."""
     count: Callable[[Layers], int] | None = None
     """How the built network gives the figure; None for what only a training run can give."""
+    about: int | None = None
+    """For a round figure: what it is rounded to. Else the last printed digit says how precise it is."""
     sum: int | None = None
     """For an erratum: what the paper's own layer list adds up to."""
 
@@ -86,7 +88,9 @@ class Claim:
 
     @property
     def last_digit(self) -> Decimal:
-        """One unit of the last printed digit."""
+        """One unit of the last digit that means something."""
+        if self.about is not None:
+            return Decimal(self.about)
         number, _, unit = self.printed.partition(" ")
         _, _, decimals = number.partition(".")
         return Decimal(1).scaleb(-len(decimals)) * SCALES[unit]

@@ -203,7 +203,7 @@ def test_a_remote_with_a_checksum_is_checked_before_it_is_kept(tiny: Standard, w
 
 
 def damaged(name: str, cache: Path) -> str:
-    return f"the files in {cache / name} are not the published {name}; delete that folder to fetch it anew"
+    return f"the files in {cache / name} are not the published {name}; move that folder away to fetch it anew"
 
 
 @pytest.mark.parametrize("file", IDX_FILES)

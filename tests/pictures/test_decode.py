@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convatlas.errors import UserError
-from convatlas.pictures import SUFFIXES, PictureError, decode, decode_all
+from convatlas.pictures import PictureError, decode, decode_all
+from convatlas.pictures.decode import SUFFIXES
 
 ORIENTATION = 0x0112
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)

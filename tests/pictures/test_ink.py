@@ -133,21 +133,3 @@ def test_empty_frames_do_not_count_for_the_span() -> None:
 
 def test_pictures_without_any_ink_have_no_span() -> None:
     assert span(np.zeros((3, 1, 8, 8), np.uint8)) is None
-
-
-def test_colour_pictures_have_no_span() -> None:
-    ink_in_colour = np.repeat(as_set(reframe(drawing(), INK)), 3, axis=1)
-    assert span(ink_in_colour) is None
-
-
-def test_dark_ink_on_white_has_no_span() -> None:
-    assert span(as_set(drawing(size=(160, 160)))) is None
-
-
-def test_grey_photographs_have_no_span() -> None:
-    """Bright to the edge, or black at the edge and lit all over."""
-    noise = np.random.default_rng(0).integers(0, 256, (5, 1, 32, 32), dtype=np.uint8)
-    lit = np.full((5, 1, 32, 32), 120, np.uint8)
-    lit[..., [0, -1], :] = lit[..., [0, -1]] = 0
-    assert span(noise) is None
-    assert span(lit) is None

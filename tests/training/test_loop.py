@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import convatlas as ca
+from convatlas.data import find as find_data
 from convatlas.errors import UserError
 from convatlas.runs import Run
 from convatlas.training import Interrupted, Progress
@@ -145,6 +147,9 @@ def test_one_wide_deep_and_large_trains_and_comes_back(tmp_path: Path) -> None:
         ({"width": 0}, "the smallest width that works"),
         ({"depth": 0}, "depth 0 leaves no layer"),
         ({"resolution": 20}, "the smallest that works is 28 px"),
+        ({"seed": -1}, "--seed -1 is out of range"),
+        ({"seed": 2**70}, "is out of range"),
+        ({"data": "~nobody-of-that-name/x"}, "there is no folder"),
         ({"device": "tpu"}, "there is no device 'tpu'"),
         ({"recipe": "secret"}, "there is no recipe 'secret'"),
         ({"data": "mnits"}, "did you mean mnist"),
@@ -166,6 +171,62 @@ def test_a_folder_that_holds_a_run_is_never_overwritten(undisturbed: Run) -> Non
     with pytest.raises(UserError, match="holds a run already"):
         ca.train("lenet1", epochs=1, seed=5, out=undisturbed.folder)
     assert weights(undisturbed) == before
+
+
+def test_a_folder_with_a_persons_own_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "weights.safetensors").write_bytes(b"mine")
+    with pytest.raises(UserError, match="has other files in it"):
+        ca.train("lenet1", epochs=1, out=tmp_path)
+    assert (tmp_path / "weights.safetensors").read_bytes() == b"mine"
+
+
+def test_a_new_run_never_goes_on_from_an_old_checkpoint(undisturbed: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        ca.train("lenet1", epochs=3, seed=5, out=folder, progress=StopAt(20))
+    (folder / "run.json").unlink()
+    with pytest.raises(UserError, match="has other files in it"):
+        ca.train("lenet1", epochs=3, out=folder)
+
+
+def test_resuming_a_finished_run_clears_what_a_kill_at_its_very_end_left(undisturbed: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed.folder, folder)
+    (folder / "checkpoint.safetensors").write_bytes(b"")
+    ca.resume(folder)
+    assert not (folder / "checkpoint.safetensors").exists()
+
+
+def test_resume_leaves_the_callers_threads_alone(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        ca.train("lenet1", epochs=1, out=tmp_path / "run", progress=StopAt(2))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        ca.resume(tmp_path / "run")
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_weights_that_the_last_update_ruined_are_no_finished_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="lower --lr"):
+        ca.train("lenet5", epochs=1, batch_size=2000, lr=3e38, out=tmp_path / "run")
+    assert ca.load(tmp_path / "run").record.results is None
+
+
+def test_predict_sees_the_sets_own_pictures_as_evaluate_does(undisturbed: Run) -> None:
+    pictures = find_data("digits").load(8).test
+    answers = [undisturbed.predict(Image.fromarray(picture[0])).classes[0] for picture in pictures.pictures]
+    right = sum(answer == str(label) for answer, label in zip(answers, pictures.labels, strict=True))
+    assert right / len(pictures) == undisturbed.test_accuracy
+
+
+def test_a_long_thin_stroke_is_framed_in_little_memory(undisturbed: Run, tmp_path: Path) -> None:
+    strip = np.full((20, 80000), 255, np.uint8)
+    strip[8:12, 100:-100] = 0
+    Image.fromarray(strip).save(tmp_path / "strip.png")
+    assert len(undisturbed.predict(tmp_path / "strip.png").classes) == 5
 
 
 def test_runs_without_a_name_get_one_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

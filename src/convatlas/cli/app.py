@@ -64,6 +64,9 @@ def main() -> None:
     except UserError as error:
         complain(str(error))
         sys.exit(2)
+    except MemoryError:
+        complain("there is not enough memory; a smaller --resolution, --width or --batch-size needs less")
+        sys.exit(2)
     except OSError as error:
         # The disk is full, a folder may not be written: the person's machine, and theirs to mend.
         if error.strerror is None:

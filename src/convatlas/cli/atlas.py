@@ -137,7 +137,7 @@ def show(
     if not findings:
         return
     typer.echo()
-    print_heading("What the paper says of it")
+    print_heading("What the paper says of it" if spec == variant.spec else "What the paper says of it, unscaled")
     print_table(
         [
             Column("figure"),

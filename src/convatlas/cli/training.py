@@ -100,6 +100,8 @@ def _run(work: Callable[[Progress], Run], quiet: bool, json: bool) -> None:
     low, high = results.test_interval
     right = results.test_pictures - results.test_errors
     trained = f"{count(results.train_pictures)} training pictures, {record.recipe.epochs} epochs"
+    if results.left_out_pictures:
+        trained += f", {count(results.left_out_pictures)} damaged pictures left out"
     typer.echo()
     print_facts(
         [

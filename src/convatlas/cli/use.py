@@ -82,14 +82,14 @@ def predict(
 ) -> None:
     """Classify pictures of any common format and size: the five likeliest classes with their probabilities."""
     from convatlas.errors import UserError
-    from convatlas.pictures import SUFFIXES, PictureError
+    from convatlas.pictures import PictureError, files_below
     from convatlas.runs import load
 
     opened = load(run)
     paths: list[Path] = []
     for path in pictures:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            inside = sorted(files_below(path))
             if not inside:
                 raise UserError(f"{path} has no pictures in it")
             paths += inside

@@ -21,7 +21,10 @@ def find(name: str | Path) -> Source:
     named = {source.name: source for source in NAMED}
     if str(name) in named:
         return named[str(name)]
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"there is no folder {name}: {error}") from error
     if str(name) and path.is_dir():
         return Folder(path)
     if path.is_file():

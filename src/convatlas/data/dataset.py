@@ -52,6 +52,8 @@ class PictureSet:
     test: Split
     side: int | None = None
     """The pictures' own size in pixels before they were brought to this one, if they all had one."""
+    ink: bool = False
+    """Whether they show bright ink on black, one character each."""
     left_out: tuple[PictureError, ...] = ()
     """Damaged files that were skipped because the person asked for it."""
 
@@ -69,7 +71,7 @@ class PictureSet:
     def checksum(self) -> str:
         """SHA-256 over both splits and the classes' names."""
         text = "\n".join([self.train.checksum, self.test.checksum, *self.classes])
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 class Source(Protocol):

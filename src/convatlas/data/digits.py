@@ -32,6 +32,7 @@ class Digits:
             name=self.name,
             classes=tuple("0123456789"),
             side=self.side,
+            ink=True,
             train=Split(pictures[~test], labels[~test]).resized(resolution),
             test=Split(pictures[test], labels[test]).resized(resolution),
         )

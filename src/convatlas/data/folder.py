@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from PIL import Image
 
 from convatlas.data.dataset import PictureSet, Split
 from convatlas.errors import UserError
-from convatlas.pictures import SUFFIXES, PictureError, decode_all, fit
+from convatlas.pictures import PictureError, decode_all, files_below, fit
 
 TEST_PART = 0.2
 """Of each class, where the folder has no split of its own."""
@@ -66,20 +64,11 @@ def list_classes(root: Path) -> dict[str, list[Path]]:
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
         raise UserError(f"{root} has no folders in it; make one for each class and put its pictures there")
-    listing = {folder.name: sorted(_pictures_below(folder)) for folder in folders}
+    listing = {folder.name: sorted(files_below(folder)) for folder in folders}
     for name, paths in listing.items():
         if not paths:
             raise UserError(f"the class folder {root / name} has no pictures in it; add some or remove it")
     return listing
-
-
-def _pictures_below(folder: Path) -> Iterator[Path]:
-    # os.walk does not follow symbolic links to folders, so a loop of them cannot trap it.
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield Path(parent) / name
 
 
 def decode_splits(

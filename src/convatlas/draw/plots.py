@@ -24,8 +24,7 @@ def curves(title: str, metrics: Sequence[Mapping[str, Any]]) -> bytes:
     """Training loss and error over the epochs, as SVG. Rows have `epoch`, `loss` and `accuracy`."""
     epochs = [row["epoch"] for row in metrics]
     losses = [row["loss"] for row in metrics]
-    # A network may make no error at all: a floor of a tenth of a percent keeps the line on the page.
-    errors = [max(100 * (1 - row["accuracy"]), 0.1) for row in metrics]
+    errors = [100 * (1 - row["accuracy"]) for row in metrics]
     figure = Figure(figsize=(7, 5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     upper.set_title(title, loc="left", parse_math=False)
@@ -37,7 +36,7 @@ def curves(title: str, metrics: Sequence[Mapping[str, Any]]) -> bytes:
     lower.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     lower.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     for axes, values in ((upper, losses), (lower, errors)):
-        # Logarithms show the last epochs as well as the first; a loss may be 0 or below.
+        # Logarithms show the last epochs as well as the first, but nothing at 0.
         axes.set_yscale("log" if min(values) > 0 else "linear")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.25)

@@ -3,3 +3,4 @@
 from convatlas.files.atomic import write as write
 from convatlas.files.cache import cache_folder as cache_folder
 from convatlas.files.download import download as download
+from convatlas.files.lock import lock as lock

@@ -10,8 +10,8 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         OSError: the disk is full or the folder may not be written; what was at `path` is still there.
     """
-    # One writer a folder is the rule of a run, so a fixed name is safe, and what a killed writer
-    # left behind is overwritten by the next instead of piling up.
+    # A folder has one writer at a time (`files.lock`), so a fixed name is safe, and what a killed writer left
+    # behind is overwritten by the next instead of piling up.
     part = path.with_name(f".{path.name}.part")
     try:
         with open(part, "wb") as file:
@@ -19,6 +19,10 @@ def write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        # A full disk names no file; the person should know which.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     except BaseException:
         part.unlink(missing_ok=True)
         raise

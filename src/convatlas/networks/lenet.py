@@ -375,7 +375,7 @@ FAMILY = Family(
             claims=(
                 Claim("parameters", "2,578", "section 3.3", lambda net: net.params),
                 Claim("connections", "98,442", "section 3.3", connections),
-                Claim("parameters, about", "2.6 thousand", "1998, section III.C", lambda net: net.params),
+                Claim("parameters, about", "2,600", "1998, section III.C", lambda net: net.params, about=100),
                 Claim("test error on MNIST", "1.7 %", "1998, section III.C"),
             ),
         ),
@@ -389,8 +389,8 @@ FAMILY = Family(
             pixels=(-0.1, 1.175),
             recipe=RECIPE_1998,
             claims=(
-                Claim("parameters, about", "17 thousand", "section III.C", lambda net: net.params),
-                Claim("connections, about", "26 ten thousand", "section III.C", connections),
+                Claim("parameters, about", "17,000", "section III.C", lambda net: net.params, about=1000),
+                Claim("connections, about", "260,000", "section III.C", connections, about=10000),
                 Claim("test error on MNIST", "1.1 %", "section III.C"),
                 Claim("test error on MNIST, three boosted nets", "0.7 %", "section III.C"),
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,16 @@ def decode_all(paths: Iterable[Path], use: Callable[[Image.Image], T]) -> list[T
 
     with _pillow_silenced(), ThreadPoolExecutor() as pool:
         return list(pool.map(work, paths))
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """The files that are taken for pictures, at any depth; hidden ones and hidden folders are passed over."""
+    # os.walk does not follow symbolic links to folders, so a loop of them cannot trap it.
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield Path(parent) / name
 
 
 @contextmanager

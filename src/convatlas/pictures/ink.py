@@ -12,17 +12,12 @@ from PIL import Image, ImageOps
 INK_LEVEL = 0.4
 """What counts as ink: this far from the paper towards the strongest ink."""
 
+LARGEST = 512
+"""Side of the ink in a new frame, at most."""
+
 
 def span(pictures: npt.NDArray[np.uint8]) -> float | None:
-    """The part of the frame's side that ink spans, the mean over pictures (n, 1, side, side).
-
-    None if these are no pictures of bright ink on black: grey, with a border that is mostly black.
-    """
-    if pictures.shape[1] != 1:
-        return None
-    border = np.concatenate([pictures[..., 0, :], pictures[..., -1, :], pictures[..., :, 0], pictures[..., :, -1]])
-    if np.median(border) > 25 or (pictures < 25).mean() < 0.4:
-        return None
+    """The part of the frame's side that ink spans, the mean over pictures (n, 1, side, side); None without ink."""
     boxes = (_box(picture[0].astype(np.float32)) for picture in pictures[:1000])
     spans = [max(bottom - top, right - left) for box in boxes if box for left, top, right, bottom in [box]]
     return float(np.mean(spans)) / pictures.shape[-1] if spans else None
@@ -39,10 +34,11 @@ def reframe(picture: Image.Image, ink: float) -> Image.Image:
     box = _box(values)
     if box is None:
         return grey
-    left, top, right, bottom = box
-    side = round(max(right - left, bottom - top) / ink)
-    frame = Image.new("L", (side, side))
     bright = Image.fromarray((values * (255 / values.max())).round().astype(np.uint8)).crop(box)
+    # Finer than any network looks, and a long thin stroke needs no frame of gigabytes.
+    bright.thumbnail((LARGEST, LARGEST))
+    side = round(max(bright.size) / ink)
+    frame = Image.new("L", (side, side))
     frame.paste(bright, ((side - bright.width) // 2, (side - bright.height) // 2))
     return frame
 

@@ -38,6 +38,8 @@ class Results:
     test_errors: int
     test_pictures: int
     train_pictures: int
+    left_out_pictures: int
+    """Damaged ones, with --skip-bad."""
     seconds: float
     """Of training, interruptions not counted."""
     params: int
@@ -85,9 +87,15 @@ class Record:
                 raise KeyError(*sorted(missing))
             variant = atlas.find(values["variant"])
             recipe, results = values.pop("recipe"), values.pop("results")
+            spec = type(variant.spec)(**values.pop("spec"))
+            preprocessing = Preprocessing(**values.pop("preprocessing"))
+            if len(values["classes"]) != spec.num_classes:
+                raise ValueError("as many classes as the network has outputs")
+            if {spec.in_channels} != {preprocessing.channels, len(preprocessing.mean), len(preprocessing.deviation)}:
+                raise ValueError("as many channels as the network reads")
             return cls(
-                spec=type(variant.spec)(**values.pop("spec")),
-                preprocessing=Preprocessing(**values.pop("preprocessing")),
+                spec=spec,
+                preprocessing=preprocessing,
                 recipe=Recipe(
                     optimiser=Optimiser(recipe.pop("optimiser")),
                     augmentation=Augmentation(**recipe.pop("augmentation")),

@@ -96,7 +96,8 @@ class Run:
         path = Path() if isinstance(picture, Image.Image) else Path(picture)
         opened = picture if isinstance(picture, Image.Image) else decode(path)
         preprocessing = self.record.preprocessing
-        if preprocessing.ink is not None:
+        # A picture of the set's own size is taken for one like the set's.
+        if preprocessing.ink is not None and opened.size != (preprocessing.side, preprocessing.side):
             opened = reframe(opened, preprocessing.ink)
         inputs = preprocessing.normalise(preprocessing.fit(opened)[None])
         with torch.inference_mode():

@@ -7,6 +7,7 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from convatlas import atlas, data, draw, measure
 from convatlas.data import find as find_data
 from convatlas.data.batches import derived_seed
 from convatlas.errors import UserError
-from convatlas.files import write
+from convatlas.files import lock, write
 from convatlas.pictures import Preprocessing
 from convatlas.pictures.ink import span
 from convatlas.runs import CHECKPOINT, METRICS, Record, Results, Run, evaluate, load
@@ -73,7 +74,7 @@ def train(
         Interrupted: Ctrl-C or SIGTERM came; the state is saved and `resume` goes on.
     """
     variant = atlas.find(network)
-    chosen = _adjusted(recipes.find(recipe, variant), epochs, batch_size, lr)
+    chosen = _adjusted(recipes.find(recipe, variant), epochs, batch_size, lr, seed)
     target = _device(device)
     source = find_data(data)
     if resolution is None:
@@ -94,10 +95,11 @@ def train(
         device=target.type,
         threads=torch.get_num_threads(),
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=out is not None)
     run = Run(folder, record)
-    run.write_record()
-    return _fit(run, pictures, progress or Progress())
+    with lock(folder):
+        run.write_record()
+        return _fit(run, pictures, progress or Progress())
 
 
 def resume(folder: str | Path, *, progress: Progress | None = None) -> Run:
@@ -110,11 +112,18 @@ def resume(folder: str | Path, *, progress: Progress | None = None) -> Run:
     """
     run = load(folder)
     if run.record.results is not None:
+        # Killed at its very end, a finished run may still have its checkpoint.
+        (run.folder / CHECKPOINT).unlink(missing_ok=True)
         return run
     _device(run.record.device)
-    # Another number of threads adds up in another order, and so to other bits.
-    torch.set_num_threads(run.record.threads)
-    return _fit(run, run.load_data(), progress or Progress())
+    callers_threads = torch.get_num_threads()
+    with lock(run.folder):
+        try:
+            # Another number of threads adds up in another order, and so to other bits.
+            torch.set_num_threads(run.record.threads)
+            return _fit(run, run.load_data(), progress or Progress())
+        finally:
+            torch.set_num_threads(callers_threads)
 
 
 def _fit(run: Run, pictures: data.PictureSet, progress: Progress) -> Run:
@@ -140,8 +149,16 @@ def _fit(run: Run, pictures: data.PictureSet, progress: Progress) -> Run:
         clock = Clock(state.seconds)
         pace = checkpoint.Pace()
 
+        def stop_at_non_numbers(what: str) -> NoReturn:
+            save()
+            kept = "keeps the last good state" if saved.exists() else "can only begin again"
+            raise UserError(
+                f"{what} at step {state.step + 1} in epoch {state.step // len(batches) + 1}; {run.folder} {kept}, "
+                f"and a new run with a lower --lr than {recipe.lr:g} may help"
+            )
+
         def save() -> None:
-            if not all(value.isfinite().all() for value in network.parameters()):
+            if not finite(network):
                 return  # The checkpoint before, or the beginning, is the last good state.
             begun = time.monotonic()
             state.seconds = clock.seconds()
@@ -171,11 +188,7 @@ def _fit(run: Run, pictures: data.PictureSet, progress: Progress) -> Run:
                 loss = objective.loss(outputs, F.one_hot(labels, num_classes).float())
                 loss_value = loss.item()
                 if not math.isfinite(loss_value):
-                    save()
-                    raise UserError(
-                        f"the loss became {loss_value} at step {state.step + 1} in epoch {epoch + 1}; {run.folder} "
-                        f"keeps the last good state, and a new run with a lower --lr than {recipe.lr:g} may help"
-                    )
+                    stop_at_non_numbers(f"the loss became {loss_value}")
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
@@ -190,10 +203,13 @@ def _fit(run: Run, pictures: data.PictureSet, progress: Progress) -> Run:
                     raise Interrupted(run, stop.signal)
                 if pace.due():
                     save()
+            if not finite(network):
+                stop_at_non_numbers("the weights left the range of numbers")
+            # What follows may be interrupted too; resume then comes straight here.
+            save()
         finally:
             progress.close()
-        state.seconds = clock.seconds()
-    return _finish(run, network, pictures, state)
+        return _finish(run, network, pictures, state)
 
 
 def _finish(run: Run, network: torch.nn.Module, pictures: data.PictureSet, state: checkpoint.State) -> Run:
@@ -217,6 +233,7 @@ def _finish(run: Run, network: torch.nn.Module, pictures: data.PictureSet, state
         test_errors=evaluation.num_errors,
         test_pictures=evaluation.num_pictures,
         train_pictures=len(pictures.train),
+        left_out_pictures=len(pictures.left_out),
         seconds=round(state.seconds, 3),
         params=table.params,
         macs=table.macs,
@@ -239,6 +256,10 @@ def seed_draws(device: torch.device, seed: int) -> None:
         torch.default_generator.manual_seed(seed)
 
 
+def finite(network: torch.nn.Module) -> bool:
+    return all(bool(value.isfinite().all()) for value in network.parameters())
+
+
 class Clock:
     """Seconds of training, those before an interruption included."""
 
@@ -253,11 +274,13 @@ def _lines(state: checkpoint.State) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in state.metrics).encode()
 
 
-def _adjusted(recipe: Recipe, epochs: int | None, batch_size: int | None, lr: float | None) -> Recipe:
+def _adjusted(recipe: Recipe, epochs: int | None, batch_size: int | None, lr: float | None, seed: int) -> Recipe:
     """The recipe with what the person gave in place of its own."""
     for name, value in (("epochs", epochs), ("batch-size", batch_size)):
         if value is not None and value < 1:
             raise UserError(f"--{name} {value} trains nothing; it must be at least 1")
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed {seed} is out of range; it must be a whole number from 0 to 2**63 - 1")
     if lr is not None and not (lr > 0 and math.isfinite(lr)):
         raise UserError(f"--lr {lr:g} trains nothing; it must be a number above 0")
     if epochs is not None:
@@ -296,6 +319,9 @@ def _vacant(out: Path | None, name: str) -> Path:
             raise UserError(f"{out} holds a run already; choose another folder, or convatlas resume {out}")
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file; a run needs a folder")
+        # Hidden files may be ours, of a run that was killed before its record was whole.
+        if out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
+            raise UserError(f"{out} has other files in it; choose a new or empty folder")
         return out
     number = 1
     while (folder := Path("runs") / (name if number == 1 else f"{name}-{number}")).exists():
@@ -320,5 +346,5 @@ def _preprocessing(variant: Variant, pictures: data.PictureSet) -> Preprocessing
         mean=mean,
         deviation=deviation,
         side=pictures.side,
-        ink=span(train),
+        ink=span(train) if pictures.ink else None,
     )
