@@ -6,7 +6,6 @@ from convatlas.runs.record import Record as Record
 from convatlas.runs.record import Results as Results
 from convatlas.runs.run import CHECKPOINT as CHECKPOINT
 from convatlas.runs.run import METRICS as METRICS
-from convatlas.runs.run import WEIGHTS as WEIGHTS
 from convatlas.runs.run import Prediction as Prediction
 from convatlas.runs.run import Run as Run
 from convatlas.runs.run import load as load

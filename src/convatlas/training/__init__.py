@@ -4,4 +4,3 @@ from convatlas.training.loop import Interrupted as Interrupted
 from convatlas.training.loop import resume as resume
 from convatlas.training.loop import train as train
 from convatlas.training.progress import Progress as Progress
-from convatlas.training.recipes import RECIPES as RECIPES
