@@ -367,3 +367,11 @@ def test_real_cifar10_has_the_published_counts_and_checksum(needs_data) -> None:
     for pictures in (cifar.train.pictures, cifar.test.pictures[:1000]):
         digest.update(np.ascontiguousarray(pictures.transpose(0, 2, 3, 1)))
     assert digest.hexdigest() == "5b7e47c68f33422b5361468b25fc73fed2217057ed9eb9d3d886c3003a52f2a9"
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("standard", [MNIST, FASHION_MNIST, USPS, CIFAR10], ids=lambda standard: standard.name)
+def test_the_public_home_still_has_the_published_set(standard: Standard, cache: Path) -> None:
+    pictures = standard.load(standard.side)
+    assert len(pictures.classes) == 10
+    assert len(pictures.train) >= 7291
