@@ -9,8 +9,8 @@ Departures, where the papers leave something open:
   one third of H1 each.
 - `lenet4`: neither connection table is printed. Here a map of C3 reads 4 of the 8 maps of S2, and the 120
   units read 4 and 5 of the 16 maps of S4 in turn, which meets both printed sums.
-- `lenet5`: the code bitmaps are read off Figure 3, which is printed small; single dots may differ.
-  The constant j of the loss is not printed.
+- `lenet5`: the code bitmaps follow the reading of Figure 3 that public implementations share; it was not checked
+  against the print, and single dots may differ. The constant j of the loss is not printed; 20 is ours.
 - `lenet5-modern` is what most people call LeNet-5 today and is no paper's: ReLU, max pooling, every map of
   C3 reads every map, softmax.
 """
@@ -121,7 +121,7 @@ LENET5_C3: Table = (
     (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5),
     (0, 1, 2, 3, 4, 5),
 )  # fmt: skip
-# 1990, Table 1: the maps of H2 that each of the 12 maps of H3 reads.
+# 1990, Table 1: the maps of H2 that each of the 12 maps of H3 reads. Its counts of parameters and connections hold.
 LENET1_C3: Table = ((0,), (0, 1), (0, 1), (1,), (0, 1), (0, 1), (2,), (2, 3), (2, 3), (3,), (2, 3), (2, 3))
 # Not printed; see Departures.
 LENET1989_H2: Table = tuple(
