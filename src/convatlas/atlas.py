@@ -41,11 +41,12 @@ def scale(
     width: float = 1.0,
     depth: float = 1.0,
     resolution: int | None = None,
+    phi: float = 0.0,
 ) -> Spec:
     """The variant's spec with other numbers; see `create`."""
-    spec = variant.spec.scaled(width=width, depth=depth, resolution=resolution)
+    spec = variant.spec.compound(phi).scaled(width=width, depth=depth, resolution=resolution)
     return replace(
-        spec,  # type: ignore[type-var]  # every spec is a dataclass, which a Protocol cannot say
+        spec,
         num_classes=spec.num_classes if num_classes is None else num_classes,
         in_channels=spec.in_channels if in_channels is None else in_channels,
     )
@@ -59,6 +60,7 @@ def create(
     width: float = 1.0,
     depth: float = 1.0,
     resolution: int | None = None,
+    phi: float = 0.0,
 ) -> nn.Module:
     """Build a network with fresh weights. Without further arguments it is the one that the paper prints.
 
@@ -66,13 +68,16 @@ def create(
         name: a variant's name, as "lenet5".
         num_classes: outputs of the network.
         in_channels: 1 for grey pictures, 3 for colour.
-        width: multiplier of every internal channel count.
+        width: multiplier of every internal channel count; MobileNet's alpha.
         depth: multiplier of what the paper repeats.
-        resolution: side of the square input, in pixels.
+        resolution: side of the square input, in pixels; MobileNet's rho times 224.
+        phi: EfficientNet's compound coefficient: depth, width and resolution times 1.2, 1.1 and 1.15 to that power,
+            before the other multipliers. For other constants see `spec.compound`.
 
     Returns:
         A module from pictures (batch, in_channels, resolution, resolution) to outputs (batch, num_classes);
-        its `spec` says what it is.
+        its `spec` says what it is. In training mode GoogLeNet gives a tuple, the outputs of its auxiliary
+        classifiers after its own.
 
     Raises:
         ValueError: an unknown name, or a size that cannot work; the message says the nearest that does.
@@ -86,5 +91,6 @@ def create(
             width=width,
             depth=depth,
             resolution=resolution,
+            phi=phi,
         )
     )

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import enum
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+from convatlas.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,8 +40,12 @@ class Layer:
     """Trainable numbers, biases and normalisation included."""
     macs: int
     """Multiply-accumulates of convolutions and fully connected layers, biases not counted."""
+    activation_bytes: int
+    """Of the output, as 32-bit numbers."""
     receptive_field: int
     """Pixels of the input, along one side, that one output sees; never more than the input has."""
+    stride: int
+    """Pixels of the input between two neighbouring outputs; the whole side where there is only one."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,28 @@ class Layers:
     """A layer table: what `measure.layers` returns and what a claim is counted from."""
 
     rows: tuple[Layer, ...]
+    """In order of execution, as in an inference: without what only training uses."""
+    training_only_params: int = 0
+    """Trainable numbers of what only training uses, as GoogLeNet's auxiliary heads."""
+    peak_activation_bytes: int = 0
+    """The most that an inference holds at once beside the weights, its input included, as 32-bit numbers."""
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.rows)
 
     def __getitem__(self, name: str) -> Layer:
         return next(row for row in self.rows if row.name == name)
+
+    def part(self, name: str) -> Layers:
+        """The rows of one part of the network, as "inception_3a"."""
+        return Layers(tuple(row for row in self.rows if f"{row.name}.".startswith(f"{name}.")))
+
+    def of_kind(self, kind: str) -> Layers:
+        """The rows of one kind, as "Conv2d"."""
+        return Layers(tuple(row for row in self.rows if row.kind == kind))
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     @property
     def params(self) -> int:
@@ -60,8 +84,35 @@ class Layers:
     def macs(self) -> int:
         return sum(row.macs for row in self.rows)
 
+    def weight_bytes(self, bits: int) -> int:
+        """What the trainable numbers take in memory at `bits` bits each."""
+        return math.ceil(self.params * bits / 8)
 
-SCALES: Mapping[str, int] = {"": 1, "thousand": 10**3, "million": 10**6, "billion": 10**9, "%": 1}
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How many times as wide and as deep a network is, and the side of its input in pixels."""
+
+    width: float = 1.0
+    depth: float = 1.0
+    resolution: int | None = None
+    """None: the network's own."""
+
+    def __str__(self) -> str:
+        parts = [f"{name} {value:g}" for name, value in (("width", self.width), ("depth", self.depth)) if value != 1]
+        return ", ".join(parts + ([f"{self.resolution} px"] if self.resolution is not None else []))
+
+
+SCALES: Mapping[str, int] = {
+    "": 1,
+    "%": 1,
+    "times": 1,
+    "K": 2**10,
+    "MB": 2**20,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+}
 
 
 @dataclass(frozen=True)
@@ -74,12 +125,25 @@ class Claim:
     """The number as printed, with its unit out of `SCALES`."""
     source: str
     """Where in the paper: section, table or figure."""
-    count: Callable[[Layers], int] | None = None
+    count: Callable[[Layers], int | Fraction] | None = None
     """How the built network gives the figure; None for what only a training run can give."""
+    at: Scale = Scale()
+    """The scale of the network that the figure is of."""
     about: int | None = None
     """For a round figure: what it is rounded to. Else the last printed digit says how precise it is."""
-    sum: int | None = None
+    sum: int | Fraction | None = None
     """For an erratum: what the paper's own layer list adds up to."""
+    note: str = ""
+    """For an erratum: how the sum comes about."""
+
+    @property
+    def title(self) -> str:
+        """What the figure counts, and at which scale of the network."""
+        return f"{self.figure}, {self.at}" if self.at != Scale() else self.figure
+
+    @property
+    def unit(self) -> str:
+        return self.printed.partition(" ")[2]
 
     @property
     def value(self) -> Decimal:
@@ -94,6 +158,22 @@ class Claim:
         number, _, unit = self.printed.partition(" ")
         _, _, decimals = number.partition(".")
         return Decimal(1).scaleb(-len(decimals)) * SCALES[unit]
+
+
+def top_errors(setting: str, top1: str, top5: str, source: str) -> tuple[Claim, Claim]:
+    """The two errors, in percent, that papers print for ImageNet."""
+    return (
+        Claim(f"top-1 error on {setting}", f"{top1} %", source),
+        Claim(f"top-5 error on {setting}", f"{top5} %", source),
+    )
+
+
+def top_accuracies(setting: str, top1: str, top5: str, source: str) -> tuple[Claim, Claim]:
+    """The two accuracies, in percent, that papers print for ImageNet."""
+    return (
+        Claim(f"top-1 accuracy on {setting}", f"{top1} %", source),
+        Claim(f"top-5 accuracy on {setting}", f"{top5} %", source),
+    )
 
 
 class Verdict(enum.StrEnum):
@@ -164,28 +244,86 @@ class Recipe:
         return math.ceil(self.epochs * math.cbrt(self.epochs_of / num_pictures))
 
 
-class Spec(Protocol):
-    """What a network is: every channel count of it, as a frozen dataclass of the family."""
+MOST_PIXELS = 10_000
+"""Along a side; far beyond it, counts leave the range of PyTorch's numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec(ABC):
+    """What a network is. A family's own spec adds every channel count of it."""
+
+    num_classes: int = 1000
+    in_channels: int = 3
+    """1 for grey pictures, 3 for colour."""
+    resolution: int = 224
+    """Side of the square input, in pixels."""
+
+    small_stem: ClassVar[str] = ""
+    """What the small-picture stem leaves out."""
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 1:
+            raise UserError(f"{self.num_classes} classes cannot be told apart; the smallest number that works is 1")
+        if self.in_channels < 1:
+            raise UserError(f"a picture has at least 1 channel, not {self.in_channels}")
+        if self.resolution < self.smallest_resolution:
+            raise UserError(
+                f"a picture of {self.resolution} px is too small for this network; "
+                f"the smallest that works is {self.smallest_resolution} px"
+            )
+        if self.resolution > MOST_PIXELS:
+            raise UserError(
+                f"a picture of {self.resolution} px is too large; the largest that works is {MOST_PIXELS} px"
+            )
 
     @property
-    def num_classes(self) -> int: ...
-    @property
-    def in_channels(self) -> int: ...
-    @property
-    def resolution(self) -> int: ...
-    @property
-    def smallest_resolution(self) -> int: ...
+    def smallest_resolution(self) -> int:
+        return 28
 
+    @property
+    def small_below(self) -> int:
+        """Under that resolution the network is built with its small-picture stem; 0: it has none."""
+        return 0
+
+    @property
+    def small(self) -> bool:
+        return self.resolution < self.small_below
+
+    @abstractmethod
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
         """The spec with every internal channel count times `width`, every repeated unit times `depth`."""
-        ...
+
+    def at(self, scale: Scale) -> Self:
+        return self.scaled(scale.width, scale.depth, scale.resolution)
+
+    def compound(self, phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15) -> Self:
+        """Depth times alpha^phi, width times beta^phi, resolution times gamma^phi (Tan and Le 2019, equation 3).
+
+        The constants are the paper's, found on EfficientNet-B0 under alpha beta^2 gamma^2 = 2.
+
+        Raises:
+            UserError: a constant is not above 0, or the scale cannot work.
+        """
+        for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
+            if not (value > 0 and math.isfinite(value)):
+                raise UserError(f"{name} {value:g} scales nothing; it must be a number above 0")
+        try:
+            depth, width, sharpness = alpha**phi, beta**phi, gamma**phi
+        except OverflowError:
+            depth = width = sharpness = math.inf
+        if not all(map(math.isfinite, (depth, width, sharpness))):
+            raise UserError(f"phi {phi:g} is out of range; the networks that people built have phi from 0 to 7")
+        return self.scaled(width, depth, math.floor(min(self.resolution * sharpness, MOST_PIXELS + 1) + 0.5))
 
 
 class Objective(Protocol):
     """What a network's outputs mean: the loss that trains them and the probabilities they stand for."""
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of outputs (batch, classes) against target probabilities (batch, classes)."""
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
+        """The mean loss of what the network gives in training against target probabilities (batch, classes).
+
+        That is (batch, classes); with auxiliary heads, a tuple of such outputs, the network's own first.
+        """
         ...
 
     def probabilities(self, outputs: Tensor) -> Tensor:
@@ -209,6 +347,12 @@ class Variant:
     recipe: Recipe | None = None
     """The paper's own, where it prints one."""
     claims: tuple[Claim, ...] = ()
+
+    @property
+    def published(self) -> str:
+        """The first result of training that the paper prints, in words; empty where it prints none."""
+        results = (claim for claim in self.claims if claim.count is None)
+        return next((f"{claim.printed} {claim.figure.removeprefix('test error ')}" for claim in results), "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convatlas.errors import UserError
+
+Unit = TypeVar("Unit")
 
 
 class Multiplying(nn.Module):
@@ -47,14 +51,79 @@ class PlaceCode:
         return p / p.sum(1, keepdim=True)
 
 
-def initialise(weight: Tensor, fan_in: Tensor) -> None:
-    """Uniform in plus and minus 2.4 / fan-in (1989, section 4; 1998, Appendix A)."""
-    with torch.no_grad():
-        weight.uniform_(-2.4, 2.4).div_(fan_in)
+class Conv2d(nn.Conv2d):
+    """A convolution with the weights that let deep rectified networks learn: N(0, 2 / fan-in) (He et al. 2015a)."""
+
+    def reset_parameters(self) -> None:
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
 
-def scale_channels(channels: int, width: float) -> int:
-    """`channels` times `width`, at 16 or fewer a whole number, above a multiple of 8.
+class ConvNorm(nn.Module):
+    """A convolution without bias that halves the side or keeps it, and batch normalisation (Ioffe and Szegedy 2015)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.conv = Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.norm(self.conv(x))
+        return outputs
+
+
+class LocalResponseNorm(nn.Module):
+    """Each map divided by (k + alpha times the sum of squares over its `n` neighbours)^beta (Krizhevsky et al. 2012).
+
+    PyTorch's own divides alpha by n, is slower, and leaves an empty batch as it is.
+    """
+
+    def __init__(self, *, n: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> None:
+        super().__init__()
+        self.n, self.k, self.alpha, self.beta = n, k, alpha, beta
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = x.shape[1]
+        before = self.n // 2
+        squares = F.pad(x.square(), (0, 0, 0, 0, before, self.n - 1 - before))
+        neighbours = squares[:, :maps]
+        for i in range(1, self.n):
+            neighbours = neighbours + squares[:, i : i + maps]
+        return x * (self.k + self.alpha * neighbours).pow(-self.beta)
+
+
+class Rectified(nn.Module):
+    """A convolution, batch normalisation where there is one, and ReLU."""
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = nn.Identity() if norm is None else norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)))
+
+
+def side(of: int, kernel: int, stride: int, padding: int = 0) -> int:
+    """Of the map that a window of `kernel` at `stride` leaves of a map with the side `of`."""
+    return (of + 2 * padding - kernel) // stride + 1
+
+
+def to_eights(exact: float) -> int:
+    """The nearest whole number up to 16, above it the nearest multiple of 8."""
+    step = 1 if exact <= 16 else 8
+    return step * math.floor(exact / step + 0.5)
+
+
+MOST_CHANNELS = 100_000
+MOST_UNITS = 10_000
+
+
+def scale_channels(channels: int, width: float, rounded: Callable[[float], int] = to_eights) -> int:
+    """`channels` times `width`, rounded as the papers of the family do; most print nothing of it.
 
     Raises:
         UserError: nothing would be left; the message says the smallest width that leaves something.
@@ -64,42 +133,38 @@ def scale_channels(channels: int, width: float) -> int:
     if width == 1.0:
         return channels
     exact = channels * width
-    step = 1 if exact <= 16 else 8
-    scaled = step * math.floor(exact / step + 0.5)
-    # Rounding must not make the narrower of two the wider.
-    scaled = min(scaled, channels) if width < 1 else max(scaled, channels)
-    if scaled < 1:
+    if exact > max(MOST_CHANNELS, channels):
+        raise UserError(
+            f"width {width:g} makes a layer of {exact:.3g}; "
+            f"the largest width that works is {math.floor(1000 * MOST_CHANNELS / channels) / 1000:g}"
+        )
+    if exact < 0.5:
         raise UserError(
             f"width {width:g} leaves nothing of a layer of {channels}; "
             f"the smallest width that works is {math.ceil(500 / channels) / 1000:g}"
         )
-    return scaled
+    # Rounding must not make the narrower of two the wider.
+    return min(rounded(exact), channels) if width < 1 else max(rounded(exact), channels)
 
 
 def scale_units(units: int, depth: float) -> int:
     """ceil(depth x units): how many units a stage of `units` repeated ones has at that depth.
 
     Raises:
-        UserError: depth is not a positive number.
+        UserError: depth is not a positive number, or too large.
     """
     if not (depth > 0 and math.isfinite(depth)):
         raise UserError(f"depth {depth:g} leaves no layer; it must be a number above 0")
+    if units * depth > max(MOST_UNITS, units):
+        raise UserError(
+            f"depth {depth:g} makes a stage of {units * depth:.3g} units; "
+            f"the largest depth that works is {MOST_UNITS / units:g}"
+        )
     # 1e-9: 1.1 x 10 is eleven, whatever binary fractions say.
     return max(math.ceil(units * depth - 1e-9), 1)
 
 
-def check_spec(*, num_classes: int, in_channels: int, resolution: int, smallest_resolution: int) -> None:
-    """What every family's spec asks of its numbers.
-
-    Raises:
-        UserError: one of them cannot work; the message says the smallest that does.
-    """
-    if num_classes < 1:
-        raise UserError(f"{num_classes} classes cannot be told apart; the smallest number that works is 1")
-    if in_channels < 1:
-        raise UserError(f"a picture has at least 1 channel, not {in_channels}")
-    if resolution < smallest_resolution:
-        raise UserError(
-            f"a picture of {resolution} px is too small for this network; "
-            f"the smallest that works is {smallest_resolution} px"
-        )
+def scale_stage(stage: tuple[Unit, ...], depth: float) -> tuple[Unit, ...]:
+    """ceil(depth x n) units for a stage of n: its first, then copies of its last. None stay none."""
+    num = scale_units(len(stage), depth) if stage else 0
+    return stage[:num] + stage[-1:] * (num - len(stage))

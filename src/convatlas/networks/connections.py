@@ -6,12 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.networks.blocks import Multiplying, initialise, scale_channels
+from convatlas.networks.blocks import Multiplying, scale_channels
 
 Table = tuple[tuple[int, ...], ...]
 """For each map of a layer, the maps of the layer below that it reads."""
 Maps = int | Table
 """A layer's maps: so many that read every map below, or a table."""
+
+
+def initialise(weight: Tensor, fan_in: Tensor) -> None:
+    """Uniform in plus and minus 2.4 / fan-in (1989, section 4; 1998, Appendix A)."""
+    with torch.no_grad():
+        weight.uniform_(-2.4, 2.4).div_(fan_in)
 
 
 def num_maps(maps: Maps) -> int:

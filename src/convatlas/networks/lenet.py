@@ -30,13 +30,11 @@ from convatlas.networks.blocks import (
     CrossEntropy,
     Multiplying,
     PlaceCode,
-    check_spec,
-    initialise,
     scale_channels,
     scale_units,
 )
-from convatlas.networks.connections import ConnectedConv2d, Maps, Table, num_maps, scale_maps
-from convatlas.spec import Claim, Family, Layer, Layers, Optimiser, Paper, Recipe, Variant
+from convatlas.networks.connections import ConnectedConv2d, Maps, Table, initialise, num_maps, scale_maps
+from convatlas.spec import Claim, Family, Layer, Layers, Optimiser, Paper, Recipe, Spec, Variant
 
 ZIP_CODES_1989 = Paper(
     authors="Y. LeCun, B. Boser, J. S. Denker, D. Henderson, R. E. Howard, W. Hubbard, L. D. Jackel",
@@ -62,12 +60,11 @@ DOCUMENTS_1998 = Paper(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spec:
+class LeNetSpec(Spec):
     """A LeNet in the symbols of 1998; the H1, H2 and H3 of 1989 are c1, c3 and c5."""
 
     num_classes: int = 10
     in_channels: int = 1
-    resolution: int
     field: int
     """Side of the input that the paper draws; a smaller picture is framed to it."""
     c1: int
@@ -78,14 +75,6 @@ class Spec:
     c5: Maps = 0
     f6: int = 0
     rbf: bool = False
-
-    def __post_init__(self) -> None:
-        check_spec(
-            num_classes=self.num_classes,
-            in_channels=self.in_channels,
-            resolution=self.resolution,
-            smallest_resolution=self.smallest_resolution,
-        )
 
     @property
     def smallest_resolution(self) -> int:
@@ -194,7 +183,7 @@ class LeNet1989(nn.Module):
 
     background = -1.0
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: LeNetSpec) -> None:
         super().__init__()
         self.spec = spec
         h2, h3 = num_maps(spec.c3), num_maps(spec.c5)
@@ -222,7 +211,7 @@ class LeNet(nn.Module):
 
     background = -0.1
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: LeNetSpec) -> None:
         super().__init__()
         self.spec = spec
         c3 = num_maps(spec.c3)
@@ -256,7 +245,7 @@ class LeNet(nn.Module):
 class ModernLeNet(nn.Module):
     """LeNet-5's sizes with today's parts, in PyTorch's own initialisation."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: LeNetSpec) -> None:
         super().__init__()
         self.spec = spec
         c3, c5 = num_maps(spec.c3), num_maps(spec.c5)
@@ -354,7 +343,7 @@ FAMILY = Family(
             summary="the zip code network: strided convolutions, a bias for every unit",
             paper=ZIP_CODES_1989,
             network=LeNet1989,
-            spec=Spec(resolution=16, field=16, c1=12, s2=12, c3=LENET1989_H2, c5=30),
+            spec=LeNetSpec(resolution=16, field=16, c1=12, s2=12, c3=LENET1989_H2, c5=30),
             objective=PlaceCode(),
             pixels=(-1.0, 1.0),
             claims=(
@@ -368,7 +357,7 @@ FAMILY = Family(
             summary="four maps, twelve maps, ten outputs",
             paper=DIGITS_1990,
             network=LeNet,
-            spec=Spec(resolution=28, field=28, c1=4, s2=4, c3=LENET1_C3),
+            spec=LeNetSpec(resolution=28, field=28, c1=4, s2=4, c3=LENET1_C3),
             objective=PlaceCode(),
             pixels=(-0.1, 1.175),
             recipe=RECIPE_1998,
@@ -384,7 +373,7 @@ FAMILY = Family(
             summary="pairs of subsampling maps and a layer of 120",
             paper=DOCUMENTS_1998,
             network=LeNet,
-            spec=Spec(resolution=32, field=32, c1=4, s2=8, c3=LENET4_C3, c5=LENET4_F5),
+            spec=LeNetSpec(resolution=32, field=32, c1=4, s2=8, c3=LENET4_C3, c5=LENET4_F5),
             objective=PlaceCode(),
             pixels=(-0.1, 1.175),
             recipe=RECIPE_1998,
@@ -400,7 +389,7 @@ FAMILY = Family(
             summary="trainable subsampling, connection table, distance to fixed codes",
             paper=DOCUMENTS_1998,
             network=LeNet,
-            spec=Spec(resolution=32, field=32, c1=6, s2=6, c3=LENET5_C3, c5=120, f6=84, rbf=True),
+            spec=LeNetSpec(resolution=32, field=32, c1=6, s2=6, c3=LENET5_C3, c5=120, f6=84, rbf=True),
             objective=MaximumAPosteriori(j=20.0),
             pixels=(-0.1, 1.175),
             recipe=RECIPE_1998,
@@ -423,7 +412,7 @@ FAMILY = Family(
             summary="ReLU, max pooling, softmax: what most people mean today",
             paper=DOCUMENTS_1998,
             network=ModernLeNet,
-            spec=Spec(resolution=32, field=32, c1=6, s2=6, c3=16, c5=120, f6=84),
+            spec=LeNetSpec(resolution=32, field=32, c1=6, s2=6, c3=16, c5=120, f6=84),
             objective=CrossEntropy(),
         ),
     ),
