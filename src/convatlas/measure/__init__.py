@@ -3,5 +3,7 @@
 from convatlas.measure.claims import Finding as Finding
 from convatlas.measure.claims import findings as findings
 from convatlas.measure.claims import verdict as verdict
+from convatlas.measure.table import Cost as Cost
+from convatlas.measure.table import cost_of as cost_of
 from convatlas.measure.table import layers as layers
 from convatlas.measure.table import layers_of as layers_of

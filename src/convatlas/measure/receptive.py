@@ -7,12 +7,13 @@ f pixels whose neighbours lie j pixels apart sees f + (k - 1) j, and its neighbo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakTensorKeyDictionary
+
+from convatlas.measure.trace import Operation
 
 aten = torch.ops.aten
 
@@ -24,40 +25,18 @@ class Field(NamedTuple):
     """Pixels of the input between two neighbouring places."""
 
 
-class UncompiledMode(TorchDispatchMode):
-    """A dispatch mode that is never compiled: PyTorch need not load its compiler (over a second) to keep it out."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-
-class ReceptiveFields(UncompiledMode):
-    """While active, follows the field of every tensor that comes from `pictures` (n, channels, side, side)."""
-
-    def __init__(self, pictures: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.side = pictures.shape[-1]
-        self.fields = WeakTensorKeyDictionary()
-        self.fields[pictures] = Field(1, 1)
-
-    def of(self, tensor: Tensor) -> int:
-        """Pixels of the input along one side that one element of `tensor` sees, at most the whole side."""
-        field: Field = self.fields[tensor]
-        return min(field.size, self.side)
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
-        inputs = [x for arg in args for x in (arg if isinstance(arg, list | tuple) else [arg])]
-        known = [(x, self.fields[x]) for x in inputs if isinstance(x, Tensor) and x in self.fields]
+def receptive_fields(pictures: Tensor, operations: Iterable[Operation]) -> dict[int, Field]:
+    """The field of every tensor, by its `id`, that comes from `pictures` (n, channels, side, side)."""
+    fields = {id(pictures): Field(1, 1)}
+    for op, args, inputs, outputs in operations:
+        known = [tensor for tensor in inputs if id(tensor) in fields]
         if known:
             # Where branches meet, the widest decides.
-            source, field = max(known, key=lambda pair: pair[1].size)
-            for part in output if isinstance(output, list | tuple) else [output]:
-                self.fields[part] = step(func.overloadpacket, args, source, field, part)
-        return output
+            source = max(known, key=lambda tensor: fields[id(tensor)].size)
+            field = fields[id(source)]
+            for output in outputs:
+                fields[id(output)] = step(op, args, source, field, output)
+    return fields
 
 
 def step(op: Any, args: tuple[Any, ...], source: Tensor, field: Field, output: Tensor) -> Field:
