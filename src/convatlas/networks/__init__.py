@@ -3,6 +3,15 @@
 A new architecture is one file here and one line in `FAMILIES`; every command and every test walks this tuple.
 """
 
-from convatlas.networks import lenet
+from convatlas.networks import alexnet, efficientnet, googlenet, lenet, mobilenet, resnet, squeezenet, vgg
 
-FAMILIES = (lenet.FAMILY,)
+FAMILIES = (
+    lenet.FAMILY,
+    alexnet.FAMILY,
+    vgg.FAMILY,
+    googlenet.FAMILY,
+    resnet.FAMILY,
+    squeezenet.FAMILY,
+    mobilenet.FAMILY,
+    efficientnet.FAMILY,
+)

@@ -1,0 +1,201 @@
+"""AlexNet (Krizhevsky, Sutskever and Hinton 2012; Krizhevsky 2014).
+
+Five convolutional and three fully connected layers of rectified units, trained on two graphics processors: half of
+the maps live on each, and only the third convolution and the fully connected layers read both halves. Neighbouring
+maps compete through local response normalisation, and pooling windows overlap. Dropout keeps the 60 million
+parameters from learning the training pictures by heart.
+
+Departures, where the papers leave something open or are departed from:
+- The 2012 paper says 224 pixels; its arithmetic (55 x 55 after the first layer) is that of 227.
+- `alexnet-owt`, the network of one tower, is printed in words only; here it is the form whose weights other libraries
+  publish, without response normalisation.
+- `alexnet-bn` is no paper's: batch normalisation after every convolution in place of response normalisation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convatlas.networks.blocks import CrossEntropy, LocalResponseNorm, Rectified, scale_channels, scale_stage, side
+from convatlas.spec import Claim, Family, Layers, Paper, Spec, Variant, top_errors
+
+IMAGENET_2012 = Paper(
+    authors="A. Krizhevsky, I. Sutskever, G. E. Hinton",
+    title="ImageNet classification with deep convolutional neural networks",
+    year=2012,
+    venue="NIPS 2012, 1097-1105",
+    url="https://papers.nips.cc/paper/4824-imagenet-classification-with-deep-convolutional-neural-networks",
+)
+ONE_WEIRD_TRICK_2014 = Paper(
+    authors="A. Krizhevsky",
+    title="One weird trick for parallelizing convolutional neural networks",
+    year=2014,
+    venue="arXiv:1404.5997",
+    url="https://arxiv.org/abs/1404.5997",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlexNetSpec(Spec):
+    resolution: int = 227
+    convolutions: tuple[int, ...]
+    """Maps of the convolutions, over all towers. What comes after the fifth repeats it: `depth` adds it."""
+    fully: tuple[int, int]
+    towers: int
+    padding: int
+    """Of the first convolution."""
+    lrn: bool = False
+    batch_norm: bool = False
+
+    small_stem: ClassVar[str] = "convolution 1 has stride 2 and padding 5, and no pooling follows it"
+
+    @property
+    def small_below(self) -> int:
+        return 99
+
+    @property
+    def side(self) -> int:
+        """Of the maps after the last pooling."""
+        if self.small:
+            conv1 = pool1 = side(self.resolution, 11, stride=2, padding=5)
+        else:
+            conv1 = side(self.resolution, 11, stride=4, padding=self.padding)
+            pool1 = side(conv1, 3, stride=2)
+        return side(side(pool1, 3, stride=2), 3, stride=2)
+
+    def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
+        fc6, fc7 = self.fully
+        convolutions = self.convolutions[:4] + scale_stage(self.convolutions[4:], depth)
+        return replace(
+            self,
+            convolutions=tuple(self.towers * scale_channels(c // self.towers, width) for c in convolutions),
+            fully=(scale_channels(fc6, width), scale_channels(fc7, width)),
+            resolution=self.resolution if resolution is None else resolution,
+        )
+
+
+def gaussian(layer: nn.Conv2d | nn.Linear) -> None:
+    """Weights from N(0, 0.01^2) (section 5)."""
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.get_parameter("bias"))
+
+
+class Conv2d(nn.Conv2d):
+    reset_parameters = gaussian
+
+
+class Linear(nn.Linear):
+    reset_parameters = gaussian
+
+
+class AlexNet(nn.Module):
+    """Figure 2, with the two towers as groups of the convolutions that read their own half only."""
+
+    def __init__(self, spec: AlexNetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+        def convolution(below: int, maps: int, kernel: int, stride: int, padding: int, groups: int = 1) -> Rectified:
+            conv = Conv2d(below, maps, kernel, stride, padding, groups=groups)
+            return Rectified(conv, nn.BatchNorm2d(maps) if spec.batch_norm else None)
+
+        def lrn() -> nn.Module:
+            return LocalResponseNorm() if spec.lrn else nn.Identity()
+
+        c1, c2, c3, c4, *c5 = spec.convolutions
+        stride, padding = (2, 5) if spec.small else (4, spec.padding)
+        self.conv1 = convolution(spec.in_channels, c1, 11, stride, padding)
+        self.lrn1 = lrn()
+        self.pool1 = nn.Identity() if spec.small else nn.MaxPool2d(3, 2)
+        self.conv2 = convolution(c1, c2, 5, 1, 2, spec.towers)
+        self.lrn2 = lrn()
+        self.pool2 = nn.MaxPool2d(3, 2)
+        self.conv3 = convolution(c2, c3, 3, 1, 1)
+        self.conv4 = convolution(c3, c4, 3, 1, 1, spec.towers)
+        conv5 = [convolution(below, maps, 3, 1, 1, spec.towers) for below, maps in zip([c4, *c5], c5, strict=False)]
+        self.conv5 = nn.Sequential(*conv5)
+        self.pool5 = nn.MaxPool2d(3, 2)
+        self.fc6 = Linear(c5[-1] * spec.side**2, spec.fully[0])
+        self.fc7 = Linear(*spec.fully)
+        self.fc8 = Linear(spec.fully[1], spec.num_classes)
+        # Section 5: it gives the rectified units of these layers positive inputs to begin with.
+        for layer in (self.conv2.conv, self.conv4.conv, *(unit.conv for unit in conv5), self.fc6, self.fc7):
+            nn.init.ones_(layer.get_parameter("bias"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool1(self.lrn1(self.conv1(x)))
+        x = self.pool2(self.lrn2(self.conv2(x)))
+        x = self.pool5(self.conv5(self.conv4(self.conv3(x)))).flatten(1)
+        x = F.dropout(F.relu(self.fc6(x)), 0.5, self.training)
+        x = F.dropout(F.relu(self.fc7(x)), 0.5, self.training)
+        outputs: Tensor = self.fc8(x)
+        return outputs
+
+
+def neurons(net: Layers) -> int:
+    """Outputs of convolutions and fully connected layers."""
+    return sum(math.prod(layer.output_shape) for layer in net if layer.macs)
+
+
+TWO_TOWERS = AlexNetSpec(convolutions=(96, 256, 384, 384, 256), fully=(4096, 4096), towers=2, padding=0, lrn=True)
+ONE_TOWER = AlexNetSpec(resolution=224, convolutions=(64, 192, 384, 256, 256), fully=(4096, 4096), towers=1, padding=2)
+
+FAMILY = Family(
+    name="AlexNet",
+    paper=IMAGENET_2012,
+    variants=(
+        Variant(
+            name="alexnet",
+            summary="two towers, response normalisation, overlapping pooling",
+            paper=IMAGENET_2012,
+            network=AlexNet,
+            spec=TWO_TOWERS,
+            objective=CrossEntropy(),
+            claims=(
+                Claim("parameters", "60 million", "abstract", lambda net: net.params),
+                Claim("neurons", "650,000", "abstract", neurons, about=10_000),
+                Claim(
+                    "neurons, layer by layer",
+                    "622,312",
+                    "Figure 2",
+                    neurons,
+                    sum=659_272,
+                    note="253,440 + 186,624 + 64,896 + 64,896 + 43,264 + 4,096 + 4,096 + 1,000 = 622,312; "
+                    "but the first layer has 55 x 55 x 96 = 290,400, and 622,312 - 253,440 + 290,400 = 659,272",
+                ),
+                Claim("convolutional layers", "5", "abstract", lambda net: len(net.of_kind("Conv2d"))),
+                Claim("fully connected layers", "3", "abstract", lambda net: len(net.of_kind("Linear"))),
+                *top_errors("ILSVRC-2010 test", "37.5", "17.0", "Table 1"),
+                *top_errors("ILSVRC-2012 validation, one net", "40.7", "18.2", "Table 2"),
+                *top_errors("ILSVRC-2012 validation, five nets", "38.1", "16.4", "Table 2"),
+                *top_errors("ILSVRC-2012 validation, seven nets", "36.7", "15.4", "Table 2"),
+                Claim("top-5 error on ILSVRC-2012 test, seven nets", "15.3 %", "Table 2"),
+                Claim("top-1 error less by response normalisation", "1.4 %", "section 3.3"),
+                Claim("top-5 error less by response normalisation", "1.2 %", "section 3.3"),
+                Claim("top-1 error less by overlapping pooling", "0.4 %", "section 3.4"),
+                Claim("top-5 error less by overlapping pooling", "0.3 %", "section 3.4"),
+            ),
+        ),
+        Variant(
+            name="alexnet-owt",
+            summary="one tower",
+            paper=ONE_WEIRD_TRICK_2014,
+            network=AlexNet,
+            spec=ONE_TOWER,
+            objective=CrossEntropy(),
+        ),
+        Variant(
+            name="alexnet-bn",
+            summary="two towers, batch normalisation in place of response normalisation",
+            paper=IMAGENET_2012,
+            network=AlexNet,
+            spec=replace(TWO_TOWERS, lrn=False, batch_norm=True),
+            objective=CrossEntropy(),
+        ),
+    ),
+)

@@ -1,0 +1,237 @@
+"""EfficientNet (Tan and Le 2019).
+
+Depth, width and resolution pay best when all three grow together: one number phi scales them by alpha^phi, beta^phi and
+gamma^phi. The base, B0, comes from a search for accuracy against operations: inverted bottlenecks that expand their
+input, filter it depthwise, weigh its maps by squeeze-and-excitation and project it down again.
+
+Departures, where the paper leaves something open:
+- B1 to B7 are scaled by the multipliers of the authors' release, which the paper does not print and which are not
+  alpha^phi, beta^phi and gamma^phi; for those, scale `efficientnet-b0` with phi.
+- Rounding, dropout and the epsilon of the normalisation are the release's, the beginning of the weights is He et al.'s.
+- Convolutions of stride 2 are padded alike on all sides; the release pads to the right and below first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convatlas.networks.blocks import Conv2d, ConvNorm, CrossEntropy, scale_channels, scale_units
+from convatlas.spec import Claim, Family, Layers, Paper, Scale, Spec, Variant
+
+EFFICIENTNET_2019 = Paper(
+    authors="M. Tan, Q. V. Le",
+    title="EfficientNet: rethinking model scaling for convolutional neural networks",
+    year=2019,
+    venue="ICML 2019, arXiv:1905.11946",
+    url="https://arxiv.org/abs/1905.11946",
+)
+
+
+class Stage(NamedTuple):
+    kernel: int
+    stride: int
+    maps: int
+    blocks: tuple[tuple[int, int], ...]
+    """For each MBConv: how many maps it expands its input to, and how many these are squeezed into."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficientNetSpec(Spec):
+    stem: int
+    stages: tuple[Stage, ...]
+    head: int
+    dropout: float
+    drop_connect: float = 0.2
+
+    small_stem: ClassVar[str] = "the first convolution and the first stage of stride 2 have stride 1"
+
+    @property
+    def small_below(self) -> int:
+        return 64
+
+    def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
+        maps_at = partial(scale_channels, width=width, rounded=to_eights)
+        stages = []
+        below, below_scaled = self.stem, maps_at(self.stem)
+        for kernel, stride, maps, blocks in self.stages:
+            scaled = []
+            for i in range(scale_units(len(blocks), depth)):
+                # A block expands and squeezes in proportion to its input, and so does a copy of the last.
+                expanded, squeezed = blocks[min(i, len(blocks) - 1)]
+                of = below if i == 0 or len(blocks) == 1 else maps
+                scaled.append((max(below_scaled * expanded // of, 1), max(below_scaled * squeezed // of, 1)))
+                below_scaled = maps_at(maps)
+            stages.append(Stage(kernel, stride, below_scaled, tuple(scaled)))
+            below = maps
+        return replace(
+            self,
+            stem=maps_at(self.stem),
+            stages=tuple(stages),
+            head=maps_at(self.head),
+            resolution=self.resolution if resolution is None else resolution,
+        )
+
+
+def to_eights(exact: float) -> int:
+    """The nearest multiple of 8, never more than a tenth below."""
+    maps = max(8, int(exact + 4) // 8 * 8)
+    return maps if maps >= 0.9 * exact else maps + 8
+
+
+# Table 1: expansion, kernel, stride, maps, layers
+TABLE_1 = (
+    (1, 3, 1,  16, 1),
+    (6, 3, 2,  24, 2),
+    (6, 5, 2,  40, 2),
+    (6, 3, 2,  80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)  # fmt: skip
+
+
+def base() -> EfficientNetSpec:
+    """B0: Table 1, squeezed to a quarter of each block's input."""
+    below, stages = 32, []
+    for expansion, kernel, stride, maps, layers in TABLE_1:
+        inputs = (below,) + (maps,) * (layers - 1)
+        stages.append(Stage(kernel, stride, maps, tuple((expansion * n, n // 4) for n in inputs)))
+        below = maps
+    return EfficientNetSpec(stem=32, stages=tuple(stages), head=1280, dropout=0.2)
+
+
+class SqueezeExcitation(nn.Module):
+    """Each map times a weight between 0 and 1 that all maps together decide (Hu, Shen and Sun 2018)."""
+
+    def __init__(self, maps: int, squeezed: int) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.squeeze = Conv2d(maps, squeezed, 1)
+        self.excite = Conv2d(squeezed, maps, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        squeezed = F.silu(self.squeeze(self.pool(x)))
+        return x * torch.sigmoid(self.excite(squeezed))
+
+
+class MBConv(nn.Module):
+    """An inverted bottleneck (Sandler et al. 2018) with squeeze-and-excitation and swish.
+
+    `drop` is the probability to leave the block out for a picture in training (drop-connect: Huang et al. 2016).
+    """
+
+    def __init__(
+        self, below: int, expanded: int, squeezed: int, maps: int, kernel: int, stride: int, drop: float
+    ) -> None:
+        super().__init__()
+        self.expand = ConvNorm(below, expanded, 1, eps=1e-3) if expanded != below else None
+        self.depthwise = ConvNorm(expanded, expanded, kernel, stride, groups=expanded, eps=1e-3)
+        self.excitation = SqueezeExcitation(expanded, squeezed)
+        self.project = ConvNorm(expanded, maps, 1, eps=1e-3)
+        self.residual = stride == 1 and below == maps
+        self.drop = drop
+
+    def forward(self, x: Tensor) -> Tensor:
+        expanded = x if self.expand is None else F.silu(self.expand(x))
+        y: Tensor = self.project(self.excitation(F.silu(self.depthwise(expanded))))
+        if not self.residual:
+            return y
+        if self.training and self.drop:
+            keep = 1 - self.drop
+            y = y * (torch.rand(len(y), 1, 1, 1, device=y.device) < keep) / keep
+        return x + y
+
+
+class EfficientNet(nn.Module):
+    """Table 1, at any scale."""
+
+    def __init__(self, spec: EfficientNetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.stem = ConvNorm(spec.in_channels, spec.stem, 3, stride=1 if spec.small else 2, eps=1e-3)
+        num_blocks = sum(len(blocks) for _, _, _, blocks in spec.stages)
+        self.stages = nn.ModuleList()
+        below, before = spec.stem, 0
+        early = next(i for i, (_, stride, _, _) in enumerate(spec.stages) if stride == 2)
+        for i, (kernel, stride, maps, blocks) in enumerate(spec.stages):
+            if spec.small and i == early:
+                stride = 1
+            stage = nn.Sequential()
+            for expanded, squeezed in blocks:
+                drop = spec.drop_connect * before / num_blocks
+                step = 1 if stage else stride
+                stage.append(MBConv(below, expanded, squeezed, maps, kernel, step, drop))
+                below, before = maps, before + 1
+            self.stages.append(stage)
+        self.head = ConvNorm(below, spec.head, 1, eps=1e-3)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(spec.head, spec.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.silu(self.stem(x))
+        for stage in self.stages:
+            x = stage(x)
+        x = self.pool(F.silu(self.head(x))).flatten(1)
+        outputs: Tensor = self.fc(F.dropout(x, self.spec.dropout, self.training))
+        return outputs
+
+
+# The authors' release: width, depth, resolution, dropout. The paper, Table 2: parameters in million, MACs in billion,
+# top-1 accuracy in percent in its first version, then with AutoAugment; and the MACs that the layers add up to where
+# that is another number.
+ROWS = (
+    (1.0, 1.0, 224, 0.2, "5.3", "0.39", "76.3", "77.1", None),
+    (1.0, 1.1, 240, 0.2, "7.8", "0.70", "78.8", "79.1", 686_802_832),
+    (1.1, 1.2, 260, 0.3, "9.2",  "1.0", "79.8", "80.1", None),
+    (1.2, 1.4, 300, 0.3,  "12",  "1.8", "81.1", "81.6", None),
+    (1.4, 1.8, 380, 0.4,  "19",  "4.2", "82.6", "82.9", 4_393_771_024),
+    (1.6, 2.2, 456, 0.4,  "30",  "9.9", "83.3", "83.6", 10_266_384_752),
+    (1.8, 2.6, 528, 0.5,  "43",   "19", "84.0", "84.0", None),
+    (2.0, 3.1, 600, 0.5,  "66",   "37", "84.4", "84.3", None),
+)  # fmt: skip
+
+
+def macs(net: Layers) -> int:
+    return net.macs
+
+
+# Table 3: B0 in one dimension at a time, and in all.
+SCALED_B0 = (
+    Claim("MACs", "1.8 billion", "Table 3", macs, at=Scale(depth=4), sum=1_575_132_640),
+    Claim("MACs", "1.8 billion", "Table 3", macs, at=Scale(width=2), sum=1_449_958_848),
+    Claim("MACs", "1.9 billion", "Table 3", macs, at=Scale(resolution=448), sum=1_537_537_408),
+    Claim("MACs", "1.8 billion", "Table 3", macs, at=Scale(width=1.2, depth=1.4, resolution=291)),
+)
+
+
+def variants() -> tuple[Variant, ...]:
+    found = []
+    b0 = base()
+    for number, (width, depth, resolution, dropout, params, billion_macs, first, later, sum_of_macs) in enumerate(ROWS):
+        found.append(
+            Variant(
+                name=f"efficientnet-b{number}",
+                summary=f"width {width:g}, depth {depth:g}",
+                paper=EFFICIENTNET_2019,
+                network=EfficientNet,
+                spec=replace(b0.scaled(width, depth, resolution), dropout=dropout),
+                objective=CrossEntropy(),
+                claims=(
+                    Claim("parameters", f"{params} million", "Table 2", lambda net: net.params),
+                    Claim("MACs", f"{billion_macs} billion", "Table 2", macs, sum=sum_of_macs),
+                    Claim("top-1 accuracy on ImageNet, with AutoAugment", f"{later} %", "Table 2"),
+                    Claim("top-1 accuracy on ImageNet, first version of the paper", f"{first} %", "Table 2"),
+                    *(SCALED_B0 if number == 0 else ()),
+                ),
+            )
+        )
+    return tuple(found)
+
+
+FAMILY = Family(name="EfficientNet", paper=EFFICIENTNET_2019, variants=variants())

@@ -1,0 +1,240 @@
+"""MobileNet (Howard et al. 2017).
+
+A convolution filters and combines at once; a depthwise separable one does it in two steps, a filter of 3x3 for each map
+and then a 1x1 convolution, for 1/N + 1/9 of the multiplications. Two multipliers trade accuracy for cost: alpha thins
+every layer, rho shrinks the input. In this package they are `width` and `resolution`.
+
+Departures, where the paper leaves something open:
+- The beginning of the weights is not printed; here it is He et al.'s.
+- Table 1 gives the last depthwise convolution stride 2 and yet the same size of map; here it has stride 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import ClassVar, Self
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convatlas.networks.blocks import ConvNorm, CrossEntropy, scale_channels, scale_stage
+from convatlas.spec import Claim, Family, Layers, Paper, Scale, Spec, Variant
+
+MOBILENETS_2017 = Paper(
+    authors="A. G. Howard, M. Zhu, B. Chen, D. Kalenichenko, W. Wang, T. Weyand, M. Andreetto, H. Adam",
+    title="MobileNets: efficient convolutional neural networks for mobile vision applications",
+    year=2017,
+    venue="arXiv:1704.04861",
+    url="https://arxiv.org/abs/1704.04861",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MobileNetSpec(Spec):
+    conv1: int = 32
+    stages: tuple[tuple[int, ...], ...]
+    """Maps of the layers after it. The first layer of a stage halves the side, but for the first stage's; `depth`
+    repeats the others."""
+    separable: bool = True
+    """Depthwise 3x3 and pointwise 1x1 convolutions in place of full ones of 3x3."""
+
+    small_stem: ClassVar[str] = "the first convolution and stage 2 have stride 1"
+
+    @property
+    def small_below(self) -> int:
+        return 64
+
+    def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
+        return replace(
+            self,
+            conv1=scale_channels(self.conv1, width),
+            stages=tuple(
+                tuple(scale_channels(maps, width) for maps in (*strided, *scale_stage(repeated, depth)))
+                for strided, repeated in (
+                    (stage[: min(i, 1)], stage[min(i, 1) :]) for i, stage in enumerate(self.stages)
+                )
+            ),
+            resolution=self.resolution if resolution is None else resolution,
+        )
+
+
+# Table 1.
+STAGES = (
+    (64,),
+    (128, 128),
+    (256, 256),
+    (512, 512, 512, 512, 512, 512),
+    (1024, 1024),
+)
+# Table 5: "the 5 layers of separable filters with feature size 14 x 14 x 512 are removed".
+SHALLOW = (*STAGES[:3], (512,), STAGES[4])
+
+
+class Separable(nn.Module):
+    """A filter for each map, then a combination of the maps (Figure 3, right)."""
+
+    def __init__(self, below: int, maps: int, stride: int) -> None:
+        super().__init__()
+        self.depthwise = ConvNorm(below, below, 3, stride, groups=below)
+        self.pointwise = ConvNorm(below, maps, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.pointwise(F.relu(self.depthwise(x))))
+
+
+class Full(nn.Module):
+    """The convolution that does both at once (Figure 3, left)."""
+
+    def __init__(self, below: int, maps: int, stride: int) -> None:
+        super().__init__()
+        self.full = ConvNorm(below, maps, 3, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.full(x))
+
+
+class MobileNet(nn.Module):
+    """Table 1."""
+
+    def __init__(self, spec: MobileNetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        layer_class = Separable if spec.separable else Full
+        self.conv1 = ConvNorm(spec.in_channels, spec.conv1, 3, stride=1 if spec.small else 2)
+        self.stages = nn.ModuleList()
+        below = spec.conv1
+        for number, stage in enumerate(spec.stages, 1):
+            layers = nn.Sequential()
+            halves = number > (2 if spec.small else 1)
+            for maps in stage:
+                layers.append(layer_class(below, maps, stride=2 if halves and not layers else 1))
+                below = maps
+            self.stages.append(layers)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(below, spec.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.conv1(x))
+        for stage in self.stages:
+            x = stage(x)
+        outputs: Tensor = self.fc(self.pool(x).flatten(1))
+        return outputs
+
+
+def macs(printed: str, source: str, figure: str = "MACs", scale: Scale | None = None) -> Claim:
+    return Claim(figure, printed, source, lambda net: net.macs, at=scale or Scale())
+
+
+def params(printed: str, source: str, scale: Scale | None = None) -> Claim:
+    return Claim("parameters", printed, source, lambda net: net.params, at=scale or Scale())
+
+
+def accuracy(percent: str, source: str, scale: str = "") -> Claim:
+    return Claim(f"top-1 accuracy on ImageNet{scale}", f"{percent} %", source)
+
+
+def share(part: str, of: Layers) -> Fraction:
+    """The percentage of MACs in layers whose name ends so."""
+    return Fraction(100 * sum(layer.macs for layer in of if layer.name.endswith(part)), of.macs)
+
+
+CLAIMS = (
+    params("4.2 million", "Table 4"),
+    macs("569 million", "Table 4"),
+    accuracy("70.6", "Table 4"),
+    # Table 6: alpha.
+    *(
+        claim
+        for alpha, million_macs, million_params, percent in (
+            (0.75, "325", "2.6", "68.4"),
+            (0.5,  "149", "1.3", "63.7"),
+            (0.25,  "41", "0.5", "50.6"),
+        )
+        for claim in (
+            macs(f"{million_macs} million", "Table 6", scale=Scale(width=alpha)),
+            params(f"{million_params} million", "Table 6", scale=Scale(width=alpha)),
+            accuracy(percent, "Table 6", f", alpha {alpha:g}"),
+        )
+    ),
+    # Table 7: rho.
+    *(
+        claim
+        for resolution, million_macs, percent in (
+            (192, "418", "69.1"),
+            (160, "290", "67.2"),
+            (128, "186", "64.4"),
+        )
+        for claim in (
+            macs(f"{million_macs} million", "Table 7", scale=Scale(resolution=resolution)),
+            accuracy(percent, "Table 7", f", {resolution} px"),
+        )
+    ),
+    Claim("MACs in 1x1 convolutions", "94.86 %", "Table 2", lambda net: share("pointwise.conv", net)),
+    Claim("MACs in depthwise convolutions", "3.06 %", "Table 2", lambda net: share("depthwise.conv", net)),
+    Claim(
+        "MACs in the first convolution",
+        "1.19 %",
+        "Table 2",
+        lambda net: share("conv1.conv", net),
+        sum=Fraction(100 * 10_838_016, 568_740_352),
+        note="112 x 112 x 3 x 3 x 3 x 32 = 10,838,016 of 568,740,352 MACs are 1.91 %",
+    ),
+    Claim("MACs in the fully connected layer", "0.18 %", "Table 2", lambda net: share("fc", net)),
+    # Tan and Le 2019 scale it as their own.
+    macs("2.2 billion", "EfficientNet paper, Table 3", scale=Scale(width=2)),
+    macs("2.2 billion", "EfficientNet paper, Table 3", scale=Scale(resolution=448)),
+    macs("2.3 billion", "EfficientNet paper, Table 3", scale=Scale(width=1.2, depth=1.4, resolution=291)),
+    accuracy("74.2", "EfficientNet paper, Table 3", ", width 2"),
+    accuracy("72.7", "EfficientNet paper, Table 3", ", resolution 2"),
+    accuracy("75.6", "EfficientNet paper, Table 3", ", depth 1.4, width 1.2, resolution 1.3"),
+)  # fmt: skip
+
+FAMILY = Family(
+    name="MobileNet",
+    paper=MOBILENETS_2017,
+    variants=(
+        Variant(
+            name="mobilenet",
+            summary="depthwise separable convolutions; alpha is its width, rho its resolution",
+            paper=MOBILENETS_2017,
+            network=MobileNet,
+            spec=MobileNetSpec(stages=STAGES),
+            objective=CrossEntropy(),
+            claims=CLAIMS,
+        ),
+        Variant(
+            name="mobilenet-conv",
+            summary="full convolutions",
+            paper=MOBILENETS_2017,
+            network=MobileNet,
+            spec=MobileNetSpec(stages=STAGES, separable=False),
+            objective=CrossEntropy(),
+            claims=(
+                params("29.3 million", "Table 4"),
+                Claim(
+                    "MACs",
+                    "4,866 million",
+                    "Table 4",
+                    lambda net: net.macs,
+                    sum=4_867_293_184,
+                    note="Table 1 with full convolutions of 3x3 adds up to 4,867,293,184",
+                ),
+                accuracy("71.7", "Table 4"),
+            ),
+        ),
+        Variant(
+            name="mobilenet-shallow",
+            summary="five layers fewer",
+            paper=MOBILENETS_2017,
+            network=MobileNet,
+            spec=MobileNetSpec(stages=SHALLOW),
+            objective=CrossEntropy(),
+            claims=(
+                params("2.9 million", "Table 5"),
+                macs("307 million", "Table 5"),
+                accuracy("65.3", "Table 5"),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,363 @@
+"""ResNet (He, Zhang, Ren and Sun 2015; 2016).
+
+Plain networks get worse when they get deeper, in training too. A residual unit learns what to add to its input instead
+of what to make of it; a shortcut carries the input past its convolutions unchanged, so that doing nothing is easy to
+learn, and a hundred layers train as well as twenty.
+
+Departures, where the papers leave something open or are departed from:
+- `-v1.5` puts the stride of a bottleneck into its 3x3 convolution, as the networks whose weights other libraries
+  publish.
+- In `-preact` units that change the shape the shortcut starts after the first activation, as in the authors' release;
+  the 110-layer network keeps the option A of 2015, the bottlenecks of the 164-layer one project (option B).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convatlas.networks.blocks import Conv2d, ConvNorm, CrossEntropy, scale_channels, scale_stage
+from convatlas.spec import Claim, Family, Paper, Scale, Spec, Variant
+
+RESIDUAL_2015 = Paper(
+    authors="K. He, X. Zhang, S. Ren, J. Sun",
+    title="Deep residual learning for image recognition",
+    year=2015,
+    venue="CVPR 2016, arXiv:1512.03385",
+    url="https://arxiv.org/abs/1512.03385",
+)
+IDENTITY_2016 = Paper(
+    authors="K. He, X. Zhang, S. Ren, J. Sun",
+    title="Identity mappings in deep residual networks",
+    year=2016,
+    venue="ECCV 2016, arXiv:1603.05027",
+    url="https://arxiv.org/abs/1603.05027",
+)
+
+
+class Shortcut(enum.StrEnum):
+    """What carries the input past a unit (2015, section 4.1)."""
+
+    NONE = "none"
+    """A plain network."""
+    A = "A"
+    """The input itself; where the shape changes, every second pixel of it and zeros for the new maps."""
+    B = "B"
+    """The input itself; where the shape changes, a projection."""
+    C = "C"
+    """A projection everywhere."""
+
+
+Unit = tuple[int, ...]
+"""Maps of a unit's convolutions: two of 3x3, or a bottleneck of 1x1, 3x3 and 1x1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetSpec(Spec):
+    stem: int = 64
+    stages: tuple[tuple[Unit, ...], ...]
+    shortcut: Shortcut = Shortcut.B
+    cifar: bool = False
+    """A first convolution of 3x3 and no pooling, for pictures of 32 pixels."""
+    stride_in_3x3: bool = False
+    preactivation: bool = False
+
+    small_stem: ClassVar[str] = "convolution 1 has stride 1, and no pooling follows it"
+
+    @property
+    def small_below(self) -> int:
+        return 0 if self.cifar else 64
+
+    def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
+        return replace(
+            self,
+            stem=scale_channels(self.stem, width),
+            stages=tuple(
+                tuple(tuple(scale_channels(maps, width) for maps in unit) for unit in scale_stage(stage, depth))
+                for stage in self.stages
+            ),
+            resolution=self.resolution if resolution is None else resolution,
+        )
+
+
+class ZeroPadded(nn.Module):
+    """Option A: every `stride`-th pixel, and zeros for the maps that are not there below."""
+
+    def __init__(self, below: int, maps: int, stride: int) -> None:
+        super().__init__()
+        self.missing, self.stride = maps - below, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.missing))
+
+
+def convolutions(below: int, unit: Unit, stride: int, stride_in_3x3: bool) -> list[tuple[int, int, int, int]]:
+    """Input maps, output maps, kernel and stride of each convolution of a unit."""
+    kernels = (3, 3) if len(unit) == 2 else (1, 3, 1)
+    strided = kernels.index(3) if stride_in_3x3 else 0
+    strides = [stride if i == strided else 1 for i in range(len(unit))]
+    return list(zip((below, *unit), unit, kernels, strides, strict=False))
+
+
+class ResidualUnit(nn.Module):
+    """Figure 5 (2015): convolutions, what the shortcut carries past them, and then ReLU."""
+
+    def __init__(self, below: int, unit: Unit, stride: int, spec: ResNetSpec) -> None:
+        super().__init__()
+        sizes = convolutions(below, unit, stride, spec.stride_in_3x3)
+        self.layers = nn.ModuleList(ConvNorm(*size) for size in sizes)
+        self.shortcut: nn.Module | None
+        changes = stride != 1 or below != unit[-1]
+        if spec.shortcut == Shortcut.NONE:
+            self.shortcut = None
+        elif spec.shortcut == Shortcut.C or (spec.shortcut == Shortcut.B and changes):
+            self.shortcut = ConvNorm(below, unit[-1], 1, stride)
+        else:
+            self.shortcut = ZeroPadded(below, unit[-1], stride) if changes else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        *layers, last = self.layers
+        y = x
+        for layer in layers:
+            y = F.relu(layer(y))
+        y = last(y)
+        return F.relu(y if self.shortcut is None else y + self.shortcut(x))
+
+
+class PreactivationUnit(nn.Module):
+    """Figure 4(e) (2016): normalisation and ReLU before each convolution, and nothing after the sum."""
+
+    def __init__(self, below: int, unit: Unit, stride: int, spec: ResNetSpec) -> None:
+        super().__init__()
+        sizes = convolutions(below, unit, stride, spec.stride_in_3x3)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(maps) for maps, _, _, _ in sizes)
+        self.convs = nn.ModuleList(
+            Conv2d(maps, out, kernel, step, kernel // 2, bias=False) for maps, out, kernel, step in sizes
+        )
+        self.shortcut: nn.Module | None = None
+        if stride != 1 or below != unit[-1]:
+            if spec.shortcut == Shortcut.A:
+                self.shortcut = ZeroPadded(below, unit[-1], stride)
+            else:
+                self.shortcut = Conv2d(below, unit[-1], 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm, *norms = self.norms
+        conv, *convs = self.convs
+        activated = F.relu(norm(x))
+        y = conv(activated)
+        for norm, conv in zip(norms, convs, strict=True):
+            y = conv(F.relu(norm(y)))
+        outputs: Tensor = y + (x if self.shortcut is None else self.shortcut(activated))
+        return outputs
+
+
+class ResNet(nn.Module):
+    """Table 1 (2015), and section 4.2 for CIFAR-10."""
+
+    def __init__(self, spec: ResNetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        kernel, stride = (3, 1) if spec.cifar else (7, 1 if spec.small else 2)
+        self.conv1: nn.Module
+        if spec.preactivation:
+            self.conv1 = Conv2d(spec.in_channels, spec.stem, kernel, stride, kernel // 2, bias=False)
+        else:
+            self.conv1 = ConvNorm(spec.in_channels, spec.stem, kernel, stride)
+        self.pool1 = nn.Identity() if spec.cifar or spec.small else nn.MaxPool2d(3, 2, padding=1)
+        unit_class = PreactivationUnit if spec.preactivation else ResidualUnit
+        self.stages = nn.ModuleList()
+        below = spec.stem
+        for stage in spec.stages:
+            units = nn.Sequential()
+            for unit in stage:
+                units.append(unit_class(below, unit, stride=1 if units or not self.stages else 2, spec=spec))
+                below = unit[-1]
+            self.stages.append(units)
+        self.norm = nn.BatchNorm2d(below) if spec.preactivation else nn.Identity()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(below, spec.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        x = self.pool1(x if self.spec.preactivation else F.relu(x))
+        for stage in self.stages:
+            x = stage(x)
+        if self.spec.preactivation:
+            x = F.relu(self.norm(x))
+        outputs: Tensor = self.fc(self.pool(x).flatten(1))
+        return outputs
+
+
+# Table 1: the units in conv2_x to conv5_x.
+UNITS = {
+    18:  (2, 2,  2, 2),
+    34:  (3, 4,  6, 3),
+    50:  (3, 4,  6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}  # fmt: skip
+
+
+def imagenet(layers: int, shortcut: Shortcut = Shortcut.B, stride_in_3x3: bool = False) -> ResNetSpec:
+    stages = []
+    for maps, units in zip((64, 128, 256, 512), UNITS[layers], strict=True):
+        unit = (maps, maps) if layers < 50 else (maps, maps, 4 * maps)
+        stages.append((unit,) * units)
+    return ResNetSpec(stages=tuple(stages), shortcut=shortcut, stride_in_3x3=stride_in_3x3)
+
+
+def cifar(layers: int, shortcut: Shortcut = Shortcut.A, preactivation: bool = False) -> ResNetSpec:
+    """6n + 2 layers; from 164 on bottlenecks, 9n + 2 (2016)."""
+    bottleneck = preactivation and layers >= 164
+    n = (layers - 2) // (9 if bottleneck else 6)
+    stages = tuple(((maps, maps, 4 * maps) if bottleneck else (maps, maps),) * n for maps in (16, 32, 64))
+    return ResNetSpec(
+        num_classes=10,
+        resolution=32,
+        stem=16,
+        stages=stages,
+        shortcut=shortcut,
+        cifar=True,
+        preactivation=preactivation,
+    )
+
+
+def macs(billions: str) -> Claim:
+    return Claim("MACs", f"{billions} billion", "Table 1", lambda net: net.macs)
+
+
+def params(millions: str, source: str) -> Claim:
+    return Claim("parameters", f"{millions} million", source, lambda net: net.params)
+
+
+def top1(error: str, source: str) -> Claim:
+    return Claim("top-1 error on ImageNet validation, 10 crops", f"{error} %", source)
+
+
+def on_cifar(error: str, source: str, setting: str = "") -> Claim:
+    return Claim(f"test error on CIFAR-10{setting}", f"{error} %", source)
+
+
+def scaled_macs(billions: str, scale: Scale, sum: int | None = None, note: str = "") -> Claim:
+    source = "EfficientNet paper, Table 3"
+    return Claim("MACs", f"{billions} billion", source, lambda net: net.macs, at=scale, sum=sum, note=note)
+
+
+def scaled_accuracy(percent: str, scale: str = "") -> Claim:
+    return Claim(f"top-1 accuracy on ImageNet{scale}", f"{percent} %", "EfficientNet paper, Table 3")
+
+
+# Tan and Le 2019, Table 3; their base has the stride in the 3x3 convolution.
+SCALED_BY_2019 = (
+    scaled_macs("4.1", Scale()),
+    scaled_macs(
+        "16.2",
+        Scale(depth=4),
+        sum=14_570_749_952,
+        note="stages of 12, 16, 24 and 12 units add up to 14,570,749,952; one that is added has no projection",
+    ),
+    scaled_macs(
+        "14.7",
+        Scale(width=2),
+        sum=16_116_613_120,
+        note="twice the maps in every layer add up to 16,116,613,120, four times the MACs but for the outermost layers",
+    ),
+    scaled_macs("16.4", Scale(resolution=448)),
+    scaled_accuracy("76.0"),
+    scaled_accuracy("78.1", ", depth 4"),
+    scaled_accuracy("77.7", ", width 2"),
+    scaled_accuracy("77.5", ", resolution 2"),
+    scaled_accuracy("78.8", ", compound, 16.7 billion MACs"),
+)
+
+# Table 6: layers, parameters in million, test error in percent
+TABLE_6 = (
+    (20,   "0.27", "8.75"),
+    (32,   "0.46", "7.51"),
+    (44,   "0.66", "7.17"),
+    (56,   "0.85", "6.97"),
+    (110,  "1.7",  "6.43"),
+    (1202, "19.4", "7.93"),
+)  # fmt: skip
+
+
+def variant(name: str, summary: str, spec: ResNetSpec, *claims: Claim) -> Variant:
+    return Variant(
+        name=name,
+        summary=summary,
+        paper=IDENTITY_2016 if spec.preactivation else RESIDUAL_2015,
+        network=ResNet,
+        spec=spec,
+        objective=CrossEntropy(),
+        claims=claims,
+    )
+
+
+A, B, C, NONE = Shortcut.A, Shortcut.B, Shortcut.C, Shortcut.NONE
+
+FAMILY = Family(
+    name="ResNet",
+    paper=RESIDUAL_2015,
+    variants=(
+        variant("plain18", "no shortcuts", imagenet(18, NONE), macs("1.8"), top1("27.94", "Table 2")),
+        variant("plain34", "no shortcuts", imagenet(34, NONE), macs("3.6"), top1("28.54", "Table 2")),
+        variant("resnet18", "projections where the shape changes (option B)", imagenet(18), macs("1.8")),
+        variant("resnet18-a", "no parameters in shortcuts (option A)", imagenet(18, A), top1("27.88", "Table 2")),
+        variant("resnet18-c", "every shortcut projects (option C)", imagenet(18, C)),
+        variant("resnet34", "option B", imagenet(34), macs("3.6"), top1("24.52", "Table 3")),
+        variant("resnet34-a", "option A", imagenet(34, A), macs("3.6"), top1("25.03", "Table 3")),
+        variant("resnet34-c", "option C", imagenet(34, C), top1("24.19", "Table 3")),
+        variant(
+            "resnet50", "bottlenecks, stride in the first 1x1", imagenet(50), macs("3.8"), top1("22.85", "Table 3")
+        ),
+        variant("resnet101", "bottlenecks", imagenet(101), macs("7.6"), top1("21.75", "Table 3")),
+        variant(
+            "resnet152",
+            "bottlenecks",
+            imagenet(152),
+            macs("11.3"),
+            top1("21.43", "Table 3"),
+            Claim("top-5 error on ImageNet validation, 10 crops", "5.71 %", "Table 3"),
+            Claim("top-5 error on ImageNet validation, several scales", "4.49 %", "Table 4"),
+            Claim("top-5 error on ImageNet test, six nets", "3.57 %", "Table 5"),
+        ),
+        variant("resnet50-v1.5", "stride in the 3x3", imagenet(50, stride_in_3x3=True), *SCALED_BY_2019),
+        variant("resnet101-v1.5", "stride in the 3x3", imagenet(101, stride_in_3x3=True)),
+        variant("resnet152-v1.5", "stride in the 3x3", imagenet(152, stride_in_3x3=True)),
+        *(variant(f"plain{layers}-cifar", "no shortcuts", cifar(layers, NONE)) for layers in (20, 32, 44, 56)),
+        variant("plain110-cifar", "no shortcuts", cifar(110, NONE), on_cifar("60", "section 4.2", ", more than that")),
+        *(
+            variant(
+                f"resnet{layers}-cifar",
+                "option A",
+                cifar(layers),
+                params(millions, "Table 6"),
+                on_cifar(error, "Table 6"),
+            )
+            for layers, millions, error in TABLE_6
+        ),
+        *(
+            variant(f"resnet{layers}-cifar-{option.lower()}", f"option {option}", cifar(layers, option))
+            for layers in (20, 56, 110)
+            for option in (B, C)
+        ),
+        variant(
+            "resnet110-preact-cifar",
+            "normalisation and ReLU before convolutions",
+            cifar(110, preactivation=True),
+            on_cifar("6.37", "2016, Table 2"),
+        ),
+        variant(
+            "resnet164-preact-cifar",
+            "bottlenecks, normalisation and ReLU before convolutions",
+            cifar(164, B, preactivation=True),
+            on_cifar("5.46", "2016, Table 2"),
+            on_cifar("4.92", "2016, Table 3", ", 1001 layers"),
+        ),
+    ),
+)

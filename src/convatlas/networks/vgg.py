@@ -1,0 +1,213 @@
+"""VGG (Simonyan and Zisserman 2014).
+
+Depth is what matters, and small filters pay for it: two convolutions of 3x3 see as much as one of 5x5, three as much
+as one of 7x7, with fewer parameters and more rectifications between. Five stages of them, each followed by max pooling
+and each but the last twice as wide as the one before, and three fully connected layers. Nothing else.
+
+Departures:
+- Weights begin as Glorot and Bengio draw them, which the paper found afterwards to make its pre-training unnecessary
+  (section 3.1).
+- The networks with `-bn` are no paper's: batch normalisation after every convolution, biases kept, as in the networks
+  whose weights other libraries publish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple, Self
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convatlas.networks.blocks import CrossEntropy, LocalResponseNorm, Rectified, scale_channels, scale_stage
+from convatlas.spec import Claim, Family, Paper, Spec, Variant, top_errors
+
+VGG_2014 = Paper(
+    authors="K. Simonyan, A. Zisserman",
+    title="Very deep convolutional networks for large-scale image recognition",
+    year=2014,
+    venue="ICLR 2015, arXiv:1409.1556",
+    url="https://arxiv.org/abs/1409.1556",
+)
+
+
+class Convolution(NamedTuple):
+    channels: int
+    kernel: int = 3
+
+
+Stages = tuple[tuple[Convolution, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VGGSpec(Spec):
+    stages: Stages
+    fully: tuple[int, int] = (4096, 4096)
+    lrn: bool = False
+    batch_norm: bool = False
+
+    small_stem: ClassVar[str] = "no pooling follows stages 1 and 2"
+
+    @property
+    def small_below(self) -> int:
+        return 64
+
+    @property
+    def pooled(self) -> tuple[bool, ...]:
+        """Whether max pooling follows each stage."""
+        return tuple(not self.small or number > 2 for number in range(1, len(self.stages) + 1))
+
+    @property
+    def side(self) -> int:
+        """Of the maps after the last pooling."""
+        return self.resolution // (1 << sum(self.pooled))
+
+    def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
+        fc6, fc7 = self.fully
+        return replace(
+            self,
+            stages=tuple(
+                tuple(Convolution(scale_channels(channels, width), kernel) for channels, kernel in stage)
+                for stage in (scale_stage(stage, depth) for stage in self.stages)
+            ),
+            fully=(scale_channels(fc6, width), scale_channels(fc7, width)),
+            resolution=self.resolution if resolution is None else resolution,
+        )
+
+
+def stages(*channels: int, convolutions: str) -> Stages:
+    """Stages of those widths; in `convolutions` each 3 or 1 is the kernel of one."""
+    return tuple(
+        tuple(Convolution(width, int(kernel)) for kernel in kernels)
+        for width, kernels in zip(channels, convolutions.split(), strict=True)
+    )
+
+
+# fmt: off
+# Table 1: the kernels of the convolutions in the five stages.
+A = stages(64, 128, 256, 512, 512, convolutions=" 3  3   33   33   33")
+B = stages(64, 128, 256, 512, 512, convolutions="33 33   33   33   33")
+C = stages(64, 128, 256, 512, 512, convolutions="33 33  331  331  331")
+D = stages(64, 128, 256, 512, 512, convolutions="33 33  333  333  333")
+E = stages(64, 128, 256, 512, 512, convolutions="33 33 3333 3333 3333")
+# fmt: on
+
+
+def glorot(layer: nn.Conv2d | nn.Linear) -> None:
+    """Weights uniform in plus and minus sqrt(6 / (fan-in + fan-out)) (Glorot and Bengio 2010)."""
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.get_parameter("bias"))
+
+
+class Conv2d(nn.Conv2d):
+    reset_parameters = glorot
+
+
+class Linear(nn.Linear):
+    reset_parameters = glorot
+
+
+class VGG(nn.Module):
+    """A column of Table 1."""
+
+    def __init__(self, spec: VGGSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.stages = nn.ModuleList()
+        below = spec.in_channels
+        for stage, pooled in zip(spec.stages, spec.pooled, strict=True):
+            layers = nn.Sequential()
+            for channels, kernel in stage:
+                conv = Conv2d(below, channels, kernel, padding=kernel // 2)
+                layers.append(Rectified(conv, nn.BatchNorm2d(channels) if spec.batch_norm else None))
+                below = channels
+            if spec.lrn and not self.stages:
+                layers.append(LocalResponseNorm())
+            if pooled:
+                layers.append(nn.MaxPool2d(2))
+            self.stages.append(layers)
+        self.fc6 = Linear(below * spec.side**2, spec.fully[0])
+        self.fc7 = Linear(*spec.fully)
+        self.fc8 = Linear(spec.fully[1], spec.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages:
+            x = stage(x)
+        x = F.dropout(F.relu(self.fc6(x.flatten(1))), 0.5, self.training)
+        x = F.dropout(F.relu(self.fc7(x)), 0.5, self.training)
+        outputs: Tensor = self.fc8(x)
+        return outputs
+
+
+def layer_counts(convolutions: int) -> tuple[Claim, Claim]:
+    return (
+        Claim("convolutional layers", str(convolutions), "Table 1", lambda net: len(net.of_kind("Conv2d"))),
+        Claim("fully connected layers", "3", "Table 1", lambda net: len(net.of_kind("Linear"))),
+    )
+
+
+def parameters(millions: int) -> Claim:
+    return Claim("parameters", f"{millions} million", "Table 2", lambda net: net.params)
+
+
+SINGLE_SCALE = "ILSVRC-2012 validation, single scale 256"
+JITTERED = "ILSVRC-2012 validation, trained with scale jitter"
+MULTI_SCALE = "ILSVRC-2012 validation, tested at several scales"
+
+CLAIMS: Mapping[str, tuple[Claim, ...]] = {
+    "vgg11": (*layer_counts(8), parameters(133), *top_errors(SINGLE_SCALE, "29.6", "10.4", "Table 3")),
+    "vgg11-lrn": (parameters(133), *top_errors(SINGLE_SCALE, "29.7", "10.5", "Table 3")),
+    "vgg13": (*layer_counts(10), parameters(133), *top_errors(SINGLE_SCALE, "28.7", "9.9", "Table 3")),
+    "vgg16-1x1": (*layer_counts(13), parameters(134), *top_errors(SINGLE_SCALE, "28.1", "9.4", "Table 3")),
+    "vgg16": (
+        *layer_counts(13),
+        parameters(138),
+        *top_errors(SINGLE_SCALE, "27.0", "8.8", "Table 3"),
+        *top_errors(JITTERED, "25.6", "8.1", "Table 3"),
+        *top_errors(MULTI_SCALE, "24.8", "7.5", "Table 4"),
+        # Often quoted as "92.7 % accuracy of VGG16".
+        Claim("top-5 error on ILSVRC-2014 test, as submitted: seven nets", "7.3 %", "Table 7"),
+    ),
+    "vgg19": (
+        *layer_counts(16),
+        parameters(144),
+        *top_errors(SINGLE_SCALE, "27.3", "9.0", "Table 3"),
+        *top_errors(JITTERED, "25.5", "8.0", "Table 3"),
+        *top_errors(MULTI_SCALE, "24.8", "7.5", "Table 4"),
+        Claim("top-5 error on ILSVRC test, one net, multi-crop and dense", "7.0 %", "Table 7"),
+        Claim("top-5 error on ILSVRC test, two nets, multi-crop and dense", "6.8 %", "Table 7"),
+    ),
+}
+
+
+def variant(name: str, summary: str, spec: VGGSpec) -> Variant:
+    return Variant(
+        name=name,
+        summary=summary,
+        paper=VGG_2014,
+        network=VGG,
+        spec=spec,
+        objective=CrossEntropy(),
+        claims=CLAIMS.get(name, ()),
+    )
+
+
+FAMILY = Family(
+    name="VGG",
+    paper=VGG_2014,
+    variants=(
+        variant("vgg11", "configuration A", VGGSpec(stages=A)),
+        variant(
+            "vgg11-lrn", "configuration A-LRN: response normalisation after the first", VGGSpec(stages=A, lrn=True)
+        ),
+        variant("vgg13", "configuration B", VGGSpec(stages=B)),
+        variant("vgg16-1x1", "configuration C: three convolutions are 1x1", VGGSpec(stages=C)),
+        variant("vgg16", "configuration D", VGGSpec(stages=D)),
+        variant("vgg19", "configuration E", VGGSpec(stages=E)),
+        variant("vgg11-bn", "A with batch normalisation", VGGSpec(stages=A, batch_norm=True)),
+        variant("vgg13-bn", "B with batch normalisation", VGGSpec(stages=B, batch_norm=True)),
+        variant("vgg16-bn", "D with batch normalisation", VGGSpec(stages=D, batch_norm=True)),
+        variant("vgg19-bn", "E with batch normalisation", VGGSpec(stages=E, batch_norm=True)),
+    ),
+)
