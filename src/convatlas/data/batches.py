@@ -33,7 +33,10 @@ def derived_seed(*parts: int) -> int:
 
 
 class Batches:
-    """A split on `device`, cut into batches of `batch_size`; the last of an epoch may be smaller."""
+    """A split on `device`, cut into batches of `batch_size`; the last of an epoch may be smaller.
+
+    A single picture at the end joins the batch before: batch normalisation has nothing to compare it with.
+    """
 
     def __init__(
         self,
@@ -70,7 +73,8 @@ class Batches:
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        return -(-len(self.labels) // self.batch_size)
+        whole, rest = divmod(len(self.labels), self.batch_size)
+        return whole + (rest > 1 or not whole)
 
     def order(self, epoch: int) -> Tensor:
         """The pictures' indices in the order of that epoch."""
@@ -79,7 +83,7 @@ class Batches:
 
     def batch(self, order: Tensor, epoch: int, step: int) -> Batch:
         """The batch of that step of an epoch, changed at random as the augmentation says."""
-        indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+        indices = order[self._places(step)]
         if self.augmentation is None or self.augmentation == Augmentation():
             return self._plain(indices)
         generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch, step))
@@ -94,7 +98,11 @@ class Batches:
 
     def in_order(self, step: int) -> Batch:
         """The batch of that step in the set's own order, unchanged."""
-        return self._plain(slice(step * self.batch_size, (step + 1) * self.batch_size))
+        return self._plain(self._places(step))
+
+    def _places(self, step: int) -> slice:
+        last = step == len(self) - 1
+        return slice(step * self.batch_size, None if last else (step + 1) * self.batch_size)
 
     def _plain(self, indices: Tensor | slice) -> Batch:
         return self._normalised(self.pictures[indices].float(), self.mean, indices)

@@ -48,6 +48,7 @@ def train(
     width: float = 1.0,
     depth: float = 1.0,
     resolution: int | None = None,
+    phi: float = 0.0,
     recipe: str = "default",
     device: str | None = None,
     out: str | Path | None = None,
@@ -61,8 +62,8 @@ def train(
         data: the name of a standard set, or a folder of pictures.
         epochs, batch_size, lr: in place of the recipe's own.
         seed: of the weights, the order, the changes of pictures and the split of a folder that has none.
-        width, depth, resolution: see `create`. Without a resolution, the pictures' own size is used where the
-            network takes it.
+        width, depth, resolution, phi: see `create`. Without a resolution, the pictures' own size is used where the
+            network takes it, and phi scales that.
         recipe: "default", or "paper" for the one that the network's paper prints.
         device: "cpu", "cuda" or "mps"; without it, the fastest that is there.
         out: the run folder, new or empty; without it a new one under `runs/`.
@@ -78,13 +79,14 @@ def train(
     target = _device(device)
     source = find_data(data)
     if resolution is None:
-        resolution = _resolution(variant, source.side)
-    spec = atlas.scale(variant, width=width, depth=depth, resolution=resolution)
+        own = variant.spec.scaled(resolution=_resolution(variant, source.side))
+        resolution = own.compound(phi).resolution
+    spec = atlas.scale(variant, width=width, depth=depth, resolution=resolution, phi=phi)
     folder = _vacant(Path(out) if out is not None else None, f"{variant.name}-{Path(source.name).name}")
     pictures = source.load(spec.resolution, seed=seed, skip_bad=skip_bad)
     record = Record(
         variant=variant.name,
-        spec=replace(spec, num_classes=len(pictures.classes), in_channels=pictures.channels),  # type: ignore[type-var]
+        spec=replace(spec, num_classes=len(pictures.classes), in_channels=pictures.channels),
         classes=pictures.classes,
         preprocessing=_preprocessing(variant, pictures),
         data=source.name,
@@ -194,7 +196,9 @@ def _fit(run: Run, pictures: data.PictureSet, progress: Progress) -> Run:
                 optimiser.step()
 
                 state.step += 1
-                state.tally(loss_value, outputs.argmax(1) == labels)
+                # Those of auxiliary heads come after the network's own.
+                own = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
+                state.tally(loss_value, own.argmax(1) == labels)
                 progress.advance(len(labels))
                 if step == len(batches) - 1:
                     progress.epoch(state.close_epoch(lr, clock.seconds()), recipe.epochs)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+from torch import nn
+
+from convatlas import measure
 from convatlas.errors import UserError, unknown
 from convatlas.spec import Augmentation, Optimiser, Recipe, Variant
 
@@ -22,6 +26,10 @@ DEFAULT = Recipe(
 
 RECIPES = ("default", "paper")
 
+DEEP = 7
+"""More layers with weights than that do not learn at the default rate unless something normalises between them."""
+DEEP_LR = 1e-3
+
 
 def find(name: str, variant: Variant) -> Recipe:
     """The recipe that `name` means for a variant.
@@ -30,7 +38,9 @@ def find(name: str, variant: Variant) -> Recipe:
         UserError: the name is unknown, or the variant's paper prints no whole recipe.
     """
     if name == "default":
-        return DEFAULT
+        layers = measure.layers_of(variant.network, variant.spec)
+        deep = sum(layer.macs > 0 for layer in layers) > DEEP
+        return DEFAULT if layers.of_kind(nn.BatchNorm2d.__name__) or not deep else replace(DEFAULT, lr=DEEP_LR)
     if name == "paper":
         if variant.recipe is None:
             raise UserError(f"the paper of {variant.name} prints no whole recipe; use the default one")
