@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 import convatlas
-from convatlas.cli.atlas import list_variants, show
+from convatlas.cli.atlas import compare, list_variants, show
+from convatlas.cli.claims import claims
 from convatlas.cli.console import complain
 from convatlas.cli.training import resume, train
 from convatlas.cli.use import evaluate, predict
@@ -19,6 +20,8 @@ from convatlas.errors import UserError
 VERBS: dict[str, Callable[..., None]] = {
     "list": list_variants,
     "show": show,
+    "compare": compare,
+    "claims": claims,
     "train": train,
     "resume": resume,
     "evaluate": evaluate,

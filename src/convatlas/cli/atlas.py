@@ -1,13 +1,30 @@
-"""convatlas list, convatlas show"""
+"""convatlas list, convatlas show, convatlas compare"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convatlas.cli.console import Column, Json, count, print_heading, print_json, print_table
+from convatlas.cli.claims import entry, print_findings
+from convatlas.cli.console import (
+    Column,
+    Depth,
+    Json,
+    Phi,
+    Resolution,
+    Width,
+    count,
+    print_facts,
+    print_heading,
+    print_json,
+    print_table,
+    size,
+)
+
+if TYPE_CHECKING:
+    from convatlas.spec import Layers
 
 
 def list_variants(json: Json = False) -> None:
@@ -15,7 +32,7 @@ def list_variants(json: Json = False) -> None:
     from convatlas import atlas, measure
 
     rows = [
-        (family, variant, measure.layers_of(variant.network, variant.spec))
+        (family, variant, measure.cost_of(variant.network, variant.spec))
         for family in atlas.families()
         for variant in family.variants
     ]
@@ -28,59 +45,56 @@ def list_variants(json: Json = False) -> None:
                         "family": family.name,
                         "year": variant.paper.year,
                         "resolution": variant.spec.resolution,
-                        "params": table.params,
-                        "macs": table.macs,
+                        "params": cost.params,
+                        "macs": cost.macs,
+                        "published": variant.published,
                         "summary": variant.summary,
                     }
-                    for family, variant, table in rows
+                    for family, variant, cost in rows
                 ]
             }
         )
         return
+    lines: list[tuple[str, ...]] = []
+    for family, variant, cost in rows:
+        if variant is family.variants[0]:
+            lines.append((f"{family.name}:", "", "", "", "", ""))
+        lines.append(
+            (
+                variant.name,
+                str(variant.paper.year),
+                f"{variant.spec.resolution} px",
+                count(cost.params),
+                count(cost.macs),
+                variant.published,
+            )
+        )
     print_table(
         [
-            Column("family"),
             Column("network"),
             Column("year", right=True),
             Column("input", right=True),
             Column("parameters", right=True),
             Column("MACs", right=True),
-            Column("published error"),
+            Column("published result", wrap=True),
         ],
-        [
-            (
-                family.name,
-                variant.name,
-                str(variant.paper.year),
-                f"{variant.spec.resolution} px",
-                count(table.params),
-                count(table.macs),
-                next(
-                    (
-                        f"{claim.printed} {claim.figure.removeprefix('test error ')}"
-                        for claim in variant.claims
-                        if not claim.count
-                    ),
-                    "",
-                ),
-            )
-            for family, variant, table in rows
-        ],
+        lines,
     )
 
 
 def show(
     network: Annotated[str, typer.Argument(help="A name from convatlas list.")],
-    width: Annotated[float, typer.Option(help="Multiplier of every internal channel count.")] = 1.0,
-    depth: Annotated[float, typer.Option(help="Multiplier of what the paper repeats.")] = 1.0,
-    resolution: Annotated[int | None, typer.Option(help="Side of the input in pixels.")] = None,
+    width: Width = 1.0,
+    depth: Depth = 1.0,
+    resolution: Resolution = None,
+    phi: Phi = 0.0,
     json: Json = False,
 ) -> None:
     """One network: its paper, its layers with their cost, and its paper's claims with verdicts."""
     from convatlas import atlas, measure
 
     variant = atlas.find(network)
-    spec = atlas.scale(variant, width=width, depth=depth, resolution=resolution)
+    spec = atlas.scale(variant, width=width, depth=depth, resolution=resolution, phi=phi)
     table = measure.layers_of(variant.network, spec)
     findings = measure.findings(variant)
     if json:
@@ -88,19 +102,11 @@ def show(
             {
                 "name": variant.name,
                 "paper": dataclasses.asdict(variant.paper),
-                "params": table.params,
-                "macs": table.macs,
+                "resolution": spec.resolution,
+                "small_picture_stem": spec.small,
+                **totals(table),
                 "layers": [dataclasses.asdict(layer) for layer in table],
-                "claims": [
-                    {
-                        "figure": finding.claim.figure,
-                        "paper": finding.claim.printed,
-                        "source": finding.claim.source,
-                        "here": finding.counted,
-                        "verdict": finding.verdict,
-                    }
-                    for finding in findings
-                ],
+                "claims": [entry(finding) for finding in findings],
             }
         )
         return
@@ -108,18 +114,22 @@ def show(
     print_heading(f"{variant.name}: {variant.summary}")
     typer.echo(f"{paper.authors}, “{paper.title}”, {paper.venue}, {paper.year}")
     typer.echo(f"{paper.url}\n")
+    if spec.small:
+        typer.echo(f"Small-picture stem, below {spec.small_below} px: {spec.small_stem}.\n")
     shape = f"{spec.in_channels}×{spec.resolution}×{spec.resolution}"
     print_table(
         [
-            Column("layer"),
-            Column("kind"),
+            Column("layer", wrap=True),
+            Column("kind", wrap=True),
             Column("output", right=True),
             Column("parameters", right=True),
             Column("MACs", right=True),
-            Column("sees", right=True),
+            Column("memory", right=True),
+            Column("sees px", right=True),
+            Column("stride px", right=True),
         ],
         [
-            ("input", "", shape, "", "", ""),
+            ("input", "", shape, "", "", "", "", ""),
             *(
                 (
                     layer.name,
@@ -127,33 +137,85 @@ def show(
                     "×".join(map(str, layer.output_shape)),
                     count(layer.params),
                     count(layer.macs),
-                    f"{layer.receptive_field} px",
+                    size(layer.activation_bytes),
+                    str(layer.receptive_field),
+                    str(layer.stride),
                 )
                 for layer in table
             ),
-            ("sum", "", "", count(table.params), count(table.macs), ""),
+            ("sum", "", "", count(table.params), count(table.macs), "", "", ""),
         ],
     )
+    typer.echo()
+    print_facts(memory(table))
     if not findings:
         return
     typer.echo()
     print_heading("What the paper says of it" if spec == variant.spec else "What the paper says of it, unscaled")
+    print_findings(findings)
+
+
+def compare(
+    networks: Annotated[list[str], typer.Argument(help="Names from convatlas list.")],
+    width: Width = 1.0,
+    depth: Depth = 1.0,
+    resolution: Resolution = None,
+    phi: Phi = 0.0,
+    json: Json = False,
+) -> None:
+    """Networks side by side, at their own scale or all at another."""
+    from convatlas import atlas, measure
+
+    variants = [atlas.find(name) for name in networks]
+    specs = [atlas.scale(variant, width=width, depth=depth, resolution=resolution, phi=phi) for variant in variants]
+    tables = [measure.layers_of(variant.network, spec) for variant, spec in zip(variants, specs, strict=True)]
+    if json:
+        print_json(
+            {
+                "networks": [
+                    {"name": variant.name, "year": variant.paper.year, "resolution": spec.resolution, **totals(table)}
+                    for variant, spec, table in zip(variants, specs, tables, strict=True)
+                ]
+            }
+        )
+        return
+    columns = [
+        {
+            "year": str(variant.paper.year),
+            "input": f"{spec.in_channels}×{spec.resolution}×{spec.resolution}",
+            "layers with weights": count(sum(layer.macs > 0 for layer in table)),
+            "parameters": count(table.params),
+            "MACs": count(table.macs),
+            **dict(memory(table)),
+        }
+        for variant, spec, table in zip(variants, specs, tables, strict=True)
+    ]
+    facts = dict.fromkeys(fact for column in columns for fact in column)
     print_table(
-        [
-            Column("figure"),
-            Column("paper", right=True),
-            Column("here", right=True),
-            Column("verdict"),
-            Column("source"),
-        ],
-        [
-            (
-                finding.claim.figure,
-                finding.claim.printed,
-                "" if finding.counted is None else count(finding.counted),
-                finding.verdict,
-                finding.claim.source,
-            )
-            for finding in findings
-        ],
+        [Column(""), *(Column(variant.name, right=True) for variant in variants)],
+        [(fact, *(column.get(fact, "") for column in columns)) for fact in facts],
     )
+    if published := [(variant.name, variant.published) for variant in variants if variant.published]:
+        typer.echo()
+        print_heading("Published")
+        print_facts(published)
+
+
+def totals(table: Layers) -> dict[str, int]:
+    """The sums of a layer table for programs."""
+    return {
+        "params": table.params,
+        "training_only_params": table.training_only_params,
+        "macs": table.macs,
+        "peak_activation_bytes": table.peak_activation_bytes,
+        **{f"weight_bytes_{bits}_bits": table.weight_bytes(bits) for bits in (32, 16, 8)},
+    }
+
+
+def memory(table: Layers) -> list[tuple[str, str]]:
+    """What a device must hold for an inference, for people."""
+    facts = [(f"weights at {bits} bits", size(table.weight_bytes(bits))) for bits in (32, 16, 8)]
+    facts.append(("activations at 32 bits, at most", size(table.peak_activation_bytes)))
+    if table.training_only_params:
+        facts.append(("parameters that only training uses", count(table.training_only_params)))
+    return facts

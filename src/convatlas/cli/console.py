@@ -10,6 +10,10 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
+Width = Annotated[float, typer.Option(help="Multiplier of every internal channel count.")]
+Depth = Annotated[float, typer.Option(help="Multiplier of what the paper repeats.")]
+Resolution = Annotated[int | None, typer.Option(help="Side of the input in pixels.")]
+Phi = Annotated[float, typer.Option(help="EfficientNet's compound coefficient, for any network.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
@@ -17,6 +21,8 @@ class Column(NamedTuple):
     title: str
     right: bool = False
     """Numbers stand right."""
+    wrap: bool = False
+    """Whether it may be broken where the terminal is narrow."""
 
 
 def complain(message: str) -> None:
@@ -47,12 +53,12 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for i, column in enumerate(columns):
+    drawn = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
         drawn.add_column(
             column.title,
             justify="right" if column.right else "left",
-            no_wrap=column.right or i == 0,
+            no_wrap=not column.wrap,
             overflow="fold",
         )
     for row in rows:
@@ -71,6 +77,11 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
 def count(number: int) -> str:
     """60,000"""
     return f"{number:,}"
+
+
+def size(num_bytes: int) -> str:
+    """4.8 MiB, 312 KiB"""
+    return f"{num_bytes / 2**20:,.1f} MiB" if num_bytes >= 2**20 else f"{num_bytes / 2**10:,.1f} KiB"
 
 
 def duration(seconds: float) -> str:

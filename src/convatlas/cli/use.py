@@ -55,10 +55,10 @@ def evaluate(
     wrong = evaluation.confusion - correct.diag()
     print_table(
         [
-            Column("class"),
+            Column("class", wrap=True),
             Column("pictures", right=True),
             Column("right", right=True),
-            Column("most often taken for"),
+            Column("most often taken for", wrap=True),
         ],
         [
             (
@@ -116,7 +116,12 @@ def predict(
         _print_csv([(str(p.path), list(zip(p.classes, p.probabilities, strict=True))) for p in predictions])
     elif predictions:
         print_table(
-            [Column("picture"), Column("answer"), Column("probability", right=True), Column("then")],
+            [
+                Column("picture", wrap=True),
+                Column("answer", wrap=True),
+                Column("probability", right=True),
+                Column("then", wrap=True),
+            ],
             [
                 (
                     str(p.path),
