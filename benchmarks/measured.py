@@ -54,3 +54,15 @@ def write(name: str, command: str, figures: Mapping[str, Any]) -> None:
     text = json.dumps(record, indent=2) + "\n"
     (RESULTS / f"{name}.json").write_text(text)
     print(text)
+
+
+OPERATORS = (
+    "roi_align", "_roi_align_backward", "ps_roi_align", "_ps_roi_align_backward", "roi_pool", "_roi_pool_backward",
+    "ps_roi_pool", "_ps_roi_pool_backward", "qroi_align", "deform_conv2d", "_deform_conv2d_backward", "nms", "qnms",
+)  # fmt: skip
+
+
+def allow_torchvision() -> None:
+    """Let torchvision be imported where its compiled operators are not: its import looks for their names."""
+    for name in OPERATORS:
+        torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")

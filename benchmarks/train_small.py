@@ -82,10 +82,7 @@ class Torchvision(Dataset[tuple[Tensor, int]]):
     """The same with torchvision's transforms, which know no squeezing."""
 
     def __init__(self, split: data.Split) -> None:
-        # Its compiled operators are not needed, and without them its import looks for their names.
-        library = torch.library.Library("torchvision", "DEF")
-        for name in OPERATORS:
-            library.define(f"{name}(Tensor x) -> Tensor")
+        measured.allow_torchvision()
         from torchvision.transforms import v2
 
         change = DEFAULT.augmentation
@@ -110,12 +107,6 @@ class Torchvision(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.transform(Image.fromarray(self.split.pictures[index, 0])), int(self.split.labels[index])
-
-
-OPERATORS = (
-    "roi_align", "_roi_align_backward", "ps_roi_align", "_ps_roi_align_backward", "roi_pool", "_roi_pool_backward",
-    "ps_roi_pool", "_ps_roi_pool_backward", "qroi_align", "deform_conv2d", "_deform_conv2d_backward", "nms", "qnms",
-)  # fmt: skip
 
 
 def usual_loop(pictures: Dataset[tuple[Tensor, int]], num_pictures: int, num_workers: int) -> float:
