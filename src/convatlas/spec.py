@@ -313,7 +313,10 @@ class Spec(ABC):
             depth = width = sharpness = math.inf
         if not all(map(math.isfinite, (depth, width, sharpness))):
             raise UserError(f"phi {phi:g} is out of range; the networks that people built have phi from 0 to 7")
-        return self.scaled(width, depth, math.floor(min(self.resolution * sharpness, MOST_PIXELS + 1) + 0.5))
+        try:
+            return self.scaled(width, depth, math.floor(min(self.resolution * sharpness, MOST_PIXELS + 1) + 0.5))
+        except UserError as error:
+            raise UserError(f"phi {phi:g} is out of range: {error}") from error
 
 
 class Objective(Protocol):

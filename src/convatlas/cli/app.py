@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -71,7 +72,10 @@ def main() -> None:
     except UserError as error:
         complain(str(error))
         sys.exit(2)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch has no error of its own for it on the CPU.
+        if isinstance(error, RuntimeError) and not re.search("can't allocate memory|out of memory", str(error)):
+            raise
         complain("there is not enough memory; a smaller --resolution, --width or --batch-size needs less")
         sys.exit(2)
     except OSError as error:

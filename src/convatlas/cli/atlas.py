@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 
 
 def list_variants(json: Json = False) -> None:
-    """The atlas: every network with its year, size, cost and published error."""
+    """The atlas: every network with its year, size, cost and published result."""
     from convatlas import atlas, measure
 
+    # What PyTorch's import left need not be searched for garbage again and again while networks come and go.
+    gc.freeze()
     rows = [
         (family, variant, measure.cost_of(variant.network, variant.spec))
         for family in atlas.families()

@@ -101,8 +101,8 @@ def summary(found: Sequence[Finding]) -> str:
     from convatlas.spec import Verdict
 
     verdicts = [finding.verdict for finding in found]
-    counts = (f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict if verdict in verdicts)
-    return f"{len(found)} claims: {', '.join(counts)}."
+    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict if verdict in verdicts]
+    return f"{len(found)} claims{': ' if found else ''}{', '.join(counts)}."
 
 
 def page(ledger: Mapping[Variant, Sequence[Finding]]) -> list[str]:

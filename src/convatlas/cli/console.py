@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
@@ -39,10 +40,12 @@ def print_heading(text: str) -> None:
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """A table on standard output: drawn in a terminal, aligned plain lines elsewhere."""
-    if not sys.stdout.isatty():
-        table = [[column.title for column in columns], *rows]
-        widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
+    """A table on standard output: drawn in a terminal wide enough for it, aligned plain lines elsewhere."""
+    table = [[column.title for column in columns], *rows]
+    widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
+    narrowest = [min(width, 16) if column.wrap else width for width, column in zip(widths, columns, strict=True)]
+    # Drawn where it does not fit, a table would lose digits.
+    if not sys.stdout.isatty() or sum(narrowest) + 3 * len(columns) > shutil.get_terminal_size().columns:
         for row in table:
             cells = zip(row, widths, columns, strict=True)
             line = "  ".join(cell.rjust(width) if column.right else cell.ljust(width) for cell, width, column in cells)

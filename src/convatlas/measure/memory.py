@@ -19,6 +19,7 @@ aten = torch.ops.aten
 
 ELEMENT_BY_ELEMENT = {
     aten.add,
+    aten.clone,
     aten.sub,
     aten.mul,
     aten.div,

@@ -21,7 +21,15 @@ from typing import ClassVar, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.networks.blocks import CrossEntropy, LocalResponseNorm, Rectified, scale_channels, scale_stage, side
+from convatlas.networks.blocks import (
+    CrossEntropy,
+    LocalResponseNorm,
+    Rectified,
+    check_width,
+    scale_channels,
+    scale_stage,
+    side,
+)
 from convatlas.spec import Claim, Family, Layers, Paper, Spec, Variant, top_errors
 
 IMAGENET_2012 = Paper(
@@ -70,6 +78,7 @@ class AlexNetSpec(Spec):
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
         fc6, fc7 = self.fully
+        check_width(width, (fc6, fc7, *(maps // self.towers for maps in self.convolutions)))
         convolutions = self.convolutions[:4] + scale_stage(self.convolutions[4:], depth)
         return replace(
             self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -118,33 +118,36 @@ def to_eights(exact: float) -> int:
     return step * math.floor(exact / step + 0.5)
 
 
-MOST_CHANNELS = 100_000
-MOST_UNITS = 10_000
+MOST_WIDTH = 100
+MOST_DEPTH = 1000
+"""Beyond these the counts of a large network leave the range of PyTorch's numbers, or of anybody's patience."""
 
 
-def scale_channels(channels: int, width: float, rounded: Callable[[float], int] = to_eights) -> int:
-    """`channels` times `width`, rounded as the papers of the family do; most print nothing of it.
+def check_width(width: float, channels: Iterable[int]) -> None:
+    """What `width` must be for all of these channel counts.
 
     Raises:
-        UserError: nothing would be left; the message says the smallest width that leaves something.
+        UserError: it is no such number; the message says the nearest that is.
     """
     if not math.isfinite(width):
         raise UserError(f"width {width:g} is no number to multiply by")
+    if width > MOST_WIDTH:
+        raise UserError(f"width {width:g} is too large; the largest width that works is {MOST_WIDTH}")
+    narrowest = min(channels)
+    if width * narrowest < 0.5 and width != 1.0:
+        raise UserError(
+            f"width {width:g} leaves nothing of a layer of {narrowest}; "
+            f"the smallest width that works is {math.ceil(500 / narrowest) / 1000:g}"
+        )
+
+
+def scale_channels(channels: int, width: float, rounded: Callable[[float], int] = to_eights) -> int:
+    """`channels` times `width`, rounded as the papers of the family do; most print nothing of it."""
     if width == 1.0:
         return channels
-    exact = channels * width
-    if exact > max(MOST_CHANNELS, channels):
-        raise UserError(
-            f"width {width:g} makes a layer of {exact:.3g}; "
-            f"the largest width that works is {math.floor(1000 * MOST_CHANNELS / channels) / 1000:g}"
-        )
-    if exact < 0.5:
-        raise UserError(
-            f"width {width:g} leaves nothing of a layer of {channels}; "
-            f"the smallest width that works is {math.ceil(500 / channels) / 1000:g}"
-        )
+    scaled = rounded(channels * width)
     # Rounding must not make the narrower of two the wider.
-    return min(rounded(exact), channels) if width < 1 else max(rounded(exact), channels)
+    return min(scaled, channels) if width < 1 else max(scaled, channels)
 
 
 def scale_units(units: int, depth: float) -> int:
@@ -155,11 +158,8 @@ def scale_units(units: int, depth: float) -> int:
     """
     if not (depth > 0 and math.isfinite(depth)):
         raise UserError(f"depth {depth:g} leaves no layer; it must be a number above 0")
-    if units * depth > max(MOST_UNITS, units):
-        raise UserError(
-            f"depth {depth:g} makes a stage of {units * depth:.3g} units; "
-            f"the largest depth that works is {MOST_UNITS / units:g}"
-        )
+    if depth > MOST_DEPTH:
+        raise UserError(f"depth {depth:g} is too large; the largest depth that works is {MOST_DEPTH}")
     # 1e-9: 1.1 x 10 is eleven, whatever binary fractions say.
     return max(math.ceil(units * depth - 1e-9), 1)
 

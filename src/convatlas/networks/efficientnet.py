@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.networks.blocks import Conv2d, ConvNorm, CrossEntropy, scale_channels, scale_units
+from convatlas.networks.blocks import Conv2d, ConvNorm, CrossEntropy, check_width, scale_channels, scale_units
 from convatlas.spec import Claim, Family, Layers, Paper, Scale, Spec, Variant
 
 EFFICIENTNET_2019 = Paper(
@@ -56,6 +56,7 @@ class EfficientNetSpec(Spec):
         return 64
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
+        check_width(width, (self.stem, self.head, *(maps for _, _, maps, _ in self.stages)))
         maps_at = partial(scale_channels, width=width, rounded=to_eights)
         stages = []
         below, below_scaled = self.stem, maps_at(self.stem)

@@ -31,6 +31,7 @@ from convatlas.networks.blocks import (
     CrossEntropy,
     LocalResponseNorm,
     Rectified,
+    check_width,
     scale_channels,
     scale_stage,
     side,
@@ -106,6 +107,8 @@ class GoogLeNetSpec(Spec):
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
         c1, c2_reduce, c2 = self.stem
         maps, units = self.auxiliary
+        in_modules = (n for stage in self.stages for sizes in stage for n in sizes if n)
+        check_width(width, (*self.stem, maps, units, *in_modules))
         return replace(
             self,
             stem=(scale_channels(c1, width), scale_channels(c2_reduce, width), scale_channels(c2, width)),

@@ -30,6 +30,7 @@ from convatlas.networks.blocks import (
     CrossEntropy,
     Multiplying,
     PlaceCode,
+    check_width,
     scale_channels,
     scale_units,
 )
@@ -86,7 +87,8 @@ class LeNetSpec(Spec):
         return ((max(self.resolution, self.field) - 4) // 2 - 4) // 2
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
-        # The narrowest first: what it asks of the width is enough for the others.
+        counts = (self.c1, self.s2, num_maps(self.c3), num_maps(self.c5), self.f6)
+        check_width(width, filter(None, counts))
         c1 = scale_channels(self.c1, width)
         s2 = scale_channels(self.s2, width)
         c3 = scale_maps(self.c3, width, self.s2, s2)

@@ -18,7 +18,7 @@ from typing import ClassVar, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.networks.blocks import ConvNorm, CrossEntropy, scale_channels, scale_stage
+from convatlas.networks.blocks import ConvNorm, CrossEntropy, check_width, scale_channels, scale_stage
 from convatlas.spec import Claim, Family, Layers, Paper, Scale, Spec, Variant
 
 MOBILENETS_2017 = Paper(
@@ -46,6 +46,7 @@ class MobileNetSpec(Spec):
         return 64
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
+        check_width(width, (self.conv1, *(maps for stage in self.stages for maps in stage)))
         return replace(
             self,
             conv1=scale_channels(self.conv1, width),

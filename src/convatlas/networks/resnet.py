@@ -20,7 +20,7 @@ from typing import ClassVar, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.networks.blocks import Conv2d, ConvNorm, CrossEntropy, scale_channels, scale_stage
+from convatlas.networks.blocks import Conv2d, ConvNorm, CrossEntropy, check_width, scale_channels, scale_stage
 from convatlas.spec import Claim, Family, Paper, Scale, Spec, Variant
 
 RESIDUAL_2015 = Paper(
@@ -73,6 +73,7 @@ class ResNetSpec(Spec):
         return 0 if self.cifar else 64
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
+        check_width(width, (self.stem, *(maps for stage in self.stages for unit in stage for maps in unit)))
         return replace(
             self,
             stem=scale_channels(self.stem, width),

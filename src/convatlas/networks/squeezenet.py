@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.networks.blocks import Conv2d, CrossEntropy, Rectified, scale_channels, scale_stage
+from convatlas.networks.blocks import Conv2d, CrossEntropy, Rectified, check_width, scale_channels, scale_stage
 from convatlas.spec import Claim, Family, Layers, Paper, Spec, Variant, top_accuracies
 
 SQUEEZENET_2016 = Paper(
@@ -61,6 +61,7 @@ class SqueezeNetSpec(Spec):
         return 64
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
+        check_width(width, (self.conv1, *(maps for stage in self.stages for sizes in stage for maps in sizes)))
         return replace(
             self,
             conv1=scale_channels(self.conv1, width),

@@ -20,7 +20,14 @@ from typing import ClassVar, NamedTuple, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.networks.blocks import CrossEntropy, LocalResponseNorm, Rectified, scale_channels, scale_stage
+from convatlas.networks.blocks import (
+    CrossEntropy,
+    LocalResponseNorm,
+    Rectified,
+    check_width,
+    scale_channels,
+    scale_stage,
+)
 from convatlas.spec import Claim, Family, Paper, Spec, Variant, top_errors
 
 VGG_2014 = Paper(
@@ -65,6 +72,7 @@ class VGGSpec(Spec):
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
         fc6, fc7 = self.fully
+        check_width(width, (fc6, fc7, *(channels for stage in self.stages for channels, _ in stage)))
         return replace(
             self,
             stages=tuple(
