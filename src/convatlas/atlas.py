@@ -44,7 +44,7 @@ def scale(
     phi: float = 0.0,
 ) -> Spec:
     """The variant's spec with other numbers; see `create`."""
-    spec = variant.spec.compound(phi).scaled(width=width, depth=depth, resolution=resolution)
+    spec = variant.spec.compound(phi, width=width, depth=depth, resolution=resolution)
     return replace(
         spec,
         num_classes=spec.num_classes if num_classes is None else num_classes,
@@ -72,7 +72,7 @@ def create(
         depth: multiplier of what the paper repeats.
         resolution: side of the square input, in pixels; MobileNet's rho times 224.
         phi: EfficientNet's compound coefficient: depth, width and resolution times 1.2, 1.1 and 1.15 to that power,
-            before the other multipliers. For other constants see `spec.compound`.
+            on top of the other multipliers. For other constants see `spec.compound`.
 
     Returns:
         A module from pictures (batch, in_channels, resolution, resolution) to outputs (batch, num_classes);

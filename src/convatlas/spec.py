@@ -63,10 +63,13 @@ class Layers:
         return iter(self.rows)
 
     def __getitem__(self, name: str) -> Layer:
-        return next(row for row in self.rows if row.name == name)
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(name)
 
     def part(self, name: str) -> Layers:
-        """The rows of one part of the network, as "inception_3a"."""
+        """The rows of one part of the network, as "inception3.a"."""
         return Layers(tuple(row for row in self.rows if f"{row.name}.".startswith(f"{name}.")))
 
     def of_kind(self, kind: str) -> Layers:
@@ -154,7 +157,7 @@ class Claim:
     def last_digit(self) -> Decimal:
         """One unit of the last digit that means something."""
         if self.about is not None:
-            return Decimal(self.about)
+            return Decimal(self.about) * SCALES[self.unit]
         number, _, unit = self.printed.partition(" ")
         _, _, decimals = number.partition(".")
         return Decimal(1).scaleb(-len(decimals)) * SCALES[unit]
@@ -258,8 +261,10 @@ class Spec(ABC):
     resolution: int = 224
     """Side of the square input, in pixels."""
 
-    small_stem: ClassVar[str] = ""
-    """What the small-picture stem leaves out."""
+    small_limits: ClassVar[tuple[int, ...]] = ()
+    """Resolutions under which the small-picture stem leaves out one early halving of the side, and then another."""
+    small_stem: ClassVar[tuple[str, ...]] = ()
+    """What it leaves out under each."""
 
     def __post_init__(self) -> None:
         if self.num_classes < 1:
@@ -283,11 +288,12 @@ class Spec(ABC):
     @property
     def small_below(self) -> int:
         """Under that resolution the network is built with its small-picture stem; 0: it has none."""
-        return 0
+        return max(self.small_limits, default=0)
 
     @property
-    def small(self) -> bool:
-        return self.resolution < self.small_below
+    def left_out(self) -> int:
+        """How many early halvings the small-picture stem leaves out at this resolution."""
+        return sum(self.resolution < limit for limit in self.small_limits)
 
     @abstractmethod
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
@@ -296,10 +302,24 @@ class Spec(ABC):
     def at(self, scale: Scale) -> Self:
         return self.scaled(scale.width, scale.depth, scale.resolution)
 
-    def compound(self, phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15) -> Self:
+    def compound(
+        self,
+        phi: float,
+        alpha: float = 1.2,
+        beta: float = 1.1,
+        gamma: float = 1.15,
+        *,
+        width: float = 1.0,
+        depth: float = 1.0,
+        resolution: int | None = None,
+    ) -> Self:
         """Depth times alpha^phi, width times beta^phi, resolution times gamma^phi (Tan and Le 2019, equation 3).
 
-        The constants are the paper's, found on EfficientNet-B0 under alpha beta^2 gamma^2 = 2.
+        The constants are the paper's, found on EfficientNet-B0 under alpha beta^2 gamma^2 = 2, about.
+
+        Args:
+            width, depth: multipliers on top.
+            resolution: in place of the scaled one.
 
         Raises:
             UserError: a constant is not above 0, or the scale cannot work.
@@ -308,15 +328,19 @@ class Spec(ABC):
             if not (value > 0 and math.isfinite(value)):
                 raise UserError(f"{name} {value:g} scales nothing; it must be a number above 0")
         try:
-            depth, width, sharpness = alpha**phi, beta**phi, gamma**phi
+            factors = alpha**phi, beta**phi, gamma**phi
         except OverflowError:
-            depth = width = sharpness = math.inf
-        if not all(map(math.isfinite, (depth, width, sharpness))):
+            factors = math.inf, math.inf, math.inf
+        if not all(map(math.isfinite, factors)):
             raise UserError(f"phi {phi:g} is out of range; the networks that people built have phi from 0 to 7")
+        if resolution is None:
+            resolution = math.floor(min(self.resolution * factors[2], 10**9) + 0.5)
         try:
-            return self.scaled(width, depth, math.floor(min(self.resolution * sharpness, MOST_PIXELS + 1) + 0.5))
+            return self.scaled(width * factors[1], depth * factors[0], resolution)
         except UserError as error:
-            raise UserError(f"phi {phi:g} is out of range: {error}") from error
+            if not phi:
+                raise
+            raise UserError(f"phi {phi:g} cannot work: {error}") from error
 
 
 class Objective(Protocol):
@@ -348,7 +372,7 @@ class Variant:
     pixels: tuple[float, float] | None = None
     """What black and white become at the input; None: the training set's mean and deviation, to 0 and 1."""
     recipe: Recipe | None = None
-    """The paper's own, where it prints one."""
+    """The paper's own."""
     claims: tuple[Claim, ...] = ()
 
     @property

@@ -106,7 +106,8 @@ def show(
                 "name": variant.name,
                 "paper": dataclasses.asdict(variant.paper),
                 "resolution": spec.resolution,
-                "small_picture_stem": spec.small,
+                "small_below": spec.small_below,
+                "small_picture_stem": spec.left_out > 0,
                 **totals(table),
                 "layers": [dataclasses.asdict(layer) for layer in table],
                 "claims": [entry(finding) for finding in findings],
@@ -117,8 +118,9 @@ def show(
     print_heading(f"{variant.name}: {variant.summary}")
     typer.echo(f"{paper.authors}, “{paper.title}”, {paper.venue}, {paper.year}")
     typer.echo(f"{paper.url}\n")
-    if spec.small:
-        typer.echo(f"Small-picture stem, below {spec.small_below} px: {spec.small_stem}.\n")
+    if spec.small_limits:
+        stem = zip(spec.small_limits, spec.small_stem, strict=True)
+        typer.echo(f"Small pictures: {'; '.join(f'below {limit} px {what}' for limit, what in stem)}.\n")
     shape = f"{spec.in_channels}×{spec.resolution}×{spec.resolution}"
     print_table(
         [

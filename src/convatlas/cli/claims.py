@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convatlas.cli.console import Column, Json, count, print_heading, print_json, print_table
+from convatlas.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +33,8 @@ def claims(
     """What the papers claim of their networks, what the built networks give, and the verdict."""
     from convatlas import atlas, measure
 
+    if markdown and json:
+        raise UserError("--markdown and --json are two forms of the same; choose one")
     variants = atlas.variants() if network is None else (atlas.find(network),)
     ledger = {variant: found for variant in variants if (found := measure.findings(variant))}
     if json:
@@ -69,6 +72,7 @@ def entry(finding: Finding) -> dict[str, Any]:
         "source": claim.source,
         "here": float(counted) if isinstance(counted, Fraction) else counted,
         "verdict": finding.verdict,
+        "arithmetic": finding.arithmetic,
     }
 
 
@@ -89,11 +93,7 @@ def worded(claim: Claim, counted: int | Fraction) -> str:
 
 def errata(found: Sequence[Finding]) -> list[tuple[str, str]]:
     """Title and arithmetic of each erratum."""
-    return [
-        (finding.claim.title, finding.claim.note or f"the layers add up to {count(int(finding.counted or 0))}")
-        for finding in found
-        if finding.verdict == "erratum"
-    ]
+    return [(finding.claim.title, finding.arithmetic) for finding in found if finding.arithmetic]
 
 
 def summary(found: Sequence[Finding]) -> str:
@@ -110,7 +110,7 @@ def page(ledger: Mapping[Variant, Sequence[Finding]]) -> list[str]:
     lines = [
         "# What the papers claim, and what the networks say",
         "",
-        "Every figure that the papers print of the networks in this package, with what the built network gives.",
+        "Figures that the papers print of the networks in this package, with what the built network gives.",
         "`holds`: it is less than one unit of the last printed digit away. `erratum`: it is further away, and equals",
         "the sum of the paper's own layer list. `not tested here`: it takes a training run. No verdict is written by",
         "hand: `convatlas claims --markdown > docs/claims.md` writes this page, and a test holds it fresh.",

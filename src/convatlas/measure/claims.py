@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
 from convatlas.measure.table import layers_of
-from convatlas.spec import Claim, Layers, Scale, Variant, Verdict
+from convatlas.spec import Claim, Layer, Layers, Scale, Variant, Verdict
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,8 @@ class Finding:
     counted: int | Fraction | None
     """What the built network gives; None for what only a training run can give."""
     verdict: Verdict
+    arithmetic: str = ""
+    """Of an erratum: how the sum comes about."""
 
 
 def findings(variant: Variant) -> tuple[Finding, ...]:
@@ -22,13 +25,29 @@ def findings(variant: Variant) -> tuple[Finding, ...]:
     tables: dict[Scale, Layers] = {}
     found = []
     for claim in variant.claims:
-        counted = None
-        if claim.count is not None:
-            if claim.at not in tables:
-                tables[claim.at] = layers_of(variant.network, variant.spec.at(claim.at))
-            counted = claim.count(tables[claim.at])
-        found.append(Finding(claim, counted, verdict(claim, counted)))
+        if claim.count is None:
+            found.append(Finding(claim, None, Verdict.NOT_TESTED_HERE))
+            continue
+        if claim.at not in tables:
+            tables[claim.at] = layers_of(variant.network, variant.spec.at(claim.at))
+        counted = claim.count(tables[claim.at])
+        judged = verdict(claim, counted)
+        arithmetic = ""
+        if judged == Verdict.ERRATUM:
+            arithmetic = claim.note or by_parts(claim.count, tables[claim.at])
+        found.append(Finding(claim, counted, judged, arithmetic))
     return tuple(found)
+
+
+def by_parts(count: Callable[[Layers], int | Fraction], table: Layers) -> str:
+    """The sum that the network gives, part by part: a stage, or a layer that stands alone."""
+    parts: dict[str, list[Layer]] = {}
+    for layer in table:
+        first, *rest = layer.name.split(".")
+        parts.setdefault(f"{first}.{rest[0]}" if first == "stages" else first, []).append(layer)
+    sums = {name: int(count(Layers(tuple(rows)))) for name, rows in parts.items()}
+    words = " + ".join(f"{number:,} ({name})" for name, number in sums.items() if number)
+    return f"{words} = {sum(sums.values()):,}"
 
 
 def verdict(claim: Claim, counted: int | Fraction | None) -> Verdict:

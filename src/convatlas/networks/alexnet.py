@@ -8,7 +8,8 @@ parameters from learning the training pictures by heart.
 Departures, where the papers leave something open or are departed from:
 - The 2012 paper says 224 pixels; its arithmetic (55 x 55 after the first layer) is that of 227.
 - `alexnet-owt`, the network of one tower, is printed in words only; here it is the form whose weights other libraries
-  publish, without response normalisation.
+  publish, without response normalisation. (In training those drop units before the fully connected layers, this one
+  after them.)
 - `alexnet-bn` is no paper's: batch normalisation after every convolution in place of response normalisation.
 """
 
@@ -60,20 +61,20 @@ class AlexNetSpec(Spec):
     lrn: bool = False
     batch_norm: bool = False
 
-    small_stem: ClassVar[str] = "convolution 1 has stride 2 and padding 5, and no pooling follows it"
+    small_limits: ClassVar = (99, 45)
+    small_stem: ClassVar = ("convolution 1 has stride 2 and padding 5", "no pooling follows it")
 
     @property
-    def small_below(self) -> int:
-        return 99
+    def conv1(self) -> tuple[int, int]:
+        """Stride and padding of the first convolution."""
+        return (2, 5) if self.left_out else (4, self.padding)
 
     @property
     def side(self) -> int:
         """Of the maps after the last pooling."""
-        if self.small:
-            conv1 = pool1 = side(self.resolution, 11, stride=2, padding=5)
-        else:
-            conv1 = side(self.resolution, 11, stride=4, padding=self.padding)
-            pool1 = side(conv1, 3, stride=2)
+        stride, padding = self.conv1
+        conv1 = side(self.resolution, 11, stride, padding)
+        pool1 = conv1 if self.left_out > 1 else side(conv1, 3, stride=2)
         return side(side(pool1, 3, stride=2), 3, stride=2)
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
@@ -114,13 +115,12 @@ class AlexNet(nn.Module):
             return Rectified(conv, nn.BatchNorm2d(maps) if spec.batch_norm else None)
 
         def lrn() -> nn.Module:
-            return LocalResponseNorm() if spec.lrn else nn.Identity()
+            return LocalResponseNorm(groups=spec.towers) if spec.lrn else nn.Identity()
 
         c1, c2, c3, c4, *c5 = spec.convolutions
-        stride, padding = (2, 5) if spec.small else (4, spec.padding)
-        self.conv1 = convolution(spec.in_channels, c1, 11, stride, padding)
+        self.conv1 = convolution(spec.in_channels, c1, 11, *spec.conv1)
         self.lrn1 = lrn()
-        self.pool1 = nn.Identity() if spec.small else nn.MaxPool2d(3, 2)
+        self.pool1 = nn.Identity() if spec.left_out > 1 else nn.MaxPool2d(3, 2)
         self.conv2 = convolution(c1, c2, 5, 1, 2, spec.towers)
         self.lrn2 = lrn()
         self.pool2 = nn.MaxPool2d(3, 2)

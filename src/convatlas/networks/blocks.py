@@ -78,14 +78,20 @@ class ConvNorm(nn.Module):
 class LocalResponseNorm(nn.Module):
     """Each map divided by (k + alpha times the sum of squares over its `n` neighbours)^beta (Krizhevsky et al. 2012).
 
-    PyTorch's own divides alpha by n, is slower, and leaves an empty batch as it is.
+    Neighbours are of the same group. PyTorch's own divides alpha by n, knows no groups, is slower, and leaves an
+    empty batch as it is.
     """
 
-    def __init__(self, *, n: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> None:
+    def __init__(self, *, n: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75, groups: int = 1) -> None:
         super().__init__()
-        self.n, self.k, self.alpha, self.beta = n, k, alpha, beta
+        self.n, self.k, self.alpha, self.beta, self.groups = n, k, alpha, beta, groups
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.groups == 1:
+            return self.normalised(x)
+        return torch.cat([self.normalised(group) for group in x.chunk(self.groups, dim=1)], dim=1)
+
+    def normalised(self, x: Tensor) -> Tensor:
         maps = x.shape[1]
         before = self.n // 2
         squares = F.pad(x.square(), (0, 0, 0, 0, before, self.n - 1 - before))

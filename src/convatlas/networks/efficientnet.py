@@ -7,13 +7,15 @@ input, filter it depthwise, weigh its maps by squeeze-and-excitation and project
 Departures, where the paper leaves something open:
 - B1 to B7 are scaled by the multipliers of the authors' release, which the paper does not print and which are not
   alpha^phi, beta^phi and gamma^phi; for those, scale `efficientnet-b0` with phi.
-- Rounding, dropout and the epsilon of the normalisation are the release's, the beginning of the weights is He et al.'s.
+- Rounding, dropout and the epsilon of the normalisation are the release's; the weights begin as He et al. draw them, in
+  the fully connected layer as PyTorch does.
 - Convolutions of stride 2 are padded alike on all sides; the release pads to the right and below first.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from typing import ClassVar, NamedTuple, Self
 
@@ -49,15 +51,12 @@ class EfficientNetSpec(Spec):
     dropout: float
     drop_connect: float = 0.2
 
-    small_stem: ClassVar[str] = "the first convolution and the first stage of stride 2 have stride 1"
-
-    @property
-    def small_below(self) -> int:
-        return 64
+    small_limits: ClassVar = (64, 33)
+    small_stem: ClassVar = ("the first convolution has stride 1", "the first stage of stride 2 has stride 1")
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
         check_width(width, (self.stem, self.head, *(maps for _, _, maps, _ in self.stages)))
-        maps_at = partial(scale_channels, width=width, rounded=to_eights)
+        maps_at = partial(scale_channels, width=width, rounded=round_filters)
         stages = []
         below, below_scaled = self.stem, maps_at(self.stem)
         for kernel, stride, maps, blocks in self.stages:
@@ -79,7 +78,7 @@ class EfficientNetSpec(Spec):
         )
 
 
-def to_eights(exact: float) -> int:
+def round_filters(exact: float) -> int:
     """The nearest multiple of 8, never more than a tenth below."""
     maps = max(8, int(exact + 4) // 8 * 8)
     return maps if maps >= 0.9 * exact else maps + 8
@@ -155,13 +154,13 @@ class EfficientNet(nn.Module):
     def __init__(self, spec: EfficientNetSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.stem = ConvNorm(spec.in_channels, spec.stem, 3, stride=1 if spec.small else 2, eps=1e-3)
+        self.stem = ConvNorm(spec.in_channels, spec.stem, 3, stride=1 if spec.left_out else 2, eps=1e-3)
         num_blocks = sum(len(blocks) for _, _, _, blocks in spec.stages)
         self.stages = nn.ModuleList()
         below, before = spec.stem, 0
         early = next(i for i, (_, stride, _, _) in enumerate(spec.stages) if stride == 2)
         for i, (kernel, stride, maps, blocks) in enumerate(spec.stages):
-            if spec.small and i == early:
+            if spec.left_out > 1 and i == early:
                 stride = 1
             stage = nn.Sequential()
             for expanded, squeezed in blocks:
@@ -202,12 +201,13 @@ def macs(net: Layers) -> int:
     return net.macs
 
 
-# Table 3: B0 in one dimension at a time, and in all.
+# Table 7: B0 in one dimension at a time, and in all.
 SCALED_B0 = (
-    Claim("MACs", "1.8 billion", "Table 3", macs, at=Scale(depth=4), sum=1_575_132_640),
-    Claim("MACs", "1.8 billion", "Table 3", macs, at=Scale(width=2), sum=1_449_958_848),
-    Claim("MACs", "1.9 billion", "Table 3", macs, at=Scale(resolution=448), sum=1_537_537_408),
-    Claim("MACs", "1.8 billion", "Table 3", macs, at=Scale(width=1.2, depth=1.4, resolution=291)),
+    Claim("alpha beta^2 gamma^2, about", "2", "section 3.3", lambda net: Fraction("1.2") * Fraction("1.265") ** 2),
+    Claim("MACs", "1.8 billion", "Table 7", macs, at=Scale(depth=4), sum=1_575_132_640),
+    Claim("MACs", "1.8 billion", "Table 7", macs, at=Scale(width=2), sum=1_449_958_848),
+    Claim("MACs", "1.9 billion", "Table 7", macs, at=Scale(resolution=448), sum=1_537_537_408),
+    Claim("MACs", "1.8 billion", "Table 7", macs, at=Scale(width=1.2, depth=1.4, resolution=291)),
 )
 
 

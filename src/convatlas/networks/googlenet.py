@@ -1,18 +1,19 @@
 """GoogLeNet, or Inception v1 (Szegedy et al. 2014).
 
 A module looks at its input with filters of several sizes at once and lets the next one choose. 1x1 convolutions before
-the larger filters reduce the maps that these must read, so that 22 layers cost less than a tenth of VGG's. Two
+the larger filters reduce the maps that these must read, so that 22 layers cost a tenth of VGG's. Two
 auxiliary classifiers in the middle give the lower layers a shorter way to the loss while training, and are left out
 afterwards.
 
 Departures, where the paper leaves something open or is departed from:
 - Neither the values of the response normalisation nor the beginning of the weights is printed; here they are those of
-  the authors' contemporaries (Caffe's n = 5, k = 1, alpha = 1e-4 over n, beta = 0.75; He et al. 2015).
+  the authors' contemporaries (Caffe's n = 5, k = 1, alpha = 1e-4 over n, beta = 0.75; He et al. 2015 for convolutions,
+  PyTorch's own for fully connected layers).
 - Pooling may reach beyond the map by a pixel (sizes are rounded up), which gives the sizes of Table 1.
 - Deeper networks keep their auxiliary classifiers after the first and after four fifths of the modules of stage 4.
 - `googlenet-bn` and `googlenet-bn-3x3` are no paper's: batch normalisation in place of biases and response
   normalisation. The latter, with 3x3 filters where 5x5 should be and 2x2 pooling before stage 5, is the network whose
-  weights other libraries publish.
+  weights other libraries publish. (In training those drop a fifth of the last layer's inputs, this one two.)
 """
 
 from __future__ import annotations
@@ -91,17 +92,15 @@ class GoogLeNetSpec(Spec):
     pool4: int = 3
     """Window of the pooling before stage 5."""
 
-    small_stem: ClassVar[str] = "convolution 1 has stride 1, and no pooling follows it"
-
-    @property
-    def small_below(self) -> int:
-        # The auxiliary classifiers pool 5x5 in stage 4, at a sixteenth of the side.
-        return 79
+    # The auxiliary classifiers pool 5x5 in stage 4.
+    small_limits: ClassVar = (79, 39)
+    small_stem: ClassVar = ("no pooling follows convolution 1", "it has stride 1")
 
     @property
     def auxiliary_side(self) -> int:
         """Of the maps that the auxiliary classifiers see after their pooling."""
-        stage4 = self.resolution // 4 if self.small else (self.resolution + 1) // 2 // 8
+        conv1 = self.resolution if self.left_out > 1 else (self.resolution + 1) // 2
+        stage4 = conv1 // (4 if self.left_out else 8)
         return side(stage4, 5, stride=3)
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
@@ -187,8 +186,8 @@ class GoogLeNet(nn.Module):
             return nn.MaxPool2d(kernel, stride=2, ceil_mode=True)
 
         c1, c2_reduce, c2 = spec.stem
-        self.conv1 = convolution(spec.in_channels, c1, 7, spec, stride=1 if spec.small else 2)
-        self.pool1 = nn.Identity() if spec.small else pool()
+        self.conv1 = convolution(spec.in_channels, c1, 7, spec, stride=1 if spec.left_out > 1 else 2)
+        self.pool1 = nn.Identity() if spec.left_out else pool()
         self.lrn1 = lrn()
         self.conv2_reduce = convolution(c1, c2_reduce, 1, spec)
         self.conv2 = convolution(c2_reduce, c2, 3, spec)
@@ -262,7 +261,7 @@ def arithmetic() -> dict[str, tuple[str, int, int, int]]:
         "conv1": ("7 x 7 x 3 x 64", 7 * 7 * 3 * 64, 64, 112),
         "conv2": ("64 x 64 + 9 x 64 x 192", 64 * 64 + 9 * 64 * 192, 64 + 192, 56),
     }
-    below, side = 192, 28
+    below, places = 192, 28
     for number, stage in enumerate(TABLE_1, 3):
         for letter, sizes in zip(string.ascii_lowercase, stage, strict=False):
             n1x1, r3x3, n3x3, r5x5, n5x5, pool_proj = sizes
@@ -270,10 +269,10 @@ def arithmetic() -> dict[str, tuple[str, int, int, int]]:
                 f"{below} x ({n1x1} + {r3x3} + {r5x5} + {pool_proj}) + 9 x {r3x3} x {n3x3} + 25 x {r5x5} x {n5x5}",
                 below * (n1x1 + r3x3 + r5x5 + pool_proj) + 9 * r3x3 * n3x3 + 25 * r5x5 * n5x5,
                 sum(sizes),
-                side,
+                places,
             )
             below = n1x1 + n3x3 + n5x5 + pool_proj
-        side //= 2
+        places //= 2
     return rows | {"fc": ("1024 x 1000", 1024 * 1000, 1000, 1)}
 
 
@@ -282,8 +281,8 @@ def row(name: str, net: Layers) -> Layers:
     return Layers((*net.part(f"{name}_reduce"), *net.part(name)))
 
 
-def claims_of_row(name: str, words: str, weights: int, biases: int, side: int) -> tuple[Claim, Claim]:
-    params, macs = weights + biases, side * side * weights
+def claims_of_row(name: str, words: str, weights: int, biases: int, places: int) -> tuple[Claim, Claim]:
+    params, macs = weights + biases, places * places * weights
     printed_params, printed_macs = COSTS[name]
     return (
         Claim(
@@ -292,7 +291,7 @@ def claims_of_row(name: str, words: str, weights: int, biases: int, side: int) -
             "Table 1",
             lambda net: row(name, net).params,
             sum=params,
-            note=f"{words} + {biases} biases = {params:,}, {params / 1024:.1f} K",
+            note=f"{words} + {biases} biases = {params:,}, {params / 1024:.2f} K",
         ),
         Claim(
             f"MACs of {name}",
@@ -300,7 +299,7 @@ def claims_of_row(name: str, words: str, weights: int, biases: int, side: int) -
             "Table 1",
             lambda net: row(name, net).macs,
             sum=macs,
-            note=f"{side} x {side} x ({words}) = {macs:,}",
+            note=f"{places} x {places} x ({words}) = {macs:,}",
         ),
     )
 

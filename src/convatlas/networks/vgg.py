@@ -54,16 +54,13 @@ class VGGSpec(Spec):
     lrn: bool = False
     batch_norm: bool = False
 
-    small_stem: ClassVar[str] = "no pooling follows stages 1 and 2"
-
-    @property
-    def small_below(self) -> int:
-        return 64
+    small_limits: ClassVar = (64, 33)
+    small_stem: ClassVar = ("no pooling follows stage 1", "nor stage 2")
 
     @property
     def pooled(self) -> tuple[bool, ...]:
         """Whether max pooling follows each stage."""
-        return tuple(not self.small or number > 2 for number in range(1, len(self.stages) + 1))
+        return tuple(number > self.left_out for number in range(1, len(self.stages) + 1))
 
     @property
     def side(self) -> int:
@@ -174,8 +171,7 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
         *top_errors(SINGLE_SCALE, "27.0", "8.8", "Table 3"),
         *top_errors(JITTERED, "25.6", "8.1", "Table 3"),
         *top_errors(MULTI_SCALE, "24.8", "7.5", "Table 4"),
-        # Often quoted as "92.7 % accuracy of VGG16".
-        Claim("top-5 error on ILSVRC-2014 test, as submitted: seven nets", "7.3 %", "Table 7"),
+        Claim("top-5 error on ILSVRC-2014 test, seven nets (quoted as 92.7 % of VGG16)", "7.3 %", "Table 7"),
     ),
     "vgg19": (
         *layer_counts(16),

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import torch
 
-from convatlas import atlas
+from convatlas import atlas, measure
 from convatlas.errors import UserError
 from convatlas.pictures import Preprocessing
 from convatlas.spec import Augmentation, Optimiser, Recipe, Spec
@@ -88,6 +88,7 @@ class Record:
             variant = atlas.find(values["variant"])
             recipe, results = values.pop("recipe"), values.pop("results")
             spec = type(variant.spec)(**values.pop("spec"))
+            measure.cost_of(variant.network, spec)
             preprocessing = Preprocessing(**values.pop("preprocessing"))
             if len(values["classes"]) != spec.num_classes:
                 raise ValueError("as many classes as the network has outputs")
@@ -106,7 +107,7 @@ class Record:
             )
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
             raise UserError(f"{where} is damaged or was not written by convatlas ({error})") from error
 
 

@@ -22,7 +22,7 @@ from convatlas.pictures import Preprocessing
 from convatlas.pictures.ink import span
 from convatlas.runs import CHECKPOINT, METRICS, Record, Results, Run, evaluate, load
 from convatlas.runs.run import EVALUATION_BATCH, RECORD
-from convatlas.spec import Recipe, Spec, Variant
+from convatlas.spec import Recipe, Variant
 from convatlas.training import checkpoint, optimisers, recipes
 from convatlas.training.progress import Progress
 from convatlas.training.signals import StopRequest
@@ -75,17 +75,16 @@ def train(
         Interrupted: Ctrl-C or SIGTERM came; the state is saved and `resume` goes on.
     """
     variant = atlas.find(network)
-    chosen = _adjusted(recipes.find(recipe, variant), epochs, batch_size, lr, seed)
     target = _device(device)
     source = find_data(data)
-    if resolution is None:
-        own = variant.spec.scaled(resolution=_resolution(variant, source.side))
-        resolution = own.compound(phi).resolution
-    spec = atlas.scale(variant, width=width, depth=depth, resolution=resolution, phi=phi)
+    own = variant.spec.scaled(resolution=_resolution(variant, source.side))
+    spec = own.compound(phi, width=width, depth=depth, resolution=resolution)
+    layers = measure.layers_of(variant.network, spec)
+    chosen = _adjusted(recipes.find(recipe, variant, layers), epochs, batch_size, lr, seed)
     folder = _vacant(Path(out) if out is not None else None, f"{variant.name}-{Path(source.name).name}")
     pictures = source.load(spec.resolution, seed=seed, skip_bad=skip_bad)
-    if chosen.batch_size == 1 or len(pictures.train) == 1:
-        _refuse_batch_normalisation(variant, spec)
+    if min(chosen.batch_size, len(pictures.train)) == 1 and layers.of_kind(torch.nn.BatchNorm2d.__name__):
+        raise UserError(f"{variant.name} normalises over a batch, which must have at least 2 pictures")
     record = Record(
         variant=variant.name,
         spec=replace(spec, num_classes=len(pictures.classes), in_channels=pictures.channels),
@@ -296,13 +295,6 @@ def _adjusted(recipe: Recipe, epochs: int | None, batch_size: int | None, lr: fl
     if lr is not None:
         recipe = replace(recipe, lr=lr, schedule=tuple((n, rate * lr / recipe.lr) for n, rate in recipe.schedule))
     return recipe
-
-
-def _refuse_batch_normalisation(variant: Variant, spec: Spec) -> None:
-    if measure.layers_of(variant.network, spec).of_kind(torch.nn.BatchNorm2d.__name__):
-        raise UserError(
-            f"{variant.name} normalises over a batch, and a batch of 1 has nothing to compare; it needs at least 2 pictures"
-        )
 
 
 def _device(name: str | None) -> torch.device:

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from convatlas import measure
 from convatlas.errors import UserError, unknown
-from convatlas.spec import Augmentation, Optimiser, Recipe, Variant
+from convatlas.spec import Augmentation, Layers, Optimiser, Recipe, Variant
 
 DEFAULT = Recipe(
     name="default",
@@ -31,19 +30,18 @@ DEEP = 7
 DEEP_LR = 1e-3
 
 
-def find(name: str, variant: Variant) -> Recipe:
-    """The recipe that `name` means for a variant.
+def find(name: str, variant: Variant, layers: Layers) -> Recipe:
+    """The recipe that `name` means for a variant, scaled so that it has these layers.
 
     Raises:
-        UserError: the name is unknown, or the variant's paper prints no whole recipe.
+        UserError: the name is unknown, or there is no recipe of the variant's paper.
     """
     if name == "default":
-        layers = measure.layers_of(variant.network, variant.spec)
         deep = sum(layer.macs > 0 for layer in layers) > DEEP
         return DEFAULT if layers.of_kind(nn.BatchNorm2d.__name__) or not deep else replace(DEFAULT, lr=DEEP_LR)
     if name == "paper":
         if variant.recipe is None:
-            raise UserError(f"the paper of {variant.name} prints no whole recipe; use the default one")
+            raise UserError(f"there is no paper recipe of {variant.name} yet; use the default one")
         return variant.recipe
     raise unknown("recipe", name, RECIPES)
 
