@@ -34,22 +34,25 @@ ELEMENT_BY_ELEMENT = {
 BYTES = 4
 
 
-def peak_activation_bytes(pictures: Tensor, operations: Sequence[Operation]) -> int:
-    """The most bytes that the activations of one picture take at once, the picture included, as 32-bit numbers."""
+def peak_activation_bytes(pictures: Tensor, operations: Sequence[Operation], outputs: Tensor) -> int:
+    """The most bytes that the activations of one picture take at once, the picture included, as 32-bit numbers.
+
+    `outputs` is what the network gives for `pictures`, by these operations.
+    """
     sizes = {storage(pictures): size(pictures)}
     last_read: dict[int, int] = {}
     made: list[list[int]] = []
-    for time, (_, _, inputs, outputs) in enumerate(operations):
+    for time, (_, _, inputs, results) in enumerate(operations):
         made.append([])
         read = [storage(tensor) for tensor in inputs if storage(tensor) in sizes]
         last_read |= dict.fromkeys(read, time)
-        for tensor in outputs if read else ():
+        for tensor in results if read else ():
             # Indices, as of the largest in a window, are for training.
             if tensor.is_floating_point() and tensor.dim() > 1 and storage(tensor) not in sizes:
                 sizes[storage(tensor)] = size(tensor)
                 made[-1].append(storage(tensor))
     # What the network gives is read by whoever asked.
-    last_read[storage(operations[-1].outputs[0])] = len(operations)
+    last_read[storage(outputs)] = len(operations)
 
     alive = {storage(pictures)}
     most = 0

@@ -47,6 +47,8 @@ def step(op: Any, args: tuple[Any, ...], source: Tensor, field: Field, output: T
         kernel = args[1][-1]
         dilation = args[4][-1] if op is aten.max_pool2d_with_indices and len(args) > 4 else 1
         return window(field, kernel, args[2][-1] if len(args) > 2 and args[2] else kernel, dilation)
+    if op is aten.slice and len(args) > 4 and args[1] in (source.dim() - 1, -1):
+        return Field(field.size, field.jump * args[4])
     if op is aten._adaptive_avg_pool2d:
         stride = source.shape[-1] // output.shape[-1]
         return window(field, source.shape[-1] - (output.shape[-1] - 1) * stride, stride)
