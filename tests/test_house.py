@@ -21,6 +21,17 @@ def python(code: str, **options: object) -> str:
     return done.stdout
 
 
+def command(*words: str) -> str:
+    """Code that runs the command and goes on."""
+    return (
+        f"import sys; sys.argv = {['convatlas', *words]}\n"
+        "try:\n    from convatlas.cli import main; main()\nexcept SystemExit:\n    pass\n"
+    )
+
+
+HELP = [["--help"], *([verb, "--help"] for verb in ("list", "show", "compare", "claims", "train"))]
+
+
 def test_rooms_import_only_the_rooms_below() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"],
@@ -51,17 +62,42 @@ def test_every_room_stands_in_the_layers() -> None:
     [
         "import convatlas; dir(convatlas)",
         "import convatlas.spec, convatlas.files, convatlas.pictures, convatlas.errors",
-        "import sys; sys.argv = ['convatlas', '--help']\ntry:\n    from convatlas.cli import main; main()\n"
-        "except SystemExit:\n    pass",
-        "import sys; sys.argv = ['convatlas', 'train', '--help']\ntry:\n    from convatlas.cli import main; main()\n"
-        "except SystemExit:\n    pass",
+        *(command(*words) for words in HELP),
     ],
-    ids=["import", "low rooms", "--help", "train --help"],
+    ids=["import", "low rooms", *map(" ".join, HELP)],
 )
 def test_torch_is_not_loaded(code: str) -> None:
     loaded = python(f"{code}\nimport sys\nprint('\\n', *sys.modules)").rsplit("\n", 2)[1].split()
     assert "convatlas" in loaded
     assert not {"torch", "matplotlib", "pooch", "safetensors"} & set(loaded)
+
+
+def peak_megabytes(*words: str) -> int:
+    """What the command holds in memory at most."""
+    # Not getrusage: a child's begins with its parent's.
+    reading = "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM:')), file=sys.stderr)"
+    code = command(*words) + reading
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stderr.split()[1]) // 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says how much a process took")
+def test_a_layer_table_takes_no_memory_for_weights() -> None:
+    least = peak_megabytes("show", "lenet5")
+    # vgg19 has 548 MiB of weights, the whole atlas some 8 GiB.
+    for words in (["show", "vgg19"], ["list"]):
+        assert peak_megabytes(*words) < least + 60, words
+
+
+def test_the_whole_atlas_is_listed_in_under_four_seconds() -> None:
+    # Of processor time, which is what a person waits where nothing else runs: a busy machine is no failure.
+    code = command("list") + "import time; print(time.process_time(), file=sys.stderr)"
+    each = []
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert all(f"\n{variant.name} " in done.stdout for variant in ca.variants())
+        each.append(float(done.stderr))
+    assert min(each) < 4, each
 
 
 def test_the_public_names_are_there() -> None:
@@ -119,16 +155,8 @@ def table(name: str) -> list[list[str]]:
 
 def test_the_readmes_networks_are_those_of_the_atlas() -> None:
     rows = [
-        [
-            f"`{variant.name}`",
-            str(variant.paper.year),
-            f"{variant.spec.resolution} px",
-            f"{layers.params:,}",
-            f"{layers.macs:,}",
-            next((f"{c.printed} {c.figure.removeprefix('test error ')}" for c in variant.claims if not c.count), ""),
-        ]
-        for variant in ca.variants()
-        for layers in [ca.measure.layers_of(variant.network, variant.spec)]
+        [family.name, str(family.paper.year), ", ".join(f"`{variant.name}`" for variant in family.variants)]
+        for family in ca.families()
     ]
     assert table("networks") == rows
 

@@ -1,5 +1,6 @@
+import json
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -24,6 +25,20 @@ def convatlas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
             main()
         written = capsys.readouterr()
         return Answer(int(exit.value.code or 0), written.out, written.err)
+
+    return command
+
+
+@pytest.fixture
+def as_json(convatlas: Callable[..., Answer]) -> Callable[..., dict[str, Any]]:
+    """The one object that the command prints with --json, and nothing else anywhere."""
+
+    def command(*arguments: object) -> dict[str, Any]:
+        status, out, err = convatlas(*arguments, "--json")
+        assert (status, err) == (0, "")
+        values = json.loads(out)
+        assert isinstance(values, dict)
+        return values
 
     return command
 

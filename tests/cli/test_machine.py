@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import convatlas.draw  # noqa: F401  # On a new machine matplotlib looks for fonts once; not here, with a full disk.
+
 COMMAND = [sys.executable, "-c", "from convatlas.cli import main; main()"]
 TRAIN = [*COMMAND, "train", "lenet1", "--epochs", "2"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import convatlas as ca
 from convatlas.runs import Run
 
 
@@ -52,6 +53,69 @@ def test_a_mistake_in_the_words(
     monkeypatch.chdir(tmp_path)
     is_one_clear_line(convatlas(*arguments), *words)
     assert list(tmp_path.iterdir()) == []
+
+
+SIZES = [
+    *(("--width", value, f"width {float(value):g} ") for value in ("0", "-1", "nan", "inf", "-inf", "1e9")),
+    *(("--depth", value, f"depth {float(value):g} ") for value in ("0", "-1", "nan", "inf", "-inf", "1e9")),
+    *(("--resolution", value, f"{value} px") for value in ("0", "-1", "27", "1000000000")),
+    # What phi makes of width, depth and resolution may be what cannot work.
+    *(("--phi", value, "") for value in ("nan", "inf", "-inf", "1e9", "-100")),
+]
+# Of each family a network that nothing below 28 pixels fits.
+SMALLEST_28 = [
+    next(variant.name for variant in family.variants if variant.spec.smallest_resolution == 28)
+    for family in ca.families()
+]
+
+
+@pytest.mark.parametrize(("option", "value", "word"), SIZES)
+@pytest.mark.parametrize(
+    "verb",
+    [*(["show", name] for name in SMALLEST_28), ["compare", "alexnet", "resnet50"], ["train", "resnet20-cifar"]],
+    ids=" ".join,
+)
+def test_an_impossible_size(
+    verb: list[str],
+    option: str,
+    value: str,
+    word: str,
+    convatlas: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    is_one_clear_line(convatlas(*verb, option, value), word)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--width", "--depth", "--resolution", "--phi"])
+@pytest.mark.parametrize("verb", ["show", "compare", "train"])
+def test_a_size_that_is_no_number(verb: str, option: str, convatlas: Callable) -> None:
+    is_one_clear_line(convatlas(verb, "lenet5", option, "wide"), option, "valid")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("alexnet-nb", "alexnet-bn"),
+        ("vgg-16", "vgg16"),
+        ("googlnet", "googlenet"),
+        ("resnet51", "resnet50"),
+        ("squeeznet", "squeezenet"),
+        ("MobileNet", "mobilenet"),
+        ("efficientnet-b8", "efficientnet-b7"),
+    ],
+)
+@pytest.mark.parametrize("verb", [["show"], ["compare"], ["compare", "lenet5"], ["claims"], ["train"]], ids=" ".join)
+def test_a_name_that_is_not_in_the_atlas(verb: list[str], typed: str, meant: str, convatlas: Callable) -> None:
+    for more in ([], ["--json"]):
+        is_one_clear_line(convatlas(*verb, typed, *more), f"there is no network {typed!r}", meant)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"], ["--width", "0.5"]], ids=" ".join)
+def test_a_comparison_of_nothing(arguments: list[str], convatlas: Callable) -> None:
+    is_one_clear_line(convatlas("compare", *arguments), "networks")
 
 
 def picture(path: Path) -> None:

@@ -89,34 +89,3 @@ def test_one_bad_picture_does_not_cost_the_answers_for_the_others(convatlas: Cal
     assert "bad.jpg" in answer.err
     assert len(answer.err.splitlines()) == 1
     assert "five.jpg" in answer.out
-
-
-def test_list_names_every_variant_with_its_size(convatlas: Callable) -> None:
-    text = convatlas("list").out
-    values = json.loads(convatlas("list", "--json").out)["variants"]
-    assert [row["name"] for row in values] == [variant.name for variant in ca.variants()]
-    for row in values:
-        (line,) = [line for line in text.splitlines() if line.split()[1:2] == [row["name"]]]
-        assert f"{row['params']:,}" in line
-        assert f"{row['macs']:,}" in line
-
-
-@pytest.mark.parametrize("name", [variant.name for variant in ca.variants()])
-def test_show_has_every_layer_and_every_claim(name: str, convatlas: Callable) -> None:
-    text = convatlas("show", name).out
-    values = json.loads(convatlas("show", name, "--json").out)
-    variant = ca.find(name)
-    assert variant.paper.title in text
-    assert sum(layer["params"] for layer in values["layers"]) == values["params"]
-    for layer in values["layers"]:
-        assert f"\n{layer['name']} " in text
-    assert [claim["paper"] for claim in values["claims"]] == [claim.printed for claim in variant.claims]
-    for claim in values["claims"]:
-        assert claim["paper"] in text
-        assert claim["verdict"] in text
-
-
-def test_show_takes_scales(convatlas: Callable) -> None:
-    values = json.loads(convatlas("show", "lenet5", "--width", 2, "--depth", 2, "--resolution", 64, "--json").out)
-    assert [layer["name"] for layer in values["layers"]].count("same.0") == 1
-    assert values["layers"][0]["output_shape"] == [12, 60, 60]

@@ -62,6 +62,59 @@ def test_every_batch_is_full_but_the_last() -> None:
     assert [len(source.batch(source.order(0), 0, step).labels) for step in range(3)] == [8, 8, 5]
 
 
+def cut(num: int, batch_size: int) -> list[list[int]]:
+    """The batches of an epoch in the set's own order: as ever, but a single picture at the end joins those before."""
+    cuts = [list(range(num))[start : start + batch_size] for start in range(0, num, batch_size)]
+    if batch_size > 1 and len(cuts) > 1 and len(cuts[-1]) == 1:
+        cuts[-2:] = [cuts[-2] + cuts[-1]]
+    return cuts
+
+
+@pytest.mark.parametrize("augmentation", [None, EVERYTHING], ids=["plain", "changed"])
+@pytest.mark.parametrize("batch_size", range(1, 9))
+def test_a_single_picture_at_the_end_joins_the_batch_before(batch_size: int, augmentation: Augmentation | None) -> None:
+    for num in range(1, 3 * batch_size + 3):
+        split = noise(num)
+        source = batches(split, augmentation, batch_size=batch_size)
+        expected = cut(num, batch_size)
+        assert len(source) == len(expected)
+        order = source.order(3).tolist()
+        for step, places in enumerate(expected):
+            plain, shown = source.in_order(step), source.batch(torch.tensor(order), 3, step)
+            assert plain.labels.tolist() == places
+            assert np.array_equal(plain.inputs.numpy(), split.pictures[places])
+            chosen = [order[place] for place in places]
+            assert shown.labels.tolist() == chosen
+            assert len(shown.inputs) == len(chosen)
+            if augmentation is None:
+                assert np.array_equal(shown.inputs.numpy(), split.pictures[chosen])
+
+
+@given(num=st.integers(1, 60), batch_size=st.integers(1, 30))
+def test_no_batch_has_a_single_picture_where_another_is_there_to_join(num: int, batch_size: int) -> None:
+    sizes = [len(places) for places in cut(num, batch_size)]
+    assert sum(sizes) == num
+    source = batches(noise(num), batch_size=batch_size)
+    assert [len(source.in_order(step).labels) for step in range(len(source))] == sizes
+    if batch_size > 1 and num > 1:
+        assert min(sizes) > 1
+        assert max(sizes) <= batch_size + 1
+        # All but the last are full.
+        assert set(sizes[:-1]) <= {batch_size}
+
+
+def test_batches_of_one_picture_stay_so() -> None:
+    source = batches(noise(5), batch_size=1)
+    assert [len(source.in_order(step).labels) for step in range(len(source))] == [1] * 5
+
+
+def test_a_set_of_one_picture_is_one_batch() -> None:
+    for batch_size in (1, 2, 64):
+        source = batches(noise(1), batch_size=batch_size)
+        assert len(source) == 1
+        assert source.in_order(0).labels.tolist() == source.batch(source.order(0), 0, 0).labels.tolist() == [0]
+
+
 def test_order_is_a_function_of_seed_and_epoch() -> None:
     split = noise(30)
     orders = {

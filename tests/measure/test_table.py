@@ -1,7 +1,15 @@
+"""The layer table against really built networks, and what it takes to make one."""
+
+import math
+import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cache
+from itertools import zip_longest
+from typing import Any, ClassVar, NamedTuple, Self
 
 import pytest
 import torch
@@ -13,22 +21,32 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import convatlas as ca
 from convatlas import atlas
-from convatlas.measure import layers, layers_of
-from convatlas.spec import Spec, Variant
+from convatlas.measure import cost_of, layers, layers_of
+from convatlas.networks.blocks import Multiplying
+from convatlas.spec import Layers, Spec, Variant
 
 every_variant = pytest.mark.parametrize("variant", atlas.variants(), ids=lambda variant: variant.name)
 
 
-@dataclass(frozen=True)
-class Shape:
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """On a busy machine two threads that wait for each other in every tiny layer take ten times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape(Spec):
     """The spec of the networks below."""
 
     in_channels: int = 1
     resolution: int = 8
     num_classes: int = 2
-    smallest_resolution: int = 1
+    smallest_resolution: ClassVar[int] = 1
 
-    def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> "Shape":
+    def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
         return replace(self, resolution=resolution or self.resolution)
 
 
@@ -42,12 +60,13 @@ class Plain(nn.Module):
         self.norm = nn.BatchNorm2d(8)
         self.relu = nn.ReLU(inplace=True)
         self.grouped = nn.Conv2d(8, 12, (3, 1), stride=2, groups=4)
+        self.nothing = nn.Identity()
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.drop = nn.Dropout(0.5)
         self.fc = nn.Linear(12, spec.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.norm(self.first(x)))
+        x = self.nothing(self.relu(self.norm(self.first(x))))
         return self.fc(self.drop(self.pool(self.grouped(x)).flatten(1)))
 
 
@@ -63,44 +82,211 @@ class Frozen(nn.Module):
         return self.fc(self.fixed(x.flatten(1)))
 
 
-def affordable(variant: Variant) -> Spec:
-    """The paper's own network where a test can run it, else a narrow one on the smallest pictures."""
-    if layers_of(variant.network, variant.spec).params < 3_000_000:
-        return variant.spec
-    return variant.spec.scaled(width=0.25, resolution=variant.spec.smallest_resolution)
+class Auxiliary(nn.Module):
+    """A part that only training uses."""
+
+    def __init__(self, spec: Shape) -> None:
+        super().__init__()
+        self.spec = spec
+        self.conv = nn.Conv2d(spec.in_channels, 4, 3)
+        self.fc = nn.Linear(4, spec.num_classes)
+        self.auxiliary = nn.Linear(4, 7)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x = self.conv(x).mean((2, 3))
+        return (self.fc(x), self.auxiliary(x)) if self.training else self.fc(x)
 
 
-@every_variant
-@pytest.mark.parametrize("depth", [1, 2])
+def differing(one: Iterable[object], other: Iterable[object]) -> list[tuple[object, object]]:
+    """The first pairs that differ: pytest would lay out whole tables, and take minutes."""
+    return [(a, b) for a, b in zip_longest(one, other) if a != b][:3]
+
+
+def tables_differ(one: Layers, other: Layers) -> list[tuple[object, object]]:
+    return differing(
+        (*one, one.training_only_params, one.peak_activation_bytes),
+        (*other, other.training_only_params, other.peak_activation_bytes),
+    )
+
+
+def tiny(variant: Variant, depth: float) -> Spec:
+    """LeNets as printed, the others narrow; as deep as printed with the stem of large pictures, else with the small."""
+    few = variant.name.startswith("lenet")
+    side = variant.spec.smallest_resolution
+    return variant.spec.scaled(
+        width=1 if few else 0.25,
+        depth=depth,
+        resolution=None if few else max(side, variant.spec.small_below) if depth == 1 else side,
+    )
+
+
+# Twice as many layers would show nothing that these do not.
+DEEP = re.compile(r"(plain|resnet)(3|44|56|1\d\d)|efficientnet-b[2-7]")
+tiny_networks = pytest.mark.parametrize(
+    ("variant", "depth"),
+    [
+        pytest.param(variant, depth, id=f"{variant.name}-{depth}")
+        for variant in atlas.variants()
+        for depth in ((1,) if DEEP.match(variant.name) else (1, 2))
+    ],
+)
+
+
+class Real(NamedTuple):
+    """What a built network of that spec does with a picture."""
+
+    called: list[tuple[str, str, tuple[int, ...]]]
+    """Name, kind and output shape of every module without children, in order."""
+    params: int
+    """Trainable numbers of what is used."""
+    training_only_params: int
+    operations: int
+    """As PyTorch counts them: two for a multiply-accumulate."""
+    multiplying: bool
+    """Whether a layer multiplies in a way of its own."""
+    table: Layers
+    """As `layers` gives it for the built network."""
+
+
+@cache
+def real(name: str, depth: float) -> Real:
+    variant = atlas.find(name)
+    spec = tiny(variant, depth)
+    network = variant.network(spec).eval()
+    called: list[tuple[str, str, tuple[int, ...]]] = []
+    hooks = [
+        module.register_forward_hook(
+            lambda module, _, output, name=name: called.append((name, type(module).__name__, tuple(output.shape[1:])))
+        )
+        for name, module in network.named_modules()
+        if not list(module.children())
+    ]
+    picture = torch.randn(1, spec.in_channels, spec.resolution, spec.resolution)
+    # What only training uses gets no gradient here.
+    network(picture).sum().backward()
+    for hook in hooks:
+        hook.remove()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(picture)
+    return Real(
+        called,
+        sum(value.numel() for value in network.parameters() if value.grad is not None),
+        sum(value.numel() for value in network.parameters() if value.grad is None),
+        counter.get_total_flops(),
+        any(isinstance(module, Multiplying) for module in network.modules()),
+        layers(network),
+    )
+
+
+@cache
+def tiny_table(name: str, depth: float) -> Layers:
+    return layers_of(atlas.find(name).network, tiny(atlas.find(name), depth))
+
+
+@cache
+def printed_table(name: str) -> Layers:
+    return layers_of(atlas.find(name).network, atlas.find(name).spec)
+
+
+@tiny_networks
 def test_the_tables_parameters_are_those_of_the_really_built_network(variant: Variant, depth: float) -> None:
-    spec = affordable(variant).scaled(depth=depth)
-    network = variant.network(spec).eval()
-    # Parts that only training uses get no gradient here, and are not counted.
-    network(torch.randn(2, spec.in_channels, spec.resolution, spec.resolution)).sum().backward()
-    expected = sum(value.numel() for value in network.parameters() if value.grad is not None)
-    assert layers(network).params == layers_of(variant.network, spec).params == expected
+    expected = real(variant.name, depth)
+    table = tiny_table(variant.name, depth)
+    assert table.params == expected.params
+    assert table.training_only_params == expected.training_only_params
+    assert (table.training_only_params > 0) == variant.name.startswith("googlenet")
+
+
+@tiny_networks
+def test_a_built_network_and_its_class_have_the_same_table(variant: Variant, depth: float) -> None:
+    assert tables_differ(real(variant.name, depth).table, tiny_table(variant.name, depth)) == []
+
+
+@tiny_networks
+def test_names_order_and_shapes_are_those_of_a_real_forward_pass(variant: Variant, depth: float) -> None:
+    called = [layer for layer in real(variant.name, depth).called if layer[1] != "Identity"]
+    assert differing([(row.name, row.kind, row.output_shape) for row in tiny_table(variant.name, depth)], called) == []
+
+
+@tiny_networks
+def test_macs_are_half_the_operations_that_pytorch_counts_at_every_variant(variant: Variant, depth: float) -> None:
+    expected = real(variant.name, depth)
+    table = tiny_table(variant.name, depth)
+    if expected.multiplying:
+        # A connection table is multiplied out as if it were full; LeNet's tests count by hand.
+        assert 0 < 2 * table.macs <= expected.operations
+    else:
+        assert 2 * table.macs == expected.operations
+
+
+@tiny_networks
+def test_an_activation_takes_four_bytes_a_number(variant: Variant, depth: float) -> None:
+    expected = [4 * math.prod(shape) for _, kind, shape in real(variant.name, depth).called if kind != "Identity"]
+    assert differing([row.activation_bytes for row in tiny_table(variant.name, depth)], expected) == []
 
 
 @every_variant
-def test_names_order_and_shapes_are_those_of_a_real_forward_pass(variant: Variant) -> None:
-    spec = affordable(variant).scaled(depth=2)
-    network = variant.network(spec).eval()
-    seen: list[tuple[str, str, tuple[int, ...]]] = []
-    for name, module in network.named_modules():
-        if not list(module.children()):
-            module.register_forward_hook(
-                lambda module, _, output, name=name: seen.append((name, type(module).__name__, tuple(output.shape[1:])))
-            )
-    with torch.inference_mode():
-        network(torch.zeros(1, spec.in_channels, spec.resolution, spec.resolution))
-    assert [(row.name, row.kind, row.output_shape) for row in layers(network)] == seen
+def test_the_cost_is_the_tables_totals(variant: Variant) -> None:
+    table = printed_table(variant.name)
+    assert cost_of(variant.network, variant.spec) == (table.params, table.macs)
 
 
 @every_variant
-def test_a_receptive_field_never_shrinks_nor_leaves_the_picture(variant: Variant) -> None:
-    for row in layers_of(variant.network, variant.spec):
+def test_a_receptive_field_stays_in_the_picture_and_ends_as_all_of_it(variant: Variant) -> None:
+    table = printed_table(variant.name)
+    for row in table:
         assert 1 <= row.receptive_field <= variant.spec.resolution
-    assert layers_of(variant.network, variant.spec).rows[-1].receptive_field == variant.spec.resolution
+    assert table.rows[-1].receptive_field == variant.spec.resolution
+
+
+PADDED = ("vgg", "googlenet", "plain", "resnet", "mobilenet", "efficientnet")
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [variant for variant in atlas.variants() if variant.name.startswith(PADDED)],
+    ids=lambda variant: variant.name,
+)
+def test_where_everything_is_padded_stride_times_side_is_the_pictures_side(variant: Variant) -> None:
+    spec = variant.spec if variant.spec.resolution % 32 == 0 else variant.spec.scaled(resolution=256)
+    assert spec.resolution % 32 == 0
+    table = printed_table(variant.name) if spec == variant.spec else layers_of(variant.network, spec)
+    wrong = [
+        row
+        for row in table
+        if row.stride * (row.output_shape[1] if len(row.output_shape) == 3 else 1) != spec.resolution
+    ]
+    assert wrong[:3] == []
+
+
+@pytest.mark.parametrize("name", ["lenet1", "lenet4", "lenet5", "lenet5-modern"])
+def test_where_nothing_is_padded_the_strides_and_one_field_make_up_the_picture(name: str) -> None:
+    variant = atlas.find(name)
+    maps = [row for row in printed_table(name) if len(row.output_shape) == 3]
+    assert len(maps) >= 2
+    for row in maps:
+        assert (row.output_shape[1] - 1) * row.stride + row.receptive_field == variant.spec.resolution
+
+
+def test_an_identity_is_no_row() -> None:
+    assert [row.name for row in layers(Plain(Shape()))] == [
+        "first", "norm", "relu", "grouped", "pool", "drop", "fc"
+    ]  # fmt: skip
+
+
+def test_what_only_training_uses_is_counted_apart() -> None:
+    table = layers(Auxiliary(Shape(num_classes=3)).train())
+    assert [row.name for row in table] == ["conv", "fc"]
+    # 4 x 9 + 4, 4 x 3 + 3; 4 x 7 + 7.
+    assert (table.params, table.training_only_params) == (40 + 15, 35)
+
+
+def test_googlenets_auxiliary_classifiers_are_for_training_only() -> None:
+    # Szegedy et al. 2014, section 5: 1x1 to 128 maps, 4 x 4 x 128 to 1,024 units, 1,000 classes; on 4a and on 4d.
+    rest = 128 + (16 * 128 + 1) * 1024 + (1024 + 1) * 1000
+    table = layers(ca.create("googlenet"))
+    assert table.training_only_params == 512 * 128 + rest + 528 * 128 + rest
+    assert not any("auxiliary" in row.name for row in table)
 
 
 @settings(max_examples=5)
@@ -143,17 +329,23 @@ def test_frozen_weights_are_no_trainable_parameters() -> None:
     assert layers(network).params == sum(value.numel() for value in network.fc.parameters())
 
 
-# A layer with 10 GB of weights, and one with 324 MB that an empty batch could make somebody copy.
-WIDE_LAYERS = """
-import dataclasses, pathlib, re, resource, time
+# A layer with 10 GB of weights, one with 324 MB that an empty batch could make somebody copy, and networks of the
+# atlas, as printed and with up to 15 GB of weights. Prints for each: parameters, seconds, bytes that the peak rose by.
+WITHOUT_MEMORY = """
+import dataclasses, pathlib, re, resource, sys, time, typing
 from torch import nn
 import convatlas as ca
+from convatlas import atlas
+from convatlas.spec import Spec
 
-@dataclasses.dataclass
-class Spec:
-    in_channels: int
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wide(Spec):
     resolution: int = 1
     num_classes: int = 1
+    smallest_resolution: typing.ClassVar[int] = 1
+
+    def scaled(self, width=1.0, depth=1.0, resolution=None):
+        return self
 
 class Linear(nn.Module):
     def __init__(self, spec):
@@ -166,7 +358,7 @@ class Linear(nn.Module):
 class Convolution(nn.Module):
     def __init__(self, spec):
         super().__init__()
-        self.layer = nn.Conv2d(spec.in_channels, 1_000, 3, padding=1)
+        self.layer = nn.Conv2d(spec.in_channels, 3_000, 3, padding=1)
 
     def forward(self, x):
         return self.layer(x)
@@ -177,23 +369,54 @@ def peak_bytes():
         return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
+cases = [(Linear, Wide(in_channels=50_000)), (Convolution, Wide(in_channels=3_000))]
+for name, width in (("vgg19", 1), ("vgg19", 4), ("alexnet", 8), ("googlenet-naive", 4), ("resnet152", 4)):
+    variant = atlas.find(name)
+    cases.append((variant.network, variant.spec.scaled(width=width)))
 ca.measure.layers(ca.create("lenet5"))
-for network, channels in ((Linear, 50_000), (Convolution, 1_000)):
-    before, started = peak_bytes(), time.monotonic()
-    params = ca.measure.layers_of(network, Spec(channels)).params
-    print(params, time.monotonic() - started, peak_bytes() - before)
+for network, spec in cases:
+    for measure in (ca.measure.layers_of, ca.measure.cost_of):
+        before, started = peak_bytes(), time.process_time()
+        params = measure(network, spec).params
+        print(params, time.process_time() - started, peak_bytes() - before)
+print(*{"torch._dynamo", "sympy"} & set(sys.modules))
 """
 
 
-def test_wide_layers_are_measured_at_once_and_without_memory_for_their_weights() -> None:
-    done = subprocess.run([sys.executable, "-c", WIDE_LAYERS], check=True, capture_output=True, text=True)
-    (linear, *linear_cost), (convolution, *convolution_cost) = (
-        map(float, line.split()) for line in done.stdout.splitlines()
-    )
-    assert (linear, convolution) == (50_000 * 50_000 + 50_000, 1_000 * 1_000 * 9 + 1_000)
-    for seconds, grown in (linear_cost, convolution_cost):
-        assert seconds < 2
-        assert grown < 100e6
+def test_wide_networks_are_measured_at_once_and_without_memory_for_their_weights() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_MEMORY], check=True, capture_output=True, text=True)
+    *lines, loaded = done.stdout.splitlines()
+    measured = [[float(number) for number in line.split()] for line in lines]
+    params = [int(of) for of, _, _ in measured]
+    assert params[:6:2] == [50_000 * 50_000 + 50_000, 3_000 * 3_000 * 9 + 3_000, 143_667_240]
+    assert params[::2] == params[1::2]
+    assert min(params[6:]) > 900_000_000
+    assert [seconds for _, seconds, _ in measured if seconds >= 2] == []
+    assert [grown for _, _, grown in measured if grown >= 16e6] == []
+    # Nor is PyTorch's compiler loaded.
+    assert loaded == ""
+
+
+HEAVY = ("vgg19", "efficientnet-b7", "resnet152", "googlenet-naive")
+
+
+@pytest.mark.parametrize(
+    ("variant", "scale"),
+    [pytest.param(variant, {}, id=variant.name) for variant in atlas.variants()]
+    + [pytest.param(atlas.find(name), {"width": 2, "depth": 2}, id=f"{name}-doubled") for name in HEAVY],
+)
+def test_no_table_takes_a_second(variant: Variant, scale: dict[str, float]) -> None:
+    spec = variant.spec.scaled(**scale)
+
+    def seconds() -> float:
+        # Of this process: others may keep the machine busy.
+        started = time.process_time()
+        layers_of(variant.network, spec)
+        return time.process_time() - started
+
+    # The best of three; 1,202 layers take about 0.7.
+    most = 2.0 if variant.name == "resnet1202-cifar" else 1.0
+    assert any(seconds() < most for _ in range(3))
 
 
 class Largest(TorchDispatchMode):
@@ -217,8 +440,22 @@ def test_a_wide_lenet5_is_measured_without_memory_for_the_weights_of_c5() -> Non
     assert largest.num_bytes < 32e6
 
 
-def test_the_given_network_is_left_as_it_is() -> None:
-    network = ca.create("lenet5").train()
+@pytest.mark.parametrize("name", ["alexnet", "vgg19", "googlenet", "resnet50", "squeezenet", "mobilenet"])
+def test_no_tensor_of_weights_is_made(name: str) -> None:
+    variant = atlas.find(name)
+    with Largest() as largest:
+        layers_of(variant.network, variant.spec)
+    # The largest of a layer's weights take 1 MB and more.
+    assert largest.num_bytes < 100_000
+
+
+A_FEW = ["lenet5", "alexnet", "vgg11-bn", "googlenet", "resnet18-a", "squeezenet", "mobilenet", "efficientnet-b0"]
+
+
+@pytest.mark.parametrize("name", A_FEW)
+def test_the_given_network_is_left_as_it_is(name: str) -> None:
+    spec = tiny(atlas.find(name), 1)
+    network = atlas.find(name).network(spec).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     layers(network)
     assert network.training
@@ -227,7 +464,9 @@ def test_the_given_network_is_left_as_it_is() -> None:
     assert all(value.grad is None and value.requires_grad for value in network.parameters())
 
 
-def test_measuring_changes_no_global_state() -> None:
+@pytest.mark.parametrize("name", A_FEW)
+@pytest.mark.parametrize("measure", [layers_of, cost_of])
+def test_measuring_changes_no_global_state(name: str, measure: Any) -> None:
     def state() -> tuple[Any, ...]:
         return (
             torch.get_default_dtype(),
@@ -239,7 +478,7 @@ def test_measuring_changes_no_global_state() -> None:
         )
 
     before = state()
-    layers_of(atlas.find("lenet5").network, atlas.find("lenet5").spec)
+    measure(atlas.find(name).network, atlas.find(name).spec)
     assert state() == before
 
 
@@ -255,28 +494,70 @@ def test_a_network_that_fails_while_it_is_measured_changes_no_global_state_eithe
     assert torch.empty(2).fill_(3).tolist() == [3, 3]
 
 
-def test_the_table_is_the_same_in_inference_mode() -> None:
-    expected = layers(ca.create("lenet5"))
+@pytest.mark.parametrize("name", A_FEW)
+def test_the_table_is_the_same_in_inference_mode(name: str) -> None:
+    spec = tiny(atlas.find(name), 1)
+    expected, cost = layers_of(atlas.find(name).network, spec), cost_of(atlas.find(name).network, spec)
     with torch.inference_mode():
-        assert layers(ca.create("lenet5")) == expected
+        tables = (layers_of(atlas.find(name).network, spec), layers(atlas.find(name).network(spec)))
+        assert cost_of(atlas.find(name).network, spec) == cost
+    for table in tables:
+        assert tables_differ(table, expected) == []
 
 
-def test_a_network_built_without_memory_is_measured_where_it_was_built() -> None:
-    expected = layers(ca.create("lenet5"))
+@pytest.mark.parametrize("name", A_FEW)
+def test_a_network_built_without_memory_is_measured_where_it_was_built(name: str) -> None:
+    spec = tiny(atlas.find(name), 1)
+    expected, cost = layers_of(atlas.find(name).network, spec), cost_of(atlas.find(name).network, spec)
     with torch.device("meta"):
-        assert layers(ca.create("lenet5")) == expected
+        table = layers(atlas.find(name).network(spec))
+        assert cost_of(atlas.find(name).network, spec) == cost
+    assert tables_differ(table, expected) == []
+
+
+def test_another_default_of_numbers_changes_nothing() -> None:
+    expected = layers(Plain(Shape()))
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert layers(Plain(Shape())) == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_the_mode_of_the_network_does_not_matter() -> None:
     assert layers(Plain(Shape()).train()) == layers(Plain(Shape()).eval())
 
 
-def test_measuring_leaves_pytorchs_compiler_unloaded() -> None:
-    code = """
-import sys
-import convatlas as ca
-ca.measure.layers(ca.create("lenet5"))
-print(*{"torch._dynamo", "sympy"} & set(sys.modules))
-"""
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.split() == []
+# The words of a table
+
+
+def test_a_part_is_the_rows_of_that_name_and_below() -> None:
+    table = layers(ca.create("googlenet"))
+    part = table.part("inception3.a")
+    assert {row.name for row in part} == {row.name for row in table if row.name.startswith("inception3.a.")}
+    assert len(part) == 7
+    assert part.params == 163_696
+    assert table.part("conv1").rows == table.part("conv1.conv").rows == (table["conv1.conv"],)
+    # A name that another begins with is no part of it.
+    assert [row.name for row in table.part("conv2")] == ["conv2.conv"]
+    assert table.part("conv2_reduce").rows == (table["conv2_reduce.conv"],)
+    assert len(table.part("conv")) == 0
+
+
+def test_the_rows_of_one_kind() -> None:
+    table = layers(Plain(Shape()))
+    assert [row.name for row in table.of_kind("Conv2d")] == ["first", "grouped"]
+    assert table.of_kind("Linear").rows == (table["fc"],)
+    assert len(table.of_kind("Conv")) == 0
+    assert len(table) == len(table.rows) == 7
+
+
+@given(st.integers(1, 64), st.sampled_from(A_FEW))
+def test_weights_take_their_bits_rounded_up_to_whole_bytes(bits: int, name: str) -> None:
+    table = printed_table(name)
+    assert table.weight_bytes(bits) == (table.params * bits + 7) // 8
+
+
+def test_weights_at_32_bits_take_four_bytes_each_without_what_only_training_uses() -> None:
+    # 4 x 6,998,552.
+    assert layers(ca.create("googlenet")).weight_bytes(bits=32) == 27_994_208

@@ -45,11 +45,11 @@ class DenseNetSpec(Spec):
     cifar: bool = False
     """A first convolution of 3x3 and no pooling, for pictures of 32 pixels."""
 
-    small_stem: ClassVar[str] = "the first convolution has stride 1, and no pooling follows it"
+    small_stem: ClassVar = ("no pooling follows the first convolution", "it has stride 1")
 
     @property
-    def small_below(self) -> int:
-        return 0 if self.cifar else 64
+    def small_limits(self) -> tuple[int, ...]:  # type: ignore[override]
+        return () if self.cifar else (64, 33)
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
         check_width(width, (self.stem, *(n for block in self.blocks for maps in block for n in maps)))
@@ -117,10 +117,10 @@ class DenseNet(nn.Module):
     def __init__(self, spec: DenseNetSpec) -> None:
         super().__init__()
         self.spec = spec
-        kernel, stride = (3, 1) if spec.cifar else (7, 1 if spec.small else 2)
+        kernel, stride = (3, 1) if spec.cifar else (7, 1 if spec.left_out > 1 else 2)
         self.conv1 = Conv2d(spec.in_channels, spec.stem, kernel, stride, kernel // 2, bias=False)
         self.norm1 = nn.Identity() if spec.cifar else nn.BatchNorm2d(spec.stem)
-        self.pool1 = nn.Identity() if spec.cifar or spec.small else nn.MaxPool2d(3, 2, padding=1)
+        self.pool1 = nn.Identity() if spec.cifar or spec.left_out else nn.MaxPool2d(3, 2, padding=1)
         self.blocks, self.transitions = nn.ModuleList(), nn.ModuleList()
         below = spec.stem
         for block, passed_on in zip(spec.blocks, (*spec.transitions, None), strict=True):

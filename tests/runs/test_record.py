@@ -44,11 +44,13 @@ RESULTS = Results(
 
 def record(variant: Variant, spec: Spec | None = None, **changes: Any) -> Record:
     classes = changes.get("classes", ("cat", "dög", "猫 & <b>"))
+    spec = replace(spec or variant.spec, num_classes=len(classes))  # type: ignore[type-var]
+    n = spec.in_channels
     values: dict[str, Any] = {
         "variant": variant.name,
-        "spec": replace(spec or variant.spec, num_classes=len(classes)),  # type: ignore[type-var]
+        "spec": spec,
         "classes": classes,
-        "preprocessing": Preprocessing(resolution=32, channels=1, mean=(0.1,), deviation=(1 / 3,), ink=0.62),
+        "preprocessing": Preprocessing(resolution=32, channels=n, mean=(0.1,) * n, deviation=(1 / 3,) * n, ink=0.62),
         "data": "digits",
         "data_checksum": "cd" * 32,
         "skip_bad": False,

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convatlas import atlas
+from convatlas import atlas, measure
 from convatlas.errors import UserError
 from convatlas.networks.lenet import RECIPE_1998
+from convatlas.spec import Recipe
 from convatlas.training import recipes
 
 
@@ -28,16 +31,36 @@ def test_the_rates_of_1998_are_those_of_section_iii_b() -> None:
     assert passes == [0.0005] * 2 + [0.0002] * 3 + [0.0001] * 3 + [0.00005] * 4 + [0.00001] * 8
 
 
+def find(recipe: str, name: str, **scale: float) -> Recipe:
+    variant = atlas.find(name)
+    return recipes.find(recipe, variant, measure.layers_of(variant.network, variant.spec.scaled(**scale)))
+
+
 def test_a_recipe_is_found_by_its_word() -> None:
-    assert recipes.find("default", atlas.find("lenet5")) is recipes.DEFAULT
-    assert recipes.find("paper", atlas.find("lenet5")) is RECIPE_1998
+    assert find("default", "lenet5") is recipes.DEFAULT
+    assert find("paper", "lenet5") is RECIPE_1998
 
 
-def test_a_paper_without_a_whole_recipe_says_so() -> None:
-    with pytest.raises(UserError, match="lenet1989 prints no whole recipe"):
-        recipes.find("paper", atlas.find("lenet1989"))
+def test_a_variant_without_a_paper_recipe_says_so() -> None:
+    with pytest.raises(UserError, match="no paper recipe of lenet1989"):
+        find("paper", "lenet1989")
 
 
 def test_an_unknown_recipe_names_the_near_one() -> None:
     with pytest.raises(UserError, match="did you mean paper"):
-        recipes.find("papre", atlas.find("lenet5"))
+        find("papre", "lenet5")
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg11", "googlenet", "squeezenet"])
+def test_deep_networks_that_normalise_nothing_train_at_a_lower_rate(name: str) -> None:
+    assert find("default", name) == replace(recipes.DEFAULT, lr=recipes.DEEP_LR)
+    assert recipes.DEFAULT.lr > recipes.DEEP_LR
+
+
+@pytest.mark.parametrize("name", ["lenet5-modern", "alexnet-bn", "vgg11-bn", "plain18", "mobilenet", "efficientnet-b0"])
+def test_shallow_and_normalised_networks_train_at_the_full_rate(name: str) -> None:
+    assert find("default", name) is recipes.DEFAULT
+
+
+def test_what_makes_a_network_deep_is_its_scale() -> None:
+    assert find("default", "lenet5-modern", depth=10).lr == recipes.DEEP_LR

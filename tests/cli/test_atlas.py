@@ -1,0 +1,244 @@
+"""convatlas list, convatlas show, convatlas compare"""
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+import convatlas as ca
+from convatlas import measure
+from convatlas.spec import Variant
+
+# The first network of each family.
+FIRST = [family.variants[0] for family in ca.families()]
+every_first = pytest.mark.parametrize("variant", FIRST, ids=lambda variant: variant.name)
+
+TOTALS = {
+    "params",
+    "training_only_params",
+    "macs",
+    "peak_activation_bytes",
+    "weight_bytes_32_bits",
+    "weight_bytes_16_bits",
+    "weight_bytes_8_bits",
+}
+
+
+def row(text: str, name: str) -> list[str]:
+    """The cells of the one line that begins with `name`."""
+    (line,) = [line for line in text.splitlines() if line.startswith(f"{name}  ")]
+    return re.split("  +", line)[1:]
+
+
+def test_list_names_every_variant_with_its_size(convatlas: Callable, as_json: Callable) -> None:
+    title, *lines = convatlas("list").out.splitlines()
+    rows = as_json("list")["variants"]
+    assert re.split("  +", title) == ["network", "year", "input", "parameters", "MACs", "published result"]
+    expected = []
+    for family in ca.families():
+        expected.append([f"{family.name}:"])
+        for variant in family.variants:
+            row = rows.pop(0)
+            assert set(row) == {"name", "family", "year", "resolution", "params", "macs", "published", "summary"}
+            assert (row["name"], row["family"], row["summary"]) == (variant.name, family.name, variant.summary)
+            assert (row["year"], row["resolution"]) == (variant.paper.year, variant.spec.resolution)
+            numbers = [str(row["year"]), f"{row['resolution']} px", f"{row['params']:,}", f"{row['macs']:,}"]
+            expected.append([variant.name, *numbers, *([row["published"]] if row["published"] else [])])
+    assert rows == []
+    assert [re.split("  +", line) for line in lines] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "macs", "published"),
+    [
+        # Sums of the papers' own layer lists.
+        ("lenet5", 60_000, 326_520, "0.95 % on MNIST"),
+        ("vgg16", 138_357_544, 15_470_264_320, "27.0 % top-1 error on ILSVRC-2012 validation, single scale 256"),
+        ("squeezenet", 1_248_424, 832_667_936, "57.5 % top-1 accuracy on ImageNet"),
+        ("resnet20-cifar", 269_722, 40_551_040, "8.75 % on CIFAR-10"),
+        ("vgg16-bn", 138_365_992, 15_470_264_320, ""),
+    ],
+)
+def test_what_list_says_of_a_network_is_what_its_layers_add_up_to(
+    name: str, params: int, macs: int, published: str, as_json: Callable
+) -> None:
+    shown = as_json("show", name)
+    assert (shown["params"], shown["macs"]) == (params, macs)
+    variant = ca.find(name)
+    assert measure.cost_of(variant.network, variant.spec) == (params, macs)
+    assert variant.published == published
+
+
+@every_first
+def test_show_has_every_layer_and_every_claim(variant: Variant, convatlas: Callable, as_json: Callable) -> None:
+    text = convatlas("show", variant.name).out
+    values = as_json("show", variant.name)
+    assert text.splitlines()[0] == f"{variant.name}: {variant.summary}"
+    assert variant.paper.title in text
+    assert values["paper"]["title"] == variant.paper.title
+    assert sum(layer["params"] for layer in values["layers"]) == values["params"]
+    assert sum(layer["macs"] for layer in values["layers"]) == values["macs"]
+    for layer in values["layers"]:
+        kind, shape, params, macs, _, sees, stride = row(text, layer["name"])
+        assert kind == layer["kind"]
+        assert shape == "×".join(map(str, layer["output_shape"]))
+        assert (params, macs) == (f"{layer['params']:,}", f"{layer['macs']:,}")
+        assert (sees, stride) == (str(layer["receptive_field"]), str(layer["stride"]))
+    assert row(text, "sum") == [f"{values['params']:,}", f"{values['macs']:,}"]
+    assert [claim["paper"] for claim in values["claims"]] == [claim.printed for claim in variant.claims]
+    ledger = text[text.index("What the paper says of it") :]
+    for claim in values["claims"]:
+        assert claim["paper"] in ledger
+        assert claim["verdict"] in ledger
+
+
+def test_show_says_what_each_layer_costs_and_sees(convatlas: Callable) -> None:
+    text = convatlas("show", "resnet50").out
+    titles = re.split("  +", next(line for line in text.splitlines() if line.startswith("layer ")))
+    assert titles == ["layer", "kind", "output", "parameters", "MACs", "memory", "sees px", "stride px"]
+    assert row(text, "input") == ["3×224×224"]
+    # 7 x 7 x 3 x 64 weights at 112 x 112 places, 4 bytes each.
+    assert row(text, "conv1.conv") == ["Conv2d", "64×112×112", "9,408", "118,013,952", "3.1 MiB", "7", "2"]
+    assert row(text, "pool1") == ["MaxPool2d", "64×56×56", "0", "0", "784.0 KiB", "11", "4"]
+    assert row(text, "fc") == ["Linear", "1000", "2,049,000", "2,048,000", "3.9 KiB", "224", "224"]
+    # 25,557,032 parameters.
+    assert row(text, "weights at 32 bits") == ["97.5 MiB"]
+    assert row(text, "weights at 16 bits") == ["48.7 MiB"]
+    assert row(text, "weights at 8 bits") == ["24.4 MiB"]
+    # The second convolution reads 64 maps of 224 x 224 and makes as many: 2 x 64 x 224 x 224 numbers.
+    assert row(convatlas("show", "vgg16").out, "activations at 32 bits, at most") == ["24.5 MiB"]
+
+
+def test_show_as_json_has_totals_and_layers(as_json: Callable) -> None:
+    values = as_json("show", "resnet50")
+    assert (
+        set(values) == {"name", "paper", "resolution", "small_below", "small_picture_stem", "layers", "claims"} | TOTALS
+    )
+    assert set(values["paper"]) == {"authors", "title", "year", "venue", "url"}
+    assert values["weight_bytes_32_bits"] == 2 * values["weight_bytes_16_bits"] == 4 * values["weight_bytes_8_bits"]
+    assert values["weight_bytes_8_bits"] == values["params"] == 25_557_032
+    assert values["training_only_params"] == 0
+    assert values["layers"][0] == {
+        "name": "conv1.conv",
+        "kind": "Conv2d",
+        "output_shape": [64, 112, 112],
+        "params": 9_408,
+        "macs": 118_013_952,
+        "activation_bytes": 4 * 64 * 112 * 112,
+        "receptive_field": 7,
+        "stride": 2,
+    }
+    assert set(values["claims"][0]) == {"figure", "paper", "source", "here", "verdict", "arithmetic"}
+
+
+def test_show_says_what_only_training_uses(convatlas: Callable, as_json: Callable) -> None:
+    # Two classifiers: 1x1 convolutions to 128 maps, 4x4 of them to 1024 units, 1000 classes.
+    heads = sum(maps * 128 + 128 + 2048 * 1024 + 1024 + 1024 * 1000 + 1000 for maps in (512, 528))
+    assert as_json("show", "googlenet")["training_only_params"] == heads
+    words = "parameters that only training uses"
+    assert row(convatlas("show", "googlenet").out, words) == [f"{heads:,}"]
+    assert words not in convatlas("show", "alexnet").out
+
+
+def test_show_takes_scales(as_json: Callable) -> None:
+    values = as_json("show", "lenet5", "--width", 2, "--depth", 2, "--resolution", 64)
+    assert [layer["name"] for layer in values["layers"]].count("same.0") == 1
+    assert values["layers"][0]["output_shape"] == [12, 60, 60]
+
+
+@every_first
+def test_phi_scales_width_depth_and_resolution_of_any_network(variant: Variant, as_json: Callable) -> None:
+    table = measure.layers_of(variant.network, variant.spec.compound(1))
+    values = as_json("show", variant.name, "--phi", 1)
+    assert values["resolution"] == int(variant.spec.resolution * 1.15 + 0.5)
+    assert (values["params"], values["macs"]) == (table.params, table.macs)
+    assert table.macs > measure.layers_of(variant.network, variant.spec).macs
+
+
+def test_phi_goes_together_with_the_other_scales(as_json: Callable) -> None:
+    spec = ca.find("mobilenet").spec.compound(2, width=0.5, resolution=96)
+    values = as_json("show", "mobilenet", "--phi", 2, "--width", 0.5, "--resolution", 96)
+    assert values["resolution"] == 96
+    assert values["params"] == measure.layers_of(ca.find("mobilenet").network, spec).params
+    assert as_json("show", "mobilenet", "--phi", 0) == as_json("show", "mobilenet")
+
+
+def test_a_claim_is_of_the_network_that_the_paper_prints_at_any_scale(convatlas: Callable, as_json: Callable) -> None:
+    scaled = convatlas("show", "mobilenet", "--width", 0.3).out
+    assert "\nWhat the paper says of it, unscaled\n" in scaled
+    assert "\nWhat the paper says of it\n" in convatlas("show", "mobilenet").out
+    claims = as_json("show", "mobilenet", "--width", 0.3)["claims"]
+    assert claims == as_json("show", "mobilenet")["claims"]
+
+
+@every_first
+def test_show_says_where_the_small_picture_stem_begins(
+    variant: Variant, convatlas: Callable, as_json: Callable
+) -> None:
+    limits = variant.spec.small_limits
+    for resolution in (*(limit - 1 for limit in limits), *limits) if limits else (28, variant.spec.resolution):
+        arguments = ("show", variant.name, "--width", 0.25, "--resolution", resolution)
+        text = convatlas(*arguments).out
+        for limit, left_out in zip(limits, variant.spec.small_stem, strict=True):
+            assert f"below {limit} px {left_out}" in text
+        assert ("Small pictures: " in text) == bool(limits)
+        assert as_json(*arguments)["small_picture_stem"] == (resolution < max(limits, default=0))
+
+
+def test_every_family_but_the_small_one_has_a_small_picture_stem() -> None:
+    assert [variant.name for variant in FIRST if not variant.spec.small_below] == [FIRST[0].name]
+    assert all(bool(variant.spec.small_stem) == (variant.spec.small_below > 0) for variant in FIRST)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["lenet5"],
+        ["vgg16", "squeezenet"],
+        ["resnet50", "alexnet", "efficientnet-b0", "lenet5-modern", "googlenet"],
+    ],
+    ids=["one", "two", "five"],
+)
+def test_compare_puts_networks_side_by_side_in_the_order_asked(
+    names: list[str], convatlas: Callable, as_json: Callable
+) -> None:
+    text = convatlas("compare", *names).out
+    networks = as_json("compare", *names)["networks"]
+    assert text.splitlines()[0].split() == [network["name"] for network in networks] == names
+    assert all(set(network) == {"name", "year", "resolution"} | TOTALS for network in networks)
+    assert row(text, "year") == [str(ca.find(name).paper.year) for name in names]
+    assert row(text, "parameters") == [f"{network['params']:,}" for network in networks]
+    assert row(text, "MACs") == [f"{network['macs']:,}" for network in networks]
+    inputs = [ca.find(name).spec for name in names]
+    assert row(text, "input") == [f"{spec.in_channels}×{spec.resolution}×{spec.resolution}" for spec in inputs]
+    for fact in ("layers with weights", "weights at 32 bits", "activations at 32 bits, at most"):
+        assert len(row(text, fact)) == len(names)
+    for network in networks:
+        shown = as_json("show", network["name"])
+        assert {key: shown[key] for key in TOTALS} == {key: network[key] for key in TOTALS}
+
+
+def test_compare_counts_the_layers_that_give_networks_their_names(convatlas: Callable) -> None:
+    names = ["vgg11", "vgg16", "vgg19", "resnet18-a", "plain34", "resnet20-cifar", "resnet110-preact-cifar"]
+    text = convatlas("compare", *names).out
+    assert row(text, "layers with weights") == ["11", "16", "19", "18", "34", "20", "110"]
+
+
+def test_compare_says_what_was_published_of_each_that_has_something(convatlas: Callable) -> None:
+    text = convatlas("compare", "alexnet-bn", "alexnet", "googlenet").out
+    published = text[text.index("\nPublished\n") :].strip().splitlines()[1:]
+    assert [line.split()[0] for line in published] == ["alexnet", "googlenet"]
+    assert all(ca.find(line.split()[0]).published in line for line in published)
+    assert "Published" not in convatlas("compare", "alexnet-bn", "lenet5-modern").out
+    (heads,) = row(text, "parameters that only training uses")
+    assert int(heads.replace(",", "")) > 6_000_000
+
+
+def test_compare_scales_all_networks_alike(as_json: Callable) -> None:
+    networks = as_json("compare", "vgg11", "resnet18", "--resolution", 28, "--width", 0.5, "--phi", 1)["networks"]
+    assert [network["resolution"] for network in networks] == [28, 28]
+    for network in networks:
+        shown = as_json("show", network["name"], "--resolution", 28, "--width", 0.5, "--phi", 1)
+        assert {key: network[key] for key in TOTALS} == {key: shown[key] for key in TOTALS}
+    (half,), (whole,) = (as_json("compare", "vgg11", *more)["networks"] for more in (["--width", 0.5], []))
+    assert half["params"] < whole["params"] / 3

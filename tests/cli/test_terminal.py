@@ -1,0 +1,47 @@
+"""Tables as a person sees them, in a real terminal."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+
+def in_a_terminal(num_columns: int, *arguments: str) -> str:
+    """What the command shows in a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from convatlas.cli import main; main()", *arguments],
+        stdout=theirs,
+        env={**os.environ, "COLUMNS": str(num_columns), "TERM": "xterm", "NO_COLOR": "1"},
+    )
+    os.close(theirs)
+    parts = []
+    try:
+        while part := os.read(ours, 65536):
+            parts.append(part)
+    except OSError:
+        pass  # How Linux says that the other side is closed; elsewhere nothing comes.
+    os.close(ours)
+    assert process.wait() == 0
+    return b"".join(parts).decode()
+
+
+@pytest.mark.parametrize(
+    ("num_columns", "arguments"),
+    [
+        (80, ["show", "vgg16"]),
+        (80, ["claims", "resnet50-v1.5"]),
+        (80, ["compare", "alexnet", "squeezenet", "mobilenet", "vgg16", "googlenet"]),
+        (60, ["show", "vgg16"]),
+    ],
+    ids=str,
+)
+def test_a_narrow_terminal_cuts_no_number(num_columns: int, arguments: list[str], convatlas: Callable) -> None:
+    numbers = set(re.findall(r"\d{1,3}(?:,\d{3})+", convatlas(*arguments).out))
+    assert len(numbers) > 2
+    shown = set(re.findall(r"\d{1,3}(?:,\d{3})+", in_a_terminal(num_columns, *arguments)))
+    assert numbers - shown == set()

@@ -1,0 +1,183 @@
+"""SqueezeNet against its paper (Iandola et al. 2016) and against the same network written out with plain functions."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import convatlas as ca
+from convatlas import atlas
+from convatlas.measure import cost_of, layers_of
+from convatlas.networks import squeezenet
+from convatlas.spec import Variant
+
+# Figure 2 and Table 1: the modules after which the paper pools, and those that its simple bypass passes.
+POOLED_AFTER = {"squeezenet": (4, 8), "squeezenet1.1": (3, 5)}
+BYPASSED = (3, 5, 7, 9)
+every_variant = pytest.mark.parametrize("variant", squeezenet.FAMILY.variants, ids=lambda variant: variant.name)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """For tiny networks on a busy machine, where threads would do little but wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tiny(name: str, resolution: int) -> nn.Module:
+    """Narrow, and with every number away from where it begins."""
+    torch.manual_seed(0)
+    network = ca.create(name, width=0.0625, resolution=resolution, num_classes=7).double().eval()
+    for value in network.state_dict().values():
+        value.add_(0.1 * torch.rand_like(value))
+    return network
+
+
+def written_out(network: nn.Module, x: Tensor, *, bypass: str = "none", release: bool = False) -> Tensor:
+    """Figure 2, with that bypass; `release` is the authors' second, which pools earlier and rectifies conv10."""
+    value: Iterator[Tensor] = iter(network.state_dict().values())
+    resolution = network.spec.resolution
+    kernel = 3 if release else 7
+
+    def convolution(maps: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+        return F.conv2d(maps, next(value), next(value), stride, padding)
+
+    def fire(maps: Tensor, number: int) -> Tensor:
+        squeezed = F.relu(convolution(maps))
+        expanded = torch.cat([F.relu(convolution(squeezed)), F.relu(convolution(squeezed, padding=1))], 1)
+        if bypass in ("simple", "complex") and number in BYPASSED:
+            return expanded + maps
+        return expanded + convolution(maps) if bypass == "complex" else expanded
+
+    x = F.relu(convolution(x, 1, kernel // 2) if resolution < 33 else convolution(x, 2))
+    x = x if resolution < 64 else F.max_pool2d(x, 3, 2, ceil_mode=True)
+    for number in range(2, 10):
+        x = fire(x, number)
+        if number in POOLED_AFTER["squeezenet1.1" if release else "squeezenet"]:
+            x = F.max_pool2d(x, 3, 2, ceil_mode=True)
+    x = convolution(F.dropout(x, 0.5, network.training))
+    assert next(value, None) is None
+    return (F.relu(x) if release else x).mean((2, 3))
+
+
+# --- what the paper prints ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution", "params", "macs"),
+    [
+        ("squeezenet", 227, 1_248_424, 832_667_936),
+        ("squeezenet", 224, 1_248_424, 818_924_576),
+        ("squeezenet1.1", 224, 1_235_496, 349_151_936),
+        ("squeezenet-simple-bypass", 227, 1_248_424, 832_667_936),
+    ],
+)
+def test_the_layers_add_up_to_the_known_sums(name: str, resolution: int, params: int, macs: int) -> None:
+    variant = atlas.find(name)
+    assert cost_of(variant.network, variant.spec.scaled(resolution=resolution)) == (params, macs)
+
+
+def test_the_complex_bypass_adds_four_projections() -> None:
+    variant = atlas.find("squeezenet-complex-bypass")
+    table = layers_of(variant.network, variant.spec)
+    added = {row.name.split(".")[-2]: row.params for row in table if row.name.endswith("bypass")}
+    # 97 x 128, 129 x 256, 257 x 384, 385 x 512 with the biases.
+    assert added == {"fire2": 12_416, "fire4": 33_024, "fire6": 98_688, "fire8": 197_120}
+    assert table.params == 1_248_424 + 341_248
+
+
+def test_the_maps_are_those_of_the_papers_table() -> None:
+    # Table 1, "output size" and the column of parameters.
+    variant = atlas.find("squeezenet")
+    table = layers_of(variant.network, variant.spec)
+    sides = [row.output_shape[-1] for row in table if row.kind in ("Conv2d", "MaxPool2d")]
+    assert (sides[0], sides[-1]) == (111, 13)
+    assert [row.output_shape[-1] for row in table.of_kind("MaxPool2d")] == [55, 27, 13]
+    params = [table.part(f"stages.{stage}.fire{number}").params for number, stage in enumerate("00011112", 2)]
+    assert params == [11_920, 12_432, 45_344, 49_440, 104_880, 111_024, 188_992, 197_184]
+    assert (table["conv1.conv"].params, table["conv10"].params) == (14_208, 513_000)
+
+
+def test_half_of_the_filters_that_expand_are_1x1() -> None:
+    # Section 4.1.2: "percentage of 3x3 filters" 50 %; the squeeze ratio is 0.125 (section 5.1).
+    for stage in atlas.find("squeezenet").spec.stages:
+        for s1x1, e1x1, e3x3 in stage:
+            assert e1x1 == e3x3
+            assert 8 * s1x1 == e1x1 + e3x3
+
+
+@every_variant
+def test_weights_begin_with_he_et_als_deviation_and_with_a_hundredth_in_the_last_layer(variant: Variant) -> None:
+    torch.manual_seed(0)
+    for name, layer in variant.network(variant.spec.scaled(width=0.5)).named_modules():
+        if isinstance(layer, nn.Conv2d):
+            expected = 0.01 if name == "conv10" else math.sqrt(2 / layer.weight[0].numel())
+            tolerance = 4.5 / math.sqrt(2 * layer.weight.numel())
+            assert layer.weight.std().item() == pytest.approx(expected, rel=tolerance)
+            assert not layer.bias.any()
+
+
+# --- against the same computed otherwise -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("resolution", [28, 33, 63, 64, 75])
+@pytest.mark.parametrize(
+    ("name", "bypass", "release"),
+    [
+        ("squeezenet", "none", False),
+        ("squeezenet1.1", "none", True),
+        ("squeezenet-simple-bypass", "simple", False),
+        ("squeezenet-complex-bypass", "complex", False),
+    ],
+)
+def test_a_network_is_what_the_paper_draws(name: str, bypass: str, release: bool, resolution: int) -> None:
+    network = tiny(name, resolution)
+    x = torch.randn(2, 3, resolution, resolution, dtype=torch.float64)
+    expected = written_out(network, x, bypass=bypass, release=release)
+    assert expected.std() > 1e-3
+    assert torch.allclose(network(x), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_half_of_the_maps_before_the_last_layer_are_dropped_in_training() -> None:
+    # Section 3.3: "Dropout with a ratio of 50% is applied after the fire9 module".
+    network = tiny("squeezenet", 28).train()
+    x = torch.randn(2, 3, 28, 28, dtype=torch.float64)
+    torch.manual_seed(1)
+    expected = written_out(network, x)
+    torch.manual_seed(1)
+    assert torch.allclose(network(x), expected, rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(network(x), expected)
+
+
+def test_outputs_of_the_paper_may_be_negative_and_those_of_the_release_are_not() -> None:
+    x = torch.randn(8, 3, 64, 64, dtype=torch.float64)
+    outputs = {}
+    for name in ("squeezenet", "squeezenet1.1"):
+        network = tiny(name, 64)
+        nn.init.normal_(network.conv10.weight)
+        nn.init.zeros_(network.conv10.bias)
+        outputs[name] = network(x)
+    assert (outputs["squeezenet"] < 0).any()
+    assert (outputs["squeezenet1.1"] >= 0).all()
+
+
+# --- scaling -----------------------------------------------------------------------------------------------------
+
+
+@every_variant
+def test_an_added_module_copies_the_last_of_its_stage(variant: Variant) -> None:
+    plain, deep = (variant.spec.scaled(width=0.25, depth=depth) for depth in (1, 2))
+    for stage, deeper in zip(plain.stages, deep.stages, strict=True):
+        assert deeper == stage + stage[-1:] * len(stage)
+    network = variant.network(deep)
+    for stage in network.stages:
+        fires = [layer for layer in stage if isinstance(layer, squeezenet.Fire)]
+        for fire in fires[len(fires) // 2 :]:
+            assert fire.squeeze.conv.in_channels == fire.maps
+            assert isinstance(fire.bypass, nn.Identity) == deep.bypass
+    assert network.eval()(torch.zeros(1, 3, deep.resolution, deep.resolution)).shape == (1, 1000)
