@@ -15,6 +15,7 @@ class UserError(ValueError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is none of `known`, with the nearest names first."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    some = f"{', '.join(known[:10])}{' and more' if len(known) > 10 else ''}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {some}"
     return UserError(f"there is no {kind} {name!r}; {hint}")
