@@ -26,8 +26,8 @@ def narrow(variant: Variant) -> Spec:
     elif variant.name.startswith("lenet"):
         width = 1.0
     else:
-        # What the papers fill with small weights or squeeze into few maps needs a few more of them.
-        width = 0.25 if variant.name.startswith(("alexnet", "squeezenet")) else 0.125
+        # Deep networks that normalise nothing need a few more maps.
+        width = 0.25 if variant.name.startswith(("alexnet", "squeezenet", "vgg")) else 0.125
     depth = min(1.0, MANY_CONVOLUTIONS / convolutions) if convolutions else 1.0
     return replace(variant.spec.scaled(width, depth, side), num_classes=10, in_channels=1)
 
