@@ -157,7 +157,7 @@ def test_weights_begin_with_a_standard_deviation_of_a_hundredth(name: str) -> No
 # --- against the same computed otherwise -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("resolution", [28, 98, 99, 105])
+@pytest.mark.parametrize("resolution", [28, 44, 45, 98, 99, 105])
 def test_alexnet_is_two_towers_that_meet_in_the_third_layer(resolution: int) -> None:
     network = tiny("alexnet", resolution)
     x = torch.randn(2, 3, resolution, resolution, dtype=torch.float64)

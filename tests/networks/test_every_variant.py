@@ -14,7 +14,6 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from convatlas import atlas
-from convatlas.data.digits import Digits
 from convatlas.errors import UserError
 from convatlas.measure import Cost, cost_of
 from convatlas.measure.table import call, no_pictures, weightless
@@ -226,8 +225,8 @@ def side_of_the_last_map(variant: Variant, spec: Spec) -> int:
 
 @every_variant
 def test_the_last_map_before_the_head_is_at_least_2x2(variant: Variant) -> None:
-    smallest, limit, own = variant.spec.smallest_resolution, variant.spec.small_below, variant.spec.resolution
-    for resolution in {smallest, 28, 32, limit - 1, limit, limit + 1, own} - {-1, 0, 1}:
+    edges = {limit + more for limit in variant.spec.small_limits for more in (-1, 0, 1)}
+    for resolution in edges | {variant.spec.smallest_resolution, 28, 32, variant.spec.resolution}:
         spec = replace(tiny(variant), resolution=resolution)  # type: ignore[type-var]
         assert side_of_the_last_map(variant, spec) >= 2, resolution
 
@@ -279,10 +278,10 @@ def test_a_network_trains_on_pictures_of_28_pixels(variant: Variant, channels: i
 
 @every_structure
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_network_trains_just_below_and_at_the_limit_of_its_stem(variant: Variant, channels: int) -> None:
-    limit = max(variant.spec.small_below, variant.spec.smallest_resolution + 1)
-    assert trains(variant, limit - 1, channels)
-    assert trains(variant, limit, channels)
+def test_a_network_trains_just_below_and_at_the_limits_of_its_stem(variant: Variant, channels: int) -> None:
+    for limit in variant.spec.small_limits or (variant.spec.smallest_resolution + 1,):
+        assert trains(variant, limit - 1, channels)
+        assert trains(variant, limit, channels)
 
 
 # --- scaling -----------------------------------------------------------------------------------------------------
@@ -439,45 +438,3 @@ def test_a_spec_made_by_hand_is_held_to_the_same_limits(variant: Variant) -> Non
     for numbers in wrong:
         with pytest.raises(UserError):
             replace(variant.spec, **numbers)  # type: ignore[type-var]
-
-
-# --- training ----------------------------------------------------------------------------------------------------
-
-# What the widest maps cost: the small-picture stems of these leave them at 32 and at 16 pixels.
-NARROW = {"VGG": 0.125, "GoogLeNet": 0.125}
-# Nineteen layers without normalisation die at twice the rate.
-SLOW = {"VGG": 0.0005}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("family", "variant"),
-    [(family.name, variant) for family in atlas.families() for variant in family.variants],
-    ids=[variant.name for variant in atlas.variants()],
-)
-def test_a_narrow_network_learns_two_hundred_digits(family: str, variant: Variant) -> None:
-    # Very deep networks have fewer units here. At its full depth plain110-cifar would not learn: that is its paper's
-    # point (He et al. 2015, section 4.2).
-    spec = replace(
-        variant.spec.scaled(width=NARROW.get(family, 0.25), depth=few_units(variant), resolution=32),
-        num_classes=10,
-        in_channels=1,
-    )  # type: ignore[type-var]
-    digits = Digits().load(spec.resolution).train
-    x, labels = torch.from_numpy(digits.pictures[:200]).float(), torch.from_numpy(digits.labels[:200])
-    x = (x - x.mean()) / x.std()
-    targets = torch.eye(10)[labels]
-    network = build(variant, spec)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=SLOW.get(family, 0.001))
-    accuracies = []
-    for _ in range(25):
-        network.train()
-        for batch in torch.cat([torch.randperm(200) for _ in range(3)]).split(25):
-            optimiser.zero_grad()
-            variant.objective.loss(network(x[batch]), targets[batch]).backward()
-            optimiser.step()
-        with torch.inference_mode():
-            accuracies.append((network.eval()(x).argmax(1) == labels).float().mean().item())
-        if accuracies[-1] >= 0.95:
-            return
-    raise AssertionError(accuracies)

@@ -225,7 +225,7 @@ def test_weights_begin_with_he_et_als_deviation_and_have_no_biases(variant: Vari
 # --- against the same computed otherwise -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("resolution", [28, 33, 63, 64, 75])
+@pytest.mark.parametrize("resolution", [28, 32, 33, 63, 64, 75])
 @pytest.mark.parametrize(
     ("name", "option", "strided"),
     [

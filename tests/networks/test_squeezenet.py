@@ -125,7 +125,7 @@ def test_weights_begin_with_he_et_als_deviation_and_with_a_hundredth_in_the_last
 # --- against the same computed otherwise -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("resolution", [28, 33, 63, 64, 75])
+@pytest.mark.parametrize("resolution", [28, 32, 33, 63, 64, 75])
 @pytest.mark.parametrize(
     ("name", "bypass", "release"),
     [
