@@ -6,13 +6,11 @@ from dataclasses import FrozenInstanceError, dataclass, replace
 from typing import ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from convatlas.errors import UserError
-from convatlas.spec import Claim, Layer, Layers, Optimiser, Recipe, Scale, Spec, Verdict, top_accuracies, top_errors
-
-RECIPE = Recipe(name="some", optimiser=Optimiser.ADAMW, lr=0.01, batch_size=32, epochs=20, epochs_of=64000)
+from convatlas.spec import Claim, Layer, Layers, Scale, Spec, Verdict, top_accuracies, top_errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,38 +212,9 @@ def test_a_phi_that_makes_impossible_pictures_says_so(phi: float, says: str) -> 
         Chain().compound(phi)
 
 
-# --- recipes -----------------------------------------------------------------------------------------------------
-
-
-def test_a_claim_and_a_recipe_cannot_be_changed() -> None:
-    with pytest.raises(FrozenInstanceError):
-        RECIPE.lr = 1.0  # type: ignore[misc]
+def test_a_claim_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         Claim("figure", "1", "section 1").printed = "2"  # type: ignore[misc]
-
-
-@pytest.mark.parametrize(("num_pictures", "epochs"), [(64000, 20), (8000, 40), (1000, 80), (64, 200), (1_000_000, 20)])
-def test_smaller_sets_get_more_passes_with_the_cube_root(num_pictures: int, epochs: int) -> None:
-    assert RECIPE.epochs_for(num_pictures) == epochs
-
-
-def test_a_broken_number_of_passes_is_rounded_up() -> None:
-    # 20 x cbrt(64000 / 63999) is just above 20.
-    assert RECIPE.epochs_for(63999) == 21
-
-
-def test_a_recipe_without_a_measure_keeps_its_epochs() -> None:
-    recipe = replace(RECIPE, epochs_of=None)
-    assert recipe.epochs_for(1) == recipe.epochs_for(10**9) == 20
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 200_000), st.integers(1, 200_000))
-def test_fewer_pictures_never_get_fewer_passes_nor_more_steps(one: int, other: int) -> None:
-    fewer, more = sorted((one, other))
-    assert RECIPE.epochs_for(fewer) >= RECIPE.epochs_for(more)
-    # Up to one pass that rounding up adds.
-    assert fewer * (RECIPE.epochs_for(fewer) - 1) <= more * RECIPE.epochs_for(more)
 
 
 def test_speaking_of_networks_loads_no_torch() -> None:

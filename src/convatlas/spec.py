@@ -1,4 +1,4 @@
-"""The words of the atlas: papers and their claims, variants and families, layer tables and recipes.
+"""The words of the atlas: papers and their claims, variants and families, layer tables.
 
 Plain frozen data. Nothing here loads torch, so that the command can speak of networks without building one.
 """
@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from convatlas.errors import UserError
+from convatlas.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -192,61 +193,6 @@ class Verdict(enum.StrEnum):
     """None of these: a bug of ours, and the tests fail."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """Random changes of a training picture, drawn anew for every picture in every epoch.
-
-    All are parts of one affine map about the picture's centre, uniform in plus and minus what is given.
-    """
-
-    shift: float = 0.0
-    """Translation in both directions, as a fraction of the side."""
-    scale: float = 0.0
-    """Size: 0.1 is from 90 % to 110 %."""
-    squeeze: float = 0.0
-    """Horizontal compression with vertical elongation, or the reverse: 0.1 is up to 10 %."""
-    shear: float = 0.0
-    """Horizontal shear: sideways shift for each unit of height."""
-    rotation: float = 0.0
-    """Degrees."""
-    flip: bool = False
-    """Mirror left and right, for half of the pictures."""
-
-
-class Optimiser(enum.StrEnum):
-    ADAMW = "adamw"
-    """Loshchilov and Hutter 2019, with decay on the weights of layers, not on biases and norms."""
-    LEVENBERG_MARQUARDT = "levenberg-marquardt"
-    """The stochastic diagonal form of LeCun et al. 1998, Appendix C."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a network is trained. The learning rate is a function of the fraction of training done."""
-
-    name: str
-    optimiser: Optimiser
-    lr: float
-    batch_size: int
-    epochs: int
-    epochs_of: int | None = None
-    """The number of pictures for which `epochs` is meant; smaller sets get more passes, as 1/cbrt(n)."""
-    weight_decay: float = 0.0
-    warm_up: float = 0.0
-    """Fraction of training in which the rate climbs from 0 before it falls to 0 as a cosine."""
-    schedule: tuple[tuple[int, float], ...] = ()
-    """In place of the cosine: (passes, rate) in turn; the last rate stays."""
-    augmentation: Augmentation = Augmentation()
-    source: str = ""
-    """Where a paper's own recipe is printed."""
-
-    def epochs_for(self, num_pictures: int) -> int:
-        """Passes over a training set of that many pictures."""
-        if self.epochs_of is None or num_pictures >= self.epochs_of:
-            return self.epochs
-        return math.ceil(self.epochs * math.cbrt(self.epochs_of / num_pictures))
-
-
 MOST_PIXELS = 10_000
 """Along a side; far beyond it, counts leave the range of PyTorch's numbers."""
 
@@ -346,10 +292,12 @@ class Spec(ABC):
 class Objective(Protocol):
     """What a network's outputs mean: the loss that trains them and the probabilities they stand for."""
 
-    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
-        """The mean loss of what the network gives in training against target probabilities (batch, classes).
+    def losses(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Each picture's loss (batch,) of what the network gives in training against target probabilities.
 
-        That is (batch, classes); with auxiliary heads, a tuple of such outputs, the network's own first.
+        Args:
+            outputs: (batch, classes); with auxiliary heads, a tuple of such outputs, the network's own first.
+            targets: (batch, classes).
         """
         ...
 

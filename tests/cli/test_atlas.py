@@ -7,6 +7,7 @@ import pytest
 
 import convatlas as ca
 from convatlas import measure
+from convatlas.cli.atlas import ingredients
 from convatlas.spec import Variant
 
 # The first network of each family.
@@ -111,9 +112,8 @@ def test_show_says_what_each_layer_costs_and_sees(convatlas: Callable) -> None:
 
 def test_show_as_json_has_totals_and_layers(as_json: Callable) -> None:
     values = as_json("show", "resnet50")
-    assert (
-        set(values) == {"name", "paper", "resolution", "small_below", "small_picture_stem", "layers", "claims"} | TOTALS
-    )
+    own = {"name", "paper", "resolution", "small_below", "small_picture_stem", "layers", "claims", "recipe"}
+    assert set(values) == own | TOTALS
     assert set(values["paper"]) == {"authors", "title", "year", "venue", "url"}
     assert values["weight_bytes_32_bits"] == 2 * values["weight_bytes_16_bits"] == 4 * values["weight_bytes_8_bits"]
     assert values["weight_bytes_8_bits"] == values["params"] == 25_557_032
@@ -129,6 +129,58 @@ def test_show_as_json_has_totals_and_layers(as_json: Callable) -> None:
         "stride": 2,
     }
     assert set(values["claims"][0]) == {"figure", "paper", "source", "here", "verdict", "arithmetic"}
+
+
+def test_show_says_how_the_paper_trains_the_network_and_where_it_says_so(convatlas: Callable) -> None:
+    text = convatlas("show", "resnet20-cifar").out
+    _, recipe = text.split("\nHow the paper trains it (--recipe paper)\n")
+    assert [re.split("  +", line) for line in recipe.splitlines()] == [
+        ["what", "value", "printed in"],
+        ["optimiser", "sgd", "section 3.4"],
+        ["lr", "0.1", "section 4.2"],
+        ["schedule", "0.1 for 82 epochs, 0.01 for 41 epochs, 0.001 for 41 epochs", "section 4.2"],
+        ["batch size", "128", "section 4.2"],
+        ["epochs", "164", "section 4.2: 64,000 iterations of 128, in 50,000 pictures"],
+        ["momentum", "0.9", "section 4.2"],
+        ["weight decay", "0.0001", "section 4.2"],
+        ["shift", "0.125", "section 4.2"],
+        ["flip", "yes", "section 4.2"],
+    ]
+
+
+def test_show_says_which_values_the_paper_does_not_print(convatlas: Callable) -> None:
+    text = convatlas("show", "efficientnet-b0").out
+    assert row(text, "lr") == ["0.256", "section 5.2"]
+    assert row(text, "batch size") == ["4,096", "not printed"]
+    assert row(text, "decayed") == ["weights", "not printed"]
+    assert row(text, "schedule")[0] == "times 0.97 every 2.4 epochs, after a climb of 5 epochs"
+    # It has claims, and no recipe.
+    text = convatlas("show", "lenet1989").out
+    assert "What the paper says of it" in text
+    assert "How the paper trains it" not in text
+
+
+def test_the_recipe_as_json_has_values_to_compute_with(as_json: Callable) -> None:
+    rows = {row.pop("what"): row for row in as_json("show", "mobilenet", "--width", 0.5)["recipe"]}
+    inception = "Szegedy et al. 2016, section 8"
+    assert rows["optimiser"] == {"value": "rmsprop", "printed_in": "section 3.2"}
+    assert rows["lr"] == {"value": 0.045, "printed_in": inception}
+    staircase = {"kind": "Staircase", "factor": 0.94, "every": 2, "of": 100, "climb": 0.0}
+    assert rows["schedule"] == {"value": staircase, "printed_in": inception}
+    assert rows["momentum"] == {"value": 0.9, "printed_in": None}
+    assert rows["flip"] == {"value": True, "printed_in": None}
+    assert not {"name", "augmentation", "sources", "label_smoothing", "shift"} & set(rows)
+    steps = next(row for row in as_json("show", "lenet5")["recipe"] if row["what"] == "schedule")
+    assert steps["value"]["rates"][0] == [2, 0.0005]
+    assert as_json("show", "lenet1989")["recipe"] == []
+
+
+@pytest.mark.parametrize("variant", ca.variants(), ids=lambda variant: variant.name)
+def test_every_source_of_a_recipe_is_shown(variant: Variant) -> None:
+    shown = {what: where for what, _, where in ingredients(variant.recipe)}
+    sources = variant.recipe.sources if variant.recipe else ()
+    expected = {what: where for group, where in sources for what in group.split(", ")}
+    assert {what: where for what, where in shown.items() if where} == expected
 
 
 def test_show_says_what_only_training_uses(convatlas: Callable, as_json: Callable) -> None:

@@ -238,7 +238,7 @@ def test_cross_entropy_is_minus_the_logarithm_of_the_right_classes_probability(
     exponents = [math.exp(output) for output in outputs]
     targets = torch.eye(len(outputs), dtype=torch.float64)[[right]]
     row = torch.tensor([outputs], dtype=torch.float64)
-    loss = CrossEntropy().loss(row, targets).item()
+    loss = CrossEntropy().losses(row, targets).item()
     assert math.isclose(loss, -math.log(exponents[right] / sum(exponents)), rel_tol=1e-9, abs_tol=1e-9)
     expected = torch.tensor([[exponent / sum(exponents) for exponent in exponents]], dtype=torch.float64)
     assert torch.allclose(CrossEntropy().probabilities(row), expected)

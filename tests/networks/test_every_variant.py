@@ -94,7 +94,7 @@ def build(variant: Variant, spec: Spec, seed: int = 0) -> nn.Module:
 
 def loss_of(variant: Variant, network: nn.Module, spec: Spec, num: int = 16) -> Tensor:
     targets = torch.eye(spec.num_classes)[torch.arange(num) % spec.num_classes]
-    return variant.objective.loss(network(pictures(spec, num)), targets)
+    return variant.objective.losses(network(pictures(spec, num)), targets).mean()
 
 
 def built_and_used(variant: Variant, spec: Spec) -> nn.Module:
@@ -262,7 +262,7 @@ def trains(variant: Variant, resolution: int, channels: int) -> bool:
     spec = replace(tiny(variant), resolution=resolution, in_channels=channels)  # type: ignore[type-var]
     network = build(variant, spec).train()
     batch = pictures(spec, 4).requires_grad_()
-    loss = variant.objective.loss(network(batch), torch.eye(spec.num_classes)[:4])
+    loss = variant.objective.losses(network(batch), torch.eye(spec.num_classes)[:4]).mean()
     loss.backward()
     with torch.inference_mode():
         outputs = network.eval()(pictures(spec, 2))
@@ -426,7 +426,7 @@ def test_the_loss_is_the_mean_over_the_batch(variant: Variant) -> None:
 def test_the_loss_falls_when_the_right_class_wins(variant: Variant) -> None:
     targets = torch.eye(4)[[2]]
     right, wrong = torch.eye(4)[[2]] * 1.5 - 0.75, torch.eye(4)[[0]] * 1.5 - 0.75
-    assert variant.objective.loss(right, targets) < variant.objective.loss(wrong, targets)
+    assert variant.objective.losses(right, targets) < variant.objective.losses(wrong, targets)
 
 
 # --- mistakes ----------------------------------------------------------------------------------------------------

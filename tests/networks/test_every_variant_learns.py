@@ -52,7 +52,7 @@ def test_every_variant_learns_200_digits(variant: Variant) -> None:
         network.train()
         for batch in torch.randperm(NUM_PICTURES).split(BATCH_SIZE):
             optimiser.zero_grad()
-            variant.objective.loss(network(pictures[batch]), targets[batch]).backward()
+            variant.objective.losses(network(pictures[batch]), targets[batch]).mean().backward()
             optimiser.step()
             step += 1
         network.eval()

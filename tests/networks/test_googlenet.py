@@ -267,9 +267,9 @@ def test_auxiliary_losses_count_three_tenths() -> None:
         return -(targets * outputs.softmax(1).log()).sum(1).mean().item()
 
     expected = cross_entropy(own) + 0.3 * cross_entropy(first) + 0.3 * cross_entropy(second)
-    loss = DiscountedAuxiliaries().loss((own, first, second), targets)
+    loss = DiscountedAuxiliaries().losses((own, first, second), targets).mean()
     assert loss.item() == pytest.approx(expected)
-    assert DiscountedAuxiliaries().loss(own, targets).item() == pytest.approx(cross_entropy(own))
+    assert DiscountedAuxiliaries().losses(own, targets).mean().item() == pytest.approx(cross_entropy(own))
 
 
 # --- scaling -----------------------------------------------------------------------------------------------------

@@ -231,7 +231,7 @@ def test_the_gradient_reaches_every_single_weight_of_the_papers_networks(name: s
     variant = atlas.find(name)
     network = ca.create(name)
     x = torch.randn(8, 1, variant.spec.resolution, variant.spec.resolution)
-    variant.objective.loss(network(x), torch.eye(10)[torch.arange(8)]).backward()
+    variant.objective.losses(network(x), torch.eye(10)[torch.arange(8)]).mean().backward()
     assert all((value.grad != 0).all() for value in network.parameters() if value.grad is not None)
 
 
@@ -332,13 +332,13 @@ def test_the_map_loss_is_equation_9(distances: list[list[float]], j: float, data
         -row[r] + math.log(math.exp(-j) + sum(map(math.exp, row))) for row, r in zip(distances, right, strict=True)
     ) / len(distances)
     outputs = torch.tensor(distances, dtype=torch.float64)
-    loss = lenet.MaximumAPosteriori(j).loss(outputs, torch.eye(4, dtype=torch.float64)[right])
+    loss = lenet.MaximumAPosteriori(j).losses(outputs, torch.eye(4, dtype=torch.float64)[right]).mean()
     assert loss.item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 def test_the_map_loss_stays_finite_far_from_every_code() -> None:
     outputs = torch.full((1, 10), -5000.0, requires_grad=True)
-    loss = lenet.MaximumAPosteriori(20.0).loss(outputs, torch.eye(10)[[3]])
+    loss = lenet.MaximumAPosteriori(20.0).losses(outputs, torch.eye(10)[[3]])
     loss.backward()
     # Nothing but the rubbish class is near: 5000 - 20.
     assert loss.item() == pytest.approx(4980)
@@ -357,7 +357,7 @@ def test_the_place_code_loss_is_the_squared_error_to_plus_and_minus_one(
         for row, r in zip(outputs, right, strict=True)
         for i, output in enumerate(row)
     ]
-    loss = lenet.PlaceCode().loss(torch.tensor(outputs, dtype=torch.float64), torch.eye(4)[right].double())
+    loss = lenet.PlaceCode().losses(torch.tensor(outputs, dtype=torch.float64), torch.eye(4)[right].double()).mean()
     assert loss.item() == pytest.approx(sum(errors) / len(errors))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,7 @@ from convatlas.cli.console import (
 )
 
 if TYPE_CHECKING:
+    from convatlas.recipe import Recipe
     from convatlas.spec import Layers
 
 
@@ -93,7 +94,7 @@ def show(
     phi: Phi = 0.0,
     json: Json = False,
 ) -> None:
-    """One network: its paper, its layers with their cost, and its paper's claims with verdicts."""
+    """One network: its paper, its layers with their cost, its paper's claims with verdicts, and its paper's recipe."""
     from convatlas import atlas, measure
 
     variant = atlas.find(network)
@@ -111,6 +112,10 @@ def show(
                 **totals(table),
                 "layers": [dataclasses.asdict(layer) for layer in table],
                 "claims": [entry(finding) for finding in findings],
+                "recipe": [
+                    {"what": what, "value": plain(value), "printed_in": where}
+                    for what, value, where in ingredients(variant.recipe)
+                ],
             }
         )
         return
@@ -153,11 +158,20 @@ def show(
     )
     typer.echo()
     print_facts(memory(table))
-    if not findings:
-        return
-    typer.echo()
-    print_heading("What the paper says of it" if spec == variant.spec else "What the paper says of it, unscaled")
-    print_findings(findings)
+    if findings:
+        typer.echo()
+        print_heading("What the paper says of it" if spec == variant.spec else "What the paper says of it, unscaled")
+        print_findings(findings)
+    if variant.recipe:
+        typer.echo()
+        print_heading("How the paper trains it (--recipe paper)")
+        print_table(
+            [Column("what"), Column("value", wrap=True), Column("printed in", wrap=True)],
+            [
+                (what.replace("_", " "), worded(value, variant.recipe.epochs), where or "not printed")
+                for what, value, where in ingredients(variant.recipe)
+            ],
+        )
 
 
 def compare(
@@ -204,6 +218,38 @@ def compare(
         typer.echo()
         print_heading("Published")
         print_facts(published)
+
+
+def ingredients(recipe: Recipe | None) -> list[tuple[str, Any, str | None]]:
+    """What a recipe sets: the field of it or of its augmentation, the value, and where the paper prints it."""
+    if recipe is None:
+        return []
+    where = {what: source for group, source in recipe.sources for what in group.split(", ")}
+    return [
+        (field.name, value, where.get(field.name))
+        for part in (recipe, recipe.augmentation)
+        for field in dataclasses.fields(part)
+        if field.name not in ("name", "augmentation", "sources")
+        and (value := getattr(part, field.name)) != field.default
+    ]
+
+
+def plain(value: Any) -> Any:
+    """A value of a recipe for programs."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {"kind": type(value).__name__, **dataclasses.asdict(value)}
+    return value
+
+
+def worded(value: Any, epochs: int) -> str:
+    """A value of a recipe for people; `epochs` is how long it trains."""
+    if isinstance(value, bool):
+        return "yes"
+    if isinstance(value, int):
+        return count(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else value.words(epochs)
 
 
 def totals(table: Layers) -> dict[str, int]:

@@ -11,6 +11,9 @@ Departures, where the papers leave something open or are departed from:
   publish, without response normalisation. (In training those drop units before the fully connected layers, this one
   after them.)
 - `alexnet-bn` is no paper's: batch normalisation after every convolution in place of response normalisation.
+- Recipes: the rate of 2012 fell when the validation error no longer did; here it falls after equal parts of training.
+  `alexnet-owt` takes from 2012 what 2014 does not print, and keeps softmax where 2014 trains a logistic unit a class.
+  `alexnet-bn` takes the recipe of 2012.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from convatlas.networks.blocks import (
     scale_stage,
     side,
 )
+from convatlas.recipe import Augmentation, Optimiser, Recipe, Staircase
 from convatlas.spec import Claim, Family, Layers, Paper, Spec, Variant, top_errors
 
 IMAGENET_2012 = Paper(
@@ -151,6 +155,33 @@ def neurons(net: Layers) -> int:
     return sum(math.prod(layer.output_shape) for layer in net if layer.macs)
 
 
+RECIPE_2012 = Recipe(
+    name="paper",
+    optimiser=Optimiser.SGD,
+    lr=0.01,
+    schedule=Staircase(factor=0.1, every=22.5, of=90),
+    batch_size=128,
+    epochs=90,
+    momentum=0.9,
+    weight_decay=0.0005,
+    # Section 4.1 takes 224 of 256 pixels at a random place as well; so does any augmentation, of photographs.
+    augmentation=Augmentation(flip=True, lighting=0.1),
+    sources=(
+        ("optimiser, lr, batch_size, epochs, momentum, weight_decay", "section 5"),
+        ("schedule", "section 5: three times, when the error stopped improving"),
+        ("flip, lighting", "section 4.1"),
+    ),
+)
+RECIPE_2014 = replace(
+    RECIPE_2012,
+    schedule=Staircase(factor=250 ** (-1 / 3), every=22.5, of=90),
+    sources=(
+        ("optimiser, schedule, epochs, momentum", "2014, section 5"),
+        ("lr, batch_size, weight_decay", "2012, section 5"),
+        ("flip, lighting", "2012, section 4.1"),
+    ),
+)
+
 TWO_TOWERS = AlexNetSpec(convolutions=(96, 256, 384, 384, 256), fully=(4096, 4096), towers=2, padding=0, lrn=True)
 ONE_TOWER = AlexNetSpec(resolution=224, convolutions=(64, 192, 384, 256, 256), fully=(4096, 4096), towers=1, padding=2)
 
@@ -165,6 +196,7 @@ FAMILY = Family(
             network=AlexNet,
             spec=TWO_TOWERS,
             objective=CrossEntropy(),
+            recipe=RECIPE_2012,
             claims=(
                 Claim("parameters", "60 million", "abstract", lambda net: net.params),
                 Claim("neurons", "650,000", "abstract", neurons, about=10_000),
@@ -197,6 +229,7 @@ FAMILY = Family(
             network=AlexNet,
             spec=ONE_TOWER,
             objective=CrossEntropy(),
+            recipe=RECIPE_2014,
         ),
         Variant(
             name="alexnet-bn",
@@ -205,6 +238,7 @@ FAMILY = Family(
             network=AlexNet,
             spec=replace(TWO_TOWERS, lrn=False, batch_norm=True),
             objective=CrossEntropy(),
+            recipe=RECIPE_2012,
         ),
     ),
 )

@@ -30,8 +30,8 @@ class Multiplying(nn.Module):
 class CrossEntropy:
     """Softmax and the negative logarithm of the right class's probability."""
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(outputs, targets)
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, targets, reduction="none")
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         return outputs.softmax(dim=1)
@@ -41,8 +41,8 @@ class CrossEntropy:
 class PlaceCode:
     """Mean squared error to +1 for the right class and -1 for the others (1989, section 4)."""
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.mse_loss(outputs, 2 * targets - 1)
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.mse_loss(outputs, 2 * targets - 1, reduction="none").mean(1)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         # Least squares estimates the mean of the target, 2p - 1; near 0 it bends instead of turning negative.

@@ -10,6 +10,9 @@ Departures, where the paper leaves something open:
 - Rounding, dropout and the epsilon of the normalisation are the release's; the weights begin as He et al. draw them, in
   the fully connected layer as PyTorch does.
 - Convolutions of stride 2 are padded alike on all sides; the release pads to the right and below first.
+- The paper prints neither batch size nor length of training; these, the climb of the rate, RMSprop's epsilon (which the
+  release adds under the root), what decays, the cuts and mirroring are the release's. Left out: AutoAugment, early
+  stopping, and batch normalisation's momentum of 0.99 (here 0.9, PyTorch's own).
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convatlas.networks.blocks import Conv2d, ConvNorm, CrossEntropy, check_width, scale_channels, scale_units
+from convatlas.recipe import Augmentation, Decayed, Optimiser, Recipe, Staircase
 from convatlas.spec import Claim, Family, Layers, Paper, Scale, Spec, Variant
 
 EFFICIENTNET_2019 = Paper(
@@ -211,6 +215,26 @@ SCALED_B0 = (
 )
 
 
+RECIPE = Recipe(
+    name="paper",
+    optimiser=Optimiser.RMSPROP,
+    lr=0.256,
+    schedule=Staircase(factor=0.97, every=2.4, of=350, climb=5),
+    batch_size=4096,
+    epochs=350,
+    momentum=0.9,
+    smoothing=0.9,
+    eps=0.001**0.5,
+    weight_decay=0.00001,
+    decayed=Decayed.WEIGHTS,
+    augmentation=Augmentation(crop=0.08, aspect=4 / 3, flip=True),
+    sources=(
+        ("optimiser, lr, momentum, smoothing, weight_decay", "section 5.2"),
+        ("schedule", "section 5.2; not the climb"),
+    ),
+)
+
+
 def variants() -> tuple[Variant, ...]:
     found = []
     b0 = base()
@@ -223,6 +247,7 @@ def variants() -> tuple[Variant, ...]:
                 network=EfficientNet,
                 spec=replace(b0.scaled(width, depth, resolution), dropout=dropout),
                 objective=CrossEntropy(),
+                recipe=RECIPE,
                 claims=(
                     Claim("parameters", f"{params} million", "Table 2", lambda net: net.params),
                     Claim("MACs", f"{billion_macs} billion", "Table 2", macs, sum=sum_of_macs),

@@ -13,7 +13,11 @@ Departures, where the paper leaves something open or is departed from:
 - Deeper networks keep their auxiliary classifiers after the first and after four fifths of the modules of stage 4.
 - `googlenet-bn` and `googlenet-bn-3x3` are no paper's: batch normalisation in place of biases and response
   normalisation. The latter, with 3x3 filters where 5x5 should be and 2x2 pooling before stage 5, is the network whose
-  weights other libraries publish. (In training those drop a fifth of the last layer's inputs, this one two.)
+  weights other libraries publish. (In training those drop a fifth of the last layer's inputs, this one two.) They take
+  the paper's recipe.
+- The paper prints no first rate, batch size, weight decay or length of training; here they are those of Caffe's
+  reproduction. What Polyak averaging spans and that pictures are mirrored are ours; photometric distortions and random
+  interpolation are left out. Gradients come one after another, not from asynchronous replicas.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ from convatlas.networks.blocks import (
     scale_stage,
     side,
 )
+from convatlas.recipe import Augmentation, Optimiser, Recipe, Staircase
 from convatlas.spec import Claim, Family, Layers, Paper, Spec, Variant
 
 GOOGLENET_2014 = Paper(
@@ -231,11 +236,11 @@ class DiscountedAuxiliaries(CrossEntropy):
 
     weight: float = 0.3
 
-    def loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Tensor) -> Tensor:
+    def losses(self, outputs: Tensor | tuple[Tensor, ...], targets: Tensor) -> Tensor:
         if isinstance(outputs, Tensor):
-            return super().loss(outputs, targets)
-        own, *auxiliary = (super(DiscountedAuxiliaries, self).loss(part, targets) for part in outputs)
-        return own + self.weight * torch.stack(auxiliary).sum()
+            return super().losses(outputs, targets)
+        own, *auxiliary = (super(DiscountedAuxiliaries, self).losses(part, targets) for part in outputs)
+        return own + self.weight * torch.stack(auxiliary).sum(0)
 
 
 # Table 1, the last two columns: parameters in K (1024) and operations in million, as printed
@@ -315,6 +320,25 @@ CLAIMS = (
 NAIVE = tuple(tuple(sizes._replace(r3x3=0, r5x5=0, pool_proj=0) for sizes in stage) for stage in TABLE_1)
 
 
+RECIPE = Recipe(
+    name="paper",
+    optimiser=Optimiser.SGD,
+    lr=0.01,
+    schedule=Staircase(factor=0.96, every=8, of=250),
+    batch_size=32,
+    epochs=250,
+    momentum=0.9,
+    weight_decay=0.0002,
+    ema=0.02,
+    augmentation=Augmentation(crop=0.08, aspect=4 / 3, flip=True),
+    sources=(
+        ("optimiser, schedule, momentum", "section 6"),
+        ("ema", "section 6; not over how long"),
+        ("crop, aspect", "section 6"),
+    ),
+)
+
+
 def variant(name: str, summary: str, spec: GoogLeNetSpec, claims: tuple[Claim, ...] = ()) -> Variant:
     return Variant(
         name=name,
@@ -323,6 +347,7 @@ def variant(name: str, summary: str, spec: GoogLeNetSpec, claims: tuple[Claim, .
         network=GoogLeNet,
         spec=spec,
         objective=DiscountedAuxiliaries(),
+        recipe=RECIPE,
         claims=claims,
     )
 

@@ -35,7 +35,8 @@ from convatlas.networks.blocks import (
     scale_units,
 )
 from convatlas.networks.connections import ConnectedConv2d, Maps, Table, initialise, num_maps, scale_maps
-from convatlas.spec import Claim, Family, Layer, Layers, Optimiser, Paper, Recipe, Spec, Variant
+from convatlas.recipe import Optimiser, Recipe, Steps
+from convatlas.spec import Claim, Family, Layer, Layers, Paper, Spec, Variant
 
 ZIP_CODES_1989 = Paper(
     authors="Y. LeCun, B. Boser, J. S. Denker, D. Henderson, R. E. Howard, W. Hubbard, L. D. Jackel",
@@ -278,10 +279,10 @@ class MaximumAPosteriori:
 
     j: float
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         rubbish = outputs.new_full((len(outputs), 1), -self.j)
         competitors = torch.cat([outputs, rubbish], 1).logsumexp(1)
-        return (competitors - (targets * outputs).sum(1)).mean()
+        return competitors - (targets * outputs).sum(1)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         return outputs.softmax(1)
@@ -329,10 +330,14 @@ RECIPE_1998 = Recipe(
     name="paper",
     optimiser=Optimiser.LEVENBERG_MARQUARDT,
     lr=0.0005,
+    schedule=Steps(((2, 0.0005), (3, 0.0002), (3, 0.0001), (4, 0.00005), (8, 0.00001))),
     batch_size=1,
     epochs=20,
-    schedule=((2, 0.0005), (3, 0.0002), (3, 0.0001), (4, 0.00005), (8, 0.00001)),
-    source="1998, section III.B",
+    sources=(
+        ("optimiser", "1998, Appendix C"),
+        ("lr, schedule, epochs", "1998, section III.B"),
+        ("batch_size", "1998, section III.B: stochastic gradient"),
+    ),
 )
 
 # fmt: off

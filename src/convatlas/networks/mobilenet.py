@@ -7,6 +7,9 @@ every layer, rho shrinks the input. In this package they are `width` and `resolu
 Departures, where the paper leaves something open:
 - The beginning of the weights is not printed; here it is He et al.'s, in the fully connected layer PyTorch's.
 - Table 1 gives the last depthwise convolution stride 2 and yet the same size of map; here it has stride 1.
+- Training is "similar to Inception V3" (section 3.2), whose paper has 50 asynchronous replicas with 32 pictures each
+  (Szegedy et al. 2016, section 8); here one batch of 32 comes after another. Momentum and weight decay are those of the
+  code that Google released for both, the span of the average, the smallest cut and mirroring are ours.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convatlas.networks.blocks import ConvNorm, CrossEntropy, check_width, scale_channels, scale_stage
+from convatlas.recipe import Augmentation, Decayed, Optimiser, Recipe, Staircase
 from convatlas.spec import Claim, Family, Layers, Paper, Scale, Spec, Variant
 
 MOBILENETS_2017 = Paper(
@@ -189,6 +193,31 @@ CLAIMS = (
     accuracy("75.6", "EfficientNet paper, Table 3", ", depth 1.4, width 1.2, resolution 1.3"),
 )  # fmt: skip
 
+RECIPE = Recipe(
+    name="paper",
+    optimiser=Optimiser.RMSPROP,
+    lr=0.045,
+    schedule=Staircase(factor=0.94, every=2, of=100),
+    batch_size=32,
+    epochs=100,
+    momentum=0.9,
+    smoothing=0.9,
+    eps=1.0,
+    weight_decay=0.00004,
+    decayed=Decayed.NOT_DEPTHWISE,
+    ema=0.02,
+    max_norm=2.0,
+    augmentation=Augmentation(crop=0.25, aspect=4 / 3, flip=True),
+    sources=(
+        ("optimiser, decayed", "section 3.2"),
+        ("lr, schedule, epochs, smoothing, eps, max_norm", "Szegedy et al. 2016, section 8"),
+        ("batch_size", "Szegedy et al. 2016, section 8, of each replica"),
+        ("ema", "Szegedy et al. 2016, section 8; not over how long"),
+        ("crop", "section 3.2: larger than Inception's; not how large"),
+        ("aspect", "Szegedy et al. 2014, section 6"),
+    ),
+)
+
 FAMILY = Family(
     name="MobileNet",
     paper=MOBILENETS_2017,
@@ -200,6 +229,7 @@ FAMILY = Family(
             network=MobileNet,
             spec=MobileNetSpec(stages=STAGES),
             objective=CrossEntropy(),
+            recipe=RECIPE,
             claims=CLAIMS,
         ),
         Variant(
@@ -209,6 +239,7 @@ FAMILY = Family(
             network=MobileNet,
             spec=MobileNetSpec(stages=STAGES, separable=False),
             objective=CrossEntropy(),
+            recipe=RECIPE,
             claims=(
                 params("29.3 million", "Table 4"),
                 Claim(
@@ -228,6 +259,7 @@ FAMILY = Family(
             network=MobileNet,
             spec=MobileNetSpec(stages=SHALLOW),
             objective=CrossEntropy(),
+            recipe=RECIPE,
             claims=(
                 params("2.9 million", "Table 5"),
                 macs("307 million", "Table 5"),

@@ -10,6 +10,12 @@ Departures, where the papers leave something open or are departed from:
 - The fully connected layer begins as PyTorch draws it.
 - In `-preact` units that change the shape the shortcut starts after the first activation, as in the authors' release;
   the 110-layer network keeps the option A of 2015, the bottlenecks of the 164-layer one project (option B).
+- `-v1.5` takes the recipe of 2015.
+- Recipe on ImageNet: the rate fell when the error no longer did, how often is not printed; here it falls three times,
+  after equal parts of training. Photographs were scaled to a shorter side of 256 to 480 pixels before 224 of them were
+  cut out; here the part is uniform in area, from the same smallest one up to the whole.
+- Recipe on CIFAR-10: 64,000 iterations are rounded to epochs. The warm-up of 2015 ends when the training error is below
+  80 %, after about 400 iterations; here after that many, as in 2016.
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convatlas.networks.blocks import Conv2d, ConvNorm, CrossEntropy, check_width, scale_channels, scale_stage
+from convatlas.recipe import Augmentation, Optimiser, Recipe, Staircase, Steps
 from convatlas.spec import Claim, Family, Paper, Scale, Spec, Variant
 
 RESIDUAL_2015 = Paper(
@@ -297,6 +304,64 @@ TABLE_6 = (
 )  # fmt: skip
 
 
+RECIPE_IMAGENET = Recipe(
+    name="paper",
+    optimiser=Optimiser.SGD,
+    lr=0.1,
+    schedule=Staircase(factor=0.1, every=30, of=120),
+    batch_size=256,
+    epochs=120,
+    momentum=0.9,
+    weight_decay=0.0001,
+    augmentation=Augmentation(crop=224**2 / 480**2, flip=True, lighting=0.1),
+    sources=(
+        ("optimiser, lr, batch_size, momentum, weight_decay", "section 3.4"),
+        ("schedule", "section 3.4: when the error plateaus"),
+        ("epochs", "section 3.4: 600,000 iterations of 256, in 1.28 million pictures"),
+        ("crop", "section 3.4: 224 of 256 to 480 pixels"),
+        ("flip", "section 3.4"),
+        ("lighting", "section 3.4, as Krizhevsky et al. 2012"),
+    ),
+)
+RECIPE_CIFAR = Recipe(
+    name="paper",
+    optimiser=Optimiser.SGD,
+    lr=0.1,
+    schedule=Steps(((32_000, 0.1), (16_000, 0.01), (16_000, 0.001))),
+    batch_size=128,
+    epochs=164,
+    momentum=0.9,
+    weight_decay=0.0001,
+    augmentation=Augmentation(shift=4 / 32, flip=True),
+    sources=(
+        ("optimiser", "section 3.4"),
+        ("lr, schedule, batch_size, momentum, weight_decay", "section 4.2"),
+        ("epochs", "section 4.2: 64,000 iterations of 128, in 50,000 pictures"),
+        ("shift, flip", "section 4.2"),
+    ),
+)
+WARMED_UP = Steps(((400, 0.01), (31_600, 0.1), (16_000, 0.01), (16_000, 0.001)))
+RECIPE_CIFAR_110 = replace(RECIPE_CIFAR, schedule=WARMED_UP)
+RECIPE_2016 = replace(
+    RECIPE_CIFAR_110,
+    sources=(
+        ("lr, schedule, batch_size, momentum, weight_decay", "2016, appendix"),
+        ("optimiser", "2015, section 3.4"),
+        ("epochs", "2015, section 4.2: 64,000 iterations of 128, in 50,000 pictures"),
+        ("shift, flip", "2016, appendix, as 2015, section 4.2"),
+    ),
+)
+
+
+def recipe(spec: ResNetSpec) -> Recipe:
+    if not spec.cifar:
+        return RECIPE_IMAGENET
+    if spec.preactivation:
+        return RECIPE_2016
+    layers = sum(len(unit) for stage in spec.stages for unit in stage) + 2
+    return RECIPE_CIFAR if layers < 110 else RECIPE_CIFAR_110
+
+
 def variant(name: str, summary: str, spec: ResNetSpec, *claims: Claim) -> Variant:
     return Variant(
         name=name,
@@ -305,6 +370,7 @@ def variant(name: str, summary: str, spec: ResNetSpec, *claims: Claim) -> Varian
         network=ResNet,
         spec=spec,
         objective=CrossEntropy(),
+        recipe=recipe(spec),
         claims=claims,
     )
 

@@ -9,6 +9,8 @@ Departures, where the paper leaves something open or is departed from:
 - The beginning of the weights is not printed; here it is He et al.'s, and N(0, 0.01^2) in the last layer.
 - The paper rectifies the squeeze and expand layers; the authors' release rectifies conv10 too. Here `squeezenet1.1`
   does, which is no paper's: the authors' later release with 2.4 times fewer operations.
+- The paper leaves its recipe to the authors' configuration files, which place 227 of 256 pixels at random; here
+  pictures are mirrored as well.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convatlas.networks.blocks import Conv2d, CrossEntropy, Rectified, check_width, scale_channels, scale_stage
+from convatlas.recipe import Augmentation, Linear, Optimiser, Recipe
 from convatlas.spec import Claim, Family, Layers, Paper, Spec, Variant, top_accuracies
 
 SQUEEZENET_2016 = Paper(
@@ -159,6 +162,24 @@ def filter_ratio(net: Layers) -> Fraction:
     return Fraction(net["stages.0.fire2.expand3x3.conv"].macs, net["stages.0.fire2.expand1x1.conv"].macs)
 
 
+RECIPE = Recipe(
+    name="paper",
+    optimiser=Optimiser.SGD,
+    lr=0.04,
+    schedule=Linear(),
+    batch_size=512,
+    epochs=68,
+    momentum=0.9,
+    weight_decay=0.0002,
+    # Any augmentation puts what is cut out of photographs at a random place.
+    augmentation=Augmentation(flip=True),
+    sources=(
+        ("lr, schedule", "section 3.3.1"),
+        ("optimiser, batch_size, momentum, weight_decay", "authors' configuration files, named in section 3.3.1"),
+        ("epochs", "the same files: 170,000 iterations of 512, in 1.28 million pictures"),
+    ),
+)
+
 SPEC = SqueezeNetSpec(resolution=227, conv1=96, kernel=7, stages=TABLE_1)
 
 FAMILY = Family(
@@ -172,6 +193,7 @@ FAMILY = Family(
             network=SqueezeNet,
             spec=SPEC,
             objective=CrossEntropy(),
+            recipe=RECIPE,
             claims=(
                 Claim("parameters", "1,248,424", "Table 1", lambda net: net.params),
                 Claim("size at 32 bits", "4.8 MB", "Table 2", size_bytes),
@@ -206,6 +228,7 @@ FAMILY = Family(
             network=SqueezeNet,
             spec=SqueezeNetSpec(conv1=64, kernel=3, stages=RELEASE_1_1, rectified_conv10=True),
             objective=CrossEntropy(),
+            recipe=RECIPE,
         ),
         Variant(
             name="squeezenet-simple-bypass",
@@ -214,6 +237,7 @@ FAMILY = Family(
             network=SqueezeNet,
             spec=replace(SPEC, bypass=True),
             objective=CrossEntropy(),
+            recipe=RECIPE,
             claims=(
                 Claim("size at 32 bits", "4.8 MB", "Table 3", size_bytes),
                 *top_accuracies("ImageNet", "60.4", "82.5", "Table 3"),
@@ -226,6 +250,7 @@ FAMILY = Family(
             network=SqueezeNet,
             spec=replace(SPEC, bypass=True, projected_bypass=True),
             objective=CrossEntropy(),
+            recipe=RECIPE,
             claims=(
                 Claim(
                     "size at 32 bits",
