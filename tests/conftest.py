@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import http.server
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import settings
 from PIL import Image
@@ -33,6 +36,23 @@ def needs_data() -> Callable[[str], Path]:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def decoded_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, and no process that one starts, touches the cache of decoded pictures of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONVATLAS_CACHE", str(tmp_path_factory.mktemp("decoded")))
+        patch.delenv("CONVATLAS_CACHE_LIMIT", raising=False)
+        yield
+
+
+@pytest.fixture
+def decoded_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of decoded pictures, in force for this test."""
+    folder = tmp_path / "decoded"
+    monkeypatch.setenv("CONVATLAS_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder for data sets, in force for this test."""
@@ -51,6 +71,109 @@ def write_pictures() -> Callable[[Path, Mapping[str, Sequence[Image.Image]]], Pa
             for i, picture in enumerate(pictures):
                 picture.save(root / name / f"{i:03}.png")
         return root
+
+    return write
+
+
+QUADRANTS = ((220, 30, 40), (30, 200, 60), (40, 50, 210), (255, 255, 255))
+"""Of the scene: top left, top right, bottom left and bottom right."""
+GREYS = ((40,) * 3, (100,) * 3, (160,) * 3, (255,) * 3)
+
+
+def scene(colours: Sequence[tuple[int, ...]]) -> Image.Image:
+    """96 wide and 80 high, a colour in each quarter."""
+    picture = Image.new("RGB", (96, 80))
+    for place, colour in zip(((0, 0), (48, 0), (0, 40), (48, 40)), colours, strict=True):
+        picture.paste(colour, (*place, place[0] + 48, place[1] + 40))
+    return picture
+
+
+def half_a_jpeg(path: Path) -> None:
+    scene(QUADRANTS).save(path, quality=95)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def too_large(path: Path) -> None:
+    Image.new("1", (20_000, 20_000)).save(path)
+
+
+def link_loop(path: Path) -> None:
+    other = path.with_name(f".{path.name}.link")
+    other.symlink_to(path.name)
+    path.symlink_to(other.name)
+
+
+def sixteen_bits(path: Path) -> None:
+    grey = np.asarray(scene(GREYS).convert("L")).astype(np.uint16)
+    Image.fromarray(grey * 257).save(path)
+
+
+def transparent_palette(path: Path) -> None:
+    picture = scene((*QUADRANTS[:3], (0, 0, 0))).quantize(8, dither=Image.Dither.NONE)
+    index = picture.getpixel((90, 70))
+    picture.save(path, transparency=index)
+
+
+def animated(path: Path) -> None:
+    scene(QUADRANTS).save(path, save_all=True, append_images=[Image.new("RGB", (96, 80))], lossless=True)
+
+
+def turned(path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    scene(QUADRANTS).transpose(Image.Transpose.ROTATE_90).save(path, quality=95, exif=exif)
+
+
+UNUSABLE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "half.jpg": (half_a_jpeg, "damaged or cut short"),
+    "page.jpg": (lambda path: path.write_text("<!DOCTYPE html><p>404"), "not a picture of a known format"),
+    "empty.jpg": (lambda path: path.write_bytes(b""), "not a picture of a known format"),
+    "huge.png": (too_large, "larger than the limit of 89,478,485 pixels"),
+    "loop.jpg": (link_loop, "a symbolic link that leads back to itself"),
+}
+ODD: dict[str, tuple[Callable[[Path], object], Sequence[tuple[int, ...]]]] = {
+    "cmyk.jpg": (lambda path: scene(QUADRANTS).convert("CMYK").save(path, quality=95), QUADRANTS),
+    "sixteen.png": (sixteen_bits, GREYS),
+    "palette.png": (transparent_palette, QUADRANTS),
+    "animated.webp": (animated, QUADRANTS),
+    "turned.jpg": (turned, QUADRANTS),
+}
+
+
+@dataclass(frozen=True)
+class OddPictures:
+    unusable: dict[Path, str]
+    """What must be said of each."""
+    good: dict[Path, Sequence[tuple[int, ...]]]
+    """The colours of each one's quarters."""
+
+    def check_colours(self, path: Path, picture: npt.NDArray[np.uint8]) -> None:
+        """Fail unless that is what the file shows: (3, side, side)."""
+        near, far = picture.shape[-1] // 4, 3 * picture.shape[-1] // 4
+        places = ((near, near), (near, far), (far, near), (far, far))
+        shown = [picture[:, y, x].tolist() for y, x in places]
+        for colour, expected in zip(shown, self.good[path], strict=True):
+            assert colour == pytest.approx(expected, abs=8), (path, shown)
+
+
+@pytest.fixture(scope="session")
+def write_odd_pictures() -> Callable[[Path, int], OddPictures]:
+    """`write_odd_pictures(folder, 3)` writes thrice each of five files that are no pictures and five odd ones."""
+
+    def write(folder: Path, num_each: int) -> OddPictures:
+        odd = OddPictures({}, {})
+        for number in range(num_each):
+            for name, (make, reason) in UNUSABLE.items():
+                path = folder / f"{number:03}-{name}"
+                if number and make is too_large:
+                    shutil.copy(folder / f"000-{name}", path)
+                else:
+                    make(path)
+                odd.unusable[path] = reason
+            for name, (make, colours) in ODD.items():
+                make(path := folder / f"{number:03}-{name}")
+                odd.good[path] = colours
+        return odd
 
     return write
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convatlas.data import PictureSet, Split
+from convatlas.data.dataset import Rows
 from convatlas.data.folder import Folder, split_by_class
 from convatlas.errors import UserError
 
@@ -70,13 +71,14 @@ def test_pictures_of_a_class_come_in_the_order_of_their_names_whenever_they_were
                 Image.new("L", (6, 6), ord(file[0])).save(tmp_path / part / name / file)
     pictures = Folder(tmp_path).load(4)
     in_order = list(b"abcdefgh") * 2
-    assert pictures.train.pictures[:, 0, 0, 0].tolist() == pictures.test.pictures[:, 0, 0, 0].tolist() == in_order
+    for split in (pictures.train, pictures.test):
+        assert split.pictures[:][:, 0, 0, 0].tolist() == in_order
 
 
 def test_pictures_come_at_the_wanted_size(animals: Path) -> None:
     pictures = Folder(animals).load(9)
     assert pictures.train.pictures.shape[1:] == pictures.test.pictures.shape[1:] == (1, 9, 9)
-    assert pictures.train.pictures.dtype == np.uint8
+    assert pictures.train.pictures[:].dtype == np.uint8
     assert pictures.train.labels.dtype == np.int64
 
 
@@ -123,6 +125,24 @@ def test_a_link_to_nowhere_is_told_by_its_name(animals: Path) -> None:
     assert f"{animals / 'cat' / 'link.png'}: there is no such file" in complaint(animals)
 
 
+def test_a_link_to_itself_is_told_by_its_name(animals: Path) -> None:
+    (animals / "cat" / "link.png").symlink_to("link.png")
+    assert f"{animals / 'cat' / 'link.png'}: a symbolic link that leads back to itself" in complaint(animals)
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="every folder may be read by this user")
+def test_a_folder_below_that_may_not_be_read_is_named(animals: Path) -> None:
+    """Its pictures would be missing without a word."""
+    (animals / "cat" / "mine").mkdir(mode=0)
+    assert complaint(animals) == f"the folder {animals / 'cat' / 'mine'} cannot be read (Permission denied)"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such files")
+def test_a_pipe_is_not_waited_for(animals: Path) -> None:
+    os.mkfifo(animals / "cat" / "pipe.png")
+    assert f"{animals / 'cat' / 'pipe.png'}: a device or a pipe, not a picture" in complaint(animals)
+
+
 # Grey and colour
 
 
@@ -134,7 +154,7 @@ def test_one_picture_in_colour_gives_all_three_channels_and_leaves_the_grey_ones
     Image.new("RGB", (6, 6), (200, 10, 30)).save(animals / "dog" / "colour.png")
     pictures = Folder(animals).load(4)
     assert pictures.train.pictures.shape[1] == pictures.test.pictures.shape[1] == pictures.channels == 3
-    everything = np.concatenate([pictures.train.pictures, pictures.test.pictures])
+    everything = np.concatenate([pictures.train.pictures[:], pictures.test.pictures[:]])
     grey = (everything == everything[:, :1]).all(axis=(1, 2, 3))
     assert grey.sum() == 15
     assert everything[~grey][0, :, 0, 0].tolist() == [200, 10, 30]
@@ -166,9 +186,9 @@ def test_every_class_is_in_both_parts_and_no_picture_is_lost(sizes: list[int], s
     labels = np.array(data.draw(st.permutations(np.repeat(np.arange(len(sizes)), sizes).tolist())), np.int64)
     pictures = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1)
     train, test = split_by_class(Split(pictures, labels), tuple("abcd"[: len(sizes)]), Path("f"), seed)
-    assert sorted([*train.pictures.flat, *test.pictures.flat]) == list(range(len(labels)))
+    assert sorted([*train.pictures[:].flat, *test.pictures[:].flat]) == list(range(len(labels)))
     for part in (train, test):
-        assert part.labels.tolist() == labels[part.pictures.flatten()].tolist()
+        assert part.labels.tolist() == labels[part.pictures[:].flatten()].tolist()
     assert np.bincount(test.labels).tolist() == [max(1, round(size / 5)) for size in sizes]
 
 
@@ -196,6 +216,45 @@ def test_val_is_not_the_test_set_where_there_is_a_test_folder(tmp_path: Path, wr
     for name, values in (("train", range(4)), ("val", range(20, 22)), ("test", range(30, 33))):
         write_pictures(tmp_path / name, {"cat": greys(values), "dog": greys(values)})
     assert shown(Folder(tmp_path).load(4).test) == {0: [30, 31, 32], 1: [30, 31, 32]}
+
+
+def test_every_picture_has_its_path_below_the_folder_for_a_name(animals: Path) -> None:
+    pictures = Folder(animals).load(4)
+    names = [*pictures.train.names, *pictures.test.names]
+    expected = [f"cat/{i:03}.png" for i in range(10)] + [f"dog/{i:03}.png" for i in range(5)]
+    assert sorted(names) == expected
+    for split in (pictures.train, pictures.test):
+        for index, (name, label) in enumerate(zip(split.names, split.labels.tolist(), strict=True)):
+            value = int(split.pictures[index : index + 1][0, 0, 0, 0])
+            assert name == (f"cat/{value:03}.png" if label == 0 else f"dog/{value - 100:03}.png")
+            assert split.name_of(index) == name
+
+
+def test_names_of_a_split_that_is_given_say_which_part(tmp_path: Path, write_pictures) -> None:
+    for part in ("train", "val"):
+        write_pictures(tmp_path / part, {"cat": greys(range(1)), "dog": greys(range(1))})
+    pictures = Folder(tmp_path).load(4)
+    assert pictures.train.names == ("train/cat/000.png", "train/dog/000.png")
+    assert pictures.test.names == ("val/cat/000.png", "val/dog/000.png")
+
+
+def test_parts_of_a_folder_are_read_from_the_cache_and_not_copied(animals: Path) -> None:
+    split = Folder(animals).load(4).train
+    part = split.take(np.array([3, 1]))
+    assert isinstance(part.pictures, Rows)
+    assert part.names == (split.names[3], split.names[1])
+    assert np.array_equal(part.pictures[:], split.pictures[np.array([3, 1])])
+    assert part.checksum == split.take(np.array([3, 1])).checksum != split.take(np.array([1, 3])).checksum
+
+
+@pytest.mark.parametrize("indices", [slice(None), slice(1, 9, 3), np.array([5, 0, 5]), np.arange(12) % 2 == 0])
+def test_rows_are_taken_as_from_an_array(animals: Path, indices: slice | np.ndarray) -> None:
+    pictures = Folder(animals).load(4).train.pictures
+    taken = pictures[indices]
+    assert type(taken) in (np.ndarray, np.memmap)
+    assert np.array_equal(taken, np.array(pictures[:])[indices])
+    assert pictures.shape == (12, 1, 4, 4)
+    assert len(pictures) == 12
 
 
 # What is wrong with a folder

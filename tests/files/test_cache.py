@@ -1,11 +1,11 @@
-"""Where data sets are kept."""
+"""Where data sets and decoded pictures are kept."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-from convatlas.files import cache_folder
+from convatlas.files import cache_folder, decoded_folder
 
 
 def test_the_environment_names_the_folder_and_it_need_not_exist(
@@ -37,3 +37,18 @@ def test_on_linux_it_follows_the_desktops_own_setting(tmp_path: Path, monkeypatc
     monkeypatch.delenv("CONVATLAS_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "convatlas"
+
+
+def test_decoded_pictures_have_a_folder_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVATLAS_DATA", str(tmp_path / "sets"))
+    monkeypatch.setenv("CONVATLAS_CACHE", str(tmp_path / "decoded"))
+    assert decoded_folder() == tmp_path / "decoded"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CONVATLAS_CACHE", "~/mine")
+    assert decoded_folder() == tmp_path / "mine"
+    for value in (None, ""):
+        monkeypatch.delenv("CONVATLAS_CACHE", raising=False)
+        if value is not None:
+            monkeypatch.setenv("CONVATLAS_CACHE", value)
+        assert decoded_folder().name == "decoded"
+        assert tmp_path / "sets" not in decoded_folder().parents

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import pickle
 import struct
 import warnings
 import zlib
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convatlas.errors import UserError
-from convatlas.pictures import PictureError, decode, decode_all
+from convatlas.pictures import PictureError, ReadError, decode, decode_all, fit
 from convatlas.pictures.decode import SUFFIXES
 
 ORIENTATION = 0x0112
@@ -338,6 +339,26 @@ def test_folder_is_told(tmp_path: Path) -> None:
     assert complaint(tmp_path) == "a folder, not a picture"
 
 
+def test_a_link_to_itself_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").symlink_to("b.jpg")
+    (tmp_path / "b.jpg").symlink_to("a.jpg")
+    assert complaint(tmp_path / "a.jpg") == "a symbolic link that leads back to itself"
+
+
+def test_what_cannot_be_read_is_told_from_what_is_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(ReadError):
+        decode(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(PictureError) as caught:
+        decode(tmp_path / "a.jpg")
+    assert not isinstance(caught.value, ReadError)
+
+
+def test_an_error_survives_the_way_to_another_process(tmp_path: Path) -> None:
+    error = pickle.loads(pickle.dumps(PictureError(tmp_path / "a.jpg", "why")))
+    assert (error.path, error.reason, str(error)) == (tmp_path / "a.jpg", "why", f"{tmp_path / 'a.jpg'}: why")
+
+
 def test_path_below_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(encoded("jpeg"))
     complaint(tmp_path / "a.jpg" / "b.jpg")
@@ -353,8 +374,79 @@ def test_decoding_in_many_threads_leaves_the_callers_warnings_alone(tmp_path: Pa
     path.write_bytes(encoded("jpeg"))
     before = list(warnings.filters)
     for _ in range(3):
-        decode_all([path] * 600, lambda picture: picture.size)
+        assert len(list(decode_all([path] * 600, lambda picture: picture.size))) == 600
     assert warnings.filters == before
+
+
+# Scaled in the decoder
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    """Soft colours, as photographs have."""
+    coarse = np.random.default_rng(1).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@given(width=st.integers(1, 700), height=st.integers(1, 700), at_least=st.integers(1, 300))
+def test_a_scaled_jpeg_keeps_at_least_the_side_that_is_asked_for(
+    width: int, height: int, at_least: int, scratch: Path
+) -> None:
+    Image.new("L", (width, height), 90).save(scratch)
+    size = decode(scratch, at_least).size
+    assert min(size) >= min(at_least, width, height)
+    # No larger than it must be, as far as an eighth goes.
+    scale = max(scale for scale in (1, 2, 4, 8) if scale == 1 or min(width, height) // at_least >= scale)
+    assert size == (-(-width // scale), -(-height // scale))
+
+
+def test_a_scaled_jpeg_shows_the_same_picture(tmp_path: Path) -> None:
+    photograph(1600, 1200).save(tmp_path / "a.jpg", quality=95)
+    whole, scaled = (fit(decode(tmp_path / "a.jpg", at_least), 128, 3) for at_least in (None, 128))
+    assert decode(tmp_path / "a.jpg", 128).size == (200, 150)
+    assert np.abs(whole.astype(int) - scaled).mean() < 1
+    assert np.abs(whole.astype(int) - scaled).max() < 12
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_scaled_jpeg_is_upright(orientation: int, tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[ORIENTATION] = orientation
+    upright = np.asarray(photograph(640, 480))
+    stored = {1: upright, 3: upright[::-1, ::-1], 6: np.rot90(upright), 8: np.rot90(upright, -1)}[orientation]
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.jpg", exif=tags, quality=95)
+    picture = decode(tmp_path / "a.jpg", 120)
+    assert picture.size == (160, 120)
+    expected = photograph(640, 480).resize((160, 120), Image.Resampling.BOX)
+    assert np.abs(values(picture) - values(expected)).mean() < 2
+
+
+def test_a_scaled_cmyk_jpeg_keeps_its_colours(tmp_path: Path) -> None:
+    Image.new("RGB", (400, 400), (200, 40, 90)).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    picture = decode(tmp_path / "a.jpg", 50)
+    assert (picture.mode, picture.size) == ("RGB", (50, 50))
+    assert values(picture)[25, 25] == pytest.approx([200, 40, 90], abs=4)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
+def test_half_a_jpeg_is_found_when_it_is_scaled(part: float, progressive: bool, tmp_path: Path) -> None:
+    photograph(800, 800).save(tmp_path / "a.jpg", progressive=progressive)
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(content[: int(part * len(content))])
+    with pytest.raises(PictureError, match="damaged or cut short"):
+        decode(tmp_path / "a.jpg", 100)
+
+
+def test_the_limit_is_of_the_pixels_that_the_file_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("L", (800, 800)).save(tmp_path / "a.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
+    with pytest.raises(PictureError, match="larger than the limit"):
+        decode(tmp_path / "a.jpg", 100)
+
+
+def test_other_formats_are_not_scaled(tmp_path: Path) -> None:
+    Image.fromarray(NOISE).save(tmp_path / "a.png")
+    assert np.array_equal(decode(tmp_path / "a.png", 4), NOISE)
 
 
 # Whatever the bytes

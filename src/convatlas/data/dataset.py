@@ -14,34 +14,105 @@ from PIL import Image
 from convatlas.errors import UserError
 from convatlas.pictures import PictureError, fit
 
+Indices = slice | npt.NDArray[np.int64] | npt.NDArray[np.bool_]
+"""Which pictures: a part, places in any order, or a mask."""
+
+HASHED_AT_ONCE = 1000
+
+
+class Pictures(Protocol):
+    """What a split's pictures lie in: an array in memory, or what reads them from a file as they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, channels, height, width)"""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Indices, /) -> npt.NDArray[np.uint8]:
+        """Those pictures (m, channels, height, width), 0 to 255, in memory."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some pictures of a larger whole, in an order of their own, of which none is copied before it is asked for."""
+
+    whole: Pictures
+    places: npt.NDArray[np.int64]
+    """(n,), in the whole."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), *self.whole.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, indices: Indices, /) -> npt.NDArray[np.uint8]:
+        return self.whole[self.places[indices]]
+
 
 @dataclass(frozen=True)
 class Split:
-    pictures: npt.NDArray[np.uint8]
+    pictures: Pictures
     """(n, channels, height, width), 0 to 255."""
     labels: npt.NDArray[np.int64]
     """(n,), indices into the set's classes."""
+    names: tuple[str, ...] = ()
+    """Where each picture came from; empty where that has no name."""
+    contents: npt.NDArray[np.uint8] | None = None
+    """(n, 32), a digest of what each picture was made from and how, where reading all of them would take too long."""
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Split:
+        """Those pictures, in that order; of those that lie in a file none is read."""
+        whole = self.pictures
+        return Split(
+            # What numpy maps from a file is an array too, but not of this very type.
+            whole[indices] if type(whole) is np.ndarray else Rows(whole, indices),
+            self.labels[indices],
+            tuple(self.names[i] for i in indices) if self.names else (),
+            None if self.contents is None else self.contents[indices],
+        )
+
+    def parted(self, part: float, generator: np.random.Generator) -> tuple[Split, Split]:
+        """The rest, and a part drawn of each class: at least one picture of it, and all if it has one only."""
+        drawn = np.zeros(len(self), bool)
+        for label in np.unique(self.labels):
+            members = np.flatnonzero(self.labels == label)
+            drawn[generator.permutation(members)[: max(1, round(part * len(members)))]] = True
+        return self.take(np.flatnonzero(~drawn)), self.take(np.flatnonzero(drawn))
+
+    def name_of(self, index: int) -> str:
+        """What to call that picture."""
+        return self.names[index] if self.names else f"picture {index}"
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 of pictures and labels."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.pictures).tobytes())
+        """SHA-256 of pictures and labels, or of what the pictures were made from and labels."""
+        digest = hashlib.sha256()
+        if self.contents is not None:
+            digest.update(self.contents.tobytes())
+        else:
+            for begin in range(0, len(self.pictures), HASHED_AT_ONCE):
+                digest.update(self.pictures[begin : begin + HASHED_AT_ONCE].tobytes())
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
     def resized(self, resolution: int) -> Split:
-        """The same pictures with sides of `resolution` pixels."""
+        """The same pictures with sides of `resolution` pixels, all in memory."""
         num, channels, height, width = self.pictures.shape
         if height == width == resolution:
             return self
         resized = np.empty((num, channels, resolution, resolution), np.uint8)
-        for i, picture in enumerate(self.pictures):
+        for i, picture in enumerate(self.pictures[:]):
             hwc = picture[0] if channels == 1 else picture.transpose(1, 2, 0)
             resized[i] = fit(Image.fromarray(hwc), resolution, channels)
-        return Split(resized, self.labels)
+        return Split(resized, self.labels, self.names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +156,11 @@ class Source(Protocol):
     @property
     def side(self) -> int | None:
         """The pictures' own size in pixels, if they have one."""
+        ...
+
+    @property
+    def detail(self) -> int | None:
+        """About how many pixels the shorter side of a picture has; None: unknown."""
         ...
 
     def load(self, resolution: int, *, seed: int, skip_bad: bool = False) -> PictureSet:

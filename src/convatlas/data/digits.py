@@ -15,6 +15,7 @@ class Digits:
 
     name: str = "digits"
     side: int = 8
+    detail: int = 8
 
     def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> PictureSet:
         """1,442 training and 355 test pictures: of each digit every fifth is for the test, whatever the seed."""

@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
-from convatlas.data.dataset import PictureSet, Split
+from convatlas.data.cache import decoded
+from convatlas.data.dataset import PictureSet, Rows, Split
+from convatlas.data.sources import Source, look
 from convatlas.errors import UserError
-from convatlas.pictures import PictureError, decode_all, files_below, fit
+from convatlas.files import decoded_folder
+from convatlas.pictures import PictureError, files_below, shorter_side
 
 TEST_PART = 0.2
 """Of each class, where the folder has no split of its own."""
+LOOKED_AT = 100
+"""Pictures from which the size of all is taken."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,20 @@ class Folder:
         # Whole, so that it is found again from another folder, and never taken for a standard set.
         return str(self.path.resolve())
 
+    @property
+    def detail(self) -> int | None:
+        """The median shorter side of some of the pictures, by their headers."""
+        paths = sorted(files_below(self.path))
+        sides = [shorter_side(path) for path in paths[:: max(1, len(paths) // LOOKED_AT)]]
+        known = [side for side in sides if side is not None]
+        return int(np.median(known)) if known else None
+
     def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> PictureSet:
-        """Decode every picture at that size, grey if all of them are grey.
+        """Every picture at that size, grey if all of them are grey; what was decoded before comes from the cache.
 
         Raises:
             UserError: no classes, an empty class, classes that differ between the splits, or pictures that
-                cannot be used while `skip_bad` is off.
+                cannot be used while `skip_bad` is off; or the cache cannot hold them.
         """
         train_root = self.path / "train"
         test_root = next((self.path / name for name in ("test", "val") if (self.path / name).is_dir()), None)
@@ -51,12 +62,55 @@ class Folder:
             if tuple(listing) != classes:
                 odd = sorted(set(listing) ^ set(classes))
                 raise UserError(f"{roots[0]} and {root} have different classes: {', '.join(odd)}")
-        splits, errors = decode_splits(listings, classes, resolution, skip_bad)
+        splits, left_out = self._splits(listings, resolution)
+        if left_out and not skip_bad:
+            num = len(left_out) + sum(map(len, splits))
+            raise UserError(
+                f"{len(left_out)} of {num} pictures cannot be used, the first is {left_out[0]}; "
+                "mend it or leave such files out with --skip-bad"
+            )
+        for split in splits:
+            for label in set(range(len(classes))) - set(split.labels.tolist()):
+                raise UserError(
+                    f"no picture of the class {classes[label]} can be used; add good ones or remove its folder"
+                )
         if split_given:
             train, test = splits
         else:
             train, test = split_by_class(splits[0], classes, self.path, seed)
-        return PictureSet(name=self.name, classes=classes, train=train, test=test, left_out=tuple(errors))
+        return PictureSet(name=self.name, classes=classes, train=train, test=test, left_out=tuple(left_out))
+
+    def _splits(self, listings: list[dict[str, list[Path]]], resolution: int) -> tuple[list[Split], list[PictureError]]:
+        """A split for each listing, all in the same entry of the cache, and the files that cannot be used."""
+        folder = decoded_folder()
+        files = [
+            [(path, label) for label, paths in enumerate(listing.values()) for path in paths] for listing in listings
+        ]
+        looked = iter(look(self.path, [path for rows in files for path, _ in rows], folder))
+        found = [[(next(looked), label) for _, label in rows] for rows in files]
+        sources = [source for rows in found for source, _ in rows if isinstance(source, Source)]
+        cached = decoded(self.path, sources, resolution, folder)
+        splits: list[Split] = []
+        errors: list[PictureError] = []
+        for rows in found:
+            good: list[tuple[Source, int]] = []
+            for source, label in rows:
+                if not isinstance(source, Source):
+                    errors.append(source)
+                elif source.content in cached.unusable:
+                    errors.append(PictureError(source.path, cached.unusable[source.content]))
+                else:
+                    good.append((source, label))
+            places = np.array([cached.places[source.content] for source, _ in good], np.int64)
+            splits.append(
+                Split(
+                    Rows(cached.pictures, places),
+                    np.array([label for _, label in good], np.int64),
+                    tuple(source.name for source, _ in good),
+                    cached.contents[places],
+                )
+            )
+        return splits, errors
 
 
 def list_classes(root: Path) -> dict[str, list[Path]]:
@@ -71,51 +125,9 @@ def list_classes(root: Path) -> dict[str, list[Path]]:
     return listing
 
 
-def decode_splits(
-    listings: list[dict[str, list[Path]]], classes: tuple[str, ...], resolution: int, skip_bad: bool
-) -> tuple[list[Split], list[PictureError]]:
-    """A split for each listing, all with the same number of channels, and the files that were left out."""
-
-    def prepare(picture: Image.Image) -> npt.NDArray[np.uint8]:
-        return fit(picture, resolution, 1 if picture.mode == "L" else 3)
-
-    loaded = [
-        [(label, picture) for label, name in enumerate(classes) for picture in decode_all(listing[name], prepare)]
-        for listing in listings
-    ]
-    errors = [picture for rows in loaded for _, picture in rows if isinstance(picture, PictureError)]
-    if errors and not skip_bad:
-        num = sum(map(len, loaded))
-        raise UserError(
-            f"{len(errors)} of {num} pictures cannot be used, the first is {errors[0]}; "
-            "mend it or leave such files out with --skip-bad"
-        )
-    good = [[(label, picture) for label, picture in rows if isinstance(picture, np.ndarray)] for rows in loaded]
-    channels = max((picture.shape[0] for rows in good for _, picture in rows), default=1)
-    splits = []
-    for rows in good:
-        labels = np.array([label for label, _ in rows], np.int64)
-        for label, name in enumerate(classes):
-            if label not in labels:
-                raise UserError(f"no picture of the class {name} can be used; add good ones or remove its folder")
-        pictures = np.empty((len(rows), channels, resolution, resolution), np.uint8)
-        for i, (_, picture) in enumerate(rows):
-            pictures[i] = picture  # grey pictures spread over three channels
-        splits.append(Split(pictures, labels))
-    return splits, errors
-
-
 def split_by_class(split: Split, classes: tuple[str, ...], path: Path, seed: int) -> tuple[Split, Split]:
     """A seeded fifth of each class for the test, at least one."""
-    generator = np.random.default_rng(seed)
-    test = np.zeros(len(split), bool)
     for label, name in enumerate(classes):
-        members = np.flatnonzero(split.labels == label)
-        if len(members) < 2:
+        if np.count_nonzero(split.labels == label) < 2:
             raise UserError(f"the class {name} of {path} has one usable picture; it needs two, to train and to test")
-        num_test = max(1, round(TEST_PART * len(members)))
-        test[generator.permutation(members)[:num_test]] = True
-    return (
-        Split(split.pictures[~test], split.labels[~test]),
-        Split(split.pictures[test], split.labels[test]),
-    )
+    return split.parted(TEST_PART, np.random.default_rng(seed))

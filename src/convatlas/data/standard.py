@@ -49,6 +49,10 @@ class Standard:
     ink: bool = False
     """Whether the pictures show bright ink on black, one character each."""
 
+    @property
+    def detail(self) -> int:
+        return self.side
+
     def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> PictureSet:
         folder = cache_folder() / self.name
         if not self.present(folder):

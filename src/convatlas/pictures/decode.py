@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import stat
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from convatlas.errors import UserError
+from convatlas.pictures.threads import side_by_side
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 """Files of a folder that are taken for pictures."""
@@ -37,41 +40,122 @@ T = TypeVar("T")
 class PictureError(UserError):
     """A file that cannot be used as a picture: names the file and says why."""
 
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
 
-def decode(path: Path) -> Image.Image:
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class ReadError(PictureError):
+    """A file that cannot be read: what it holds is not known."""
+
+
+def decode(path: Path, at_least: int | None = None) -> Image.Image:
     """Decode a picture file upright, as 8-bit grey ("L") or colour ("RGB"); of an animation the first frame.
 
     Transparency is laid on white, 16 bits become 8, CMYK becomes RGB.
+
+    Args:
+        at_least: pixels that the shorter side must keep, where it has them: a large JPEG is then decoded at a half, a
+            quarter or an eighth of its size, which takes a fraction of the time. Without it, nothing is scaled.
 
     Raises:
         PictureError: the file is missing, damaged, cut short, no picture of a known format, or of more pixels than
             Pillow's `Image.MAX_IMAGE_PIXELS`.
     """
     with _pillow_silenced():
-        return _decode(path)
+        return _decode(path, at_least)
 
 
-def decode_all(paths: Iterable[Path], use: Callable[[Image.Image], T]) -> list[T | PictureError]:
-    """Decode files side by side, as `decode` does: for each what `use` makes of its picture, or its error."""
+def decode_all(
+    paths: Iterable[Path], use: Callable[[Image.Image], T], at_least: int | None = None
+) -> Generator[T | PictureError]:
+    """Decode files side by side, as `decode` does: for each in turn what `use` makes of its picture, or its error.
+
+    A few are decoded ahead of what is taken, never all: a set of any size passes through little memory.
+    """
 
     def work(path: Path) -> T | PictureError:
         try:
-            return use(_decode(path))
+            return use(_decode(path, at_least))
         except PictureError as error:
             return error
 
-    with _pillow_silenced(), ThreadPoolExecutor() as pool:
-        return list(pool.map(work, paths))
+    with _pillow_silenced():
+        yield from side_by_side(work, paths)
+
+
+def shorter_side(path: Path) -> int | None:
+    """Pixels along the shorter side, by the file's header alone; None where that says no such thing."""
+    try:
+        with _pillow_silenced(), opened(path) as file, Image.open(file, formats=_FORMATS) as picture:
+            return min(picture.size)
+    # What is wrong with the file is said when it is decoded.
+    except (PictureError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """The files that are taken for pictures, at any depth; hidden ones and hidden folders are passed over."""
+    """The files that are taken for pictures, at any depth; hidden ones and hidden folders are passed over.
+
+    Raises:
+        UserError: a folder among them cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"the folder {error.filename} cannot be read ({error.strerror})") from error
+
     # os.walk does not follow symbolic links to folders, so a loop of them cannot trap it.
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 yield Path(parent) / name
+
+
+def status(path: Path) -> os.stat_result:
+    """What the system knows of a file.
+
+    Raises:
+        ReadError: there is none, or it is none that has a content.
+    """
+    try:
+        found = path.stat()
+    except (FileNotFoundError, ValueError) as error:
+        raise ReadError(path, "there is no such file") from error
+    except OSError as error:
+        raise ReadError(path, _reason(error)) from error
+    if stat.S_ISDIR(found.st_mode):
+        raise ReadError(path, "a folder, not a picture")
+    if not stat.S_ISREG(found.st_mode):
+        # To open a pipe would be to wait for whoever writes to it.
+        raise ReadError(path, "a device or a pipe, not a picture")
+    return found
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BufferedReader]:
+    """A file's content, to be read.
+
+    Raises:
+        ReadError: it has none, or may not be read.
+    """
+    status(path)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ReadError(path, _reason(error)) from error
+    with file:
+        yield file
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "a symbolic link that leads back to itself"
+    return f"cannot be read ({error.strerror})"
 
 
 @contextmanager
@@ -91,26 +175,26 @@ def _pillow_silenced() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _decode(path: Path) -> Image.Image:
-    if path.is_dir():
-        raise PictureError(f"{path}: a folder, not a picture")
-    if not path.is_file():
-        raise PictureError(f"{path}: there is no such file")
-    try:
-        with Image.open(path, formats=_FORMATS) as picture:
-            # Pillow itself warns from its limit on and refuses from twice its limit; for us the limit is the limit.
-            if Image.MAX_IMAGE_PIXELS is not None and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
-                raise Image.DecompressionBombError
-            # Only decoding finds half a file: open() and verify() read no more than headers.
-            picture.load()
-            return _upright(picture, _eight_bits(picture))
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise PictureError(f"{path}: larger than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from error
-    except UnidentifiedImageError as error:
-        raise PictureError(f"{path}: not a picture of a known format ({', '.join(_FORMATS)})") from error
-    # What Pillow's decoders raise on damaged files is not one family of errors.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, MemoryError) as error:
-        raise PictureError(f"{path}: damaged or cut short ({error})") from error
+def _decode(path: Path, at_least: int | None) -> Image.Image:
+    with opened(path) as file:
+        try:
+            with Image.open(file, formats=_FORMATS) as picture:
+                # Pillow itself warns from its limit on and refuses from twice its limit; for us the limit is the limit.
+                if Image.MAX_IMAGE_PIXELS is not None and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+                    raise Image.DecompressionBombError
+                if at_least is not None:
+                    # Of the sizes that the decoder can give, the smallest that is large enough; JPEG alone has any.
+                    picture.draft(None, (at_least, at_least))
+                # Only decoding finds half a file: open() and verify() read no more than headers.
+                picture.load()
+                return _upright(picture, _eight_bits(picture))
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise PictureError(path, f"larger than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from error
+        except UnidentifiedImageError as error:
+            raise PictureError(path, f"not a picture of a known format ({', '.join(_FORMATS)})") from error
+        # What Pillow's decoders raise on damaged files is not one family of errors.
+        except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, MemoryError) as error:
+            raise PictureError(path, f"damaged or cut short ({error})") from error
 
 
 def _upright(original: Image.Image, picture: Image.Image) -> Image.Image:

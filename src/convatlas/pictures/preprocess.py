@@ -22,13 +22,21 @@ class Preprocessing:
     """The training pictures' own size, where they had one: below `resolution`, others are first made as coarse."""
     ink: float | None = None
     """For pictures of bright ink on black: the part of the frame that the ink spans; else None."""
+    margin: int = 0
+    """Pixels on each side of what the network reads: training reads any part of the whole, all else its middle."""
+
+    @property
+    def working_side(self) -> int:
+        """Side of the pictures that training takes parts of."""
+        return self.resolution + 2 * self.margin
 
     def fit(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
-        """The picture at the working size, (channels, resolution, resolution)."""
-        if self.side is not None and self.side < self.resolution:
+        """What a network reads of the picture, (channels, resolution, resolution)."""
+        if self.side is not None and self.side < self.working_side:
             coarse = fit(picture, self.side, self.channels)
             picture = Image.fromarray(coarse[0] if self.channels == 1 else coarse.transpose(1, 2, 0))
-        return fit(picture, self.resolution, self.channels)
+        middle = slice(self.margin, self.margin + self.resolution)
+        return fit(picture, self.working_side, self.channels)[:, middle, middle]
 
     def normalise(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Network input of pictures (n, channels, height, width) of 0 to 255."""

@@ -1,0 +1,110 @@
+"""What the files of a folder hold, each known by its digest, without reading again what has not changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from convatlas.errors import UserError
+from convatlas.files import lock, write
+from convatlas.files.entries import MEMORY
+from convatlas.pictures import ReadError, opened, side_by_side, status
+
+FORMAT = 1
+SETTLED = 2 * 10**9
+"""Nanoseconds after which another change shows in a file's time, on every file system."""
+
+
+class Stamp(NamedTuple):
+    """What cannot stay the same when a file's content is changed, but for a clock that is turned back."""
+
+    size: int
+    modified: int
+    """Nanoseconds, of the content."""
+    changed: int
+    """Nanoseconds, of anything: also where the other was set back."""
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp:
+        """
+        Raises:
+            ReadError: it is no file that can be read.
+        """
+        found = status(path)
+        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file as it was when its content was read."""
+
+    path: Path
+    name: str
+    """Its path below the folder."""
+    stamp: Stamp
+    content: bytes
+    """SHA-256 of what it holds."""
+
+
+def look(root: Path, paths: Sequence[Path], cache: Path) -> list[Source | ReadError]:
+    """Each file below `root` with a digest of what it holds, or why it cannot be read.
+
+    As git does, `cache` remembers what each one held: a file whose size and times are as they were is not read again.
+    """
+    memory = _Memory(cache, root)
+    began = time.time_ns()
+
+    def one(path: Path) -> Source | ReadError:
+        name = path.relative_to(root).as_posix()
+        try:
+            stamp = Stamp.of(path)
+            if (content := memory.recall(name, stamp)) is None:
+                with opened(path) as file:
+                    content = hashlib.file_digest(file, "sha256").digest()
+            return Source(path, name, stamp, content)
+        except ReadError as error:
+            return error
+        except OSError as error:
+            return ReadError(path, f"cannot be read ({error.strerror})")
+
+    found = list(side_by_side(one, paths))
+    # A file that was written just now may be written again in the same tick of the clock.
+    memory.keep([one for one in found if isinstance(one, Source) and one.stamp.modified < began - SETTLED])
+    return found
+
+
+class _Memory:
+    """What the files below a folder held when they were last read."""
+
+    def __init__(self, cache: Path, root: Path) -> None:
+        self._root = str(root.resolve())
+        name = hashlib.sha256(self._root.encode(errors="surrogateescape")).hexdigest()[:32]
+        self._path = cache / f"{name}{MEMORY}"
+        self._known: dict[str, tuple[Stamp, bytes]] = {}
+        # What is damaged is forgotten; all is read anew then.
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+            values = json.loads(self._path.read_bytes())
+            if values["format"] == FORMAT and values["root"] == self._root:
+                self._known = {
+                    name: (Stamp(*stamp), bytes.fromhex(content)) for name, (stamp, content) in values["files"].items()
+                }
+
+    def recall(self, name: str, stamp: Stamp) -> bytes | None:
+        known = self._known.get(name)
+        return known[1] if known is not None and known[0] == stamp else None
+
+    def keep(self, sources: Sequence[Source]) -> None:
+        now = {source.name: (source.stamp, source.content) for source in sources}
+        if now == self._known:
+            return
+        files = {name: (stamp, content.hex()) for name, (stamp, content) in now.items()}
+        text = json.dumps({"format": FORMAT, "root": self._root, "files": files})
+        # Where it cannot be kept, or another process keeps its own now, the next run reads the files again.
+        with suppress(OSError, UserError), lock(self._path.parent):
+            write(self._path, text.encode())
