@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from convatlas.draw import confusion, curves
+from convatlas.draw import confusion, curves, printable, reliability
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -142,3 +142,73 @@ def test_drawing_changes_no_setting_and_no_counts() -> None:
     curves("title", epochs(2))
     assert dict(mpl.rcParams) == before
     assert (counts == diagonal(3)).all()
+
+
+def held_out(num: int) -> list[dict[str, float]]:
+    return [row | {"held_out_loss": 0.7, "held_out_accuracy": 0.8} for row in epochs(num)]
+
+
+def test_what_was_held_out_has_curves_of_its_own() -> None:
+    shown = texts(curves("title", held_out(5)))
+    assert shown.count("held out") == shown.count("training") == 2
+    assert {"loss", "error, %"} <= set(shown)
+    assert "held out" not in texts(curves("title", epochs(5)))
+
+
+def test_a_short_range_has_round_numbers_at_its_axis() -> None:
+    # On a logarithmic axis they would read 2.05 x 10^0 and so on, or there would be none.
+    rows = [{"epoch": i + 1, "loss": 2.1 - i / 50, "accuracy": 0.2 + i / 50} for i in range(5)]
+    labels = [text for text in texts(curves("title", rows)) if is_number(text)]
+    assert sum(2 <= float(text) <= 2.1 for text in labels) >= 3
+    assert sum(70 <= float(text) <= 80 for text in labels) >= 3
+
+
+@pytest.mark.parametrize("decades", [1, 2, 3, 6])
+def test_a_long_range_is_drawn_in_decades_with_plain_numbers(decades: int) -> None:
+    rows = [{"epoch": i + 1, "loss": 300 * 10.0 ** (-decades * i / 9), "accuracy": 0.5} for i in range(10)]
+    labels = [text for text in texts(curves("title", rows)) if is_number(text)]
+    assert "100" in labels
+    assert 2 <= sum(float(text) > 50 or float(text) < 1 for text in labels) <= 20
+
+
+@pytest.mark.parametrize("name", ["bell\x07", "caf\udce9", "\x00", "end\uffff"])
+def test_what_no_file_can_hold_is_replaced(name: str) -> None:
+    shown = texts(confusion(name, (name, "b"), diagonal(2)))
+    assert shown.count(printable(name)) == 3
+    assert "\N{REPLACEMENT CHARACTER}" in printable(name)
+    assert printable(name) in texts(curves(name, epochs(2)))
+
+
+@pytest.mark.parametrize("name", ["plain", "a\tb\nc", "größer", "猫", "\U0001f600", "<&>", ""])
+def test_all_else_is_printable(name: str) -> None:
+    assert printable(name) == name
+
+
+def bars(svg: bytes) -> list[float]:
+    """Heights of the filled bars, as parts of the highest."""
+    heights = []
+    for path in ET.fromstring(svg).iter(f"{SVG}path"):
+        if "fill: #0072b2" in path.attrib.get("style", ""):
+            numbers = [
+                float(word) for word in path.attrib["d"].split() if word.lstrip("-").replace(".", "", 1).isdigit()
+            ]
+            heights.append(max(numbers[1::2]) - min(numbers[1::2]))
+    return heights
+
+
+def test_a_reliability_diagram_has_a_bar_for_each_bin_with_pictures() -> None:
+    counts = np.array([0, 10, 0, 40, 50])
+    svg = reliability(counts, np.array([0, 0.3, 0, 0.7, 0.95]), np.array([0, 0.25, 0, 0.5, 1.0]))
+    # The legend's is drawn last.
+    *heights, _ = bars(svg)
+    assert [height / max(heights) for height in heights] == pytest.approx([0.25, 0.5, 1.0], abs=0.01)
+    shown = set(texts(svg))
+    assert {"accuracy", "pictures, %", "probability that the network gave its answer"} <= shown
+    assert {"gap", "part that is right", "as often as it says"} <= shown
+
+
+def test_a_reliability_diagram_of_anything_can_be_drawn() -> None:
+    nothing = np.zeros(15)
+    assert texts(reliability(np.zeros(15, np.int64), nothing, nothing))
+    full = np.ones(15)
+    assert reliability(np.arange(15), full, full) == reliability(np.arange(15), full, full)

@@ -1,4 +1,4 @@
-"""convatlas evaluate, convatlas predict"""
+"""convatlas evaluate, convatlas report, convatlas predict"""
 
 from __future__ import annotations
 
@@ -71,6 +71,46 @@ def evaluate(
                 opened.record.classes, evaluation.confusion, correct, wrong, strict=True
             )
         ],
+    )
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path | None, typer.Option(help="The page; report.html in the run folder.")] = None,
+    json: Json = False,
+) -> None:
+    """Write a page about a run: its figures, its plots and its worst mistakes."""
+    from convatlas.runs import load
+    from convatlas.runs.report import write_report
+
+    opened = load(run)
+    written = write_report(opened, out)
+    if not json:
+        typer.echo(written.path)
+        return
+    answers, classes = written.answers, opened.record.classes
+    print_json(
+        {
+            "run": str(run),
+            "report": str(written.path),
+            "test_accuracy": answers.accuracy,
+            "test_interval": answers.interval,
+            "test_pictures": len(answers),
+            "ece": answers.calibration.ece,
+            "mean_confidence": answers.mean_confidence,
+            "nll": answers.nll,
+            "classes": [
+                {
+                    "class": classes[figures.label],
+                    "pictures": figures.num_pictures,
+                    "recall": figures.recall,
+                    "precision": figures.precision,
+                    "f1": figures.f1,
+                    "taken_for": None if figures.taken_for is None else classes[figures.taken_for],
+                }
+                for figures in answers.of_classes
+            ],
+        }
     )
 
 

@@ -2,6 +2,7 @@
 
 from convatlas.runs.evaluation import Evaluation as Evaluation
 from convatlas.runs.evaluation import evaluate as evaluate
+from convatlas.runs.record import Execution as Execution
 from convatlas.runs.record import Record as Record
 from convatlas.runs.record import Results as Results
 from convatlas.runs.run import CHECKPOINT as CHECKPOINT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -41,17 +42,28 @@ class Evaluation:
         return max(min(centre - half, p), 0.0), min(max(centre + half, p), 1.0)
 
 
-def evaluate(network: nn.Module, objective: Objective, batches: Batches, num_classes: int) -> Evaluation:
-    """Answer every picture of the batches once, in order, with the network in evaluation mode."""
+def evaluate(
+    network: nn.Module,
+    objective: Objective,
+    batches: Batches,
+    over_processes: Callable[[Tensor], Tensor] = lambda values: values,
+) -> Evaluation:
+    """Answer every picture of the batches once, in order, with the network in evaluation mode.
+
+    Args:
+        over_processes: the sum of a tensor over all processes, where each has a share of the batches.
+    """
     network.eval()
-    confusion = torch.zeros(num_classes * num_classes, dtype=torch.int64)
-    total = 0.0
+    num_classes = batches.num_classes
+    # Counts and the sum of losses; double precision counts exactly up to 2^53.
+    sums = torch.zeros(num_classes * num_classes + 1, dtype=torch.float64, device=batches.device)
     with torch.inference_mode():
         for step in range(len(batches)):
-            inputs, labels = batches.in_order(step)
-            outputs = network(inputs)
-            targets = nn.functional.one_hot(labels, num_classes).to(outputs.dtype)
-            total += objective.loss(outputs, targets).item() * len(labels)
-            pairs = labels * num_classes + outputs.argmax(1)
-            confusion += torch.bincount(pairs.cpu(), minlength=num_classes * num_classes)
-    return Evaluation(confusion.view(num_classes, num_classes), total / len(batches.labels))
+            batch = batches.in_order(step)
+            outputs = network(batch.inputs)
+            pairs = batch.labels * num_classes + outputs.argmax(1)
+            sums[:-1] += torch.bincount(pairs, minlength=num_classes * num_classes)
+            sums[-1] += objective.losses(outputs, batch.targets.to(outputs.dtype)).sum()
+    sums = over_processes(sums.clone()).cpu()
+    confusion = sums[:-1].long().view(num_classes, num_classes)
+    return Evaluation(confusion, sums[-1].item() / int(confusion.sum()))

@@ -14,9 +14,10 @@ import torch
 from convatlas import atlas, measure
 from convatlas.errors import UserError
 from convatlas.pictures import Preprocessing
-from convatlas.spec import Augmentation, Optimiser, Recipe, Spec
+from convatlas.recipe import SCHEDULES, Augmentation, Decayed, Optimiser, Recipe, Steps
+from convatlas.spec import Spec
 
-FORMAT = 1
+FORMAT = 2
 
 
 def installed_versions() -> dict[str, str]:
@@ -30,6 +31,31 @@ def installed_versions() -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a step is computed: nothing of it changes what is learned but for rounding."""
+
+    threads: int
+    """Of each process on the CPU."""
+    channels_last: bool = True
+    """The order of weights and pictures in memory; else contiguous."""
+    bfloat16: bool = False
+    """Convolutions and products in half precision (`torch.autocast`)."""
+    compiled: bool = False
+    """By `torch.compile`."""
+
+    @property
+    def words(self) -> str:
+        return ", ".join(
+            [
+                "bfloat16" if self.bfloat16 else "float32",
+                "channels last" if self.channels_last else "contiguous",
+                f"{self.threads} thread{'s' if self.threads > 1 else ''}",
+                *["compiled"] * self.compiled,
+            ]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Results:
     test_accuracy: float
     """A fraction."""
@@ -40,6 +66,10 @@ class Results:
     train_pictures: int
     left_out_pictures: int
     """Damaged ones, with --skip-bad."""
+    epochs: int
+    """Those that were trained: with patience, they may be fewer than the recipe's."""
+    best_epoch: int | None
+    """The one whose weights these are, where pictures were held out."""
     seconds: float
     """Of training, interruptions not counted."""
     params: int
@@ -61,7 +91,28 @@ class Record:
     recipe: Recipe
     """As it was run: with the epochs, batch size and rate that the person gave."""
     device: str
-    threads: int
+    execution: Execution
+    tuned: bool = True
+    """Whether `execution` is what was measured to be fastest, or to be taken as it is."""
+    processes: int = 1
+    """How many trained together."""
+    micro_batch: int | None = None
+    """Pictures whose gradients are computed at once, where the batch would not fit."""
+    balance: bool = False
+    """Whether each class weighs the same, however many pictures it has."""
+    hold_out: bool = False
+    """Whether a seeded tenth of the training pictures is held out, and the best epoch by it is what stays."""
+    patience: int | None = None
+    """Epochs without a better one after which training stops early."""
+    checkpoint_steps: int | None = None
+    start: str | None = None
+    """The weights that training began from."""
+    freeze: bool = False
+    """Whether the head alone is trained."""
+    width: float | None = None
+    """What the spec came from; None in records of the first format. The same of depth and phi."""
+    depth: float | None = None
+    phi: float | None = None
     results: Results | None = None
     """None until the run is finished."""
     versions: dict[str, str] = field(default_factory=installed_versions)
@@ -69,6 +120,7 @@ class Record:
 
     def to_json(self) -> bytes:
         values = {"format": FORMAT} | dataclasses.asdict(self)
+        values["recipe"]["schedule"]["kind"] = type(self.recipe.schedule).__name__
         return (json.dumps(values, indent=2) + "\n").encode()
 
     @classmethod
@@ -80,8 +132,11 @@ class Record:
         """
         try:
             values = _tuples(json.loads(content))
-            if values.pop("format") > FORMAT:
+            written = values.pop("format")
+            if written > FORMAT:
                 raise UserError("written by a newer convatlas; update this one to read it")
+            if written == 1:
+                _from_format_1(values)
             missing = {part.name for part in dataclasses.fields(cls)} - values.keys()
             if missing:
                 raise KeyError(*sorted(missing))
@@ -97,11 +152,8 @@ class Record:
             return cls(
                 spec=spec,
                 preprocessing=preprocessing,
-                recipe=Recipe(
-                    optimiser=Optimiser(recipe.pop("optimiser")),
-                    augmentation=Augmentation(**recipe.pop("augmentation")),
-                    **recipe,
-                ),
+                recipe=_recipe(recipe),
+                execution=Execution(**values.pop("execution")),
                 results=Results(**results) if results else None,
                 **values,
             )
@@ -109,6 +161,33 @@ class Record:
             raise UserError(f"{where}: {error}") from error
         except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
             raise UserError(f"{where} is damaged or was not written by convatlas ({error})") from error
+
+
+def _recipe(values: dict[str, Any]) -> Recipe:
+    schedule = values.pop("schedule")
+    return Recipe(
+        optimiser=Optimiser(values.pop("optimiser")),
+        schedule=SCHEDULES[schedule.pop("kind")](**schedule),
+        decayed=Decayed(values.pop("decayed")),
+        augmentation=Augmentation(**values.pop("augmentation")),
+        **values,
+    )
+
+
+def _from_format_1(values: dict[str, Any]) -> None:
+    """Bring the values of the first format, of before there were other ways of computing a step, to this one."""
+    recipe = values["recipe"]
+    steps, warm_up = recipe.pop("schedule"), recipe.pop("warm_up")
+    recipe["schedule"] = {"kind": Steps.__name__, "rates": steps} if steps else {"kind": "Cosine", "warm_up": warm_up}
+    source = recipe.pop("source")
+    recipe["sources"] = (("all", source),) if source else ()
+    recipe["decayed"] = Decayed.WEIGHTS
+    values["execution"] = {"threads": values.pop("threads")}
+    if values["results"]:
+        values["results"] |= {"epochs": recipe["epochs"], "best_epoch": None}
+    defaults = (part for part in dataclasses.fields(Record) if part.default is not dataclasses.MISSING)
+    for part in defaults:
+        values.setdefault(part.name, part.default)
 
 
 def _tuples(value: Any) -> Any:

@@ -93,9 +93,11 @@ class Run:
         Raises:
             UserError: the file cannot be used as a picture.
         """
-        path = Path() if isinstance(picture, Image.Image) else Path(picture)
-        opened = picture if isinstance(picture, Image.Image) else decode(path)
         preprocessing = self.record.preprocessing
+        path = Path() if isinstance(picture, Image.Image) else Path(picture)
+        # As training decoded a folder's pictures; of a page with a drawing on it every pixel may count.
+        at_least = preprocessing.working_side if preprocessing.side is None else None
+        opened = picture if isinstance(picture, Image.Image) else decode(path, at_least)
         # A picture of the set's own size is taken for one like the set's.
         if preprocessing.ink is not None and opened.size != (preprocessing.side, preprocessing.side):
             opened = reframe(opened, preprocessing.ink)
@@ -117,9 +119,24 @@ class Run:
         """
         pictures = self.load_data()
         batches = data.Batches(
-            pictures.test, self.record.preprocessing, batch_size=EVALUATION_BATCH, device=torch.device("cpu")
+            pictures.test,
+            self.record.preprocessing,
+            num_classes=len(pictures.classes),
+            batch_size=EVALUATION_BATCH,
+            device=torch.device("cpu"),
         )
-        return evaluate(self.network, self.variant.objective, batches, len(pictures.classes))
+        return evaluate(self.network, self.variant.objective, batches)
+
+    def report(self, out: Path | None = None) -> Path:
+        """Answer the test pictures again and write a page about the run, as `report.html` in its folder or as `out`.
+
+        Raises:
+            UserError: see `evaluate`; or there is no folder to write `out` into.
+        """
+        # Who only predicts needs neither plots nor templates.
+        from convatlas.runs.report import write_report
+
+        return write_report(self, out).path
 
     def load_data(self) -> data.PictureSet:
         """The data set of the run, with its split.
@@ -129,7 +146,7 @@ class Run:
         """
         record = self.record
         pictures = data.find(record.data).load(
-            record.preprocessing.resolution, seed=record.seed, skip_bad=record.skip_bad
+            record.preprocessing.working_side, seed=record.seed, skip_bad=record.skip_bad
         )
         if pictures.checksum != record.data_checksum:
             raise UserError(f"the pictures of {record.data} have changed since {self.folder} was trained on them")

@@ -1,0 +1,242 @@
+"""A finished run as one page that needs nothing beside itself: no script, no style sheet, no picture from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from convatlas import data, draw, wording
+from convatlas.errors import UserError
+from convatlas.files import write
+from convatlas.runs.answers import Answers, ClassFigures, answer
+from convatlas.runs.command import command
+from convatlas.runs.record import Record
+from convatlas.runs.run import EVALUATION_BATCH, METRICS, WEIGHTS, Run
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+REPORT = "report.html"
+
+SHOWN = 48
+"""Mistakes, at most."""
+LARGEST = 160
+"""Pixels along a side of a mistake's picture."""
+EXACT = 64
+"""Up to so many pixels a picture is shown as it is; a larger one is photograph enough for JPEG."""
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    path: Path
+    answers: Answers
+    """Those that the page is made from, of the test pictures."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer as the page shows it."""
+
+    picture: str
+    """A data URI."""
+    small: bool
+    """Whether its pixels are to be seen when it is enlarged."""
+    name: str
+    truth: str
+    answer: str
+    probability: float
+
+
+def write_report(run: Run, out: Path | None = None) -> Report:
+    """Answer the test pictures and write the page.
+
+    Args:
+        out: the file; without it `report.html` in the run folder.
+
+    Raises:
+        UserError: the run is not finished or damaged, its data set is gone or has changed, or there is no such folder.
+    """
+    path = run.folder / REPORT if out is None else out
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder {path.parent} to write {path.name} into")
+    network, metrics = run.network, read_metrics(run)
+    test = run.load_data().test
+    batches = data.Batches(
+        test,
+        run.record.preprocessing,
+        num_classes=len(run.record.classes),
+        batch_size=EVALUATION_BATCH,
+        device=torch.device("cpu"),
+    )
+    answers = answer(network, run.variant.objective, batches)
+    write(path, page(run, metrics, test, answers).encode())
+    return Report(path, answers)
+
+
+def page(run: Run, metrics: list[dict[str, Any]], test: data.Split, answers: Answers) -> str:
+    """The whole page, well-formed XML too.
+
+    Args:
+        metrics: a row for each epoch, see `read_metrics`.
+    """
+    # Names of classes and files are a stranger's text: whatever is put into the template is escaped.
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "count": wording.count,
+        "size": wording.size,
+        "duration": wording.duration,
+        "percent": wording.percent,
+    }
+    template = environment.from_string((files("convatlas.runs") / "report.html.jinja").read_text("utf-8"))
+    record, calibration = run.record, answers.calibration
+    weights = (run.folder / WEIGHTS).stat()
+    shown = template.render(
+        network=record.variant,
+        data=Path(record.data).name,
+        # Of the file that training writes last but one and nobody changes after.
+        date=datetime.fromtimestamp(weights.st_mtime).astimezone().date(),
+        record=record,
+        results=run.results,
+        answers=answers,
+        weight_bytes=weights.st_size,
+        curves=svg(draw.curves("", metrics)),
+        confusion=svg(draw.confusion("", record.classes, answers.confusion.numpy())),
+        classes=sorted(answers.of_classes, key=by_recall),
+        reliability=svg(
+            draw.reliability(calibration.counts.numpy(), calibration.confidence.numpy(), calibration.accuracy.numpy())
+        ),
+        ece=calibration.ece,
+        num_bins=len(calibration.counts),
+        guessing=math.log(len(record.classes)),
+        mistakes=mistakes(record, test, answers),
+        facts=facts(record),
+        command=command(record),
+    )
+    return draw.printable(shown)
+
+
+def read_metrics(run: Run) -> list[dict[str, Any]]:
+    """The rows of `metrics.jsonl`, one for each epoch.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = run.folder / METRICS
+    try:
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        if not rows or not all(math.isfinite(row[name]) for row in rows for name in ("epoch", "loss", "accuracy")):
+            raise ValueError("no numbers")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except (ValueError, TypeError, LookupError) as error:
+        raise UserError(f"{path} is damaged or was not written by convatlas") from error
+    return rows
+
+
+def by_recall(figures: ClassFigures) -> tuple[float, int]:
+    """Orders classes, the worst first, and those without pictures last."""
+    return 2.0 if figures.recall is None else figures.recall, figures.label
+
+
+def mistakes(record: Record, test: data.Split, answers: Answers) -> list[Mistake]:
+    """The wrong answers that the network was surest of."""
+    worst = answers.worst(SHOWN)
+    margin, resolution = record.preprocessing.margin, record.preprocessing.resolution
+    read = slice(margin, margin + resolution)
+    return [
+        Mistake(
+            picture=thumbnail(picture[:, read, read]),
+            small=resolution <= EXACT,
+            name=test.name_of(place),
+            truth=record.classes[int(answers.labels[place])],
+            answer=record.classes[int(answers.given[place])],
+            probability=float(answers.confidence[place]),
+        )
+        for place, picture in zip(worst.tolist(), test.pictures[worst.numpy()], strict=True)
+    ]
+
+
+def thumbnail(picture: npt.NDArray[np.uint8]) -> str:
+    """A data URI of a picture (channels, height, width)."""
+    image = Image.fromarray(picture[0] if len(picture) == 1 else np.ascontiguousarray(picture.transpose(1, 2, 0)))
+    kind = "PNG" if max(image.size) <= EXACT else "JPEG"
+    image.thumbnail((LARGEST, LARGEST))
+    buffer = io.BytesIO()
+    image.save(buffer, kind, quality=88)
+    return data_uri(f"image/{kind.lower()}", buffer.getvalue())
+
+
+def svg(content: bytes) -> str:
+    """A data URI of a plot: as an image of its own it runs no script, and shares no names with other plots."""
+    return data_uri("image/svg+xml", content)
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def facts(record: Record) -> list[tuple[str, str]]:
+    """How the run was made: names and values, beside what the page says elsewhere."""
+    recipe = record.recipe
+    schedule, augmentation = (
+        ", ".join(f"{name} {value}" for name, value in settings(part)) or "none"
+        for part in (recipe.schedule, recipe.augmentation)
+    )
+    chosen = ("processes", "micro batch", "balance", "hold out", "patience", "start", "freeze")
+    return [
+        (
+            "network",
+            f"{record.variant}, reads {record.spec.in_channels}×{record.spec.resolution}×{record.spec.resolution}",
+        ),
+        ("data", record.data),
+        ("data checksum", record.data_checksum),
+        ("seed", str(record.seed)),
+        ("recipe", recipe.name),
+        *settings(recipe, but=("name", "schedule", "augmentation", "sources", "epochs_of")),
+        ("schedule", f"{type(recipe.schedule).__name__.lower()}: {schedule}"),
+        ("augmentation", augmentation),
+        *((f"{what}, printed in", where) for what, where in recipe.sources),
+        *((name, value) for name, value in settings(record) if name in chosen),
+        ("computed on", f"{record.device}, {record.machine}: {record.execution.words}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
+    ]
+
+
+def settings(plain: DataclassInstance, but: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    """The fields that say something: those that have no default, or another value than it."""
+    return [
+        (part.name.replace("_", " "), words(getattr(plain, part.name)))
+        for part in dataclasses.fields(plain)
+        if part.name not in but and getattr(plain, part.name) != part.default
+    ]
+
+
+def words(value: object) -> str:
+    """True is yes; of rows of numbers each stands alone."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, tuple):
+        return ", ".join(f"({words(part)})" if isinstance(part, tuple) else words(part) for part in value)
+    return str(value)

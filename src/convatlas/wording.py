@@ -1,0 +1,28 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+
+def count(number: int) -> str:
+    """60,000"""
+    return f"{number:,}"
+
+
+def size(num_bytes: int) -> str:
+    """1.5 GiB, 4.8 MiB, 312 KiB"""
+    unit, power = ("GiB", 30) if num_bytes >= 2**30 else ("MiB", 20) if num_bytes >= 2**20 else ("KiB", 10)
+    return f"{num_bytes / 2**power:,.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """8.3 s, 4 min 05 s, 2 h 03 min"""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
