@@ -30,7 +30,7 @@ def test_curvature_is_the_mean_square_of_single_pictures_gradients() -> None:
 
     squares = [torch.zeros_like(value) for value in network.parameters()]
     for i in range(6):
-        loss = variant.objective.loss(network(inputs[i : i + 1]), targets[i : i + 1])
+        loss = variant.objective.losses(network(inputs[i : i + 1]), targets[i : i + 1]).sum()
         for square, gradient in zip(squares, torch.autograd.grad(loss, list(network.parameters())), strict=True):
             square += gradient**2 / 6
     for value, square in zip(network.parameters(), squares, strict=True):

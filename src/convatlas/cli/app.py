@@ -12,10 +12,11 @@ import typer
 
 import convatlas
 from convatlas.cli.atlas import compare, list_variants, show
+from convatlas.cli.cache import cache
 from convatlas.cli.claims import claims
 from convatlas.cli.console import complain
-from convatlas.cli.training import resume, train
-from convatlas.cli.use import evaluate, predict
+from convatlas.cli.training import find_lr, resume, train
+from convatlas.cli.use import evaluate, predict, report
 from convatlas.errors import UserError
 
 VERBS: dict[str, Callable[..., None]] = {
@@ -25,7 +26,9 @@ VERBS: dict[str, Callable[..., None]] = {
     "claims": claims,
     "train": train,
     "resume": resume,
+    "find-lr": find_lr,
     "evaluate": evaluate,
+    "report": report,
     "predict": predict,
 }
 
@@ -37,6 +40,7 @@ app = typer.Typer(
 )
 for name, verb in VERBS.items():
     app.command(name)(verb)
+app.add_typer(cache, name="cache")
 
 
 def print_version(wanted: bool) -> None:
@@ -63,11 +67,9 @@ def main() -> None:
     try:
         status = app(standalone_mode=False)
     except typer.TyperException as error:
-        if len(sys.argv) == 1:
-            # Typed without a verb: the help is the answer.
-            typer.echo(error.format_message())
-        else:
-            complain(error.format_message())
+        # Typed without a verb: the help is the answer, and has been printed.
+        if message := error.format_message():
+            complain(message)
         sys.exit(2)
     except UserError as error:
         complain(str(error))

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 import typer
+
+from convatlas.wording import count as count
+from convatlas.wording import duration as duration
+from convatlas.wording import percent as percent
+from convatlas.wording import size as size
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
 Width = Annotated[float, typer.Option(help="Multiplier of every internal channel count.")]
@@ -24,6 +30,11 @@ class Column(NamedTuple):
     """Numbers stand right."""
     wrap: bool = False
     """Whether it may be broken where the terminal is narrow."""
+
+
+def speaks() -> bool:
+    """Whether this process speaks to the person: of those that torchrun started one does."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def complain(message: str) -> None:
@@ -75,27 +86,3 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         typer.echo(f"{name.ljust(width)}  {value}")
-
-
-def count(number: int) -> str:
-    """60,000"""
-    return f"{number:,}"
-
-
-def size(num_bytes: int) -> str:
-    """4.8 MiB, 312 KiB"""
-    return f"{num_bytes / 2**20:,.1f} MiB" if num_bytes >= 2**20 else f"{num_bytes / 2**10:,.1f} KiB"
-
-
-def duration(seconds: float) -> str:
-    """8.3 s, 4 min 05 s, 2 h 03 min"""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f} %"

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemai
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from convatlas.cli.console import complain, count, duration, percent
+from convatlas.cli.console import complain, count, duration, percent, speaks
 from convatlas.data import PictureSet
 from convatlas.runs import Run
 from convatlas.training import Progress
@@ -18,16 +18,19 @@ from convatlas.training.progress import EpochMetrics
 
 
 def progress_on(quiet: bool) -> Progress:
-    if quiet:
+    if quiet or not speaks():
         return Progress()
     return BarProgress() if sys.stderr.isatty() else LineProgress()
 
 
 def epoch_line(metrics: EpochMetrics, num_epochs: int) -> str:
     width = len(str(num_epochs))
+    held_out = metrics.get("held_out_accuracy")
     return (
         f"epoch {metrics['epoch']:{width}}/{num_epochs}  loss {metrics['loss']:.4f}"
-        f"  training accuracy {percent(metrics['accuracy']):>8}  {duration(metrics['seconds'])}"
+        f"  training accuracy {percent(metrics['accuracy']):>8}"
+        + (f"  held out {percent(held_out):>8}" if held_out is not None else "")
+        + f"  {duration(metrics['seconds'])}"
     )
 
 
@@ -45,6 +48,9 @@ class LineProgress(Progress):
         )
         if step:
             typer.echo(f"going on after step {count(step)} of {count(num_steps)}", err=True)
+
+    def say(self, line: str) -> None:
+        typer.echo(line, err=True)
 
     def epoch(self, metrics: EpochMetrics, num_epochs: int) -> None:
         typer.echo(epoch_line(metrics, num_epochs), err=True)

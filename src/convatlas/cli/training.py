@@ -22,7 +22,9 @@ from convatlas.cli.console import (
     percent,
     print_facts,
     print_json,
+    speaks,
 )
+from convatlas.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,13 +32,22 @@ if TYPE_CHECKING:
     from convatlas.runs import Run
     from convatlas.training import Progress
 
+CHOICES = "Choices, on training pictures that are held out"
+FINE_TUNING = "Fine-tuning"
+MACHINE = "Machine"
+
+Data = Annotated[
+    str,
+    typer.Option(
+        help="digits, mnist, usps, fashion-mnist, cifar10, a folder with a folder for each class, or hf:NAME."
+    ),
+]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write metrics for TensorBoard into the run folder.")]
+
 
 def train(
     network: Annotated[str, typer.Argument(help="A name from convatlas list.")],
-    data: Annotated[
-        str,
-        typer.Option(help="digits, mnist, usps, fashion-mnist, cifar10, or a folder with a folder for each class."),
-    ] = "digits",
+    data: Data = "digits",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training pictures.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
@@ -46,66 +57,193 @@ def train(
     resolution: Resolution = None,
     phi: Phi = 0.0,
     recipe: Annotated[str, typer.Option(help="default, or paper for the paper's own.")] = "default",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; the fastest that is there.")] = None,
+    micro_batch: Annotated[
+        int | None,
+        typer.Option(
+            help="Pictures computed at once, where a batch does not fit into memory.", rich_help_panel=MACHINE
+        ),
+    ] = None,
+    balance: Annotated[bool, typer.Option("--balance", help="Let each class weigh the same.")] = False,
+    hold_out: Annotated[
+        bool,
+        typer.Option(
+            "--hold-out",
+            help="Hold out a tenth of the training pictures; the best epoch on it stays.",
+            rich_help_panel=CHOICES,
+        ),
+    ] = False,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="Stop after so many epochs that did no better on what is held out.", rich_help_panel=CHOICES),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Begin from the weights of a run folder or file, under a new head.",
+            rich_help_panel=FINE_TUNING,
+        ),
+    ] = None,
+    freeze: Annotated[
+        bool,
+        typer.Option(
+            "--freeze",
+            help="With --from: train the head alone, on features computed once.",
+            rich_help_panel=FINE_TUNING,
+        ),
+    ] = False,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or mps; the fastest that is there.", rich_help_panel=MACHINE)
+    ] = None,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune/--no-tune", help="Measure first which way of computing is fastest.", rich_help_panel=MACHINE
+        ),
+    ] = True,
+    checkpoint_steps: Annotated[
+        int | None,
+        typer.Option(help="Write a checkpoint every so many steps, beside those by time.", rich_help_panel=MACHINE),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; a new one under runs/.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be used.")] = False,
+    swept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            help="Try each of these values, as lr=1e-3,3e-3,1e-2; again for another number.",
+            rich_help_panel=CHOICES,
+        ),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            help="The address of a database that several machines share for a sweep.", rich_help_panel=CHOICES
+        ),
+    ] = None,
+    tensorboard: TensorBoard = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Train a network on a data set or on your own pictures."""
-    from convatlas.training import train
+    from convatlas.training import Request, train_as
+    from convatlas.training.sweep import parsed, sweep
 
-    _run(
-        lambda progress: train(
-            network,
+    request = Request(
+        network=network,
+        data=data,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        width=width,
+        depth=depth,
+        resolution=resolution,
+        phi=phi,
+        recipe=recipe,
+        micro_batch=micro_batch,
+        balance=balance,
+        hold_out=hold_out,
+        patience=patience,
+        start=start,
+        freeze=freeze,
+        device=device,
+        tune=tune,
+        checkpoint_steps=checkpoint_steps,
+        skip_bad=skip_bad,
+    )
+    if swept:
+        grid = parsed(swept)
+        folder = out or Path("runs") / f"sweep-{network}-{Path(data).name}"
+        _run(
+            lambda progress: sweep(request, grid, out=folder, study=study, progress=progress),
+            quiet,
+            json,
+            tensorboard,
+        )
+    elif study is not None:
+        raise UserError("--study is where a sweep keeps its trials; say what to vary with --sweep")
+    else:
+        _run(lambda progress: train_as(request, out, progress), quiet, json, tensorboard)
+
+
+def find_lr(
+    network: Annotated[str, typer.Argument(help="A name from convatlas list.")],
+    data: Data = "digits",
+    batch_size: Annotated[int | None, typer.Option(help="Pictures a step.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order and changes of pictures.")] = 0,
+    width: Width = 1.0,
+    depth: Depth = 1.0,
+    resolution: Resolution = None,
+    out: Annotated[Path | None, typer.Option(help="Draw loss against rate into this SVG file.")] = None,
+    json: Json = False,
+) -> None:
+    """Find a learning rate: a short training whose rate climbs until the loss does too."""
+    from convatlas import draw
+    from convatlas.files import write
+    from convatlas.training import Request
+    from convatlas.training.finder import find_lr
+
+    finding = find_lr(
+        Request(
+            network=network,
             data=data,
-            epochs=epochs,
             batch_size=batch_size,
-            lr=lr,
             seed=seed,
             width=width,
             depth=depth,
             resolution=resolution,
-            phi=phi,
-            recipe=recipe,
-            device=device,
-            out=out,
-            skip_bad=skip_bad,
-            progress=progress,
-        ),
-        quiet,
-        json,
+        )
     )
+    if out is not None:
+        write(out, draw.rates(f"{network} on {Path(data).name}", finding.rates, finding.losses, finding.suggestion))
+    if json:
+        print_json({"lr": finding.suggestion, "rates": finding.rates, "losses": finding.losses})
+        return
+    tried = f"{len(finding.rates)} steps from {finding.rates[0]:.0e} to {finding.rates[-1]:.0e}"
+    facts = [("learning rate", f"{finding.suggestion:.1e}"), ("tried", tried)]
+    print_facts([*facts, ("plot", str(out))] if out is not None else facts)
 
 
 def resume(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
+    tensorboard: TensorBoard = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Go on with a run that was stopped or killed; its weights end as if it never had been."""
     from convatlas.training import resume
 
-    _run(lambda progress: resume(run, progress=progress), quiet, json)
+    _run(lambda progress: resume(run, progress=progress), quiet, json, tensorboard)
 
 
-def _run(work: Callable[[Progress], Run], quiet: bool, json: bool) -> None:
+def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: bool) -> None:
     from convatlas.cli.progress import progress_on
     from convatlas.training import Interrupted
+    from convatlas.training.tensorboard import TensorBoardProgress
 
+    progress = progress_on(quiet)
+    if tensorboard and speaks():
+        progress = TensorBoardProgress(progress)
     try:
-        run = work(progress_on(quiet))
+        run = work(progress)
     except Interrupted as stop:
+        if not speaks():
+            raise typer.Exit(128 + stop.signal) from stop
         name = "Ctrl-C" if stop.signal == signal.SIGINT else signal.Signals(stop.signal).name
         complain(f"stopped by {name}; go on with: convatlas resume {stop.run.folder}")
         raise typer.Exit(128 + stop.signal) from stop
+    if not speaks():
+        return
     results, record = run.results, run.record
     if json:
         print_json({"run": str(run.folder), **asdict(results)})
         return
     low, high = results.test_interval
     right = results.test_pictures - results.test_errors
-    trained = f"{count(results.train_pictures)} training pictures, {record.recipe.epochs} epochs"
+    trained = f"{count(results.train_pictures)} training pictures, {results.epochs} epochs"
+    if results.best_epoch:
+        trained += f", the best of them epoch {results.best_epoch}"
     if results.left_out_pictures:
         trained += f", {count(results.left_out_pictures)} damaged pictures left out"
     typer.echo()

@@ -1,12 +1,14 @@
-"""Batches, made whole on the device from one tensor of bytes.
+"""Batches, made whole on the device from bytes.
 
-The order of an epoch and the random changes of a step are pure functions of the seed, the epoch and the step:
-nothing of them needs saving, and a resumed run sees what the unbroken one would have seen.
+The order of an epoch and the random changes of a step are pure functions of the seed, the epoch and the step, whatever
+the number of processes: nothing of them needs saving, and a resumed run sees what the unbroken one would have seen.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -14,28 +16,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from convatlas.data.augment import Colours, affine_maps, mix, pixel_grid, warp
 from convatlas.data.dataset import Split
 from convatlas.pictures import Preprocessing
-from convatlas.spec import Augmentation
+from convatlas.recipe import Augmentation
+
+SAMPLED = 500
+"""Pictures, evenly over a split, from which the colours of its borders and of all of it are taken."""
 
 
 class Batch(NamedTuple):
     inputs: Tensor
     """(n, channels, height, width), normalised."""
+    targets: Tensor
+    """(n, classes), probabilities."""
     labels: Tensor
     """(n,)"""
+    indices: Tensor
+    """(n,), places in the split, on the CPU."""
+    num_in_all: int
+    """Of the whole batch, over all processes."""
 
 
-def derived_seed(*parts: int) -> int:
-    """A seed of 64 bits for each combination of numbers."""
+class Share(NamedTuple):
+    """Which of the processes that train together this one is."""
+
+    rank: int = 0
+    of: int = 1
+
+    def part(self, num: int) -> slice:
+        """The places of a batch of `num` that fall to this process; their numbers differ by one at most."""
+        return slice(num * self.rank // self.of, num * (self.rank + 1) // self.of)
+
+
+def derived_seed(*parts: int | str) -> int:
+    """A seed of 64 bits for each combination of numbers and words."""
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
 class Batches:
-    """A split on `device`, cut into batches of `batch_size`; the last of an epoch may be smaller.
+    """A split, cut into batches of `batch_size`, of which this process gets its share; the last may be smaller.
 
-    A single picture at the end joins the batch before: batch normalisation has nothing to compare it with.
+    Where fewer than two pictures would be left for each process, they join the batch before: batch normalisation has
+    nothing to compare a single one with.
     """
 
     def __init__(
@@ -43,104 +67,119 @@ class Batches:
         split: Split,
         preprocessing: Preprocessing,
         *,
+        num_classes: int,
         batch_size: int,
         device: torch.device,
         seed: int = 0,
         augmentation: Augmentation | None = None,
+        label_smoothing: float = 0.0,
+        share: Share | None = None,
     ) -> None:
+        self.split = split
+        self.num_classes = num_classes
         self.batch_size = batch_size
         self.seed = seed
         self.device = device
-        # torch.tensor copies into torch's own, aligned memory: the same arithmetic whatever numpy's alignment.
-        self.pictures = torch.tensor(split.pictures, device=device)
+        self.label_smoothing = label_smoothing
+        self.share = share or Share()
+        self.resolution = preprocessing.resolution
         self.labels = torch.tensor(split.labels, device=device)
         self.mean = 255 * torch.tensor(preprocessing.mean, device=device).view(-1, 1, 1)
         self.deviation = 255 * torch.tensor(preprocessing.deviation, device=device).view(-1, 1, 1)
-        self.augmentation = augmentation
-        if augmentation is not None:
-            border = np.concatenate(
-                [
-                    split.pictures[..., 0, :],
-                    split.pictures[..., -1, :],
-                    split.pictures[..., 0],
-                    split.pictures[..., -1],
-                ],
-                axis=-1,
-            )
+        self.resident: Tensor | None = None
+        """All pictures on the device, where they are in memory anyhow."""
+        if type(split.pictures) is np.ndarray:
+            # torch.tensor copies into torch's own, aligned memory: the same arithmetic whatever numpy's alignment.
+            self.resident = torch.tensor(split.pictures, device=device)
+        self.augmentation = None if augmentation == Augmentation() else augmentation
+        if self.augmentation is not None:
+            sample = split.pictures[:: max(1, len(split) // SAMPLED)]
+            border = np.concatenate([sample[..., 0, :], sample[..., -1, :], sample[..., 0], sample[..., -1]], axis=-1)
             # What moves in from outside the picture: most often what its edge shows.
             self.fill = torch.tensor(np.median(border, axis=(0, 2)), dtype=torch.float32, device=device).view(-1, 1, 1)
-            self.grid = pixel_grid(split.pictures.shape[-1]).to(device)
+            self.grid = pixel_grid(self.resolution).to(device)
+            self.colours = Colours.of(sample) if self.augmentation.lighting else None
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        whole, rest = divmod(len(self.labels), self.batch_size)
-        return whole + (rest > 1 or not whole)
+        whole, rest = divmod(len(self.split), self.batch_size)
+        return whole + (rest >= 2 * self.share.of or not whole)
 
     def order(self, epoch: int) -> Tensor:
-        """The pictures' indices in the order of that epoch."""
+        """The pictures' indices (n,) in the order of that epoch, on the CPU."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch))
-        return torch.randperm(len(self.labels), generator=generator).to(self.device)
+        return torch.randperm(len(self.split), generator=generator)
 
-    def batch(self, order: Tensor, epoch: int, step: int) -> Batch:
-        """The batch of that step of an epoch, changed at random as the augmentation says."""
-        indices = order[self._places(step)]
-        if self.augmentation is None or self.augmentation == Augmentation():
-            return self._plain(indices)
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch, step))
-        pictures = self.pictures.index_select(0, indices) - self.fill
-        maps = affine_maps(len(indices), self.augmentation, pictures.shape[-1], generator).to(self.device)
-        changed = warp(pictures, maps, self.grid)
-        return self._normalised(changed, self.mean - self.fill, indices)
+    def places(self, epoch: int, start: int = 0) -> list[tuple[Tensor, int]]:
+        """For each step of an epoch from `start` on: this process's indices (n,), and how many are in the batch."""
+        order = self.order(epoch)
+        whole = [self._of_step(order, step) for step in range(start, len(self))]
+        return [(indices[self.share.part(len(indices))], len(indices)) for indices in whole]
 
-    def sample(self, order: Tensor, num: int) -> Batch:
-        """The first `num` pictures of an order, unchanged."""
-        return self._plain(order[:num])
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step `start` on, each changed at random as the augmentation says."""
+        places = self.places(epoch, start)
+        if self.resident is not None:
+            for step, (own, num) in enumerate(places, start):
+                yield self._changed(own, num, epoch, step, self._bytes(own))
+            return
+        # While one batch is learned, the next is read and decoded.
+        with ThreadPoolExecutor(1) as ahead:
+            coming = [ahead.submit(self._bytes, own) for own, _ in places[:1]]
+            for step, (own, num) in enumerate(places, start):
+                pictures = coming.pop().result()
+                coming += [ahead.submit(self._bytes, after) for after, _ in places[step - start + 1 :][:1]]
+                yield self._changed(own, num, epoch, step, pictures)
 
     def in_order(self, step: int) -> Batch:
-        """The batch of that step in the set's own order, unchanged."""
-        return self._plain(self._places(step))
+        """The batch of that step in the set's own order, unchanged; this process's share of it may be empty."""
+        whole = self._of_step(torch.arange(len(self.split)), step)
+        return self.plain(whole[self.share.part(len(whole))])
 
-    def _places(self, step: int) -> slice:
-        last = step == len(self) - 1
-        return slice(step * self.batch_size, None if last else (step + 1) * self.batch_size)
+    def sample(self, epoch: int, num: int) -> Batch:
+        """The first `num` pictures of an epoch, unchanged."""
+        return self.plain(self.order(epoch)[:num])
 
-    def _plain(self, indices: Tensor | slice) -> Batch:
-        return self._normalised(self.pictures[indices].float(), self.mean, indices)
+    def plain(self, indices: Tensor) -> Batch:
+        """Those pictures (n,), unchanged, with certain targets."""
+        pictures = self._bytes(indices)
+        margin = (pictures.shape[-1] - self.resolution) // 2
+        middle = slice(margin, margin + self.resolution)
+        inputs = self._normalised(pictures[..., middle, middle].float(), self.mean)
+        labels = self.labels[indices.to(self.device)]
+        return Batch(inputs, F.one_hot(labels, self.num_classes).float(), labels, indices, len(indices))
 
-    def _normalised(self, pictures: Tensor, mean: Tensor, indices: Tensor | slice) -> Batch:
-        inputs = pictures.sub_(mean).div_(self.deviation)
+    def answers(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels (n,) of those pictures, and targets (n, classes) with label smoothing."""
+        labels = self.labels[indices.to(self.device)]
+        targets = F.one_hot(labels, self.num_classes).float()
+        return labels, targets.lerp(torch.full_like(targets, 1 / self.num_classes), self.label_smoothing)
+
+    def _of_step(self, order: Tensor, step: int) -> Tensor:
+        return order[step * self.batch_size : None if step == len(self) - 1 else (step + 1) * self.batch_size]
+
+    def _bytes(self, indices: Tensor) -> Tensor:
+        """The pictures (n, channels, frame, frame) as they lie in the split, on the device."""
+        if self.resident is not None:
+            return self.resident[indices.to(self.device)]
+        pictures = torch.from_numpy(np.ascontiguousarray(self.split.pictures[indices.numpy()]))
+        if self.device.type == "cuda":
+            return pictures.pin_memory().to(self.device, non_blocking=True)
+        return pictures.to(self.device)
+
+    def _changed(self, own: Tensor, num: int, epoch: int, step: int, pictures: Tensor) -> Batch:
+        labels, targets = self.answers(own)
+        if self.augmentation is None:
+            return Batch(self.plain(own).inputs, targets, labels, own, num)
+        generator = np.random.default_rng(derived_seed(self.seed, epoch, step))
+        part = self.share.part(num)
+        maps = affine_maps(num, self.augmentation, self.resolution, pictures.shape[-1], generator)
+        changed = warp(pictures - self.fill, maps[part].to(self.device), self.grid)
+        if self.colours is not None:
+            changed += self.colours.moved(num, self.augmentation.lighting, generator)[part].to(self.device)
+        inputs = self._normalised(changed, self.mean - self.fill)
+        return Batch(inputs, mix(inputs, targets, self.augmentation, generator), labels, own, num)
+
+    def _normalised(self, pictures: Tensor, mean: Tensor) -> Tensor:
         # Channels last is what convolutions are fastest with, on CPUs and GPUs.
-        return Batch(inputs.to(memory_format=torch.channels_last), self.labels[indices])
-
-
-def pixel_grid(side: int) -> Tensor:
-    """Homogeneous coordinates (3, side * side) of pixel centres; the picture spans -1 to 1."""
-    centres = (2 * torch.arange(side, dtype=torch.float32) + 1) / side - 1
-    y, x = torch.meshgrid(centres, centres, indexing="ij")
-    return torch.stack([x.flatten(), y.flatten(), torch.ones(side * side)])
-
-
-def affine_maps(num: int, augmentation: Augmentation, side: int, generator: torch.Generator) -> Tensor:
-    """Random maps (num, 2, 3) from places in the changed picture to places in the given one."""
-    draws = torch.empty(7, num).uniform_(-1, 1, generator=generator)
-    scale = 1 + augmentation.scale * draws[0]
-    squeeze = 1 + augmentation.squeeze * draws[1]
-    shear = augmentation.shear * draws[2]
-    angle = torch.deg2rad(augmentation.rotation * draws[3])
-    # One unit is half the side. Whole pixels, so that a mere shift does not blur.
-    shift = (augmentation.shift * side * draws[4:6]).round() * (2 / side)
-    mirror = torch.where(draws[6] < 0, -1.0, 1.0) if augmentation.flip else torch.ones(num)
-    cos, sin = angle.cos() / scale, angle.sin() / scale
-    rows = [
-        cos * squeeze * mirror, (cos * shear - sin) / squeeze, shift[0],
-        sin * squeeze * mirror, (sin * shear + cos) / squeeze, shift[1],
-    ]  # fmt: skip
-    return torch.stack(rows, dim=1).view(num, 2, 3)
-
-
-def warp(pictures: Tensor, maps: Tensor, grid: Tensor) -> Tensor:
-    """Each picture (num, channels, side, side) under its map, bilinear, 0 from outside."""
-    num, _, side, _ = pictures.shape
-    # One product for the whole batch; affine_grid multiplies many tiny matrices and takes ten times as long.
-    places = (maps.view(2 * num, 3) @ grid).view(num, 2, side, side).permute(0, 2, 3, 1)
-    return F.grid_sample(pictures, places, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return pictures.sub_(mean).div_(self.deviation).contiguous(memory_format=torch.channels_last)

@@ -3,4 +3,6 @@
 from convatlas.training.loop import Interrupted as Interrupted
 from convatlas.training.loop import resume as resume
 from convatlas.training.loop import train as train
+from convatlas.training.loop import train_as as train_as
+from convatlas.training.plan import Request as Request
 from convatlas.training.progress import Progress as Progress

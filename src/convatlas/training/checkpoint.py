@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of training in one safe file.
+"""Checkpoints: the whole state of training in one safe file, written beside the training.
 
 The order of the pictures and every random number are functions of the seed, the epoch and the step
 (`data.batches`), so that the step stands for both; what else there is lies in the file.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,19 +19,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from convatlas.errors import UserError
 from convatlas.files import write
+from convatlas.recipe import Recipe
+from convatlas.runs import CHECKPOINT, METRICS
 from convatlas.training.progress import EpochMetrics
 
+PREVIOUS = f"previous-{CHECKPOINT}"
 STATE = "state"
 SHA256 = "sha256"
-"""Of the file without this entry: safetensors itself does not notice a flipped bit."""
+"""Of all other entries: safetensors itself does not notice a flipped bit."""
 
 
 @dataclass
 class State:
-    """Where training stands, beside weights and optimiser."""
+    """Where training stands, beside its tensors."""
 
     step: int = 0
     """Steps done, over all epochs."""
@@ -39,12 +45,14 @@ class State:
     epoch_right: int = 0
     epoch_pictures: int = 0
     metrics: list[EpochMetrics] = field(default_factory=list)
+    best_epoch: int = 0
+    """The one whose weights did best on the pictures that were held out, from 1; 0: none yet."""
 
-    def tally(self, loss: float, right: Tensor) -> None:
-        """Count a batch with that mean loss and those answers (n,) right or wrong."""
-        self.epoch_loss += loss * len(right)
-        self.epoch_right += int(right.sum())
-        self.epoch_pictures += len(right)
+    def tally(self, loss: float, right: int, num: int) -> None:
+        """Count a batch of `num` with that sum of losses and so many right answers."""
+        self.epoch_loss += loss
+        self.epoch_right += right
+        self.epoch_pictures += num
 
     def close_epoch(self, lr: float, seconds: float) -> EpochMetrics:
         """Turn the sums of the epoch into its metrics, and begin the next."""
@@ -60,64 +68,197 @@ class State:
         return metrics
 
 
-def save(path: Path, state: State, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Write everything to `path`, whole or not at all."""
-    tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in network.state_dict().items()}
-    for index, values in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": value for name, value in values.items()}
-    # JSON writes a float so that reading gives the same bits.
-    tensors[STATE] = torch.frombuffer(bytearray(json.dumps(asdict(state)).encode()), dtype=torch.uint8)
-    tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    write(path, save_tensors({**tensors, SHA256: _digest(tensors)}))
+@dataclass
+class Learner:
+    """What training changes: all that a checkpoint holds."""
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    average: AveragedModel | None
+    """Of the weights, where the recipe asks for one."""
+    state: State = field(default_factory=State)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """The weights of `state.best_epoch`."""
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that counts: the average, else the one that learns."""
+        if self.average is None:
+            return self.network
+        averaged: nn.Module = self.average.module
+        return averaged
+
+    def keep_best(self) -> None:
+        self.best = {name: value.detach().clone() for name, value in self.judged.state_dict().items()}
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """A copy of everything, on the CPU."""
+        tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for index, values in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{name}": value for name, value in values.items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        tensors = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+        # JSON writes a float so that reading gives the same bits.
+        tensors[STATE] = torch.frombuffer(bytearray(json.dumps(asdict(self.state)).encode()), dtype=torch.uint8)
+        return tensors
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Bring everything into the state of a snapshot.
+
+        Raises:
+            RuntimeError, LookupError, ValueError, TypeError: it is another training's.
+        """
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+        state = State(**json.loads(bytes(tensors[STATE].numpy())))
+        self.network.load_state_dict(part("network."))
+        parameters = [value for group in self.optimiser.param_groups for value in group["params"]]
+        restored: dict[int, dict[str, Tensor]] = {}
+        for path, value in part("optimiser.").items():
+            index, name = path.split(".", 1)
+            # Into memory like the parameter's own, since a fused optimiser walks through both side by side, and never
+            # the file's, which is not aligned: arithmetic may depend on alignment.
+            like = parameters[int(index)]
+            place = torch.empty_like(like if like.shape == value.shape else value)
+            restored.setdefault(int(index), {})[name] = place.copy_(value)
+        self.optimiser.load_state_dict({"state": restored, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        if self.average is not None:
+            self.average.load_state_dict(part("average."))
+        self.best = {name: value.clone() for name, value in part("best.").items()}
+        self.state = state
 
 
-def _digest(tensors: dict[str, Tensor]) -> Tensor:
-    return torch.frombuffer(bytearray(hashlib.sha256(save_tensors(tensors)).digest()), dtype=torch.uint8)
+def average_of(network: nn.Module, recipe: Recipe, num_steps: int) -> AveragedModel | None:
+    """The moving average that the recipe asks for; none over less than two steps."""
+    horizon = recipe.ema * num_steps
+    if horizon < 2:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / horizon), use_buffers=True)
 
 
-def load(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> State:
-    """Put network and optimiser into the state that `path` holds.
+def digest(tensors: dict[str, Tensor]) -> Tensor:
+    """SHA-256 (32,) over names, types, shapes and contents."""
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name]
+        sha.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        sha.update(value.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return torch.frombuffer(bytearray(sha.digest()), dtype=torch.uint8)
+
+
+def save(folder: Path, tensors: dict[str, Tensor], metrics: bytes) -> None:
+    """Write a snapshot whole or not at all, and keep the one before."""
+    content = save_tensors({**tensors, SHA256: digest(tensors)})
+    if (folder / CHECKPOINT).exists():
+        os.replace(folder / CHECKPOINT, folder / PREVIOUS)
+    write(folder / CHECKPOINT, content)
+    write(folder / METRICS, metrics)
+
+
+def exists(folder: Path) -> bool:
+    return (folder / CHECKPOINT).exists() or (folder / PREVIOUS).exists()
+
+
+def remove(folder: Path) -> None:
+    for name in (CHECKPOINT, PREVIOUS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def load(folder: Path, learner: Learner) -> str:
+    """Bring the learner into the newest state that is whole; without a checkpoint it stays as it is.
+
+    Returns:
+        what to tell the person: that the newest file is damaged and the one before is used; else nothing.
 
     Raises:
-        UserError: the file is damaged or another network's.
+        UserError: no file is whole, or they are another network's.
     """
-    try:
-        tensors = load_tensors(path.read_bytes())
-        if not torch.equal(tensors.pop(SHA256), _digest(tensors)):
-            raise ValueError("its checksum differs")
-        state = State(**json.loads(bytes(tensors.pop(STATE).numpy())))
-        network.load_state_dict(
-            {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
-        )
-        parameters = [value for group in optimiser.param_groups for value in group["params"]]
-        restored: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimiser."):
-                _, index, part = name.split(".", 2)
-                # Into memory like the parameter's own, since a fused optimiser walks through both side by side, and
-                # never the file's, which is not aligned: arithmetic may depend on alignment.
-                like = parameters[int(index)]
-                place = torch.empty_like(like if like.shape == value.shape else value)
-                restored.setdefault(int(index), {})[part] = place.copy_(value)
-        optimiser.load_state_dict({"state": restored, "param_groups": optimiser.state_dict()["param_groups"]})
-    except (SafetensorError, RuntimeError, KeyError, IndexError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is damaged; delete it, and resume starts this run from its beginning") from error
-    return state
+    damaged = []
+    for path in (folder / CHECKPOINT, folder / PREVIOUS):
+        try:
+            tensors = load_tensors(path.read_bytes())
+            if not torch.equal(tensors.pop(SHA256), digest(tensors)):
+                raise ValueError("its checksum differs")
+            learner.restore(tensors)
+        except FileNotFoundError:
+            continue
+        except (SafetensorError, RuntimeError, LookupError, ValueError, TypeError):
+            damaged.append(path)
+            continue
+        return f"{damaged[0]} is damaged; going on from the one before it" if damaged else ""
+    if damaged:
+        raise UserError(f"{damaged[0]} is damaged; delete it, and resume starts this run from its beginning")
+    return ""
 
 
-class Pace:
-    """When to write a checkpoint: every few seconds, and so seldom that writing takes a twentieth of the time."""
+class Writer:
+    """Writes snapshots of a run on a thread of its own: by time, every so many steps if asked, and at will.
+
+    By time is every few seconds, and so seldom that writing takes a twentieth of the time.
+    """
 
     INTERVAL_S = 5.0
     SHARE = 0.05
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path, steps: int | None) -> None:
+        self.folder = folder
+        self.steps = steps
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[float] | None = None
         self._wait = self.INTERVAL_S
         self._last = time.monotonic()
 
-    def due(self) -> bool:
+    def due(self, step: int) -> bool:
+        """Whether to write now. By time only if the write before is done: snapshots must not pile up.
+
+        Raises:
+            OSError: the write before failed.
+        """
+        if self.steps is not None and step % self.steps == 0:
+            return True
+        if self._writing is not None and not self._writing.done():
+            return False
+        self.finish()
         return time.monotonic() - self._last >= self._wait
 
-    def written(self, took_s: float) -> None:
-        self._wait = max(self.INTERVAL_S, took_s / self.SHARE)
+    def begin(self, learner: Learner) -> None:
+        """Take a snapshot now and write it meanwhile.
+
+        Raises:
+            OSError: the write before failed.
+        """
+        self.finish()
+        begun = time.monotonic()
+        tensors, metrics = learner.snapshot(), lines(learner.state)
         self._last = time.monotonic()
+        taken = self._last - begun
+
+        def work() -> float:
+            begun = time.monotonic()
+            save(self.folder, tensors, metrics)
+            return taken + time.monotonic() - begun
+
+        self._writing = self._thread.submit(work)
+
+    def finish(self) -> None:
+        """Wait until what was begun is written.
+
+        Raises:
+            OSError: it could not be.
+        """
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            self._wait = max(self.INTERVAL_S, writing.result() / self.SHARE)
+
+    def close(self) -> None:
+        """End the thread, after what was begun."""
+        self._thread.shutdown()
+
+
+def lines(state: State) -> bytes:
+    """The metrics of all epochs, a line each."""
+    return "".join(json.dumps(row) + "\n" for row in state.metrics).encode()

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
-import numpy as np
 import torch
-import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import clip_grads_with_norm_
 
-from convatlas import atlas, data, draw, measure
-from convatlas.data import find as find_data
-from convatlas.data.batches import derived_seed
+from convatlas import data, draw, measure
+from convatlas.data.batches import Batch, derived_seed
 from convatlas.errors import UserError
 from convatlas.files import lock, write
-from convatlas.pictures import Preprocessing
-from convatlas.pictures.ink import span
-from convatlas.runs import CHECKPOINT, METRICS, Record, Results, Run, evaluate, load
+from convatlas.runs import METRICS, Results, Run, evaluate, load
 from convatlas.runs.run import EVALUATION_BATCH, RECORD
-from convatlas.spec import Recipe, Variant
-from convatlas.training import checkpoint, optimisers, recipes
+from convatlas.training import checkpoint, optimisers, plan
+from convatlas.training.checkpoint import Learner, Writer, average_of
+from convatlas.training.plan import Request
+from convatlas.training.processes import Processes
 from convatlas.training.progress import Progress
 from convatlas.training.signals import StopRequest
+from convatlas.training.step import Step, Told, arranged
+from convatlas.training.transfer import Lesson
+from convatlas.training.tuning import Tuner
+from convatlas.training.validation import class_weights, held_apart, run_out, validate
+
+NAMED = 5
+"""Pictures that a message names."""
 
 
 class Interrupted(Exception):  # noqa: N818  # not an error: the person asked for it
@@ -50,12 +55,22 @@ def train(
     resolution: int | None = None,
     phi: float = 0.0,
     recipe: str = "default",
+    micro_batch: int | None = None,
+    balance: bool = False,
+    hold_out: bool = False,
+    patience: int | None = None,
+    start: str | Path | None = None,
+    freeze: bool = False,
     device: str | None = None,
+    tune: bool = True,
+    checkpoint_steps: int | None = None,
     out: str | Path | None = None,
     skip_bad: bool = False,
     progress: Progress | None = None,
 ) -> Run:
     """Train a network of the atlas on a data set and leave a run folder.
+
+    Under torchrun, its processes train together, each on its share of every batch.
 
     Args:
         network: a variant's name, as "lenet5".
@@ -65,7 +80,17 @@ def train(
         width, depth, resolution, phi: see `create`. Without a resolution, the pictures' own size is used where the
             network takes it, and phi scales that.
         recipe: "default", or "paper" for the one that the network's paper prints.
+        micro_batch: pictures whose gradients are computed at once, where a batch would not fit into memory.
+        balance: let each class weigh the same, however many pictures it has.
+        hold_out: hold out a seeded tenth of the training pictures, and keep the weights of the epoch that does best
+            on it.
+        patience: stop after so many epochs that did no better on what is held out.
+        start: a run folder, or a file of weights, of the same network: training begins from its weights under a new
+            head. The head learns first, then one part after another below it, at smaller rates.
+        freeze: train the head alone, on features that are computed once; the pictures are not changed at random.
         device: "cpu", "cuda" or "mps"; without it, the fastest that is there.
+        tune: measure first which way of computing is fastest here.
+        checkpoint_steps: write a checkpoint also every so many steps, beside those by time.
         out: the run folder, new or empty; without it a new one under `runs/`.
         skip_bad: leave out pictures that cannot be used.
         progress: who watches.
@@ -74,179 +99,262 @@ def train(
         UserError: something in the arguments or the pictures cannot work; it says what.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved and `resume` goes on.
     """
-    variant = atlas.find(network)
-    target = _device(device)
-    source = find_data(data)
-    own = variant.spec.scaled(resolution=_resolution(variant, source.side))
-    spec = own.compound(phi, width=width, depth=depth, resolution=resolution)
-    layers = measure.layers_of(variant.network, spec)
-    chosen = _adjusted(recipes.find(recipe, variant, layers), epochs, batch_size, lr, seed)
-    folder = _vacant(Path(out) if out is not None else None, f"{variant.name}-{Path(source.name).name}")
-    pictures = source.load(spec.resolution, seed=seed, skip_bad=skip_bad)
-    if min(chosen.batch_size, len(pictures.train)) == 1 and layers.of_kind(torch.nn.BatchNorm2d.__name__):
-        raise UserError(f"{variant.name} normalises over a batch, which must have at least 2 pictures")
-    record = Record(
-        variant=variant.name,
-        spec=replace(spec, num_classes=len(pictures.classes), in_channels=pictures.channels),
-        classes=pictures.classes,
-        preprocessing=_preprocessing(variant, pictures),
-        data=source.name,
-        data_checksum=pictures.checksum,
-        skip_bad=skip_bad,
+    request = Request(
+        network=network,
+        data=data,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
         seed=seed,
-        recipe=replace(chosen, epochs=chosen.epochs_for(len(pictures.train)), epochs_of=None),
-        device=target.type,
-        threads=torch.get_num_threads(),
+        width=width,
+        depth=depth,
+        resolution=resolution,
+        phi=phi,
+        recipe=recipe,
+        micro_batch=micro_batch,
+        balance=balance,
+        hold_out=hold_out,
+        patience=patience,
+        start=start,
+        freeze=freeze,
+        device=device,
+        tune=tune,
+        checkpoint_steps=checkpoint_steps,
+        skip_bad=skip_bad,
     )
-    folder.mkdir(parents=True, exist_ok=out is not None)
-    run = Run(folder, record)
-    with lock(folder):
-        run.write_record()
-        return _fit(run, pictures, progress or Progress())
+    return train_as(request, None if out is None else Path(out), progress or Progress())
 
 
-def resume(folder: str | Path, *, progress: Progress | None = None) -> Run:
+def train_as(request: Request, out: Path | None, progress: Progress, *, tested: bool = True) -> Run:
+    """Do what `train` does with the same arguments as data.
+
+    Args:
+        tested: whether to finish the run on the test pictures, which are read once; a trial is not.
+    """
+    processes = Processes.started()
+    if processes.restarts:
+        # After one was lost, torchrun gives the same command again to all of them.
+        if out is None:
+            raise UserError("torchrun starts this training again and cannot tell its folder; give it one with --out")
+        if (out / RECORD).exists():
+            return resume(out, progress=progress)
+    with processes.joined(plan.device_named(request.device, processes.local_rank)):
+        record, pictures = plan.planned(request, processes)
+
+        def founded() -> Run:
+            folder = plan.vacant(out, f"{record.variant}-{Path(record.data).name}")
+            folder.mkdir(parents=True, exist_ok=out is not None)
+            run = Run(folder, record)
+            with lock(folder):
+                run.write_record()
+            return run
+
+        return _fit(processes.agreed(founded), pictures, processes, progress, tested=tested)
+
+
+def resume(folder: str | Path, *, progress: Progress | None = None, tested: bool = True) -> Run:
     """Go on with a run that was stopped or killed, to the same weights as if it never had been.
 
-    A finished run is returned as it is.
+    A finished run is returned as it is. With another number of processes the order of the pictures is the same, but
+    the bits may differ.
+
+    Args:
+        tested: see `train_as`.
 
     Raises:
         UserError: it is no run folder, it is damaged, or its pictures have changed.
     """
     run = load(folder)
+    processes = Processes.started()
+    progress = progress or Progress()
     if run.record.results is not None:
         # Killed at its very end, a finished run may still have its checkpoint.
-        (run.folder / CHECKPOINT).unlink(missing_ok=True)
+        if processes.main:
+            checkpoint.remove(run.folder)
         return run
-    _device(run.record.device)
+    with processes.joined(plan.device_named(run.record.device, processes.local_rank)):
+        pictures = processes.main_first(run.load_data)
+        if run.record.processes != processes.num:
+            progress.say(
+                f"begun by {run.record.processes} and resumed by {processes.num} processes: "
+                "the order of the pictures is the same, the bits of the weights may differ"
+            )
+        return _fit(run, pictures, processes, progress, tested=tested)
+
+
+def _fit(run: Run, pictures: data.PictureSet, processes: Processes, progress: Progress, *, tested: bool) -> Run:
+    record = run.record
     callers_threads = torch.get_num_threads()
-    with lock(run.folder):
+    # The random numbers of whoever called us are theirs, and so are the threads: another number of them adds up in
+    # another order, and so to other bits.
+    with torch.random.fork_rng(), lock(run.folder) if processes.main else nullcontext():
         try:
-            # Another number of threads adds up in another order, and so to other bits.
-            torch.set_num_threads(run.record.threads)
-            return _fit(run, run.load_data(), progress or Progress())
+            torch.set_num_threads(record.execution.threads)
+            learner = _learn(run, pictures, processes, progress)
+            return _finish(run, learner, pictures, processes) if tested else run
         finally:
             torch.set_num_threads(callers_threads)
 
 
-def _fit(run: Run, pictures: data.PictureSet, progress: Progress) -> Run:
-    record, recipe, objective = run.record, run.record.recipe, run.variant.objective
-    device = torch.device(record.device)
-    num_classes = len(record.classes)
-    batches = data.Batches(
-        pictures.train,
-        record.preprocessing,
-        batch_size=recipe.batch_size,
-        device=device,
-        seed=record.seed,
-        augmentation=recipe.augmentation,
-    )
+def _learn(run: Run, pictures: data.PictureSet, processes: Processes, progress: Progress) -> Learner:
+    record, recipe, seed = run.record, run.record.recipe, run.record.seed
+    device = plan.device_named(record.device, processes.local_rank)
+    train, held_out = held_apart(pictures.train, seed) if record.hold_out else (pictures.train, None)
+    batches = plan.batches(record, train, device, processes.share)
     num_steps = recipe.epochs * len(batches)
-    # The random numbers of whoever called us are theirs.
-    with torch.random.fork_rng(), StopRequest() as stop:
-        torch.manual_seed(record.seed)
-        network = run.variant.network(record.spec).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimiser = optimisers.build(recipe, network)
-        saved = run.folder / CHECKPOINT
-        state = checkpoint.load(saved, network, optimiser) if saved.exists() else checkpoint.State()
-        clock = Clock(state.seconds)
-        pace = checkpoint.Pace()
+    lesson = Lesson.of(run)
+    if not record.tuned and lesson.measurable:
+        tuner = Tuner(lambda: lesson.begun(device), run.variant.objective, next(batches.epoch(0)))
+        execution, line = processes.agreed(lambda: tuner.choose(record.execution, num_steps))
+        run.record = record = replace(record, execution=execution, tuned=True)
+        torch.set_num_threads(execution.threads)
+        if line:
+            progress.say(line)
+    if processes.main:
+        run.write_record()
+    network, optimiser = lesson.begun(device)
+    learner = Learner(arranged(network, record.execution), optimiser, average_of(network, recipe, num_steps))
+    note = checkpoint.load(run.folder, learner)
+    if note:
+        progress.say(note)
+    state = learner.state
+    learning, shown = lesson.learning(network, batches)
 
-        def stop_at_non_numbers(what: str) -> NoReturn:
-            save()
-            kept = "keeps the last good state" if saved.exists() else "can only begin again"
-            raise UserError(
-                f"{what} at step {state.step + 1} in epoch {state.step // len(batches) + 1}; {run.folder} {kept}, "
-                f"and a new run with a lower --lr than {recipe.lr:g} may help"
-            )
+    def prepared() -> Step:
+        return Step.prepared(
+            learning,
+            run.variant.objective,
+            record.execution,
+            class_weights=class_weights(train, len(pictures.classes), balanced=record.balance).to(device),
+            batch_size=recipe.batch_size,
+            micro_batch=record.micro_batch,
+            processes=processes,
+        )
 
-        def save() -> None:
-            if not finite(network):
-                return  # The checkpoint before, or the beginning, is the last good state.
-            begun = time.monotonic()
+    step = prepared()
+    clock = Clock(state.seconds)
+    writer = Writer(run.folder, record.checkpoint_steps)
+
+    def save() -> None:
+        if processes.main:
             state.seconds = clock.seconds()
-            checkpoint.save(saved, state, network, optimiser)
-            write(run.folder / METRICS, _lines(state))
-            pace.written(time.monotonic() - begun)
+            writer.begin(learner)
 
-        network.train()
-        order = batches.order(state.step // len(batches))
-        progress.begin(run, pictures, num_steps, state.step)
+    progress.begin(run, pictures, num_steps, state.step)
+    with StopRequest() as stop:
         try:
-            while state.step < num_steps:
-                epoch, step = divmod(state.step, len(batches))
-                if step == 0:
-                    order = batches.order(epoch)
-                    if isinstance(optimiser, optimisers.DiagonalLevenbergMarquardt):
-                        sample = batches.sample(order, optimiser.NUM_PICTURES)
-                        targets = F.one_hot(sample.labels, num_classes).float()
-                        optimiser.estimate(network, objective, sample.inputs, targets)
-                seed_draws(device, derived_seed(record.seed, epoch, step))
-                inputs, labels = batches.batch(order, epoch, step)
-                lr = recipes.rate(recipe, len(batches), num_steps, state.step)
-                for group in optimiser.param_groups:
-                    group["lr"] = lr
-
-                outputs = network(inputs)
-                loss = objective.loss(outputs, F.one_hot(labels, num_classes).float())
-                loss_value = loss.item()
-                if not math.isfinite(loss_value):
-                    stop_at_non_numbers(f"the loss became {loss_value}")
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                optimiser.step()
-
-                state.step += 1
-                # Those of auxiliary heads come after the network's own.
-                own = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
-                state.tally(loss_value, own.argmax(1) == labels)
-                progress.advance(len(labels))
-                if step == len(batches) - 1:
-                    progress.epoch(state.close_epoch(lr, clock.seconds()), recipe.epochs)
-                if stop.signal is not None:
-                    save()
-                    raise Interrupted(run, stop.signal)
-                if pace.due():
-                    save()
+            while state.step < num_steps and not run_out(state, record.patience):
+                epoch, first = divmod(state.step, len(batches))
+                if isinstance(optimiser, optimisers.DiagonalLevenbergMarquardt) and first == 0:
+                    sample = batches.sample(epoch, optimiser.NUM_PICTURES)
+                    optimiser.estimate(network, run.variant.objective, sample.inputs, sample.targets)
+                learning.train()
+                if lesson.thawed(network, epoch / recipe.epochs):
+                    # Other parameters learn than before.
+                    step = prepared()
+                for batch in shown.epoch(epoch, first):
+                    rate = recipe.rate(state.step, num_steps)
+                    optimisers.set_rate(optimiser, rate)
+                    seed_draws(device, derived_seed(seed, epoch, state.step, processes.rank))
+                    optimiser.zero_grad(set_to_none=True)
+                    told = step.gradient(batch)
+                    if not told.finite:
+                        if finite(network):
+                            save()
+                        writer.finish()
+                        raise not_finite(run, told, state.step, len(batches), batch, train, processes)
+                    if recipe.max_norm:
+                        clip_grads_with_norm_(network.parameters(), recipe.max_norm, told.norm)
+                    optimiser.step()
+                    if learner.average is not None:
+                        learner.average.update_parameters(network)
+                    state.step += 1
+                    state.tally(told.loss, told.right, told.num)
+                    progress.advance(told.num)
+                    if state.step % len(batches) == 0:
+                        metrics = state.close_epoch(rate, clock.seconds())
+                        if held_out is not None:
+                            validate(learner, run, held_out, device, processes)
+                        progress.epoch(metrics, recipe.epochs)
+                    signal = processes.largest(stop.signal or 0)
+                    if signal or writer.due(state.step):
+                        save()
+                    if signal:
+                        writer.finish()
+                        raise Interrupted(run, signal)
             if not finite(network):
-                stop_at_non_numbers("the weights left the range of numbers")
+                raise UserError(
+                    f"the weights left the range of numbers at the last step; {run.folder} keeps the last good state, "
+                    f"and a new run with a lower --lr than {recipe.lr:g} may help"
+                )
             # What follows may be interrupted too; resume then comes straight here.
             save()
         finally:
+            writer.close()
             progress.close()
-        return _finish(run, network, pictures, state)
+        writer.finish()
+    return learner
 
 
-def _finish(run: Run, network: torch.nn.Module, pictures: data.PictureSet, state: checkpoint.State) -> Run:
+def not_finite(
+    run: Run, told: Told, step: int, steps_per_epoch: int, batch: Batch, train: data.Split, processes: Processes
+) -> UserError:
+    """Say what left the range of numbers, where, and in which pictures."""
+    lost = not math.isfinite(told.loss)
+    odd = batch.indices[~told.losses.isfinite().cpu()] if lost else batch.indices
+    names = [name for some in processes.gathered([train.name_of(i) for i in odd.tolist()]) for name in some]
+    shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} others" if len(names) > NAMED else "")
+    kept = "keeps the last good state" if checkpoint.exists(run.folder) else "can only begin again"
+    return UserError(
+        f"the {'loss' if lost else 'gradient'} is not a number at step {step + 1} in epoch "
+        f"{step // steps_per_epoch + 1}, with {shown}; {run.folder} {kept}, "
+        f"and a new run with a lower --lr than {run.record.recipe.lr:g} may help"
+    )
+
+
+def _finish(run: Run, learner: Learner, pictures: data.PictureSet, processes: Processes) -> Run:
     """Read the test pictures once, and write what stays of the run. Killed here, `resume` does it again."""
-    record = run.record
-    device = torch.device(record.device)
-    batches = data.Batches(pictures.test, record.preprocessing, batch_size=EVALUATION_BATCH, device=device)
-    evaluation = evaluate(network, run.variant.objective, batches, len(record.classes))
-    table = measure.layers(network)
-    title = f"{record.variant} on {Path(pictures.name).name}"
-    write(run.folder / METRICS, _lines(state))
-    write(run.folder / "curves.svg", draw.curves(title, state.metrics))
-    accuracy = f"{100 * evaluation.accuracy:.2f} % of {evaluation.num_pictures:,} test pictures"
-    write(
-        run.folder / "confusion.svg",
-        draw.confusion(f"{title}\n{accuracy}", record.classes, evaluation.confusion.numpy()),
+    record, state, network = run.record, learner.state, learner.judged
+    if learner.best:
+        network.load_state_dict(learner.best)
+    processes.alike(network)
+    batches = data.Batches(
+        pictures.test,
+        record.preprocessing,
+        num_classes=len(record.classes),
+        batch_size=EVALUATION_BATCH,
+        device=plan.device_named(record.device, processes.local_rank),
+        share=processes.share,
     )
-    results = Results(
-        test_accuracy=evaluation.accuracy,
-        test_interval=evaluation.interval,
-        test_errors=evaluation.num_errors,
-        test_pictures=evaluation.num_pictures,
-        train_pictures=len(pictures.train),
-        left_out_pictures=len(pictures.left_out),
-        seconds=round(state.seconds, 3),
-        params=table.params,
-        macs=table.macs,
-        weights_sha256=run.write_weights(network),
-    )
-    run.record = replace(record, results=results)
-    run.write_record()
-    (run.folder / CHECKPOINT).unlink(missing_ok=True)
+    evaluation = evaluate(network, run.variant.objective, batches, processes.sum)
+    if processes.main:
+        table = measure.layers(network)
+        title = f"{record.variant} on {Path(pictures.name).name}"
+        write(run.folder / METRICS, checkpoint.lines(state))
+        write(run.folder / "curves.svg", draw.curves(title, state.metrics))
+        accuracy = f"{100 * evaluation.accuracy:.2f} % of {evaluation.num_pictures:,} test pictures"
+        write(
+            run.folder / "confusion.svg",
+            draw.confusion(f"{title}\n{accuracy}", record.classes, evaluation.confusion.numpy()),
+        )
+        results = Results(
+            test_accuracy=evaluation.accuracy,
+            test_interval=evaluation.interval,
+            test_errors=evaluation.num_errors,
+            test_pictures=evaluation.num_pictures,
+            train_pictures=len(pictures.train),
+            left_out_pictures=len(pictures.left_out),
+            epochs=len(state.metrics),
+            best_epoch=state.best_epoch or None,
+            seconds=round(state.seconds, 3),
+            params=table.params,
+            macs=table.macs,
+            weights_sha256=run.write_weights(network),
+        )
+        run.record = replace(record, results=results)
+        run.write_record()
+        checkpoint.remove(run.folder)
+    run.record = processes.agreed(lambda: run.record)
     return run
 
 
@@ -261,8 +369,9 @@ def seed_draws(device: torch.device, seed: int) -> None:
         torch.default_generator.manual_seed(seed)
 
 
-def finite(network: torch.nn.Module) -> bool:
-    return all(bool(value.isfinite().all()) for value in network.parameters())
+def finite(network: nn.Module) -> bool:
+    """Whether all weights, and all that normalisation has seen, are numbers."""
+    return all(bool(value.isfinite().all()) for value in network.state_dict().values())
 
 
 class Clock:
@@ -273,83 +382,3 @@ class Clock:
 
     def seconds(self) -> float:
         return time.monotonic() - self._start
-
-
-def _lines(state: checkpoint.State) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in state.metrics).encode()
-
-
-def _adjusted(recipe: Recipe, epochs: int | None, batch_size: int | None, lr: float | None, seed: int) -> Recipe:
-    """The recipe with what the person gave in place of its own."""
-    for name, value in (("epochs", epochs), ("batch-size", batch_size)):
-        if value is not None and value < 1:
-            raise UserError(f"--{name} {value} trains nothing; it must be at least 1")
-    if not 0 <= seed < 2**63:
-        raise UserError(f"--seed {seed} is out of range; it must be a whole number from 0 to 2**63 - 1")
-    if lr is not None and not (lr > 0 and math.isfinite(lr)):
-        raise UserError(f"--lr {lr:g} trains nothing; it must be a number above 0")
-    if epochs is not None:
-        recipe = replace(recipe, epochs=epochs, epochs_of=None)
-    if batch_size is not None:
-        recipe = replace(recipe, batch_size=batch_size)
-    if lr is not None:
-        recipe = replace(recipe, lr=lr, schedule=tuple((n, rate * lr / recipe.lr) for n, rate in recipe.schedule))
-    return recipe
-
-
-def _device(name: str | None) -> torch.device:
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name is None:
-        return torch.device(next(kind for kind, there in available.items() if there))
-    if not available.get(name, False):
-        there = ", ".join(kind for kind, is_there in available.items() if is_there)
-        raise UserError(f"there is no device {name!r} on this machine; it has {there}")
-    return torch.device(name)
-
-
-def _resolution(variant: Variant, side: int | None) -> int:
-    """The pictures' own size where the network takes it, between the smallest it takes and the paper's."""
-    spec = variant.spec
-    return spec.resolution if side is None else min(max(side, spec.smallest_resolution), spec.resolution)
-
-
-def _vacant(out: Path | None, name: str) -> Path:
-    """A folder that holds no run yet.
-
-    Raises:
-        UserError: the person's own choice holds something already.
-    """
-    if out is not None:
-        if (out / RECORD).exists():
-            raise UserError(f"{out} holds a run already; choose another folder, or convatlas resume {out}")
-        if out.exists() and not out.is_dir():
-            raise UserError(f"{out} is a file; a run needs a folder")
-        # Hidden files may be ours, of a run that was killed before its record was whole.
-        if out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
-            raise UserError(f"{out} has other files in it; choose a new or empty folder")
-        return out
-    number = 1
-    while (folder := Path("runs") / (name if number == 1 else f"{name}-{number}")).exists():
-        number += 1
-    return folder
-
-
-def _preprocessing(variant: Variant, pictures: data.PictureSet) -> Preprocessing:
-    """The paper's own range of pixel values, else the training set's mean and deviation."""
-    train = pictures.train.pictures
-    if variant.pixels is None:
-        values = [train[:, channel].astype(np.float64) / 255 for channel in range(pictures.channels)]
-        mean = tuple(float(channel.mean()) for channel in values)
-        deviation = tuple(float(channel.std()) or 1.0 for channel in values)
-    else:
-        black, white = variant.pixels
-        mean = (-black / (white - black),) * pictures.channels
-        deviation = (1 / (white - black),) * pictures.channels
-    return Preprocessing(
-        resolution=train.shape[-1],
-        channels=pictures.channels,
-        mean=mean,
-        deviation=deviation,
-        side=pictures.side,
-        ink=span(train) if pictures.ink else None,
-    )

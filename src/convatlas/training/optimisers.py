@@ -2,26 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from convatlas.spec import Objective, Optimiser, Recipe
+from convatlas.recipe import Decayed, Optimiser, Recipe
+from convatlas.spec import Objective
 
 
-def build(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
-    parameters: dict[str, Tensor] = dict(network.named_parameters())
+@dataclass(frozen=True)
+class Group:
+    """Parameters that learn at one rate."""
+
+    parameters: dict[str, Tensor]
+    """By the names that they have in the network."""
+    factor: float = 1.0
+    """Of the recipe's rate."""
+
+
+def build(recipe: Recipe, network: nn.Module, groups: Sequence[Group] | None = None) -> torch.optim.Optimizer:
+    """The recipe's optimiser; its parameter groups hold their `factor` of the learning rate.
+
+    Args:
+        groups: which parameters learn at which rate; without them, all at the recipe's.
+    """
     if recipe.optimiser is Optimiser.LEVENBERG_MARQUARDT:
-        return DiagonalLevenbergMarquardt(parameters.values(), lr=recipe.lr)
-    # Decay is for weights that multiply inputs, not for biases, norms and coefficients.
-    decayed = {name for name, value in parameters.items() if name.endswith("weight") and value.dim() > 1}
-    groups: list[dict[str, Any]] = [
-        {"params": [value for name, value in parameters.items() if name in decayed]},
-        {"params": [value for name, value in parameters.items() if name not in decayed], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        return DiagonalLevenbergMarquardt(network.parameters(), lr=recipe.lr)
+    drawn = decayed(recipe.decayed, network)
+    options: list[dict[str, Any]] = []
+    for group in groups or [Group(dict(network.named_parameters()))]:
+        for decay in (True, False):
+            parameters = [value for name, value in group.parameters.items() if (name in drawn) == decay]
+            if parameters:
+                weight_decay = recipe.weight_decay if decay else 0.0
+                options.append({"params": parameters, "factor": group.factor, "weight_decay": weight_decay})
+    match recipe.optimiser:
+        case Optimiser.SGD:
+            return torch.optim.SGD(options, lr=recipe.lr, momentum=recipe.momentum, fused=True)
+        case Optimiser.RMSPROP:
+            return torch.optim.RMSprop(
+                options, lr=recipe.lr, alpha=recipe.smoothing, eps=recipe.eps, momentum=recipe.momentum
+            )
+        case Optimiser.ADAMW:
+            return torch.optim.AdamW(options, lr=recipe.lr, eps=recipe.eps, fused=True)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group.get("factor", 1.0)
+
+
+def decayed(which: Decayed, network: nn.Module) -> set[str]:
+    """The names of the parameters that weight decay draws towards 0."""
+    if which is Decayed.ALL:
+        return {name for name, _ in network.named_parameters()}
+    spared = {
+        f"{name}.weight"
+        for name, layer in network.named_modules()
+        if which is Decayed.NOT_DEPTHWISE and isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
+    }
+    weights = {name for name, value in network.named_parameters() if name.endswith("weight") and value.dim() > 1}
+    return weights - spared
 
 
 class DiagonalLevenbergMarquardt(torch.optim.Optimizer):
@@ -45,7 +89,7 @@ class DiagonalLevenbergMarquardt(torch.optim.Optimizer):
 
         def loss(values: dict[str, Tensor], picture: Tensor, target: Tensor) -> Tensor:
             outputs = torch.func.functional_call(network, values, (picture[None],))
-            return objective.loss(outputs, target[None])
+            return objective.losses(outputs, target[None]).sum()
 
         gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(parameters, inputs, targets)
         for name, value in network.named_parameters():

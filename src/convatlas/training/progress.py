@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from convatlas.data import PictureSet
 from convatlas.runs import Run
@@ -21,6 +21,9 @@ class EpochMetrics(TypedDict):
     """Of the epoch's last step."""
     seconds: float
     """Since the run began, interruptions not counted."""
+    held_out_loss: NotRequired[float]
+    """The mean over the pictures that were held out, by the weights that count."""
+    held_out_accuracy: NotRequired[float]
 
 
 class Progress:
@@ -28,6 +31,9 @@ class Progress:
 
     def begin(self, run: Run, pictures: PictureSet, num_steps: int, step: int) -> None:
         """Training starts, or goes on after `step` of its `num_steps`."""
+
+    def say(self, line: str) -> None:
+        """Something that the person should know."""
 
     def advance(self, num_pictures: int) -> None:
         """One step is done."""

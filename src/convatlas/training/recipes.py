@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from torch import nn
 
+from convatlas.data import PictureSet
 from convatlas.errors import UserError, unknown
-from convatlas.spec import Augmentation, Layers, Optimiser, Recipe, Variant
+from convatlas.recipe import Augmentation, Cosine, Decayed, Optimiser, Recipe
+from convatlas.spec import Layers, Variant
 
 DEFAULT = Recipe(
     name="default",
     optimiser=Optimiser.ADAMW,
     lr=4e-3,
+    schedule=Cosine(warm_up=0.1),
     batch_size=128,
     epochs=20,
     epochs_of=60000,
     weight_decay=0.02,
-    warm_up=0.1,
-    # Small, as the distortions of LeCun et al. 1998, section III.B: shifts, scaling, squeezing, shear.
-    augmentation=Augmentation(shift=0.07, scale=0.1, squeeze=0.08, shear=0.15, rotation=8.0),
+    decayed=Decayed.WEIGHTS,
+    label_smoothing=0.1,
+    ema=0.02,
 )
+
+DISTORTIONS = Augmentation(shift=0.07, scale=0.1, squeeze=0.08, shear=0.15, rotation=8.0)
+"""Of characters: small, as those of LeCun et al. 1998, section III.B. A mirrored digit is none."""
+
+SMALL_PICTURES = Augmentation(shift=0.125, flip=True)
+"""He et al. 2015, section 4.2: 4 of 32 pixels."""
+PHOTOGRAPHS = Augmentation(crop=0.25, aspect=4 / 3, flip=True, mixup=0.25, cutmix=0.25)
+"""Szegedy et al. 2014, section 6, from a quarter of the area instead of 8 %."""
+LARGE = 64
+"""Pixels from which pictures are taken for photographs."""
 
 RECIPES = ("default", "paper")
 
@@ -30,32 +42,35 @@ DEEP = 7
 DEEP_LR = 1e-3
 
 
-def find(name: str, variant: Variant, layers: Layers) -> Recipe:
-    """The recipe that `name` means for a variant, scaled so that it has these layers.
+FINE_LR = 1e-3
+"""Of trained weights, which should not be lost."""
+
+
+def find(name: str, variant: Variant, layers: Layers, pictures: PictureSet, *, fine_tuned: bool = False) -> Recipe:
+    """The recipe that `name` means for a variant, scaled so that it has these layers, on these pictures.
+
+    Args:
+        fine_tuned: whether a body learns on that was trained before.
 
     Raises:
         UserError: the name is unknown, or there is no recipe of the variant's paper.
     """
     if name == "default":
-        deep = sum(layer.macs > 0 for layer in layers) > DEEP
-        return DEFAULT if layers.of_kind(nn.BatchNorm2d.__name__) or not deep else replace(DEFAULT, lr=DEEP_LR)
+        deep = sum(layer.macs > 0 for layer in layers) > DEEP and not layers.of_kind(nn.BatchNorm2d.__name__)
+        lr = FINE_LR if fine_tuned else DEEP_LR if deep else DEFAULT.lr
+        return replace(DEFAULT, lr=lr, augmentation=augmentation(pictures))
     if name == "paper":
         if variant.recipe is None:
-            raise UserError(f"there is no paper recipe of {variant.name} yet; use the default one")
+            raise UserError(
+                f"there is no paper recipe of {variant.name}: {variant.paper.authors} print none; use the default one"
+            )
         return variant.recipe
     raise unknown("recipe", name, RECIPES)
 
 
-def rate(recipe: Recipe, steps_per_epoch: int, num_steps: int, step: int) -> float:
-    """The learning rate of a step."""
-    if recipe.schedule:
-        epoch = step // steps_per_epoch
-        for passes, value in recipe.schedule:
-            if epoch < passes:
-                return value
-            epoch -= passes
-        return recipe.schedule[-1][1]
-    done = step / num_steps
-    if done < recipe.warm_up:
-        return recipe.lr * (step + 1) / (recipe.warm_up * num_steps + 1)
-    return recipe.lr * 0.5 * (1 + math.cos(math.pi * (done - recipe.warm_up) / (1 - recipe.warm_up)))
+def augmentation(pictures: PictureSet) -> Augmentation:
+    """The default changes for pictures of this kind and size."""
+    if pictures.ink:
+        return DISTORTIONS
+    own = pictures.train.pictures.shape[-1] if pictures.side is None else pictures.side
+    return PHOTOGRAPHS if own >= LARGE else SMALL_PICTURES

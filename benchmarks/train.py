@@ -1,0 +1,123 @@
+"""How fast is a training step, against the plain eager loop on the same network?
+
+    python benchmarks/train.py
+
+A network of each family at 64 and at 224 pixels, 10 classes: pictures a second of steps on a batch that is in memory.
+`plain` is the loop that most people write: single precision, the usual order in memory, AdamW as it comes, the mean
+cross-entropy (the network's own objective), `backward`, `step`. `convatlas` is the product's own step, in the way of
+computing that its measurement chose before (of a training of eight minutes, which is too short for compiling), with
+the check for numbers, label weights and the moving average of the weights that the default recipe keeps.
+Each in a process of its own, in turn.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import measured
+import torch
+
+from convatlas import atlas
+from convatlas.data.batches import Batch
+from convatlas.recipe import Decayed
+from convatlas.runs import Execution
+from convatlas.training import optimisers
+from convatlas.training.checkpoint import average_of
+from convatlas.training.recipes import DEFAULT
+from convatlas.training.step import Step, arranged
+from convatlas.training.tuning import Tuner
+
+NETWORKS = (
+    "lenet5", "alexnet", "vgg16", "googlenet", "resnet18", "squeezenet", "mobilenet", "efficientnet-b0",
+)  # fmt: skip
+BATCH_SIZES = {64: 32, 224: 8}
+ROUNDS = 3
+STEPS = 7
+PLANNED_S = 480.0
+RECIPE = replace(DEFAULT, decayed=Decayed.WEIGHTS, lr=1e-6)
+"""So small a rate that no network leaves the range of numbers while it is timed."""
+
+
+def timed(step: Callable[[], None]) -> float:
+    """Seconds of a step: the median of a few, the first two apart."""
+    times = []
+    for _ in range(STEPS + 2):
+        begun = time.monotonic()
+        step()
+        times.append(time.monotonic() - begun)
+    return statistics.median(times[2:])
+
+
+def main(engine: str) -> None:
+    kind, name, side = engine.split(":")
+    variant, resolution = atlas.find(name), int(side)
+    spec = replace(variant.spec.scaled(resolution=resolution), num_classes=10)
+    size = BATCH_SIZES[resolution]
+    torch.manual_seed(0)
+    inputs = torch.randn(size, 3, resolution, resolution)
+    labels = torch.randint(10, (size,))
+    targets = torch.eye(10)[labels]
+
+    def built() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        network = variant.network(spec).train()
+        return network, optimisers.build(RECIPE, network)
+
+    if kind == "plain":
+        network = variant.network(spec).train()
+        optimiser = torch.optim.AdamW(network.parameters(), lr=RECIPE.lr)
+
+        def step() -> None:
+            optimiser.zero_grad()
+            loss = variant.objective.losses(network(inputs), targets).mean()
+            loss.backward()
+            optimiser.step()
+            loss.item()
+
+    else:
+        batch = Batch(inputs.contiguous(memory_format=torch.channels_last), targets, labels, torch.arange(size), size)
+        tuner = Tuner(built, variant.objective, batch)
+        plain = Execution(threads=torch.get_num_threads())
+        num_steps = math.ceil(PLANNED_S / tuner.seconds(plain, 5.0))
+        execution, line = tuner.choose(plain, num_steps)
+        print(line)
+        torch.set_num_threads(execution.threads)
+        network, optimiser = built()
+        network = arranged(network, execution)
+        ours = Step.prepared(network, variant.objective, execution, class_weights=torch.ones(10), batch_size=size)
+        average = average_of(network, RECIPE, num_steps)
+
+        def step() -> None:
+            optimiser.zero_grad(set_to_none=True)
+            told = ours.gradient(batch)
+            if not told.finite:
+                raise ValueError(f"{name} left the range of numbers")
+            optimiser.step()
+            if average is not None:
+                average.update_parameters(network)
+
+    print(size / timed(step))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(sys.argv[1])
+    else:
+        cases = [(name, side) for side in BATCH_SIZES for name in NETWORKS]
+        rows = {}
+        for name, side in cases:
+            engines = [f"{kind}:{name}:{side}" for kind in ("plain", "convatlas")]
+            rates = measured.in_turn(__file__, engines, ROUNDS)
+            ratios = [ours / plain for plain, ours in zip(*rates.values(), strict=True)]
+            rows[f"{name} at {side} px"] = {
+                "batch_size": BATCH_SIZES[side],
+                "pictures_per_second": {engine.split(":")[0]: measured.spread(of) for engine, of in rates.items()},
+                "ratio": measured.spread(ratios),
+            }
+        medians = [row["ratio"]["median"] for row in rows.values()]
+        mean = math.exp(statistics.fmean(map(math.log, medians)))
+        measured.write("train", "python benchmarks/train.py", {"geometric_mean_ratio": mean, "networks": rows})

@@ -1,0 +1,5 @@
+"""`python -m convatlas`, and so `torchrun -m convatlas`: the command."""
+
+from convatlas.cli import main
+
+main()

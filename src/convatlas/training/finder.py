@@ -1,0 +1,80 @@
+"""The learning-rate finder: a short training whose rate climbs until the loss does too (Smith 2017, section 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from convatlas.data.batches import Share
+from convatlas.runs import Run
+from convatlas.training import optimisers, plan
+from convatlas.training.plan import Request
+from convatlas.training.processes import Processes
+from convatlas.training.step import Step, arranged
+from convatlas.training.transfer import Lesson
+from convatlas.training.validation import class_weights
+
+LOWEST, HIGHEST = 1e-6, 10.0
+STEPS = 100
+SMOOTHING = 0.8
+"""Of the moving average over the losses, which are noise otherwise."""
+LOST = 3.0
+"""The search ends where the loss is that many times its lowest."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    """Smoothed, of a training picture, after each rate."""
+
+    @property
+    def suggestion(self) -> float:
+        """The rate at which the loss falls fastest, over the logarithm of the rate."""
+        lowest = self.losses.index(min(self.losses))
+        falls = [self.losses[i] - self.losses[i + 1] for i in range(max(lowest, 1))]
+        return self.rates[falls.index(max(falls))]
+
+
+def find_lr(request: Request) -> Finding:
+    """Train on ever higher rates; nothing is kept.
+
+    Raises:
+        UserError: what is asked for cannot be trained.
+    """
+    record, pictures = plan.planned(request, Processes())
+    device = plan.device_named(record.device)
+    batches = plan.batches(record, pictures.train, device, Share())
+    with torch.random.fork_rng():
+        lesson = Lesson.of(Run(Path(), record))
+        network, optimiser = lesson.begun(device)
+        step = Step.prepared(
+            arranged(network, record.execution),
+            lesson.run.variant.objective,
+            record.execution,
+            class_weights=class_weights(pictures.train, len(record.classes), balanced=record.balance).to(device),
+            batch_size=record.recipe.batch_size,
+            micro_batch=record.micro_batch,
+        )
+        rates: list[float] = []
+        losses: list[float] = []
+        mean = 0.0
+        while len(rates) < STEPS:
+            for batch in batches.epoch(len(rates) // len(batches)):
+                rate = LOWEST * (HIGHEST / LOWEST) ** (len(rates) / (STEPS - 1))
+                optimisers.set_rate(optimiser, rate)
+                optimiser.zero_grad(set_to_none=True)
+                told = step.gradient(batch)
+                mean = SMOOTHING * mean + (1 - SMOOTHING) * told.loss / told.num
+                # Early means lean to the 0 that they began with.
+                smoothed = mean / (1 - SMOOTHING ** (len(rates) + 1))
+                if not told.finite or (losses and smoothed > LOST * min(losses)):
+                    return Finding(tuple(rates), tuple(losses))
+                rates.append(rate)
+                losses.append(smoothed)
+                optimiser.step()
+                if len(rates) == STEPS:
+                    break
+    return Finding(tuple(rates), tuple(losses))

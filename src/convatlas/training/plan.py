@@ -1,0 +1,258 @@
+"""From what a person asks for to a run folder with its record, before the first step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from convatlas import atlas, data, measure
+from convatlas.data.batches import Share
+from convatlas.errors import UserError
+from convatlas.pictures import Preprocessing
+from convatlas.pictures.ink import span
+from convatlas.recipe import Recipe
+from convatlas.runs import Execution, Record, load
+from convatlas.runs.run import RECORD
+from convatlas.spec import Variant
+from convatlas.training import recipes
+from convatlas.training.processes import Processes
+from convatlas.training.transfer import Body
+from convatlas.training.tuning import available_threads
+
+PIXELS_AT_ONCE = 1000
+"""Pictures over which statistics are summed at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a person asks for; see `train`."""
+
+    network: str
+    data: str | Path = "digits"
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    seed: int = 0
+    width: float = 1.0
+    depth: float = 1.0
+    resolution: int | None = None
+    phi: float = 0.0
+    recipe: str = "default"
+    micro_batch: int | None = None
+    balance: bool = False
+    hold_out: bool = False
+    patience: int | None = None
+    start: str | Path | None = None
+    freeze: bool = False
+    device: str | None = None
+    tune: bool = True
+    checkpoint_steps: int | None = None
+    skip_bad: bool = False
+
+    def __post_init__(self) -> None:
+        counts = {
+            "micro-batch": self.micro_batch,
+            "patience": self.patience,
+            "checkpoint-steps": self.checkpoint_steps,
+        }
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise UserError(f"--{name} {count} cannot work; it must be at least 1")
+        if self.freeze and self.start is None:
+            raise UserError("--freeze trains the head alone, on a trained body: name its weights with --from")
+        if self.freeze and self.recipe == "paper":
+            raise UserError("--freeze trains with the default recipe: papers train the whole network")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"--seed {self.seed} is out of range; it must be a whole number from 0 to 2**63 - 1")
+
+
+def planned(request: Request, processes: Processes) -> tuple[Record, data.PictureSet]:
+    """The record of the run that is asked for, and its pictures.
+
+    Raises:
+        UserError: something in it cannot work.
+    """
+    variant = atlas.find(request.network)
+    source = data.find(request.data)
+    own = variant.spec.scaled(resolution=resolution(variant, source))
+    spec = own.compound(request.phi, width=request.width, depth=request.depth, resolution=request.resolution)
+    around = margin(spec.resolution, source)
+    layers = measure.layers_of(variant.network, spec)
+    pictures = processes.main_first(
+        lambda: source.load(spec.resolution + 2 * around, seed=request.seed, skip_bad=request.skip_bad)
+    )
+    fine_tuned = request.start is not None and not request.freeze
+    recipe = recipes.find(request.recipe, variant, layers, pictures, fine_tuned=fine_tuned)
+    recipe = adjusted(recipe, request.epochs, request.batch_size, request.lr)
+    at_once = min(recipe.batch_size // processes.num, request.micro_batch or recipe.batch_size, len(pictures.train))
+    if at_once < 2 and layers.of_kind(nn.BatchNorm2d.__name__):
+        raise UserError(f"{variant.name} normalises over a batch, which must have at least 2 pictures")
+    spec = replace(spec, num_classes=len(pictures.classes), in_channels=pictures.channels)
+    start = None if request.start is None else Path(request.start).resolve()
+    if start is not None:
+        Body.of(str(start), variant, spec).names()
+    record = Record(
+        variant=variant.name,
+        spec=spec,
+        classes=pictures.classes,
+        preprocessing=preprocessing(variant, pictures, around, start),
+        data=source.name,
+        data_checksum=pictures.checksum,
+        skip_bad=request.skip_bad,
+        seed=request.seed,
+        recipe=replace(recipe, epochs=recipe.epochs_for(len(pictures.train)), epochs_of=None),
+        device=device_named(request.device).type,
+        execution=Execution(threads=available_threads(processes.local_num)),
+        tuned=not request.tune,
+        processes=processes.num,
+        micro_batch=request.micro_batch,
+        balance=request.balance,
+        hold_out=request.hold_out or request.patience is not None,
+        patience=request.patience,
+        checkpoint_steps=request.checkpoint_steps,
+        start=None if start is None else str(start),
+        freeze=request.freeze,
+        width=request.width,
+        depth=request.depth,
+        phi=request.phi,
+    )
+    return record, pictures
+
+
+def batches(record: Record, split: data.Split, device: torch.device, share: Share) -> data.Batches:
+    """The batches that a run trains on."""
+    return data.Batches(
+        split,
+        record.preprocessing,
+        num_classes=len(record.classes),
+        batch_size=record.recipe.batch_size,
+        device=device,
+        seed=record.seed,
+        augmentation=record.recipe.augmentation,
+        label_smoothing=record.recipe.label_smoothing,
+        share=share,
+    )
+
+
+def adjusted(recipe: Recipe, epochs: int | None, batch_size: int | None, lr: float | None) -> Recipe:
+    """The recipe with what the person gave in place of its own.
+
+    Raises:
+        UserError: a number with which nothing is trained.
+    """
+    for name, value in (("epochs", epochs), ("batch-size", batch_size)):
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value} trains nothing; it must be at least 1")
+    if lr is not None and not (lr > 0 and math.isfinite(lr)):
+        raise UserError(f"--lr {lr:g} trains nothing; it must be a number above 0")
+    if epochs is not None:
+        recipe = replace(recipe, epochs=epochs, epochs_of=None)
+    if batch_size is not None:
+        recipe = replace(recipe, batch_size=batch_size)
+    if lr is not None:
+        recipe = replace(recipe, lr=lr)
+    return recipe
+
+
+def device_named(name: str | None, local_rank: int = 0) -> torch.device:
+    """The device of that kind, or the fastest that is there.
+
+    Raises:
+        UserError: there is none of that kind.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kind = name or next(kind for kind, there in available.items() if there)
+    if not available.get(kind, False):
+        there = ", ".join(kind for kind, is_there in available.items() if is_there)
+        raise UserError(f"there is no device {kind!r} on this machine; it has {there}")
+    return torch.device("cuda", local_rank) if kind == "cuda" else torch.device(kind)
+
+
+def resolution(variant: Variant, source: data.Source) -> int:
+    """The pictures' own size where the network takes it, between the smallest it takes and the paper's.
+
+    Of pictures of many sizes, the size that leaves a margin within theirs.
+    """
+    spec = variant.spec
+    if source.detail is None:
+        return spec.resolution
+    side = source.detail if source.side is not None else source.detail * 7 // 8
+    return min(max(side, spec.smallest_resolution), spec.resolution)
+
+
+def margin(resolution: int, source: data.Source) -> int:
+    """For photographs, room to place what is read: 256 pixels for 224, as Krizhevsky et al. 2012, section 4.1."""
+    return 0 if source.side is not None else round(resolution / 14)
+
+
+def vacant(out: Path | None, name: str) -> Path:
+    """A folder that holds no run yet.
+
+    Raises:
+        UserError: the person's own choice holds something already.
+    """
+    if out is not None:
+        if (out / RECORD).exists():
+            raise UserError(f"{out} holds a run already; choose another folder, or convatlas resume {out}")
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out} is a file; a run needs a folder")
+        # Hidden files may be ours, of a run that was killed before its record was whole.
+        if out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
+            raise UserError(f"{out} has other files in it; choose a new or empty folder")
+        return out
+    number = 1
+    while (folder := Path("runs") / (name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return folder
+
+
+def preprocessing(variant: Variant, pictures: data.PictureSet, margin: int, start: Path | None) -> Preprocessing:
+    """The paper's own range of pixel values, else the training set's mean and deviation.
+
+    Args:
+        start: where the weights come from; a run's were trained on values of its own mean and deviation.
+    """
+    before = load(start).record.preprocessing if start is not None and start.is_dir() else None
+    if before is not None and before.channels == pictures.channels:
+        mean, deviation = before.mean, before.deviation
+    elif variant.pixels is None:
+        mean, deviation = statistics(pictures.train)
+    else:
+        black, white = variant.pixels
+        mean = (-black / (white - black),) * pictures.channels
+        deviation = (1 / (white - black),) * pictures.channels
+    return Preprocessing(
+        resolution=pictures.train.pictures.shape[-1] - 2 * margin,
+        channels=pictures.channels,
+        mean=mean,
+        deviation=deviation,
+        side=pictures.side,
+        ink=span(pictures.train.pictures[:PIXELS_AT_ONCE]) if pictures.ink else None,
+        margin=margin,
+    )
+
+
+def statistics(split: data.Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel, of values from 0 to 1; what does not vary has deviation 1."""
+
+    def parts() -> Iterator[np.ndarray]:
+        for begin in range(0, len(split), PIXELS_AT_ONCE):
+            yield split.pictures[begin : begin + PIXELS_AT_ONCE]
+
+    channels = split.pictures.shape[1]
+    # Counts of each value are exact, whatever is cut where.
+    counts = np.zeros((channels, 256), np.int64)
+    for part in parts():
+        for channel in range(channels):
+            counts[channel] += np.bincount(part[:, channel].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    shares = counts / counts.sum(1, keepdims=True)
+    mean = shares @ values
+    deviation = np.sqrt(np.maximum((shares * (values - mean[:, None]) ** 2).sum(1), 0))
+    return tuple(mean.tolist()), tuple(float(value) or 1.0 for value in deviation)

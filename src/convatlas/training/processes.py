@@ -1,0 +1,148 @@
+"""The processes that train together: one alone, or those that torchrun started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
+
+from convatlas.data.batches import Share
+from convatlas.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Processes:
+    rank: int = 0
+    num: int = 1
+    local_rank: int = 0
+    """Among those of this machine."""
+    local_num: int = 1
+
+    @classmethod
+    def started(cls) -> Self:
+        """As torchrun tells by its environment variables; without them, one alone."""
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        if "WORLD_SIZE" not in os.environ:
+            return cls()
+        try:
+            return cls(*(int(os.environ[name]) for name in names))
+        except (KeyError, ValueError) as error:
+            raise UserError(f"under torchrun {', '.join(names)} are whole numbers; start it by torchrun") from error
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    @property
+    def share(self) -> Share:
+        return Share(self.rank, self.num)
+
+    @property
+    def restarts(self) -> int:
+        """How often torchrun has started them again, after one was lost."""
+        return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) if self.num > 1 else 0
+
+    @contextmanager
+    def joined(self, device: torch.device) -> Iterator[None]:
+        """While active, they can speak to each other."""
+        if self.num == 1:
+            yield
+            return
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        if self.num == self.local_num:
+            # Started again on one machine, torchrun gives them the store of the attempt before, with the addresses of
+            # processes that are gone (PyTorch 2.13, static rendezvous); under names of its own an attempt sees none.
+            store, rank, num = next(rendezvous("env://"))
+            attempt = dist.PrefixStore(f"attempt {self.restarts}", store)  # type: ignore[attr-defined]
+            dist.init_process_group(backend, store=attempt, rank=rank, world_size=num)
+        else:
+            dist.init_process_group(backend)
+        try:
+            yield
+            # None leaves while another still speaks.
+            dist.barrier()
+        finally:
+            dist.destroy_process_group()
+
+    def agreed(self, work: Callable[[], T]) -> T:
+        """What the main process makes of `work`, for all of them.
+
+        Raises:
+            UserError: in the main process, where `work` does; the others end quietly, since it says why.
+        """
+        if self.num == 1:
+            return work()
+        result: list[T | None] = [None]
+        try:
+            if self.main:
+                result = [work()]
+        finally:
+            dist.broadcast_object_list(result)
+        if result[0] is None:
+            raise SystemExit(2)
+        return result[0]
+
+    def main_first(self, work: Callable[[], T]) -> T:
+        """`work` of each, the main process's before the others': they find in a cache what it left there."""
+        if self.num == 1:
+            return work()
+        mine: list[T] = []
+
+        def of_main() -> bool:
+            mine.append(work())
+            return True
+
+        self.agreed(of_main)
+        return mine[0] if self.main else work()
+
+    def gathered(self, value: T) -> list[T]:
+        """That of every process."""
+        if self.num == 1:
+            return [value]
+        values: list[T | None] = [None] * self.num
+        dist.all_gather_object(values, value)
+        return values  # type: ignore[return-value]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.num > 1:
+            dist.all_reduce(values)
+        return values
+
+    def largest(self, value: int) -> int:
+        """Over all processes."""
+        if self.num > 1:
+            device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+            dist.all_reduce(highest := torch.tensor(value, device=device), dist.ReduceOp.MAX)
+            return int(highest)
+        return value
+
+    def wrapped(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """The network with gradients that are the mean over all processes."""
+        if self.num == 1:
+            return network
+        return nn.parallel.DistributedDataParallel(
+            network, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
+        )
+
+    def apart(self, network: nn.Module) -> AbstractContextManager[None]:
+        """While active, gradients stay each process's own: more of the batch is to come."""
+        if isinstance(network, nn.parallel.DistributedDataParallel):
+            return network.no_sync()
+        return nullcontext()
+
+    def alike(self, network: nn.Module) -> None:
+        """Give every process the main one's weights and statistics."""
+        if self.num > 1:
+            for value in network.state_dict().values():
+                dist.broadcast(value, 0)

@@ -1,0 +1,121 @@
+"""One step: from a batch to a gradient, in pieces where the batch is large, over all processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from convatlas.data.batches import Batch, Share
+from convatlas.runs import Execution
+from convatlas.spec import Objective
+from convatlas.training.processes import Processes
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a step came to."""
+
+    losses: Tensor
+    """(n,), of this process's pictures."""
+    norm: Tensor
+    """The gradient's length, over all processes."""
+    loss: float
+    """The sum over all pictures of all processes; the counts likewise."""
+    right: int
+    num: int
+    finite: bool
+    """Whether the loss and the gradient are numbers."""
+
+    @classmethod
+    def of(cls, losses: Tensor, right: Tensor, norm: Tensor, processes: Processes) -> Self:
+        """From this process's losses (n,), its answers (n,) right or wrong, and the gradient's length."""
+        no_number = norm.isfinite().logical_not()
+        sums = torch.stack([value.double() for value in (losses.sum(), right.sum(), no_number)])
+        # One transfer from the device for all of them.
+        loss, num_right, num_odd, num = processes.sum(torch.cat([sums, sums.new_tensor([len(losses)])])).tolist()
+        return cls(losses, norm, loss, int(num_right), int(num), math.isfinite(loss) and not num_odd)
+
+
+@dataclass(frozen=True)
+class Step:
+    network: nn.Module
+    """What learns, with gradients that are the mean over all processes."""
+    objective: Objective
+    execution: Execution
+    processes: Processes
+    class_weights: Tensor
+    """(classes,)"""
+    batch_size: int
+    """Of a whole batch, over all processes."""
+    micro_batch: int | None
+    """Pictures at once, where not all fit into memory."""
+    compiled: nn.Module
+    """The same network, compiled where `execution` says so."""
+
+    @classmethod
+    def prepared(
+        cls,
+        learning: nn.Module,
+        objective: Objective,
+        execution: Execution,
+        *,
+        class_weights: Tensor,
+        batch_size: int,
+        micro_batch: int | None = None,
+        processes: Processes | None = None,
+    ) -> Self:
+        """The step of a network in that way of computing."""
+        processes = processes or Processes()
+        network = processes.wrapped(learning, class_weights.device)
+        compiled = torch.compile(network, dynamic=False) if execution.compiled else network
+        return cls(network, objective, execution, processes, class_weights, batch_size, micro_batch, compiled)  # type: ignore[arg-type]
+
+    def gradient(self, batch: Batch) -> Told:
+        """Add the gradient of the mean loss over the whole batch to the parameters'."""
+        losses, right = [], []
+        for part, last in parts(batch, self.micro_batch):
+            with nullcontext() if last else self.processes.apart(self.network):
+                outputs = self.outputs(part)
+                weighted = self.objective.losses(outputs, part.targets) * (part.targets @ self.class_weights)
+                # DistributedDataParallel takes the mean over processes; the batch's is wanted.
+                (weighted.sum() * (self.processes.num / batch.num_in_all)).backward()
+            # Those of auxiliary heads come after the network's own.
+            own = outputs if isinstance(outputs, Tensor) else outputs[0]
+            losses.append(weighted.detach())
+            right.append(own.argmax(1) == part.labels)
+        gradients = [value.grad for value in self.network.parameters() if value.grad is not None]
+        return Told.of(torch.cat(losses), torch.cat(right), get_total_norm(gradients), self.processes)
+
+    def outputs(self, part: Batch) -> Tensor | tuple[Tensor, ...]:
+        """What the network gives for a piece of a batch, in single precision."""
+        inputs = part.inputs if self.execution.channels_last else part.inputs.contiguous()
+        # The last batch of an epoch may have another size, which would be compiled anew.
+        network = self.compiled if part.num_in_all == self.batch_size else self.network
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.execution.bfloat16):
+            outputs = network(inputs)
+        return outputs.float() if isinstance(outputs, Tensor) else tuple(values.float() for values in outputs)
+
+
+def parts(batch: Batch, size: int | None) -> Iterator[tuple[Batch, bool]]:
+    """A batch in even pieces of at most `size` pictures, each with whether it is the last."""
+    num = len(batch.labels)
+    num_parts = -(-num // size) if size else 1
+    for i in range(num_parts):
+        piece = Share(i, num_parts).part(num)
+        inputs, targets, labels, indices, num_in_all = batch
+        part = Batch(inputs[piece], targets[piece], labels[piece], indices[piece], num_in_all)
+        yield part, i == num_parts - 1
+
+
+def arranged(network: nn.Module, execution: Execution) -> nn.Module:
+    """The network with its weights in that order in memory."""
+    memory = torch.channels_last if execution.channels_last else torch.contiguous_format
+    moved: nn.Module = network.to(memory_format=memory)  # type: ignore[call-overload]
+    return moved

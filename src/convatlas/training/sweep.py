@@ -1,0 +1,121 @@
+"""A sweep: the same training with other values, judged on pictures held out, and the best trained once more on all."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convatlas.errors import UserError, unknown
+from convatlas.runs import METRICS, Run
+from convatlas.runs.run import RECORD
+from convatlas.training.loop import resume, train_as
+from convatlas.training.plan import Request
+from convatlas.training.progress import Progress
+
+if TYPE_CHECKING:
+    import optuna
+
+SWEPT: Mapping[str, type[int] | type[float]] = {
+    "lr": float, "batch_size": int, "epochs": int, "width": float, "depth": float, "resolution": int, "phi": float,
+}  # fmt: skip
+"""What can be varied: numbers of a `Request`."""
+STUDY = "study.db"
+
+
+def sweep(
+    request: Request, grid: Mapping[str, Sequence[float]], *, out: Path, study: str | None, progress: Progress
+) -> Run:
+    """Train with every combination of values, and return the run of the best on all training pictures.
+
+    A combination is judged by the best epoch on a tenth of the training pictures; the test pictures are read by the
+    returned run alone. Killed, the same sweep goes on where it was.
+
+    Args:
+        grid: for each name of `SWEPT`, its values.
+        out: a folder for the trials and the study.
+        study: the address of a database that several machines share; without it, a file in `out`.
+
+    Raises:
+        UserError: a name or a value cannot be varied, no combination could be trained, or other machines still train.
+    """
+    library = _optuna()
+    storage = study or f"sqlite:///{out / STUDY}"
+    out.mkdir(parents=True, exist_ok=True)
+    asked = library.create_study(
+        study_name=out.name,
+        storage=storage,
+        sampler=library.samplers.GridSampler(dict(grid), seed=0),
+        direction="maximize",
+        load_if_exists=True,
+    )
+
+    def accuracy(trial: optuna.trial.Trial) -> float:
+        values: dict[str, Any] = {name: trial.suggest_categorical(name, list(grid[name])) for name in grid}
+        folder = out / "-".join(f"{name}={value:g}" for name, value in values.items())
+        progress.say(f"trial {trial.number + 1} of {math.prod(map(len, grid.values()))}: {folder.name}")
+        if (folder / RECORD).exists():
+            run = resume(folder, progress=progress, tested=False)
+        else:
+            run = train_as(replace(request, hold_out=True, **values), folder, progress, tested=False)
+        return best_accuracy(run)
+
+    left = len(list(itertools.product(*grid.values()))) - len(finished(asked))
+    if left > 0:
+        asked.optimize(accuracy, n_trials=left, catch=(UserError,))
+    done = finished(asked)
+    if any(trial.state == library.trial.TrialState.RUNNING for trial in asked.get_trials(deepcopy=False)):
+        raise UserError(f"other machines still train for the study {out.name}; repeat the command when they are done")
+    if not any(trial.state == library.trial.TrialState.COMPLETE for trial in done):
+        raise UserError(f"no combination of {', '.join(grid)} could be trained")
+    values: dict[str, Any] = asked.best_params
+    progress.say(
+        f"best: {', '.join(f'{name}={value:g}' for name, value in values.items())} "
+        f"({100 * asked.best_value:.2f} % held out); once more on all training pictures"
+    )
+    folder = out / "best"
+    if (folder / RECORD).exists():
+        return resume(folder, progress=progress)
+    return train_as(replace(request, **values), folder, progress)
+
+
+def parsed(words: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """From "lr=1e-3,3e-3" and the like to the values of each name.
+
+    Raises:
+        UserError: a word says no such thing.
+    """
+    grid: dict[str, tuple[float, ...]] = {}
+    for word in words:
+        name, _, values = word.partition("=")
+        name = name.replace("-", "_")
+        if name not in SWEPT:
+            raise unknown("number to sweep", name, list(SWEPT))
+        try:
+            grid[name] = tuple(SWEPT[name](value) for value in values.split(","))
+        except ValueError as error:
+            raise UserError(f"--sweep {word} has no list of numbers; write it as lr=1e-3,3e-3,1e-2") from error
+    return grid
+
+
+def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+
+
+def best_accuracy(run: Run) -> float:
+    """On what was held out, of the best epoch."""
+    lines = (run.folder / METRICS).read_text().splitlines()
+    return max(float(json.loads(line)["held_out_accuracy"]) for line in lines)
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise UserError("a sweep needs Optuna: pip install 'convatlas[sweep]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

@@ -1,0 +1,57 @@
+"""A run's metrics as TensorBoard reads them."""
+
+from __future__ import annotations
+
+from convatlas.data import PictureSet
+from convatlas.errors import UserError
+from convatlas.runs import Run
+from convatlas.training.progress import EpochMetrics, Progress
+
+FOLDER = "tensorboard"
+"""In the run folder; `tensorboard --logdir RUN` shows it."""
+
+
+class TensorBoardProgress(Progress):
+    """Writes every epoch's metrics into the run folder, and passes everything on."""
+
+    def __init__(self, watcher: Progress) -> None:
+        """
+        Raises:
+            UserError: TensorBoard is not installed.
+        """
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UserError("--tensorboard needs TensorBoard: pip install 'convatlas[tensorboard]'") from error
+        self.watcher = watcher
+        self._summary = SummaryWriter
+
+    def begin(self, run: Run, pictures: PictureSet, num_steps: int, step: int) -> None:
+        self.watcher.begin(run, pictures, num_steps, step)
+        # What a killed run had written beyond its checkpoint is dropped.
+        done = step * run.record.recipe.epochs // num_steps
+        self._writer = self._summary(str(run.folder / FOLDER), purge_step=done + 1)
+
+    def say(self, line: str) -> None:
+        self.watcher.say(line)
+
+    def advance(self, num_pictures: int) -> None:
+        self.watcher.advance(num_pictures)
+
+    def epoch(self, metrics: EpochMetrics, num_epochs: int) -> None:
+        self.watcher.epoch(metrics, num_epochs)
+        epoch = metrics["epoch"]
+        for name, value in (
+            ("training/loss", metrics["loss"]),
+            ("training/accuracy", metrics["accuracy"]),
+            ("training/lr", metrics["lr"]),
+            ("held out/loss", metrics.get("held_out_loss")),
+            ("held out/accuracy", metrics.get("held_out_accuracy")),
+        ):
+            if value is not None:
+                self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self.watcher.close()
+        self._writer.close()

@@ -1,0 +1,120 @@
+"""Which way of computing a step is fastest on this machine, found by a short measurement before training."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from convatlas.data.batches import Batch
+from convatlas.runs import Execution
+from convatlas.spec import Objective
+from convatlas.training.step import Step, arranged
+
+WORTH_S = 20.0
+"""A training that is shorter than this is not measured."""
+SHARE = 0.03
+"""Part of the training's time that measuring may take, compiling apart."""
+GAIN = 0.95
+"""Another way must need less than this part of the time; a smaller gain may be noise."""
+MOST_STEPS = 5
+COMPILING_S = 60.0
+"""About what compiling a large network takes."""
+WINS_BACK = 10
+"""Compiling is tried if that many times its duration is left to train."""
+
+
+def available_threads(local_num: int) -> int:
+    """Threads for each of the processes on this machine, so that no two compete for a core."""
+    if local_num == 1:
+        return torch.get_num_threads()
+    # torchrun gives each process one thread, unless it is told otherwise.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(cores // local_num, 1)
+
+
+@dataclass(frozen=True)
+class Tuner:
+    """Measures steps of training on copies of a network."""
+
+    build: Callable[[], tuple[nn.Module, torch.optim.Optimizer]]
+    """A new network in training mode on the device, and its optimiser."""
+    objective: Objective
+    batch: Batch
+
+    def choose(self, plain: Execution, num_steps: int) -> tuple[Execution, str]:
+        """The fastest way for so many steps, and a line on what was measured; nothing to say of a short training."""
+        begun = time.monotonic()
+        first = fastest = self.seconds(plain, MOST_STEPS * 4.0)
+        planned = num_steps * first
+        if planned < WORTH_S:
+            return plain, ""
+        best, told = plain, [f"plain {1000 * first:.0f}"]
+        for name, change in self.changes(plain, planned):
+            left = SHARE * planned - (time.monotonic() - begun)
+            if left < 2 * first and "compiled" not in change:
+                continue
+            tried = replace(best, **change)
+            try:
+                took = self.seconds(tried, left / 3)
+            except RuntimeError as error:
+                if not tried.compiled:
+                    raise
+                told.append(f"not compiled ({str(error).splitlines()[0][:80]})")
+                continue
+            told.append(f"{name} {1000 * took:.0f}")
+            if took < GAIN * fastest:
+                best, fastest = tried, took
+        return best, f"{', '.join(told)} ms a step; chosen: {best.words}"
+
+    def changes(self, plain: Execution, planned_s: float) -> list[tuple[str, dict[str, Any]]]:
+        """What to try in turn, each on top of what won before."""
+        device = self.batch.inputs.device.type
+        changes: list[tuple[str, dict[str, Any]]] = []
+        if computes_bfloat16(device):
+            changes.append(("bfloat16", {"bfloat16": True}))
+        changes.append(("contiguous", {"channels_last": False}))
+        if device == "cpu" and plain.threads > 1:
+            changes.append((f"{plain.threads // 2} threads", {"threads": plain.threads // 2}))
+        if planned_s > WINS_BACK * COMPILING_S:
+            changes.append(("compiled", {"compiled": True}))
+        return changes
+
+    def seconds(self, execution: Execution, within: float) -> float:
+        """A step's duration in that way: the median of as many as fit, after one that warms up."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(execution.threads)
+        try:
+            network, optimiser = self.build()
+            weights = torch.ones(self.batch.targets.shape[1], device=self.batch.targets.device)
+            size = self.batch.num_in_all
+            step = Step.prepared(
+                arranged(network, execution), self.objective, execution, class_weights=weights, batch_size=size
+            )
+            times: list[float] = []
+            begun = time.monotonic()
+            while len(times) < 2 or (len(times) <= MOST_STEPS and time.monotonic() - begun < within):
+                start = time.monotonic()
+                optimiser.zero_grad(set_to_none=True)
+                step.gradient(self.batch)
+                optimiser.step()
+                times.append(time.monotonic() - start)
+                if len(times) == 1:
+                    begun = time.monotonic()
+        finally:
+            torch.set_num_threads(threads)
+        return statistics.median(times[1:])
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Whether that kind of device has instructions for it; without them it is slower by far."""
+    if device == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
