@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import convatlas as ca
 from convatlas import data
-from convatlas.training.recipes import DEFAULT
+from convatlas.training.recipes import CHARACTERS
 
 ROUNDS = 5
 BATCH_SIZE = 128
@@ -65,7 +65,7 @@ class Lean(Dataset[tuple[Tensor, int]]):
 
     def matrix(self, side: int) -> tuple[float, ...]:
         """From places in the changed picture to places in the given one, about its centre."""
-        change = DEFAULT.augmentation
+        change = CHARACTERS.augmentation
         angle, shear = math.radians(uniform(change.rotation)), uniform(change.shear)
         scale, squeeze = 1 + uniform(change.scale), 1 + uniform(change.squeeze)
         shift_x, shift_y = round(uniform(change.shift) * side), round(uniform(change.shift) * side)
@@ -85,7 +85,7 @@ class Torchvision(Dataset[tuple[Tensor, int]]):
         measured.allow_torchvision()
         from torchvision.transforms import v2
 
-        change = DEFAULT.augmentation
+        change = CHARACTERS.augmentation
         self.split = split
         self.transform = v2.Compose(
             [

@@ -20,7 +20,7 @@ LOWEST, HIGHEST = 1e-6, 10.0
 STEPS = 100
 SMOOTHING = 0.8
 """Of the moving average over the losses, which are noise otherwise."""
-LOST = 3.0
+LOST = 2.0
 """The search ends where the loss is that many times its lowest."""
 
 

@@ -80,9 +80,10 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
     """
     variant = atlas.find(request.network)
     source = data.find(request.data)
-    own = variant.spec.scaled(resolution=resolution(variant, source))
+    detail = source.detail
+    own = variant.spec.scaled(resolution=resolution(variant, detail))
     spec = own.compound(request.phi, width=request.width, depth=request.depth, resolution=request.resolution)
-    around = margin(spec.resolution, source)
+    around = 0 if source.side is not None else margin(spec.resolution, detail)
     layers = measure.layers_of(variant.network, spec)
     pictures = processes.main_first(
         lambda: source.load(spec.resolution + 2 * around, seed=request.seed, skip_bad=request.skip_bad)
@@ -174,21 +175,19 @@ def device_named(name: str | None, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank) if kind == "cuda" else torch.device(kind)
 
 
-def resolution(variant: Variant, source: data.Source) -> int:
-    """The pictures' own size where the network takes it, between the smallest it takes and the paper's.
-
-    Of pictures of many sizes, the size that leaves a margin within theirs.
-    """
+def resolution(variant: Variant, detail: int | None) -> int:
+    """The pictures' own size where the network takes it, between the smallest it takes and the paper's."""
     spec = variant.spec
-    if source.detail is None:
-        return spec.resolution
-    side = source.detail if source.side is not None else source.detail * 7 // 8
-    return min(max(side, spec.smallest_resolution), spec.resolution)
+    return spec.resolution if detail is None else min(max(detail, spec.smallest_resolution), spec.resolution)
 
 
-def margin(resolution: int, source: data.Source) -> int:
-    """For photographs, room to place what is read: 256 pixels for 224, as Krizhevsky et al. 2012, section 4.1."""
-    return 0 if source.side is not None else round(resolution / 14)
+def margin(resolution: int, detail: int | None) -> int:
+    """Room to place what is read, 256 pixels for 224 (Krizhevsky et al. 2012, section 4.1), where pictures have it.
+
+    Of small ones the whole is read: on the 128 pixels of a set of flowers that was right more often than their middle.
+    """
+    room = round(resolution / 14)
+    return room if detail is None or detail >= resolution + 2 * room else 0
 
 
 def vacant(out: Path | None, name: str) -> Path:

@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import convatlas as ca
+from convatlas.training import Progress
+from convatlas.training.tensorboard import FOLDER, TensorBoardProgress
+
+
+def test_every_epoch_is_written_and_passed_on(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    class Counted(Progress):
+        epochs = 0
+
+        def epoch(self, metrics: object, num_epochs: int) -> None:
+            self.epochs += 1
+
+    watcher = Counted()
+    run = ca.train(
+        "lenet5-modern", epochs=3, hold_out=True, out=tmp_path / "run", progress=TensorBoardProgress(watcher)
+    )
+    events = EventAccumulator(str(run.folder / FOLDER))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == {
+        "training/loss", "training/accuracy", "training/lr", "held out/loss", "held out/accuracy",
+    }  # fmt: skip
+    losses = events.Scalars("training/loss")
+    assert [event.step for event in losses] == [1, 2, 3]
+    assert losses[-1].value < losses[0].value
+    assert watcher.epochs == 3
