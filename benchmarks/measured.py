@@ -19,17 +19,24 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def in_turn(script: str, engines: Sequence[str], rounds: int) -> dict[str, list[float]]:
-    """Run `python script ENGINE` for each engine in turn, `rounds` times; each prints one number last.
+    """Run `python script ENGINE` for each engine in turn, `rounds` times; each prints one number last."""
+    return {engine: [line[-1] for line in lines] for engine, lines in lines_in_turn(script, engines, rounds).items()}
+
+
+def lines_in_turn(script: str, engines: Sequence[str], rounds: int, *given: str) -> dict[str, list[list[float]]]:
+    """As `in_turn`, for scripts whose last line is several numbers; `given` is for each engine, after its name.
 
     Thread pools of two engines in one process disturb each other, and a machine that slows down for a while must
     slow all of them down: hence the processes, and the turns.
     """
-    figures: dict[str, list[float]] = {engine: [] for engine in engines}
+    figures: dict[str, list[list[float]]] = {engine: [] for engine in engines}
     for turn in range(rounds):
         for engine in engines:
-            done = subprocess.run([sys.executable, script, engine], stdout=subprocess.PIPE, text=True, check=True)
-            figures[engine].append(float(done.stdout.split()[-1]))
-            print(f"{turn + 1}/{rounds} {engine}: {figures[engine][-1]:,.0f}", file=sys.stderr, flush=True)
+            command = [sys.executable, script, engine, *given]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            figures[engine].append([float(word) for word in done.stdout.splitlines()[-1].split()])
+            told = ", ".join(f"{figure:,.0f}" for figure in figures[engine][-1])
+            print(f"{turn + 1}/{rounds} {engine}: {told}", file=sys.stderr, flush=True)
     return figures
 
 

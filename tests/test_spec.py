@@ -218,5 +218,5 @@ def test_a_claim_cannot_be_changed() -> None:
 
 
 def test_speaking_of_networks_loads_no_torch() -> None:
-    code = "import sys, convatlas, convatlas.spec, convatlas.errors; sys.exit('torch' in sys.modules)"
+    code = "import sys, convatlas, convatlas.spec, convatlas.recipe, convatlas.errors; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

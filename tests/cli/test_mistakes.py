@@ -232,5 +232,7 @@ def test_a_folder_without_pictures(convatlas: Callable, run: Run, tmp_path: Path
 
 def test_a_loss_that_is_no_number(convatlas: Callable, tmp_path: Path) -> None:
     is_one_clear_line(
-        convatlas("train", "lenet5", "--lr", "1e30", "--out", tmp_path / "run", "--quiet"), "the loss became", "--lr"
+        convatlas("train", "lenet5", "--lr", "1e30", "--out", tmp_path / "run", "--quiet"),
+        "the loss is not a number",
+        "--lr",
     )

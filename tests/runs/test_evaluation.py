@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from convatlas.data import Batches, Split
+from convatlas.data.batches import Share
 from convatlas.networks.blocks import CrossEntropy
 from convatlas.pictures import Preprocessing
 from convatlas.runs import Evaluation, evaluate
@@ -30,11 +31,12 @@ class Shown(nn.Module):
         return self.drop(x.flatten(1))
 
 
-def batches(pictures: list[list[int]], labels: list[int], batch_size: int) -> Batches:
+def batches(pictures: list[list[int]], labels: list[int], batch_size: int, share: Share | None = None) -> Batches:
     split = Split(np.array(pictures, np.uint8)[:, :, None, None], np.array(labels, np.int64))
     channels = len(pictures[0])
     plain = Preprocessing(resolution=1, channels=channels, mean=(0.0,) * channels, deviation=(1.0,) * channels)
-    return Batches(split, plain, batch_size=batch_size, device=torch.device("cpu"))
+    device = torch.device("cpu")
+    return Batches(split, plain, num_classes=channels, batch_size=batch_size, device=device, share=share)
 
 
 def of_errors(errors: int, num: int) -> Evaluation:
@@ -48,7 +50,7 @@ LABELS = [0, 1, 2, 0, 1]
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 100])
 def test_every_picture_is_counted_once_at_its_class_and_its_answer(batch_size: int) -> None:
-    evaluation = evaluate(Shown(), CrossEntropy(), batches(PICTURES, LABELS, batch_size), 3)
+    evaluation = evaluate(Shown(), CrossEntropy(), batches(PICTURES, LABELS, batch_size))
     assert evaluation.confusion.tolist() == [[1, 0, 1], [1, 1, 0], [0, 0, 1]]
     assert (evaluation.num_pictures, evaluation.num_errors) == (5, 2)
     assert evaluation.accuracy == pytest.approx(3 / 5)
@@ -60,19 +62,42 @@ def test_the_loss_is_the_mean_over_pictures_whatever_the_batches(batch_size: int
     for picture, label in zip(PICTURES, LABELS, strict=True):
         exponents = [math.exp(value / 255) for value in picture]
         expected -= math.log(exponents[label] / sum(exponents)) / 5
-    evaluation = evaluate(Shown(), CrossEntropy(), batches(PICTURES, LABELS, batch_size), 3)
+    evaluation = evaluate(Shown(), CrossEntropy(), batches(PICTURES, LABELS, batch_size))
     assert evaluation.loss == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("num_processes", [2, 3, 7])
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_several_processes_count_every_picture_once_and_all_of_them_know_the_sum(
+    num_processes: int, batch_size: int
+) -> None:
+    alone = evaluate(Shown(), CrossEntropy(), batches(PICTURES, LABELS, batch_size))
+    own: list[Tensor] = []
+
+    def note(values: Tensor) -> Tensor:
+        own.append(values)
+        # Of a process without pictures nothing could be divided.
+        return torch.ones_like(values)
+
+    for rank in range(num_processes):
+        evaluate(Shown(), CrossEntropy(), batches(PICTURES, LABELS, batch_size, Share(rank, num_processes)), note)
+    total = torch.stack(own).sum(0)
+    together = evaluate(
+        Shown(), CrossEntropy(), batches(PICTURES, LABELS, batch_size, Share(0, num_processes)), lambda values: total
+    )
+    assert together.confusion.tolist() == alone.confusion.tolist()
+    assert together.loss == pytest.approx(alone.loss)
+
+
 def test_classes_without_pictures_keep_their_rows() -> None:
-    evaluation = evaluate(Shown(), CrossEntropy(), batches([[0, 0, 0, 9]], [1], 1), 4)
+    evaluation = evaluate(Shown(), CrossEntropy(), batches([[0, 0, 0, 9]], [1], 1))
     assert evaluation.confusion.tolist() == [[0] * 4, [0, 0, 0, 1], [0] * 4, [0] * 4]
 
 
 def test_the_network_answers_in_evaluation_mode_without_gradients() -> None:
     network = Shown().train()
     # In training mode all would be dropped, and every answer would be 0.
-    evaluation = evaluate(network, CrossEntropy(), batches(PICTURES, LABELS, 2), 3)
+    evaluation = evaluate(network, CrossEntropy(), batches(PICTURES, LABELS, 2))
     assert evaluation.confusion.sum(0).tolist() == [2, 1, 2]
     # The fifth picture joins the second batch.
     assert network.gradients == [False] * 2

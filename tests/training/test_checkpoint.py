@@ -1,72 +1,473 @@
+"""Checkpoints: all that training changes comes back to the bit, and damage is noticed and costs one checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from convatlas import atlas
 from convatlas.errors import UserError
+from convatlas.recipe import Decayed, Optimiser, Recipe
+from convatlas.runs import CHECKPOINT, METRICS
 from convatlas.training import checkpoint, optimisers
+from convatlas.training.checkpoint import PREVIOUS, Learner, State, Writer, average_of
 from convatlas.training.recipes import DEFAULT
 
+ADAMW = replace(DEFAULT, ema=0.1)
+RECIPES = {
+    "adamw": ADAMW,
+    "sgd": replace(ADAMW, optimiser=Optimiser.SGD, momentum=0.9, weight_decay=1e-4, decayed=Decayed.ALL),
+    "sgd without momentum": replace(ADAMW, optimiser=Optimiser.SGD),
+    "rmsprop": replace(ADAMW, optimiser=Optimiser.RMSPROP, momentum=0.9, smoothing=0.9, eps=1e-3),
+    "rmsprop without momentum": replace(ADAMW, optimiser=Optimiser.RMSPROP, smoothing=0.9, eps=1e-3),
+    "levenberg-marquardt": replace(ADAMW, optimiser=Optimiser.LEVENBERG_MARQUARDT),
+    "no average": replace(ADAMW, ema=0.0),
+}
 
-def trained(steps: int) -> tuple[nn.Module, torch.optim.Optimizer]:
-    torch.manual_seed(steps)
-    network = atlas.create("lenet1")
-    optimiser = optimisers.build(DEFAULT, network)
+
+class Mixed(nn.Module):
+    """Weights and buffers of several types and orders in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.scale = nn.Parameter(torch.ones(()))
+        self.fc = nn.Linear(4, 3)
+        self.register_buffer("halves", torch.randn(5).bfloat16())
+        self.register_buffer("flags", torch.rand(7) > 0.5)
+        self.register_buffer("count", torch.randint(2**40, ()))
+        self.register_buffer("nothing", torch.empty(0))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.fc(self.norm(self.conv(x)).mean((2, 3)) * self.scale)
+        return outputs
+
+
+def trained(steps: int, recipe: Recipe = ADAMW, seed: int = 0) -> Learner:
+    torch.manual_seed(seed)
+    network = Mixed()
+    learner = Learner(network, optimisers.build(recipe, network), average_of(network, recipe, num_steps=100))
+    train(learner, steps, seed)
+    return learner
+
+
+def train(learner: Learner, steps: int, seed: int = 0) -> None:
+    generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
-        F.mse_loss(network(torch.rand(4, 1, 28, 28)), torch.zeros(4, 10)).backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    return network, optimiser
+        inputs = torch.rand(4, 2, 6, 6, generator=generator)
+        if isinstance(learner.optimiser, optimisers.DiagonalLevenbergMarquardt):
+            for value in learner.network.parameters():
+                learner.optimiser.state[value].setdefault("curvature", torch.rand_like(value))
+        learner.optimiser.zero_grad()
+        (learner.network(inputs) - inputs.mean()).square().sum().backward()
+        learner.optimiser.step()
+        if learner.average is not None:
+            learner.average.update_parameters(learner.network)
+        learner.state.step += 1
+        if learner.state.step == 2:
+            learner.keep_best()
 
 
-def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.safetensors"
-    network, optimiser = trained(3)
-    state = checkpoint.State(step=3, seconds=0.1 + 0.2, epoch_loss=1 / 3, epoch_right=2, epoch_pictures=12)
-    checkpoint.save(path, state, network, optimiser)
-
-    other_network, other_optimiser = trained(1)
-    assert checkpoint.load(path, other_network, other_optimiser) == state
-    for (name, ours), theirs in zip(network.state_dict().items(), other_network.state_dict().values(), strict=True):
-        assert torch.equal(ours, theirs), name
-    before, after = optimiser.state_dict()["state"], other_optimiser.state_dict()["state"]
-    assert before.keys() == after.keys()
-    for index, values in before.items():
-        assert all(torch.equal(value, after[index][name]) for name, value in values.items())
+def same(one: Learner, other: Learner) -> bool:
+    ours, theirs = one.snapshot(), other.snapshot()
+    return ours.keys() == theirs.keys() and all(
+        value.dtype == theirs[name].dtype and value.shape == theirs[name].shape and torch.equal(value, theirs[name])
+        for name, value in ours.items()
+    )
 
 
-@settings(max_examples=40, deadline=None)
-@given(where=st.floats(0, 1, exclude_max=True), cut=st.booleans())
-def test_a_damaged_checkpoint_is_refused(tmp_path_factory: pytest.TempPathFactory, where: float, cut: bool) -> None:
-    path = tmp_path_factory.mktemp("damaged") / "checkpoint.safetensors"
-    network, optimiser = trained(1)
-    checkpoint.save(path, checkpoint.State(step=1), network, optimiser)
+def save(folder: Path, learner: Learner) -> None:
+    checkpoint.save(folder, learner.snapshot(), checkpoint.lines(learner.state))
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_everything_comes_back_bit_for_bit_and_learns_on_alike(recipe: Recipe, tmp_path: Path) -> None:
+    learner = trained(3, recipe)
+    learner.state = State(step=3, seconds=0.1 + 0.2, epoch_loss=1 / 3, epoch_right=2, epoch_pictures=12, best_epoch=1)
+    learner.state.close_epoch(lr=1e-3 / 3, seconds=0.3)
+    save(tmp_path, learner)
+
+    other = trained(1, recipe, seed=9)
+    assert not same(learner, other)
+    assert checkpoint.load(tmp_path, other) == ""
+    assert same(learner, other)
+    assert other.state == learner.state
+    assert other.best.keys() == learner.best.keys() != set()
+    assert (other.average is None) == (recipe.ema == 0)
+    for one in (learner, other):
+        train(one, 2, seed=5)
+    assert same(learner, other)
+
+
+def test_what_an_optimiser_remembers_lies_in_memory_as_its_parameter_does(tmp_path: Path) -> None:
+    save(tmp_path, trained(3))
+    other = trained(1)
+    checkpoint.load(tmp_path, other)
+    weight = other.network.conv.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+    assert other.optimiser.state[weight]["exp_avg"].stride() == weight.stride()
+
+
+def test_without_a_checkpoint_a_learner_stays_as_it_is(tmp_path: Path) -> None:
+    learner = trained(2)
+    assert checkpoint.load(tmp_path, learner) == ""
+    assert same(learner, trained(2))
+    assert not checkpoint.exists(tmp_path)
+
+
+@given(
+    steps=st.integers(0, 2**40),
+    seconds=st.floats(0, allow_nan=False, allow_infinity=False),
+    loss=st.floats(allow_nan=False, allow_infinity=False),
+    right=st.integers(0, 10**9),
+)
+def test_every_bit_of_where_training_stands_survives(steps: int, seconds: float, loss: float, right: int) -> None:
+    learner, other = LEARNERS
+    learner.state = State(step=steps, seconds=seconds, epoch_loss=loss, epoch_right=right, epoch_pictures=right + 1)
+    other.restore(learner.snapshot())
+    assert other.state == learner.state
+
+
+LEARNERS = trained(1), trained(1)
+
+
+def test_an_epoch_closes_with_its_means_and_the_next_begins_at_nothing() -> None:
+    state = State()
+    state.tally(6.0, 2, 4)
+    state.tally(2.0, 3, 4)
+    assert state.close_epoch(lr=0.1, seconds=1.23456) == {
+        "epoch": 1, "loss": 1.0, "accuracy": 5 / 8, "lr": 0.1, "seconds": 1.235,
+    }  # fmt: skip
+    state.tally(1.0, 1, 1)
+    assert state.close_epoch(lr=0.1, seconds=2.0)["loss"] == 1.0
+    assert [json.loads(line)["epoch"] for line in checkpoint.lines(state).splitlines()] == [1, 2]
+
+
+def test_an_average_over_less_than_two_steps_is_none() -> None:
+    network = nn.Linear(1, 1)
+    assert average_of(network, replace(DEFAULT, ema=0.0), 10**6) is None
+    assert average_of(network, replace(DEFAULT, ema=0.02), 99) is None
+    assert average_of(network, replace(DEFAULT, ema=0.02), 100) is not None
+
+
+def test_what_is_judged_is_the_average_where_there_is_one() -> None:
+    learner = trained(5)
+    assert learner.average is not None
+    assert learner.judged is learner.average.module
+    plain = trained(5, RECIPES["no average"])
+    assert plain.judged is plain.network
+    plain.keep_best()
+    assert all(torch.equal(plain.best[name], value) for name, value in plain.network.state_dict().items())
+    train(plain, 1)
+    # A copy, which does not learn on.
+    assert not torch.equal(plain.best["fc.weight"], plain.network.fc.weight)
+
+
+# Damage
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Learner, Learner]:
+    """A folder with the checkpoints of two steps in turn, and the learners as they were."""
+    folder = tmp_path_factory.mktemp("two")
+    save(folder, trained(2))
+    save(folder, trained(3))
+    return folder, trained(2), trained(3)
+
+
+def test_the_newest_is_used_and_the_one_before_is_kept(two: tuple[Path, Learner, Learner]) -> None:
+    folder, _, after = two
+    assert {path.name for path in folder.iterdir()} == {CHECKPOINT, PREVIOUS, METRICS}
+    learner = trained(1)
+    assert checkpoint.load(folder, learner) == ""
+    assert same(learner, after)
+
+
+def damaged(path: Path, where: float, cut: bool) -> None:
     content = bytearray(path.read_bytes())
+    place = int(where * len(content))
     if cut:
-        path.write_bytes(content[: int(where * len(content))])
+        content = content[:place]
     else:
-        content[int(where * len(content))] ^= 0x55
-        path.write_bytes(content)
-    with pytest.raises(UserError, match="is damaged; delete it"):
-        checkpoint.load(path, *trained(1))
+        content[place] ^= 0x55
+    path.write_bytes(content)
+
+
+places = st.floats(0, 1, exclude_max=True)
+
+
+@given(where=places, cut=st.booleans())
+def test_damage_anywhere_in_the_newest_is_noticed_and_the_one_before_is_used_and_said(
+    where: float, cut: bool, two: tuple[Path, Learner, Learner], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    before = two[1]
+    folder = tmp_path_factory.mktemp("damaged") / "run"
+    shutil.copytree(two[0], folder)
+    damaged(folder / CHECKPOINT, where, cut)
+    learner = trained(1)
+    note = checkpoint.load(folder, learner)
+    assert note == f"{folder / CHECKPOINT} is damaged; going on from the one before it"
+    assert same(learner, before)
+
+
+def test_a_flipped_bit_of_the_header_is_noticed(two: tuple[Path, Learner, Learner], tmp_path: Path) -> None:
+    # In which a format has its soft spots; every thirteenth byte of it.
+    content = (two[0] / CHECKPOINT).read_bytes()
+    length = 8 + int.from_bytes(content[:8], "little")
+    shutil.copy(two[0] / CHECKPOINT, tmp_path / PREVIOUS)
+    learner = trained(1)
+    for place in range(0, length, 13):
+        flipped = bytearray(content)
+        flipped[place] ^= 0x01
+        (tmp_path / CHECKPOINT).write_bytes(flipped)
+        assert "is damaged" in checkpoint.load(tmp_path, learner), (place, content[place - 20 : place + 20])
+
+
+@given(newest=places, before=places, cut=st.booleans())
+def test_damage_in_both_is_one_clear_mistake(
+    newest: float,
+    before: float,
+    cut: bool,
+    two: tuple[Path, Learner, Learner],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged") / "run"
+    shutil.copytree(two[0], folder)
+    damaged(folder / CHECKPOINT, newest, cut)
+    damaged(folder / PREVIOUS, before, not cut)
+    with pytest.raises(UserError, match="is damaged; delete it, and resume starts this run from its beginning") as told:
+        checkpoint.load(folder, trained(1))
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_who_does_what_the_message_of_two_damaged_ones_says_can_begin_again(
+    two: tuple[Path, Learner, Learner], tmp_path: Path
+) -> None:
+    shutil.copytree(two[0], tmp_path, dirs_exist_ok=True)
+    for name in (CHECKPOINT, PREVIOUS):
+        damaged(tmp_path / name, 0.9, cut=True)
+    # Each time it names the file that is in the way.
+    for _ in range(2):
+        with pytest.raises(UserError) as told:
+            checkpoint.load(tmp_path, trained(1))
+        Path(str(told.value).split(" is damaged")[0]).unlink()
+    assert checkpoint.load(tmp_path, trained(1)) == ""
 
 
 def test_another_networks_checkpoint_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.safetensors"
-    checkpoint.save(path, checkpoint.State(), *trained(1))
+    save(tmp_path, trained(1))
     network = atlas.create("lenet5")
     with pytest.raises(UserError, match="is damaged"):
-        checkpoint.load(path, network, optimisers.build(DEFAULT, network))
+        checkpoint.load(tmp_path, Learner(network, optimisers.build(DEFAULT, network), None))
 
 
-def test_slow_writes_are_seldom() -> None:
-    pace = checkpoint.Pace()
-    assert not pace.due()
-    pace.written(took_s=10.0)
-    assert not pace.due()
-    assert pace._wait >= 10.0 / pace.SHARE
+@pytest.fixture
+def no_space(tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """`no_space()` lets every new checkpoint in `tmp_path` fail where its content would be written."""
+
+    def block() -> None:
+        (tmp_path / f".{CHECKPOINT}.part").mkdir()
+
+    yield block
+    shutil.rmtree(tmp_path / f".{CHECKPOINT}.part", ignore_errors=True)
+
+
+def test_a_kill_between_the_two_renames_leaves_the_one_before(tmp_path: Path, no_space: Callable[[], None]) -> None:
+    save(tmp_path, trained(2))
+    no_space()
+    with pytest.raises(OSError, match=CHECKPOINT):
+        save(tmp_path, trained(3))
+    assert not (tmp_path / CHECKPOINT).exists()
+    assert checkpoint.exists(tmp_path)
+    learner = trained(1)
+    # Nothing is damaged, so nothing is said.
+    assert checkpoint.load(tmp_path, learner) == ""
+    assert same(learner, trained(2))
+
+
+def test_after_a_kill_between_the_two_renames_the_next_one_keeps_it_too(
+    tmp_path: Path, no_space: Callable[[], None]
+) -> None:
+    test_a_kill_between_the_two_renames_leaves_the_one_before(tmp_path, no_space)
+    shutil.rmtree(tmp_path / f".{CHECKPOINT}.part")
+    save(tmp_path, trained(4))
+    damaged(tmp_path / CHECKPOINT, 0.5, cut=False)
+    learner = trained(1)
+    assert "is damaged" in checkpoint.load(tmp_path, learner)
+    assert same(learner, trained(2))
+
+
+def test_a_damaged_one_never_takes_the_place_of_the_whole_one_before(
+    tmp_path: Path, no_space: Callable[[], None]
+) -> None:
+    save(tmp_path, trained(2))
+    save(tmp_path, trained(3))
+    damaged(tmp_path / CHECKPOINT, 0.5, cut=False)
+    learner = trained(1)
+    assert "is damaged" in checkpoint.load(tmp_path, learner)
+    # Training goes on, and is killed while it writes the next.
+    train(learner, 1)
+    no_space()
+    with pytest.raises(OSError, match=CHECKPOINT):
+        save(tmp_path, learner)
+    again = trained(1)
+    checkpoint.load(tmp_path, again)
+    assert same(again, trained(2))
+
+
+def test_removing_leaves_no_checkpoint(tmp_path: Path) -> None:
+    save(tmp_path, trained(1))
+    save(tmp_path, trained(2))
+    checkpoint.remove(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {METRICS}
+    checkpoint.remove(tmp_path)
+
+
+# The writer beside the training
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[Writer]:
+    made = Writer(tmp_path, steps=None)
+    yield made
+    made.close()
+
+
+def test_a_snapshot_is_of_the_moment_it_was_begun(writer: Writer, tmp_path: Path) -> None:
+    learner = trained(2)
+    learner.state.tally(1.0, 1, 4)
+    learner.state.close_epoch(lr=0.1, seconds=1.0)
+    expected = trained(2)
+    expected.restore(learner.snapshot())
+    writer.begin(learner)
+    # While it is written, everything changes.
+    train(learner, 3)
+    learner.keep_best()
+    learner.state.metrics.clear()
+    with torch.no_grad():
+        for value in learner.network.state_dict().values():
+            value.zero_()
+    writer.finish()
+    read = trained(1)
+    checkpoint.load(tmp_path, read)
+    assert same(read, expected)
+    assert len((tmp_path / METRICS).read_bytes().splitlines()) == 1
+
+
+def test_snapshots_follow_each_other_and_the_last_one_wins(writer: Writer, tmp_path: Path) -> None:
+    learner = trained(1)
+    for _ in range(4):
+        train(learner, 1)
+        writer.begin(learner)
+    writer.finish()
+    assert load_file(tmp_path / CHECKPOINT).keys() == load_file(tmp_path / PREVIOUS).keys()
+    read = trained(1)
+    checkpoint.load(tmp_path, read)
+    assert read.state.step == 5
+
+
+def removed(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_bytes(b"")
+
+
+def blocked(folder: Path) -> None:
+    (folder / f".{CHECKPOINT}.part").mkdir()
+
+
+@pytest.mark.parametrize("fail", [removed, a_file, blocked])
+@pytest.mark.parametrize("then", ["finish", "due", "begin"])
+def test_a_disk_that_fails_is_told_on_the_training_thread(
+    fail: Callable[[Path], None], then: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    learner = trained(1)
+    writer = Writer(folder, steps=None)
+    fail(folder)
+    # The failure is on the other thread.
+    writer.begin(learner)
+    acts: dict[str, Callable[[], object]] = {
+        "finish": writer.finish,
+        "due": lambda: until_written(writer),
+        "begin": lambda: writer.begin(learner),
+    }
+    with pytest.raises(OSError) as failure:  # noqa: PT011  # its kind depends on what failed; the file's name does not
+        acts[then]()
+    assert str(failure.value.filename).startswith(str(folder))
+    # Told once; whoever cleans up is not told again.
+    writer.finish()
+    writer.close()
+
+
+def until_written(writer: Writer) -> None:
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        writer.due(1)
+
+
+def test_by_steps_a_checkpoint_is_due_after_every_so_many(tmp_path: Path) -> None:
+    writer = Writer(tmp_path, steps=3)
+    assert [step for step in range(1, 11) if writer.due(step)] == [3, 6, 9]
+    writer.begin(trained(1))
+    # Whatever is still being written.
+    assert writer.due(3)
+    writer.close()
+
+
+def test_by_time_none_is_due_at_once(writer: Writer) -> None:
+    assert not any(writer.due(step) for step in range(100))
+
+
+def test_by_time_one_is_due_after_the_interval_and_then_not_again(tmp_path: Path) -> None:
+    class Hasty(Writer):
+        INTERVAL_S = 0.05
+
+    begun = time.monotonic()
+    writer = Hasty(tmp_path, steps=None)
+    while not writer.due(1):
+        assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun >= Hasty.INTERVAL_S
+    learner = trained(1)
+    begun = time.monotonic()
+    writer.begin(learner)
+    while not writer.due(2):
+        assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun >= Hasty.INTERVAL_S
+    writer.close()
+
+
+def test_writing_takes_a_small_part_of_the_time(tmp_path: Path) -> None:
+    class Greedy(Writer):
+        INTERVAL_S = 0.0
+
+    writer = Greedy(tmp_path, steps=None)
+    learner = trained(1)
+    learner.network.register_buffer("much", torch.zeros(10**6))
+    begun = time.monotonic()
+    writer.begin(learner)
+    writer.finish()
+    took = time.monotonic() - begun
+    while not writer.due(1):
+        assert time.monotonic() - begun < 60 + 100 * took
+    # A twentieth, and room for a machine that was busy with other things meanwhile.
+    assert time.monotonic() - begun > 4 * took
+    writer.close()

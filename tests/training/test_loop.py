@@ -1,8 +1,10 @@
 import json
+import re
 import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +13,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file
 
 import convatlas as ca
 from convatlas.data import find as find_data
+from convatlas.data.batches import Share
 from convatlas.errors import UserError
 from convatlas.networks.resnet import ResNet
 from convatlas.pictures import Preprocessing
-from convatlas.runs import Record, Run
+from convatlas.runs import CHECKPOINT, Execution, Record, Run
 from convatlas.spec import Spec, Variant
-from convatlas.training import Interrupted, Progress
+from convatlas.training import Interrupted, Progress, plan
 from convatlas.training.loop import seed_draws
 
 
@@ -33,6 +37,22 @@ class StopAt(Progress):
         self.left -= 1
         if self.left == 0:
             signal.raise_signal(self.number)
+
+
+class Notes(Progress):
+    """Keeps what is said, and what holds at each step."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.threads: list[int] = []
+        self.pictures: list[int] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+    def advance(self, num_pictures: int) -> None:
+        self.threads.append(torch.get_num_threads())
+        self.pictures.append(num_pictures)
 
 
 def weights(run: Run) -> bytes:
@@ -120,13 +140,62 @@ def test_training_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> Non
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_loss_that_is_no_number_stops_before_the_update_and_keeps_the_last_good_state(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the (loss|gradient) is not a number at step \d+ in epoch 1, with picture \d+, .*lower --lr"):
-        ca.train("lenet5", epochs=2, lr=1e30, out=tmp_path / "run")
-    from safetensors.torch import load_file
+@pytest.mark.parametrize(
+    ("name", "lr", "what", "step"),
+    [("lenet5-modern", 1e6, "gradient", 2), ("lenet5-modern", 1e30, "loss", 2), ("lenet1", 1e14, "loss", 4)],
+)
+def test_a_step_without_a_number_stops_before_the_update_and_keeps_the_last_good_state(
+    name: str, lr: float, what: str, step: int, tmp_path: Path
+) -> None:
+    notes = Notes()
+    with pytest.raises(UserError) as stopped:
+        ca.train(name, epochs=2, lr=lr, tune=False, out=tmp_path / "run", progress=notes)
+    said = re.fullmatch(
+        rf"the {what} is not a number at step {step} in epoch 1, with (?P<names>.*) and (?P<others>\d+) others; "
+        rf"{tmp_path / 'run'} keeps the last good state, and a new run with a lower --lr than (?P<lr>\S+) may help",
+        str(stopped.value),
+    )
+    assert said is not None, str(stopped.value)
+    assert float(said["lr"]) == lr
+    # The steps before it are done, and nothing after them is in the checkpoint.
+    assert len(notes.pictures) == step - 1
+    kept = load_file(tmp_path / "run" / "checkpoint.safetensors")
+    assert json.loads(bytes(kept["state"].numpy()))["step"] == step - 1
+    assert all(value.isfinite().all() for key, value in kept.items() if key.startswith("network."))
+    # Pictures of that very step, and all of them where it is the gradient.
+    run = ca.load(tmp_path / "run")
+    source = plan.batches(run.record, run.load_data().train, torch.device("cpu"), Share())
+    shown = [f"picture {index}" for index in source.order(0)[128 * (step - 1) : 128 * step].tolist()]
+    names = said["names"].split(", ")
+    assert len(names) == 5
+    assert set(names) <= set(shown)
+    assert int(said["others"]) + 5 <= 128
+    if what == "gradient":
+        assert names == shown[:5]
+        assert int(said["others"]) + 5 == 128
 
-    kept = tmp_path / "run" / "checkpoint.safetensors"
-    assert not kept.exists() or all(value.isfinite().all() for value in load_file(kept).values())
+
+def test_a_run_that_lost_its_numbers_says_the_same_when_it_is_resumed(tmp_path: Path) -> None:
+    said = []
+    with pytest.raises(UserError) as stopped:
+        ca.train("lenet5-modern", epochs=2, lr=1e30, tune=False, out=tmp_path / "run")
+    said.append(str(stopped.value))
+    with pytest.raises(UserError) as stopped:
+        ca.resume(tmp_path / "run")
+    assert [str(stopped.value)] == said
+
+
+@pytest.mark.parametrize(("batch_size", "epochs"), [(128, 2), (2000, 1)], ids=["in the middle", "at the last step"])
+def test_no_checkpoint_holds_weights_that_are_no_numbers(batch_size: int, epochs: int, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"keeps the last good state|can only begin again"):
+        ca.train("lenet5", epochs=epochs, batch_size=batch_size, lr=3e38, checkpoint_steps=1, out=tmp_path / "run")
+    for path in (tmp_path / "run").glob("*checkpoint.safetensors"):
+        assert all(value.isfinite().all() for value in load_file(path).values())
+
+
+def test_pictures_of_a_folder_are_named_where_numbers_end(shades: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"with .*(dark|light)\S*\.png"):
+        ca.train("lenet5-modern", data=shades, epochs=3, batch_size=4, lr=1e30, out=tmp_path / "run")
 
 
 def test_the_recipe_of_the_paper_trains(tmp_path: Path) -> None:
@@ -336,10 +405,233 @@ def test_stopped_at_a_step_a_run_goes_on_to_the_same_weights_and_buffers(
             assert one | {"seconds": 0} == other | {"seconds": 0}
 
 
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of stripes in colour, 64 pixels, unevenly many: photographs by their size."""
+    root = tmp_path_factory.mktemp("photographs") / "photographs"
+    generator = np.random.default_rng(1)
+    for split, numbers in (("train", (12, 5, 3)), ("test", (3, 3, 3))):
+        for label, num in enumerate(numbers):
+            (root / split / "abc"[label]).mkdir(parents=True)
+            for i in range(num):
+                wave = np.sin(np.arange(64) * (label + 1) / 5 + generator.uniform(0, 6))
+                noise = generator.normal(128 + 60 * wave[:, None], 40, (64, 64, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(noise).save(root / split / "abc"[label] / f"{i}.png")
+    return root
+
+
+PHOTOGRAPHS_LEARNED = {"resolution": 64, "width": 0.5}
+OPTIONS: dict[str, dict[str, object]] = {
+    # 2 % of 100 steps are two: an average. Half of the batches are mixed.
+    "average and mixing": {"network": "lenet5-modern", "epochs": 20, "batch_size": 4, **PHOTOGRAPHS_LEARNED},
+    "in pieces": {"network": "lenet5-modern", "epochs": 4, "batch_size": 7, "micro_batch": 3, **PHOTOGRAPHS_LEARNED},
+    "held out, with patience": {
+        "network": "lenet5-modern", "epochs": 20, "batch_size": 5, "patience": 2, **PHOTOGRAPHS_LEARNED
+    },
+    "held out, with an average": {
+        "network": "resnet20-cifar", "epochs": 26, "batch_size": 4, "hold_out": True, "width": 0.25, "depth": 0.3,
+        "resolution": 28,
+    },
+    "balanced": {"network": "lenet5-modern", "epochs": 4, "batch_size": 5, "balance": True, **PHOTOGRAPHS_LEARNED},
+    "SGD": {"network": "resnet20-cifar", "recipe": "paper", "epochs": 4, "batch_size": 4, "width": 0.25},
+    "SGD with lighting": {
+        "network": "resnet18", "recipe": "paper", "epochs": 3, "batch_size": 5, "width": 0.125, "resolution": 64
+    },
+    "RMSprop": {
+        "network": "efficientnet-b0", "recipe": "paper", "epochs": 3, "batch_size": 5, "width": 0.25, "depth": 0.3,
+        "resolution": 28,
+    },
+    "Levenberg-Marquardt": {"network": "lenet1", "recipe": "paper", "epochs": 4, "batch_size": 3},
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_stopped_again_and_again_a_run_with_any_choice_goes_on_to_the_same_weights(
+    options: dict[str, object], photographs: Path, tmp_path: Path
+) -> None:
+    notes = Notes()
+    job = {"data": photographs, "tune": False, **options}
+    whole = ca.train(**job, out=tmp_path / "whole", progress=notes)
+    num_steps = len(notes.pictures)
+    # After the first step, at up to ten others whatever they are, and after the last.
+    others = np.random.default_rng(0).choice(np.arange(2, num_steps), min(10, num_steps // 4), replace=False)
+    folder, done = tmp_path / "stopped", 0
+    for step in (1, *sorted(others.tolist()), num_steps):
+        stop = StopAt(step - done)
+        go_on = partial(ca.resume, folder) if done else partial(ca.train, **job, out=folder)
+        with pytest.raises(Interrupted):
+            go_on(progress=stop)
+        done = step
+    resumed = ca.resume(folder)
+    assert weights(resumed) == weights(whole)
+    assert [row | {"seconds": 0} for row in metrics(resumed)] == [row | {"seconds": 0} for row in metrics(whole)]
+    ours, theirs = resumed.results, whole.results
+    assert replace(ours, seconds=0) == replace(theirs, seconds=0)
+
+
+def test_the_choices_above_are_what_they_are_called(photographs: Path, tmp_path: Path) -> None:
+    """Lest a test of them is of something else."""
+    records = {}
+    for name, options in OPTIONS.items():
+        with pytest.raises(Interrupted) as stopped:
+            ca.train(**options, data=photographs, tune=False, out=tmp_path / name, progress=StopAt(1))
+        records[name] = stopped.value.run.record
+    mixed = records["average and mixing"].recipe
+    assert min(mixed.augmentation.mixup, mixed.augmentation.cutmix, mixed.augmentation.crop) > 0
+    for name in ("average and mixing", "held out, with an average"):
+        assert any(key.startswith("average.") for key in load_file(tmp_path / name / CHECKPOINT))
+    assert records["in pieces"].micro_batch == 3
+    assert records["held out, with patience"].hold_out
+    assert records["balanced"].balance
+    assert records["SGD with lighting"].recipe.augmentation.lighting
+    kinds = [records[name].recipe.optimiser for name in ("SGD", "RMSprop", "Levenberg-Marquardt")]
+    assert kinds == ["sgd", "rmsprop", "levenberg-marquardt"]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_damaged_checkpoint_costs_a_few_steps_and_nothing_else(shades: Path, tmp_path: Path) -> None:
+    job = {"network": "resnet20-cifar", "data": shades, "epochs": 4, "batch_size": 4, "width": 0.25, "depth": 0.3}
+    whole = ca.train(**job, out=tmp_path / "whole")
+    folder = tmp_path / "damaged"
+    with pytest.raises(Interrupted):
+        ca.train(**job, out=folder, checkpoint_steps=2, progress=StopAt(7))
+    content = bytearray((folder / CHECKPOINT).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / CHECKPOINT).write_bytes(content)
+    notes = Notes()
+    resumed = ca.resume(folder, progress=notes)
+    assert notes.said == [f"{folder / CHECKPOINT} is damaged; going on from the one before it"]
+    # Steps 7 and 8, after the checkpoint of step 6; an epoch has two.
+    assert len(notes.pictures) == 2
+    assert weights(resumed) == weights(whole)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_folder_that_goes_away_stops_training_with_its_name(shades: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    class Removes(Notes):
+        def advance(self, num_pictures: int) -> None:
+            super().advance(num_pictures)
+            if len(self.pictures) == 3:
+                shutil.rmtree(folder)
+
+    notes = Removes()
+    with pytest.raises(OSError) as failure:  # noqa: PT011  # what it says is the system's; its file is ours
+        ca.train("lenet5-modern", data=shades, epochs=50, batch_size=4, checkpoint_steps=1, out=folder, progress=notes)
+    assert str(failure.value.filename).startswith(str(folder))
+    # Not at the end of all steps, which are 100.
+    assert len(notes.pictures) <= 6
+
+
+# The way of computing
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_who_wants_no_measuring_gets_the_plain_way(shades: Path, tmp_path: Path) -> None:
+    notes = Notes()
+    run = ca.train("lenet5-modern", data=shades, epochs=1, tune=False, out=tmp_path / "run", progress=notes)
+    assert run.record.execution == Execution(threads=1)
+    assert run.record.tuned
+    assert notes.said == []
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_short_training_is_not_measured_and_computes_alike(shades: Path, tmp_path: Path) -> None:
+    notes = Notes()
+    job = {"network": "lenet5-modern", "data": shades, "epochs": 2}
+    measured = ca.train(**job, out=tmp_path / "measured", progress=notes)
+    assert measured.record.execution == Execution(threads=1)
+    assert measured.record.tuned
+    assert notes.said == []
+    assert weights(measured) == weights(ca.train(**job, tune=False, out=tmp_path / "plain"))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_is_resumed_in_the_way_of_computing_of_its_record(shades: Path, tmp_path: Path) -> None:
+    job = {"network": "resnet20-cifar", "data": shades, "epochs": 2, "batch_size": 4, "width": 0.25, "depth": 0.3}
+    plain = ca.train(**job, tune=False, out=tmp_path / "plain")
+    runs = []
+    for name in ("whole", "stopped"):
+        with pytest.raises(Interrupted) as stopped:
+            ca.train(**job, tune=False, out=tmp_path / name, progress=StopAt(1))
+        run = stopped.value.run
+        # Begun anew in another way, as if that had been measured to be the fastest.
+        (run.folder / CHECKPOINT).unlink()
+        run.record = replace(run.record, execution=Execution(threads=3, channels_last=False, bfloat16=True))
+        run.write_record()
+        runs.append(run.folder)
+    whole = ca.resume(runs[0])
+    with pytest.raises(Interrupted):
+        ca.resume(runs[1], progress=StopAt(3))
+    notes = Notes()
+    resumed = ca.resume(runs[1], progress=notes)
+    assert set(notes.threads) == {3}
+    assert torch.get_num_threads() == 1
+    assert resumed.record.execution == whole.record.execution
+    assert weights(resumed) == weights(whole)
+    assert weights(resumed) != weights(plain)
+
+
+# Gradients
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("micro_batch", [1, 2, 4, 8, 9, 100])
+def test_a_batch_in_pieces_changes_the_weights_as_the_whole_does(
+    micro_batch: int, shades: Path, tmp_path: Path
+) -> None:
+    # One step of all 9 pictures, by an optimiser that is linear in the gradient.
+    job = {"network": "lenet1", "recipe": "paper", "data": shades, "epochs": 1, "batch_size": 9, "tune": False}
+    whole = ca.train(**job, out=tmp_path / "whole").network.state_dict()
+    notes = Notes()
+    pieces = ca.train(**job, micro_batch=micro_batch, out=tmp_path / "pieces", progress=notes).network.state_dict()
+    assert notes.pictures == [9]
+    torch.manual_seed(0)
+    before = ca.find("lenet1").network(ca.load(tmp_path / "whole").record.spec).state_dict()
+    for name, value in whole.items():
+        learned = (value - before[name]).abs().max()
+        assert learned > 0
+        assert (pieces[name] - value).abs().max() < 1e-4 * learned + 1e-7
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", ["googlenet-bn", "efficientnet-b0"])
+def test_no_piece_of_a_batch_is_a_single_picture_that_cannot_be_normalised(
+    name: str, shades: Path, tmp_path: Path
+) -> None:
+    # 9 pictures in batches of 4 and 5; the last in pieces of 2 at most.
+    job = {"data": shades, "epochs": 1, "batch_size": 4, "width": 0.25, "resolution": 28, "tune": False}
+    run = ca.train(name, **job, micro_batch=2, out=tmp_path / "run")
+    assert all(value.isfinite().all() for value in run.network.state_dict().values())
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_balance_lets_each_class_count_the_same(photographs: Path, tmp_path: Path) -> None:
+    # The loss of the first step is of the weights before it, without random changes of pictures.
+    job = {"network": "lenet1", "recipe": "paper", "data": photographs, "epochs": 1, "batch_size": 20, "tune": False}
+    losses = {}
+    for balance in (False, True):
+        run = ca.train(**job, balance=balance, out=tmp_path / str(balance))
+        losses[balance] = metrics(run)[0]["loss"]
+    train = run.load_data().train
+    middle = slice(run.record.preprocessing.margin, run.record.preprocessing.margin + 28)
+    inputs = torch.from_numpy(run.record.preprocessing.normalise(train.pictures[:][..., middle, middle]))
+    torch.manual_seed(0)
+    network = ca.find("lenet1").network(run.record.spec)
+    labels = torch.from_numpy(train.labels)
+    targets = torch.nn.functional.one_hot(labels).float()
+    each = ca.find("lenet1").objective.losses(network(inputs), targets).detach()
+    assert losses[False] == pytest.approx(each.mean().item(), rel=1e-5)
+    # 12, 5 and 3 pictures: the mean of the classes' means.
+    assert losses[True] == pytest.approx(sum(each[labels == i].mean().item() for i in range(3)) / 3, rel=1e-5)
+    assert losses[True] != pytest.approx(losses[False], rel=1e-4)
+    assert weights(ca.load(tmp_path / "False")) != weights(ca.load(tmp_path / "True"))
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_a_checkpoint_has_what_batch_normalisation_has_seen(shades: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
     with pytest.raises(Interrupted) as stopped:
         ca.train("resnet20-cifar", data=shades, width=0.25, batch_size=4, out=tmp_path / "run", progress=StopAt(3))
     kept = load_file(tmp_path / "run" / "checkpoint.safetensors")
@@ -411,11 +703,12 @@ def test_phi_scales_the_pictures_own_size(sizes: dict[str, int], resolution: int
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_phi_scales_the_networks_size_where_the_pictures_have_none_in_common(shades: Path, tmp_path: Path) -> None:
+def test_phi_scales_the_usual_size_of_a_folders_pictures(shades: Path, tmp_path: Path) -> None:
     sizes = {"width": 0.25, "depth": 0.1, "phi": 1}
     with pytest.raises(Interrupted) as stopped:
         ca.train("mobilenet", data=shades, batch_size=2, out=tmp_path / "run", progress=StopAt(1), **sizes)
-    assert stopped.value.run.record.spec.resolution == 258
+    # 28 pixels, times 1.15.
+    assert stopped.value.run.record.spec.resolution == 32
 
 
 def on_no_device(variant: Variant, spec: Spec) -> dict[str, torch.Size]:

@@ -1,11 +1,100 @@
+from dataclasses import replace
+
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from convatlas import atlas
 from convatlas.networks.lenet import RECIPE_1998
+from convatlas.recipe import Decayed, Optimiser, Recipe
 from convatlas.training import optimisers
+from convatlas.training.optimisers import Group
 from convatlas.training.recipes import DEFAULT
+
+SGD = replace(DEFAULT, optimiser=Optimiser.SGD, lr=0.1, momentum=0.9, weight_decay=0.01, decayed=Decayed.ALL)
+RMSPROP = replace(DEFAULT, optimiser=Optimiser.RMSPROP, lr=0.1, momentum=0.9, smoothing=0.8, eps=0.5, weight_decay=0.01)
+RMSPROP = replace(RMSPROP, decayed=Decayed.ALL)
+
+
+def stepped(recipe: Recipe, gradients: list[float], weight: float = 2.0) -> list[float]:
+    """The only weight of a layer after each step."""
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(layer.weight, weight)
+    optimiser = optimisers.build(recipe, layer)
+    weights = []
+    for gradient in gradients:
+        layer.weight.grad = torch.tensor([[gradient]])
+        optimiser.step()
+        weights.append(layer.weight.item())
+    return weights
+
+
+def test_momentum_and_decay_of_sgd_are_those_of_the_textbook() -> None:
+    weight, velocity, expected = 2.0, 0.0, []
+    for gradient in (1.0, -3.0, 0.5):
+        velocity = 0.9 * velocity + gradient + 0.01 * weight
+        weight -= 0.1 * velocity
+        expected.append(weight)
+    assert stepped(SGD, [1.0, -3.0, 0.5]) == pytest.approx(expected)
+
+
+def test_rmsprop_divides_by_the_root_of_the_smoothed_square_plus_eps() -> None:
+    weight, square, velocity, expected = 2.0, 0.0, 0.0, []
+    for gradient in (1.0, -3.0, 0.5):
+        decayed = gradient + 0.01 * weight
+        square = 0.8 * square + 0.2 * decayed**2
+        velocity = 0.9 * velocity + decayed / (square**0.5 + 0.5)
+        weight -= 0.1 * velocity
+        expected.append(weight)
+    assert stepped(RMSPROP, [1.0, -3.0, 0.5]) == pytest.approx(expected)
+
+
+def test_adamw_decays_apart_from_the_gradient_and_takes_the_recipes_eps() -> None:
+    recipe = replace(DEFAULT, lr=0.1, weight_decay=0.01, eps=0.5, decayed=Decayed.ALL)
+    # The first step is the gradient over its own size.
+    assert stepped(recipe, [3.0]) == pytest.approx([2.0 * (1 - 0.1 * 0.01) - 0.1 * 3.0 / (3.0 + 0.5)])
+
+
+@pytest.mark.parametrize(
+    ("which", "names"),
+    [
+        (Decayed.ALL, {"conv.weight", "conv.bias", "depthwise.weight", "norm.weight", "norm.bias", "fc.weight"}),
+        (Decayed.WEIGHTS, {"conv.weight", "depthwise.weight", "fc.weight"}),
+        (Decayed.NOT_DEPTHWISE, {"conv.weight", "fc.weight"}),
+    ],
+)
+def test_what_decays_is_what_the_recipe_says(which: Decayed, names: set[str]) -> None:
+    network = nn.ModuleDict(
+        {
+            # One channel in one group is no depthwise convolution.
+            "conv": nn.Conv2d(1, 4, 3),
+            "depthwise": nn.Conv2d(4, 4, 3, groups=4, bias=False),
+            "norm": nn.BatchNorm2d(4),
+            "fc": nn.Linear(4, 2, bias=False),
+        }
+    )
+    assert optimisers.decayed(which, network) == names
+    of = {value: name for name, value in network.named_parameters()}
+    groups = optimisers.build(replace(SGD, decayed=which), network).param_groups
+    assert {of[value] for group in groups if group["weight_decay"] for value in group["params"]} == names
+    # And every parameter learns once.
+    learned = [of[value] for group in groups for value in group["params"]]
+    assert sorted(learned) == sorted(of.values())
+
+
+@pytest.mark.parametrize("optimiser", [Optimiser.SGD, Optimiser.RMSPROP, Optimiser.ADAMW])
+def test_groups_learn_at_their_part_of_the_rate(optimiser: Optimiser) -> None:
+    network = nn.ModuleDict({"body": nn.Linear(1, 1), "head": nn.Linear(1, 1), "frozen": nn.Linear(1, 1)})
+    groups = [
+        Group({f"{name}.{key}": value for key, value in network[name].named_parameters()}, factor)
+        for name, factor in (("head", 1.0), ("body", 0.1))
+    ]
+    built = optimisers.build(replace(SGD, optimiser=optimiser, decayed=Decayed.WEIGHTS, smoothing=0.9), network, groups)
+    optimisers.set_rate(built, 0.5)
+    of = {value: name for name, value in network.named_parameters()}
+    rates = {of[value]: group["lr"] for group in built.param_groups for value in group["params"]}
+    assert rates == pytest.approx({"head.weight": 0.5, "head.bias": 0.5, "body.weight": 0.05, "body.bias": 0.05})
 
 
 def test_decay_is_for_weights_and_not_for_biases_or_coefficients() -> None:

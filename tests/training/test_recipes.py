@@ -1,43 +1,37 @@
+"""Which recipe trains what: by the word for it, the network's layers, and the kind and size of the pictures."""
+
+from __future__ import annotations
+
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from convatlas import atlas, measure
+from convatlas.data import PictureSet, Split
 from convatlas.errors import UserError
 from convatlas.networks.lenet import RECIPE_1998
-from convatlas.spec import Recipe
+from convatlas.recipe import Recipe
 from convatlas.training import recipes
 
 
-@settings(max_examples=50, deadline=None)
-@given(num_steps=st.integers(1, 5000))
-def test_the_default_rate_climbs_to_its_peak_and_falls_towards_nothing(num_steps: int) -> None:
-    rates = [recipes.rate(recipes.DEFAULT, 10, num_steps, step) for step in range(num_steps)]
-    peak = rates.index(max(rates))
-    assert all(0 <= rate <= recipes.DEFAULT.lr for rate in rates)
-    assert rates[: peak + 1] == sorted(rates[: peak + 1])
-    assert rates[peak:] == sorted(rates[peak:], reverse=True)
-    assert peak <= num_steps * recipes.DEFAULT.warm_up + 1
-    if num_steps > 100:
-        assert max(rates) > 0.95 * recipes.DEFAULT.lr
-        assert rates[-1] < 0.01 * recipes.DEFAULT.lr
+def pictures(*, side: int = 28, own: int | None = 28, ink: bool = False) -> PictureSet:
+    """Pictures of that side, whose own size was another."""
+    split = Split(np.zeros((2, 1, side, side), np.uint8), np.arange(2))
+    return PictureSet(name="some", classes=("a", "b"), train=split, test=split, side=own, ink=ink)
 
 
-def test_the_rates_of_1998_are_those_of_section_iii_b() -> None:
-    steps_per_epoch = 3
-    passes = [recipes.rate(RECIPE_1998, steps_per_epoch, 60, epoch * steps_per_epoch) for epoch in range(20)]
-    assert passes == [0.0005] * 2 + [0.0002] * 3 + [0.0001] * 3 + [0.00005] * 4 + [0.00001] * 8
+DIGITS = pictures(ink=True)
 
 
-def find(recipe: str, name: str, **scale: float) -> Recipe:
+def find(recipe: str, name: str, of: PictureSet = DIGITS, *, fine_tuned: bool = False, **scale: float) -> Recipe:
     variant = atlas.find(name)
-    return recipes.find(recipe, variant, measure.layers_of(variant.network, variant.spec.scaled(**scale)))
+    layers = measure.layers_of(variant.network, variant.spec.scaled(**scale))
+    return recipes.find(recipe, variant, layers, of, fine_tuned=fine_tuned)
 
 
 def test_a_recipe_is_found_by_its_word() -> None:
-    assert find("default", "lenet5") is recipes.DEFAULT
+    assert find("default", "lenet5") is recipes.CHARACTERS
     assert find("paper", "lenet5") is RECIPE_1998
 
 
@@ -53,14 +47,55 @@ def test_an_unknown_recipe_names_the_near_one() -> None:
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg11", "googlenet", "squeezenet"])
 def test_deep_networks_that_normalise_nothing_train_at_a_lower_rate(name: str) -> None:
-    assert find("default", name) == replace(recipes.DEFAULT, lr=recipes.DEEP_LR)
-    assert recipes.DEFAULT.lr > recipes.DEEP_LR
+    assert find("default", name).lr == recipes.DEEP_LR < recipes.DEFAULT.lr
+    # And differ in nothing else.
+    assert replace(find("default", name), lr=recipes.DEFAULT.lr) == find("default", "lenet5")
 
 
 @pytest.mark.parametrize("name", ["lenet5-modern", "alexnet-bn", "vgg11-bn", "plain18", "mobilenet", "efficientnet-b0"])
 def test_shallow_and_normalised_networks_train_at_the_full_rate(name: str) -> None:
-    assert find("default", name) is recipes.DEFAULT
+    assert find("default", name).lr == recipes.DEFAULT.lr
 
 
 def test_what_makes_a_network_deep_is_its_scale() -> None:
     assert find("default", "lenet5-modern", depth=10).lr == recipes.DEEP_LR
+
+
+@pytest.mark.parametrize("name", ["lenet5-modern", "alexnet", "efficientnet-b0"])
+@pytest.mark.parametrize("of", [pictures(ink=True), pictures(side=128, own=128)], ids=["digits", "photographs"])
+def test_trained_weights_learn_on_at_a_rate_of_their_own_and_not_for_longer(name: str, of: PictureSet) -> None:
+    new, old = find("default", name, of), find("default", name, of, fine_tuned=True)
+    assert old.lr == recipes.FINE_LR < recipes.DEFAULT.lr
+    assert old.epochs_for(500) <= new.epochs_for(500)
+    # In all else as new ones.
+    assert replace(old, lr=new.lr, epochs=new.epochs, epochs_of=new.epochs_of) == new
+
+
+def test_a_paper_recipe_knows_nothing_of_trained_weights() -> None:
+    assert find("paper", "lenet5", fine_tuned=True) is RECIPE_1998
+
+
+@pytest.mark.parametrize(
+    ("of", "expected"),
+    [
+        (pictures(ink=True), recipes.CHARACTERS),
+        # Characters stay characters, however large they are drawn.
+        (pictures(side=224, own=224, ink=True), recipes.CHARACTERS),
+        (pictures(), recipes.SMALL_PICTURES),
+        (pictures(own=63), recipes.SMALL_PICTURES),
+        (pictures(own=64), recipes.PHOTOGRAPHS),
+        # What counts is the size that they had, not the one to which a network enlarged them.
+        (pictures(side=224, own=32), recipes.SMALL_PICTURES),
+        # Of many sizes: the one that they were brought to.
+        (pictures(side=32, own=None), recipes.SMALL_PICTURES),
+        (pictures(side=64, own=None), recipes.PHOTOGRAPHS),
+    ],
+)
+def test_pictures_are_learned_as_their_kind_and_size_bear(of: PictureSet, expected: Recipe) -> None:
+    assert find("default", "resnet20-cifar", of) is expected
+
+
+def test_characters_are_never_mirrored_and_nothing_of_two_characters_is_one() -> None:
+    changes = recipes.CHARACTERS.augmentation
+    assert not changes.flip
+    assert changes.mixup == changes.cutmix == 0

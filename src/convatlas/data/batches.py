@@ -7,18 +7,20 @@ the number of processes: nothing of them needs saving, and a resumed run sees wh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from convatlas.data.augment import Colours, affine_maps, mix, pixel_grid, warp
 from convatlas.data.dataset import Split
-from convatlas.pictures import Preprocessing
+from convatlas.data.stream import Stream
+from convatlas.pictures import Preprocessing, pillow_silenced
 from convatlas.recipe import Augmentation
 
 SAMPLED = 500
@@ -93,7 +95,8 @@ class Batches:
             self.resident = torch.tensor(split.pictures, device=device)
         self.augmentation = None if augmentation == Augmentation() else augmentation
         if self.augmentation is not None:
-            sample = split.pictures[:: max(1, len(split) // SAMPLED)]
+            whole = split.pictures
+            sample = whole.sample if isinstance(whole, Stream) else whole[:: max(1, len(split) // SAMPLED)]
             border = np.concatenate([sample[..., 0, :], sample[..., -1, :], sample[..., 0], sample[..., -1]], axis=-1)
             # What moves in from outside the picture: most often what its edge shows.
             self.fill = torch.tensor(np.median(border, axis=(0, 2)), dtype=torch.float32, device=device).view(-1, 1, 1)
@@ -107,7 +110,10 @@ class Batches:
 
     def order(self, epoch: int) -> Tensor:
         """The pictures' indices (n,) in the order of that epoch, on the CPU."""
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch))
+        seed = derived_seed(self.seed, epoch)
+        if isinstance(self.split.pictures, Stream):
+            return torch.from_numpy(self.split.pictures.order(seed))
+        generator = torch.Generator().manual_seed(seed)
         return torch.randperm(len(self.split), generator=generator)
 
     def places(self, epoch: int, start: int = 0) -> list[tuple[Tensor, int]]:
@@ -124,11 +130,13 @@ class Batches:
                 yield self._changed(own, num, epoch, step, self._bytes(own))
             return
         # While one batch is learned, the next is read and decoded.
-        with ThreadPoolExecutor(1) as ahead:
-            coming = [ahead.submit(self._bytes, own) for own, _ in places[:1]]
+        reading = self._reading([own for own, _ in places])
+        with pillow_silenced(), ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(next, reading)
             for step, (own, num) in enumerate(places, start):
-                pictures = coming.pop().result()
-                coming += [ahead.submit(self._bytes, after) for after, _ in places[step - start + 1 :][:1]]
+                pictures = coming.result()
+                # After the last there is none, which nobody asks this one for.
+                coming = ahead.submit(next, reading)
                 yield self._changed(own, num, epoch, step, pictures)
 
     def in_order(self, step: int) -> Batch:
@@ -142,10 +150,7 @@ class Batches:
 
     def plain(self, indices: Tensor) -> Batch:
         """Those pictures (n,), unchanged, with certain targets."""
-        pictures = self._bytes(indices)
-        margin = (pictures.shape[-1] - self.resolution) // 2
-        middle = slice(margin, margin + self.resolution)
-        inputs = self._normalised(pictures[..., middle, middle].float(), self.mean)
+        inputs = self._unchanged(self._bytes(indices))
         labels = self.labels[indices.to(self.device)]
         return Batch(inputs, F.one_hot(labels, self.num_classes).float(), labels, indices, len(indices))
 
@@ -162,15 +167,25 @@ class Batches:
         """The pictures (n, channels, frame, frame) as they lie in the split, on the device."""
         if self.resident is not None:
             return self.resident[indices.to(self.device)]
-        pictures = torch.from_numpy(np.ascontiguousarray(self.split.pictures[indices.numpy()]))
+        return self._moved(self.split.pictures[indices.numpy()])
+
+    def _reading(self, wanted: Sequence[Tensor]) -> Iterator[Tensor]:
+        """What `_bytes` gives for each of these indices (n,) in turn."""
+        if isinstance(self.split.pictures, Stream):
+            return map(self._moved, self.split.pictures.read([indices.numpy() for indices in wanted]))
+        return map(self._bytes, wanted)
+
+    def _moved(self, pictures: npt.NDArray[np.uint8]) -> Tensor:
+        """The same on the device."""
+        moved = torch.from_numpy(np.ascontiguousarray(pictures))
         if self.device.type == "cuda":
-            return pictures.pin_memory().to(self.device, non_blocking=True)
-        return pictures.to(self.device)
+            return moved.pin_memory().to(self.device, non_blocking=True)
+        return moved.to(self.device)
 
     def _changed(self, own: Tensor, num: int, epoch: int, step: int, pictures: Tensor) -> Batch:
         labels, targets = self.answers(own)
         if self.augmentation is None:
-            return Batch(self.plain(own).inputs, targets, labels, own, num)
+            return Batch(self._unchanged(pictures), targets, labels, own, num)
         generator = np.random.default_rng(derived_seed(self.seed, epoch, step))
         part = self.share.part(num)
         maps = affine_maps(num, self.augmentation, self.resolution, pictures.shape[-1], generator)
@@ -179,6 +194,12 @@ class Batches:
             changed += self.colours.moved(num, self.augmentation.lighting, generator)[part].to(self.device)
         inputs = self._normalised(changed, self.mean - self.fill)
         return Batch(inputs, mix(inputs, targets, self.augmentation, generator), labels, own, num)
+
+    def _unchanged(self, pictures: Tensor) -> Tensor:
+        """Network inputs of the middle of pictures (n, channels, frame, frame)."""
+        margin = (pictures.shape[-1] - self.resolution) // 2
+        middle = slice(margin, margin + self.resolution)
+        return self._normalised(pictures[..., middle, middle].float(), self.mean)
 
     def _normalised(self, pictures: Tensor, mean: Tensor) -> Tensor:
         # Channels last is what convolutions are fastest with, on CPUs and GPUs.

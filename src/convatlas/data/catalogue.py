@@ -6,6 +6,7 @@ from pathlib import Path
 from convatlas.data.dataset import Source
 from convatlas.data.digits import Digits
 from convatlas.data.folder import Folder
+from convatlas.data.hub import PREFIX, Hub
 from convatlas.data.standard import CIFAR10, FASHION_MNIST, MNIST, USPS
 from convatlas.errors import UserError, unknown
 
@@ -13,7 +14,7 @@ NAMED: tuple[Source, ...] = (Digits(), MNIST, USPS, FASHION_MNIST, CIFAR10)
 
 
 def find(name: str | Path) -> Source:
-    """A standard set by its name, or a folder of pictures by its path.
+    """A standard set by its name, a folder of pictures by its path, or after `hf:` a set to be streamed.
 
     Raises:
         UserError: it is neither; the message gives near names.
@@ -21,6 +22,8 @@ def find(name: str | Path) -> Source:
     named = {source.name: source for source in NAMED}
     if str(name) in named:
         return named[str(name)]
+    if str(name).startswith(PREFIX):
+        return Hub.named(str(name).removeprefix(PREFIX))
     try:
         path = Path(name).expanduser()
     except RuntimeError as error:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from convatlas.data.stream import Stream
 from convatlas.errors import UserError
 from convatlas.pictures import PictureError, fit
 
@@ -21,7 +22,7 @@ HASHED_AT_ONCE = 1000
 
 
 class Pictures(Protocol):
-    """What a split's pictures lie in: an array in memory, or what reads them from a file as they are asked for."""
+    """What a split's pictures lie in: an array in memory, or what reads them from elsewhere as they are asked for."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -66,11 +67,16 @@ class Split:
     """(n, 32), a digest of what each picture was made from and how, where reading all of them would take too long."""
 
     def take(self, indices: npt.NDArray[np.int64]) -> Split:
-        """Those pictures, in that order; of those that lie in a file none is read."""
+        """Those pictures, in that order; of those that do not lie in memory none is read."""
         whole = self.pictures
-        return Split(
+        pictures: Pictures
+        if isinstance(whole, Stream):
+            pictures = whole.take(indices)
+        else:
             # What numpy maps from a file is an array too, but not of this very type.
-            whole[indices] if type(whole) is np.ndarray else Rows(whole, indices),
+            pictures = whole[indices] if type(whole) is np.ndarray else Rows(whole, indices)
+        return Split(
+            pictures,
             self.labels[indices],
             tuple(self.names[i] for i in indices) if self.names else (),
             None if self.contents is None else self.contents[indices],
@@ -93,10 +99,12 @@ class Split:
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 of pictures and labels, or of what the pictures were made from and labels."""
+        """SHA-256 of pictures and labels, or of what the pictures were made from, or come from, and labels."""
         digest = hashlib.sha256()
         if self.contents is not None:
             digest.update(self.contents.tobytes())
+        elif isinstance(self.pictures, Stream):
+            digest.update(self.pictures.identity)
         else:
             for begin in range(0, len(self.pictures), HASHED_AT_ONCE):
                 digest.update(self.pictures[begin : begin + HASHED_AT_ONCE].tobytes())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -66,8 +66,8 @@ def decode(path: Path, at_least: int | None = None) -> Image.Image:
         PictureError: the file is missing, damaged, cut short, no picture of a known format, or of more pixels than
             Pillow's `Image.MAX_IMAGE_PIXELS`.
     """
-    with _pillow_silenced():
-        return _decode(path, at_least)
+    with pillow_silenced(), opened(path) as file:
+        return decode_content(file, path, at_least)
 
 
 def decode_all(
@@ -80,21 +80,74 @@ def decode_all(
 
     def work(path: Path) -> T | PictureError:
         try:
-            return use(_decode(path, at_least))
+            with opened(path) as file:
+                return use(decode_content(file, path, at_least))
         except PictureError as error:
             return error
 
-    with _pillow_silenced():
+    with pillow_silenced():
         yield from side_by_side(work, paths)
+
+
+def decode_content(file: BinaryIO, path: Path, at_least: int | None = None) -> Image.Image:
+    """What `decode` makes of a file that is open already, in any thread; `pillow_silenced` is for around all of them.
+
+    Args:
+        path: for messages.
+    """
+    try:
+        with Image.open(file, formats=_FORMATS) as picture:
+            # Pillow itself warns from its limit on and refuses from twice its limit; for us the limit is the limit.
+            if Image.MAX_IMAGE_PIXELS is not None and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+                raise Image.DecompressionBombError
+            if at_least is not None:
+                # Of the sizes that the decoder can give, the smallest that is large enough; JPEG alone has any.
+                picture.draft(None, (at_least, at_least))
+            # Only decoding finds half a file: open() and verify() read no more than headers.
+            picture.load()
+            return _upright(picture, _eight_bits(picture))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise PictureError(path, f"larger than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise PictureError(path, f"not a picture of a known format ({', '.join(_FORMATS)})") from error
+    # What Pillow's decoders raise on damaged files is not one family of errors.
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, MemoryError) as error:
+        raise PictureError(path, f"damaged or cut short ({error})") from error
+
+
+@contextmanager
+def pillow_silenced() -> Iterator[None]:
+    """While active, Pillow's remarks on odd files are not shown: a file is good, or its error says why it is not.
+
+    Entered once around all threads, never in one: filters of warnings belong to the whole process.
+    """
+    logger = logging.getLogger("PIL")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def shorter_side(path: Path) -> int | None:
     """Pixels along the shorter side, by the file's header alone; None where that says no such thing."""
     try:
-        with _pillow_silenced(), opened(path) as file, Image.open(file, formats=_FORMATS) as picture:
-            return min(picture.size)
+        with pillow_silenced(), opened(path) as file:
+            return shorter_side_of(file)
     # What is wrong with the file is said when it is decoded.
-    except (PictureError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except PictureError:
+        return None
+
+
+def shorter_side_of(file: BinaryIO) -> int | None:
+    """What `shorter_side` finds in a file that is open already."""
+    try:
+        with Image.open(file, formats=_FORMATS) as picture:
+            return min(picture.size)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
 
 
@@ -156,45 +209,6 @@ def _reason(error: OSError) -> str:
     if error.errno == errno.ELOOP:
         return "a symbolic link that leads back to itself"
     return f"cannot be read ({error.strerror})"
-
-
-@contextmanager
-def _pillow_silenced() -> Iterator[None]:
-    """While active, Pillow's remarks on odd files are not shown: a file is good, or its error says why it is not.
-
-    Entered once around all threads, never in one: filters of warnings belong to the whole process.
-    """
-    logger = logging.getLogger("PIL")
-    level = logger.level
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")
-        logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-
-
-def _decode(path: Path, at_least: int | None) -> Image.Image:
-    with opened(path) as file:
-        try:
-            with Image.open(file, formats=_FORMATS) as picture:
-                # Pillow itself warns from its limit on and refuses from twice its limit; for us the limit is the limit.
-                if Image.MAX_IMAGE_PIXELS is not None and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
-                    raise Image.DecompressionBombError
-                if at_least is not None:
-                    # Of the sizes that the decoder can give, the smallest that is large enough; JPEG alone has any.
-                    picture.draft(None, (at_least, at_least))
-                # Only decoding finds half a file: open() and verify() read no more than headers.
-                picture.load()
-                return _upright(picture, _eight_bits(picture))
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise PictureError(path, f"larger than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from error
-        except UnidentifiedImageError as error:
-            raise PictureError(path, f"not a picture of a known format ({', '.join(_FORMATS)})") from error
-        # What Pillow's decoders raise on damaged files is not one family of errors.
-        except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, MemoryError) as error:
-            raise PictureError(path, f"damaged or cut short ({error})") from error
 
 
 def _upright(original: Image.Image, picture: Image.Image) -> Image.Image:

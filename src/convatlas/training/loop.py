@@ -74,7 +74,7 @@ def train(
 
     Args:
         network: a variant's name, as "lenet5".
-        data: the name of a standard set, or a folder of pictures.
+        data: the name of a standard set, a folder of pictures, or "hf:NAME" for a set that is streamed.
         epochs, batch_size, lr: in place of the recipe's own.
         seed: of the weights, the order, the changes of pictures and the split of a folder that has none.
         width, depth, resolution, phi: see `create`. Without a resolution, the pictures' own size is used where the
@@ -142,7 +142,7 @@ def train_as(request: Request, out: Path | None, progress: Progress, *, tested: 
         record, pictures = plan.planned(request, processes)
 
         def founded() -> Run:
-            folder = plan.vacant(out, f"{record.variant}-{Path(record.data).name}")
+            folder = plan.vacant(out, f"{record.variant}-{Path(record.data).name}".replace(":", "-"))
             folder.mkdir(parents=True, exist_ok=out is not None)
             run = Run(folder, record)
             with lock(folder):
@@ -236,7 +236,8 @@ def _learn(run: Run, pictures: data.PictureSet, processes: Processes, progress: 
     writer = Writer(run.folder, record.checkpoint_steps)
 
     def save() -> None:
-        if processes.main:
+        # Where the weights are no numbers, the checkpoint before, or the beginning, is the last good state.
+        if processes.main and finite(network):
             state.seconds = clock.seconds()
             writer.begin(learner)
 
@@ -259,8 +260,7 @@ def _learn(run: Run, pictures: data.PictureSet, processes: Processes, progress: 
                     optimiser.zero_grad(set_to_none=True)
                     told = step.gradient(batch)
                     if not told.finite:
-                        if finite(network):
-                            save()
+                        save()
                         writer.finish()
                         raise not_finite(run, told, state.step, len(batches), batch, train, processes)
                     if recipe.max_norm:

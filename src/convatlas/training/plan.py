@@ -13,6 +13,7 @@ from torch import nn
 
 from convatlas import atlas, data, measure
 from convatlas.data.batches import Share
+from convatlas.data.stream import Stream
 from convatlas.errors import UserError
 from convatlas.pictures import Preprocessing
 from convatlas.pictures.ink import span
@@ -238,9 +239,15 @@ def preprocessing(variant: Variant, pictures: data.PictureSet, margin: int, star
 
 
 def statistics(split: data.Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel, of values from 0 to 1; what does not vary has deviation 1."""
+    """Mean and deviation of each channel, of values from 0 to 1; what does not vary has deviation 1.
+
+    Of a stream a sample stands for all.
+    """
 
     def parts() -> Iterator[np.ndarray]:
+        if isinstance(split.pictures, Stream):
+            yield split.pictures.sample
+            return
         for begin in range(0, len(split), PIXELS_AT_ONCE):
             yield split.pictures[begin : begin + PIXELS_AT_ONCE]
 

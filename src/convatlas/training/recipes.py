@@ -25,9 +25,7 @@ DEFAULT = Recipe(
     ema=0.02,
 )
 
-CHARACTERS = replace(
-    DEFAULT, augmentation=Augmentation(shift=0.07, scale=0.1, squeeze=0.08, shear=0.15, rotation=8.0)
-)
+CHARACTERS = replace(DEFAULT, augmentation=Augmentation(shift=0.07, scale=0.1, squeeze=0.08, shear=0.15, rotation=8.0))
 """Small distortions, as those of LeCun et al. 1998, section III.B. A mirrored digit is none."""
 SMALL_PICTURES = replace(DEFAULT, augmentation=Augmentation(shift=0.125, flip=True))
 """He et al. 2015, section 4.2: 4 of 32 pixels."""

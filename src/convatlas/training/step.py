@@ -104,9 +104,12 @@ class Step:
 
 
 def parts(batch: Batch, size: int | None) -> Iterator[tuple[Batch, bool]]:
-    """A batch in even pieces of at most `size` pictures, each with whether it is the last."""
+    """A batch in even pieces of at most `size` pictures, each with whether it is the last.
+
+    A single picture is no piece: batch normalisation has nothing to compare it with. So a piece may have one more.
+    """
     num = len(batch.labels)
-    num_parts = -(-num // size) if size else 1
+    num_parts = max(min(-(-num // size), num // 2), 1) if size else 1
     for i in range(num_parts):
         piece = Share(i, num_parts).part(num)
         inputs, targets, labels, indices, num_in_all = batch

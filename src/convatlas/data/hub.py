@@ -1,0 +1,320 @@
+"""Sets of the Hugging Face hub, or of a folder in its layout, streamed through its library `datasets`."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import logging
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from convatlas.data.dataset import PictureSet, Split
+from convatlas.data.stream import DEALT, Shards, Stream
+from convatlas.errors import UserError
+from convatlas.pictures import PictureError, opened, side_by_side
+
+PREFIX = "hf:"
+NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+PARQUET, FOLDER = "parquet", "imagefolder"
+"""The layouts that are read, by the library's names: none of them runs a set's own code or unpickles anything."""
+TRAIN = "train"
+TESTS = ("test", "validation", "valid", "val")
+"""Splits to test on, the first that has labels: those of many a competition's test pictures are kept secret."""
+AT_ONCE = 10_000
+"""Labels that are read at a time."""
+LONGEST = 300
+"""Characters of the library's own words in a message."""
+
+
+@dataclass(frozen=True)
+class Hub:
+    """`hf:cifar10`, `hf:owner/name`, or `hf:PATH` of a folder.
+
+    Its pictures lie in parquet files, or in files of their own in a folder for each class. Before anything else the
+    column of labels is read, and nothing else where the library can: how many pictures there are, and of which classes,
+    is known before the first is decoded.
+    """
+
+    where: str
+    """A name of the hub, or the absolute path of a folder."""
+    side: None = None
+
+    @classmethod
+    def named(cls, name: str) -> Hub:
+        """
+        Raises:
+            UserError: there is no such folder, and it cannot be a name of the hub.
+        """
+        try:
+            path = Path(name).expanduser()
+        except RuntimeError as error:
+            raise UserError(f"there is no folder {name}: {error}") from error
+        if name and path.is_dir():
+            return cls(str(path.resolve()))
+        if not NAME.fullmatch(name):
+            raise UserError(
+                f"{PREFIX}{name} is no set: after {PREFIX} comes a name of the hub, NAME or OWNER/NAME, or the path "
+                "of a folder that exists"
+            )
+        return cls(name)
+
+    @property
+    def name(self) -> str:
+        return f"{PREFIX}{self.where}"
+
+    @property
+    def detail(self) -> int | None:
+        """The median shorter side of some of the training pictures, by their headers."""
+        return self._stream(self._train, 1).shorter_side()
+
+    def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> PictureSet:
+        """Its `train` split beside the first of `TESTS` that has labels; grey if all of a seeded sample is grey.
+
+        The checksum covers where the pictures come from, which is the revision on the hub, the names and sizes of the
+        files of a folder, and all labels, but no pixel.
+
+        Raises:
+            UserError: the set cannot be read, has no columns of pictures and of class labels, no such splits, or
+                pictures without a class; or, while `skip_bad` is off, a picture of the sample cannot be used.
+        """
+        streams = [self._stream(part, resolution) for part in (self._train, self._test)]
+        labels = [self._train.labels, self._test.labels]
+        left_out: list[PictureError] = []
+        if skip_bad:
+            for i, stream in enumerate(streams):
+                good, errors = stream.usable()
+                if not len(good):
+                    raise UserError(f"of a split of {self.name} no picture can be used, the first is {errors[0]}")
+                streams[i], labels[i] = stream.take(good), labels[i][good]
+                left_out += errors
+        train = streams[0].sampled(seed)
+        test = replace(streams[1], channels=train.channels, sample=train.sample)
+        return PictureSet(
+            name=self.name,
+            classes=self._columns.classes,
+            train=Split(train, labels[0]),
+            test=Split(test, labels[1]),
+            left_out=tuple(left_out),
+        )
+
+    def _stream(self, part: Part, side: int) -> Stream:
+        return Stream(part.shards, part.origin, np.arange(len(part.labels)), side)
+
+    @cached_property
+    def _builder(self) -> Any:
+        library = _library()
+        with told(self.name):
+            builder = library.load_dataset_builder(self.where)
+        if builder.name not in (PARQUET, FOLDER):
+            raise UserError(
+                f"{self.name} is laid out as {builder.name}; pictures are read from parquet files, or from a folder "
+                "with a folder for each class"
+            )
+        return builder
+
+    @cached_property
+    def _splits(self) -> dict[str, Any]:
+        """The library's stream of each split."""
+        with told(self.name):
+            return dict(copy.deepcopy(self._builder).as_streaming_dataset())
+
+    def _column(self, split: str, column: str) -> Any:
+        """The library's stream of one column of parquet files; of others no byte is read."""
+        builder = copy.deepcopy(self._builder)
+        builder.config.columns = [column]
+        with told(self.name):
+            stream = builder.as_streaming_dataset(split).decode(False)
+            # Few files are shuffled better by the groups of rows in each.
+            return stream.reshard() if stream.num_shards < DEALT else stream
+
+    @cached_property
+    def _columns(self) -> Columns:
+        if TRAIN not in self._splits:
+            raise UserError(f"{self.name} has no split {TRAIN}; it has {', '.join(self._splits)}")
+        return Columns.of(self.name, self._splits[TRAIN].features)
+
+    @cached_property
+    def _train(self) -> Part:
+        return self._part(TRAIN)
+
+    @cached_property
+    def _test(self) -> Part:
+        for name in TESTS:
+            if name in self._splits and (part := self._part(name, labelled=False)).labels.min() >= 0:
+                return part
+        raise UserError(
+            f"{self.name} has no pictures with labels to test on, in {' or '.join(TESTS)}; its splits are "
+            f"{', '.join(self._splits)}, and a stream is not split by us"
+        )
+
+    def _part(self, split: str, *, labelled: bool = True) -> Part:
+        """
+        Args:
+            labelled: whether it must have a class for each picture.
+        """
+        columns = self._columns
+        where = f"{self.name}/{split}"
+        if self._builder.name == FOLDER:
+            with told(where):
+                stream = self._splits[split].decode(False)
+                rows = [(row[columns.image]["path"], row[columns.label]) for row in stream]
+            shards: Shards = Files(tuple(path for path, _ in rows))
+            found: Sequence[Sequence[int | None]] = [[label for _, label in rows]]
+        else:
+            stream = self._column(split, columns.label)
+            with told(where):
+                found = list(side_by_side(lambda i: labels_in(stream, i, columns.label), range(stream.num_shards)))
+            sizes = np.array([len(some) for some in found], np.int64)
+            shards = Rows(where, self._column(split, columns.image), columns.image, sizes)
+        labels = np.array([-1 if label is None else label for some in found for label in some], np.int64)
+        if not len(labels):
+            raise UserError(f"{where} has no pictures")
+        if labels.max() >= len(columns.classes) or (labelled and labels.min() < 0):
+            raise UserError(f"{where} has pictures whose class in the column {columns.label} is none of the set's")
+        return Part(shards, labels, self._origin(split))
+
+    def _origin(self, split: str) -> bytes:
+        digest = hashlib.sha256()
+        for file in self._builder.config.data_files[split]:
+            path = Path(file)
+            # An address on the hub has the revision in it.
+            known = file if "://" in file else f"{path.relative_to(self.where)} {path.stat().st_size}"
+            digest.update(f"{known}\n".encode(errors="surrogateescape"))
+        return digest.digest()
+
+
+@dataclass(frozen=True)
+class Columns:
+    image: str
+    label: str
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, name: str, features: Any) -> Columns:
+        """The first column of pictures and the first of class labels.
+
+        Raises:
+            UserError: one of them is missing.
+        """
+        library = _library()
+        images = [column for column, feature in features.items() if isinstance(feature, library.Image)]
+        labels = [column for column, feature in features.items() if isinstance(feature, library.ClassLabel)]
+        if not images or not labels:
+            there = ", ".join(f"{column} ({type(feature).__name__})" for column, feature in features.items())
+            raise UserError(f"{name} needs a column of type Image and one of type ClassLabel; it has {there}")
+        return cls(images[0], labels[0], tuple(features[labels[0]].names))
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A split."""
+
+    shards: Shards
+    labels: npt.NDArray[np.int64]
+    """(n,), -1 where the class is not told."""
+    origin: bytes
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A picture within a parquet file."""
+
+    path: Path
+    content: bytes
+
+    def opened(self) -> AbstractContextManager[BinaryIO]:
+        return io.BytesIO(self.content)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A picture in a file of its own, on this machine or elsewhere."""
+
+    address: str
+
+    @property
+    def path(self) -> Path:
+        return Path(self.address)
+
+    @contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        if "://" not in self.address:
+            with opened(self.path) as file:
+                yield file
+            return
+        import fsspec
+
+        # Read whole: what the network does is not to be taken for a damaged picture.
+        with told(self.address), fsspec.open(self.address) as file:
+            content = file.read()
+        yield io.BytesIO(content)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Parquet files, or the groups of rows in them."""
+
+    where: str
+    """For messages."""
+    stream: Any
+    column: str
+    sizes: npt.NDArray[np.int64]
+
+    def read(self, shard: int) -> Iterator[Inside]:
+        begin = int(self.sizes[:shard].sum())
+        with told(self.where):
+            rows: Iterable[Any] = self.stream.shard(self.stream.num_shards, shard)
+            for place, row in enumerate(rows, begin):
+                # A path in place of the content is not followed: it may lead to any file of this machine.
+                yield Inside(Path(f"{self.where}/{place}"), (row[self.column] or {}).get("bytes") or b"")
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """Pictures in files of their own, each a shard, since each can be read alone."""
+
+    addresses: tuple[str, ...]
+
+    @cached_property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        return np.ones(len(self.addresses), np.int64)
+
+    def read(self, shard: int) -> Iterator[Apart]:
+        yield Apart(self.addresses[shard])
+
+
+def labels_in(stream: Any, shard: int, column: str) -> list[int | None]:
+    return [label for batch in stream.shard(stream.num_shards, shard).iter(AT_ONCE) for label in batch[column]]
+
+
+@contextmanager
+def told(where: str) -> Iterator[None]:
+    """While active, what the library raises is a mistake of one line: no network, no such set, a damaged file."""
+    try:
+        yield
+    # Its own errors and those of all that it stands on are not one family.
+    except Exception as error:
+        said = textwrap.shorten(str(error) or type(error).__name__, LONGEST, placeholder=" …")
+        raise UserError(f"{where} cannot be read: {said}") from error
+
+
+def _library() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError("sets of the hub need Hugging Face datasets: pip install 'convatlas[hf]'") from error
+    # Their bars and their lines on each attempt to reach the hub would run through ours.
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    return datasets

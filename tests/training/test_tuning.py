@@ -1,0 +1,196 @@
+"""The fastest way of computing is measured where that is worth it, and measuring changes nothing else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import convatlas as ca
+from convatlas.data.batches import Batch
+from convatlas.networks.blocks import CrossEntropy
+from convatlas.runs import Execution
+from convatlas.training.step import Step, arranged
+from convatlas.training.tuning import Tuner, available_threads, computes_bfloat16
+
+PLAIN = Execution(threads=1)
+LONG = 10**9
+"""Steps of a training that is worth measuring."""
+
+
+@dataclass
+class Tiny:
+    """Builds tiny networks and counts them."""
+
+    built: list[nn.Module] = field(default_factory=list)
+
+    def __call__(self) -> tuple[nn.Module, torch.optim.Optimizer]:
+        network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Dropout(), nn.Flatten(), nn.LazyLinear(3)).train()
+        network(torch.rand(2, 1, 8, 8))
+        self.built.append(network)
+        return network, torch.optim.SGD(network.parameters(), lr=0.1)
+
+
+def batch_of(num: int, side: int = 8, channels: int = 1, num_classes: int = 3) -> Batch:
+    inputs = torch.randn(num, channels, side, side, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(num) % num_classes
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    return Batch(inputs, F.one_hot(labels, num_classes).float(), labels, torch.arange(num), num)
+
+
+@pytest.fixture
+def tuner() -> Tuner:
+    return Tuner(Tiny(), CrossEntropy(), batch_of(6))
+
+
+def test_a_short_training_is_not_measured(tuner: Tuner) -> None:
+    assert tuner.choose(PLAIN, 1) == (PLAIN, "")
+    # But for the steps that tell that it is short.
+    assert isinstance(tuner.build, Tiny)
+    assert len(tuner.build.built) == 1
+
+
+def without_compiling(tuner: Tuner, plain: Execution = PLAIN) -> tuple[Execution, str]:
+    """The choice for a training long enough to measure and too short for compiling."""
+    num_steps = 2 * int(20 / tuner.seconds(plain, 1.0))
+    return tuner.choose(plain, num_steps)
+
+
+def test_a_long_training_gets_one_of_the_ways_and_a_line_that_names_each(tuner: Tuner) -> None:
+    plain = Execution(threads=4)
+    chosen, line = without_compiling(tuner, plain)
+    told, _, words = line.partition("; chosen: ")
+    assert words == chosen.words
+    assert re.fullmatch(r"plain \d+(, [\w ]+ \d+)* ms a step", told), told
+    names = [part.rpartition(" ")[0] for part in told.removesuffix(" ms a step").split(", ")]
+    expected = ["plain", *(["bfloat16"] if computes_bfloat16("cpu") else []), "contiguous", "2 threads"]
+    assert names == expected
+    assert chosen.threads in (2, 4)
+    assert not chosen.compiled
+
+
+def test_one_thread_is_not_halved(tuner: Tuner) -> None:
+    assert [name for name, _ in tuner.changes(PLAIN, 50.0)] in (["bfloat16", "contiguous"], ["contiguous"])
+
+
+def test_compiling_is_tried_where_it_is_won_back(tuner: Tuner) -> None:
+    assert ("compiled", {"compiled": True}) in tuner.changes(PLAIN, 3600.0)
+    assert ("compiled", {"compiled": True}) not in tuner.changes(PLAIN, 300.0)
+
+
+def test_each_change_is_of_the_way_of_computing_and_of_one_thing_in_it(tuner: Tuner) -> None:
+    for _, change in tuner.changes(Execution(threads=8), 1e6):
+        [(name, value)] = change.items()
+        assert getattr(Execution(threads=8), name) != value
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_measuring_leaves_the_callers_threads_and_random_numbers_alone(threads: int, tuner: Tuner) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        torch.manual_seed(3)
+        expected = torch.rand(3)
+        torch.manual_seed(3)
+        without_compiling(tuner, Execution(threads=3))
+        assert torch.get_num_threads() == threads
+        assert torch.equal(torch.rand(3), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_way_that_fails_leaves_the_callers_threads_alone() -> None:
+    class Refuses(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("no memory")
+
+    def build() -> tuple[nn.Module, torch.optim.Optimizer]:
+        return Refuses(), torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+
+    threads = torch.get_num_threads()
+    with pytest.raises(RuntimeError, match="no memory"):
+        Tuner(build, CrossEntropy(), batch_of(2)).choose(Execution(threads=threads + 1), LONG)
+    assert torch.get_num_threads() == threads
+
+
+def test_measuring_learns_nothing(tuner: Tuner) -> None:
+    assert isinstance(tuner.build, Tiny)
+    inputs = tuner.batch.inputs.clone()
+    without_compiling(tuner)
+    # Each way begins with a network of its own, and the batch is as it was.
+    assert len(tuner.build.built) >= 3
+    assert torch.equal(tuner.batch.inputs, inputs)
+
+
+@pytest.mark.skipif(computes_bfloat16("cpu"), reason="this processor has instructions for bfloat16")
+def test_a_processor_without_bfloat16_does_not_try_it(tuner: Tuner) -> None:
+    assert "bfloat16" not in [name for name, _ in tuner.changes(PLAIN, 1e6)]
+    _, line = without_compiling(tuner)
+    assert "bfloat16" not in line
+
+
+@pytest.mark.skipif(not computes_bfloat16("cpu"), reason="this processor has no instructions for bfloat16")
+def test_a_processor_with_bfloat16_tries_it_first(tuner: Tuner) -> None:
+    assert next(name for name, _ in tuner.changes(PLAIN, 1e6)) == "bfloat16"
+
+
+def test_a_device_that_nobody_knows_does_not_try_bfloat16() -> None:
+    assert not computes_bfloat16("mps")
+    # Nor does a meta device, on which nothing is computed.
+    nowhere = batch_of(2)._replace(inputs=torch.empty(2, 1, 8, 8, device="meta"))
+    assert [name for name, _ in Tuner(Tiny(), CrossEntropy(), nowhere).changes(PLAIN, 1.0)] == ["contiguous"]
+
+
+def test_processes_on_one_machine_share_its_threads() -> None:
+    assert available_threads(1) == torch.get_num_threads()
+    assert available_threads(10**6) == 1
+    assert available_threads(2) >= available_threads(4) >= 1
+
+
+# What the ways compute
+
+
+def losses_of(name: str, execution: Execution) -> tuple[Tensor, bool]:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {} if name.startswith("lenet") else {"width": 0.25, "resolution": 32}
+    network = ca.create(name, num_classes=3, **sizes).train()
+    # What is dropped is drawn in the order of memory, which is what differs.
+    network.training = False
+    for layer in network.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    spec = network.spec
+    step = Step.prepared(
+        arranged(network, execution),
+        ca.find(name).objective,
+        execution,
+        class_weights=torch.ones(3),
+        batch_size=6,
+    )
+    torch.manual_seed(1)
+    told = step.gradient(batch_of(6, spec.resolution, spec.in_channels))
+    return told.losses, told.finite
+
+
+@pytest.mark.parametrize("name", [family.variants[-1].name for family in ca.families()])
+@pytest.mark.parametrize(
+    ("execution", "tolerance"),
+    [(Execution(threads=1, channels_last=False), 1e-3), (Execution(threads=1, bfloat16=True), 0.15)],
+    ids=["contiguous", "bfloat16"],
+)
+def test_each_way_computes_nearly_the_same_losses_for_a_network_of_each_family(
+    name: str, execution: Execution, tolerance: float
+) -> None:
+    plain, _ = losses_of(name, PLAIN)
+    other, finite = losses_of(name, execution)
+    assert finite
+    assert other.dtype == torch.float32
+    assert (other - plain).abs().max() <= tolerance * plain.abs().max()
+    if execution.bfloat16:
+        # Lest it be the plain way under another name.
+        assert not torch.equal(other, plain)
