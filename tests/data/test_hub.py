@@ -325,11 +325,11 @@ def test_a_damaged_picture_beyond_the_sample_stops_the_training_when_it_comes(
 ) -> None:
     where = write_set(tmp_path / "set", train=60, test=6)
     contents = [file_of(picture(number)) for number in range(30)]
-    write_parquet(library, where / "train-00000-of-00002.parquet", [b"?", *contents[1:]], [0, 1, 2] * 10)
+    write_parquet(library, where / "train-00000-of-00002.parquet", [*contents[:-1], b"?"], [0, 1, 2] * 10)
     monkeypatch.setattr(stream, "SAMPLED", 5)
     run = tmp_path / "run"
     settings: dict[str, Any] = {"data": f"hf:{where}", "epochs": 1, "batch_size": 8, "seed": 2}
-    assert f"hf:{where}/train/0: not a picture" in complaint(lambda: ca.train("lenet1", out=run, **settings))
+    assert f"hf:{where}/train/29: not a picture" in complaint(lambda: ca.train("lenet1", out=run, **settings))
     assert (run / "run.json").exists()
 
 

@@ -72,7 +72,9 @@ def main() -> None:
             complain(message)
         sys.exit(2)
     except UserError as error:
-        complain(str(error))
+        # Of processes that torchrun started on a machine, one says what all of them found.
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            complain(str(error))
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         # PyTorch has no error of its own for it on the CPU.

@@ -125,8 +125,9 @@ class Hub:
     @cached_property
     def _splits(self) -> dict[str, Any]:
         """The library's stream of each split."""
+        builder = copy.deepcopy(self._builder)
         with told(self.name):
-            return dict(copy.deepcopy(self._builder).as_streaming_dataset())
+            return dict(builder.as_streaming_dataset())
 
     def _column(self, split: str, column: str) -> Any:
         """The library's stream of one column of parquet files; of others no byte is read."""

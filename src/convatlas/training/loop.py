@@ -132,13 +132,14 @@ def train_as(request: Request, out: Path | None, progress: Progress, *, tested: 
         tested: whether to finish the run on the test pictures, which are read once; a trial is not.
     """
     processes = Processes.started()
-    if processes.restarts:
-        # After one was lost, torchrun gives the same command again to all of them.
-        if out is None:
-            raise UserError("torchrun starts this training again and cannot tell its folder; give it one with --out")
-        if (out / RECORD).exists():
-            return resume(out, progress=progress)
     with processes.joined(plan.device_named(request.device, processes.local_rank)):
+        # After one was lost, torchrun gives the same command again to all of them. It counts that on the machine where
+        # it was lost, and on another one only if it was lost there too, as that machine saw it.
+        if processes.largest(processes.restarts):
+            if out is None:
+                raise UserError("torchrun starts this training again and cannot tell its folder; name one with --out")
+            if processes.agreed((out / RECORD).exists):
+                return _resumed(load(out), processes, progress, tested=tested)
         record, pictures = plan.planned(request, processes)
 
         def founded() -> Run:
@@ -166,20 +167,23 @@ def resume(folder: str | Path, *, progress: Progress | None = None, tested: bool
     """
     run = load(folder)
     processes = Processes.started()
-    progress = progress or Progress()
+    with processes.joined(plan.device_named(run.record.device, processes.local_rank)):
+        return _resumed(run, processes, progress or Progress(), tested=tested)
+
+
+def _resumed(run: Run, processes: Processes, progress: Progress, *, tested: bool) -> Run:
     if run.record.results is not None:
         # Killed at its very end, a finished run may still have its checkpoint.
         if processes.main:
             checkpoint.remove(run.folder)
         return run
-    with processes.joined(plan.device_named(run.record.device, processes.local_rank)):
-        pictures = processes.main_first(run.load_data)
-        if run.record.processes != processes.num:
-            progress.say(
-                f"begun by {run.record.processes} and resumed by {processes.num} processes: "
-                "the order of the pictures is the same, the bits of the weights may differ"
-            )
-        return _fit(run, pictures, processes, progress, tested=tested)
+    pictures = processes.main_first(run.load_data)
+    if run.record.processes != processes.num:
+        progress.say(
+            f"begun by {run.record.processes} and resumed by {processes.num} processes: "
+            "the order of the pictures is the same, the bits of the weights may differ"
+        )
+    return _fit(run, pictures, processes, progress, tested=tested)
 
 
 def _fit(run: Run, pictures: data.PictureSet, processes: Processes, progress: Progress, *, tested: bool) -> Run:

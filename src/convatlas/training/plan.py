@@ -89,6 +89,8 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
     pictures = processes.main_first(
         lambda: source.load(spec.resolution + 2 * around, seed=request.seed, skip_bad=request.skip_bad)
     )
+    if len(set(processes.gathered(pictures.checksum))) > 1:
+        raise UserError(f"{source.name} is not the same on every machine; put it where all of them see it")
     fine_tuned = request.start is not None and not request.freeze
     recipe = recipes.find(request.recipe, variant, layers, pictures, fine_tuned=fine_tuned)
     recipe = adjusted(recipe, request.epochs, request.batch_size, request.lr)

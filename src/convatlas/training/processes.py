@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -59,6 +60,9 @@ class Processes:
             yield
             return
         backend = "nccl" if device.type == "cuda" else "gloo"
+        if device.type == "cuda":
+            # What goes round without a tensor of ours goes by the current device: else all would meet on the first.
+            torch.cuda.set_device(device)
         if self.num == self.local_num:
             # Started again on one machine, torchrun gives them the store of the attempt before, with the addresses of
             # processes that are gone (PyTorch 2.13, static rendezvous); under names of its own an attempt sees none.
@@ -66,6 +70,13 @@ class Processes:
             attempt = dist.PrefixStore(f"attempt {self.restarts}", store)  # type: ignore[attr-defined]
             dist.init_process_group(backend, store=attempt, rank=rank, world_size=num)
         else:
+            shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
+            if shared and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")):
+                # The same over several machines (PyTorch 2.13), which count their attempts each for itself.
+                raise UserError(
+                    "with --max-restarts on several machines, torchrun gives processes that it starts again the "
+                    "addresses of those that are gone; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 before it, on each"
+                )
             dist.init_process_group(backend)
         try:
             yield
@@ -93,17 +104,29 @@ class Processes:
         return result[0]
 
     def main_first(self, work: Callable[[], T]) -> T:
-        """`work` of each, the main process's before the others': they find in a cache what it left there."""
+        """`work` of each, the main process's before the others': they find in a cache what it left there.
+
+        Raises:
+            UserError: where `work` does in any of them; in the main one, which speaks, too.
+        """
         if self.num == 1:
             return work()
         mine: list[T] = []
+        trouble = ""
 
         def of_main() -> bool:
             mine.append(work())
             return True
 
         self.agreed(of_main)
-        return mine[0] if self.main else work()
+        if not self.main:
+            try:
+                mine.append(work())
+            except UserError as error:
+                trouble = f"{socket.gethostname()}: {error}"
+        for told in filter(None, self.gathered(trouble)):
+            raise UserError(told)
+        return mine[0]
 
     def gathered(self, value: T) -> list[T]:
         """That of every process."""
