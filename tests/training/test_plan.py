@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from convatlas.training import Request, plan, recipes
 from convatlas.training.processes import Processes
 
 ALONE = Processes()
+T = TypeVar("T")
 
 
 def planned(**asked: object) -> tuple[ca.runs.Record, data.PictureSet]:
@@ -129,10 +132,13 @@ def test_a_number_that_trains_nothing_is_a_one_line_error(asked: dict[str, float
 def test_who_normalises_over_a_batch_needs_two_pictures_at_once(
     num_processes: int, batch_size: int, micro_batch: int | None, works: bool
 ) -> None:
-    # Without the others none can speak to them; which is not needed where nothing is loaded by turns.
+    # The only one of them that has come, and what it says is what all say.
     class Others(Processes):
-        def main_first(self, work):  # type: ignore[no-untyped-def]
+        def main_first(self, work: Callable[[], T]) -> T:
             return work()
+
+        def gathered(self, value: T) -> list[T]:
+            return [value] * self.num
 
     processes = Others(0, num_processes, 0, num_processes)
     request = Request(network="resnet20-cifar", batch_size=batch_size, micro_batch=micro_batch, width=0.25)

@@ -189,7 +189,11 @@ def load(folder: Path, learner: Learner) -> str:
         except (SafetensorError, RuntimeError, LookupError, ValueError, TypeError):
             damaged.append(path)
             continue
-        return f"{damaged[0]} is damaged; going on from the one before it" if damaged else ""
+        if damaged:
+            # Else it would become the one before at the next write, in place of the whole one.
+            damaged[0].unlink(missing_ok=True)
+            return f"{damaged[0]} is damaged; going on from the one before it"
+        return ""
     if damaged:
         raise UserError(f"{damaged[0]} is damaged; delete it, and resume starts this run from its beginning")
     return ""

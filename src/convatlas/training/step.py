@@ -37,7 +37,7 @@ class Told:
     def of(cls, losses: Tensor, right: Tensor, norm: Tensor, processes: Processes) -> Self:
         """From this process's losses (n,), its answers (n,) right or wrong, and the gradient's length."""
         no_number = norm.isfinite().logical_not()
-        sums = torch.stack([value.double() for value in (losses.sum(), right.sum(), no_number)])
+        sums = torch.stack([value.double().sum() for value in (losses, right, no_number)])
         # One transfer from the device for all of them.
         loss, num_right, num_odd, num = processes.sum(torch.cat([sums, sums.new_tensor([len(losses)])])).tolist()
         return cls(losses, norm, loss, int(num_right), int(num), math.isfinite(loss) and not num_odd)
@@ -106,10 +106,13 @@ class Step:
 def parts(batch: Batch, size: int | None) -> Iterator[tuple[Batch, bool]]:
     """A batch in even pieces of at most `size` pictures, each with whether it is the last.
 
-    A single picture is no piece: batch normalisation has nothing to compare it with. So a piece may have one more.
+    A single picture is no piece, unless that is asked for: batch normalisation has nothing to compare it with. So a
+    piece may have one more.
     """
     num = len(batch.labels)
-    num_parts = max(min(-(-num // size), num // 2), 1) if size else 1
+    num_parts = -(-num // size) if size else 1
+    if size != 1:
+        num_parts = max(min(num_parts, num // 2), 1)
     for i in range(num_parts):
         piece = Share(i, num_parts).part(num)
         inputs, targets, labels, indices, num_in_all = batch

@@ -88,6 +88,11 @@ class Tuner:
 
     def seconds(self, execution: Execution, within: float) -> float:
         """A step's duration in that way: the median of as many as fit, after one that warms up."""
+        # The caller's random numbers are the caller's.
+        with torch.random.fork_rng():
+            return self._seconds(execution, within)
+
+    def _seconds(self, execution: Execution, within: float) -> float:
         threads = torch.get_num_threads()
         torch.set_num_threads(execution.threads)
         try:
