@@ -1,6 +1,6 @@
 import pytest
 
-from convatlas.wording import count, duration, percent, size
+from convatlas.wording import count, duration, percent, plural, size
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,11 @@ def test_a_duration(seconds: float, shown: str) -> None:
 )
 def test_a_size(num_bytes: int, shown: str) -> None:
     assert size(num_bytes) == shown
+
+
+def test_one_of_a_thing_and_several() -> None:
+    assert plural(1, "thread") == "1 thread"
+    assert plural(2000, "thread") == "2,000 threads"
 
 
 def test_a_count_and_a_percentage() -> None:

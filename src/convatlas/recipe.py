@@ -18,7 +18,8 @@ class Augmentation:
     """
 
     crop: float = 0.0
-    """The smallest part of the picture's area that is cut out and enlarged, uniform up to all of it; 0: no such cut."""
+    """The smallest part of the picture's area that is cut out and enlarged, uniform up to all of it; 0: no such cut.
+    One that would be wider than the picture is as wide as it, and so smaller."""
     aspect: float = 1.0
     """Such a cut is up to so many times as wide as high, or as high as wide."""
     shift: float = 0.0

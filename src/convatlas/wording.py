@@ -8,6 +8,11 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def plural(number: int, noun: str) -> str:
+    """1 thread, 2 threads"""
+    return f"{count(number)} {noun}" if number == 1 else f"{count(number)} {noun}s"
+
+
 def size(num_bytes: int) -> str:
     """1.5 GiB, 4.8 MiB, 312 KiB"""
     unit, power = ("GiB", 30) if num_bytes >= 2**30 else ("MiB", 20) if num_bytes >= 2**20 else ("KiB", 10)

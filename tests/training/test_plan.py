@@ -247,7 +247,7 @@ class Shelf:
     def __getitem__(self, indices: Indices, /) -> np.ndarray:
         read = self.pictures[indices]
         # Never all of a large set at once.
-        assert len(read) <= plan.PIXELS_AT_ONCE
+        assert len(read) <= plan.PICTURES_AT_ONCE
         return read
 
 

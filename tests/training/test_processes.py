@@ -209,6 +209,9 @@ def test_after_one_of_two_was_killed_torchrun_starts_them_again_to_the_same_weig
     done = end(process)
     assert done.returncode == 0, done.stderr
     assert weights(folder) == weights(undisturbed[0])
+    # The one that was left says in a line why it ends.
+    assert "Traceback" not in done.stderr
+    assert "convatlas: another process of this training was lost" in done.stderr
 
 
 @pytest.mark.slow

@@ -73,6 +73,14 @@ def test_no_piece_of_several_pictures_at_a_time_is_a_single_one(num: int, size: 
     assert min(len(piece.labels) for piece, _ in parts(batch_of(num), size)) >= 2
 
 
+@pytest.mark.parametrize("size", [None, 1, 2])
+def test_a_share_of_no_pictures_is_one_piece_that_others_wait_for(size: int | None) -> None:
+    (piece, last), *more = parts(batch_of(0, in_all=3), size)
+    assert (len(piece.labels), last, more) == (0, True, [])
+    told = step_of(network_of(), micro_batch=size).gradient(batch_of(0, in_all=3))
+    assert (told.loss, told.num, told.finite) == (0.0, 0, True)
+
+
 @given(num=st.integers(1, 12), size=st.integers(1, 12), uneven=st.booleans())
 def test_pieces_have_the_gradient_of_the_mean_over_all(num: int, size: int, uneven: bool) -> None:
     weights = torch.tensor([0.5, 2.0, 1.0]) if uneven else torch.ones(3)

@@ -18,7 +18,8 @@ from convatlas.errors import UserError
 from convatlas.runs import Run, evaluate
 from convatlas.training.checkpoint import Learner, State
 from convatlas.training.processes import Processes
-from convatlas.training.validation import class_weights, held_apart, run_out, validate
+from convatlas.training.step import class_weights
+from convatlas.training.validation import held_apart, run_out, validate
 
 
 def split_of(counts: list[int]) -> Split:

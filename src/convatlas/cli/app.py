@@ -77,6 +77,10 @@ def main() -> None:
             complain(str(error))
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
+        if "WORLD_SIZE" in os.environ and re.search("gloo|nccl", str(error), re.IGNORECASE):
+            # torchrun starts all of them again, if it may; not a person's mistake, and no bug here.
+            complain("another process of this training was lost, so this one ends; what was saved can be resumed")
+            sys.exit(1)
         # PyTorch has no error of its own for it on the CPU.
         if isinstance(error, RuntimeError) and not re.search("can't allocate memory|out of memory", str(error)):
             raise

@@ -127,6 +127,7 @@ def train(
 ) -> None:
     """Train a network on a data set or on your own pictures."""
     from convatlas.training import Request, train_as
+    from convatlas.training.plan import name_for
     from convatlas.training.sweep import parsed, sweep
 
     request = Request(
@@ -154,7 +155,7 @@ def train(
     )
     if swept:
         grid = parsed(swept)
-        folder = out or Path("runs") / f"sweep-{network}-{Path(data).name}"
+        folder = out or Path("runs") / f"sweep-{name_for(network, data)}"
         _run(
             lambda progress: sweep(request, grid, out=folder, study=study, progress=progress),
             quiet,

@@ -19,12 +19,9 @@ from torch import Tensor
 
 from convatlas.data.augment import Colours, affine_maps, mix, pixel_grid, warp
 from convatlas.data.dataset import Split
-from convatlas.data.stream import Stream
+from convatlas.data.stream import SAMPLED, Stream
 from convatlas.pictures import Preprocessing, pillow_silenced
 from convatlas.recipe import Augmentation
-
-SAMPLED = 500
-"""Pictures, evenly over a split, from which the colours of its borders and of all of it are taken."""
 
 
 class Batch(NamedTuple):
@@ -96,6 +93,7 @@ class Batches:
         self.augmentation = None if augmentation == Augmentation() else augmentation
         if self.augmentation is not None:
             whole = split.pictures
+            # Evenly over the split: enough for the colours of its borders and of all of it.
             sample = whole.sample if isinstance(whole, Stream) else whole[:: max(1, len(split) // SAMPLED)]
             border = np.concatenate([sample[..., 0, :], sample[..., -1, :], sample[..., 0], sample[..., -1]], axis=-1)
             # What moves in from outside the picture: most often what its edge shows.

@@ -12,12 +12,10 @@ from convatlas.data.dataset import PictureSet, Rows, Split
 from convatlas.data.sources import Source, look
 from convatlas.errors import UserError
 from convatlas.files import decoded_folder
-from convatlas.pictures import PictureError, files_below, shorter_side
+from convatlas.pictures import LOOKED_AT, PictureError, files_below, shorter_side, usual_side
 
 TEST_PART = 0.2
 """Of each class, where the folder has no split of its own."""
-LOOKED_AT = 100
-"""Pictures from which the size of all is taken."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +37,7 @@ class Folder:
     def detail(self) -> int | None:
         """The median shorter side of some of the pictures, by their headers."""
         paths = sorted(files_below(self.path))
-        sides = [shorter_side(path) for path in paths[:: max(1, len(paths) // LOOKED_AT)]]
-        known = [side for side in sides if side is not None]
-        return int(np.median(known)) if known else None
+        return usual_side(map(shorter_side, paths[:: max(1, len(paths) // LOOKED_AT)]))
 
     def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> PictureSet:
         """Every picture at that size, grey if all of them are grey; what was decoded before comes from the cache.

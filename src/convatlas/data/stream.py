@@ -24,7 +24,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from convatlas.errors import UserError
-from convatlas.pictures import PictureError, decode_content, fit, pillow_silenced, shorter_side_of, side_by_side
+from convatlas.pictures import (
+    LOOKED_AT,
+    PictureError,
+    decode_content,
+    fit,
+    pillow_silenced,
+    shorter_side_of,
+    side_by_side,
+    usual_side,
+)
 
 if TYPE_CHECKING:
     from convatlas.data.dataset import Indices
@@ -35,8 +44,6 @@ DEALT = 10
 """Shards that are read in turn."""
 SAMPLED = 500
 """Pictures that stand for all of a stream where all would take too long."""
-LOOKED_AT = 100
-"""Pictures from which the size of all is taken."""
 COLOUR = 3
 
 
@@ -186,9 +193,7 @@ class Stream:
 
         places = self.places[self.line(np.random.default_rng(0))[:LOOKED_AT]]
         with pillow_silenced():
-            sides = [one(example) for example in self._examples(self._cursor, places)]
-        known = [side for side in sides if side is not None]
-        return int(np.median(known)) if known else None
+            return usual_side(map(one, self._examples(self._cursor, places)))
 
     @cached_property
     def _cursor(self) -> _Walk:

@@ -1,5 +1,6 @@
 """Picture files into arrays, safely, and arrays into network inputs. No torch: a server may live on this alone."""
 
+from convatlas.pictures.decode import LOOKED_AT as LOOKED_AT
 from convatlas.pictures.decode import PictureError as PictureError
 from convatlas.pictures.decode import ReadError as ReadError
 from convatlas.pictures.decode import decode as decode
@@ -11,6 +12,7 @@ from convatlas.pictures.decode import pillow_silenced as pillow_silenced
 from convatlas.pictures.decode import shorter_side as shorter_side
 from convatlas.pictures.decode import shorter_side_of as shorter_side_of
 from convatlas.pictures.decode import status as status
+from convatlas.pictures.decode import usual_side as usual_side
 from convatlas.pictures.ink import reframe as reframe
 from convatlas.pictures.preprocess import Preprocessing as Preprocessing
 from convatlas.pictures.preprocess import fit as fit

@@ -22,6 +22,8 @@ from convatlas.pictures.threads import side_by_side
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 """Files of a folder that are taken for pictures."""
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+LOOKED_AT = 100
+"""Pictures from which the usual size of a set is taken."""
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -130,6 +132,12 @@ def pillow_silenced() -> Iterator[None]:
             yield
         finally:
             logger.setLevel(level)
+
+
+def usual_side(sides: Iterable[int | None]) -> int | None:
+    """The median of those that are known; None if none is."""
+    known = [side for side in sides if side is not None]
+    return int(np.median(known)) if known else None
 
 
 def shorter_side(path: Path) -> int | None:

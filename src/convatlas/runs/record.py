@@ -16,6 +16,7 @@ from convatlas.errors import UserError
 from convatlas.pictures import Preprocessing
 from convatlas.recipe import SCHEDULES, Augmentation, Decayed, Optimiser, Recipe, Steps
 from convatlas.spec import Spec
+from convatlas.wording import plural
 
 FORMAT = 2
 
@@ -32,7 +33,7 @@ def installed_versions() -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How a step is computed: nothing of it changes what is learned but for rounding."""
+    """How a step is computed. It changes rounding, and the order in memory also which units dropout leaves out."""
 
     threads: int
     """Of each process on the CPU."""
@@ -49,7 +50,7 @@ class Execution:
             [
                 "bfloat16" if self.bfloat16 else "float32",
                 "channels last" if self.channels_last else "contiguous",
-                f"{self.threads} thread{'s' if self.threads > 1 else ''}",
+                plural(self.threads, "thread"),
                 *["compiled"] * self.compiled,
             ]
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import json
 import math
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +24,7 @@ from convatlas.files import write
 from convatlas.runs.answers import Answers, ClassFigures, answer
 from convatlas.runs.command import command
 from convatlas.runs.record import Record
-from convatlas.runs.run import EVALUATION_BATCH, METRICS, WEIGHTS, Run
+from convatlas.runs.run import WEIGHTS, Run, read_metrics
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -75,14 +74,7 @@ def write_report(run: Run, out: Path | None = None) -> Report:
         raise UserError(f"there is no folder {path.parent} to write {path.name} into")
     network, metrics = run.network, read_metrics(run)
     test = run.load_data().test
-    batches = data.Batches(
-        test,
-        run.record.preprocessing,
-        num_classes=len(run.record.classes),
-        batch_size=EVALUATION_BATCH,
-        device=torch.device("cpu"),
-    )
-    answers = answer(network, run.variant.objective, batches)
+    answers = answer(network, run.variant.objective, run.judging(test, torch.device("cpu")))
     write(path, page(run, metrics, test, answers).encode())
     return Report(path, answers)
 
@@ -133,24 +125,6 @@ def page(run: Run, metrics: list[dict[str, Any]], test: data.Split, answers: Ans
         command=command(record),
     )
     return draw.printable(shown)
-
-
-def read_metrics(run: Run) -> list[dict[str, Any]]:
-    """The rows of `metrics.jsonl`, one for each epoch.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    path = run.folder / METRICS
-    try:
-        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        if not rows or not all(math.isfinite(row[name]) for row in rows for name in ("epoch", "loss", "accuracy")):
-            raise ValueError("no numbers")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except (ValueError, TypeError, LookupError) as error:
-        raise UserError(f"{path} is damaged or was not written by convatlas") from error
-    return rows
 
 
 def by_recall(figures: ClassFigures) -> tuple[float, int]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -15,6 +18,7 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from convatlas import atlas, data
+from convatlas.data.batches import Share
 from convatlas.errors import UserError
 from convatlas.files import write
 from convatlas.pictures import decode, reframe
@@ -117,15 +121,19 @@ class Run:
         Raises:
             UserError: the data set is gone, or not the one that the run was trained on.
         """
-        pictures = self.load_data()
-        batches = data.Batches(
-            pictures.test,
-            self.record.preprocessing,
-            num_classes=len(pictures.classes),
-            batch_size=EVALUATION_BATCH,
-            device=torch.device("cpu"),
-        )
+        batches = self.judging(self.load_data().test, torch.device("cpu"))
         return evaluate(self.network, self.variant.objective, batches)
+
+    def judging(self, split: data.Split, device: torch.device, share: Share | None = None) -> data.Batches:
+        """Unchanged pictures to judge the network on, of which this process gets its share."""
+        return data.Batches(
+            split,
+            self.record.preprocessing,
+            num_classes=len(self.record.classes),
+            batch_size=EVALUATION_BATCH,
+            device=device,
+            share=share,
+        )
 
     def report(self, out: Path | None = None) -> Path:
         """Answer the test pictures again and write a page about the run, as `report.html` in its folder or as `out`.
@@ -173,3 +181,21 @@ def load(folder: str | Path) -> Run:
     if not path.is_file():
         raise UserError(f"{folder} is no run folder: it has no {RECORD}")
     return Run(folder, Record.from_json(path.read_bytes(), str(path)))
+
+
+def read_metrics(run: Run) -> list[dict[str, Any]]:
+    """The rows of `metrics.jsonl`, one for each epoch.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = run.folder / METRICS
+    try:
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        if not rows or not all(math.isfinite(row[name]) for row in rows for name in ("epoch", "loss", "accuracy")):
+            raise ValueError("no numbers")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except (ValueError, TypeError, LookupError) as error:
+        raise UserError(f"{path} is damaged or was not written by convatlas") from error
+    return rows

@@ -12,9 +12,8 @@ from convatlas.runs import Run
 from convatlas.training import optimisers, plan
 from convatlas.training.plan import Request
 from convatlas.training.processes import Processes
-from convatlas.training.step import Step, arranged
+from convatlas.training.step import arranged
 from convatlas.training.transfer import Lesson
-from convatlas.training.validation import class_weights
 
 LOWEST, HIGHEST = 1e-6, 10.0
 STEPS = 100
@@ -50,14 +49,7 @@ def find_lr(request: Request) -> Finding:
     with torch.random.fork_rng():
         lesson = Lesson.of(Run(Path(), record))
         network, optimiser = lesson.begun(device)
-        step = Step.prepared(
-            arranged(network, record.execution),
-            lesson.run.variant.objective,
-            record.execution,
-            class_weights=class_weights(pictures.train, len(record.classes), balanced=record.balance).to(device),
-            batch_size=record.recipe.batch_size,
-            micro_batch=record.micro_batch,
-        )
+        step = lesson.step(arranged(network, record.execution), batches, Processes())
         rates: list[float] = []
         losses: list[float] = []
         mean = 0.0

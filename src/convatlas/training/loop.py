@@ -17,17 +17,17 @@ from convatlas.data.batches import Batch, derived_seed
 from convatlas.errors import UserError
 from convatlas.files import lock, write
 from convatlas.runs import METRICS, Results, Run, evaluate, load
-from convatlas.runs.run import EVALUATION_BATCH, RECORD
+from convatlas.runs.run import RECORD
 from convatlas.training import checkpoint, optimisers, plan
 from convatlas.training.checkpoint import Learner, Writer, average_of
 from convatlas.training.plan import Request
 from convatlas.training.processes import Processes
 from convatlas.training.progress import Progress
 from convatlas.training.signals import StopRequest
-from convatlas.training.step import Step, Told, arranged
+from convatlas.training.step import Told, arranged
 from convatlas.training.transfer import Lesson
 from convatlas.training.tuning import Tuner
-from convatlas.training.validation import class_weights, held_apart, run_out, validate
+from convatlas.training.validation import held_apart, run_out, validate
 
 NAMED = 5
 """Pictures that a message names."""
@@ -143,7 +143,7 @@ def train_as(request: Request, out: Path | None, progress: Progress, *, tested: 
         record, pictures = plan.planned(request, processes)
 
         def founded() -> Run:
-            folder = plan.vacant(out, f"{record.variant}-{Path(record.data).name}".replace(":", "-"))
+            folder = plan.vacant(out, plan.name_for(record.variant, record.data))
             folder.mkdir(parents=True, exist_ok=out is not None)
             run = Run(folder, record)
             with lock(folder):
@@ -224,18 +224,7 @@ def _learn(run: Run, pictures: data.PictureSet, processes: Processes, progress: 
     state = learner.state
     learning, shown = lesson.learning(network, batches)
 
-    def prepared() -> Step:
-        return Step.prepared(
-            learning,
-            run.variant.objective,
-            record.execution,
-            class_weights=class_weights(train, len(pictures.classes), balanced=record.balance).to(device),
-            batch_size=recipe.batch_size,
-            micro_batch=record.micro_batch,
-            processes=processes,
-        )
-
-    step = prepared()
+    step = lesson.step(learning, batches, processes)
     clock = Clock(state.seconds)
     writer = Writer(run.folder, record.checkpoint_steps)
 
@@ -256,7 +245,7 @@ def _learn(run: Run, pictures: data.PictureSet, processes: Processes, progress: 
                 learning.train()
                 if lesson.thawed(network, epoch / recipe.epochs):
                     # Other parameters learn than before.
-                    step = prepared()
+                    step = lesson.step(learning, batches, processes)
                 for batch in shown.epoch(epoch, first):
                     rate = recipe.rate(state.step, num_steps)
                     optimisers.set_rate(optimiser, rate)
@@ -322,14 +311,8 @@ def _finish(run: Run, learner: Learner, pictures: data.PictureSet, processes: Pr
     if learner.best:
         network.load_state_dict(learner.best)
     processes.alike(network)
-    batches = data.Batches(
-        pictures.test,
-        record.preprocessing,
-        num_classes=len(record.classes),
-        batch_size=EVALUATION_BATCH,
-        device=plan.device_named(record.device, processes.local_rank),
-        share=processes.share,
-    )
+    device = plan.device_named(record.device, processes.local_rank)
+    batches = run.judging(pictures.test, device, processes.share)
     evaluation = evaluate(network, run.variant.objective, batches, processes.sum)
     if processes.main:
         table = measure.layers(network)

@@ -26,7 +26,7 @@ from convatlas.training.processes import Processes
 from convatlas.training.transfer import Body
 from convatlas.training.tuning import available_threads
 
-PIXELS_AT_ONCE = 1000
+PICTURES_AT_ONCE = 1000
 """Pictures over which statistics are summed at a time."""
 
 
@@ -187,10 +187,15 @@ def resolution(variant: Variant, detail: int | None) -> int:
 def margin(resolution: int, detail: int | None) -> int:
     """Room to place what is read, 256 pixels for 224 (Krizhevsky et al. 2012, section 4.1), where pictures have it.
 
-    Of small ones the whole is read: on the 128 pixels of a set of flowers that was right more often than their middle.
+    Of small ones the whole is read: they have no pixels to spare.
     """
     room = round(resolution / 14)
     return room if detail is None or detail >= resolution + 2 * room else 0
+
+
+def name_for(network: str, data: str | Path) -> str:
+    """What a folder is called that its person did not name."""
+    return f"{network}-{Path(data).name}".replace(":", "-")
 
 
 def vacant(out: Path | None, name: str) -> Path:
@@ -235,7 +240,7 @@ def preprocessing(variant: Variant, pictures: data.PictureSet, margin: int, star
         mean=mean,
         deviation=deviation,
         side=pictures.side,
-        ink=span(pictures.train.pictures[:PIXELS_AT_ONCE]) if pictures.ink else None,
+        ink=span(pictures.train.pictures[:PICTURES_AT_ONCE]) if pictures.ink else None,
         margin=margin,
     )
 
@@ -250,8 +255,8 @@ def statistics(split: data.Split) -> tuple[tuple[float, ...], tuple[float, ...]]
         if isinstance(split.pictures, Stream):
             yield split.pictures.sample
             return
-        for begin in range(0, len(split), PIXELS_AT_ONCE):
-            yield split.pictures[begin : begin + PIXELS_AT_ONCE]
+        for begin in range(0, len(split), PICTURES_AT_ONCE):
+            yield split.pictures[begin : begin + PICTURES_AT_ONCE]
 
     channels = split.pictures.shape[1]
     # Counts of each value are exact, whatever is cut where.

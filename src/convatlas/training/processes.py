@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -67,6 +67,7 @@ class Processes:
             # Started again on one machine, torchrun gives them the store of the attempt before, with the addresses of
             # processes that are gone (PyTorch 2.13, static rendezvous); under names of its own an attempt sees none.
             store, rank, num = next(rendezvous("env://"))
+            # In PyTorch's documentation, but not in what it tells type checkers.
             attempt = dist.PrefixStore(f"attempt {self.restarts}", store)  # type: ignore[attr-defined]
             dist.init_process_group(backend, store=attempt, rank=rank, world_size=num)
         else:
@@ -132,9 +133,9 @@ class Processes:
         """That of every process."""
         if self.num == 1:
             return [value]
-        values: list[T | None] = [None] * self.num
+        values: list[Any] = [None] * self.num
         dist.all_gather_object(values, value)
-        return values  # type: ignore[return-value]
+        return values
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, in place."""

@@ -36,8 +36,8 @@ PHOTOGRAPHS = replace(
     epochs_of=20_000,
     augmentation=Augmentation(crop=0.25, aspect=4 / 3, flip=True, mixup=0.25, cutmix=0.25),
 )
-"""Crops as Szegedy et al. 2014, section 6, from a quarter of the area instead of 8 %. A few hundred photographs are
-learned by heart in a hundred epochs without mixing; with it, three hundred are not too many."""
+"""Crops as Szegedy et al. 2014, section 6, from a quarter of the area instead of 8 %, and mixing in half of the
+batches."""
 LARGE = 64
 """Pixels from which pictures are taken for photographs."""
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
+from convatlas.data import Split
 from convatlas.data.batches import Batch, Share
 from convatlas.runs import Execution
 from convatlas.spec import Objective
@@ -56,7 +58,7 @@ class Step:
     """Of a whole batch, over all processes."""
     micro_batch: int | None
     """Pictures at once, where not all fit into memory."""
-    compiled: nn.Module
+    compiled: Callable[[Tensor], Any]
     """The same network, compiled where `execution` says so."""
 
     @classmethod
@@ -75,7 +77,7 @@ class Step:
         processes = processes or Processes()
         network = processes.wrapped(learning, class_weights.device)
         compiled = torch.compile(network, dynamic=False) if execution.compiled else network
-        return cls(network, objective, execution, processes, class_weights, batch_size, micro_batch, compiled)  # type: ignore[arg-type]
+        return cls(network, objective, execution, processes, class_weights, batch_size, micro_batch, compiled)
 
     def gradient(self, batch: Batch) -> Told:
         """Add the gradient of the mean loss over the whole batch to the parameters'."""
@@ -111,13 +113,21 @@ def parts(batch: Batch, size: int | None) -> Iterator[tuple[Batch, bool]]:
     """
     num = len(batch.labels)
     num_parts = -(-num // size) if size else 1
-    if size != 1:
-        num_parts = max(min(num_parts, num // 2), 1)
+    # A share of no pictures is a piece too: the other processes wait for its part of the gradient.
+    num_parts = max(num_parts if size == 1 else min(num_parts, num // 2), 1)
     for i in range(num_parts):
         piece = Share(i, num_parts).part(num)
         inputs, targets, labels, indices, num_in_all = batch
         part = Batch(inputs[piece], targets[piece], labels[piece], indices[piece], num_in_all)
         yield part, i == num_parts - 1
+
+
+def class_weights(split: Split, num_classes: int, *, balanced: bool) -> Tensor:
+    """Weights (classes,): all 1, or such that each class counts the same, with a mean over the pictures of 1."""
+    if not balanced:
+        return torch.ones(num_classes)
+    counts = np.bincount(split.labels, minlength=num_classes)
+    return torch.tensor(len(split) / (np.maximum(counts, 1) * num_classes), dtype=torch.float32)
 
 
 def arranged(network: nn.Module, execution: Execution) -> nn.Module:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convatlas.errors import UserError, unknown
-from convatlas.runs import METRICS, Run
-from convatlas.runs.run import RECORD
+from convatlas.runs import Run
+from convatlas.runs.run import RECORD, read_metrics
 from convatlas.training.loop import resume, train_as
 from convatlas.training.plan import Request
 from convatlas.training.progress import Progress
@@ -54,18 +52,19 @@ def sweep(
         load_if_exists=True,
     )
 
+    num_trials = math.prod(map(len, grid.values()))
+
     def accuracy(trial: optuna.trial.Trial) -> float:
         values: dict[str, Any] = {name: trial.suggest_categorical(name, list(grid[name])) for name in grid}
         folder = out / "-".join(f"{name}={value:g}" for name, value in values.items())
-        progress.say(f"trial {trial.number + 1} of {math.prod(map(len, grid.values()))}: {folder.name}")
+        progress.say(f"trial {trial.number + 1} of {num_trials}: {folder.name}")
         if (folder / RECORD).exists():
             run = resume(folder, progress=progress, tested=False)
         else:
             run = train_as(replace(request, hold_out=True, **values), folder, progress, tested=False)
         return best_accuracy(run)
 
-    left = len(list(itertools.product(*grid.values()))) - len(finished(asked))
-    if left > 0:
+    if (left := num_trials - len(finished(asked))) > 0:
         asked.optimize(accuracy, n_trials=left, catch=(UserError,))
     done = finished(asked)
     if any(trial.state == library.trial.TrialState.RUNNING for trial in asked.get_trials(deepcopy=False)):
@@ -108,8 +107,7 @@ def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 def best_accuracy(run: Run) -> float:
     """On what was held out, of the best epoch."""
-    lines = (run.folder / METRICS).read_text().splitlines()
-    return max(float(json.loads(line)["held_out_accuracy"]) for line in lines)
+    return max(float(row["held_out_accuracy"]) for row in read_metrics(run))
 
 
 def _optuna() -> Any:

@@ -22,6 +22,8 @@ from convatlas.runs import Run, load
 from convatlas.spec import Spec, Variant
 from convatlas.training import optimisers
 from convatlas.training.optimisers import Group
+from convatlas.training.processes import Processes
+from convatlas.training.step import Step, class_weights
 
 LOWEST = 0.1
 """The rate of the lowest unit, as a part of the head's: what sees edges needs to change least."""
@@ -242,6 +244,20 @@ class Lesson:
             return network, batches
         nothing = batches.plain(torch.arange(0)).inputs
         return FrozenBody(network, self.body.head, nothing), FeatureBatches.of(batches, network, self.body.head)
+
+    def step(self, learning: nn.Module, batches: Batches, processes: Processes) -> Step:
+        """The step of what learns, on the device of those batches."""
+        record = self.run.record
+        weights = class_weights(batches.split, len(record.classes), balanced=record.balance)
+        return Step.prepared(
+            learning,
+            self.run.variant.objective,
+            record.execution,
+            class_weights=weights.to(batches.device),
+            batch_size=record.recipe.batch_size,
+            micro_batch=record.micro_batch,
+            processes=processes,
+        )
 
     def thawed(self, network: nn.Module, done: float) -> bool:
         """Let learn what should after that fraction of training; whether that is other than before."""

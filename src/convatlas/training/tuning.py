@@ -16,6 +16,7 @@ from convatlas.data.batches import Batch
 from convatlas.runs import Execution
 from convatlas.spec import Objective
 from convatlas.training.step import Step, arranged
+from convatlas.wording import plural
 
 WORTH_S = 20.0
 """A training that is shorter than this is not measured."""
@@ -81,7 +82,8 @@ class Tuner:
             changes.append(("bfloat16", {"bfloat16": True}))
         changes.append(("contiguous", {"channels_last": False}))
         if device == "cpu" and plain.threads > 1:
-            changes.append((f"{plain.threads // 2} threads", {"threads": plain.threads // 2}))
+            half = plain.threads // 2
+            changes.append((plural(half, "thread"), {"threads": half}))
         if planned_s > WINS_BACK * COMPILING_S:
             changes.append(("compiled", {"compiled": True}))
         return changes

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from convatlas import data
 from convatlas.data.batches import derived_seed
 from convatlas.errors import UserError
 from convatlas.runs import Run, evaluate
-from convatlas.runs.run import EVALUATION_BATCH
 from convatlas.training.checkpoint import Learner, State
 from convatlas.training.processes import Processes
 
@@ -32,14 +30,7 @@ def held_apart(split: data.Split, seed: int) -> tuple[data.Split, data.Split]:
 def validate(learner: Learner, run: Run, held_out: data.Split, device: torch.device, processes: Processes) -> None:
     """Judge the epoch that just ended on the pictures that were held out, and keep its weights if none did better."""
     processes.alike(learner.judged)
-    batches = data.Batches(
-        held_out,
-        run.record.preprocessing,
-        num_classes=len(run.record.classes),
-        batch_size=EVALUATION_BATCH,
-        device=device,
-        share=processes.share,
-    )
+    batches = run.judging(held_out, device, processes.share)
     evaluation = evaluate(learner.judged, run.variant.objective, batches, processes.sum)
     metrics = learner.state.metrics[-1]
     metrics["held_out_loss"], metrics["held_out_accuracy"] = evaluation.loss, evaluation.accuracy
@@ -53,11 +44,3 @@ def validate(learner: Learner, run: Run, held_out: data.Split, device: torch.dev
 def run_out(state: State, patience: int | None) -> bool:
     """Whether so many epochs have passed without a better one."""
     return patience is not None and bool(state.best_epoch) and len(state.metrics) - state.best_epoch >= patience
-
-
-def class_weights(split: data.Split, num_classes: int, *, balanced: bool) -> Tensor:
-    """Weights (classes,): all 1, or such that each class counts the same, with a mean over the pictures of 1."""
-    if not balanced:
-        return torch.ones(num_classes)
-    counts = np.bincount(split.labels, minlength=num_classes)
-    return torch.tensor(len(split) / (np.maximum(counts, 1) * num_classes), dtype=torch.float32)
