@@ -37,11 +37,18 @@ class Augmentation:
     lighting: float = 0.0
     """Deviation of the draws that move a picture along the principal components of the training set's colours
     (Krizhevsky et al. 2012, section 4.1)."""
+    side: float = 1.0
+    """Side of the pictures that are learned, as a part of the network's resolution, in which it is tested. Cuts are
+    enlarged and show things larger than whole pictures do; that undoes it (Touvron et al. 2019, section 3)."""
     mixup: float = 0.0
     """Part of the batches whose pictures are overlaid in pairs, by a share drawn from Beta(0.2, 0.2) (Zhang et al.
     2018)."""
     cutmix: float = 0.0
     """Part of the batches where a rectangle of each picture shows its partner, uniform in area (Yun et al. 2019)."""
+
+    def side_for(self, resolution: int) -> int:
+        """Side in pixels of what a network of that resolution learns from."""
+        return round(self.side * resolution)
 
 
 class Optimiser(enum.StrEnum):

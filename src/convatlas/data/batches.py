@@ -98,7 +98,7 @@ class Batches:
             border = np.concatenate([sample[..., 0, :], sample[..., -1, :], sample[..., 0], sample[..., -1]], axis=-1)
             # What moves in from outside the picture: most often what its edge shows.
             self.fill = torch.tensor(np.median(border, axis=(0, 2)), dtype=torch.float32, device=device).view(-1, 1, 1)
-            self.grid = pixel_grid(self.resolution).to(device)
+            self.grid = pixel_grid(self.augmentation.side_for(self.resolution)).to(device)
             self.colours = Colours.of(sample) if self.augmentation.lighting else None
 
     def __len__(self) -> int:

@@ -93,6 +93,7 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
         raise UserError(f"{source.name} is not the same on every machine; put it where all of them see it")
     fine_tuned = request.start is not None and not request.freeze
     recipe = recipes.find(request.recipe, variant, layers, pictures, fine_tuned=fine_tuned)
+    recipe = recipes.fitted(recipe, variant, spec)
     recipe = adjusted(recipe, request.epochs, request.batch_size, request.lr)
     at_once = min(recipe.batch_size // processes.num, request.micro_batch or recipe.batch_size, len(pictures.train))
     if at_once < 2 and layers.of_kind(nn.BatchNorm2d.__name__):

@@ -8,8 +8,9 @@ from torch import nn
 
 from convatlas.data import PictureSet
 from convatlas.errors import UserError, unknown
+from convatlas.measure.table import weightless
 from convatlas.recipe import Augmentation, Cosine, Decayed, Optimiser, Recipe
-from convatlas.spec import Layers, Variant
+from convatlas.spec import Layers, Spec, Variant
 
 DEFAULT = Recipe(
     name="default",
@@ -34,7 +35,7 @@ PHOTOGRAPHS = replace(
     batch_size=64,
     epochs=100,
     epochs_of=20_000,
-    augmentation=Augmentation(crop=0.25, aspect=4 / 3, flip=True, mixup=0.25, cutmix=0.25),
+    augmentation=Augmentation(crop=0.25, aspect=4 / 3, flip=True, side=0.75, mixup=0.25, cutmix=0.25),
 )
 """Crops as Szegedy et al. 2014, section 6, from a quarter of the area instead of 8 %, and mixing in half of the
 batches."""
@@ -73,6 +74,19 @@ def find(name: str, variant: Variant, layers: Layers, pictures: PictureSet, *, f
             )
         return variant.recipe
     raise unknown("recipe", name, RECIPES)
+
+
+def fitted(recipe: Recipe, variant: Variant, spec: Spec) -> Recipe:
+    """The recipe for a network that may take pictures of no other size than its own."""
+    side = recipe.augmentation.side_for(spec.resolution)
+    if side >= spec.smallest_resolution:
+        own, other = (
+            {name: value.shape for name, value in weightless(variant.network, at).state_dict().items()}
+            for at in (spec, replace(spec, resolution=side))
+        )
+        if own == other:
+            return recipe
+    return replace(recipe, augmentation=replace(recipe.augmentation, side=1.0))
 
 
 def for_pictures(pictures: PictureSet) -> Recipe:
