@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -354,6 +355,23 @@ def test_what_is_evaluated_is_the_middle_of_a_picture_with_a_margin() -> None:
     assert np.array_equal(source.in_order(0).inputs.numpy(), np.asarray(split.pictures)[..., 2:-2, 2:-2])
     [batch] = source.epoch(0)
     assert batch.inputs.shape == (6, 3, SIDE - 4, SIDE - 4)
+
+
+@pytest.mark.parametrize("part", [0.5, 0.75])
+def test_what_is_learned_may_be_smaller_than_what_is_tested(part: float) -> None:
+    smaller = batches(noise(4), Augmentation(crop=0.5, side=part))
+    (learned,) = smaller.epoch(0)
+    side = round(part * SIDE)
+    assert learned.inputs.shape == (4, 1, side, side)
+    assert smaller.in_order(0).inputs.shape == smaller.sample(0, 4).inputs.shape == (4, 1, SIDE, SIDE)
+
+
+def test_a_smaller_picture_shows_the_same_cut() -> None:
+    # A slope: what lies where is told by its value.
+    slope = np.broadcast_to(np.linspace(20, 220, SIDE).astype(np.uint8), (1, 1, SIDE, SIDE))
+    (whole,) = batches(Split(slope, np.arange(1)), Augmentation(crop=0.5)).epoch(0)
+    (half,) = batches(Split(slope, np.arange(1)), Augmentation(crop=0.5, side=0.5)).epoch(0)
+    torch.testing.assert_close(F.avg_pool2d(whole.inputs, 2), half.inputs, rtol=0, atol=6)
 
 
 def test_changes_too_small_to_see_are_as_good_as_none() -> None:

@@ -20,7 +20,7 @@ from convatlas.errors import UserError
 from convatlas.runs import Run
 from convatlas.runs.answers import Answers
 from convatlas.runs.command import command
-from convatlas.runs.report import EXACT, LARGEST, SHOWN, page, read_metrics, thumbnail, write_report
+from convatlas.runs.report import EXACT, LARGEST, SHOWN, contents, read_metrics, thumbnail, write_report
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -275,7 +275,7 @@ def test_a_network_without_mistakes_is_told_so(run: Run) -> None:
     labels = torch.arange(10)
     test = run.load_data().test.take(np.arange(10))
     answers = Answers(torch.eye(10), labels)
-    tree = ET.fromstring(page(run, read_metrics(run), test, answers))
+    tree = ET.fromstring(contents(run, read_metrics(run), test, answers))
     assert "Every test picture was answered rightly." in text_of(sections(tree)["Worst mistakes"])
     assert not list(tree.iter(f"{HTML}figure"))
 
@@ -283,7 +283,7 @@ def test_a_network_without_mistakes_is_told_so(run: Run) -> None:
 def test_a_class_without_test_pictures_stands_last(run: Run) -> None:
     test = run.load_data().test.take(np.arange(9))
     answers = Answers(torch.eye(10)[:9], torch.arange(9))
-    rows = cells(sections(ET.fromstring(page(run, read_metrics(run), test, answers)))["Classes"])
+    rows = cells(sections(ET.fromstring(contents(run, read_metrics(run), test, answers)))["Classes"])
     assert rows[-1] == ["9", "0", "–", "–", "–", ""]
 
 

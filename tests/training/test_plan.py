@@ -19,6 +19,7 @@ from convatlas import data
 from convatlas.data import Split
 from convatlas.data.dataset import Indices
 from convatlas.errors import UserError
+from convatlas.networks.resnet import Shortcut
 from convatlas.runs import Execution
 from convatlas.training import Request, plan, recipes
 from convatlas.training.processes import Processes
@@ -79,6 +80,26 @@ def test_everything_asked_is_in_the_record() -> None:
     assert record.hold_out
     assert record.tuned
     assert record.skip_bad
+
+
+def test_a_spec_of_ones_own_is_taken_as_it_is_and_scaled_by_what_else_is_asked() -> None:
+    own = replace(ca.find("resnet20-cifar").spec, stem=8, resolution=40, shortcut=Shortcut.C)
+    record, _ = planned(network="resnet20-cifar", spec=own, depth=2.0)
+    assert record.spec == replace(own.scaled(depth=2.0), in_channels=1)
+    # No command says that.
+    assert (record.width, record.depth, record.phi) == (None, None, None)
+
+
+def test_a_recipe_of_ones_own_is_taken_as_it_is_but_for_what_else_is_asked() -> None:
+    own = replace(recipes.DEFAULT, name="own", epochs=3, epochs_of=None, momentum=0.5)
+    record, _ = planned(network="lenet1", recipe=own, lr=0.25)
+    assert record.recipe == replace(own, lr=0.25)
+    assert record.width is None
+
+
+def test_a_spec_of_another_family_is_none_of_this_network() -> None:
+    with pytest.raises(UserError, match="LeNetSpec is no spec of alexnet"):
+        planned(network="alexnet", spec=ca.find("lenet5").spec)
 
 
 def test_a_record_is_the_same_however_often_it_is_planned() -> None:

@@ -99,3 +99,26 @@ def test_characters_are_never_mirrored_and_nothing_of_two_characters_is_one() ->
     changes = recipes.CHARACTERS.augmentation
     assert not changes.flip
     assert changes.mixup == changes.cutmix == 0
+
+
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet", "mobilenet", "efficientnet-b0"])
+def test_who_pools_all_places_learns_photographs_smaller_than_they_are_tested(name: str) -> None:
+    assert fitted(name, 128) is recipes.PHOTOGRAPHS
+    assert recipes.PHOTOGRAPHS.augmentation.side < 1
+
+
+@pytest.mark.parametrize("name", ["lenet5-modern", "alexnet", "vgg16", "googlenet"])
+def test_whose_weights_are_for_one_size_learns_that(name: str) -> None:
+    recipe = fitted(name, 128)
+    assert recipe.augmentation.side == 1
+    whole = replace(recipes.PHOTOGRAPHS.augmentation, side=1.0)
+    assert recipe == replace(recipes.PHOTOGRAPHS, augmentation=whole)
+
+
+def test_nothing_is_learned_smaller_than_a_network_takes() -> None:
+    assert fitted("resnet18", 28).augmentation.side == 1
+
+
+def fitted(name: str, resolution: int) -> Recipe:
+    variant = atlas.find(name)
+    return recipes.fitted(recipes.PHOTOGRAPHS, variant, variant.spec.scaled(resolution=resolution))

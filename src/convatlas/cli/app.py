@@ -15,6 +15,7 @@ from convatlas.cli.atlas import compare, list_variants, show
 from convatlas.cli.cache import cache
 from convatlas.cli.claims import claims
 from convatlas.cli.console import complain
+from convatlas.cli.experiment import experiment
 from convatlas.cli.training import find_lr, resume, train
 from convatlas.cli.use import evaluate, predict, report
 from convatlas.errors import UserError
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 for name, verb in VERBS.items():
     app.command(name)(verb)
+app.add_typer(experiment, name="experiment")
 app.add_typer(cache, name="cache")
 
 

@@ -23,6 +23,8 @@ LABELLED = 30
 SHORT, LONG = 5, 1000
 """How many times the lowest value the highest is, from which an axis is logarithmic, and from which tens are enough."""
 
+PNG_DPI = 160
+
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What no XML file can hold (XML 1.0, section 2.2): control characters, and bytes of a file's name that are no text."""
 
@@ -68,7 +70,7 @@ def curves(title: str, metrics: Sequence[Mapping[str, Any]]) -> bytes:
         axes.spines[["top", "right"]].set_visible(False)
         if len(lines) > 1:
             axes.legend(frameon=False)
-    return _svg(figure)
+    return rendered(figure)
 
 
 def confusion(title: str, classes: Sequence[str], counts: npt.NDArray[np.int64]) -> bytes:
@@ -91,7 +93,7 @@ def confusion(title: str, classes: Sequence[str], counts: npt.NDArray[np.int64])
     axes.set_title(printable(title), loc="left", fontsize=10, parse_math=False).set_in_layout(False)
     axes.set_xlabel("answer")
     axes.set_ylabel("truth")
-    return _svg(figure)
+    return rendered(figure)
 
 
 def reliability(
@@ -123,7 +125,7 @@ def reliability(
     lower.set_xlim(0, 1)
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
-    return _svg(figure)
+    return rendered(figure)
 
 
 def rates(title: str, rates: Sequence[float], losses: Sequence[float], suggestion: float) -> bytes:
@@ -141,14 +143,20 @@ def rates(title: str, rates: Sequence[float], losses: Sequence[float], suggestio
     axes.set_ylabel("training loss, smoothed")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    return _svg(figure)
+    return rendered(figure)
 
 
-def _svg(figure: Figure) -> bytes:
+def rendered(figure: Figure, form: str = "svg") -> bytes:
+    """The file's content, the same for the same figure.
+
+    Args:
+        form: "svg", or "png" at a size for slides.
+    """
     buffer = io.BytesIO()
-    # The same run gives the same file: no date, and names of parts from a fixed salt.
+    # No date, and names of parts from a fixed salt.
+    metadata = {"Date": None} if form == "svg" else {"Software": None}
     with mpl.rc_context({"svg.hashsalt": "convatlas", "svg.fonttype": "none"}), warnings.catch_warnings():
         # The file carries text, not shapes: its reader has the letters that matplotlib's font may lack.
         warnings.filterwarnings("ignore", "Glyph .* missing")
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format=form, metadata=metadata, dpi=PNG_DPI)
     return buffer.getvalue()

@@ -3,7 +3,12 @@
 from convatlas.measure.claims import Finding as Finding
 from convatlas.measure.claims import findings as findings
 from convatlas.measure.claims import verdict as verdict
+from convatlas.measure.gradients import gradient_norms as gradient_norms
+from convatlas.measure.gradients import jacobian as jacobian
+from convatlas.measure.gradients import product as product
 from convatlas.measure.table import Cost as Cost
 from convatlas.measure.table import cost_of as cost_of
 from convatlas.measure.table import layers as layers
 from convatlas.measure.table import layers_of as layers_of
+from convatlas.measure.timing import seconds as seconds
+from convatlas.measure.timing import seconds_in_turn as seconds_in_turn

@@ -10,7 +10,8 @@ from convatlas.runs.record import Record
 def command(record: Record) -> str | None:
     """What a person types to train the same network in the same way again, with every number written out.
 
-    None where that is not known: the first format of records had the network's spec without its multipliers.
+    None where no command does: the first format of records had the network's spec without its multipliers, and a
+    program may have given a spec or a recipe of its own.
     """
     if record.width is None or record.depth is None or record.phi is None:
         return None

@@ -13,6 +13,7 @@ import torch
 
 from convatlas import atlas, measure
 from convatlas.errors import UserError
+from convatlas.files import tuples
 from convatlas.pictures import Preprocessing
 from convatlas.recipe import SCHEDULES, Augmentation, Decayed, Optimiser, Recipe, Steps
 from convatlas.spec import Spec
@@ -111,7 +112,8 @@ class Record:
     freeze: bool = False
     """Whether the head alone is trained."""
     width: float | None = None
-    """What the spec came from; None in records of the first format. The same of depth and phi."""
+    """What the spec came from; None in records of the first format, and where a spec or a recipe of the person's own
+    was given, which no command can repeat. The same of depth and phi."""
     depth: float | None = None
     phi: float | None = None
     results: Results | None = None
@@ -132,7 +134,7 @@ class Record:
             UserError: it is not such a file, or a newer format; `where` names it in the message.
         """
         try:
-            values = _tuples(json.loads(content))
+            values = tuples(json.loads(content))
             written = values.pop("format")
             if written > FORMAT:
                 raise UserError("written by a newer convatlas; update this one to read it")
@@ -189,12 +191,3 @@ def _from_format_1(values: dict[str, Any]) -> None:
     defaults = (part for part in dataclasses.fields(Record) if part.default is not dataclasses.MISSING)
     for part in defaults:
         values.setdefault(part.name, part.default)
-
-
-def _tuples(value: Any) -> Any:
-    """JSON's lists as the tuples that frozen dataclasses hold."""
-    if isinstance(value, list):
-        return tuple(map(_tuples, value))
-    if isinstance(value, dict):
-        return {name: _tuples(part) for name, part in value.items()}
-    return value

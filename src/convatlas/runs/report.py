@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import io
 import math
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
 
-from convatlas import data, draw, wording
+from convatlas import data, draw
+from convatlas.draw.pages import data_uri, page, svg
 from convatlas.errors import UserError
 from convatlas.files import write
 from convatlas.runs.answers import Answers, ClassFigures, answer
@@ -75,56 +73,41 @@ def write_report(run: Run, out: Path | None = None) -> Report:
     network, metrics = run.network, read_metrics(run)
     test = run.load_data().test
     answers = answer(network, run.variant.objective, run.judging(test, torch.device("cpu")))
-    write(path, page(run, metrics, test, answers).encode())
+    write(path, contents(run, metrics, test, answers))
     return Report(path, answers)
 
 
-def page(run: Run, metrics: list[dict[str, Any]], test: data.Split, answers: Answers) -> str:
+def contents(run: Run, metrics: list[dict[str, Any]], test: data.Split, answers: Answers) -> bytes:
     """The whole page, well-formed XML too.
 
     Args:
         metrics: a row for each epoch, see `read_metrics`.
     """
-    # Names of classes and files are a stranger's text: whatever is put into the template is escaped.
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "count": wording.count,
-        "size": wording.size,
-        "duration": wording.duration,
-        "percent": wording.percent,
-    }
-    template = environment.from_string((files("convatlas.runs") / "report.html.jinja").read_text("utf-8"))
     record, calibration = run.record, answers.calibration
     weights = (run.folder / WEIGHTS).stat()
-    shown = template.render(
-        network=record.variant,
-        data=Path(record.data).name,
+    values = {
+        "network": record.variant,
+        "data": Path(record.data).name,
         # Of the file that training writes last but one and nobody changes after.
-        date=datetime.fromtimestamp(weights.st_mtime).astimezone().date(),
-        record=record,
-        results=run.results,
-        answers=answers,
-        weight_bytes=weights.st_size,
-        curves=svg(draw.curves("", metrics)),
-        confusion=svg(draw.confusion("", record.classes, answers.confusion.numpy())),
-        classes=sorted(answers.of_classes, key=by_recall),
-        reliability=svg(
+        "date": datetime.fromtimestamp(weights.st_mtime).astimezone().date(),
+        "record": record,
+        "results": run.results,
+        "answers": answers,
+        "weight_bytes": weights.st_size,
+        "curves": svg(draw.curves("", metrics)),
+        "confusion": svg(draw.confusion("", record.classes, answers.confusion.numpy())),
+        "classes": sorted(answers.of_classes, key=by_recall),
+        "reliability": svg(
             draw.reliability(calibration.counts.numpy(), calibration.confidence.numpy(), calibration.accuracy.numpy())
         ),
-        ece=calibration.ece,
-        num_bins=len(calibration.counts),
-        guessing=math.log(len(record.classes)),
-        mistakes=mistakes(record, test, answers),
-        facts=facts(record),
-        command=command(record),
-    )
-    return draw.printable(shown)
+        "ece": calibration.ece,
+        "num_bins": len(calibration.counts),
+        "guessing": math.log(len(record.classes)),
+        "mistakes": mistakes(record, test, answers),
+        "facts": facts(record),
+        "command": command(record),
+    }
+    return page("convatlas.runs", "report.html.jinja", values)
 
 
 def by_recall(figures: ClassFigures) -> tuple[float, int]:
@@ -158,15 +141,6 @@ def thumbnail(picture: npt.NDArray[np.uint8]) -> str:
     buffer = io.BytesIO()
     image.save(buffer, kind, quality=88)
     return data_uri(f"image/{kind.lower()}", buffer.getvalue())
-
-
-def svg(content: bytes) -> str:
-    """A data URI of a plot: as an image of its own it runs no script, and shares no names with other plots."""
-    return data_uri("image/svg+xml", content)
-
-
-def data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def facts(record: Record) -> list[tuple[str, str]]:

@@ -16,8 +16,10 @@ from convatlas import data, draw, measure
 from convatlas.data.batches import Batch, derived_seed
 from convatlas.errors import UserError
 from convatlas.files import lock, write
+from convatlas.recipe import Recipe
 from convatlas.runs import METRICS, Results, Run, evaluate, load
 from convatlas.runs.run import RECORD
+from convatlas.spec import Spec
 from convatlas.training import checkpoint, optimisers, plan
 from convatlas.training.checkpoint import Learner, Writer, average_of
 from convatlas.training.plan import Request
@@ -45,6 +47,7 @@ class Interrupted(Exception):  # noqa: N818  # not an error: the person asked fo
 def train(
     network: str,
     *,
+    spec: Spec | None = None,
     data: str | Path = "digits",
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -54,7 +57,7 @@ def train(
     depth: float = 1.0,
     resolution: int | None = None,
     phi: float = 0.0,
-    recipe: str = "default",
+    recipe: str | Recipe = "default",
     micro_batch: int | None = None,
     balance: bool = False,
     hold_out: bool = False,
@@ -74,12 +77,13 @@ def train(
 
     Args:
         network: a variant's name, as "lenet5".
+        spec: in place of the variant's own, and of its family; its classes and channels are taken from the data.
         data: the name of a standard set, a folder of pictures, or "hf:NAME" for a set that is streamed.
         epochs, batch_size, lr: in place of the recipe's own.
         seed: of the weights, the order, the changes of pictures and the split of a folder that has none.
         width, depth, resolution, phi: see `create`. Without a resolution, the pictures' own size is used where the
             network takes it, and phi scales that.
-        recipe: "default", or "paper" for the one that the network's paper prints.
+        recipe: "default", or "paper" for the one that the network's paper prints, or one of your own.
         micro_batch: pictures whose gradients are computed at once, where a batch would not fit into memory.
         balance: let each class weigh the same, however many pictures it has.
         hold_out: hold out a seeded tenth of the training pictures, and keep the weights of the epoch that does best
@@ -101,6 +105,7 @@ def train(
     """
     request = Request(
         network=network,
+        spec=spec,
         data=data,
         epochs=epochs,
         batch_size=batch_size,

@@ -20,7 +20,7 @@ from convatlas.pictures.ink import span
 from convatlas.recipe import Recipe
 from convatlas.runs import Execution, Record, load
 from convatlas.runs.run import RECORD
-from convatlas.spec import Variant
+from convatlas.spec import Spec, Variant
 from convatlas.training import recipes
 from convatlas.training.processes import Processes
 from convatlas.training.transfer import Body
@@ -35,6 +35,7 @@ class Request:
     """What a person asks for; see `train`."""
 
     network: str
+    spec: Spec | None = None
     data: str | Path = "digits"
     epochs: int | None = None
     batch_size: int | None = None
@@ -44,7 +45,7 @@ class Request:
     depth: float = 1.0
     resolution: int | None = None
     phi: float = 0.0
-    recipe: str = "default"
+    recipe: str | Recipe = "default"
     micro_batch: int | None = None
     balance: bool = False
     hold_out: bool = False
@@ -82,7 +83,12 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
     variant = atlas.find(request.network)
     source = data.find(request.data)
     detail = source.detail
-    own = variant.spec.scaled(resolution=resolution(variant, detail))
+    if request.spec is None:
+        own = variant.spec.scaled(resolution=resolution(variant, detail))
+    elif isinstance(request.spec, type(variant.spec)):
+        own = request.spec
+    else:
+        raise UserError(f"a {type(request.spec).__name__} is no spec of {variant.name}")
     spec = own.compound(request.phi, width=request.width, depth=request.depth, resolution=request.resolution)
     around = 0 if source.side is not None else margin(spec.resolution, detail)
     layers = measure.layers_of(variant.network, spec)
@@ -92,13 +98,17 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
     if len(set(processes.gathered(pictures.checksum))) > 1:
         raise UserError(f"{source.name} is not the same on every machine; put it where all of them see it")
     fine_tuned = request.start is not None and not request.freeze
-    recipe = recipes.find(request.recipe, variant, layers, pictures, fine_tuned=fine_tuned)
-    recipe = recipes.fitted(recipe, variant, spec)
+    if isinstance(request.recipe, Recipe):
+        recipe = request.recipe
+    else:
+        found = recipes.find(request.recipe, variant, layers, pictures, fine_tuned=fine_tuned)
+        recipe = recipes.fitted(found, variant, spec)
     recipe = adjusted(recipe, request.epochs, request.batch_size, request.lr)
     at_once = min(recipe.batch_size // processes.num, request.micro_batch or recipe.batch_size, len(pictures.train))
     if at_once < 2 and layers.of_kind(nn.BatchNorm2d.__name__):
         raise UserError(f"{variant.name} normalises over a batch, which must have at least 2 pictures")
     spec = replace(spec, num_classes=len(pictures.classes), in_channels=pictures.channels)
+    by_command = request.spec is None and isinstance(request.recipe, str)
     start = None if request.start is None else Path(request.start).resolve()
     if start is not None:
         Body.of(str(start), variant, spec).names()
@@ -123,9 +133,9 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
         checkpoint_steps=request.checkpoint_steps,
         start=None if start is None else str(start),
         freeze=request.freeze,
-        width=request.width,
-        depth=request.depth,
-        phi=request.phi,
+        width=request.width if by_command else None,
+        depth=request.depth if by_command else None,
+        phi=request.phi if by_command else None,
     )
     return record, pictures
 

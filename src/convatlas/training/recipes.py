@@ -33,7 +33,7 @@ SMALL_PICTURES = replace(DEFAULT, augmentation=Augmentation(shift=0.125, flip=Tr
 PHOTOGRAPHS = replace(
     DEFAULT,
     batch_size=64,
-    epochs=100,
+    epochs=75,
     epochs_of=20_000,
     augmentation=Augmentation(crop=0.25, aspect=4 / 3, flip=True, side=0.75, mixup=0.25, cutmix=0.25),
 )

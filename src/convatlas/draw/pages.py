@@ -1,0 +1,42 @@
+"""Pages that need nothing beside themselves: no script, no style sheet, no picture from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+
+import jinja2
+
+from convatlas import wording
+from convatlas.draw.plots import printable
+
+
+def page(package: str, template: str, values: dict[str, object]) -> bytes:
+    """A template of a package, filled, well-formed XML too.
+
+    What is put into it may be a stranger's text, as names of classes and files: all of it is escaped.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package, ""), jinja2.PackageLoader("convatlas.draw", "")]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "count": wording.count,
+        "size": wording.size,
+        "duration": wording.duration,
+        "percent": wording.percent,
+    }
+    return printable(environment.get_template(template).render(values)).encode()
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """A picture as an address; `kind` is its media type."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def svg(content: bytes) -> str:
+    """The address of a plot: as an image of its own it runs no script, and shares no names with other plots."""
+    return data_uri("image/svg+xml", content)

@@ -1,0 +1,28 @@
+"""The claims that made the networks famous, each re-run with a verdict: one file a claim."""
+
+from convatlas.errors import unknown
+from convatlas.experiments import vanishing
+from convatlas.experiments.experiment import Budget as Budget
+from convatlas.experiments.experiment import Experiment as Experiment
+from convatlas.experiments.experiment import PartResult as PartResult
+from convatlas.experiments.experiment import Result as Result
+from convatlas.experiments.experiment import Verdict as Verdict
+from convatlas.experiments.ledger import read as read
+from convatlas.experiments.ledger import run as run
+
+EXPERIMENTS: tuple[Experiment, ...] = (vanishing.EXPERIMENT,)
+"""In the order of their papers."""
+
+BUDGETS = {str(budget): budget for budget in Budget}
+
+
+def find(name: str) -> Experiment:
+    """The experiment of that id.
+
+    Raises:
+        UserError: there is none; the message gives the nearest.
+    """
+    rows = {experiment.id: experiment for experiment in EXPERIMENTS}
+    if name not in rows:
+        raise unknown("experiment", name, rows)
+    return rows[name]

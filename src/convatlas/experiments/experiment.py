@@ -1,0 +1,227 @@
+"""What an experiment is: a claim in parts, each with a statistic and a threshold that are set before it is measured."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from convatlas.draw import Chart
+from convatlas.runs import Evaluation, Run, evaluate
+from convatlas.runs.run import RECORD
+from convatlas.training import Progress, Request, resume, train_as
+from convatlas.training.plan import device_named
+
+
+class Budget(enum.StrEnum):
+    QUICK = "quick"
+    """Two cores, the embedded digits, no network."""
+    FULL = "full"
+    """The paper's own setting, for a GPU."""
+
+
+class Verdict(enum.StrEnum):
+    REPRODUCED = "reproduced"
+    NOT_REPRODUCED = "not reproduced"
+    NOT_TESTABLE = "not testable at this budget"
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Where a statistic must lie for its part to be reproduced."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return f"exactly {self.low:,.10g}"
+        if self.high == math.inf:
+            return f"at least {self.low:,.10g}"
+        if self.low == -math.inf:
+            return f"at most {self.high:,.10g}"
+        return f"{self.low:,.10g} to {self.high:,.10g}"
+
+
+def at_least(low: float) -> Threshold:
+    return Threshold(low=low)
+
+
+def at_most(high: float) -> Threshold:
+    return Threshold(high=high)
+
+
+def exactly(value: float) -> Threshold:
+    return Threshold(value, value)
+
+
+ERRORS = 2
+"""Standard errors by which the mean of several seeds must be clear of a threshold to tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a part came to."""
+
+    values: tuple[float, ...]
+    """The statistic, once for each seed or repetition; one alone where nothing is left to chance."""
+    figures: tuple[tuple[str, str], ...] = ()
+    """What else is worth reading: names and values in words."""
+    charts: tuple[Chart, ...] = ()
+    note: str = ""
+    """What a reader must know beside it."""
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation; None of a single value."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def verdict(self, threshold: Threshold) -> tuple[Verdict, str]:
+        """With the reason, where it takes one."""
+        half = ERRORS * (self.deviation or 0.0) / math.sqrt(len(self.values))
+        inside = {value in threshold for value in (self.mean - half, self.mean, self.mean + half)}
+        if len(inside) > 1:
+            return Verdict.NOT_TESTABLE, (
+                f"{len(self.values)} seeds cannot tell: {ERRORS} standard errors around the mean, "
+                f"{self.mean - half:.4g} to {self.mean + half:.4g}, reach over the threshold"
+            )
+        return (Verdict.REPRODUCED if inside == {True} else Verdict.NOT_REPRODUCED), ""
+
+
+class NotTestable(Exception):  # noqa: N818  # an answer, not an error
+    """What a part raises that cannot tell at this budget: why, and what would be needed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a part is measured in."""
+
+    budget: Budget
+    seeds: tuple[int, ...]
+    folder: Path
+    """For run folders, which parts and experiments share: the same training is done once."""
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def quick(self) -> bool:
+        return self.budget is Budget.QUICK
+
+    def train(self, request: Request) -> Run:
+        """The finished run of what is asked for, as `convatlas.train` leaves it; an earlier one where there is one."""
+        digest = hashlib.sha256(repr(request).encode()).hexdigest()[:12]
+        folder = self.folder / f"{request.network}-{digest}"
+        if (folder / RECORD).exists():
+            return resume(folder, progress=self.progress)
+        return train_as(request, folder, self.progress)
+
+
+def training_evaluation(run: Run) -> Evaluation:
+    """What the finished network answers to its own training pictures, unchanged."""
+    batches = run.judging(run.load_data().train, device_named(None))
+    try:
+        return evaluate(run.network.to(batches.device), run.variant.objective, batches)
+    finally:
+        run.network.cpu()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One thing that a claim says, in a form that a measurement can answer."""
+
+    id: str
+    claim: str
+    statistic: str
+    """What is measured, with its unit."""
+    threshold: Threshold
+    measure: Callable[[Setting], Measured]
+    only_full: str = ""
+    """Why the quick budget cannot tell, and what it would need."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartResult:
+    part: Part
+    verdict: Verdict
+    reason: str
+    measured: Measured | None
+    """None where nothing was."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A claim that made a network famous, and how it is tested."""
+
+    id: str
+    title: str
+    claim: str
+    """In its source's sense."""
+    source: str
+    done: str
+    """What is done here, and how that differs from the source."""
+    limits: str
+    """What the quick budget leaves open."""
+    minutes: tuple[float, float]
+    """About what it takes: quick on two cores, full on a GPU."""
+    parts: tuple[Part, ...]
+
+    @property
+    def command(self) -> str:
+        return f"convatlas experiment run {self.id}"
+
+
+def carry_out(part: Part, setting: Setting) -> PartResult:
+    """Measure a part, and say what that means."""
+    begun = time.monotonic()
+    measured, reason = None, part.only_full if setting.quick else ""
+    if not reason:
+        try:
+            measured = part.measure(setting)
+        except NotTestable as answer:
+            reason = str(answer)
+    verdict = Verdict.NOT_TESTABLE
+    if measured is not None:
+        verdict, reason = measured.verdict(part.threshold)
+    return PartResult(
+        part=part, verdict=verdict, reason=reason, measured=measured, seconds=round(time.monotonic() - begun, 2)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What an experiment came to."""
+
+    experiment: Experiment
+    budget: Budget
+    num_seeds: int
+    parts: tuple[PartResult, ...]
+    when: str
+    """The day."""
+    machine: dict[str, str]
+    versions: dict[str, str]
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """That of the worst part that was tested."""
+        given = {one.verdict for one in self.parts}
+        for verdict in (Verdict.NOT_REPRODUCED, Verdict.REPRODUCED):
+            if verdict in given:
+                return verdict
+        return Verdict.NOT_TESTABLE
+
+    @property
+    def seconds(self) -> float:
+        return sum(one.seconds for one in self.parts)
