@@ -1,0 +1,58 @@
+"""convatlas experiment: what a person and a program see."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from convatlas.experiments import EXPERIMENTS, vanishing
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chains that are soon gone through."""
+    monkeypatch.setattr(vanishing, "DEPTHS", (5, 10))
+
+
+def test_the_list_has_every_claim(convatlas: Callable, as_json: Callable) -> None:
+    listed = as_json("experiment", "list")["experiments"]
+    assert [one["id"] for one in listed] == [one.id for one in EXPERIMENTS]
+    shown = convatlas("experiment", "list").out
+    assert all(one.id in shown for one in EXPERIMENTS)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_prints_verdicts_and_leaves_results(convatlas: Callable, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    answer = convatlas("experiment", "run", "vanishing", "--out", out, "--seeds", 1)
+    assert answer.status == 0
+    assert "vanishing: reproduced" in answer.out
+    assert "chain-rule: reproduced" in answer.err
+    again = convatlas("experiment", "run", "vanishing", "--out", out, "--seeds", 1, "--json", "--quiet")
+    assert again.err == ""
+    (result,) = json.loads(again.out)["results"]
+    assert (result["id"], result["verdict"]) == ("vanishing", "reproduced")
+    assert result == json.loads((out / "vanishing" / "result.json").read_text())
+    answer = convatlas("experiment", "report", "--out", out)
+    assert answer.out.split() == [str(tmp_path / "results.html"), str(tmp_path / "results.md")]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("run",), "name experiments, or --all"),
+        (("run", "vanishing", "--all"), "name experiments, or --all"),
+        (("run", "vanishin"), "did you mean vanishing"),
+        (("run", "vanishing", "--budget", "vast"), "there is no budget 'vast'; choose quick or full"),
+        (("run", "vanishing", "--seeds", "0"), "--seeds 0 measures nothing"),
+        (("report", "--out", "nowhere"), "nowhere holds no results"),
+    ],
+)
+def test_a_mistake_is_one_line(words: tuple[str, ...], says: str, convatlas: Callable) -> None:
+    answer = convatlas("experiment", *words)
+    assert answer.status == 2
+    assert says in answer.err
+    assert len(answer.err.splitlines()) <= 2

@@ -1,0 +1,82 @@
+"""Charts as data: they come back from JSON, are drawn the same each time, and say in words what they show."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from convatlas.draw import Bars, Chart, Lines, Series, Surface, chart, chart_from, chart_values
+
+HILL = tuple(tuple(float(x * x + y * y + 1) for x in range(-3, 4)) for y in range(-3, 4))
+CHARTS: dict[str, Chart] = {
+    "lines": Lines(
+        name="depth", title="Plain & deep <20 layers>", x="layers", y="error, %",
+        series=(Series("plain", (20.0, 56.0), (5.0, 9.0), (0.5, 0.7)), Series("residual", (20.0, 56.0), (5.0, 4.0))),
+        threshold=7.0,
+    ),
+    "logarithms": Lines(
+        name="norms", title="Norms", x="layer", y="norm", log_x=True, log_y=True,
+        series=(Series("one", tuple(map(float, range(1, 101))), tuple(10.0**-i for i in range(100))),),
+    ),
+    "points": Lines(name="p", title="P", x="MACs", y="%", points=True, series=(Series("a", (1.0, 2.0), (2.0, 1.0)),)),
+    "bars": Bars(
+        name="bars", title="Cost", y="ms", labels=("VGG", "GoogLeNet"), log_y=True,
+        series=(Series("forward", (), (3.0, 1.0), (0.1, 0.1)), Series("training", (), (9.0, 3.5))), threshold=2.0,
+    ),
+    "surface": Surface(
+        name="surface", title="Loss", x="first", y="second", places=tuple(map(float, range(-3, 4))),
+        panels=(("plain", HILL), ("residual", HILL)),
+    ),
+}  # fmt: skip
+every_chart = pytest.mark.parametrize("given", CHARTS.values(), ids=CHARTS)
+
+
+def texts(svg: bytes) -> str:
+    return " ".join("".join(text.itertext()) for text in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text"))
+
+
+@every_chart
+def test_a_chart_comes_back_from_json(given: Chart) -> None:
+    assert chart_from(json.loads(json.dumps(chart_values(given)))) == given
+
+
+@every_chart
+def test_the_same_chart_is_the_same_file(given: Chart) -> None:
+    for form in ("svg", "png"):
+        assert chart(given, form) == chart(given, form)
+    assert chart(given, "png").startswith(b"\x89PNG")
+
+
+@every_chart
+def test_what_is_drawn_is_named(given: Chart) -> None:
+    shown = texts(chart(given, "svg"))
+    assert given.title in shown
+    for label in (given.y, *([] if isinstance(given, Bars) else [given.x])):
+        assert label in shown
+    if isinstance(given, Surface):
+        names = [name for name, _ in given.panels]
+    else:
+        # Of one line alone the axis says enough.
+        names = [one.name for one in given.series] if len(given.series) > 1 else []
+    assert all(name in shown for name in names)
+
+
+def test_words_give_the_figures() -> None:
+    words = CHARTS["lines"].alternative
+    assert "Plain & deep <20 layers>. error, % against layers." in words
+    assert "plain: from 5 at 20 to 9 at 56 (lowest 5, highest 9)" in words
+    assert "forward: VGG 3, GoogLeNet 1; training: VGG 9, GoogLeNet 3.5" in CHARTS["bars"].alternative
+    assert "plain: lowest 1, in the middle 1, highest 19" in CHARTS["surface"].alternative
+
+
+def test_a_series_of_runs_is_their_mean_and_deviation() -> None:
+    assert Series.of("a", [1, 2], [[1, 5], [3, 5]]) == Series("a", (1.0, 2.0), (2.0, 5.0), (np.sqrt(2).item(), 0.0))
+    assert Series.of("a", [1], [[4]]).spread == ()
+
+
+def test_names_that_no_page_can_show_are_drawn() -> None:
+    odd = Lines(name="o", title="\x00 $x$", x="x", y="y", series=(Series("a\x07", (1.0,), (1.0,)),) * 2)
+    ET.fromstring(chart(odd, "svg"))
