@@ -31,7 +31,9 @@ WEIGHTS = "weights.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
 
-EVALUATION_BATCH = 500
+EVALUATED_AT_ONCE = 500
+EVALUATED_PIXELS = 2**19
+"""Of a batch, at most: a network that keeps 64 maps of the input's size holds 128 MiB of each then."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Run:
             split,
             self.record.preprocessing,
             num_classes=len(self.record.classes),
-            batch_size=EVALUATION_BATCH,
+            batch_size=max(min(EVALUATED_AT_ONCE, EVALUATED_PIXELS // self.record.spec.resolution**2), 1),
             device=device,
             share=share,
         )
