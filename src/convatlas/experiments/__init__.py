@@ -1,7 +1,7 @@
 """The claims that made the networks famous, each re-run with a verdict: one file a claim."""
 
 from convatlas.errors import unknown
-from convatlas.experiments import vanishing
+from convatlas.experiments import degradation, small_filters, vanishing, zip_codes
 from convatlas.experiments.experiment import Budget as Budget
 from convatlas.experiments.experiment import Experiment as Experiment
 from convatlas.experiments.experiment import PartResult as PartResult
@@ -10,7 +10,12 @@ from convatlas.experiments.experiment import Verdict as Verdict
 from convatlas.experiments.ledger import read as read
 from convatlas.experiments.ledger import run as run
 
-EXPERIMENTS: tuple[Experiment, ...] = (vanishing.EXPERIMENT,)
+EXPERIMENTS: tuple[Experiment, ...] = (
+    zip_codes.EXPERIMENT,
+    small_filters.EXPERIMENT,
+    degradation.EXPERIMENT,
+    vanishing.EXPERIMENT,
+)
 """In the order of their papers."""
 
 BUDGETS = {str(budget): budget for budget in Budget}

@@ -7,12 +7,13 @@ import hashlib
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from convatlas.draw import Chart
+from convatlas.experiments.side_by_side import train_side_by_side
 from convatlas.runs import Evaluation, Run, evaluate
 from convatlas.runs.run import RECORD
 from convatlas.training import Progress, Request, resume, train_as
@@ -121,11 +122,19 @@ class Setting:
 
     def train(self, request: Request) -> Run:
         """The finished run of what is asked for, as `convatlas.train` leaves it; an earlier one where there is one."""
-        digest = hashlib.sha256(repr(request).encode()).hexdigest()[:12]
-        folder = self.folder / f"{request.network}-{digest}"
+        folder = self._folder_of(request)
         if (folder / RECORD).exists():
             return resume(folder, progress=self.progress)
         return train_as(request, folder, self.progress)
+
+    def train_all(self, requests: Iterable[Request]) -> None:
+        """Train what is asked for and not there yet, side by side; `train` gives each run then."""
+        folders = {self._folder_of(request): request for request in requests}
+        train_side_by_side([(one, folder) for folder, one in folders.items() if not (folder / RECORD).exists()])
+
+    def _folder_of(self, request: Request) -> Path:
+        digest = hashlib.sha256(repr(request).encode()).hexdigest()[:12]
+        return self.folder / f"{request.network}-{digest}"
 
 
 def training_evaluation(run: Run) -> Evaluation:

@@ -25,6 +25,7 @@ from typing import ClassVar, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convatlas.errors import UserError
 from convatlas.networks.blocks import (
     CrossEntropy,
     LocalResponseNorm,
@@ -64,9 +65,20 @@ class AlexNetSpec(Spec):
     """Of the first convolution."""
     lrn: bool = False
     batch_norm: bool = False
+    rectified: bool = True
+    """Else tanh in place of ReLU (2012, section 3.1)."""
+    overlapping: bool = True
+    """Pooling windows of 3 at a stride of 2; else of 2 (2012, section 3.4)."""
+    dropout: float = 0.5
+    """The part of the units of fc6 and fc7 that a step of training leaves out (2012, section 4.2)."""
 
     small_limits: ClassVar = (99, 45)
     small_stem: ClassVar = ("convolution 1 has stride 2 and padding 5", "no pooling follows it")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout {self.dropout:g} leaves nothing to learn; it must be from 0 to below 1")
 
     @property
     def conv1(self) -> tuple[int, int]:
@@ -78,8 +90,13 @@ class AlexNetSpec(Spec):
         """Of the maps after the last pooling."""
         stride, padding = self.conv1
         conv1 = side(self.resolution, 11, stride, padding)
-        pool1 = conv1 if self.left_out > 1 else side(conv1, 3, stride=2)
-        return side(side(pool1, 3, stride=2), 3, stride=2)
+        pool1 = conv1 if self.left_out > 1 else side(conv1, self.window, stride=2)
+        return side(side(pool1, self.window, stride=2), self.window, stride=2)
+
+    @property
+    def window(self) -> int:
+        """Of the poolings."""
+        return 3 if self.overlapping else 2
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
         fc6, fc7 = self.fully
@@ -107,6 +124,13 @@ class Linear(nn.Linear):
     reset_parameters = gaussian
 
 
+class Squashed(Rectified):
+    """The same with tanh, which the paper trains for comparison (Figure 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x)).tanh()
+
+
 class AlexNet(nn.Module):
     """Figure 2, with the two towers as groups of the convolutions that read their own half only."""
 
@@ -116,7 +140,11 @@ class AlexNet(nn.Module):
 
         def convolution(below: int, maps: int, kernel: int, stride: int, padding: int, groups: int = 1) -> Rectified:
             conv = Conv2d(below, maps, kernel, stride, padding, groups=groups)
-            return Rectified(conv, nn.BatchNorm2d(maps) if spec.batch_norm else None)
+            activated = Rectified if spec.rectified else Squashed
+            return activated(conv, nn.BatchNorm2d(maps) if spec.batch_norm else None)
+
+        def pool() -> nn.MaxPool2d:
+            return nn.MaxPool2d(spec.window, 2)
 
         def lrn() -> nn.Module:
             return LocalResponseNorm(groups=spec.towers) if spec.lrn else nn.Identity()
@@ -124,18 +152,20 @@ class AlexNet(nn.Module):
         c1, c2, c3, c4, *c5 = spec.convolutions
         self.conv1 = convolution(spec.in_channels, c1, 11, *spec.conv1)
         self.lrn1 = lrn()
-        self.pool1 = nn.Identity() if spec.left_out > 1 else nn.MaxPool2d(3, 2)
+        self.pool1 = nn.Identity() if spec.left_out > 1 else pool()
         self.conv2 = convolution(c1, c2, 5, 1, 2, spec.towers)
         self.lrn2 = lrn()
-        self.pool2 = nn.MaxPool2d(3, 2)
+        self.pool2 = pool()
         self.conv3 = convolution(c2, c3, 3, 1, 1)
         self.conv4 = convolution(c3, c4, 3, 1, 1, spec.towers)
         conv5 = [convolution(below, maps, 3, 1, 1, spec.towers) for below, maps in zip([c4, *c5], c5, strict=False)]
         self.conv5 = nn.Sequential(*conv5)
-        self.pool5 = nn.MaxPool2d(3, 2)
+        self.pool5 = pool()
         self.fc6 = Linear(c5[-1] * spec.side**2, spec.fully[0])
         self.fc7 = Linear(*spec.fully)
         self.fc8 = Linear(spec.fully[1], spec.num_classes)
+        if not spec.rectified:
+            return
         # Section 5: it gives the rectified units of these layers positive inputs to begin with.
         for layer in (self.conv2.conv, self.conv4.conv, *(unit.conv for unit in conv5), self.fc6, self.fc7):
             nn.init.ones_(layer.get_parameter("bias"))
@@ -144,8 +174,9 @@ class AlexNet(nn.Module):
         x = self.pool1(self.lrn1(self.conv1(x)))
         x = self.pool2(self.lrn2(self.conv2(x)))
         x = self.pool5(self.conv5(self.conv4(self.conv3(x)))).flatten(1)
-        x = F.dropout(F.relu(self.fc6(x)), 0.5, self.training)
-        x = F.dropout(F.relu(self.fc7(x)), 0.5, self.training)
+        for layer in (self.fc6, self.fc7):
+            x = F.relu(layer(x)) if self.spec.rectified else layer(x).tanh()
+            x = F.dropout(x, self.spec.dropout, self.training)
         outputs: Tensor = self.fc8(x)
         return outputs
 

@@ -13,6 +13,8 @@ Departures, where the papers leave something open:
   against the print, and single dots may differ. The constant j of the loss is not printed; 20 is ours.
 - `lenet5-modern` is what most people call LeNet-5 today and is no paper's: ReLU, max pooling, every map of
   C3 reads every map, softmax.
+- `lenet-300` and `lenet-300-100`: the nonlinearity and the loss of these networks are not printed; here they are
+  those of the LeNets.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from convatlas.networks.blocks import (
     PlaceCode,
     check_width,
     scale_channels,
+    scale_stage,
     scale_units,
 )
 from convatlas.networks.connections import ConnectedConv2d, Maps, Table, initialise, num_maps, scale_maps
@@ -273,6 +276,46 @@ class ModernLeNet(nn.Module):
         return outputs
 
 
+@dataclass(frozen=True, kw_only=True)
+class FullyConnectedSpec(Spec):
+    """A network that the LeNets are compared with in 1998, section III.C."""
+
+    num_classes: int = 10
+    in_channels: int = 1
+    resolution: int = 28
+    hidden: tuple[int, ...]
+    """Units of the hidden layers; `depth` adds copies of the last."""
+
+    @property
+    def smallest_resolution(self) -> int:
+        return 1
+
+    def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
+        check_width(width, self.hidden)
+        return replace(
+            self,
+            hidden=tuple(scale_channels(units, width) for units in scale_stage(self.hidden, depth)),
+            resolution=self.resolution if resolution is None else resolution,
+        )
+
+
+class FullyConnected(nn.Module):
+    """Every unit reads all that is below."""
+
+    def __init__(self, spec: FullyConnectedSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        sizes = (spec.in_channels * spec.resolution**2, *spec.hidden)
+        self.hidden = nn.ModuleList(linear(below, units) for below, units in zip(sizes, spec.hidden, strict=False))
+        self.output = linear(sizes[-1], spec.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        for layer in self.hidden:
+            x = scaled_tanh(layer(x))
+        return scaled_tanh(self.output(x))
+
+
 @dataclass(frozen=True)
 class MaximumAPosteriori:
     """The right class near, all others and a rubbish class at the constant distance j far (1998, equation 9)."""
@@ -421,6 +464,26 @@ FAMILY = Family(
             network=ModernLeNet,
             spec=LeNetSpec(resolution=32, field=32, c1=6, s2=6, c3=16, c5=120, f6=84),
             objective=CrossEntropy(),
+        ),
+        Variant(
+            name="lenet-300",
+            summary="no LeNet: fully connected, one hidden layer, for comparison",
+            paper=DOCUMENTS_1998,
+            network=FullyConnected,
+            spec=FullyConnectedSpec(hidden=(300,)),
+            objective=PlaceCode(),
+            pixels=(-0.1, 1.175),
+            claims=(Claim("test error on MNIST", "4.7 %", "section III.C"),),
+        ),
+        Variant(
+            name="lenet-300-100",
+            summary="no LeNet: fully connected, two hidden layers, for comparison",
+            paper=DOCUMENTS_1998,
+            network=FullyConnected,
+            spec=FullyConnectedSpec(hidden=(300, 100)),
+            objective=PlaceCode(),
+            pixels=(-0.1, 1.175),
+            claims=(Claim("test error on MNIST", "3.05 %", "section III.C"),),
         ),
     ),
 )

@@ -1,0 +1,68 @@
+"""One step of training on pictures that are in memory, to be timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+from convatlas.data.batches import Batch
+from convatlas.runs import Execution
+from convatlas.spec import Spec, Variant
+from convatlas.training import optimisers
+from convatlas.training.plan import device_named
+from convatlas.training.recipes import DEFAULT
+from convatlas.training.step import Step, arranged
+
+OF_EACH_FAMILY = (
+    "lenet5-modern", "alexnet", "vgg16", "googlenet", "resnet18", "squeezenet", "mobilenet", "efficientnet-b0",
+)  # fmt: skip
+"""A network of each, of the size that its paper is known for."""
+
+
+def forward_of(variant: Variant, spec: Spec, batch_size: int) -> Callable[[], None]:
+    """An inference of that network, with new weights, on a batch."""
+    device = device_named(None)
+    network = arranged(variant.network(spec).to(device).eval(), Execution(threads=torch.get_num_threads()))
+    inputs = torch.randn(batch_size, spec.in_channels, spec.resolution, spec.resolution, device=device)
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            network(inputs)
+
+    return forward
+
+
+def step_of(variant: Variant, spec: Spec, batch_size: int) -> Callable[[], None]:
+    """Forward, backward and update of that network, with new weights, on a batch."""
+    device = device_named(None)
+    execution = Execution(threads=torch.get_num_threads())
+    network = arranged(variant.network(spec).to(device).train(), execution)
+    # So small a rate that no network leaves the range of numbers while it is timed.
+    optimiser = optimisers.build(replace(DEFAULT, lr=1e-6), network)
+    step = Step.prepared(
+        network,
+        variant.objective,
+        execution,
+        class_weights=torch.ones(spec.num_classes, device=device),
+        batch_size=batch_size,
+    )
+    labels = torch.arange(batch_size, device=device) % spec.num_classes
+    inputs = torch.randn(batch_size, spec.in_channels, spec.resolution, spec.resolution, device=device)
+    batch = Batch(
+        inputs.contiguous(memory_format=torch.channels_last),
+        F.one_hot(labels, spec.num_classes).float(),
+        labels,
+        torch.arange(batch_size),
+        batch_size,
+    )
+
+    def train() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        step.gradient(batch)
+        optimiser.step()
+
+    return train
