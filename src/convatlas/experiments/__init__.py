@@ -1,7 +1,18 @@
 """The claims that made the networks famous, each re-run with a verdict: one file a claim."""
 
 from convatlas.errors import unknown
-from convatlas.experiments import degradation, small_filters, vanishing, zip_codes
+from convatlas.experiments import (
+    compound,
+    degradation,
+    fewer_parameters,
+    filter_sizes,
+    separable,
+    shortcuts,
+    small_filters,
+    two_towers,
+    vanishing,
+    zip_codes,
+)
 from convatlas.experiments.experiment import Budget as Budget
 from convatlas.experiments.experiment import Experiment as Experiment
 from convatlas.experiments.experiment import PartResult as PartResult
@@ -12,9 +23,15 @@ from convatlas.experiments.ledger import run as run
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     zip_codes.EXPERIMENT,
+    two_towers.EXPERIMENT,
     small_filters.EXPERIMENT,
-    degradation.EXPERIMENT,
+    filter_sizes.EXPERIMENT,
     vanishing.EXPERIMENT,
+    degradation.EXPERIMENT,
+    shortcuts.EXPERIMENT,
+    fewer_parameters.EXPERIMENT,
+    separable.EXPERIMENT,
+    compound.EXPERIMENT,
 )
 """In the order of their papers."""
 

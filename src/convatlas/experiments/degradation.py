@@ -31,12 +31,15 @@ QUICK_BATCH = 32
 """The paper's batches of 128 would leave a hundred steps; the rate falls with the batch."""
 
 
-def request(setting: Setting, kind: str, depth: int, seed: int) -> Request:
+def network_of(kind: str, depth: int) -> str:
+    return f"{kind}{depth}-cifar"
+
+
+def request(setting: Setting, network: str, seed: int) -> Request:
     """The training of one network: of CIFAR-10 as the paper did, or of digits, narrow and short.
 
     Digits are not changed at random, so that the training error is that of the pictures that were learned.
     """
-    network = f"{kind}{depth}-cifar"
     if not setting.quick:
         return Request(network=network, data="cifar10", recipe="paper", seed=seed)
     printed = atlas.find(network).recipe
@@ -55,7 +58,7 @@ def request(setting: Setting, kind: str, depth: int, seed: int) -> Request:
 
 
 def trained(setting: Setting, kind: str, depth: int, seed: int) -> Run:
-    return setting.train(request(setting, kind, depth, seed))
+    return setting.train(request(setting, network_of(kind, depth), seed))
 
 
 def training_error(setting: Setting, kind: str, depth: int, seed: int) -> float:
@@ -120,7 +123,10 @@ def grown(setting: Setting, kind: str) -> tuple[float, ...]:
 
 def plain(setting: Setting) -> Measured:
     setting.train_all(
-        request(setting, kind, depth, seed) for seed in setting.seeds for depth in DEPTHS for kind in (PLAIN, RESIDUAL)
+        request(setting, network_of(kind, depth), seed)
+        for seed in setting.seeds
+        for depth in DEPTHS
+        for kind in (PLAIN, RESIDUAL)
     )
     return Measured(
         values=grown(setting, PLAIN),

@@ -6,15 +6,8 @@ the fully connected ones, need the other's half of it: there, and nowhere else, 
 
 from __future__ import annotations
 
-import os
-import pickle
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,12 +15,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convatlas.experiments.pair import NUM
 from convatlas.networks.alexnet import AlexNet, AlexNetSpec
 
-TOWERS = 2
-WORKER = "from convatlas.experiments.towers import work; work()"
-PATIENCE = timedelta(minutes=5)
-"""For the other process."""
+TOWERS = NUM
 
 
 class Swap(torch.autograd.Function):
@@ -121,8 +112,6 @@ class Task:
     """Of the whole network."""
     pictures: Tensor
     labels: Tensor
-    store: str
-    """A file where the two meet."""
 
 
 @dataclass(frozen=True)
@@ -136,55 +125,8 @@ class Answer:
     """Forward and backward."""
 
 
-def on_two_processes(
-    spec: AlexNetSpec, weights: Mapping[str, Tensor], pictures: Tensor, labels: Tensor
-) -> list[Answer]:
-    """What each tower gives in one step of training without dropout.
-
-    Args:
-        weights: of the whole network.
-        pictures: (batch, channels, height, width).
-        labels: (batch,).
-
-    Raises:
-        RuntimeError: a process ended otherwise than by its end; its own words are on standard error.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        task = pickle.dumps(Task(spec, weights, pictures, labels, str(Path(folder) / "store")))
-        environment = os.environ | {"OMP_NUM_THREADS": str(max(torch.get_num_threads() // TOWERS, 1))}
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", WORKER, str(rank), str(Path(folder) / f"answer{rank}")],
-                stdin=subprocess.PIPE,
-                env=environment,
-            )
-            for rank in range(TOWERS)
-        ]
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write(task)
-            process.stdin.close()
-        statuses = [process.wait() for process in processes]
-        if any(statuses):
-            raise RuntimeError("a tower ended before its step was done")
-        return [pickle.loads((Path(folder) / f"answer{rank}").read_bytes()) for rank in range(TOWERS)]
-
-
-def work() -> None:
-    """Be one of the towers: its rank and the file for its answer are arguments, the task is on standard input."""
-    rank, answer = int(sys.argv[1]), Path(sys.argv[2])
-    task: Task = pickle.load(sys.stdin.buffer)
-    dist.init_process_group(
-        "gloo", store=dist.FileStore(task.store, TOWERS), rank=rank, world_size=TOWERS, timeout=PATIENCE
-    )
-    try:
-        answer.write_bytes(pickle.dumps(step(task, rank)))
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
-
-
 def step(task: Task, rank: int) -> Answer:
+    """One step of training without dropout, in the process of one tower."""
     wire = Wire(rank)
     tower = Tower(task.spec, wire).to(task.pictures.dtype)
     tower.network.load_state_dict({name: rows_of(value, rank) for name, value in task.weights.items()})

@@ -22,7 +22,8 @@ from convatlas.experiments.experiment import (
     at_most,
     exactly,
 )
-from convatlas.experiments.towers import TOWERS, on_two_processes, rows_of
+from convatlas.experiments.pair import in_pair
+from convatlas.experiments.towers import TOWERS, Task, rows_of, step
 from convatlas.networks.alexnet import AlexNet, AlexNetSpec
 from convatlas.recipe import Augmentation, Recipe
 from convatlas.runs import Run
@@ -96,7 +97,7 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
 def equal(setting: Setting) -> Measured:
     weights, outputs, gradients = whole()
     given, labels = pictures()
-    answers = on_two_processes(replace(paper(), dropout=0.0), weights, given, labels)
+    answers = in_pair(step, Task(replace(paper(), dropout=0.0), weights, given, labels))
     of_outputs = max(difference(answer.outputs, outputs) for answer in answers)
     of_gradients = max(
         difference(answer.gradients[name], rows_of(value, rank))
@@ -132,8 +133,8 @@ def traffic(setting: Setting) -> Measured:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         weights = AlexNet(spec).state_dict()
-    answers = on_two_processes(spec, weights, given.float(), labels)
-    forward, step = (
+    answers = in_pair(step, Task(spec, weights, given.float(), labels))
+    forward, trained = (
         sum(getattr(answer, name) for answer in answers) / PICTURES for name in ("forward_bytes", "step_bytes")
     )
     counted = exchanged()
@@ -142,7 +143,7 @@ def traffic(setting: Setting) -> Measured:
         figures=(
             *((f"read across by {name}", f"{number:,} numbers a picture") for name, number in counted.items()),
             ("bytes a picture, forward", f"{forward:,.0f}"),
-            ("bytes a picture, a step of training", f"{step:,.0f}"),
+            ("bytes a picture, a step of training", f"{trained:,.0f}"),
         ),
         note=f"Each of the {TOWERS} processes sends half of it.",
     )

@@ -6,9 +6,14 @@ from convatlas.measure.claims import verdict as verdict
 from convatlas.measure.gradients import gradient_norms as gradient_norms
 from convatlas.measure.gradients import jacobian as jacobian
 from convatlas.measure.gradients import product as product
+from convatlas.measure.responses import responses as responses
+from convatlas.measure.surface import bent_down as bent_down
+from convatlas.measure.surface import loss_surface as loss_surface
 from convatlas.measure.table import Cost as Cost
 from convatlas.measure.table import cost_of as cost_of
 from convatlas.measure.table import layers as layers
 from convatlas.measure.table import layers_of as layers_of
 from convatlas.measure.timing import seconds as seconds
 from convatlas.measure.timing import seconds_in_turn as seconds_in_turn
+from convatlas.measure.traffic import all_reduced_bytes as all_reduced_bytes
+from convatlas.measure.traffic import ring_seconds as ring_seconds

@@ -31,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convatlas.errors import UserError
 from convatlas.networks.blocks import (
     Conv2d,
     CrossEntropy,
@@ -54,7 +55,7 @@ GOOGLENET_2014 = Paper(
 
 
 class Sizes(NamedTuple):
-    """A row of Table 1. Zeros: no reduction, no projection, as in Figure 2(a)."""
+    """A row of Table 1. Zeros: no reduction, no projection, as in Figure 2(a), or no such filters."""
 
     n1x1: int
     r3x3: int
@@ -96,10 +97,19 @@ class GoogLeNetSpec(Spec):
     """Kernel of the branch that should have 5x5."""
     pool4: int = 3
     """Window of the pooling before stage 5."""
+    pooled: bool = True
+    """Whether the modules have a branch of pooling."""
+    supervised: bool = True
+    """Whether auxiliary classifiers help to train the lower layers (section 5)."""
 
     # The auxiliary classifiers pool 5x5 in stage 4.
     small_limits: ClassVar = (79, 39)
     small_stem: ClassVar = ("no pooling follows convolution 1", "it has stride 1")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(not (self.pooled or n1x1 or n3x3 or n5x5) for s in self.stages for n1x1, _, n3x3, _, n5x5, _ in s):
+            raise UserError("a module without filters and without pooling gives nothing")
 
     @property
     def auxiliary_side(self) -> int:
@@ -142,15 +152,18 @@ class Inception(nn.Module):
             layers.append(("conv", convolution(reduction or below, maps, kernel, spec)))
             return nn.Sequential(OrderedDict(layers))
 
-        self.one = convolution(below, n1x1, 1, spec)
-        self.three = reduced(r3x3, n3x3, 3)
-        self.five = reduced(r5x5, n5x5, spec.five)
-        self.pool = nn.MaxPool2d(3, stride=1, padding=1)
-        self.project = convolution(below, pool_proj, 1, spec) if pool_proj else nn.Identity()
-        self.maps = n1x1 + n3x3 + n5x5 + (pool_proj or below)
+        self.one = convolution(below, n1x1, 1, spec) if n1x1 else None
+        self.three = reduced(r3x3, n3x3, 3) if n3x3 else None
+        self.five = reduced(r5x5, n5x5, spec.five) if n5x5 else None
+        self.pool = nn.MaxPool2d(3, stride=1, padding=1) if spec.pooled else None
+        self.project = convolution(below, pool_proj, 1, spec) if pool_proj and spec.pooled else nn.Identity()
+        self.maps = n1x1 + n3x3 + n5x5 + ((pool_proj or below) if spec.pooled else 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.one(x), self.three(x), self.five(x), self.project(self.pool(x))], dim=1)
+        outputs = [branch(x) for branch in (self.one, self.three, self.five) if branch is not None]
+        if self.pool is not None:
+            outputs.append(self.project(self.pool(x)))
+        return torch.cat(outputs, dim=1)
 
 
 class Auxiliary(nn.Module):
@@ -212,8 +225,9 @@ class GoogLeNet(nn.Module):
         self.fc = nn.Linear(below, spec.num_classes)
         _, stage4, _ = stages
         self.last_auxiliary = -(-4 * len(stage4) // 5) - 1
-        self.auxiliary_4a = Auxiliary(stage4[0].maps, spec)
-        self.auxiliary_4d = Auxiliary(stage4[self.last_auxiliary].maps, spec)
+        if spec.supervised:
+            self.auxiliary_4a = Auxiliary(stage4[0].maps, spec)
+            self.auxiliary_4d = Auxiliary(stage4[self.last_auxiliary].maps, spec)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         x = self.lrn1(self.pool1(self.conv1(x)))
@@ -225,7 +239,7 @@ class GoogLeNet(nn.Module):
             middle.append(x)
         x = self.pool5(self.inception5(self.pool4(x))).flatten(1)
         outputs: Tensor = self.fc(F.dropout(x, 0.4, self.training))
-        if not self.training:
+        if not (self.training and self.spec.supervised):
             return outputs
         return outputs, self.auxiliary_4a(middle[0]), self.auxiliary_4d(middle[self.last_auxiliary])
 

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convatlas.errors import UserError
 from convatlas.networks.blocks import Conv2d, CrossEntropy, Rectified, check_width, scale_channels, scale_stage
 from convatlas.recipe import Augmentation, Linear, Optimiser, Recipe
 from convatlas.spec import Claim, Family, Layers, Paper, Spec, Variant, top_accuracies
@@ -90,9 +91,72 @@ TABLE_1 = (
         Sizes(64, 256, 256),   # fire9
     ),
 )  # fmt: skip
+
+
+def fires(base_e: int, incr_e: int, pct3x3: float, freq: int, sr: float, number: int = 8) -> tuple[Sizes, ...]:
+    """Modules by their metaparameters (section 5.1): module i expands to base_e + incr_e * floor(i / freq) maps, of
+    which pct3x3 by 3x3, after squeezing to SR of them. Table 1 is (128, 128, 0.5, 2, 0.125)."""
+    modules = []
+    for i in range(number):
+        expanded = base_e + incr_e * (i // freq)
+        e3x3 = round(pct3x3 * expanded)
+        modules.append(Sizes(max(round(sr * expanded), 1), expanded - e3x3, e3x3))
+    return tuple(modules)
+
+
 # The release 1.1: the same modules, pooled earlier.
 FIRE2, FIRE3, FIRE4, FIRE5, FIRE6, FIRE7, FIRE8, FIRE9 = (sizes for stage in TABLE_1 for sizes in stage)
 RELEASE_1_1 = ((FIRE2, FIRE3), (FIRE4, FIRE5), (FIRE6, FIRE7, FIRE8, FIRE9))
+
+
+def designed(
+    *,
+    base_e: int = 128,
+    incr_e: int = 128,
+    pct3x3: float = 0.5,
+    freq: int = 2,
+    sr: float = 0.125,
+    conv1: int = 96,
+    stages: tuple[int, ...] = (3, 4, 1),
+    resolution: int = 227,
+) -> SqueezeNetSpec:
+    """The network of these metaparameters (section 5.1). Without arguments it is the paper's.
+
+    Args:
+        base_e: maps that the first module expands its squeezed ones to.
+        incr_e: more of them after every `freq` modules.
+        pct3x3: the part of them that 3x3 filters make.
+        sr: squeeze ratio: maps that a module squeezes its input into, over those that it expands them to.
+        conv1: maps of the first convolution, which the paper does not vary.
+        stages: modules before, between and after the poolings; the same number of modules pooled earlier has as many
+            parameters and smaller maps.
+        resolution: side of the square input, in pixels.
+
+    Raises:
+        UserError: a number of which no network is made.
+    """
+    for name, count, least in (("base_e", base_e, 2), ("incr_e", incr_e, 0), ("freq", freq, 1), ("conv1", conv1, 1)):
+        if count < least:
+            raise UserError(f"{name} {count} makes no network; it must be at least {least}")
+    for name, part in (("pct3x3", pct3x3), ("sr", sr)):
+        if not 0 < part <= 1:
+            raise UserError(f"{name} {part:g} is no part of the filters; it must be above 0 and at most 1")
+    if not stages or min(stages) < 1:
+        raise UserError(f"stages {stages} have no module between two poolings; each must have at least 1")
+
+    def sizes(number: int) -> Sizes:
+        expanded = base_e + incr_e * (number // freq)
+        # The smallest part is still a filter, and so is what it leaves.
+        e3x3 = min(max(round(pct3x3 * expanded), 1), expanded - 1)
+        return Sizes(max(round(sr * expanded), 1), expanded - e3x3, e3x3)
+
+    numbers = iter(range(sum(stages)))
+    return SqueezeNetSpec(
+        resolution=resolution,
+        conv1=conv1,
+        kernel=7,
+        stages=tuple(tuple(sizes(next(numbers)) for _ in range(modules)) for modules in stages),
+    )
 
 
 class Fire(nn.Module):
