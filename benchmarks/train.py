@@ -56,7 +56,7 @@ def timed(step: Callable[[], None]) -> float:
 def main(engine: str) -> None:
     kind, name, side = engine.split(":")
     variant, resolution = atlas.find(name), int(side)
-    spec = replace(variant.spec.scaled(resolution=resolution), num_classes=10)
+    spec = replace(variant.spec.scaled(resolution=resolution), num_classes=10, in_channels=3)
     size = BATCH_SIZES[resolution]
     torch.manual_seed(0)
     inputs = torch.randn(size, 3, resolution, resolution)

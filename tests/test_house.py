@@ -53,6 +53,7 @@ def test_every_room_stands_in_the_layers() -> None:
     assert set(settings["contracts"][1]["modules"]) == families - {
         "convatlas.networks.__init__",
         "convatlas.networks.blocks",
+        "convatlas.networks.codes",
         "convatlas.networks.connections",
     }
 
@@ -105,6 +106,25 @@ def test_the_public_names_are_there() -> None:
     assert set(dir(ca)) == set(ca.__all__)
     with pytest.raises(AttributeError, match="no attribute 'pretrained'"):
         _ = ca.pretrained
+
+
+def test_what_trains_and_measures_is_public_from_the_first_use() -> None:
+    # In a process of its own: here other tests may have imported what is asked for already.
+    code = (
+        "import convatlas as ca\n"
+        "for name in ('find_lr', 'sweep', 'Request', 'Recipe', 'experiments'):\n"
+        "    found = getattr(ca, name)\n"
+        "    print(found.__name__, bool(found.__doc__))\n"
+        "print(ca.find_lr.__module__, ca.sweep.__module__, ca.experiments.find('vanishing').id)\n"
+    )
+    assert python(code).split("\n")[:-1] == [
+        "find_lr True",
+        "sweep True",
+        "Request True",
+        "Recipe True",
+        "convatlas.experiments True",
+        "convatlas.training.finder convatlas.training.sweep vanishing",
+    ]
 
 
 def test_the_package_says_that_it_is_typed() -> None:

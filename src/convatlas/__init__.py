@@ -14,27 +14,37 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from convatlas import experiments as experiments
     from convatlas import measure as measure
     from convatlas.atlas import create as create
     from convatlas.atlas import families as families
     from convatlas.atlas import find as find
     from convatlas.atlas import variants as variants
     from convatlas.errors import UserError as UserError
+    from convatlas.recipe import Recipe as Recipe
     from convatlas.runs import load as load
+    from convatlas.training import Request as Request
     from convatlas.training import resume as resume
     from convatlas.training import train as train
+    from convatlas.training.finder import find_lr as find_lr
+    from convatlas.training.sweep import sweep as sweep
 
 __version__ = "0.1.0"
 
 # Where each public name lives; None: it is the room itself.
 _HOMES = {
+    "Recipe": "recipe",
+    "Request": "training",
     "UserError": "errors",
     "create": "atlas",
+    "experiments": None,
     "families": "atlas",
     "find": "atlas",
+    "find_lr": "training.finder",
     "load": "runs",
     "measure": None,
     "resume": "training",
+    "sweep": "training.sweep",
     "train": "training",
     "variants": "atlas",
 }

@@ -5,6 +5,7 @@ Krizhevsky, Sutskever and Hinton 2012; Krizhevsky 2014.
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 
 import convatlas as ca
 from convatlas import atlas
+from convatlas.errors import UserError
 from convatlas.measure import cost_of, layers_of
-from convatlas.networks.alexnet import AlexNetSpec, neurons
+from convatlas.networks.alexnet import AlexNet, AlexNetSpec, neurons
 
 ALEXNET, ONE_TOWER, WITH_NORM = (atlas.find(name) for name in ("alexnet", "alexnet-owt", "alexnet-bn"))
 
@@ -228,6 +230,63 @@ def test_half_of_the_units_of_both_hidden_layers_are_dropped_in_training_only(hi
     assert set(torch.cat(trained).unique().tolist()) == {0, 2}
     # 50 x 2 x 408 units: three standard errors are 0.0075.
     assert (torch.cat(trained) == 0).double().mean().item() == pytest.approx(0.5, abs=0.0075)
+
+
+# --- what the paper leaves out to compare ------------------------------------------------------------------------
+
+
+def own(**changes: bool | float) -> AlexNet:
+    """Narrow, with the seed's weights, in training."""
+    spec = ALEXNET.spec.scaled(width=0.1, resolution=105)
+    assert isinstance(spec, AlexNetSpec)
+    torch.manual_seed(0)
+    return AlexNet(replace(spec, num_classes=7, **changes)).double()
+
+
+def test_without_rectification_every_hidden_layer_is_squashed() -> None:
+    network = own(rectified=False).eval()
+    # The biases of one are for rectified units.
+    assert all(not bias.any() for name, bias in network.named_parameters() if name.endswith("bias"))
+    seen: list[Tensor] = []
+    for name in ("lrn1", "lrn2", "conv4", "conv5", "pool5", "fc7", "fc8"):
+        network.get_submodule(name).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.normal_(layer.weight, std=0.2)
+    network(torch.randn(2, 3, 105, 105, dtype=torch.float64))
+    assert len(seen) == 7
+    for units in seen:
+        assert -1 <= units.min() < -0.5
+        assert 0.5 < units.max() <= 1
+
+
+@pytest.mark.parametrize(("resolution", "sides"), [(227, (27, 13, 6)), (105, (12, 6, 3)), (32, (16, 8, 4))])
+def test_windows_that_do_not_overlap_halve(resolution: int, sides: tuple[int, int, int]) -> None:
+    spec = ALEXNET.spec.scaled(width=0.1, resolution=resolution)
+    assert isinstance(spec, AlexNetSpec)
+    apart = replace(spec, overlapping=False)
+    table = layers_of(AlexNet, apart)
+    assert [row.output_shape[-1] for row in table if row.name in ("pool1", "pool2", "pool5")][-2:] == list(sides[1:])
+    assert apart.side == sides[-1]
+    windows = {
+        (layer.kernel_size, layer.stride) for layer in AlexNet(apart).modules() if isinstance(layer, nn.MaxPool2d)
+    }
+    assert windows == {(2, 2)}
+
+
+def test_without_dropout_training_computes_what_the_finished_network_does() -> None:
+    x = torch.randn(2, 3, 105, 105, dtype=torch.float64)
+    network = own(dropout=0.0)
+    assert torch.equal(network.train()(x), network.eval()(x))
+    assert not torch.equal(own().train()(x), network(x))
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0, math.nan])
+def test_dropout_that_leaves_nothing_is_refused(dropout: float) -> None:
+    spec = ALEXNET.spec
+    assert isinstance(spec, AlexNetSpec)
+    with pytest.raises(UserError, match=r"dropout .* must be from 0 to below 1"):
+        replace(spec, dropout=dropout)
 
 
 # --- scaling -----------------------------------------------------------------------------------------------------

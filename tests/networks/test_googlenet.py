@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 import convatlas as ca
 from convatlas import atlas
+from convatlas.errors import UserError
 from convatlas.measure import cost_of, layers_of
 from convatlas.networks import googlenet
 from convatlas.networks.googlenet import DiscountedAuxiliaries
@@ -255,6 +257,39 @@ def test_heads_answer_in_training_and_are_absent_in_evaluation(variant: Variant)
         network.get_submodule(name).register_forward_hook(lambda layer, _, __: called.append(layer))
     assert network.eval()(x).shape == (4, 1000)
     assert called == []
+
+
+def small_spec() -> googlenet.GoogLeNetSpec:
+    spec = GOOGLENET.spec.scaled(width=0.04, resolution=28)
+    assert isinstance(spec, googlenet.GoogLeNetSpec)
+    return spec
+
+
+def test_without_auxiliary_classifiers_all_else_begins_the_same() -> None:
+    torch.manual_seed(3)
+    whole = googlenet.GoogLeNet(small_spec()).state_dict()
+    torch.manual_seed(3)
+    network = googlenet.GoogLeNet(replace(small_spec(), supervised=False))
+    left = network.state_dict()
+    assert set(left) == {name for name in whole if not name.startswith("auxiliary")}
+    assert all(torch.equal(value, whole[name]) for name, value in left.items())
+    assert isinstance(network.train()(torch.randn(2, 3, 28, 28)), Tensor)
+
+
+def test_a_module_may_have_filters_of_one_size_alone() -> None:
+    x = torch.randn(2, 6, 9, 9)
+    spec = replace(small_spec(), pooled=False)
+    three = googlenet.Inception(6, googlenet.Sizes(0, 4, 8, 0, 0, 0), spec)
+    assert three.three is not None
+    assert torch.equal(three(x), three.three(x))
+    pooled = googlenet.Inception(6, googlenet.Sizes(0, 0, 0, 0, 0, 0), small_spec())
+    assert torch.equal(pooled(x), F.max_pool2d(x, 3, 1, 1))
+
+
+def test_a_module_of_nothing_is_refused() -> None:
+    nothing = ((googlenet.Sizes(0, 0, 0, 0, 0, 0),),) * 3
+    with pytest.raises(UserError, match="without filters"):
+        replace(small_spec(), stages=nothing, pooled=False)
 
 
 def test_auxiliary_losses_count_three_tenths() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import convatlas as ca
 from convatlas import atlas
 from convatlas.measure import layers, layers_of
-from convatlas.networks import lenet
+from convatlas.networks import codes, lenet
 from convatlas.spec import Layers
 
 # 1998, Table I: a column for each map of C3, a row for each map of S2.
@@ -251,13 +251,13 @@ def test_subsampling_is_a_coefficient_times_the_sum_of_four_plus_a_bias(below: i
 @given(st.integers(1, 30), st.integers(1, 5), st.integers(0, 2**32))
 def test_the_output_is_minus_the_squared_distance_to_each_code(classes: int, pictures: int, seed: int) -> None:
     x = 2 * torch.randn(pictures, 84, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    layer = lenet.RBF(classes).double()
+    layer = codes.RBF(classes).double()
     assert torch.allclose(layer(x), -torch.cdist(x, layer.codes, compute_mode="donot_use_mm_for_euclid_dist").square())
 
 
 def test_a_code_itself_is_at_no_distance_from_its_class() -> None:
-    layer = lenet.RBF(10)
-    outputs = layer(lenet.codes(10))
+    layer = codes.RBF(10)
+    outputs = layer(codes.codes(10))
     assert outputs.diagonal().abs().max() < 1e-4
     assert outputs.argmax(1).tolist() == list(range(10))
 
@@ -280,7 +280,7 @@ def test_lenet5_is_its_layers_in_turn() -> None:
     x = squash(part["s4.coefficient"] * sum_of_four(x) + part["s4.bias"])
     x = squash(F.conv2d(x, part["c5.weight"].reshape(120, 16, 5, 5), part["c5.bias"].flatten())).flatten(1)
     x = squash(x @ part["f6.weight"].T + part["f6.bias"])
-    distances = (x[:, None] - lenet.codes(10).double()).square().sum(2)
+    distances = (x[:, None] - codes.codes(10).double()).square().sum(2)
     assert torch.allclose(network(picture), -distances)
 
 
@@ -332,13 +332,13 @@ def test_the_map_loss_is_equation_9(distances: list[list[float]], j: float, data
         -row[r] + math.log(math.exp(-j) + sum(map(math.exp, row))) for row, r in zip(distances, right, strict=True)
     ) / len(distances)
     outputs = torch.tensor(distances, dtype=torch.float64)
-    loss = lenet.MaximumAPosteriori(j).losses(outputs, torch.eye(4, dtype=torch.float64)[right]).mean()
+    loss = codes.MaximumAPosteriori(j).losses(outputs, torch.eye(4, dtype=torch.float64)[right]).mean()
     assert loss.item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 def test_the_map_loss_stays_finite_far_from_every_code() -> None:
     outputs = torch.full((1, 10), -5000.0, requires_grad=True)
-    loss = lenet.MaximumAPosteriori(20.0).losses(outputs, torch.eye(10)[[3]])
+    loss = codes.MaximumAPosteriori(20.0).losses(outputs, torch.eye(10)[[3]])
     loss.backward()
     # Nothing but the rubbish class is near: 5000 - 20.
     assert loss.item() == pytest.approx(4980)
@@ -376,12 +376,12 @@ def test_the_codes_of_the_digits_are_the_characters_of_figure_3() -> None:
     """
     for digit, picture in enumerate((zero, one)):
         dots = "".join(picture.split())
-        assert lenet.codes(10)[digit].tolist() == [1 if dot == "#" else -1 for dot in dots]
+        assert codes.codes(10)[digit].tolist() == [1 if dot == "#" else -1 for dot in dots]
 
 
 def test_codes_of_different_classes_differ() -> None:
-    assert len(set(map(tuple, lenet.codes(1000).tolist()))) == 1000
-    digits = lenet.codes(10)
+    assert len(set(map(tuple, codes.codes(1000).tolist()))) == 1000
+    digits = codes.codes(10)
     differing = (digits[:, None] != digits).sum(2)
     assert differing[~torch.eye(10, dtype=torch.bool)].min() >= 4
 
@@ -390,9 +390,9 @@ def test_codes_of_different_classes_differ() -> None:
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_codes_are_plus_and_minus_one_and_the_same_for_any_number_of_classes(one: int, other: int) -> None:
     few, many = sorted((one, other))
-    assert lenet.codes(many).shape == (many, 84)
-    assert (lenet.codes(many).abs() == 1).all()
-    assert torch.equal(lenet.codes(many)[:few], lenet.codes(few))
+    assert codes.codes(many).shape == (many, 84)
+    assert (codes.codes(many).abs() == 1).all()
+    assert torch.equal(codes.codes(many)[:few], codes.codes(few))
 
 
 def test_beyond_ten_classes_the_first_ten_codes_are_the_digits() -> None:
@@ -403,7 +403,7 @@ def test_drawing_codes_leaves_everybodys_random_numbers_alone() -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    lenet.codes(50)
+    codes.codes(50)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -454,7 +454,9 @@ def test_half_the_width_keeps_the_tables_from_becoming_dense(name: str) -> None:
     assert any(len(row) < spec.s2 for row in spec.c3)
 
 
-@pytest.mark.parametrize("name", [variant.name for variant in lenet.FAMILY.variants])
+@pytest.mark.parametrize(
+    "name", [variant.name for variant in lenet.FAMILY.variants if isinstance(variant.spec, lenet.LeNetSpec)]
+)
 def test_depth_adds_convolutions_after_c3_that_keep_its_maps(name: str) -> None:
     variant = atlas.find(name)
     plain = {row.name: row for row in layers_of(variant.network, variant.spec)}
@@ -470,3 +472,33 @@ def test_the_first_fully_connected_layer_fits_the_resolution() -> None:
     # 64 px: 60, 30, 26, 13; every unit of C5 reads 16 maps of 13 x 13 and a bias.
     assert layers(ca.create("lenet5", resolution=64))["c5"].params == 120 * (16 * 13 * 13 + 1)
     assert layers(ca.create("lenet5-modern", resolution=64))["c5"].params == 120 * (16 * 13 * 13 + 1)
+
+
+# --- what the LeNets are compared with ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "params"), [("lenet-300", 785 * 300 + 301 * 10), ("lenet-300-100", 785 * 300 + 301 * 100 + 101 * 10)]
+)
+def test_the_fully_connected_networks_are_as_large_as_their_names_say(name: str, params: int) -> None:
+    assert num_params(ca.create(name)) == params
+
+
+def test_the_fully_connected_network_is_its_layers_in_turn() -> None:
+    network = ca.create("lenet-300-100").double()
+    x = torch.randn(4, 1, 28, 28, dtype=torch.float64)
+    value = iter(network.state_dict().values())
+    units = x.flatten(1)
+    for _ in range(3):
+        units = 1.7159 * torch.tanh((units @ next(value).T + next(value)) * 2 / 3)
+    assert next(value, None) is None
+    torch.testing.assert_close(network(x), units)
+
+
+def test_width_and_depth_are_of_the_hidden_layers() -> None:
+    spec = atlas.find("lenet-300-100").spec
+    assert spec.scaled(width=2).hidden == (600, 200)
+    assert spec.scaled(depth=2).hidden == (300, 100, 100, 100)
+    assert spec.scaled(resolution=16).hidden == (300, 100)
+    network = ca.create("lenet-300", resolution=16, in_channels=3, num_classes=4)
+    assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 4)

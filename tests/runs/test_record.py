@@ -1,12 +1,14 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import convatlas as ca
 from convatlas import atlas
 from convatlas.errors import UserError
 from convatlas.pictures import Preprocessing
@@ -231,6 +233,23 @@ def test_a_default_recipe_of_the_first_format_falls_as_half_a_wave() -> None:
     assert read.recipe.schedule == Cosine(warm_up=0.1)
     assert read.recipe.sources == ()
     assert read.results is None
+
+
+def test_an_unfinished_run_of_the_first_format_is_told_to_be_trained_again(tmp_path: Path) -> None:
+    content = json.dumps(json.loads(FORMAT_1) | {"results": None}).encode()
+    (tmp_path / "run.json").write_bytes(content)
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"of another layout")
+    with pytest.raises(UserError) as told:
+        ca.resume(tmp_path)
+    assert str(told.value) == f"{tmp_path} was begun by an older convatlas and cannot be resumed; train it again"
+    # Nor is it taken for one of today's the next time.
+    assert (tmp_path / "run.json").read_bytes() == content
+    assert record(atlas.find("lenet1")).resumable
+
+
+def test_a_finished_run_of_the_first_format_is_resumed_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(FORMAT_1)
+    assert ca.resume(tmp_path).results.test_errors == 23
 
 
 @pytest.mark.parametrize("key", sorted(json.loads(FORMAT_1)))

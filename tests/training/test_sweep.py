@@ -24,7 +24,7 @@ class Said(Progress):
 
 
 def swept(folder: Path, *, progress: Progress | None = None, study: str | None = None) -> Run:
-    return sweep(REQUEST, GRID, out=folder, study=study, progress=progress or Progress())
+    return sweep(REQUEST, GRID, out=folder, study=study, progress=progress)
 
 
 def test_the_best_combination_is_trained_once_more_on_all(tmp_path: Path) -> None:
@@ -71,13 +71,13 @@ def test_machines_share_a_study_by_its_address(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_cannot_be_trained_loses(tmp_path: Path) -> None:
-    run = sweep(REQUEST, {"lr": (1e30, 1e-3)}, out=tmp_path / "sweep", study=None, progress=Progress())
+    run = sweep(REQUEST, {"lr": (1e30, 1e-3)}, out=tmp_path / "sweep")
     assert run.record.recipe.lr == 1e-3
 
 
 def test_where_none_can_be_trained_one_line_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no combination of lr could be trained"):
-        sweep(REQUEST, {"lr": (1e30,)}, out=tmp_path / "sweep", study=None, progress=Progress())
+        sweep(REQUEST, {"lr": (1e30,)}, out=tmp_path / "sweep")
 
 
 def test_words_become_values() -> None:

@@ -57,8 +57,8 @@ def work() -> None:
     rank, folder = int(sys.argv[1]), Path(sys.argv[2])
     function: Callable[[Any, int], Any]
     function, task = pickle.load(sys.stdin.buffer)
-    store = dist.FileStore(str(folder / "store"), NUM)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=NUM, timeout=PATIENCE)
+    meeting = (folder / "meeting").as_uri()
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=NUM, timeout=PATIENCE)
     try:
         (folder / f"answer{rank}").write_bytes(pickle.dumps(function(task, rank)))
         dist.barrier()

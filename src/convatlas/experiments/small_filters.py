@@ -99,8 +99,7 @@ def stages_of(setting: Setting, kernel: int, number: int) -> Stages:
 
 
 def request(setting: Setting, kernel: int, number: int, seed: int) -> Request:
-    spec = replace(
-        atlas.find("vgg13").spec,
+    spec = VGGSpec(
         stages=stages_of(setting, kernel, number),
         resolution=32,
         fully=(64, 64) if setting.quick else (4096, 4096),

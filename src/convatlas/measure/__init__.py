@@ -15,5 +15,5 @@ from convatlas.measure.table import layers as layers
 from convatlas.measure.table import layers_of as layers_of
 from convatlas.measure.timing import seconds as seconds
 from convatlas.measure.timing import seconds_in_turn as seconds_in_turn
-from convatlas.measure.traffic import all_reduced_bytes as all_reduced_bytes
 from convatlas.measure.traffic import ring_seconds as ring_seconds
+from convatlas.measure.traffic import sent_bytes as sent_bytes

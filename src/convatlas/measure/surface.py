@@ -47,7 +47,8 @@ def direction(weights: Tensor, generator: torch.Generator) -> Tensor:
     """At random, with filters (the first dimension) as long as those of the weights."""
     drawn = torch.randn(weights.shape, generator=generator).to(weights)
     lengths, own = (value.flatten(1).norm(dim=1) for value in (drawn, weights))
-    return drawn * (own / lengths).view(-1, *[1] * (weights.dim() - 1))
+    scaled: Tensor = drawn * (own / lengths).view(-1, *[1] * (weights.dim() - 1))
+    return scaled
 
 
 def bent_down(surface: npt.NDArray[np.float64]) -> float:

@@ -128,7 +128,8 @@ class Squashed(Rectified):
     """The same with tanh, which the paper trains for comparison (Figure 1)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x)).tanh()
+        outputs: Tensor = self.norm(self.conv(x)).tanh()
+        return outputs
 
 
 class AlexNet(nn.Module):

@@ -20,7 +20,6 @@ Departures, where the papers leave something open:
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -30,13 +29,13 @@ from torch import Tensor, nn
 
 from convatlas.networks.blocks import (
     CrossEntropy,
-    Multiplying,
     PlaceCode,
     check_width,
     scale_channels,
     scale_stage,
     scale_units,
 )
+from convatlas.networks.codes import RBF, MaximumAPosteriori
 from convatlas.networks.connections import ConnectedConv2d, Maps, Table, initialise, num_maps, scale_maps
 from convatlas.recipe import Optimiser, Recipe, Steps
 from convatlas.spec import Claim, Family, Layer, Layers, Paper, Spec, Variant
@@ -149,23 +148,6 @@ class Subsampling(nn.Module):
         if self.maps != self.below:
             summed = summed[:, [m * self.below // self.maps for m in range(self.maps)]]
         return self.coefficient * summed + self.bias
-
-
-class RBF(Multiplying):
-    """Minus the squared distance of the input to each class's fixed code: the larger, the nearer (1998, eq. 7)."""
-
-    codes: Tensor
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.register_buffer("codes", codes(num_classes))
-
-    @property
-    def num_multiplications(self) -> int:
-        return self.codes.numel()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * x @ self.codes.T - x.square().sum(1, keepdim=True) - self.codes.square().sum(1)
 
 
 def linear(in_features: int, out_features: int) -> nn.Linear:
@@ -288,7 +270,7 @@ class FullyConnectedSpec(Spec):
 
     @property
     def smallest_resolution(self) -> int:
-        return 1
+        return 2
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
         check_width(width, self.hidden)
@@ -314,47 +296,6 @@ class FullyConnected(nn.Module):
         for layer in self.hidden:
             x = scaled_tanh(layer(x))
         return scaled_tanh(self.output(x))
-
-
-@dataclass(frozen=True)
-class MaximumAPosteriori:
-    """The right class near, all others and a rubbish class at the constant distance j far (1998, equation 9)."""
-
-    j: float
-
-    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        rubbish = outputs.new_full((len(outputs), 1), -self.j)
-        competitors = torch.cat([outputs, rubbish], 1).logsumexp(1)
-        return competitors - (targets * outputs).sum(1)
-
-    def probabilities(self, outputs: Tensor) -> Tensor:
-        return outputs.softmax(1)
-
-
-# 1998, Figure 3: the ten digits in 7x12 dots, side by side.
-BITMAPS = """
-.#####. ...##.. .#####. ####### .#####. .#####. ..####. ####### .#####. .#####.
-....... ..###.. ....... .....## ....... ....... .##.... .....## ##...## ##..###
-..###.. .####.. .#####. ....##. ....... ####### ##..... .....## ##...## ##...##
-.##.##. ...##.. ##...## ...##.. .##..## ##..... ##..... ....##. ##...## ##...##
-##...## ...##.. #....## ..####. .##..## ##..... ######. ...##.. .#####. ##..###
-##...## ...##.. ....##. .....## ###..## .####.. ###..## ...##.. ##...## .######
-##...## ...##.. ..###.. .....## ##...## ..####. ##...## ..##... ##...## .....##
-##...## ...##.. .##.... .....## ##...## .....## ##...## ..##... ##...## .....##
-.##.##. ...##.. ##..... ##...## ##..### ##...## ###..## ..##... ##...## ....##.
-..###.. .###### ####### .#####. .###### .#####. .#####. ..##... .#####. .####..
-....... ....... ....... ....... .....## ....... ....... ....... ....... .......
-....... ....... ....... ....... .....## ....... ....... ....... ....... .......
-"""
-
-
-def codes(num_classes: int) -> Tensor:
-    """Output codes (num_classes, 84) of +1 and -1: the digits' bitmaps, beyond the tenth class seeded draws."""
-    rows = [line.split() for line in BITMAPS.split("\n") if line]
-    digits = [[1.0 if dot == "#" else -1.0 for row in rows for dot in row[digit]] for digit in range(10)]
-    draw = random.Random(1998)
-    more = [[draw.choice((-1.0, 1.0)) for _ in range(84)] for _ in range(num_classes - 10)]
-    return torch.tensor((digits + more)[:num_classes])
 
 
 def connections(net: Layers) -> int:

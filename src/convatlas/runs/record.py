@@ -81,6 +81,8 @@ class Results:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
+    format: int = field(default=FORMAT, compare=False)
+    """Of the file that it was read from; it is written in the newest."""
     variant: str
     spec: Spec
     classes: tuple[str, ...]
@@ -121,8 +123,13 @@ class Record:
     versions: dict[str, str] = field(default_factory=installed_versions)
     machine: str = field(default_factory=platform.machine)
 
+    @property
+    def resumable(self) -> bool:
+        """Whether an unfinished run can go on. Those of the first format left other checkpoints and drew otherwise."""
+        return self.format > 1
+
     def to_json(self) -> bytes:
-        values = {"format": FORMAT} | dataclasses.asdict(self)
+        values = dataclasses.asdict(self) | {"format": FORMAT}
         values["recipe"]["schedule"]["kind"] = type(self.recipe.schedule).__name__
         return (json.dumps(values, indent=2) + "\n").encode()
 
@@ -135,7 +142,7 @@ class Record:
         """
         try:
             values = tuples(json.loads(content))
-            written = values.pop("format")
+            written = values["format"]
             if written > FORMAT:
                 raise UserError("written by a newer convatlas; update this one to read it")
             if written == 1:

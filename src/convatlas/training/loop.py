@@ -168,7 +168,8 @@ def resume(folder: str | Path, *, progress: Progress | None = None, tested: bool
         tested: see `train_as`.
 
     Raises:
-        UserError: it is no run folder, it is damaged, or its pictures have changed.
+        UserError: it is no run folder, it is damaged, an older convatlas began it and did not end it, or its pictures
+            have changed.
     """
     run = load(folder)
     processes = Processes.started()
@@ -182,6 +183,8 @@ def _resumed(run: Run, processes: Processes, progress: Progress, *, tested: bool
         if processes.main:
             checkpoint.remove(run.folder)
         return run
+    if not run.record.resumable:
+        raise UserError(f"{run.folder} was begun by an older convatlas and cannot be resumed; train it again")
     pictures = processes.main_first(run.load_data)
     if run.record.processes != processes.num:
         progress.say(

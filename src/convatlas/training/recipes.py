@@ -33,8 +33,8 @@ SMALL_PICTURES = replace(DEFAULT, augmentation=Augmentation(shift=0.125, flip=Tr
 PHOTOGRAPHS = replace(
     DEFAULT,
     batch_size=64,
-    epochs=75,
-    epochs_of=20_000,
+    epochs=100,
+    epochs_of=200_000,
     augmentation=Augmentation(crop=0.25, aspect=4 / 3, flip=True, side=0.75, mixup=0.25, cutmix=0.25),
 )
 """Crops as Szegedy et al. 2014, section 6, from a quarter of the area instead of 8 %, and mixing in half of the

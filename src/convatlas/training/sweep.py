@@ -26,7 +26,12 @@ STUDY = "study.db"
 
 
 def sweep(
-    request: Request, grid: Mapping[str, Sequence[float]], *, out: Path, study: str | None, progress: Progress
+    request: Request,
+    grid: Mapping[str, Sequence[float]],
+    *,
+    out: str | Path,
+    study: str | None = None,
+    progress: Progress | None = None,
 ) -> Run:
     """Train with every combination of values, and return the run of the best on all training pictures.
 
@@ -37,11 +42,13 @@ def sweep(
         grid: for each name of `SWEPT`, its values.
         out: a folder for the trials and the study.
         study: the address of a database that several machines share; without it, a file in `out`.
+        progress: who watches.
 
     Raises:
         UserError: a name or a value cannot be varied, no combination could be trained, or other machines still train.
     """
     library = _optuna()
+    out, progress = Path(out), progress or Progress()
     storage = study or f"sqlite:///{out / STUDY}"
     out.mkdir(parents=True, exist_ok=True)
     asked = library.create_study(
