@@ -198,6 +198,17 @@ def test_the_readmes_accuracies_are_the_measured_ones() -> None:
     assert table("accuracy") == rows
 
 
+def test_the_readmes_training_steps_are_the_measured_ones() -> None:
+    networks = json.loads((ROOT / "benchmarks" / "results" / "train.json").read_text())["networks"]
+    ratios = {name: row["ratio"] for name, row in networks.items()}
+    rows = [
+        [f"`{name}`", *(f"{r['median']:.2f} ({r['min']:.2f} to {r['max']:.2f})" for r in at_sizes)]
+        for name in dict.fromkeys(key.partition(" at ")[0] for key in ratios)
+        for at_sizes in [[ratios[f"{name} at {side} px"] for side in (64, 224)]]
+    ]
+    assert table("train") == rows
+
+
 def test_what_was_wanted_of_the_accuracies_was_measured() -> None:
     for row in json.loads((ROOT / "benchmarks" / "results" / "accuracy.json").read_text())["rows"]:
         assert row["test_error_percent"]["mean"] <= row["wanted_percent"], row

@@ -143,6 +143,7 @@ def test_a_claim_has_the_verdict_of_its_worst_part_that_was_tested(
         experiment=experiment, budget=Budget.QUICK, num_seeds=1, parts=results, when="", machine={}, versions={}
     )
     assert result.verdict is verdict
+    assert result.tested == f"{len(parts) - parts.count(OPEN)} of {len(parts)} parts tested"
     assert result.seconds == 1.5 * len(parts)
 
 

@@ -104,6 +104,8 @@ def test_it_says_everything_that_a_result_has(pages: tuple[ET.Element, str]) -> 
     ):
         assert told in page
         assert told in markdown
+    assert "2 of 3 parts tested" in page
+    assert "**reproduced**, 2 of 3 parts tested" in markdown
     assert "1 claim: 1 reproduced, 0 not reproduced" in page
     # A link for each result; what was not run says so.
     assert [link.attrib["href"] for link in tree.iter(f"{HTML}a")] == ["#first"]

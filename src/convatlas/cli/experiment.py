@@ -114,7 +114,7 @@ def tell(result: PartResult) -> None:
 def show(result: Result) -> None:
     from convatlas.experiments.report import worded
 
-    print_heading(f"{result.experiment.id}: {result.verdict}")
+    print_heading(f"{result.experiment.id}: {result.verdict} ({result.tested})")
     print_table(
         (
             Column("part", wrap=True),

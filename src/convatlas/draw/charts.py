@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -124,7 +124,9 @@ class Bars:
             if one.spread:
                 axes.errorbar(left, one.y, one.spread, fmt="none", ecolor="black", capsize=2, linewidth=1)
             if len(places) * len(self.series) <= 16:
-                axes.bar_label(bars, fmt="%.3g", fontsize=8, padding=2)
+                # A whisker's place is above the bar: its figure stands in it.
+                where: Literal["center", "edge"] = "center" if one.spread else "edge"
+                axes.bar_label(bars, fmt="%.3g", fontsize=8, padding=2, label_type=where)
         if self.log_y:
             axes.set_yscale("log")
         if self.threshold is not None:

@@ -18,6 +18,7 @@ from convatlas.runs import Evaluation, Run, evaluate
 from convatlas.runs.run import RECORD
 from convatlas.training import Progress, Request, resume, train_as
 from convatlas.training.plan import device_named
+from convatlas.wording import plural
 
 
 class Budget(enum.StrEnum):
@@ -230,6 +231,12 @@ class Result:
             if verdict in given:
                 return verdict
         return Verdict.NOT_TESTABLE
+
+    @property
+    def tested(self) -> str:
+        """On how many of its parts the verdict rests."""
+        num = sum(one.verdict is not Verdict.NOT_TESTABLE for one in self.parts)
+        return f"{num} of {plural(len(self.parts), 'part')} tested"
 
     @property
     def seconds(self) -> float:

@@ -93,7 +93,7 @@ def markdown(results: list[Result], folder: str) -> list[str]:
             "",
             f"## {one.title}",
             "",
-            f"**{result.verdict}** · `{one.command}` · {conditions(result)}",
+            f"**{result.verdict}**, {result.tested} · `{one.command}` · {conditions(result)}",
             "",
             f"Claim: {one.claim}",
             "",
