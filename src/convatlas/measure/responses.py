@@ -13,6 +13,7 @@ def responses(network: nn.Module, inputs: Tensor) -> list[tuple[str, float]]:
     """The standard deviation of each batch normalisation's outputs, before what follows it.
 
     Args:
+        network: in evaluation mode, where its statistics are those of training.
         inputs: (batch, channels, height, width).
 
     Returns:

@@ -1,0 +1,231 @@
+"""Why shortcuts help: the measurements on two networks of one epoch, the statistics on known answers."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from convatlas.experiments import Budget, degradation, shortcuts
+from convatlas.experiments.degradation import PLAIN, RESIDUAL, trained
+from convatlas.experiments.experiment import Part, Setting, Verdict, carry_out
+from convatlas.experiments.shortcuts import (
+    EXPERIMENT,
+    OPTIONS,
+    PICTURES,
+    around,
+    lesions,
+    lost,
+    mean_response,
+    mean_scale,
+    some,
+)
+from convatlas.networks.resnet import ResidualUnit
+from convatlas.runs import Run, evaluate
+
+BLOCKS = 7
+"""Of 20 layers, those that keep the shape: 3, 2 and 2."""
+
+
+def part_named(name: str) -> Part:
+    return next(part for part in EXPERIMENT.parts if part.id == name)
+
+
+@pytest.fixture(scope="module")
+def trained_little(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    """A setting whose networks learn for one epoch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(degradation, "QUICK_EPOCHS", 1)
+        patch.setattr(degradation, "QUICK_BATCH", 256)
+        yield Setting(budget=Budget.QUICK, seeds=(0,), folder=tmp_path_factory.mktemp("runs"))
+
+
+def run_of(setting: Setting, kind: str) -> Run:
+    return trained(setting, kind, 20, 0)
+
+
+def test_what_is_measured_on_are_pictures_that_were_learned(trained_little: Setting) -> None:
+    run = run_of(trained_little, RESIDUAL)
+    inputs, labels = some(run)
+    spec = run.record.spec
+    assert inputs.shape == (PICTURES, spec.in_channels, spec.resolution, spec.resolution)
+    assert labels.tolist() == run.load_data().train.labels[:PICTURES].tolist()
+
+
+def test_the_mean_response_leaves_out_the_first_layer(trained_little: Setting) -> None:
+    run = run_of(trained_little, RESIDUAL)
+    norms = [layer for layer in run.network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for layer in norms[1:]:
+        nn.init.constant_(layer.weight, -0.5)
+    assert mean_scale(run) == 0.5
+    for layer in norms[1:]:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    assert mean_response(run) == mean_scale(run) == 0
+
+
+@pytest.mark.parametrize("kind", [PLAIN, RESIDUAL])
+def test_gradients_before_training_are_those_of_every_convolution(
+    trained_little: Setting, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(shortcuts, "DEEP", 20)
+    change, lengths = lost(trained_little, kind, 0)
+    assert len(lengths) == 19
+    assert change == pytest.approx(abs(math.log10(lengths[0] / lengths[-1])))
+    # By the seed alone: what was learned does not enter.
+    assert lost(trained_little, kind, 0)[1] == lengths
+
+
+def test_each_block_that_keeps_the_shape_is_left_out_once(
+    trained_little: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(trained_little, PLAIN)
+    seen: list[list[bool]] = []
+
+    def watching(network: nn.Module, objective: object, batches: object) -> object:
+        units = [unit for stage in range(3) for unit in shortcuts.units_of(network, stage)]
+        seen.append([isinstance(unit, nn.Identity) for unit in units])
+        return evaluate(network, run.variant.objective, run.judging(run.load_data().test, torch.device("cpu")))
+
+    monkeypatch.setattr(shortcuts, "evaluate", watching)
+    assert len(list(lesions(run))) == BLOCKS
+    assert [row.index(True) for row in seen] == [0, 1, 2, 4, 5, 7, 8]
+    assert all(row.count(True) == 1 for row in seen)
+    assert not any(isinstance(unit, nn.Identity) for unit in shortcuts.units_of(run.network, 0))
+
+
+def test_a_residual_block_whose_branch_gives_nothing_is_not_missed(trained_little: Setting) -> None:
+    run = run_of(trained_little, RESIDUAL)
+    for unit in run.network.modules():
+        if isinstance(unit, ResidualUnit):
+            last = [layer for layer in unit.layers.modules() if isinstance(layer, nn.BatchNorm2d)][-1]
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+    error = 100 * (1 - run.evaluate().accuracy)
+    assert list(lesions(run)) == [error] * BLOCKS
+
+
+def test_a_surface_has_the_loss_of_the_network_in_its_middle(
+    trained_little: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shortcuts, "PLACES", (-1.0, 0.0, 1.0))
+    run = run_of(trained_little, RESIDUAL)
+    inputs, labels = some(run)
+    surface = around(run)
+    assert surface.shape == (3, 3)
+    with torch.no_grad():
+        assert surface[1, 1] == pytest.approx(float(F.cross_entropy(run.network(inputs), labels)), rel=1e-5)
+
+
+# --- verdicts on known answers -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setting:
+    """A setting that trains nothing; a run is its (kind, depth)."""
+    monkeypatch.setattr(shortcuts, "trained", lambda setting, kind, depth, seed: (kind, depth))
+    monkeypatch.setattr(Setting, "train_all", lambda setting, requests: None)
+    return Setting(budget=Budget.QUICK, seeds=(0, 1, 2), folder=tmp_path)
+
+
+@pytest.mark.parametrize(("with_shortcuts", "verdict"), [(0.5, Verdict.REPRODUCED), (1.0, Verdict.NOT_REPRODUCED)])
+def test_responses_are_compared_at_one_depth(
+    untrained: Setting, monkeypatch: pytest.MonkeyPatch, with_shortcuts: float, verdict: Verdict
+) -> None:
+    found = {(PLAIN, 20): 1.0, (RESIDUAL, 20): with_shortcuts}
+    monkeypatch.setattr(shortcuts, "mean_response", lambda run: found[run])
+    monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 1.0)
+    monkeypatch.setattr(shortcuts, "layer_responses", lambda setting: degradation.by_depth({"one": [[1, 1, 1, 1]]}))
+    given = carry_out(part_named("responses"), untrained)
+    assert given.verdict is verdict
+    assert given.measured is not None
+    assert given.measured.mean == pytest.approx(with_shortcuts)
+
+
+@pytest.mark.parametrize(("deep", "verdict"), [(0.25, Verdict.REPRODUCED), (0.5, Verdict.NOT_REPRODUCED)])
+def test_responses_are_compared_over_depth(
+    untrained: Setting, monkeypatch: pytest.MonkeyPatch, deep: float, verdict: Verdict
+) -> None:
+    found = {(RESIDUAL, 20): 0.5, (RESIDUAL, 56): deep}
+    monkeypatch.setattr(shortcuts, "mean_response", lambda run: found[run])
+    monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 1.0)
+    assert carry_out(part_named("deeper"), untrained).verdict is verdict
+
+
+@pytest.mark.parametrize(("plain", "verdict"), [(2.0, Verdict.REPRODUCED), (0.5, Verdict.NOT_REPRODUCED)])
+def test_gradients_are_compared_by_powers_of_ten(
+    untrained: Setting, monkeypatch: pytest.MonkeyPatch, plain: float, verdict: Verdict
+) -> None:
+    found = {PLAIN: (plain, [1.0, 10.0]), RESIDUAL: (0.5, [1.0, 3.0])}
+    monkeypatch.setattr(shortcuts, "lost", lambda setting, kind, seed: found[kind])
+    given = carry_out(part_named("gradient"), untrained)
+    assert given.verdict is verdict
+    assert given.measured is not None
+    assert given.measured.mean == pytest.approx(plain - 0.5)
+
+
+@pytest.mark.parametrize(("plain", "verdict"), [(90.0, Verdict.REPRODUCED), (20.0, Verdict.NOT_REPRODUCED)])
+def test_lesions_are_compared_by_how_much_the_error_rises(
+    untrained: Setting, monkeypatch: pytest.MonkeyPatch, plain: float, verdict: Verdict
+) -> None:
+    class Trained:
+        def __init__(self, error: float, without: list[float]) -> None:
+            self.test_accuracy, self.without = 1 - error / 100, without
+
+    found = {PLAIN: Trained(10.0, [plain, plain + 2]), RESIDUAL: Trained(5.0, [6.0, 8.0])}
+    monkeypatch.setattr(shortcuts, "trained", lambda setting, kind, depth, seed: found[kind])
+    monkeypatch.setattr(shortcuts, "lesions", lambda run: iter(run.without))
+    given = carry_out(part_named("removal"), untrained)
+    assert given.verdict is verdict
+    assert given.measured is not None
+    assert given.measured.mean == pytest.approx(plain + 1 - 10 - 2)
+
+
+@pytest.mark.parametrize(("a", "verdict"), [(3.5, Verdict.REPRODUCED), (5.0, Verdict.NOT_REPRODUCED)])
+def test_options_are_compared_by_their_test_errors(
+    untrained: Setting, monkeypatch: pytest.MonkeyPatch, a: float, verdict: Verdict
+) -> None:
+    class Trained:
+        def __init__(self, error: float) -> None:
+            self.test_accuracy = 1 - error / 100
+
+    errors = dict(zip(OPTIONS.values(), (a, 9.0, 3.0), strict=True))
+    monkeypatch.setattr(Setting, "train", lambda setting, request: Trained(errors[request.network]))
+    given = carry_out(part_named("options"), untrained)
+    assert given.verdict is verdict
+    assert given.measured is not None
+    assert given.measured.mean == pytest.approx(a - 3.0)
+
+
+BOWL = np.array([[1 + x**2 + y**2 for x in shortcuts.PLACES] for y in shortcuts.PLACES])
+HILLS = np.array([[2 + math.sin(9 * x) * math.cos(9 * y) for x in shortcuts.PLACES] for y in shortcuts.PLACES])
+
+
+@pytest.mark.parametrize(("plain", "verdict"), [(HILLS, Verdict.REPRODUCED), (BOWL, Verdict.NOT_REPRODUCED)])
+def test_surfaces_are_compared_by_what_is_bent_down(
+    untrained: Setting, monkeypatch: pytest.MonkeyPatch, plain: np.ndarray, verdict: Verdict
+) -> None:
+    monkeypatch.setattr(shortcuts, "training_error", lambda setting, kind, depth, seed: 20.0)
+    monkeypatch.setattr(shortcuts, "around", lambda run: plain if run[0] == PLAIN else BOWL)
+    given = carry_out(part_named("surface"), untrained)
+    assert given.verdict is verdict
+    assert given.measured is not None
+    (chart,) = given.measured.charts
+    assert "highest 3" in chart.alternative
+
+
+def test_around_weights_that_learned_nothing_there_is_nothing_to_tell(
+    untrained: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = {0: 90.0, 1: 80.0, 2: 70.0}
+    monkeypatch.setattr(shortcuts, "training_error", lambda setting, kind, depth, seed: errors[seed])
+    given = carry_out(part_named("surface"), untrained)
+    assert given.verdict is Verdict.NOT_TESTABLE
+    assert f"its training error is {statistics.fmean(errors.values()):.0f} %" in given.reason
