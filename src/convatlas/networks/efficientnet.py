@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convatlas.errors import UserError
 from convatlas.networks.blocks import Conv2d, ConvNorm, CrossEntropy, check_width, scale_channels, scale_units
 from convatlas.recipe import Augmentation, Decayed, Optimiser, Recipe, Staircase
 from convatlas.spec import Claim, Family, Layers, Paper, Scale, Spec, Variant
@@ -54,13 +55,20 @@ class EfficientNetSpec(Spec):
     head: int
     dropout: float
     drop_connect: float = 0.2
+    divisor: int = 8
+    """Maps of a scaled network are a multiple of it (the release's `depth_divisor`); narrow ones grow evenly with 1."""
 
     small_limits: ClassVar = (64, 33)
     small_stem: ClassVar = ("the first convolution has stride 1", "the first stage of stride 2 has stride 1")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.divisor < 1:
+            raise UserError(f"maps cannot be multiples of {self.divisor}; the divisor must be at least 1")
+
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
         check_width(width, (self.stem, self.head, *(maps for _, _, maps, _ in self.stages)))
-        maps_at = partial(scale_channels, width=width, rounded=round_filters)
+        maps_at = partial(scale_channels, width=width, rounded=partial(round_filters, divisor=self.divisor))
         stages = []
         below, below_scaled = self.stem, maps_at(self.stem)
         for kernel, stride, maps, blocks in self.stages:
@@ -82,10 +90,10 @@ class EfficientNetSpec(Spec):
         )
 
 
-def round_filters(exact: float) -> int:
-    """The nearest multiple of 8, never more than a tenth below."""
-    maps = max(8, int(exact + 4) // 8 * 8)
-    return maps if maps >= 0.9 * exact else maps + 8
+def round_filters(exact: float, divisor: int = 8) -> int:
+    """The nearest multiple of the divisor, never more than a tenth below."""
+    maps = max(divisor, int(exact + divisor / 2) // divisor * divisor)
+    return maps if maps >= 0.9 * exact else maps + divisor
 
 
 # Table 1: expansion, kernel, stride, maps, layers
