@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 import convatlas as ca
 from convatlas import atlas
+from convatlas.errors import UserError
 from convatlas.measure import cost_of, layers_of
 from convatlas.networks.efficientnet import EfficientNetSpec, MBConv, SqueezeExcitation, round_filters
 from convatlas.spec import Variant
@@ -166,6 +168,27 @@ def test_maps_are_rounded_to_the_nearest_multiple_of_8_but_never_a_tenth_below(e
     assert rounded >= 0.9 * exact
     nearest = max(8, math.floor(exact / 8 + 0.5) * 8)
     assert rounded == (nearest if nearest >= 0.9 * exact else nearest + 8)
+
+
+@pytest.mark.parametrize(("exact", "divisor", "maps"), [(6.4, 1, 6), (0.2, 1, 1), (9, 2, 10), (13, 4, 12), (11, 8, 16)])
+def test_maps_are_rounded_to_another_divisor_likewise(exact: float, divisor: int, maps: int) -> None:
+    assert round_filters(exact, divisor) == maps
+
+
+def test_a_narrow_network_of_divisor_1_grows_evenly() -> None:
+    assert isinstance(B0.spec, EfficientNetSpec)
+    spec = replace(B0.spec, divisor=1).scaled(width=0.25)
+    assert [stage.maps for stage in spec.stages] == [4, 6, 10, 20, 28, 48, 80]
+    assert [stage.maps for stage in spec.scaled(width=1.25).stages] == [5, 8, 13, 25, 35, 60, 100]
+    # In steps of 8 the narrowest keep their width, or double it.
+    assert [stage.maps for stage in B0.spec.scaled(width=0.25).stages][:3] == [8, 8, 16]
+
+
+@pytest.mark.parametrize("divisor", [0, -8])
+def test_a_divisor_of_nothing_is_refused(divisor: int) -> None:
+    assert isinstance(B0.spec, EfficientNetSpec)
+    with pytest.raises(UserError, match=f"multiples of {divisor}; the divisor must be at least 1"):
+        replace(B0.spec, divisor=divisor)
 
 
 @settings(max_examples=20)
