@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from convatlas import atlas, measure
-from convatlas.experiments import Budget, fewer_parameters
+from convatlas.experiments import Budget, experiment, fewer_parameters
 from convatlas.experiments.experiment import Measured, Setting, Verdict, carry_out
-from convatlas.experiments.fewer_parameters import BYPASSED, EXPERIMENT, PAIR, SHARES, SQUEEZED, Answers, Design
+from convatlas.experiments.fewer_parameters import BYPASSED, EXPERIMENT, PAIR, SHARES, SQUEEZED, Design
 from convatlas.measure import cost_of
 from convatlas.networks.squeezenet import SqueezeNet, designed
 from convatlas.runs import Evaluation
@@ -96,17 +96,36 @@ def test_googlenet_sends_its_heads_too() -> None:
     assert fewer_parameters.gradient_bytes("googlenet") == 4 * 13_378_280
 
 
-def of_designs(value: Callable[[str], float]) -> Callable[[Setting, Mapping[str, Design]], Answers]:
-    """In place of trainings: these losses, and all answers right."""
-    right = torch.eye(10)
-    return lambda setting, designs: {
-        name: [Evaluation(right, value(name)), Evaluation(right, 2 * value(name))] for name in designs
-    }
+@dataclass(frozen=True)
+class Answering:
+    """A run, as far as that it answers everything rightly, with this loss."""
+
+    loss: float
+
+    def evaluate(self) -> Evaluation:
+        return Evaluation(torch.eye(10), self.loss)
 
 
-def test_one_design_is_compared_with_another_seed_by_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def losses(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], float]], None]:
+    """Sets the losses of trainings, by the name of the design: that value with one seed, and twice with the other."""
+
+    def given(value: Callable[[str], float]) -> None:
+        monkeypatch.setattr(
+            Setting,
+            "train_each",
+            lambda self, wanted: {name: [Answering(value(name)), Answering(2 * value(name))] for name in wanted},
+        )
+        monkeypatch.setattr(experiment, "training_accuracy", lambda runs: 100.0)
+
+    return given
+
+
+def test_one_design_is_compared_with_another_seed_by_seed(
+    tmp_path: Path, losses: Callable[[Callable[[str], float]], None]
+) -> None:
     ratios = {"squeeze ratio 0.125": 0.3, "squeeze ratio 0.5": 0.25, "squeeze ratio 0.75": 0.2, "squeeze ratio 1": 0.1}
-    monkeypatch.setattr(fewer_parameters, "answers", of_designs(ratios.__getitem__))
+    losses(ratios.__getitem__)
     verdict, found = measured("squeeze-gain", tmp_path)
     assert (verdict, found.values) == (Verdict.REPRODUCED, (pytest.approx(1.5), pytest.approx(1.5)))
     chart = found.charts[0]
@@ -129,9 +148,9 @@ def test_one_design_is_compared_with_another_seed_by_seed(tmp_path: Path, monkey
     ],
 )
 def test_designs_that_are_all_alike_show_no_gain(
-    name: str, verdict: Verdict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, verdict: Verdict, tmp_path: Path, losses: Callable[[Callable[[str], float]], None]
 ) -> None:
-    monkeypatch.setattr(fewer_parameters, "answers", of_designs(lambda design: 0.5))
+    losses(lambda design: 0.5)
     assert measured(name, tmp_path)[0] is verdict
 
 
@@ -164,9 +183,12 @@ def test_designs_answer_the_test_pictures(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(fewer_parameters, "request", smallest)
     here = replace(setting(tmp_path), seeds=(3,))
-    found = fewer_parameters.answers(here, {"any": Design()})["any"]
+    designs = {"one": Design(), "other": Design(early=True)}
+    # The same network by two names.
+    found = fewer_parameters.compared(here, designs=designs, worse="one", better="other")
+    assert found.values == (1.0,)
+    loss = here.train(smallest(here, Design(), 3)).evaluate().loss
     # It has hardly learned to tell ten classes.
-    assert [one.loss for one in found] == [pytest.approx(math.log(10), rel=0.2)]
-    assert [one.num_pictures for one in found] == [355]
-    run = here.train(smallest(here, Design(), 3))
-    assert [one.accuracy for one in found] == [run.test_accuracy]
+    assert loss == pytest.approx(math.log(10), rel=0.2)
+    assert "hardly learned" in found.doubt
+    assert f"test loss {loss:.3g}" in dict(found.figures)["one"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from convatlas.experiments import Budget, degradation, shortcuts
+from convatlas.experiments import Budget, degradation, experiment, shortcuts
 from convatlas.experiments.degradation import PLAIN, RESIDUAL, trained
 from convatlas.experiments.experiment import Part, Setting, Verdict, carry_out
 from convatlas.experiments.shortcuts import (
     EXPERIMENT,
-    OPTIONS,
+    KINDS,
     PICTURES,
     around,
     lesions,
@@ -140,6 +139,8 @@ def test_responses_are_compared_at_one_depth(
     untrained: Setting, monkeypatch: pytest.MonkeyPatch, with_shortcuts: float, verdict: Verdict
 ) -> None:
     found = {(PLAIN, 20): 1.0, (RESIDUAL, 20): with_shortcuts}
+    both = {words: [(kind, 20)] * 3 for words, kind in KINDS.items()}
+    monkeypatch.setattr(shortcuts, "of_both", lambda setting, depth: both)
     monkeypatch.setattr(shortcuts, "mean_response", lambda run: found[run])
     monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 1.0)
     monkeypatch.setattr(shortcuts, "layer_responses", lambda setting: degradation.by_depth({"one": [[1, 1, 1, 1]]}))
@@ -173,15 +174,11 @@ def test_gradients_are_compared_by_powers_of_ten(
 
 @pytest.mark.parametrize(("plain", "verdict"), [(90.0, Verdict.REPRODUCED), (20.0, Verdict.NOT_REPRODUCED)])
 def test_lesions_are_compared_by_how_much_the_error_rises(
-    untrained: Setting, monkeypatch: pytest.MonkeyPatch, plain: float, verdict: Verdict
+    untrained: Setting, trainings: Callable[..., None], monkeypatch: pytest.MonkeyPatch, plain: float, verdict: Verdict
 ) -> None:
-    class Trained:
-        def __init__(self, error: float, without: list[float]) -> None:
-            self.test_accuracy, self.without = 1 - error / 100, without
-
-    found = {PLAIN: Trained(10.0, [plain, plain + 2]), RESIDUAL: Trained(5.0, [6.0, 8.0])}
-    monkeypatch.setattr(shortcuts, "trained", lambda setting, kind, depth, seed: found[kind])
-    monkeypatch.setattr(shortcuts, "lesions", lambda run: iter(run.without))
+    trainings({"plain": [90.0] * 3, "with shortcuts": [95.0] * 3})
+    without = {0.9: [plain, plain + 2], 0.95: [6.0, 8.0]}
+    monkeypatch.setattr(shortcuts, "lesions", lambda run: iter(without[run.test_accuracy]))
     given = carry_out(part_named("removal"), untrained)
     assert given.verdict is verdict
     assert given.measured is not None
@@ -190,14 +187,9 @@ def test_lesions_are_compared_by_how_much_the_error_rises(
 
 @pytest.mark.parametrize(("a", "verdict"), [(3.5, Verdict.REPRODUCED), (5.0, Verdict.NOT_REPRODUCED)])
 def test_options_are_compared_by_their_test_errors(
-    untrained: Setting, monkeypatch: pytest.MonkeyPatch, a: float, verdict: Verdict
+    untrained: Setting, trainings: Callable[..., None], a: float, verdict: Verdict
 ) -> None:
-    class Trained:
-        def __init__(self, error: float) -> None:
-            self.test_accuracy = 1 - error / 100
-
-    errors = dict(zip(OPTIONS.values(), (a, 9.0, 3.0), strict=True))
-    monkeypatch.setattr(Setting, "train", lambda setting, request: Trained(errors[request.network]))
+    trainings({"A": [100 - a] * 3, "B": [91.0] * 3, "C": [97.0] * 3})
     given = carry_out(part_named("options"), untrained)
     assert given.verdict is verdict
     assert given.measured is not None
@@ -210,10 +202,14 @@ HILLS = np.array([[2 + math.sin(9 * x) * math.cos(9 * y) for x in shortcuts.PLAC
 
 @pytest.mark.parametrize(("plain", "verdict"), [(HILLS, Verdict.REPRODUCED), (BOWL, Verdict.NOT_REPRODUCED)])
 def test_surfaces_are_compared_by_what_is_bent_down(
-    untrained: Setting, monkeypatch: pytest.MonkeyPatch, plain: np.ndarray, verdict: Verdict
+    untrained: Setting,
+    trainings: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    plain: np.ndarray,
+    verdict: Verdict,
 ) -> None:
-    monkeypatch.setattr(shortcuts, "training_error", lambda setting, kind, depth, seed: 20.0)
-    monkeypatch.setattr(shortcuts, "around", lambda run: plain if run[0] == PLAIN else BOWL)
+    trainings({"plain": [90.0] * 3, "with shortcuts": [95.0] * 3})
+    monkeypatch.setattr(shortcuts, "around", lambda run: plain if run.test_accuracy == 0.9 else BOWL)
     given = carry_out(part_named("surface"), untrained)
     assert given.verdict is verdict
     assert given.measured is not None
@@ -222,10 +218,12 @@ def test_surfaces_are_compared_by_what_is_bent_down(
 
 
 def test_around_weights_that_learned_nothing_there_is_nothing_to_tell(
-    untrained: Setting, monkeypatch: pytest.MonkeyPatch
+    untrained: Setting, trainings: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errors = {0: 90.0, 1: 80.0, 2: 70.0}
-    monkeypatch.setattr(shortcuts, "training_error", lambda setting, kind, depth, seed: errors[seed])
+    trainings({"plain": [30.0] * 3, "with shortcuts": [95.0] * 3})
+    monkeypatch.setattr(experiment, "training_accuracy", lambda runs: 100 * min(run.test_accuracy for run in runs))
+    monkeypatch.setattr(shortcuts, "around", lambda run: HILLS)
     given = carry_out(part_named("surface"), untrained)
     assert given.verdict is Verdict.NOT_TESTABLE
-    assert f"its training error is {statistics.fmean(errors.values()):.0f} %" in given.reason
+    assert "plain: a network that answers 30 % of its training pictures rightly" in given.reason
+    assert given.measured is not None

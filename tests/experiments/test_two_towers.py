@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from convatlas.experiments import Budget, two_towers
+from convatlas.experiments import Budget
 from convatlas.experiments.experiment import NotTestable, Setting, Verdict, carry_out
 from convatlas.experiments.pair import in_pair
 from convatlas.experiments.towers import TOWERS, Answer, Task, rows_of, step
@@ -130,12 +131,12 @@ def test_each_form_leaves_out_one_thing() -> None:
 
 
 def test_what_a_part_is_worth_is_how_much_the_error_rises_without_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, trainings: Callable[..., None]
 ) -> None:
-    errors = {"everything": [2.0, 3.0, 4.0], "no dropout": [2.5, 3.5, 4.5]}
-    monkeypatch.setattr(two_towers, "test_errors", lambda setting: errors)
-    assert worth(setting(tmp_path), "no dropout").values == (0.5, 0.5, 0.5)
+    accuracies = {name: [98.0, 97.0, 96.0] for name in without(paper())}
+    trainings(accuracies | {"no dropout": [97.5, 96.5, 95.5]})
+    assert worth("no dropout", setting(tmp_path)).values == pytest.approx((0.5, 0.5, 0.5))
     part = next(part for part in EXPERIMENT.parts if part.id == "dropout")
     assert carry_out(part, setting(tmp_path)).verdict is Verdict.REPRODUCED
-    errors["no dropout"] = [1.5, 2.5, 3.5]
+    trainings(accuracies | {"no dropout": [98.5, 97.5, 96.5]})
     assert carry_out(part, setting(tmp_path)).verdict is Verdict.NOT_REPRODUCED

@@ -145,15 +145,18 @@ def test_biases_of_one_begin_where_the_paper_puts_them() -> None:
     }
 
 
+@pytest.mark.parametrize(("width", "deviation"), [(0.25, 0.02), (1, 0.01)])
 @pytest.mark.parametrize("name", ["alexnet", "alexnet-owt", "alexnet-bn"])
-def test_weights_begin_with_a_standard_deviation_of_a_hundredth(name: str) -> None:
+def test_weights_begin_with_a_deviation_of_a_hundredth_and_more_in_a_narrow_network(
+    name: str, width: float, deviation: float
+) -> None:
     torch.manual_seed(0)
-    network = ca.create(name, width=0.25, resolution=99)
+    network = ca.create(name, width=width, resolution=99)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             # Four times the standard error of the estimate.
-            assert layer.weight.std().item() == pytest.approx(0.01, rel=4 / math.sqrt(2 * layer.weight.numel()))
-            assert layer.weight.mean().abs().item() < 4 * 0.01 / math.sqrt(layer.weight.numel())
+            assert layer.weight.std().item() == pytest.approx(deviation, rel=4 / math.sqrt(2 * layer.weight.numel()))
+            assert layer.weight.mean().abs().item() < 4 * deviation / math.sqrt(layer.weight.numel())
 
 
 # --- against the same computed otherwise -------------------------------------------------------------------------

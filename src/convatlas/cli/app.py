@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -73,6 +74,9 @@ def main() -> None:
         if message := error.format_message():
             complain(message)
         sys.exit(2)
+    except typer.Abort:
+        complain("stopped by Ctrl-C")
+        sys.exit(128 + signal.SIGINT)
     except UserError as error:
         # Of processes that torchrun started on a machine, one says what all of them found.
         if os.environ.get("LOCAL_RANK", "0") == "0":

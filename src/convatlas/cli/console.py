@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
@@ -40,6 +41,13 @@ def speaks() -> bool:
 def complain(message: str) -> None:
     """One line on standard error."""
     typer.echo("convatlas: " + " ".join(message.split()), err=True)
+
+
+def stopped_by(number: int, how_to_go_on: str) -> typer.Exit:
+    """Says which signal stopped the command, and gives the exit that says so too."""
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    complain(f"stopped by {name}; {how_to_go_on}")
+    return typer.Exit(128 + number)
 
 
 def print_json(value: Any) -> None:

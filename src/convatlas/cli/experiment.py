@@ -16,6 +16,7 @@ from convatlas.cli.console import (
     print_heading,
     print_json,
     print_table,
+    stopped_by,
 )
 from convatlas.errors import UserError
 
@@ -71,6 +72,7 @@ def run_experiments(
     """Re-run claims; what is in the folder of results already is not run again."""
     from convatlas.experiments import BUDGETS, EXPERIMENTS, find, run
     from convatlas.experiments.ledger import values
+    from convatlas.training import Stopped
 
     if bool(ids) == everything:
         raise UserError("name experiments, or --all; convatlas experiment list shows them")
@@ -82,7 +84,10 @@ def run_experiments(
         if not quiet:
             typer.secho(f"{one.id}: {one.title}", bold=True, err=True)
         watch = ignore if quiet else tell
-        results.append(run(one, BUDGETS[budget], num_seeds=seeds, out=out, watch=watch))
+        try:
+            results.append(run(one, BUDGETS[budget], num_seeds=seeds, out=out, watch=watch))
+        except Stopped as stop:
+            raise stopped_by(stop.signal, "what was measured is kept; the same command goes on") from stop
     if json:
         print_json({"results": [values(result) for result in results]})
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,13 +15,13 @@ from convatlas.cli.console import (
     Quiet,
     Resolution,
     Width,
-    complain,
     count,
     duration,
     percent,
     print_facts,
     print_json,
     speaks,
+    stopped_by,
 )
 from convatlas.errors import UserError
 
@@ -231,9 +230,7 @@ def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: 
     except Interrupted as stop:
         if not speaks():
             raise typer.Exit(128 + stop.signal) from stop
-        name = "Ctrl-C" if stop.signal == signal.SIGINT else signal.Signals(stop.signal).name
-        complain(f"stopped by {name}; go on with: convatlas resume {stop.run.folder}")
-        raise typer.Exit(128 + stop.signal) from stop
+        raise stopped_by(stop.signal, f"go on with: convatlas resume {stop.run.folder}") from stop
     if not speaks():
         return
     results, record = run.results, run.record

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
 from convatlas import atlas
@@ -15,12 +15,13 @@ from convatlas.experiments.equal_cost import at_cost, macs
 from convatlas.experiments.experiment import (
     Experiment,
     Measured,
-    NotTestable,
     Part,
     Setting,
     Threshold,
     at_least,
-    training_evaluation,
+    differences,
+    test_accuracies,
+    unlearned,
 )
 from convatlas.networks.efficientnet import EfficientNetSpec
 from convatlas.runs import Run
@@ -30,8 +31,6 @@ from convatlas.training import Request
 
 EPOCHS, BATCH, LR = 6, 32, 0.006
 """At quick: about the shortest training in which the deeper networks learn, too."""
-LEARNED = 80.0
-"""Training accuracy, in percent, under which a network is not taken for a trained one."""
 WORTH = 0.35
 """Points of accuracy that must be won to count: half of the least that Table 3 prints, 0.7 of ResNet-50, since MACs
 grow about twice here in place of four times."""
@@ -133,27 +132,8 @@ class Scaled:
         return macs(atlas.find(self.base.network), self.spec(setting)) / 1e6
 
 
-def accuracies(setting: Setting, forms: Sequence[Scaled]) -> dict[Scaled, list[float]]:
-    """Of the test pictures, in percent, a value a seed."""
-    requests = {(form, seed): form.request(setting, seed) for form in forms for seed in setting.seeds}
-    setting.train_all(requests.values())
-    return {form: [100 * setting.train(requests[form, seed]).test_accuracy for seed in setting.seeds] for form in forms}
-
-
-def learned(setting: Setting, forms: Mapping[str, Scaled]) -> None:
-    """The claim is about trained networks.
-
-    Raises:
-        NotTestable: one of these is none, with some seed.
-    """
-    for name, form in forms.items():
-        runs = [setting.train(form.request(setting, seed)) for seed in setting.seeds]
-        least = min(100 * training_evaluation(run).accuracy for run in runs)
-        if least < LEARNED:
-            raise NotTestable(
-                f"{form.base.network} scaled by {name} answers {least:.0f} % of its training pictures rightly, and the "
-                "claim is about trained networks; it would need a longer training, as --budget full has"
-            )
+def trained(setting: Setting, forms: Iterable[Scaled]) -> dict[Scaled, list[Run]]:
+    return setting.train_each({form: partial(form.request, setting) for form in forms})
 
 
 def held_out_loss(run: Run) -> float:
@@ -177,9 +157,10 @@ def won(setting: Setting, base: Base, together: Mapping[str, Triple], times: int
     forms = {name: Scaled(base, triple, times) for name, triple in (SINGLE | dict(together)).items()}
     losses = search(setting, forms)
     chosen = [best(losses, list(names)) for names in (together, SINGLE)]
-    found = accuracies(setting, [forms[name] for name in chosen])
-    learned(setting, {name: forms[name] for name in chosen})
-    all_three, one = (found[forms[name]] for name in chosen)
+    found = trained(setting, (forms[name] for name in chosen))
+    runs = {name: found[forms[name]] for name in chosen}
+    accuracies = {name: test_accuracies(each) for name, each in runs.items()}
+    all_three, one = accuracies.values()
     own = Scaled(base, (1.0, 1.0, 1.0), 1)
     costs = {name: form.million_macs(setting) for name, form in forms.items()}
     chart = Bars(
@@ -190,9 +171,12 @@ def won(setting: Setting, base: Base, together: Mapping[str, Triple], times: int
         series=(Series("loss", (), tuple(losses.values())),),
     )
     return Measured(
-        values=tuple(first - second for first, second in zip(all_three, one, strict=True)),
+        values=differences(all_three, one),
         figures=(
-            *((f"test accuracy, {name}, chosen", f"{statistics.fmean(found[forms[name]]):.2f} %") for name in chosen),
+            *(
+                (f"test accuracy, {name}, chosen", f"{statistics.fmean(each):.2f} %")
+                for name, each in accuracies.items()
+            ),
             ("the base", f"{own.million_macs(setting):.2f} million MACs, {own.spec(setting).resolution} px"),
             *(
                 (
@@ -205,6 +189,7 @@ def won(setting: Setting, base: Base, together: Mapping[str, Triple], times: int
         ),
         charts=(chart,),
         note=f"The most MACs are {100 * (max(costs.values()) / min(costs.values()) - 1):.1f} % above the least.",
+        doubt=unlearned(runs),
     )
 
 
@@ -229,7 +214,8 @@ def saturation(setting: Setting) -> Measured:
     # The base is the same in all.
     bases = {forms[0]: Scaled(B0, SINGLE["depth"], 1) for forms in lines.values()}
     lines = {name: [bases[forms[0]], *forms[1:]] for name, forms in lines.items()}
-    found = accuracies(setting, list(dict.fromkeys(form for forms in lines.values() for form in forms)))
+    runs = trained(setting, dict.fromkeys(form for forms in lines.values() for form in forms))
+    found = {form: test_accuracies(each) for form, each in runs.items()}
     chart = Lines(
         name="scaling",
         title="B0 scaled in one dimension, and in three",

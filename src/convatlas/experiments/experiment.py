@@ -7,16 +7,17 @@ import hashlib
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from convatlas.draw import Chart
 from convatlas.experiments.side_by_side import train_side_by_side
-from convatlas.runs import Evaluation, Run, evaluate
+from convatlas.runs import Evaluation, Run, evaluate, load
 from convatlas.runs.run import RECORD
-from convatlas.training import Progress, Request, resume, train_as
+from convatlas.training import Progress, Request, finish
 from convatlas.training.plan import device_named
 from convatlas.wording import plural
 
@@ -81,6 +82,8 @@ class Measured:
     charts: tuple[Chart, ...] = ()
     note: str = ""
     """What a reader must know beside it."""
+    doubt: str = ""
+    """Why it cannot tell, though it was measured, and what would be needed."""
 
     @property
     def mean(self) -> float:
@@ -93,6 +96,8 @@ class Measured:
 
     def verdict(self, threshold: Threshold) -> tuple[Verdict, str]:
         """With the reason, where it takes one."""
+        if self.doubt:
+            return Verdict.NOT_TESTABLE, self.doubt
         half = ERRORS * (self.deviation or 0.0) / math.sqrt(len(self.values))
         inside = {value in threshold for value in (self.mean - half, self.mean, self.mean + half)}
         if len(inside) > 1:
@@ -105,6 +110,9 @@ class Measured:
 
 class NotTestable(Exception):  # noqa: N818  # an answer, not an error
     """What a part raises that cannot tell at this budget: why, and what would be needed."""
+
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,19 +131,26 @@ class Setting:
 
     def train(self, request: Request) -> Run:
         """The finished run of what is asked for, as `convatlas.train` leaves it; an earlier one where there is one."""
-        folder = self._folder_of(request)
-        if (folder / RECORD).exists():
-            return resume(folder, progress=self.progress)
-        return train_as(request, folder, self.progress)
+        return finish(request, self._folder_of(request), self.progress)
 
     def train_all(self, requests: Iterable[Request]) -> None:
-        """Train what is asked for and not there yet, side by side; `train` gives each run then."""
+        """Train what is asked for and not finished yet, side by side; `train` gives each run then."""
         folders = {self._folder_of(request): request for request in requests}
-        train_side_by_side([(one, folder) for folder, one in folders.items() if not (folder / RECORD).exists()])
+        train_side_by_side([(one, folder) for folder, one in folders.items() if not is_finished(folder)])
+
+    def train_each(self, wanted: Mapping[K, Callable[[int], Request]]) -> dict[K, list[Run]]:
+        """The finished runs of each of several networks, one a seed, of which a request is made."""
+        requests = {key: [request(seed) for seed in self.seeds] for key, request in wanted.items()}
+        self.train_all(one for of_seed in zip(*requests.values(), strict=True) for one in of_seed)
+        return {key: [self.train(one) for one in each] for key, each in requests.items()}
 
     def _folder_of(self, request: Request) -> Path:
         digest = hashlib.sha256(repr(request).encode()).hexdigest()[:12]
         return self.folder / f"{request.network}-{digest}"
+
+
+def is_finished(folder: Path) -> bool:
+    return (folder / RECORD).exists() and load(folder).record.results is not None
 
 
 def training_evaluation(run: Run) -> Evaluation:
@@ -145,6 +160,46 @@ def training_evaluation(run: Run) -> Evaluation:
         return evaluate(run.network.to(batches.device), run.variant.objective, batches)
     finally:
         run.network.cpu()
+
+
+def test_accuracies(runs: Iterable[Run]) -> tuple[float, ...]:
+    """In percent."""
+    return tuple(100 * run.test_accuracy for run in runs)
+
+
+def test_errors(runs: Iterable[Run]) -> tuple[float, ...]:
+    """In percent."""
+    return tuple(100 * (1 - run.test_accuracy) for run in runs)
+
+
+def differences(first: Iterable[float], second: Iterable[float]) -> tuple[float, ...]:
+    """By how much the first is above the second, for each seed."""
+    return tuple(one - other for one, other in zip(first, second, strict=True))
+
+
+LEARNED = 80.0
+"""Accuracy in percent, on the training pictures, under which a network is not taken for a trained one."""
+
+
+def training_accuracy(runs: Iterable[Run]) -> float:
+    """In percent, the least of them: of the finished networks, on the pictures that they learned."""
+    return min(100 * training_evaluation(run).accuracy for run in runs)
+
+
+def unlearned(runs: Mapping[str, Iterable[Run]]) -> str:
+    """A doubt, where a claim is about trained networks and one of these, by its name in words, is none."""
+    return doubted({name: training_accuracy(each) for name, each in runs.items()})
+
+
+def doubted(learned: Mapping[str, float]) -> str:
+    """The same from training accuracies in percent."""
+    name = min(learned, key=learned.__getitem__)
+    if learned[name] >= LEARNED:
+        return ""
+    return (
+        f"{name}: a network that answers {learned[name]:.0f} % of its training pictures rightly has hardly learned, "
+        "and the claim is about trained networks; it needs a longer training, as --budget full has"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,19 @@ from safetensors.torch import save
 
 from convatlas import atlas, measure
 from convatlas.draw import Bars, Lines, Series
-from convatlas.experiments.experiment import Experiment, Measured, Part, Setting, Threshold, at_least, at_most, exactly
+from convatlas.experiments.experiment import (
+    Experiment,
+    Measured,
+    Part,
+    Setting,
+    Threshold,
+    at_least,
+    at_most,
+    differences,
+    exactly,
+    test_errors,
+    unlearned,
+)
 from convatlas.experiments.pair import in_pair
 from convatlas.experiments.stepping import OF_EACH_FAMILY, forward_of, step_of
 from convatlas.networks.squeezenet import SqueezeNetSpec, designed, filter_ratio
@@ -242,15 +254,6 @@ Answers = dict[str, list[Evaluation]]
 """For each design, one of each seed."""
 
 
-def answers(setting: Setting, designs: Mapping[str, Design]) -> Answers:
-    """To the test pictures."""
-    setting.train_all(request(setting, design, seed) for design in designs.values() for seed in setting.seeds)
-    return {
-        name: [setting.train(request(setting, design, seed)).evaluate() for seed in setting.seeds]
-        for name, design in designs.items()
-    }
-
-
 def compared(
     setting: Setting,
     *,
@@ -260,7 +263,8 @@ def compared(
     draw: Callable[[Answers], Bars | Lines] | None = None,
 ) -> Measured:
     """The test loss of one design over that of another, for each seed."""
-    found = answers(setting, designs)
+    runs = setting.train_each({name: partial(request, setting, design) for name, design in designs.items()})
+    found = {name: [run.evaluate() for run in each] for name, each in runs.items()}
     return Measured(
         values=tuple(one.loss / other.loss for one, other in zip(found[worse], found[better], strict=True)),
         figures=tuple(
@@ -273,6 +277,7 @@ def compared(
             for name, design in designs.items()
         ),
         charts=() if draw is None else (draw(found),),
+        doubt=unlearned({name: runs[name] for name in (worse, better)}),
     )
 
 
@@ -319,18 +324,16 @@ def bars(name: str, title: str, found: Answers) -> Bars:
 
 def accuracy(setting: Setting) -> Measured:
     """SqueezeNet's test error less AlexNet's, in points."""
-    requests = {
-        (name, seed): Request(network=name, data="cifar10", resolution=32, seed=seed)
-        for name in PAIR
-        for seed in setting.seeds
-    }
-    errors = {key: 100 * (1 - setting.train(one).test_accuracy) for key, one in requests.items()}
+
+    def asked(name: str, seed: int) -> Request:
+        return Request(network=name, data="cifar10", resolution=32, seed=seed)
+
+    runs = setting.train_each({name: partial(asked, name) for name in PAIR})
+    errors = {name: test_errors(each) for name, each in runs.items()}
     return Measured(
-        values=tuple(errors["squeezenet", seed] - errors["alexnet", seed] for seed in setting.seeds),
-        figures=tuple(
-            (f"test error, {name}", f"{statistics.fmean(errors[name, seed] for seed in setting.seeds):.2f} %")
-            for name in PAIR
-        ),
+        values=differences(errors["squeezenet"], errors["alexnet"]),
+        figures=tuple((f"test error, {name}", f"{statistics.fmean(each):.2f} %") for name, each in errors.items()),
+        doubt=unlearned(runs),
     )
 
 

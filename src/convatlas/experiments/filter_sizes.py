@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +13,18 @@ import torch.nn.functional as F
 from convatlas import atlas, data, measure
 from convatlas.draw import Bars, Series
 from convatlas.experiments.equal_cost import at_cost, macs
-from convatlas.experiments.experiment import Experiment, Measured, Part, Setting, at_least
+from convatlas.experiments.experiment import (
+    Experiment,
+    Measured,
+    Part,
+    Setting,
+    at_least,
+    differences,
+    test_errors,
+    unlearned,
+)
 from convatlas.networks.googlenet import DiscountedAuxiliaries, GoogLeNet, GoogLeNetSpec, Sizes
+from convatlas.runs import Run
 from convatlas.training import Request
 
 WORTH = 0.1
@@ -73,13 +85,8 @@ def request(setting: Setting, spec: GoogLeNetSpec, seed: int) -> Request:
     )
 
 
-def test_errors(setting: Setting, specs: dict[str, GoogLeNetSpec]) -> dict[str, list[float]]:
-    """In percent, a value a seed."""
-    setting.train_all(request(setting, spec, seed) for seed in setting.seeds for spec in specs.values())
-    return {
-        name: [100 * (1 - setting.train(request(setting, spec, seed)).test_accuracy) for seed in setting.seeds]
-        for name, spec in specs.items()
-    }
+def trained(setting: Setting, specs: Mapping[str, GoogLeNetSpec]) -> dict[str, list[Run]]:
+    return setting.train_each({name: partial(request, setting, spec) for name, spec in specs.items()})
 
 
 def all_sizes(setting: Setting) -> Measured:
@@ -91,7 +98,8 @@ def all_sizes(setting: Setting) -> Measured:
     # From the paper's own widths: those of a narrow network leave no room to make it narrower.
     whole = replace(module, stem=full.stem, stages=full.stages, auxiliary=full.auxiliary)
     specs |= {name: at_equal_cost(spec, module) for name, spec in alone(whole).items()}
-    errors = test_errors(setting, specs)
+    runs = trained(setting, specs)
+    errors = {name: test_errors(each) for name, each in runs.items()}
     chart = Bars(
         name="sizes",
         title="The module and each of its branches alone, at equal MACs",
@@ -102,7 +110,7 @@ def all_sizes(setting: Setting) -> Measured:
     own, *others = errors.values()
     best = min(others, key=statistics.fmean)
     return Measured(
-        values=tuple(other - ours for ours, other in zip(own, best, strict=True)),
+        values=differences(best, own),
         figures=tuple(
             (
                 name,
@@ -112,6 +120,7 @@ def all_sizes(setting: Setting) -> Measured:
             for name, spec in specs.items()
         ),
         charts=(chart,),
+        doubt=unlearned(runs),
     )
 
 
@@ -140,13 +149,14 @@ def gradient(setting: Setting) -> Measured:
 
 def auxiliary(setting: Setting) -> Measured:
     spec = paper(setting)
-    errors = test_errors(setting, {"with": spec, "without": replace(spec, supervised=False)})
+    runs = trained(setting, {"with auxiliary classifiers": spec, "without": replace(spec, supervised=False)})
+    own, without = (test_errors(each) for each in runs.values())
     return Measured(
-        values=tuple(less - full for full, less in zip(errors["with"], errors["without"], strict=True)),
+        values=differences(without, own),
         figures=tuple(
-            (f"test error {name} auxiliary classifiers", f"{statistics.fmean(found):.2f} %")
-            for name, found in errors.items()
+            (f"test error {name}", f"{statistics.fmean(test_errors(each)):.2f} %") for name, each in runs.items()
         ),
+        doubt=unlearned(runs),
     )
 
 

@@ -37,15 +37,26 @@ def in_pair(function: Callable[[T, int], A], task: T) -> list[A]:
         given = pickle.dumps((function, task))
         environment = os.environ | {"OMP_NUM_THREADS": str(max(torch.get_num_threads() // NUM, 1))}
         processes = [
-            subprocess.Popen([sys.executable, "-c", WORKER, str(rank), name], stdin=subprocess.PIPE, env=environment)
+            subprocess.Popen(
+                [sys.executable, "-c", WORKER, str(rank), name],
+                stdin=subprocess.PIPE,
+                env=environment,
+                # Ctrl-C reaches this process alone, which ends the others.
+                start_new_session=True,
+            )
             for rank in range(NUM)
         ]
-        for process in processes:
-            assert process.stdin is not None, "it was asked for"
-            process.stdin.write(given)
-            process.stdin.close()
-        # Each is waited for, also where the first was lost.
-        statuses = [process.wait() for process in processes]
+        try:
+            for process in processes:
+                assert process.stdin is not None, "it was asked for"
+                with process.stdin as stdin:
+                    stdin.write(given)
+            # Each is waited for, also where the first was lost.
+            statuses = [process.wait() for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
         if any(statuses):
             raise RuntimeError(f"of two processes one was lost: they ended with {statuses}")
         # Written by our own processes, a moment ago.

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -23,8 +24,11 @@ from convatlas.experiments.experiment import (
     Threshold,
     at_least,
     at_most,
+    differences,
+    doubted,
     exactly,
-    training_evaluation,
+    test_accuracies,
+    training_accuracy,
 )
 from convatlas.networks.mobilenet import Full, MobileNetSpec, Separable
 from convatlas.runs import Execution
@@ -251,7 +255,7 @@ class Trained:
     test: tuple[float, ...]
     """Accuracy in percent, one a seed."""
     training: float
-    """The same of the pictures that were learned, the mean over the seeds."""
+    """The same of the pictures that were learned, the least of the seeds."""
 
     def __str__(self) -> str:
         return (
@@ -261,24 +265,28 @@ class Trained:
 
 
 def trained(setting: Setting, forms: Sequence[Form]) -> dict[Form, Trained]:
-    setting.train_all(form.request(setting, seed) for seed in setting.seeds for form in forms)
-    found = {}
-    for form in forms:
-        runs = [setting.train(form.request(setting, seed)) for seed in setting.seeds]
-        found[form] = Trained(
-            measure.cost_of(atlas.find(form.network).network, runs[0].record.spec).macs / 1e6,
-            tuple(100 * run.test_accuracy for run in runs),
-            100 * statistics.fmean(training_evaluation(run).accuracy for run in runs),
+    runs = setting.train_each({form: partial(form.request, setting) for form in forms})
+    return {
+        form: Trained(
+            measure.cost_of(atlas.find(form.network).network, each[0].record.spec).macs / 1e6,
+            test_accuracies(each),
+            training_accuracy(each),
         )
-    return found
+        for form, each in runs.items()
+    }
+
+
+def doubt(found: Mapping[Form, Trained]) -> str:
+    return doubted({str(form): each.training for form, each in found.items()})
 
 
 def ahead(setting: Setting, first: Form, second: Form) -> Measured:
     """By how many points the first is more accurate."""
     found = trained(setting, (first, second))
     return Measured(
-        values=tuple(one - other for one, other in zip(found[first].test, found[second].test, strict=True)),
+        values=differences(found[first].test, found[second].test),
         figures=tuple((f"test accuracy, {form}", str(each)) for form, each in found.items()),
+        doubt=doubt(found),
     )
 
 
@@ -308,6 +316,7 @@ def along(setting: Setting, name: str, title: str, forms: Sequence[Form], note: 
         figures=tuple((f"test accuracy, {form}", str(each)) for form, each in found.items()),
         charts=(chart,),
         note=note,
+        doubt=doubt(found),
     )
 
 

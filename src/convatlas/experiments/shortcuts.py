@@ -6,6 +6,7 @@ import copy
 import math
 import statistics
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +16,17 @@ from torch import Tensor, nn
 
 from convatlas import measure
 from convatlas.draw import Lines, Series, Surface
-from convatlas.experiments.degradation import PLAIN, RESIDUAL, network_of, request, trained, training_error
+from convatlas.experiments.degradation import PLAIN, RESIDUAL, network_of, request, trained
 from convatlas.experiments.experiment import (
     Experiment,
     Measured,
-    NotTestable,
     Part,
     Setting,
     at_least,
     at_most,
+    differences,
+    test_errors,
+    unlearned,
 )
 from convatlas.runs import Run, evaluate
 
@@ -33,9 +36,14 @@ PICTURES = 128
 """Of the training set, on which responses, gradients and surfaces are measured."""
 QUICK_SURFACE = 32
 """Layers. Deeper plain networks have hardly learned in the quick budget: see the experiment `degradation`."""
-LEARNED = 50.0
-"""Training error, in percent, above which a network is not taken for a trained one."""
 PLACES = tuple(np.linspace(-1, 1, 11).tolist())
+
+
+def of_both(setting: Setting, depth: int) -> dict[str, list[Run]]:
+    """Trained networks of both kinds, so deep."""
+    return setting.train_each(
+        {words: partial(request, setting, network_of(kind, depth)) for words, kind in KINDS.items()}
+    )
 
 
 def some(run: Run) -> tuple[Tensor, Tensor]:
@@ -93,7 +101,7 @@ def responses(setting: Setting) -> Measured:
         for kind in KINDS.values()
         for depth in (SHALLOW, DEEP)
     )
-    runs = {words: [trained(setting, kind, SHALLOW, seed) for seed in setting.seeds] for words, kind in KINDS.items()}
+    runs = of_both(setting, SHALLOW)
     plain, residual = runs.values()
     return Measured(
         values=tuple(mean_response(own) / mean_response(other) for own, other in zip(residual, plain, strict=True)),
@@ -142,7 +150,7 @@ def gradient(setting: Setting) -> Measured:
     )
     plain, residual = ([change for change, _ in each] for each in found.values())
     return Measured(
-        values=tuple(other - own for own, other in zip(residual, plain, strict=True)),
+        values=differences(plain, residual),
         figures=tuple(
             (f"powers of ten from last to first, {words}", f"{statistics.fmean(change for change, _ in each):.2f}")
             for words, each in found.items()
@@ -170,7 +178,7 @@ def lesions(run: Run) -> Iterator[float]:
 
 def removal(setting: Setting) -> Measured:
     """By how many points more the error rises where a block of a plain network is removed, on average over blocks."""
-    runs = {words: [trained(setting, kind, SHALLOW, seed) for seed in setting.seeds] for words, kind in KINDS.items()}
+    runs = of_both(setting, SHALLOW)
     errors = {words: [list(lesions(run)) for run in each] for words, each in runs.items()}
     rises = {
         words: [
@@ -189,9 +197,10 @@ def removal(setting: Setting) -> Measured:
     )
     plain, residual = rises.values()
     return Measured(
-        values=tuple(other - own for own, other in zip(residual, plain, strict=True)),
+        values=differences(plain, residual),
         figures=tuple((f"mean rise, {words}", f"{statistics.fmean(each):.1f} points") for words, each in rises.items()),
         charts=(chart,),
+        doubt=unlearned(runs),
     )
 
 
@@ -200,13 +209,10 @@ OPTIONS = {"A": "resnet20-cifar", "B": "resnet20-cifar-b", "C": "resnet20-cifar-
 
 def options(setting: Setting) -> Measured:
     """The test error of A less that of C: of the worst less the best, chance alone would make a difference."""
-    setting.train_all(request(setting, network, seed) for seed in setting.seeds for network in OPTIONS.values())
-    errors = {
-        option: [100 * (1 - setting.train(request(setting, network, seed)).test_accuracy) for seed in setting.seeds]
-        for option, network in OPTIONS.items()
-    }
+    runs = setting.train_each({option: partial(request, setting, network) for option, network in OPTIONS.items()})
+    errors = {option: test_errors(each) for option, each in runs.items()}
     return Measured(
-        values=tuple(other - own for own, other in zip(errors["C"], errors["A"], strict=True)),
+        values=differences(errors["A"], errors["C"]),
         figures=tuple(
             (f"test error, option {name}", f"{statistics.fmean(each):.2f} %") for name, each in errors.items()
         ),
@@ -222,16 +228,7 @@ def around(run: Run) -> npt.NDArray[np.float64]:
 def surface(setting: Setting) -> Measured:
     """How much more of the plain network's surface is bent down."""
     depth = QUICK_SURFACE if setting.quick else DEEP
-    setting.train_all(
-        request(setting, network_of(kind, depth), seed) for seed in setting.seeds for kind in KINDS.values()
-    )
-    error = statistics.fmean(training_error(setting, PLAIN, depth, seed) for seed in setting.seeds)
-    if error > LEARNED:
-        raise NotTestable(
-            f"the plain network of {depth} layers has not learned: its training error is {error:.0f} %, and the claim "
-            "is about the surface around trained weights; it would need a longer training, as --budget full has"
-        )
-    runs = {words: [trained(setting, kind, depth, seed) for seed in setting.seeds] for words, kind in KINDS.items()}
+    runs = of_both(setting, depth)
     surfaces = {words: [around(run) for run in each] for words, each in runs.items()}
     chart = Surface(
         name="surface",
@@ -244,9 +241,10 @@ def surface(setting: Setting) -> Measured:
     bent = {words: [measure.bent_down(one) for one in each] for words, each in surfaces.items()}
     plain, residual = bent.values()
     return Measured(
-        values=tuple(other - own for own, other in zip(residual, plain, strict=True)),
+        values=differences(plain, residual),
         figures=tuple((f"bent down, {words}", f"{100 * statistics.fmean(each):.0f} %") for words, each in bent.items()),
         charts=(chart,),
+        doubt=unlearned(runs),
     )
 
 

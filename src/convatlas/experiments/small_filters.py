@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import replace
+from functools import partial
 
 from torch import nn
 
@@ -16,7 +17,10 @@ from convatlas.experiments.experiment import (
     Setting,
     Threshold,
     at_least,
+    differences,
     exactly,
+    test_errors,
+    unlearned,
 )
 from convatlas.experiments.stepping import OF_EACH_FAMILY, step_of
 from convatlas.networks.vgg import Convolution, Stages, VGGSpec
@@ -25,9 +29,13 @@ from convatlas.training import Request
 
 CHANNELS = 512
 """Of the layers whose parameters are compared; section 2.3 calls them C."""
-QUICK_CHANNELS = (8, 16, 32)
-"""Of the small networks that are trained, in three stages."""
-QUICK_EPOCHS = 8
+WORTH = 0.1
+"""Points of error that must be won to count."""
+QUICK_CHANNELS = (8, 16)
+"""Of the small networks that are trained, in two stages."""
+QUICK_EPOCHS, QUICK_BATCH = 15, 32
+LR = 1e-3
+"""The default's for deep networks without normalisation, for all: those with fewer layers would have another."""
 
 
 def layers_of(name: str) -> Layers:
@@ -93,7 +101,7 @@ def parameters(setting: Setting) -> Measured:
 
 
 def stages_of(setting: Setting, kernel: int, number: int) -> Stages:
-    """The network B of Table 1, with its pairs of 3x3 or with what section 2.3 puts in their place."""
+    """The network B of Table 1, with such filters in place of its pairs of 3x3."""
     channels = QUICK_CHANNELS if setting.quick else (64, 128, 256, 512, 512)
     return tuple((Convolution(maps, kernel),) * number for maps in channels)
 
@@ -104,31 +112,21 @@ def request(setting: Setting, kernel: int, number: int, seed: int) -> Request:
         resolution=32,
         fully=(64, 64) if setting.quick else (4096, 4096),
     )
-    return Request(
-        network="vgg13",
-        spec=spec,
-        data="digits" if setting.quick else "cifar10",
-        epochs=QUICK_EPOCHS if setting.quick else None,
-        seed=seed,
-        tune=not setting.quick,
-    )
+    asked = Request(network="vgg13", spec=spec, seed=seed, lr=LR)
+    if not setting.quick:
+        return replace(asked, data="cifar10")
+    return replace(asked, data="digits", epochs=QUICK_EPOCHS, batch_size=QUICK_BATCH, tune=False)
 
 
-def accuracy(setting: Setting) -> Measured:
-    """By how many points the network of 5x5 errs more than that of pairs of 3x3, on the test pictures."""
-    sizes = {"pairs of 3x3": STACKS["two 3x3"], "5x5": STACKS["one 5x5"]}
-    setting.train_all(request(setting, *size, seed) for seed in setting.seeds for size in sizes.values())
-    errors = {
-        name: [100 * (1 - setting.train(request(setting, *size, seed)).test_accuracy) for seed in setting.seeds]
-        for name, size in sizes.items()
-    }
-    small, large = errors.values()
+def accuracy(small: str, large: str, setting: Setting) -> Measured:
+    """By how many points the network of the large filters errs more than that of stacks of 3x3."""
+    runs = setting.train_each({name: partial(request, setting, *STACKS[name]) for name in (small, large)})
     return Measured(
-        values=tuple(five - three for three, five in zip(small, large, strict=True)),
+        values=differences(test_errors(runs[large]), test_errors(runs[small])),
         figures=tuple(
-            (f"test error, {name}", f"{statistics.fmean(found):.2f} %, {len(found)} seeds")
-            for name, found in errors.items()
+            (f"test error, {name}", f"{statistics.fmean(test_errors(each)):.2f} %") for name, each in runs.items()
         ),
+        doubt=unlearned(runs),
     )
 
 
@@ -171,8 +169,9 @@ EXPERIMENT = Experiment(
     claim="16 and 19 layers of nothing but 3x3 filters: stacks of them see as much as larger filters, with fewer "
     "parameters and better accuracy; the price is the time to train.",
     source="Simonyan and Zisserman 2014, sections 2.1, 2.3, 3.1 and 4.1, Table 1",
-    done="Layers, receptive fields and parameters are counted from built networks. Trained: pairs of 3x3 against one "
-    "5x5 in place of each, as the paper did with its network B; quick in three narrow stages on digits, full at the "
+    done="Layers, receptive fields and parameters are counted from built networks. Trained: stacks of 3x3 against one "
+    "filter that sees as much in place of each, as the paper did with pairs in its network B; quick in two narrow "
+    f"stages, {QUICK_EPOCHS} epochs of digits, full at the "
     f"paper's width on CIFAR-10. A step of training of one network of each family at {SIDE} px, timed in turn.",
     limits="The paper compared on ImageNet, five stages deep; digits of 8x8 pixels have little that a larger filter "
     "could miss. Times are this machine's.",
@@ -212,8 +211,16 @@ EXPERIMENT = Experiment(
             claim="Pairs of 3x3 are more accurate than single 5x5.",
             statistic="test error with 5x5 less that with pairs of 3x3, in points",
             # The paper's difference is 7 points.
-            threshold=at_least(0.1),
-            measure=accuracy,
+            threshold=at_least(WORTH),
+            measure=partial(accuracy, "two 3x3", "one 5x5"),
+        ),
+        Part(
+            id="accuracy-7x7",
+            claim="Three 3x3 are more accurate than single 7x7.",
+            statistic="test error with 7x7 less that with three 3x3, in points",
+            # The paper did not measure it.
+            threshold=at_least(WORTH),
+            measure=partial(accuracy, "three 3x3", "one 7x7"),
         ),
         Part(
             id="training-cost",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,7 +11,15 @@ import torch
 from convatlas import atlas, measure
 from convatlas.data import Split
 from convatlas.draw import Lines, Series
-from convatlas.experiments.experiment import Experiment, Measured, Part, Setting, at_least, at_most
+from convatlas.experiments.experiment import (
+    Experiment,
+    Measured,
+    Part,
+    Setting,
+    at_least,
+    at_most,
+    test_errors,
+)
 from convatlas.networks.lenet import FullyConnectedSpec
 from convatlas.recipe import Augmentation
 from convatlas.runs import Run, evaluate
@@ -26,11 +35,8 @@ SHIFTED = 2
 
 
 def usps(setting: Setting, network: str) -> Measured:
-    errors = [
-        100 * (1 - setting.train(Request(network=network, data="usps", seed=seed)).test_accuracy)
-        for seed in setting.seeds
-    ]
-    return Measured(values=tuple(errors))
+    runs = (setting.train(Request(network=network, data="usps", seed=seed)) for seed in setting.seeds)
+    return Measured(values=test_errors(runs))
 
 
 def of_1989(setting: Setting) -> Measured:
@@ -83,11 +89,7 @@ def error(run: Run, shift: int) -> float:
 def errors(setting: Setting, shifts: tuple[int, ...]) -> dict[str, list[list[float]]]:
     """Of both networks: for each seed the error at each shift."""
     kinds = {"convolutional": CONVOLUTIONAL, "fully connected": CONNECTED}
-    setting.train_all(request(setting, network, seed) for seed in setting.seeds for network in kinds.values())
-    runs = {
-        words: [setting.train(request(setting, network, seed)) for seed in setting.seeds]
-        for words, network in kinds.items()
-    }
+    runs = setting.train_each({words: partial(request, setting, network) for words, network in kinds.items()})
     return {words: [[error(run, shift) for shift in shifts] for run in found] for words, found in runs.items()}
 
 

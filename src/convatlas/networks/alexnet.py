@@ -10,6 +10,8 @@ Departures, where the papers leave something open or are departed from:
 - `alexnet-owt`, the network of one tower, is printed in words only; here it is the form whose weights other libraries
   publish, without response normalisation. (In training those drop units before the fully connected layers, this one
   after them.)
+- Scaled in width, weights begin with a deviation of 0.01 / sqrt(width): a layer that sums over fewer inputs then gives
+  outputs as large as the paper's. With 0.01 a network an eighth as wide does not begin to learn.
 - `alexnet-bn` is no paper's: batch normalisation after every convolution in place of response normalisation.
 - Recipes: the rate of 2012 fell when the validation error no longer did; here it falls after equal parts of training.
   `alexnet-owt` takes from 2012 what 2014 does not print, and keeps softmax where 2014 trains a logistic unit a class.
@@ -71,6 +73,8 @@ class AlexNetSpec(Spec):
     """Pooling windows of 3 at a stride of 2; else of 2 (2012, section 3.4)."""
     dropout: float = 0.5
     """The part of the units of fc6 and fc7 that a step of training leaves out (2012, section 4.2)."""
+    deviation: float = 0.01
+    """Of the weights to begin with (2012, section 5)."""
 
     small_limits: ClassVar = (99, 45)
     small_stem: ClassVar = ("convolution 1 has stride 2 and padding 5", "no pooling follows it")
@@ -106,22 +110,21 @@ class AlexNetSpec(Spec):
             self,
             convolutions=tuple(self.towers * scale_channels(c // self.towers, width) for c in convolutions),
             fully=(scale_channels(fc6, width), scale_channels(fc7, width)),
+            deviation=self.deviation / math.sqrt(width),
             resolution=self.resolution if resolution is None else resolution,
         )
 
 
-def gaussian(layer: nn.Conv2d | nn.Linear) -> None:
-    """Weights from N(0, 0.01^2) (section 5)."""
-    nn.init.normal_(layer.weight, std=0.01)
-    nn.init.zeros_(layer.get_parameter("bias"))
+def undrawn(layer: nn.Module) -> None:
+    """The network draws the weights: it knows their deviation."""
 
 
 class Conv2d(nn.Conv2d):
-    reset_parameters = gaussian
+    reset_parameters = undrawn
 
 
 class Linear(nn.Linear):
-    reset_parameters = gaussian
+    reset_parameters = undrawn
 
 
 class Squashed(Rectified):
@@ -165,6 +168,10 @@ class AlexNet(nn.Module):
         self.fc6 = Linear(c5[-1] * spec.side**2, spec.fully[0])
         self.fc7 = Linear(*spec.fully)
         self.fc8 = Linear(spec.fully[1], spec.num_classes)
+        for layer in self.modules():
+            if isinstance(layer, Conv2d | Linear):
+                nn.init.normal_(layer.weight, std=spec.deviation)
+                nn.init.zeros_(layer.get_parameter("bias"))
         if not spec.rectified:
             return
         # Section 5: it gives the rectified units of these layers positive inputs to begin with.

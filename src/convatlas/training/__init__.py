@@ -1,8 +1,10 @@
 """Training: one explicit loop from a recipe, and the same loop again after any interruption."""
 
 from convatlas.training.loop import Interrupted as Interrupted
+from convatlas.training.loop import finish as finish
 from convatlas.training.loop import resume as resume
 from convatlas.training.loop import train as train
 from convatlas.training.loop import train_as as train_as
 from convatlas.training.plan import Request as Request
 from convatlas.training.progress import Progress as Progress
+from convatlas.training.signals import Stopped as Stopped

@@ -25,7 +25,7 @@ from convatlas.training.checkpoint import Learner, Writer, average_of
 from convatlas.training.plan import Request
 from convatlas.training.processes import Processes
 from convatlas.training.progress import Progress
-from convatlas.training.signals import StopRequest
+from convatlas.training.signals import Stopped, StopRequest
 from convatlas.training.step import Told, arranged
 from convatlas.training.transfer import Lesson
 from convatlas.training.tuning import Tuner
@@ -35,13 +35,12 @@ NAMED = 5
 """Pictures that a message names."""
 
 
-class Interrupted(Exception):  # noqa: N818  # not an error: the person asked for it
+class Interrupted(Stopped):
     """Training was asked to stop by a signal; its state is saved."""
 
     def __init__(self, run: Run, signal: int) -> None:
-        super().__init__(f"{run.folder} is saved")
+        super().__init__(signal, f"{run.folder} is saved")
         self.run = run
-        self.signal = signal
 
 
 def train(
@@ -175,6 +174,17 @@ def resume(folder: str | Path, *, progress: Progress | None = None, tested: bool
     processes = Processes.started()
     with processes.joined(plan.device_named(run.record.device, processes.local_rank)):
         return _resumed(run, processes, progress or Progress(), tested=tested)
+
+
+def finish(request: Request, folder: Path, progress: Progress, *, tested: bool = True) -> Run:
+    """The finished run of what is asked for in this folder: begun there, gone on with, or as it is.
+
+    Args:
+        tested: see `train_as`.
+    """
+    if (folder / RECORD).exists():
+        return resume(folder, progress=progress, tested=tested)
+    return train_as(request, folder, progress, tested=tested)
 
 
 def _resumed(run: Run, processes: Processes, progress: Progress, *, tested: bool) -> Run:

@@ -8,6 +8,14 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 
+class Stopped(Exception):  # noqa: N818  # not an error: the person asked for it
+    """Work was asked to stop by a signal; what was done is kept."""
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 class StopRequest:
     """While active, the first signal is noted in `signal`; a second one of the same kind acts as ever."""
 

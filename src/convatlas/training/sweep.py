@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from convatlas.errors import UserError, unknown
 from convatlas.runs import Run
-from convatlas.runs.run import RECORD, read_metrics
-from convatlas.training.loop import resume, train_as
+from convatlas.runs.run import read_metrics
+from convatlas.training.loop import finish
 from convatlas.training.plan import Request
 from convatlas.training.progress import Progress
 
@@ -65,11 +65,7 @@ def sweep(
         values: dict[str, Any] = {name: trial.suggest_categorical(name, list(grid[name])) for name in grid}
         folder = out / "-".join(f"{name}={value:g}" for name, value in values.items())
         progress.say(f"trial {trial.number + 1} of {num_trials}: {folder.name}")
-        if (folder / RECORD).exists():
-            run = resume(folder, progress=progress, tested=False)
-        else:
-            run = train_as(replace(request, hold_out=True, **values), folder, progress, tested=False)
-        return best_accuracy(run)
+        return best_accuracy(finish(replace(request, hold_out=True, **values), folder, progress, tested=False))
 
     if (left := num_trials - len(finished(asked))) > 0:
         asked.optimize(accuracy, n_trials=left, catch=(UserError,))
@@ -83,10 +79,7 @@ def sweep(
         f"best: {', '.join(f'{name}={value:g}' for name, value in values.items())} "
         f"({100 * asked.best_value:.2f} % held out); once more on all training pictures"
     )
-    folder = out / "best"
-    if (folder / RECORD).exists():
-        return resume(folder, progress=progress)
-    return train_as(replace(request, **values), folder, progress)
+    return finish(replace(request, **values), out / "best", progress)
 
 
 def parsed(words: Sequence[str]) -> dict[str, tuple[float, ...]]:
