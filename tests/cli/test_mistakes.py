@@ -185,6 +185,11 @@ def test_damaged_weights(verb: str, convatlas: Callable, copy: Path, folder: Pat
     is_one_clear_line(convatlas(verb, copy, *pictures), "weights.safetensors is damaged")
 
 
+@pytest.mark.parametrize("verb", ["evaluate", "report"])
+def test_a_device_that_is_not_there(verb: str, convatlas: Callable, copy: Path) -> None:
+    is_one_clear_line(convatlas(verb, copy, "--device", "abacus"), "there is no device 'abacus'")
+
+
 def test_missing_weights(convatlas: Callable, copy: Path) -> None:
     (copy / "weights.safetensors").unlink()
     is_one_clear_line(convatlas("evaluate", copy), "weights.safetensors is missing")

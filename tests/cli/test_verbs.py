@@ -56,6 +56,12 @@ def test_evaluate_gives_the_accuracy_of_training_again(convatlas: Callable, run:
     assert "most often taken for" in table
 
 
+@pytest.mark.gpu
+def test_evaluate_gives_the_same_on_a_gpu(run: Run) -> None:
+    assert run.evaluate("cuda").accuracy == pytest.approx(run.evaluate("cpu").accuracy, abs=0.01)
+    assert next(run.network.parameters()).device.type == "cpu"
+
+
 def test_predict_reads_a_persons_own_drawing(convatlas: Callable, run: Run, five: Path) -> None:
     answer = convatlas("predict", run.folder, five)
     assert answer.status == 0

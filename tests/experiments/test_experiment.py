@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,10 @@ from convatlas.experiments.experiment import (
     at_least,
     at_most,
     carry_out,
+    doubted,
+    errors_of,
     exactly,
+    training_accuracy,
     training_evaluation,
 )
 from convatlas.training import Request
@@ -117,6 +121,36 @@ def test_a_part_may_find_that_it_cannot_tell() -> None:
 
     given = carry_out(part(measure), setting())
     assert (given.verdict, given.reason, given.measured) == (OPEN, "there is one core only", None)
+
+
+def test_a_part_that_was_measured_in_doubt_keeps_what_it_measured() -> None:
+    def measure(setting: Setting) -> Measured:
+        return Measured(values=(1.0,), doubt="one has hardly learned")
+
+    given = carry_out(part(measure), setting())
+    assert (given.verdict, given.reason) == (OPEN, "one has hardly learned")
+    assert given.measured is not None
+    assert given.measured.values == (1.0,)
+
+
+def test_networks_that_have_not_learned_are_named() -> None:
+    assert doubted({"deep": 80.0, "shallow": 99.0}) == ""
+    assert doubted({"deep": 79.0, "shallow": 99.0}).startswith("deep: a network that answers 79 %")
+
+
+def test_each_network_is_trained_with_each_seed(tmp_path: Path) -> None:
+    here = Setting(budget=Budget.QUICK, seeds=(3, 4), folder=tmp_path)
+
+    def asked(network: str, seed: int) -> Request:
+        return Request(network=network, width=0.5, epochs=1, seed=seed, tune=False)
+
+    names = ("lenet5", "lenet5-modern")
+    runs = here.train_each({name: partial(asked, name) for name in names})
+    assert {name: [run.record.seed for run in each] for name, each in runs.items()} == {name: [3, 4] for name in names}
+    assert [run.variant.name for each in runs.values() for run in each] == ["lenet5"] * 2 + ["lenet5-modern"] * 2
+    found = runs["lenet5-modern"]
+    assert errors_of(found) == tuple(100 * (1 - run.test_accuracy) for run in found)
+    assert training_accuracy(found) == 100 * min(training_evaluation(run).accuracy for run in found)
 
 
 def test_a_bug_in_a_part_is_no_verdict() -> None:

@@ -103,8 +103,13 @@ def test_what_was_asked_otherwise_is_measured_anew(tmp_path: Path) -> None:
 def test_each_part_is_told_as_it_is_done(tmp_path: Path) -> None:
     told: list[str] = []
     asked = experiment(part("one", Counting(2.0)), part("two", Counting(2.0)))
-    ledger.run(asked, out=tmp_path, watch=lambda one: told.append(one.part.id))
-    assert told == ["one", "two"]
+    ledger.run(
+        asked,
+        out=tmp_path,
+        begins=lambda part: told.append(f"{part.id} begins"),
+        ends=lambda result: told.append(f"{result.part.id} ends"),
+    )
+    assert told == ["one begins", "one ends", "two begins", "two ends"]
 
 
 def test_no_seed_measures_nothing(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from convatlas.data import Split
 from convatlas.data.dataset import Indices
 from convatlas.errors import UserError
 from convatlas.networks.resnet import Shortcut
-from convatlas.runs import Execution
+from convatlas.runs import Execution, device_named
 from convatlas.training import Request, plan, recipes
 from convatlas.training.processes import Processes
 
@@ -51,7 +51,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_nothing_asked_is_the_default_of_the_digits() -> None:
     record, pictures = planned(network="lenet5-modern")
-    assert (record.data, record.seed, record.device) == ("digits", 0, plan.device_named(None).type)
+    assert (record.data, record.seed, record.device) == ("digits", 0, device_named(None).type)
     assert record.spec.num_classes == len(pictures.classes) == 10
     assert record.spec.in_channels == pictures.channels == 1
     assert record.recipe == replace(
@@ -317,25 +317,3 @@ def test_batches_are_as_the_record_says() -> None:
     assert (batches.batch_size, batches.seed, batches.num_classes) == (50, 7, 10)
     assert batches.augmentation == record.recipe.augmentation
     assert batches.label_smoothing == record.recipe.label_smoothing == 0.1
-
-
-# Devices
-
-
-def test_the_processor_is_always_there_and_what_is_not_there_says_what_is() -> None:
-    assert plan.device_named("cpu", 3) == torch.device("cpu")
-    with pytest.raises(UserError, match=r"there is no device 'abacus' on this machine; it has .*cpu"):
-        plan.device_named("abacus")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one here")
-def test_without_a_gpu_the_processor_is_the_fastest() -> None:
-    with pytest.raises(UserError, match="there is no device 'cuda'"):
-        plan.device_named("cuda")
-    if not torch.backends.mps.is_available():
-        assert plan.device_named(None) == torch.device("cpu")
-
-
-@pytest.mark.gpu
-def test_each_process_has_a_gpu_of_its_own() -> None:
-    assert plan.device_named("cuda", 1) == torch.device("cuda", 1)

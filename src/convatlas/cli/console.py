@@ -22,6 +22,10 @@ Width = Annotated[float, typer.Option(help="Multiplier of every internal channel
 Depth = Annotated[float, typer.Option(help="Multiplier of what the paper repeats.")]
 Resolution = Annotated[int | None, typer.Option(help="Side of the input in pixels.")]
 Phi = Annotated[float, typer.Option(help="EfficientNet's compound coefficient, for any network.")]
+MACHINE = "Machine"
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda or mps; the fastest that is there.", rich_help_panel=MACHINE)
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 

@@ -21,7 +21,7 @@ from convatlas.cli.console import (
 from convatlas.errors import UserError
 
 if TYPE_CHECKING:
-    from convatlas.experiments import PartResult, Result
+    from convatlas.experiments import Part, PartResult, Result
 
 experiment = typer.Typer(help="The claims that made the networks famous, re-run with a verdict.", no_args_is_help=True)
 
@@ -83,10 +83,13 @@ def run_experiments(
     for one in chosen:
         if not quiet:
             typer.secho(f"{one.id}: {one.title}", bold=True, err=True)
-        watch = ignore if quiet else tell
+        begins, ends = (ignore, ignore) if quiet else (tell_of, tell)
         try:
-            results.append(run(one, BUDGETS[budget], num_seeds=seeds, out=out, watch=watch))
+            results.append(run(one, BUDGETS[budget], num_seeds=seeds, out=out, begins=begins, ends=ends))
         except Stopped as stop:
+            if not quiet:
+                # Ends the line that the part at hand began.
+                typer.echo(err=True)
             raise stopped_by(stop.signal, "what was measured is kept; the same command goes on") from stop
     if json:
         print_json({"results": [values(result) for result in results]})
@@ -107,13 +110,18 @@ def report(out: Folder = FOLDER) -> None:
         typer.echo(path)
 
 
-def ignore(result: PartResult) -> None:
+def ignore(what: object) -> None:
     pass
 
 
+def tell_of(part: Part) -> None:
+    """The beginning of a line on standard error, for a part that may take minutes."""
+    typer.echo(f"  {part.id}: ", nl=False, err=True)
+
+
 def tell(result: PartResult) -> None:
-    """One line on standard error."""
-    typer.echo(f"  {result.part.id}: {result.verdict} ({duration(result.seconds)})", err=True)
+    """Its end."""
+    typer.echo(f"{result.verdict} ({duration(result.seconds)})", err=True)
 
 
 def show(result: Result) -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convatlas.cli.console import (
+    MACHINE,
     Depth,
+    Device,
     Json,
     Phi,
     Quiet,
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 CHOICES = "Choices, on training pictures that are held out"
 FINE_TUNING = "Fine-tuning"
-MACHINE = "Machine"
 
 Data = Annotated[
     str,
@@ -91,9 +92,7 @@ def train(
             rich_help_panel=FINE_TUNING,
         ),
     ] = False,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or mps; the fastest that is there.", rich_help_panel=MACHINE)
-    ] = None,
+    device: Device = None,
     tune: Annotated[
         bool,
         typer.Option(

@@ -9,18 +9,19 @@ from typing import Annotated
 
 import typer
 
-from convatlas.cli.console import Column, Json, complain, count, percent, print_facts, print_json, print_table
+from convatlas.cli.console import Column, Device, Json, complain, count, percent, print_facts, print_json, print_table
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Answer the test pictures of a run again."""
     from convatlas.runs import load
 
     opened = load(run)
-    evaluation = opened.evaluate()
+    evaluation = opened.evaluate(device)
     low, high = evaluation.interval
     if json:
         print_json(
@@ -77,6 +78,7 @@ def evaluate(
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[Path | None, typer.Option(help="The page; report.html in the run folder.")] = None,
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Write a page about a run: its figures, its plots and its worst mistakes."""
@@ -84,7 +86,7 @@ def report(
     from convatlas.runs.report import write_report
 
     opened = load(run)
-    written = write_report(opened, out)
+    written = write_report(opened, out, device)
     if not json:
         typer.echo(written.path)
         return

@@ -15,6 +15,7 @@ from convatlas.experiments import (
 )
 from convatlas.experiments.experiment import Budget as Budget
 from convatlas.experiments.experiment import Experiment as Experiment
+from convatlas.experiments.experiment import Part as Part
 from convatlas.experiments.experiment import PartResult as PartResult
 from convatlas.experiments.experiment import Result as Result
 from convatlas.experiments.experiment import Verdict as Verdict

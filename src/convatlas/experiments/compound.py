@@ -18,9 +18,9 @@ from convatlas.experiments.experiment import (
     Part,
     Setting,
     Threshold,
+    accuracies_of,
     at_least,
     differences,
-    test_accuracies,
     unlearned,
 )
 from convatlas.networks.efficientnet import EfficientNetSpec
@@ -159,7 +159,7 @@ def won(setting: Setting, base: Base, together: Mapping[str, Triple], times: int
     chosen = [best(losses, list(names)) for names in (together, SINGLE)]
     found = trained(setting, (forms[name] for name in chosen))
     runs = {name: found[forms[name]] for name in chosen}
-    accuracies = {name: test_accuracies(each) for name, each in runs.items()}
+    accuracies = {name: accuracies_of(each) for name, each in runs.items()}
     all_three, one = accuracies.values()
     own = Scaled(base, (1.0, 1.0, 1.0), 1)
     costs = {name: form.million_macs(setting) for name, form in forms.items()}
@@ -215,7 +215,7 @@ def saturation(setting: Setting) -> Measured:
     bases = {forms[0]: Scaled(B0, SINGLE["depth"], 1) for forms in lines.values()}
     lines = {name: [bases[forms[0]], *forms[1:]] for name, forms in lines.items()}
     runs = trained(setting, dict.fromkeys(form for forms in lines.values() for form in forms))
-    found = {form: test_accuracies(each) for form, each in runs.items()}
+    found = {form: accuracies_of(each) for form, each in runs.items()}
     chart = Lines(
         name="scaling",
         title="B0 scaled in one dimension, and in three",

@@ -15,10 +15,9 @@ from typing import TypeVar
 
 from convatlas.draw import Chart
 from convatlas.experiments.side_by_side import train_side_by_side
-from convatlas.runs import Evaluation, Run, evaluate, load
+from convatlas.runs import Evaluation, Run, load
 from convatlas.runs.run import RECORD
 from convatlas.training import Progress, Request, finish
-from convatlas.training.plan import device_named
 from convatlas.wording import plural
 
 
@@ -155,20 +154,16 @@ def is_finished(folder: Path) -> bool:
 
 def training_evaluation(run: Run) -> Evaluation:
     """What the finished network answers to its own training pictures, unchanged."""
-    batches = run.judging(run.load_data().train, device_named(None))
-    try:
-        return evaluate(run.network.to(batches.device), run.variant.objective, batches)
-    finally:
-        run.network.cpu()
+    return run.judge(run.load_data().train)
 
 
-def test_accuracies(runs: Iterable[Run]) -> tuple[float, ...]:
-    """In percent."""
+def accuracies_of(runs: Iterable[Run]) -> tuple[float, ...]:
+    """Of the test pictures, in percent."""
     return tuple(100 * run.test_accuracy for run in runs)
 
 
-def test_errors(runs: Iterable[Run]) -> tuple[float, ...]:
-    """In percent."""
+def errors_of(runs: Iterable[Run]) -> tuple[float, ...]:
+    """Of the test pictures, in percent."""
     return tuple(100 * (1 - run.test_accuracy) for run in runs)
 
 

@@ -21,8 +21,8 @@ from convatlas.experiments.experiment import (
     at_least,
     at_most,
     differences,
+    errors_of,
     exactly,
-    test_errors,
     unlearned,
 )
 from convatlas.experiments.pair import in_pair
@@ -329,7 +329,7 @@ def accuracy(setting: Setting) -> Measured:
         return Request(network=name, data="cifar10", resolution=32, seed=seed)
 
     runs = setting.train_each({name: partial(asked, name) for name in PAIR})
-    errors = {name: test_errors(each) for name, each in runs.items()}
+    errors = {name: errors_of(each) for name, each in runs.items()}
     return Measured(
         values=differences(errors["squeezenet"], errors["alexnet"]),
         figures=tuple((f"test error, {name}", f"{statistics.fmean(each):.2f} %") for name, each in errors.items()),

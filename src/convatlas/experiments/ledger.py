@@ -41,7 +41,8 @@ def run(
     num_seeds: int = 3,
     out: str | Path = "experiments",
     progress: Progress | None = None,
-    watch: Callable[[PartResult], None] = lambda result: None,
+    begins: Callable[[Part], None] = lambda part: None,
+    ends: Callable[[PartResult], None] = lambda result: None,
 ) -> Result:
     """Carry out an experiment; parts that are in `out` already, at the same budget and seeds, are not run again.
 
@@ -49,7 +50,7 @@ def run(
         num_seeds: how often what chance decides is repeated.
         out: the folder of results; this one's go into a folder of their own in it.
         progress: who watches the trainings.
-        watch: called with each part's result.
+        begins, ends: called with each part before it is measured, and with its result.
 
     Raises:
         UserError: there is a damaged result in `out`, or nothing can be repeated less than once.
@@ -71,8 +72,9 @@ def run(
     result = None
     for part in experiment.parts:
         fresh = part.id not in known
+        begins(part)
         done.append(carry_out(part, setting) if fresh else known[part.id])
-        watch(done[-1])
+        ends(done[-1])
         result = Result(
             experiment=experiment,
             budget=budget,

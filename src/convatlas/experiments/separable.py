@@ -22,19 +22,18 @@ from convatlas.experiments.experiment import (
     Part,
     Setting,
     Threshold,
+    accuracies_of,
     at_least,
     at_most,
     differences,
     doubted,
     exactly,
-    test_accuracies,
     training_accuracy,
 )
 from convatlas.networks.mobilenet import Full, MobileNetSpec, Separable
-from convatlas.runs import Execution
+from convatlas.runs import Execution, device_named
 from convatlas.spec import Layer, Layers
 from convatlas.training import Request
-from convatlas.training.plan import device_named
 from convatlas.training.step import arranged
 
 KERNEL = 3
@@ -269,7 +268,7 @@ def trained(setting: Setting, forms: Sequence[Form]) -> dict[Form, Trained]:
     return {
         form: Trained(
             measure.cost_of(atlas.find(form.network).network, each[0].record.spec).macs / 1e6,
-            test_accuracies(each),
+            accuracies_of(each),
             training_accuracy(each),
         )
         for form, each in runs.items()

@@ -25,7 +25,7 @@ from convatlas.experiments.experiment import (
     at_least,
     at_most,
     differences,
-    test_errors,
+    errors_of,
     unlearned,
 )
 from convatlas.runs import Run, evaluate
@@ -210,7 +210,7 @@ OPTIONS = {"A": "resnet20-cifar", "B": "resnet20-cifar-b", "C": "resnet20-cifar-
 def options(setting: Setting) -> Measured:
     """The test error of A less that of C: of the worst less the best, chance alone would make a difference."""
     runs = setting.train_each({option: partial(request, setting, network) for option, network in OPTIONS.items()})
-    errors = {option: test_errors(each) for option, each in runs.items()}
+    errors = {option: errors_of(each) for option, each in runs.items()}
     return Measured(
         values=differences(errors["A"], errors["C"]),
         figures=tuple(

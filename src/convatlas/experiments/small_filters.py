@@ -18,8 +18,8 @@ from convatlas.experiments.experiment import (
     Threshold,
     at_least,
     differences,
+    errors_of,
     exactly,
-    test_errors,
     unlearned,
 )
 from convatlas.experiments.stepping import OF_EACH_FAMILY, step_of
@@ -122,9 +122,9 @@ def accuracy(small: str, large: str, setting: Setting) -> Measured:
     """By how many points the network of the large filters errs more than that of stacks of 3x3."""
     runs = setting.train_each({name: partial(request, setting, *STACKS[name]) for name in (small, large)})
     return Measured(
-        values=differences(test_errors(runs[large]), test_errors(runs[small])),
+        values=differences(errors_of(runs[large]), errors_of(runs[small])),
         figures=tuple(
-            (f"test error, {name}", f"{statistics.fmean(test_errors(each)):.2f} %") for name, each in runs.items()
+            (f"test error, {name}", f"{statistics.fmean(errors_of(each)):.2f} %") for name, each in runs.items()
         ),
         doubt=unlearned(runs),
     )

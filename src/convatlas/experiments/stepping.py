@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from convatlas.data.batches import Batch
-from convatlas.runs import Execution
+from convatlas.runs import Execution, device_named
 from convatlas.spec import Spec, Variant
 from convatlas.training import optimisers
-from convatlas.training.plan import device_named
 from convatlas.training.recipes import DEFAULT
 from convatlas.training.step import Step, arranged
 

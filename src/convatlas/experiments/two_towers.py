@@ -22,8 +22,8 @@ from convatlas.experiments.experiment import (
     at_least,
     at_most,
     differences,
+    errors_of,
     exactly,
-    test_errors,
     unlearned,
 )
 from convatlas.experiments.pair import in_pair
@@ -256,11 +256,11 @@ def without(spec: AlexNetSpec) -> dict[str, AlexNetSpec]:
     }
 
 
-def worth(left_out: str, setting: Setting) -> Measured:
-    """By how many points the test error rises without it."""
+def worth(left_out: str, setting: Setting, *, charted: bool = False) -> Measured:
+    """By how many points the test error rises without it; the chart has all that can be left out."""
     forms = without(small(setting))
     runs = setting.train_each({name: partial(request, setting, spec, RATES[-1]) for name, spec in forms.items()})
-    errors = {name: test_errors(each) for name, each in runs.items()}
+    errors = {name: errors_of(each) for name, each in runs.items()}
     chart = Bars(
         name="left-out",
         title="What each part is worth",
@@ -268,11 +268,12 @@ def worth(left_out: str, setting: Setting) -> Measured:
         labels=tuple(errors),
         series=(Series.of("test error", range(len(errors)), list(zip(*errors.values(), strict=True))),),
     )
+    compared = (WHOLE, left_out)
     return Measured(
         values=differences(errors[left_out], errors[WHOLE]),
-        figures=tuple((f"test error, {name}", f"{statistics.fmean(each):.2f} %") for name, each in errors.items()),
-        charts=(chart,),
-        doubt=unlearned({name: runs[name] for name in (WHOLE, left_out)}),
+        figures=tuple((f"test error, {name}", f"{statistics.fmean(errors[name]):.2f} %") for name in compared),
+        charts=(chart,) if charted else (),
+        doubt=unlearned({name: runs[name] for name in compared}),
     )
 
 
@@ -340,7 +341,7 @@ EXPERIMENT = Experiment(
             claim="Response normalisation lowers the test error.",
             statistic="test error without it less that with it, in points",
             threshold=at_least(WORTH),
-            measure=partial(worth, NO_LRN),
+            measure=partial(worth, NO_LRN, charted=True),
         ),
         Part(
             id="overlapping",

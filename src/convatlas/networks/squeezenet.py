@@ -93,17 +93,6 @@ TABLE_1 = (
 )  # fmt: skip
 
 
-def fires(base_e: int, incr_e: int, pct3x3: float, freq: int, sr: float, number: int = 8) -> tuple[Sizes, ...]:
-    """Modules by their metaparameters (section 5.1): module i expands to base_e + incr_e * floor(i / freq) maps, of
-    which pct3x3 by 3x3, after squeezing to SR of them. Table 1 is (128, 128, 0.5, 2, 0.125)."""
-    modules = []
-    for i in range(number):
-        expanded = base_e + incr_e * (i // freq)
-        e3x3 = round(pct3x3 * expanded)
-        modules.append(Sizes(max(round(sr * expanded), 1), expanded - e3x3, e3x3))
-    return tuple(modules)
-
-
 # The release 1.1: the same modules, pooled earlier.
 FIRE2, FIRE3, FIRE4, FIRE5, FIRE6, FIRE7, FIRE8, FIRE9 = (sizes for stage in TABLE_1 for sizes in stage)
 RELEASE_1_1 = ((FIRE2, FIRE3), (FIRE4, FIRE5), (FIRE6, FIRE7, FIRE8, FIRE9))

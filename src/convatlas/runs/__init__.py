@@ -1,5 +1,6 @@
 """The run folder: written by training, opened by everyone after."""
 
+from convatlas.runs.device import device_named as device_named
 from convatlas.runs.evaluation import Evaluation as Evaluation
 from convatlas.runs.evaluation import evaluate as evaluate
 from convatlas.runs.record import Execution as Execution

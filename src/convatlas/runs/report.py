@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from convatlas import data, draw
@@ -21,6 +20,7 @@ from convatlas.errors import UserError
 from convatlas.files import write
 from convatlas.runs.answers import Answers, ClassFigures, answer
 from convatlas.runs.command import command
+from convatlas.runs.device import device_named
 from convatlas.runs.record import Record
 from convatlas.runs.run import WEIGHTS, Run, read_metrics
 
@@ -58,11 +58,12 @@ class Mistake:
     probability: float
 
 
-def write_report(run: Run, out: Path | None = None) -> Report:
+def write_report(run: Run, out: Path | None = None, device: str | None = None) -> Report:
     """Answer the test pictures and write the page.
 
     Args:
         out: the file; without it `report.html` in the run folder.
+        device: see `Run.evaluate`.
 
     Raises:
         UserError: the run is not finished or damaged, its data set is gone or has changed, or there is no such folder.
@@ -70,9 +71,10 @@ def write_report(run: Run, out: Path | None = None) -> Report:
     path = run.folder / REPORT if out is None else out
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent} to write {path.name} into")
-    network, metrics = run.network, read_metrics(run)
-    test = run.load_data().test
-    answers = answer(network, run.variant.objective, run.judging(test, torch.device("cpu")))
+    place = device_named(device)
+    with run.network_on(place) as network:
+        metrics, test = read_metrics(run), run.load_data().test
+        answers = answer(network, run.variant.objective, run.judging(test, place))
     write(path, contents(run, metrics, test, answers))
     return Report(path, answers)
 

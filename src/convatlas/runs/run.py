@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +24,7 @@ from convatlas.data.batches import Share
 from convatlas.errors import UserError
 from convatlas.files import write
 from convatlas.pictures import decode, reframe
+from convatlas.runs.device import device_named
 from convatlas.runs.evaluation import Evaluation, evaluate
 from convatlas.runs.record import Record, Results
 from convatlas.spec import Variant
@@ -117,14 +120,30 @@ class Run:
             probabilities=tuple(best.values.tolist()),
         )
 
-    def evaluate(self) -> Evaluation:
+    def evaluate(self, device: str | None = None) -> Evaluation:
         """Answer the test pictures again.
 
+        Args:
+            device: "cpu", "cuda" or "mps"; without it, the fastest that is there.
+
         Raises:
-            UserError: the data set is gone, or not the one that the run was trained on.
+            UserError: the data set is gone, or not the one that the run was trained on; or there is no such device.
         """
-        batches = self.judging(self.load_data().test, torch.device("cpu"))
-        return evaluate(self.network, self.variant.objective, batches)
+        return self.judge(self.load_data().test, device)
+
+    def judge(self, split: data.Split, device: str | None = None) -> Evaluation:
+        """Answer pictures of the classes that the run was trained on; see `evaluate`."""
+        place = device_named(device)
+        with self.network_on(place) as network:
+            return evaluate(network, self.variant.objective, self.judging(split, place))
+
+    @contextmanager
+    def network_on(self, device: torch.device) -> Iterator[nn.Module]:
+        """The trained network on that device, for a while."""
+        try:
+            yield self.network.to(device)
+        finally:
+            self.network.cpu()
 
     def judging(self, split: data.Split, device: torch.device, share: Share | None = None) -> data.Batches:
         """Unchanged pictures to judge the network on, of which this process gets its share."""
@@ -137,7 +156,7 @@ class Run:
             share=share,
         )
 
-    def report(self, out: Path | None = None) -> Path:
+    def report(self, out: Path | None = None, device: str | None = None) -> Path:
         """Answer the test pictures again and write a page about the run, as `report.html` in its folder or as `out`.
 
         Raises:
@@ -146,7 +165,7 @@ class Run:
         # Who only predicts needs neither plots nor templates.
         from convatlas.runs.report import write_report
 
-        return write_report(self, out).path
+        return write_report(self, out, device).path
 
     def load_data(self) -> data.PictureSet:
         """The data set of the run, with its split.

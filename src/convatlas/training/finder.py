@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from convatlas.data.batches import Share
-from convatlas.runs import Run
+from convatlas.runs import Run, device_named
 from convatlas.training import optimisers, plan
 from convatlas.training.plan import Request
 from convatlas.training.processes import Processes
@@ -44,7 +44,7 @@ def find_lr(request: Request) -> Finding:
         UserError: what is asked for cannot be trained.
     """
     record, pictures = plan.planned(request, Processes())
-    device = plan.device_named(record.device)
+    device = device_named(record.device)
     batches = plan.batches(record, pictures.train, device, Share())
     with torch.random.fork_rng():
         lesson = Lesson.of(Run(Path(), record))

@@ -17,7 +17,7 @@ from convatlas.data.batches import Batch, derived_seed
 from convatlas.errors import UserError
 from convatlas.files import lock, write
 from convatlas.recipe import Recipe
-from convatlas.runs import METRICS, Results, Run, evaluate, load
+from convatlas.runs import METRICS, Results, Run, device_named, evaluate, load
 from convatlas.runs.run import RECORD
 from convatlas.spec import Spec
 from convatlas.training import checkpoint, optimisers, plan
@@ -136,7 +136,7 @@ def train_as(request: Request, out: Path | None, progress: Progress, *, tested: 
         tested: whether to finish the run on the test pictures, which are read once; a trial is not.
     """
     processes = Processes.started()
-    with processes.joined(plan.device_named(request.device, processes.local_rank)):
+    with processes.joined(device_named(request.device, processes.local_rank)):
         # After one was lost, torchrun gives the same command again to all of them. It counts that on the machine where
         # it was lost, and on another one only if it was lost there too, as that machine saw it.
         if processes.largest(processes.restarts):
@@ -172,7 +172,7 @@ def resume(folder: str | Path, *, progress: Progress | None = None, tested: bool
     """
     run = load(folder)
     processes = Processes.started()
-    with processes.joined(plan.device_named(run.record.device, processes.local_rank)):
+    with processes.joined(device_named(run.record.device, processes.local_rank)):
         return _resumed(run, processes, progress or Progress(), tested=tested)
 
 
@@ -220,7 +220,7 @@ def _fit(run: Run, pictures: data.PictureSet, processes: Processes, progress: Pr
 
 def _learn(run: Run, pictures: data.PictureSet, processes: Processes, progress: Progress) -> Learner:
     record, recipe, seed = run.record, run.record.recipe, run.record.seed
-    device = plan.device_named(record.device, processes.local_rank)
+    device = device_named(record.device, processes.local_rank)
     train, held_out = held_apart(pictures.train, seed) if record.hold_out else (pictures.train, None)
     batches = plan.batches(record, train, device, processes.share)
     num_steps = recipe.epochs * len(batches)
@@ -329,7 +329,7 @@ def _finish(run: Run, learner: Learner, pictures: data.PictureSet, processes: Pr
     if learner.best:
         network.load_state_dict(learner.best)
     processes.alike(network)
-    device = plan.device_named(record.device, processes.local_rank)
+    device = device_named(record.device, processes.local_rank)
     batches = run.judging(pictures.test, device, processes.share)
     evaluation = evaluate(network, run.variant.objective, batches, processes.sum)
     if processes.main:

@@ -18,7 +18,7 @@ from convatlas.errors import UserError
 from convatlas.pictures import Preprocessing
 from convatlas.pictures.ink import span
 from convatlas.recipe import Recipe
-from convatlas.runs import Execution, Record, load
+from convatlas.runs import Execution, Record, device_named, load
 from convatlas.runs.run import RECORD
 from convatlas.spec import Spec, Variant
 from convatlas.training import recipes
@@ -173,20 +173,6 @@ def adjusted(recipe: Recipe, epochs: int | None, batch_size: int | None, lr: flo
     if lr is not None:
         recipe = replace(recipe, lr=lr)
     return recipe
-
-
-def device_named(name: str | None, local_rank: int = 0) -> torch.device:
-    """The device of that kind, or the fastest that is there.
-
-    Raises:
-        UserError: there is none of that kind.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    kind = name or next(kind for kind, there in available.items() if there)
-    if not available.get(kind, False):
-        there = ", ".join(kind for kind, is_there in available.items() if is_there)
-        raise UserError(f"there is no device {kind!r} on this machine; it has {there}")
-    return torch.device("cuda", local_rank) if kind == "cuda" else torch.device(kind)
 
 
 def resolution(variant: Variant, detail: int | None) -> int:

@@ -1,0 +1,21 @@
+"""Where a network computes."""
+
+from __future__ import annotations
+
+import torch
+
+from convatlas.errors import UserError
+
+
+def device_named(name: str | None, local_rank: int = 0) -> torch.device:
+    """The device of that kind, or the fastest that is there.
+
+    Raises:
+        UserError: there is none of that kind.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kind = name or next(kind for kind, there in available.items() if there)
+    if not available.get(kind, False):
+        there = ", ".join(kind for kind, is_there in available.items() if is_there)
+        raise UserError(f"there is no device {kind!r} on this machine; it has {there}")
+    return torch.device("cuda", local_rank) if kind == "cuda" else torch.device(kind)

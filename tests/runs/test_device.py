@@ -1,0 +1,28 @@
+"""Where a network computes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from convatlas.errors import UserError
+from convatlas.runs import device_named
+
+
+def test_the_processor_is_always_there_and_what_is_not_there_says_what_is() -> None:
+    assert device_named("cpu", 3) == torch.device("cpu")
+    with pytest.raises(UserError, match=r"there is no device 'abacus' on this machine; it has .*cpu"):
+        device_named("abacus")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one here")
+def test_without_a_gpu_the_processor_is_the_fastest() -> None:
+    with pytest.raises(UserError, match="there is no device 'cuda'"):
+        device_named("cuda")
+    if not torch.backends.mps.is_available():
+        assert device_named(None) == torch.device("cpu")
+
+
+@pytest.mark.gpu
+def test_each_process_has_a_gpu_of_its_own() -> None:
+    assert device_named("cuda", 1) == torch.device("cuda", 1)
