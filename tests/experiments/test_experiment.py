@@ -80,7 +80,7 @@ def test_a_threshold_says_what_lies_in_it(
 def test_a_verdict_takes_a_mean_that_is_clear_of_the_threshold(values: tuple[float, ...], verdict: Verdict) -> None:
     given, reason = Measured(values=values).verdict(at_least(0))
     assert given is verdict
-    assert ("seeds cannot tell" in reason) == (verdict is OPEN)
+    assert ("measurements cannot tell" in reason) == (verdict is OPEN)
 
 
 def test_what_is_no_number_is_not_reproduced() -> None:

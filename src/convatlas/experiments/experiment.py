@@ -101,7 +101,7 @@ class Measured:
         inside = {value in threshold for value in (self.mean - half, self.mean, self.mean + half)}
         if len(inside) > 1:
             return Verdict.NOT_TESTABLE, (
-                f"{len(self.values)} seeds cannot tell: {ERRORS} standard errors around the mean, "
+                f"{len(self.values)} measurements cannot tell: {ERRORS} standard errors around the mean, "
                 f"{self.mean - half:.4g} to {self.mean + half:.4g}, reach over the threshold"
             )
         return (Verdict.REPRODUCED if inside == {True} else Verdict.NOT_REPRODUCED), ""

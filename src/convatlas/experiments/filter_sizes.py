@@ -29,7 +29,7 @@ from convatlas.training import Request
 
 WORTH = 0.1
 """Points of error that must be won to count; section 5 speaks of half a point."""
-QUICK_WIDTH, QUICK_SIDE, QUICK_EPOCHS, QUICK_BATCH = 0.125, 28, 8, 32
+QUICK_WIDTH, QUICK_SIDE, QUICK_EPOCHS, QUICK_BATCH = 0.125, 28, 6, 32
 NARROWEST, WIDEST = 0.03, 8.0
 """Widths between which equal MACs are searched."""
 

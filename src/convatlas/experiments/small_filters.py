@@ -33,7 +33,7 @@ WORTH = 0.1
 """Points of error that must be won to count."""
 QUICK_CHANNELS = (8, 16)
 """Of the small networks that are trained, in two stages."""
-QUICK_EPOCHS, QUICK_BATCH = 15, 32
+QUICK_EPOCHS, QUICK_BATCH = 10, 32
 LR = 1e-3
 """The default's for deep networks without normalisation, for all: those with fewer layers would have another."""
 
@@ -131,7 +131,7 @@ def accuracy(small: str, large: str, setting: Setting) -> Measured:
 
 
 SIDE, BATCH = 64, 8
-REPEATS = 3
+REPEATS = 7
 
 
 def cost(setting: Setting) -> Measured:
