@@ -360,9 +360,9 @@ EXPERIMENT = Experiment(
     "gradients of a step of one network of each family. Trained: the paper's metaparameters, squeeze ratio, share of "
     "3x3 filters, where it pools, and its bypasses; quick on digits with four modules a quarter as wide, full on "
     "CIFAR-10 with the paper's own. The paper judges by top-5 accuracy, here it is the test loss.",
-    limits=f"Quick trains {QUICK.epochs} epochs, so that what learns faster has an advantage over what ends better; 355 "
-    "test pictures would tell errors coarsely. The paper trained on ImageNet. Times are this machine's, and no delay of a "
-    "network is counted.",
+    limits=f"Quick trains {QUICK.epochs} epochs, so that what learns faster has an advantage over what ends better; "
+    "355 test pictures would tell errors coarsely. The paper trained on ImageNet. Times are this machine's, and no "
+    "delay of a network is counted.",
     minutes=(2, 120),
     parts=(
         Part(

@@ -6,8 +6,9 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -15,12 +16,15 @@ import torch
 from convatlas.training import Progress, Request, Stopped, finish
 from convatlas.training.signals import StopRequest
 
-PAUSE = 0.05
-"""Seconds between two looks at what has ended."""
+PAUSE = 0.2
+"""Seconds after which it is looked whether somebody wants to stop."""
 WORKER = "from convatlas.experiments.side_by_side import work; work()"
 
+Wanted = tuple[Request, Path]
+"""What is trained, and its folder."""
 
-def train_side_by_side(wanted: Sequence[tuple[Request, Path]]) -> None:
+
+def train_side_by_side(wanted: Sequence[Wanted]) -> None:
     """Train each request into its folder, as many at once as there are cores, each with one thread.
 
     With a GPU, one after the other: one training fills it.
@@ -29,55 +33,79 @@ def train_side_by_side(wanted: Sequence[tuple[Request, Path]]) -> None:
         Stopped: Ctrl-C or SIGTERM came; every training was told and has saved its state.
         RuntimeError: one of them ended otherwise than by its end; its own words are on standard error.
     """
-    at_once = 1 if torch.cuda.is_available() else torch.get_num_threads()
+    at_once = min(1 if torch.cuda.is_available() else torch.get_num_threads(), len(wanted))
+    if not at_once:
+        return
     waiting = list(reversed(wanted))
-    running: dict[subprocess.Popen[bytes], Path] = {}
+    workers = [worker() for _ in range(at_once)]
     told = False
-    with StopRequest() as stop:
+    with StopRequest() as stop, ThreadPoolExecutor(at_once) as pool:
         try:
-            while running or (waiting and not stop.signal):
-                while waiting and len(running) < at_once and not stop.signal:
-                    request, folder = waiting.pop()
-                    running[begun(request, folder)] = folder
-                time.sleep(PAUSE)
-                for process in [process for process in running if process.poll() is not None]:
-                    folder = running.pop(process)
-                    if process.returncode and not stop.signal:
-                        raise RuntimeError(f"the training in {folder} ended with status {process.returncode}")
+            serving = [pool.submit(serve, process, waiting) for process in workers]
+            while wait(serving, PAUSE).not_done:
                 if stop.signal and not told:
-                    # Not SIGINT: before a training has begun, a process would answer that with a traceback.
-                    for process in running:
+                    waiting.clear()
+                    # Not SIGINT: where no training has begun, a process would answer that with a traceback.
+                    for process in workers:
                         process.terminate()
                     told = True
+            if not stop.signal:
+                for served in serving:
+                    served.result()
         finally:
             # Of a failure and of a second Ctrl-C: no training goes on alone. What each saved last stays.
-            for process in running:
+            for process in workers:
                 process.kill()
                 process.wait()
     if stop.signal:
         raise Stopped(stop.signal, "the trainings are saved")
 
 
-def begun(request: Request, folder: Path) -> subprocess.Popen[bytes]:
-    """A new process that trains it."""
-    process = subprocess.Popen(
+def worker() -> subprocess.Popen[bytes]:
+    """A new process that trains what it is given."""
+    return subprocess.Popen(
         [sys.executable, "-c", WORKER],
         stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # What a process that was lost did not read must not be written again when its pipe is closed.
+        bufsize=0,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         # Ctrl-C reaches this process alone, which tells the others.
         start_new_session=True,
     )
+
+
+def serve(process: subprocess.Popen[bytes], waiting: list[Wanted]) -> None:
+    """Give a process one training after the other, until none is left.
+
+    Raises:
+        RuntimeError: it ended before a training did.
+    """
     assert process.stdin is not None, "it was asked for"
-    # A process of our own code reads it, of nobody else.
-    with process.stdin as stdin:
-        stdin.write(pickle.dumps((request, folder)))
-    return process
+    assert process.stdout is not None, "so was this"
+    with process.stdin as stdin, process.stdout as stdout:
+        while True:
+            try:
+                request, folder = waiting.pop()
+            except IndexError:
+                return
+            # A process of our own code reads it, of nobody else.
+            with suppress(BrokenPipeError):
+                stdin.write(pickle.dumps((request, folder)))
+            if not stdout.readline():
+                waiting.clear()
+                raise RuntimeError(f"the training in {folder} ended with status {process.wait()}")
 
 
 def work() -> None:
-    """Train the request on standard input; what was stopped before goes on."""
-    request, folder = pickle.load(sys.stdin.buffer)
-    try:
-        finish(request, folder, Progress())
-    except Stopped as stop:
-        sys.exit(128 + stop.signal)
+    """Train what comes on standard input, and say on standard output when each is done."""
+    while True:
+        try:
+            request, folder = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            finish(request, folder, Progress())
+        except Stopped as stop:
+            sys.exit(128 + stop.signal)
+        print(flush=True)
