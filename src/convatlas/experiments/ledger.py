@@ -85,7 +85,7 @@ def run(
             versions=installed_versions() if fresh or before is None else before.versions,
         )
         if fresh:
-            keep(result, folder)
+            keep(result, folder, done[-1])
     assert result is not None, "an experiment has parts"
     return result
 
@@ -101,13 +101,12 @@ def machine() -> dict[str, str]:
     }
 
 
-def keep(result: Result, folder: Path) -> None:
-    """Write the result and its charts."""
+def keep(result: Result, folder: Path, fresh: PartResult) -> None:
+    """Write the result, and the charts of the part that was measured last."""
     folder.mkdir(parents=True, exist_ok=True)
-    for one in result.parts:
-        for drawn in one.measured.charts if one.measured else ():
-            for form in ("svg", "png"):
-                write(folder / f"{drawn.name}.{form}", chart(drawn, form))
+    for drawn in fresh.measured.charts if fresh.measured else ():
+        for form in ("svg", "png"):
+            write(folder / f"{drawn.name}.{form}", chart(drawn, form))
     write(folder / RESULT, (json.dumps(values(result), indent=2) + "\n").encode())
 
 
