@@ -277,7 +277,7 @@ EXPERIMENT = Experiment(
     "dimensions has nothing to give of what the paper scales it for. That works against growing all three; a "
     "difference found here is of these small networks in a short training, and says little about ImageNet. Depth grows "
     "by whole units, which at twice the MACs is most of it.",
-    minutes=(4, 300),
+    minutes=(5, 300),
     parts=(
         Part(
             id="doubling",

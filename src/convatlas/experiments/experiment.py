@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import gc
 import hashlib
 import math
 import statistics
@@ -252,6 +253,8 @@ def carry_out(part: Part, setting: Setting) -> PartResult:
             measured = part.measure(setting)
         except NotTestable as answer:
             reason = str(answer)
+    # Networks that a part built lie in cycles, gigabytes that would stay until Python looks for them.
+    gc.collect()
     verdict = Verdict.NOT_TESTABLE
     if measured is not None:
         verdict, reason = measured.verdict(part.threshold)

@@ -370,7 +370,7 @@ EXPERIMENT = Experiment(
     limits=f"Quick trains {QUICK.epochs} epochs, so that what learns faster has an advantage over what ends better; "
     "355 test pictures would tell errors coarsely. The paper trained on ImageNet. Times are this machine's, and no "
     "delay of a network is counted.",
-    minutes=(2, 120),
+    minutes=(3.5, 120),
     parts=(
         Part(
             id="parameters",

@@ -167,7 +167,7 @@ EXPERIMENT = Experiment(
     f"to a quarter. Quick: an eighth of the width, {QUICK_SIDE} px, {QUICK_EPOCHS} epochs of digits; full: 64 px, "
     "CIFAR-10.",
     limits="Digits of 8x8 pixels have no details of many sizes.",
-    minutes=(2, 60),
+    minutes=(2.5, 60),
     parts=(
         Part(
             id="naive",
