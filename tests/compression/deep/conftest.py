@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -66,3 +68,22 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
         return made[key]
 
     return run
+
+
+@pytest.fixture(params=WIDTHS)
+def family(request: pytest.FixtureRequest) -> str:
+    """A network of each family in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def no_range_coder(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From its call on, the library of the range coder is not installed."""
+    imported: Callable[..., Any] = builtins.__import__
+
+    def importing(name: str, *rest: Any, **more: Any) -> Any:
+        if name == "constriction":
+            raise ImportError(name)
+        return imported(name, *rest, **more)
+
+    return lambda: monkeypatch.setattr(builtins, "__import__", importing)

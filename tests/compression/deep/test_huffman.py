@@ -30,18 +30,23 @@ def test_known_trees() -> None:
     assert lengths_of(0, 5, 0) == [0, 1, 0]
     assert lengths_of(0, 3, 0, 9) == [0, 1, 0, 1]
     # Huffman 1952, Table I.
-    assert lengths_of(20, 18, 10, 10, 10, 6, 6, 4, 4, 4, 4, 3, 1) in (
-        [2, 3, 3, 3, 4, 4, 4, 5, 5, 5, 5, 5, 5],
-        [2, 3, 3, 3, 3, 4, 4, 5, 5, 5, 5, 5, 5],
-        [2, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 5],
-    ) or sum(
-        count * length
-        for count, length in zip(
-            (20, 18, 10, 10, 10, 6, 6, 4, 4, 4, 4, 3, 1),
-            lengths_of(20, 18, 10, 10, 10, 6, 6, 4, 4, 4, 4, 3, 1),
-            strict=True,
+    assert (
+        lengths_of(20, 18, 10, 10, 10, 6, 6, 4, 4, 4, 4, 3, 1)
+        in (
+            [2, 3, 3, 3, 4, 4, 4, 5, 5, 5, 5, 5, 5],
+            [2, 3, 3, 3, 3, 4, 4, 5, 5, 5, 5, 5, 5],
+            [2, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 5],
         )
-    ) == 342
+        or sum(
+            count * length
+            for count, length in zip(
+                (20, 18, 10, 10, 10, 6, 6, 4, 4, 4, 4, 3, 1),
+                lengths_of(20, 18, 10, 10, 10, 6, 6, 4, 4, 4, 4, 3, 1),
+                strict=True,
+            )
+        )
+        == 342
+    )
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=300).filter(any))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -86,21 +84,10 @@ def test_streams_are_near_their_entropy(kind: str, ranges: bool) -> None:
     assert size < (1.03 if ranges else 1.13) * entropy + 40
 
 
-def without_constriction(monkeypatch: pytest.MonkeyPatch) -> None:
-    imported: Callable[..., Any] = builtins.__import__
-
-    def importing(name: str, *rest: Any, **more: Any) -> Any:
-        if name == "constriction":
-            raise ImportError(name)
-        return imported(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", importing)
-
-
-def test_without_the_library_the_range_coder_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_range_coder_is_not_chosen(no_range_coder: Callable[[], None]) -> None:
     symbols = drawn("distances")
     ranged = write(symbols, 256, Choices())
-    without_constriction(monkeypatch)
+    no_range_coder()
     choices = Choices()
     assert read(Reader(write(symbols, 256, choices)), len(symbols), 256).tolist() == symbols.tolist()
     assert choices.made == [Method.HUFFMAN]

@@ -43,11 +43,15 @@ class Bounded(UncompiledMode):
         self.left -= 1
         if self.left < 0:
             raise Damaged("its network has more layers than the file has tensors")
-        for value in args:
-            if isinstance(value, list | tuple) and all(isinstance(side, int) for side in value):
-                if abs(math.prod(value)) > self.numbers:
-                    raise Damaged("its network has more weights than the file has room for")
+        if any(abs(num) > self.numbers for num in map(numbers, args)):
+            raise Damaged("its network has more weights than the file has room for")
         return func(*args, **(kwargs or {}))
+
+
+def numbers(argument: Any) -> int:
+    """How many a tensor of that shape has, where the argument of an operation is one."""
+    shape = isinstance(argument, list | tuple) and all(isinstance(side, int) for side in argument)
+    return math.prod(argument) if shape else 0
 
 
 @contextmanager

@@ -46,7 +46,7 @@ class Contents:
 
 @dataclass
 class CompressedRun(Run):
-    """A finished run in one compressed file, which is its `folder`. It predicts and evaluates; `unpack` gives the rest."""
+    """A finished run in one compressed file, its `folder`. It predicts and evaluates; `unpack` makes the rest of it."""
 
     contents: Contents
     shapes: Shapes
@@ -149,7 +149,8 @@ def unpack(packed: CompressedRun, out: str | Path) -> Run:
 
 
 def damaged(path: Path, error: Damaged) -> UserError:
-    return UserError(f"{path} is damaged or no compressed network of convatlas: {error}")
+    # PyTorch's messages have many lines.
+    return UserError(f"{path} is damaged or no compressed network of convatlas: {str(error).splitlines()[0]}")
 
 
 def compact(record: Record) -> bytes:

@@ -105,18 +105,14 @@ def taken_apart(values: Array) -> Tensor:
     if flat.dtype != np.float32:
         raise ValueError(f"no network has tensors of {flat.dtype}")
     # By their bits: minus 0 is another number than 0 here.
-    found, codes = np.unique(keys_of(flat.view(np.uint32)), return_inverse=True)
-    zero = int(keys_of(np.zeros(1, np.uint32))[0])
+    found, places = np.unique(keys_of(flat.view(np.uint32)), return_inverse=True)
+    zero = keys_of(np.zeros(1, np.uint32))
     others = found[found != zero]
     if len(others) > min(MOST_VALUES, len(flat) // 2):
         return Floats.of(flat)
-    place = int(np.searchsorted(found, zero))
-    if len(others) < len(found):
-        # Zero comes first, before the values below it.
-        codes = np.where(codes == place, 0, codes + (codes < place))
-    else:
-        codes = codes + 1
-    return Coded(Floats.of(bits_of(others).view(np.float32)), codes.astype(np.int32))
+    code_of = np.zeros(len(found), np.int32)
+    code_of[found != zero] = np.arange(1, len(others) + 1)
+    return Coded(Floats.of(bits_of(others).view(np.float32)), code_of[places])
 
 
 def put_together(tensor: Tensor, shape: tuple[int, ...]) -> Array:
