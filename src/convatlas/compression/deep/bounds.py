@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -62,7 +63,10 @@ def found_out() -> Iterator[None]:
         Damaged: something did.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            # Of layers without weights, which are refused later.
+            warnings.simplefilter("ignore")
+            yield
     except (Damaged, UserError):
         raise
     except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError, MemoryError) as error:

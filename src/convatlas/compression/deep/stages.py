@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -138,13 +139,9 @@ def compress_deeply(
     out.mkdir(parents=True, exist_ok=True)
     stage = run
     for step in range(1, settings.steps + 1):
-        pruning = settings.pruning.part(step / settings.steps)
-        before = stage
-        stage = made(f"pruned-{step}", lambda folder, run=before, much=pruning: prune(run, much, folder))
-        stage = tuned(f"pruned-{step}-tuned", stage, Kept.ZEROS)
-    before = stage
-    stage = made("shared", lambda folder: quantise(before, settings.bits, folder))
-    stage = tuned("shared-tuned", stage, Kept.VALUES)
+        name, pruning = f"pruned-{step}", settings.pruning.part(step / settings.steps)
+        stage = tuned(f"{name}-tuned", made(name, partial(prune, stage, pruning)), Kept.ZEROS)
+    stage = tuned("shared-tuned", made("shared", partial(quantise, stage, settings.bits)), Kept.VALUES)
     return pack(stage, out / f"network{SUFFIX}", ranges=settings.ranges)
 
 

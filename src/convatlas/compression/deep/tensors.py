@@ -29,14 +29,14 @@ Array = npt.NDArray[Any]
 
 
 class Kind(enum.IntEnum):
-    """How a tensor is written; the first byte of each."""
+    """How a tensor is written; the first byte of each, which no method of a stream has."""
 
-    INTEGERS = 0
-    FLOATS = 1
+    INTEGERS = 4
+    FLOATS = 5
     """Each number by itself."""
-    SPARSE = 2
+    SPARSE = 6
     """Distances between the weights that are not 0, and their codes."""
-    DENSE = 3
+    DENSE = 7
     """The codes of all weights."""
 
 
@@ -185,8 +185,10 @@ def read_floats(reader: Reader, num: int) -> Bits:
     size = reader.byte()
     if size not in (2, 4):
         raise Damaged(f"numbers of {size} bytes")
-    apart = np.stack([streams.read(reader, num, 256).astype(np.uint8) for _ in range(size)], axis=1)
-    return apart.reshape(-1).view("<u2" if size == 2 else "<u4").astype(np.uint16 if size == 2 else np.uint32)
+    together = np.zeros(num, np.uint32)
+    for place in range(size):
+        together |= streams.read(reader, num, 256).astype(np.uint32) << (8 * place)
+    return together.astype(np.uint16) if size == 2 else together
 
 
 def book(tensor: Coded, choices: Choices) -> bytes:
@@ -200,7 +202,9 @@ def read_book(reader: Reader) -> Floats:
     if num > MOST_VALUES:
         raise Damaged(f"a codebook of {num} values")
     steps = read_floats(reader, num)
-    return Floats(np.cumsum(steps, dtype=steps.dtype))
+    # Beyond the last key they begin again.
+    np.cumsum(steps, dtype=steps.dtype, out=steps)
+    return Floats(steps)
 
 
 def dense(tensor: Coded, choices: Choices) -> bytes:
