@@ -20,6 +20,8 @@ from convatlas.spec import Spec
 from convatlas.wording import plural
 
 FORMAT = 2
+ADDED = {"kept": None}
+"""What records of this format have had since later, and what it was before."""
 
 
 def installed_versions() -> dict[str, str]:
@@ -149,7 +151,7 @@ class Record:
                 raise UserError("written by a newer convatlas; update this one to read it")
             if written == 1:
                 _from_format_1(values)
-            values.setdefault("kept", None)
+            values = {**ADDED, **values}
             missing = {part.name for part in dataclasses.fields(cls)} - values.keys()
             if missing:
                 raise KeyError(*sorted(missing))

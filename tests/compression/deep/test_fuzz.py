@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import resource
@@ -113,7 +114,7 @@ def mutated_record(record: bytes, draw: random.Random) -> Any:
                 case 2 if isinstance(old, list):
                     held[key] = old * draw.choice((2, 100))
                 case _:
-                    held[key] = draw.choice(ODD)
+                    held[key] = copy.deepcopy(draw.choice(ODD))
         if not list(places(part)):
             break
     return values
