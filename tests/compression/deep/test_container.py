@@ -67,6 +67,17 @@ def test_networks_that_are_not_compressed_come_back_too(name: str, finished: Fin
     assert packed.folder.stat().st_size < weights + 3000
 
 
+def test_a_network_of_which_nothing_is_left_comes_back(finished: Finished, tmp_path: Path) -> None:
+    run = finished("vgg11")
+    network = run.variant.network(run.record.spec)
+    for value in network.parameters():
+        value.data.zero_()
+    empty = Run(tmp_path / "run", run.record)
+    empty.folder.mkdir()
+    empty.record = replace(run.record, results=replace(run.results, weights_sha256=empty.write_weights(network)))
+    same_bits(pack(empty, tmp_path / "network.cva"), empty)
+
+
 def test_it_evaluates_as_the_run_does(finished: Finished, tmp_path: Path) -> None:
     run = finished("lenet5-modern")
     own, packed = run.evaluate(), pack(run, tmp_path / "network.cva").evaluate()
@@ -132,6 +143,9 @@ def test_mistakes_are_one_line(finished: Finished, tmp_path: Path) -> None:
         pack(run, tmp_path / "nowhere" / "network.cva")
     with pytest.raises(UserError, match=r"there is no .*missing\.cva"):
         load(tmp_path / "missing.cva")
+    many = replace(run.record, classes=tuple(f"class number {i}" for i in range(20_000)))
+    with pytest.raises(UserError, match=r"of which many\.cva can hold 256 KiB"):
+        pack(Run(run.folder, many), tmp_path / "many.cva")
     with pytest.raises(UserError, match="no run folder"):
         load(tmp_path)
     (tmp_path / "text.cva").write_text("not a network")

@@ -100,6 +100,8 @@ def test_mistakes_are_one_line(finished: Finished, tmp_path: Path) -> None:
         apply_update(old, tmp_path / "missing", tmp_path / "made.cva")
     with pytest.raises(UserError, match="is damaged"):
         apply_update(old, old, tmp_path / "made.cva")
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        apply_update(old, tmp_path, tmp_path / "made.cva")
 
 
 def test_cut_short_anywhere_is_refused(finished: Finished, tmp_path: Path) -> None:

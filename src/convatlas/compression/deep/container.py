@@ -52,6 +52,8 @@ class CompressedRun(Run):
     shapes: Shapes
     kinds: list[int]
     """The choices that it was written with."""
+    checksum: bytes
+    """Which tells the file from every other."""
 
     @cached_property
     def network(self) -> nn.Module:
@@ -94,6 +96,8 @@ def pack(run: Run, path: str | Path, *, ranges: bool = True) -> CompressedRun:
         record=compact(run.record),
         tensors=[tensors.taken_apart(value.numpy()) for value in run.network.state_dict().values()],
     )
+    if len(contents.record) > MOST_RECORD_BYTES:
+        raise UserError(f"the run's record is {size(len(contents.record))}, of which {path.name} can hold 256 KiB")
     files.write(path, written(contents, Choices(ranges=ranges)))
     packed = load_file(path)
     for (name, own), read in zip(run.network.state_dict().items(), packed.contents.tensors, strict=True):
@@ -119,10 +123,7 @@ def load_file(path: Path) -> CompressedRun:
     Raises:
         UserError: it is none, it is damaged, or it needs a library that is not installed.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {path}") from error
+    content = read_bytes(path)
     try:
         return parsed(content, path)
     except Damaged as error:
@@ -146,6 +147,19 @@ def unpack(packed: CompressedRun, out: str | Path) -> Run:
         run.record = replace(packed.record, results=results)
         run.write_record()
     return run
+
+
+def read_bytes(path: Path) -> bytes:
+    """
+    Raises:
+        UserError: there is no such file, or it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {path}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def damaged(path: Path, error: Damaged) -> UserError:
@@ -225,4 +239,4 @@ def parsed(content: bytes, path: Path) -> CompressedRun:
         for shape, dtype in shapes.values()
     ]
     reader.finish()
-    return CompressedRun(path, record, Contents(record_bytes, found), shapes, reader.kinds)
+    return CompressedRun(path, record, Contents(record_bytes, found), shapes, reader.kinds, checksum(content))

@@ -25,6 +25,7 @@ from convatlas.compression.deep.container import (
     load_file,
     opened,
     parsed,
+    read_bytes,
     sealed,
     written,
 )
@@ -66,13 +67,12 @@ def write_update(old: str | Path, new: str | Path, out: str | Path) -> Path:
     before, after = load_file(Path(old)), load_file(Path(new))
     if before.record.variant != after.record.variant or before.shapes != after.shapes:
         raise UserError(f"{old} and {new} are not versions of one network; send {new} as it is")
-    content = after.folder.read_bytes()
-    if written(after.contents, Choices(after.kinds)) != content:
+    if checksum(written(after.contents, Choices(after.kinds))) != after.checksum:
         raise UserError(f"{new} was written by another version of convatlas; write it again with this one")
     choices = Choices()
     parts = [
-        checksum(before.folder.read_bytes()),
-        checksum(content),
+        before.checksum,
+        after.checksum,
         text(before.contents.record, after.contents.record),
         count(len(after.kinds)) + streams.write(np.array(after.kinds, np.int32), FORMS, choices),
         *(
@@ -92,13 +92,10 @@ def apply_update(old: str | Path, update: str | Path, out: str | Path) -> Compre
     """
     out, path = Path(out), Path(update)
     before = load_file(Path(old))
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {path}") from error
+    content = read_bytes(path)
     try:
         reader = opened(content, MAGIC)
-        if reader.take(CHECKSUM_BYTES) != checksum(before.folder.read_bytes()):
+        if reader.take(CHECKSUM_BYTES) != before.checksum:
             raise UserError(f"{path} updates another file than {old}")
         wanted = reader.take(CHECKSUM_BYTES)
         record = read_text(reader, before.contents.record)
