@@ -39,6 +39,7 @@ def test_numbers_beyond_networks_are_refused() -> None:
     [
         (lambda values: values["preprocessing"].update(side=10**9), "pictures have no such size"),
         (lambda values: values["preprocessing"].update(margin=-3), "pictures have no such size"),
+        (lambda values: values["preprocessing"].update(margin=500), "mostly margin"),
         (lambda values: values["preprocessing"].update(ink=7.0), "ink spans no part"),
         (lambda values: values["preprocessing"].update(deviation=[0.0]), "not what its network reads"),
         (lambda values: values["preprocessing"].update(mean=[float("nan")]), "no numbers"),
@@ -46,6 +47,7 @@ def test_numbers_beyond_networks_are_refused() -> None:
         (lambda values: values.update(results=None), "not finished"),
         (lambda values: values.update(classes=values["classes"][1:]), "more or fewer classes"),
         (lambda values: values.update(classes=[1] * 10), "classes have no names"),
+        (lambda values: values.update(classes="0123456789"), "classes have no names"),
         (lambda values: values.update(format=99), "newer convatlas"),
         (lambda values: values.update(variant="lenet6"), "no network 'lenet6'"),
         (lambda values: values.pop("spec"), "cannot be built"),

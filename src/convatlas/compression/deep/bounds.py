@@ -125,17 +125,19 @@ def check_record(record: Record) -> None:
         Damaged: pictures cannot be read as it says, or it has no results.
     """
     preprocessing = record.preprocessing
-    sides = (preprocessing.side or 1, preprocessing.margin + 1)
+    sides = (1 if preprocessing.side is None else preprocessing.side, preprocessing.margin + 1)
     numbers = (*preprocessing.mean, *preprocessing.deviation, 0.0 if preprocessing.ink is None else preprocessing.ink)
     if not all(isinstance(side, int) and 1 <= side <= MOST_PIXELS for side in sides):
         raise Damaged("its pictures have no such size")
     if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
         raise Damaged("its pictures have values that are no numbers")
+    if preprocessing.margin > preprocessing.resolution:
+        raise Damaged("its pictures are mostly margin")
     if preprocessing.resolution != record.spec.resolution or not all(preprocessing.deviation):
         raise Damaged("its pictures are not what its network reads")
     if preprocessing.ink is not None and not 0 < preprocessing.ink <= 1:
         raise Damaged("its ink spans no part of a picture")
-    if not all(isinstance(name, str) for name in (record.data, *record.classes)):
+    if not isinstance(record.classes, tuple) or not all(isinstance(name, str) for name in record.classes):
         raise Damaged("its classes have no names")
     if record.results is None or not isinstance(record.results.test_accuracy, float):
         raise Damaged("its run was not finished")
