@@ -51,6 +51,15 @@ class Augmentation:
         return round(self.side * resolution)
 
 
+class Kept(enum.StrEnum):
+    """What fine-tuning keeps of the weights that it begins from."""
+
+    ZEROS = "zeros"
+    """Weights that were pruned stay 0."""
+    VALUES = "values"
+    """Weights that are equal stay equal, and 0 stays 0 (Han, Mao and Dally 2016, section 3.3)."""
+
+
 class Optimiser(enum.StrEnum):
     SGD = "sgd"
     """With momentum; weight decay is part of the gradient."""

@@ -54,16 +54,18 @@ class ConnectedConv2d(Multiplying):
         units: tuple[int, int] = (1, 1),
     ) -> None:
         super().__init__()
-        table = (tuple(range(in_channels)),) * maps if isinstance(maps, int) else maps
-        self.shape = (len(table), in_channels, kernel_size, kernel_size)
+        self.shape = (num_maps(maps), in_channels, kernel_size, kernel_size)
         self.stride = stride
-        self.complete = all(len(row) == in_channels for row in table)
+        # What reads every map needs no list of pairs, however many there are.
+        table = () if isinstance(maps, int) or all(len(row) == in_channels for row in maps) else maps
+        self.complete = not table
         pairs = [m * in_channels + i for m, row in enumerate(table) for i in row]
-        self.weight = nn.Parameter(torch.empty(len(pairs), kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.empty(len(table), *units))
+        num_pairs = num_maps(maps) * in_channels if self.complete else len(pairs)
+        self.weight = nn.Parameter(torch.empty(num_pairs, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.empty(num_maps(maps), *units))
         self.register_buffer("pairs", torch.tensor(pairs), persistent=False)
-        fan_in = torch.tensor([len(row) * kernel_size**2 for row in table for _ in row])
-        initialise(self.weight, fan_in[:, None, None])
+        fan_in = [len(row) * kernel_size**2 for row in table for _ in row] or [in_channels * kernel_size**2]
+        initialise(self.weight, torch.tensor(fan_in)[:, None, None])
         nn.init.zeros_(self.bias)
 
     @property

@@ -15,11 +15,13 @@ from convatlas import atlas, measure
 from convatlas.errors import UserError
 from convatlas.files import tuples
 from convatlas.pictures import Preprocessing
-from convatlas.recipe import SCHEDULES, Augmentation, Decayed, Optimiser, Recipe, Steps
+from convatlas.recipe import SCHEDULES, Augmentation, Decayed, Kept, Optimiser, Recipe, Steps
 from convatlas.spec import Spec
 from convatlas.wording import plural
 
 FORMAT = 2
+ADDED = {"kept": None}
+"""What records of this format have had since later, and what it was before."""
 
 
 def installed_versions() -> dict[str, str]:
@@ -113,6 +115,8 @@ class Record:
     """The weights that training began from."""
     freeze: bool = False
     """Whether the head alone is trained."""
+    kept: Kept | None = None
+    """What stays of the weights at `start`, all of which training then begins from; None: a new head is put on them."""
     width: float | None = None
     """What the spec came from; None in records of the first format, and where a spec or a recipe of the person's own
     was given, which no command can repeat. The same of depth and phi."""
@@ -147,11 +151,12 @@ class Record:
                 raise UserError("written by a newer convatlas; update this one to read it")
             if written == 1:
                 _from_format_1(values)
+            values = {**ADDED, **values}
             missing = {part.name for part in dataclasses.fields(cls)} - values.keys()
             if missing:
                 raise KeyError(*sorted(missing))
             variant = atlas.find(values["variant"])
-            recipe, results = values.pop("recipe"), values.pop("results")
+            recipe, results, kept = values.pop("recipe"), values.pop("results"), values.pop("kept")
             spec = type(variant.spec)(**values.pop("spec"))
             measure.cost_of(variant.network, spec)
             preprocessing = Preprocessing(**values.pop("preprocessing"))
@@ -165,6 +170,7 @@ class Record:
                 recipe=_recipe(recipe),
                 execution=Execution(**values.pop("execution")),
                 results=Results(**results) if results else None,
+                kept=Kept(kept) if kept else None,
                 **values,
             )
         except UserError as error:

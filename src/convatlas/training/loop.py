@@ -212,19 +212,19 @@ def _fit(run: Run, pictures: data.PictureSet, processes: Processes, progress: Pr
     with torch.random.fork_rng(), lock(run.folder) if processes.main else nullcontext():
         try:
             torch.set_num_threads(record.execution.threads)
-            learner = _learn(run, pictures, processes, progress)
-            return _finish(run, learner, pictures, processes) if tested else run
+            lesson = Lesson.of(run)
+            learner = _learn(run, lesson, pictures, processes, progress)
+            return _finish(run, lesson, learner, pictures, processes) if tested else run
         finally:
             torch.set_num_threads(callers_threads)
 
 
-def _learn(run: Run, pictures: data.PictureSet, processes: Processes, progress: Progress) -> Learner:
+def _learn(run: Run, lesson: Lesson, pictures: data.PictureSet, processes: Processes, progress: Progress) -> Learner:
     record, recipe, seed = run.record, run.record.recipe, run.record.seed
     device = device_named(record.device, processes.local_rank)
     train, held_out = held_apart(pictures.train, seed) if record.hold_out else (pictures.train, None)
     batches = plan.batches(record, train, device, processes.share)
     num_steps = recipe.epochs * len(batches)
-    lesson = Lesson.of(run)
     if not record.tuned and lesson.measurable:
         tuner = Tuner(lambda: lesson.begun(device), run.variant.objective, next(batches.epoch(0)))
         execution, line = processes.agreed(lambda: tuner.choose(record.execution, num_steps))
@@ -323,11 +323,13 @@ def not_finite(
     )
 
 
-def _finish(run: Run, learner: Learner, pictures: data.PictureSet, processes: Processes) -> Run:
+def _finish(run: Run, lesson: Lesson, learner: Learner, pictures: data.PictureSet, processes: Processes) -> Run:
     """Read the test pictures once, and write what stays of the run. Killed here, `resume` does it again."""
     record, state, network = run.record, learner.state, learner.judged
     if learner.best:
         network.load_state_dict(learner.best)
+    if lesson.ties is not None:
+        lesson.ties.settle(network)
     processes.alike(network)
     device = device_named(record.device, processes.local_rank)
     batches = run.judging(pictures.test, device, processes.share)

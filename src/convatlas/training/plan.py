@@ -17,12 +17,13 @@ from convatlas.data.stream import Stream
 from convatlas.errors import UserError
 from convatlas.pictures import Preprocessing
 from convatlas.pictures.ink import span
-from convatlas.recipe import Recipe
+from convatlas.recipe import Kept, Recipe
 from convatlas.runs import Execution, Record, device_named, load
 from convatlas.runs.run import RECORD
 from convatlas.spec import Spec, Variant
 from convatlas.training import recipes
 from convatlas.training.processes import Processes
+from convatlas.training.ties import Ties
 from convatlas.training.transfer import Body
 from convatlas.training.tuning import available_threads
 
@@ -52,6 +53,8 @@ class Request:
     patience: int | None = None
     start: str | Path | None = None
     freeze: bool = False
+    kept: Kept | None = None
+    """What stays of the weights at `start`, which are then those of a whole network, its head included."""
     device: str | None = None
     tune: bool = True
     checkpoint_steps: int | None = None
@@ -68,6 +71,8 @@ class Request:
                 raise UserError(f"--{name} {count} cannot work; it must be at least 1")
         if self.freeze and self.start is None:
             raise UserError("--freeze trains the head alone, on a trained body: name its weights with --from")
+        if self.kept is not None and (self.start is None or self.freeze):
+            raise UserError("what is kept of weights needs a run to begin from, all of which learns on")
         if self.freeze and self.recipe == "paper":
             raise UserError("--freeze trains with the default recipe: papers train the whole network")
         if not 0 <= self.seed < 2**63:
@@ -110,7 +115,9 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
     spec = replace(spec, num_classes=len(pictures.classes), in_channels=pictures.channels)
     by_command = request.spec is None and isinstance(request.recipe, str)
     start = None if request.start is None else Path(request.start).resolve()
-    if start is not None:
+    if start is not None and request.kept is not None:
+        Ties.of(str(start), variant, spec, request.kept)
+    elif start is not None:
         Body.of(str(start), variant, spec).names()
     record = Record(
         variant=variant.name,
@@ -133,6 +140,7 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
         checkpoint_steps=request.checkpoint_steps,
         start=None if start is None else str(start),
         freeze=request.freeze,
+        kept=request.kept,
         width=request.width if by_command else None,
         depth=request.depth if by_command else None,
         phi=request.phi if by_command else None,

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from convatlas import measure
@@ -18,12 +16,13 @@ from convatlas.data.batches import Batch
 from convatlas.errors import UserError
 from convatlas.measure.table import weightless
 from convatlas.recipe import Optimiser
-from convatlas.runs import Run, load
+from convatlas.runs import Run
 from convatlas.spec import Spec, Variant
 from convatlas.training import optimisers
 from convatlas.training.optimisers import Group
 from convatlas.training.processes import Processes
 from convatlas.training.step import Step, class_weights
+from convatlas.training.ties import Ties, weights_of
 
 LOWEST = 0.1
 """The rate of the lowest unit, as a part of the head's: what sees edges needs to change least."""
@@ -31,22 +30,6 @@ HEAD_ALONE = 0.1
 """Fraction of training in which the head alone learns."""
 THAWED = 0.3
 """Fraction after which all learns; between the two, one unit after another from the top (Howard and Ruder 2018)."""
-
-
-def weights_of(path: Path) -> dict[str, Tensor]:
-    """The weights of a run folder, or of a file of weights in this package's names.
-
-    Raises:
-        UserError: it is neither, or damaged.
-    """
-    if path.is_dir():
-        return load(path).network.state_dict()
-    try:
-        return load_tensors(path.read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {path}; --from takes a run folder or a file of weights (.safetensors)") from error
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is no file of weights (.safetensors): {error}") from error
 
 
 def head_of(variant: Variant, spec: Spec) -> str:
@@ -215,12 +198,18 @@ class Lesson:
 
     run: Run
     body: Body | None
-    """The weights to begin from; None: new ones."""
+    """The weights to begin from, under a new head; None: new ones."""
+    ties: Ties | None = None
+    """The weights of a whole network to begin from, and what stays of them."""
 
     @classmethod
     def of(cls, run: Run) -> Self:
-        start = run.record.start
-        return cls(run, None if start is None else Body.of(start, run.variant, run.record.spec))
+        start, kept = run.record.start, run.record.kept
+        if start is None:
+            return cls(run, None)
+        if kept is not None:
+            return cls(run, None, Ties.of(start, run.variant, run.record.spec, kept))
+        return cls(run, Body.of(start, run.variant, run.record.spec))
 
     @property
     def measurable(self) -> bool:
@@ -233,6 +222,8 @@ class Lesson:
         torch.manual_seed(record.seed)
         network = self.run.variant.network(record.spec).to(device).train()
         groups = None
+        if self.ties is not None:
+            self.ties.bind(network)
         if self.body is not None:
             self.body.put_into(network)
             groups = [self.body.head_of(network)] if record.freeze else rates(units(network, self.body.head))

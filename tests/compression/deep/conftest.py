@@ -1,0 +1,89 @@
+"""Finished runs of every family, without the time that training takes."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from convatlas import measure
+from convatlas.compression.deep.codebook import Bits, share_weights
+from convatlas.compression.deep.pruning import Pruning, prune_weights
+from convatlas.runs import Results, Run
+from convatlas.training import Request, plan
+from convatlas.training.processes import Processes
+
+WIDTHS = {
+    "lenet5": 1.0, "alexnet": 0.05, "vgg11": 0.05, "googlenet": 0.1, "resnet20-cifar": 0.25, "squeezenet": 0.1,
+    "mobilenet": 0.1, "efficientnet-b0": 0.1,
+}  # fmt: skip
+"""One of each family."""
+
+
+def untrained(name: str, folder: Path, seed: int = 0, compressed: bool = True) -> Run:
+    """A run folder whose weights are as they begin, and whose results are made up."""
+    request = Request(network=name, width=WIDTHS.get(name, 1.0), resolution=28, tune=False, seed=seed)
+    record, _ = plan.planned(request, Processes())
+    folder.mkdir(parents=True)
+    run = Run(folder, record)
+    torch.manual_seed(seed)
+    network = run.variant.network(record.spec)
+    if compressed:
+        prune_weights(network, Pruning(convolution=0.7, linear=0.9, depthwise=0.3))
+        share_weights(network, Bits(convolution=6, linear=4))
+    table = measure.layers(network)
+    results = Results(
+        test_accuracy=0.5,
+        test_interval=(0.4, 0.6),
+        test_errors=178,
+        test_pictures=355,
+        train_pictures=1442,
+        left_out_pictures=0,
+        epochs=1,
+        best_epoch=None,
+        seconds=1.0,
+        params=table.params,
+        macs=table.macs,
+        weights_sha256=run.write_weights(network),
+    )
+    run.record = replace(record, results=results)
+    run.write_record()
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """`finished("vgg11")` is a run folder of that network, pruned and with few values."""
+    made: dict[tuple[str, int, bool], Run] = {}
+
+    def run(name: str, seed: int = 0, compressed: bool = True) -> Run:
+        key = name, seed, compressed
+        if key not in made:
+            made[key] = untrained(name, tmp_path_factory.mktemp("runs") / name, seed, compressed)
+        return made[key]
+
+    return run
+
+
+@pytest.fixture(params=WIDTHS)
+def family(request: pytest.FixtureRequest) -> str:
+    """A network of each family in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def no_range_coder(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From its call on, the library of the range coder is not installed."""
+    imported: Callable[..., Any] = builtins.__import__
+
+    def importing(name: str, *rest: Any, **more: Any) -> Any:
+        if name == "constriction":
+            raise ImportError(name)
+        return imported(name, *rest, **more)
+
+    return lambda: monkeypatch.setattr(builtins, "__import__", importing)

@@ -1,0 +1,98 @@
+"""From a run to a small file, by way of run folders that everything else understands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import convatlas as ca
+from convatlas.compression.deep import (
+    Bits,
+    Pruning,
+    Settings,
+    compress_deeply,
+    fine_tune,
+    load,
+    pack,
+    prune,
+    quantise,
+    unpack,
+    write_update,
+)
+from convatlas.compression.deep.layers import layers
+from convatlas.compression.deep.pruning import sparsity
+from convatlas.errors import UserError
+from convatlas.recipe import Kept
+from convatlas.runs import Run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    return ca.train("lenet5-modern", epochs=10, resolution=28, tune=False, out=folder)
+
+
+SETTINGS = Settings(
+    pruning=Pruning(convolution=0.5, linear=0.9), bits=Bits(convolution=6, linear=4), epochs=15, lr=2e-3, steps=2
+)
+
+
+def test_all_stages(trained: Run, tmp_path: Path) -> None:
+    packed = compress_deeply(trained, tmp_path, SETTINGS, tune=False)
+    names = ["pruned-1", "pruned-1-tuned", "pruned-2", "pruned-2-tuned", "shared", "shared-tuned"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["network.cva", *names]
+    found = [ca.load(tmp_path / name) for name in names]
+    zeros = [sparsity(run.network) for run in found]
+    assert zeros[0] == zeros[1] < zeros[2] == zeros[3] == zeros[4] == zeros[5]
+    assert zeros[5] == pytest.approx(0.88, abs=0.02)
+    assert all(len(layer.weights.unique()) <= 65 for layer in layers(found[-1].network))
+    # It stays about as good, and is far smaller than its 32 bits.
+    assert packed.test_accuracy > trained.test_accuracy - 0.03
+    assert packed.evaluate().accuracy == packed.test_accuracy == found[-1].test_accuracy
+    assert 4 * trained.results.params > 20 * packed.folder.stat().st_size
+    # Once more, nothing is done again.
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run.json")}
+    assert compress_deeply(trained, tmp_path, SETTINGS, tune=False).folder == packed.folder
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run.json")}
+
+
+def test_a_version_that_learned_on_is_a_small_update(trained: Run, tmp_path: Path) -> None:
+    packed = compress_deeply(trained, tmp_path / "first", SETTINGS, tune=False)
+    run = unpack(packed, tmp_path / "unpacked")
+    learned = fine_tune(run, Kept.VALUES, tmp_path / "second", epochs=1, lr=2e-4, seed=5, tune=False)
+    new = pack(learned, tmp_path / "second.cva")
+    update = write_update(packed.folder, new.folder, tmp_path / "update.cvu")
+    assert update.stat().st_size < 0.3 * new.folder.stat().st_size
+
+
+def test_what_was_compressed_can_be_pruned_again(trained: Run, tmp_path: Path) -> None:
+    packed = compress_deeply(trained, tmp_path / "first", SETTINGS, tune=False)
+    again = prune(packed, Pruning(convolution=0.8, linear=0.95), tmp_path / "again")
+    assert sparsity(again.network) > sparsity(packed.network)
+    assert ca.load(again.folder).evaluate().accuracy == again.test_accuracy
+    shared = quantise(again, Bits(convolution=3, linear=2), tmp_path / "shared")
+    assert pack(shared, tmp_path / "small.cva").folder.stat().st_size < packed.folder.stat().st_size
+
+
+def test_every_family_goes_through_all_stages(family: str, finished: Callable[..., Run], tmp_path: Path) -> None:
+    run = finished(family, compressed=False)
+    settings = Settings(epochs=1, pruning=Pruning(convolution=0.5, linear=0.8, depthwise=0.2))
+    packed = compress_deeply(run, tmp_path / "stages", settings, tune=False)
+    tuned = ca.load(tmp_path / "stages" / "shared-tuned")
+    own, read = tuned.network.state_dict(), load(packed.folder).network.state_dict()
+    assert all(torch.equal(own[name], read[name]) for name in own)
+    assert packed.evaluate().accuracy == tuned.test_accuracy
+    assert ca.resume(tuned.folder).results == tuned.results
+    assert packed.folder.stat().st_size < (tuned.folder / "weights.safetensors").stat().st_size / 3
+
+
+def test_mistakes_are_one_line(trained: Run, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(UserError, match="full holds something already"):
+        prune(trained, Pruning(convolution=0, linear=0), tmp_path / "full")
+    with pytest.raises(UserError, match="0 steps prune nothing"):
+        Settings(steps=0)
