@@ -15,7 +15,7 @@ from convatlas import atlas, measure
 from convatlas.errors import UserError
 from convatlas.files import tuples
 from convatlas.pictures import Preprocessing
-from convatlas.recipe import SCHEDULES, Augmentation, Decayed, Optimiser, Recipe, Steps
+from convatlas.recipe import SCHEDULES, Augmentation, Decayed, Distillation, Optimiser, Recipe, Steps
 from convatlas.spec import Spec
 from convatlas.wording import plural
 
@@ -113,6 +113,8 @@ class Record:
     """The weights that training began from."""
     freeze: bool = False
     """Whether the head alone is trained."""
+    distillation: Distillation | None = None
+    """What is learned from another run."""
     width: float | None = None
     """What the spec came from; None in records of the first format, and where a spec or a recipe of the person's own
     was given, which no command can repeat. The same of depth and phi."""
@@ -147,11 +149,12 @@ class Record:
                 raise UserError("written by a newer convatlas; update this one to read it")
             if written == 1:
                 _from_format_1(values)
+            values.setdefault("distillation", None)
             missing = {part.name for part in dataclasses.fields(cls)} - values.keys()
             if missing:
                 raise KeyError(*sorted(missing))
             variant = atlas.find(values["variant"])
-            recipe, results = values.pop("recipe"), values.pop("results")
+            recipe, results, distillation = (values.pop(name) for name in ("recipe", "results", "distillation"))
             spec = type(variant.spec)(**values.pop("spec"))
             measure.cost_of(variant.network, spec)
             preprocessing = Preprocessing(**values.pop("preprocessing"))
@@ -165,6 +168,7 @@ class Record:
                 recipe=_recipe(recipe),
                 execution=Execution(**values.pop("execution")),
                 results=Results(**results) if results else None,
+                distillation=Distillation(**distillation) if distillation else None,
                 **values,
             )
         except UserError as error:

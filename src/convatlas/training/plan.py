@@ -17,11 +17,12 @@ from convatlas.data.stream import Stream
 from convatlas.errors import UserError
 from convatlas.pictures import Preprocessing
 from convatlas.pictures.ink import span
-from convatlas.recipe import Recipe
+from convatlas.recipe import Distillation, Recipe
 from convatlas.runs import Execution, Record, load
 from convatlas.runs.run import RECORD
 from convatlas.spec import Spec, Variant
 from convatlas.training import recipes
+from convatlas.training.distillation import teacher_named
 from convatlas.training.processes import Processes
 from convatlas.training.transfer import Body
 from convatlas.training.tuning import available_threads
@@ -52,6 +53,7 @@ class Request:
     patience: int | None = None
     start: str | Path | None = None
     freeze: bool = False
+    distillation: Distillation | None = None
     device: str | None = None
     tune: bool = True
     checkpoint_steps: int | None = None
@@ -70,6 +72,10 @@ class Request:
             raise UserError("--freeze trains the head alone, on a trained body: name its weights with --from")
         if self.freeze and self.recipe == "paper":
             raise UserError("--freeze trains with the default recipe: papers train the whole network")
+        if self.freeze and self.distillation is not None:
+            raise UserError(
+                "--freeze computes features once, so no teacher sees their pictures; leave one of both out"
+            )
         if not 0 <= self.seed < 2**63:
             raise UserError(f"--seed {self.seed} is out of range; it must be a whole number from 0 to 2**63 - 1")
 
@@ -112,6 +118,10 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
     start = None if request.start is None else Path(request.start).resolve()
     if start is not None:
         Body.of(str(start), variant, spec).names()
+    distillation = request.distillation
+    if distillation is not None:
+        distillation = replace(distillation, teacher=str(Path(distillation.teacher).resolve()))
+        teacher_named(distillation.teacher, pictures.classes)
     record = Record(
         variant=variant.name,
         spec=spec,
@@ -133,6 +143,7 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
         checkpoint_steps=request.checkpoint_steps,
         start=None if start is None else str(start),
         freeze=request.freeze,
+        distillation=distillation,
         width=request.width if by_command else None,
         depth=request.depth if by_command else None,
         phi=request.phi if by_command else None,
