@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
 
+from convatlas.errors import UserError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
@@ -58,6 +60,29 @@ class Kept(enum.StrEnum):
     """Weights that were pruned stay 0."""
     VALUES = "values"
     """Weights that are equal stay equal, and 0 stays 0 (Han, Mao and Dally 2016, section 3.3)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """What is learned of a trained network's answers (Hinton, Vinyals and Dean 2015)."""
+
+    teacher: str
+    """The run folder of that network."""
+    temperature: float = 4.0
+    """What softens answers: the higher, the more the unlikely classes tell."""
+    soft: float = 0.9
+    """The part of the loss that the teacher's answers make; the rest are the labels (section 2: a considerably lower
+    weight on these)."""
+    hints: float = 0.0
+    """The weight of where the teacher's layers respond, in addition (Zagoruyko and Komodakis 2017, equation 2)."""
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise UserError(f"--temperature {self.temperature:g} softens nothing; it must be above 0")
+        if not 0 < self.soft <= 1:
+            raise UserError(f"{self.soft:g} of the loss cannot be the teacher's; it must be above 0 and at most 1")
+        if not 0 <= self.hints < math.inf:
+            raise UserError(f"--hints {self.hints:g} cannot weigh; it must be 0 or more")
 
 
 class Optimiser(enum.StrEnum):

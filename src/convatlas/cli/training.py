@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 CHOICES = "Choices, on training pictures that are held out"
 FINE_TUNING = "Fine-tuning"
+DISTILLATION = "Distillation"
 
 Data = Annotated[
     str,
@@ -92,6 +93,17 @@ def train(
             rich_help_panel=FINE_TUNING,
         ),
     ] = False,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Learn the answers of this trained run too, of any family.", rich_help_panel=DISTILLATION),
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(help="What softens the teacher's answers.", rich_help_panel=DISTILLATION)
+    ] = 4.0,
+    hints: Annotated[
+        float,
+        typer.Option(help="Weight of where the teacher's layers respond, in addition.", rich_help_panel=DISTILLATION),
+    ] = 0.0,
     device: Device = None,
     tune: Annotated[
         bool,
@@ -124,10 +136,14 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a network on a data set or on your own pictures."""
+    from convatlas.recipe import Distillation
     from convatlas.training import Request, train_as
     from convatlas.training.plan import name_for
     from convatlas.training.sweep import parsed, sweep
 
+    distillation = None
+    if teacher is not None:
+        distillation = Distillation(teacher=str(teacher), temperature=temperature, hints=hints)
     request = Request(
         network=network,
         data=data,
@@ -146,6 +162,7 @@ def train(
         patience=patience,
         start=start,
         freeze=freeze,
+        distillation=distillation,
         device=device,
         tune=tune,
         checkpoint_steps=checkpoint_steps,

@@ -28,7 +28,10 @@ def command(record: Record) -> str | None:
         "--seed": str(record.seed),
         "--device": record.device,
     }
+    distilled = record.distillation
     given = {"--micro-batch": record.micro_batch, "--patience": record.patience, "--from": record.start}
+    if distilled is not None:
+        given |= {"--teacher": distilled.teacher, "--temperature": distilled.temperature, "--hints": distilled.hints}
     options |= {name: str(value) for name, value in given.items() if value is not None}
     switches = {
         "--balance": record.balance,

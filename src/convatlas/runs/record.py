@@ -15,13 +15,13 @@ from convatlas import atlas, measure
 from convatlas.errors import UserError
 from convatlas.files import tuples
 from convatlas.pictures import Preprocessing
-from convatlas.recipe import SCHEDULES, Augmentation, Decayed, Kept, Optimiser, Recipe, Steps
+from convatlas.recipe import SCHEDULES, Augmentation, Decayed, Distillation, Kept, Optimiser, Recipe, Steps
 from convatlas.spec import Spec
 from convatlas.wording import plural
 
 FORMAT = 2
-ADDED = {"kept": None}
-"""What records of this format have had since later, and what it was before."""
+ADDED = {"kept": None, "distillation": None}
+"""What records of this format have had since later, and what each was before."""
 
 
 def installed_versions() -> dict[str, str]:
@@ -117,6 +117,8 @@ class Record:
     """Whether the head alone is trained."""
     kept: Kept | None = None
     """What stays of the weights at `start`, all of which training then begins from; None: a new head is put on them."""
+    distillation: Distillation | None = None
+    """What is learned from another run."""
     width: float | None = None
     """What the spec came from; None in records of the first format, and where a spec or a recipe of the person's own
     was given, which no command can repeat. The same of depth and phi."""
@@ -156,7 +158,8 @@ class Record:
             if missing:
                 raise KeyError(*sorted(missing))
             variant = atlas.find(values["variant"])
-            recipe, results, kept = values.pop("recipe"), values.pop("results"), values.pop("kept")
+            recipe, results, distillation = (values.pop(name) for name in ("recipe", "results", "distillation"))
+            kept = values.pop("kept")
             spec = type(variant.spec)(**values.pop("spec"))
             measure.cost_of(variant.network, spec)
             preprocessing = Preprocessing(**values.pop("preprocessing"))
@@ -171,6 +174,7 @@ class Record:
                 execution=Execution(**values.pop("execution")),
                 results=Results(**results) if results else None,
                 kept=Kept(kept) if kept else None,
+                distillation=Distillation(**distillation) if distillation else None,
                 **values,
             )
         except UserError as error:

@@ -16,7 +16,7 @@ from convatlas import data, draw, measure
 from convatlas.data.batches import Batch, derived_seed
 from convatlas.errors import UserError
 from convatlas.files import lock, write
-from convatlas.recipe import Recipe
+from convatlas.recipe import Distillation, Recipe
 from convatlas.runs import METRICS, Results, Run, device_named, evaluate, load
 from convatlas.runs.run import RECORD
 from convatlas.spec import Spec
@@ -63,6 +63,7 @@ def train(
     patience: int | None = None,
     start: str | Path | None = None,
     freeze: bool = False,
+    distillation: Distillation | None = None,
     device: str | None = None,
     tune: bool = True,
     checkpoint_steps: int | None = None,
@@ -91,6 +92,7 @@ def train(
         start: a run folder, or a file of weights, of the same network: training begins from its weights under a new
             head. The head learns first, then one part after another below it, at smaller rates.
         freeze: train the head alone, on features that are computed once; the pictures are not changed at random.
+        distillation: learn the answers of a trained network too, of any family.
         device: "cpu", "cuda" or "mps"; without it, the fastest that is there.
         tune: measure first which way of computing is fastest here.
         checkpoint_steps: write a checkpoint also every so many steps, beside those by time.
@@ -121,6 +123,7 @@ def train(
         patience=patience,
         start=start,
         freeze=freeze,
+        distillation=distillation,
         device=device,
         tune=tune,
         checkpoint_steps=checkpoint_steps,
@@ -242,7 +245,8 @@ def _learn(run: Run, lesson: Lesson, pictures: data.PictureSet, processes: Proce
     state = learner.state
     learning, shown = lesson.learning(network, batches)
 
-    step = lesson.step(learning, batches, processes)
+    teacher = lesson.teacher(network)
+    step = lesson.step(learning, batches, processes, teacher)
     clock = Clock(state.seconds)
     writer = Writer(run.folder, record.checkpoint_steps)
 
@@ -263,7 +267,7 @@ def _learn(run: Run, lesson: Lesson, pictures: data.PictureSet, processes: Proce
                 learning.train()
                 if lesson.thawed(network, epoch / recipe.epochs):
                     # Other parameters learn than before.
-                    step = lesson.step(learning, batches, processes)
+                    step = lesson.step(learning, batches, processes, teacher)
                 for batch in shown.epoch(epoch, first):
                     rate = recipe.rate(state.step, num_steps)
                     optimisers.set_rate(optimiser, rate)

@@ -17,11 +17,12 @@ from convatlas.data.stream import Stream
 from convatlas.errors import UserError
 from convatlas.pictures import Preprocessing
 from convatlas.pictures.ink import span
-from convatlas.recipe import Kept, Recipe
+from convatlas.recipe import Distillation, Kept, Recipe
 from convatlas.runs import Execution, Record, device_named, load
 from convatlas.runs.run import RECORD
 from convatlas.spec import Spec, Variant
 from convatlas.training import recipes
+from convatlas.training.distillation import teacher_named
 from convatlas.training.processes import Processes
 from convatlas.training.ties import Ties
 from convatlas.training.transfer import Body
@@ -55,6 +56,7 @@ class Request:
     freeze: bool = False
     kept: Kept | None = None
     """What stays of the weights at `start`, which are then those of a whole network, its head included."""
+    distillation: Distillation | None = None
     device: str | None = None
     tune: bool = True
     checkpoint_steps: int | None = None
@@ -75,6 +77,10 @@ class Request:
             raise UserError("what is kept of weights needs a run to begin from, all of which learns on")
         if self.freeze and self.recipe == "paper":
             raise UserError("--freeze trains with the default recipe: papers train the whole network")
+        if self.freeze and self.distillation is not None:
+            raise UserError(
+                "--freeze computes features once, so no teacher sees their pictures; leave one of both out"
+            )
         if not 0 <= self.seed < 2**63:
             raise UserError(f"--seed {self.seed} is out of range; it must be a whole number from 0 to 2**63 - 1")
 
@@ -119,6 +125,10 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
         Ties.of(str(start), variant, spec, request.kept)
     elif start is not None:
         Body.of(str(start), variant, spec).names()
+    distillation = request.distillation
+    if distillation is not None:
+        distillation = replace(distillation, teacher=str(Path(distillation.teacher).resolve()))
+        teacher_named(distillation.teacher, pictures.classes)
     record = Record(
         variant=variant.name,
         spec=spec,
@@ -141,6 +151,7 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
         start=None if start is None else str(start),
         freeze=request.freeze,
         kept=request.kept,
+        distillation=distillation,
         width=request.width if by_command else None,
         depth=request.depth if by_command else None,
         phi=request.phi if by_command else None,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -45,6 +45,14 @@ class Told:
         return cls(losses, norm, loss, int(num_right), int(num), math.isfinite(loss) and not num_odd)
 
 
+class Lessons(Protocol):
+    """Another network's part in the loss."""
+
+    def losses(self, hard: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
+        """Losses (batch,) of outputs (batch, classes) for inputs, from those by the targets."""
+        ...
+
+
 @dataclass(frozen=True)
 class Step:
     network: nn.Module
@@ -60,6 +68,8 @@ class Step:
     """Pictures at once, where not all fit into memory."""
     compiled: Callable[[Tensor], Any]
     """The same network, compiled where `execution` says so."""
+    teacher: Lessons | None
+    """What adds to the losses."""
 
     @classmethod
     def prepared(
@@ -72,12 +82,13 @@ class Step:
         batch_size: int,
         micro_batch: int | None = None,
         processes: Processes | None = None,
+        teacher: Lessons | None = None,
     ) -> Self:
         """The step of a network in that way of computing."""
         processes = processes or Processes()
         network = processes.wrapped(learning, class_weights.device)
         compiled = torch.compile(network, dynamic=False) if execution.compiled else network
-        return cls(network, objective, execution, processes, class_weights, batch_size, micro_batch, compiled)
+        return cls(network, objective, execution, processes, class_weights, batch_size, micro_batch, compiled, teacher)
 
     def gradient(self, batch: Batch) -> Told:
         """Add the gradient of the mean loss over the whole batch to the parameters'."""
@@ -85,11 +96,14 @@ class Step:
         for part, last in parts(batch, self.micro_batch):
             with nullcontext() if last else self.processes.apart(self.network):
                 outputs = self.outputs(part)
-                weighted = self.objective.losses(outputs, part.targets) * (part.targets @ self.class_weights)
+                # Those of auxiliary heads come after the network's own.
+                own = outputs if isinstance(outputs, Tensor) else outputs[0]
+                unweighted = self.objective.losses(outputs, part.targets)
+                if self.teacher is not None:
+                    unweighted = self.teacher.losses(unweighted, own, part.inputs)
+                weighted = unweighted * (part.targets @ self.class_weights)
                 # DistributedDataParallel takes the mean over processes; the batch's is wanted.
                 (weighted.sum() * (self.processes.num / batch.num_in_all)).backward()
-            # Those of auxiliary heads come after the network's own.
-            own = outputs if isinstance(outputs, Tensor) else outputs[0]
             losses.append(weighted.detach())
             right.append(own.argmax(1) == part.labels)
         gradients = [value.grad for value in self.network.parameters() if value.grad is not None]

@@ -19,6 +19,7 @@ from convatlas.recipe import Optimiser
 from convatlas.runs import Run
 from convatlas.spec import Spec, Variant
 from convatlas.training import optimisers
+from convatlas.training.distillation import Teacher
 from convatlas.training.optimisers import Group
 from convatlas.training.processes import Processes
 from convatlas.training.step import Step, class_weights
@@ -236,7 +237,12 @@ class Lesson:
         nothing = batches.plain(torch.arange(0)).inputs
         return FrozenBody(network, self.body.head, nothing), FeatureBatches.of(batches, network, self.body.head)
 
-    def step(self, learning: nn.Module, batches: Batches, processes: Processes) -> Step:
+    def teacher(self, network: nn.Module) -> Teacher | None:
+        """Whoever teaches that network, beside the labels."""
+        asked = self.run.record.distillation
+        return None if asked is None else Teacher.of(self.run, network, asked)
+
+    def step(self, learning: nn.Module, batches: Batches, processes: Processes, teacher: Teacher | None = None) -> Step:
         """The step of what learns, on the device of those batches."""
         record = self.run.record
         weights = class_weights(batches.split, len(record.classes), balanced=record.balance)
@@ -248,6 +254,7 @@ class Lesson:
             batch_size=record.recipe.batch_size,
             micro_batch=record.micro_batch,
             processes=processes,
+            teacher=teacher,
         )
 
     def thawed(self, network: nn.Module, done: float) -> bool:

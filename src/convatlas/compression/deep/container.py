@@ -169,7 +169,7 @@ def damaged(path: Path, error: Damaged) -> UserError:
 
 def compact(record: Record) -> bytes:
     """The record as short JSON, without where on this machine its training began."""
-    values = json.loads(replace(record, start=None, kept=None, freeze=False).to_json())
+    values = json.loads(replace(record, start=None, kept=None, freeze=False, distillation=None).to_json())
     return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
 
 
