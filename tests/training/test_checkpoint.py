@@ -164,6 +164,22 @@ def test_an_average_over_less_than_two_steps_is_none() -> None:
     assert average_of(network, replace(DEFAULT, ema=0.02), 100) is not None
 
 
+@pytest.mark.parametrize("name", ["lenet1989", "lenet5", "resnet20-cifar"])
+def test_the_average_of_a_network_that_stays_is_that_network(name: str) -> None:
+    # LeNets keep where their maps read from in whole numbers, which are no averages.
+    variant = atlas.find(name)
+    network = variant.network(replace(variant.spec, num_classes=10)).eval()
+    # How far a whole number is rounded down depends on the length of the training.
+    average = average_of(network, replace(DEFAULT, ema=0.02), 840)
+    assert average is not None
+    for _ in range(100):
+        average.update_parameters(network)
+    for (name, value), own in zip(network.named_buffers(), average.module.buffers(), strict=True):
+        assert torch.equal(value, own), name
+    pictures = torch.randn(2, variant.spec.in_channels, variant.spec.resolution, variant.spec.resolution)
+    assert torch.equal(network(pictures), average.module(pictures))
+
+
 def test_what_is_judged_is_the_average_where_there_is_one() -> None:
     learner = trained(5)
     assert learner.average is not None

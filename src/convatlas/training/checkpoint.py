@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from convatlas.errors import UserError
 from convatlas.files import write
@@ -137,7 +137,17 @@ def average_of(network: nn.Module, recipe: Recipe, num_steps: int) -> AveragedMo
     horizon = recipe.ema * num_steps
     if horizon < 2:
         return None
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / horizon), use_buffers=True)
+
+    @torch.no_grad()
+    def follow(averages: list[Tensor], values: list[Tensor], _: Tensor) -> None:
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, 1 / horizon)
+            return
+        # Whole numbers say where something is, as a connection table does; PyTorch's own average would round them down.
+        for average, value in zip(averages, values, strict=True):
+            average.copy_(value)
+
+    return AveragedModel(network, multi_avg_fn=follow, use_buffers=True)
 
 
 def digest(tensors: dict[str, Tensor]) -> Tensor:
