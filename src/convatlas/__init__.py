@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from convatlas.atlas import families as families
     from convatlas.atlas import find as find
     from convatlas.atlas import variants as variants
+    from convatlas.compression.compress import compress as compress
+    from convatlas.compression.deep.container import load as load
     from convatlas.errors import UserError as UserError
     from convatlas.recipe import Recipe as Recipe
-    from convatlas.runs import load as load
     from convatlas.training import Request as Request
     from convatlas.training import resume as resume
     from convatlas.training import train as train
@@ -36,12 +37,13 @@ _HOMES = {
     "Recipe": "recipe",
     "Request": "training",
     "UserError": "errors",
+    "compress": "compression.compress",
     "create": "atlas",
     "experiments": None,
     "families": "atlas",
     "find": "atlas",
     "find_lr": "training.finder",
-    "load": "runs",
+    "load": "compression.deep.container",
     "measure": None,
     "resume": "training",
     "sweep": "training.sweep",

@@ -56,8 +56,12 @@ class Augmentation:
 class Kept(enum.StrEnum):
     """What fine-tuning keeps of the weights that it begins from."""
 
+    ALL = "all"
+    """A beginning: all weights, the head's too, learn on freely."""
     ZEROS = "zeros"
     """Weights that were pruned stay 0."""
+    STEPS = "steps"
+    """Weights stay on the steps that few bits can say; the steps learn too (Esser et al. 2020)."""
     VALUES = "values"
     """Weights that are equal stay equal, and 0 stays 0 (Han, Mao and Dally 2016, section 3.3)."""
 

@@ -45,7 +45,7 @@ def weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in network.state_dict().items() if name.endswith("weight")}
 
 
-@pytest.mark.parametrize("kept", Kept)
+@pytest.mark.parametrize("kept", [Kept.ZEROS, Kept.VALUES])
 def test_what_is_kept_stays_and_all_else_learns(kept: Kept, start: Run, tmp_path: Path) -> None:
     run = train_as(request(start.folder, kept), tmp_path / "run", Progress())
     assert run.test_accuracy > 0.5
@@ -69,7 +69,7 @@ def test_what_is_kept_stays_and_all_else_learns(kept: Kept, start: Run, tmp_path
 
 def test_gradients_are_summed_by_code(start: Run) -> None:
     spec = start.record.spec
-    ties = Ties.of(str(start.folder), start.variant, spec, Kept.VALUES)
+    ties = Ties.of(str(start.folder), replace(start.record, spec=spec, kept=Kept.VALUES))
     network, plain = (start.variant.network(spec) for _ in range(2))
     ties.bind(network)
     plain.load_state_dict(ties.weights)
@@ -86,7 +86,7 @@ def test_gradients_are_summed_by_code(start: Run) -> None:
 
 
 def test_rounding_between_equal_weights_is_taken_away(start: Run) -> None:
-    ties = Ties.of(str(start.folder), start.variant, start.record.spec, Kept.VALUES)
+    ties = Ties.of(str(start.folder), replace(start.record, kept=Kept.VALUES))
     network = start.variant.network(start.record.spec)
     network.load_state_dict({name: value + 1e-6 * torch.randn(value.shape) for name, value in ties.weights.items()})
     ties.settle(network)
@@ -96,7 +96,7 @@ def test_rounding_between_equal_weights_is_taken_away(start: Run) -> None:
         assert len(new.unique()) <= len(old.unique())
 
 
-@pytest.mark.parametrize("kept", Kept)
+@pytest.mark.parametrize("kept", [Kept.ZEROS, Kept.VALUES])
 def test_a_training_goes_on_to_the_same_weights(kept: Kept, start: Run, tmp_path: Path) -> None:
     class Impatient(Progress):
         def advance(self, num_pictures: int) -> None:

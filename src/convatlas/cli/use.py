@@ -13,12 +13,12 @@ from convatlas.cli.console import Column, Device, Json, complain, count, percent
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or a compressed file.")],
     device: Device = None,
     json: Json = False,
 ) -> None:
     """Answer the test pictures of a run again."""
-    from convatlas.runs import load
+    from convatlas.compression.deep.container import load
 
     opened = load(run)
     evaluation = opened.evaluate(device)
@@ -76,13 +76,13 @@ def evaluate(
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or a compressed file.")],
     out: Annotated[Path | None, typer.Option(help="The page; report.html in the run folder.")] = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
     """Write a page about a run: its figures, its plots and its worst mistakes."""
-    from convatlas.runs import load
+    from convatlas.compression.deep.container import load
     from convatlas.runs.report import write_report
 
     opened = load(run)
@@ -117,15 +117,15 @@ def report(
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or a compressed file.")],
     pictures: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.")],
     csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     json: Json = False,
 ) -> None:
     """Classify pictures of any common format and size: the five likeliest classes with their probabilities."""
+    from convatlas.compression.deep.container import load
     from convatlas.errors import UserError
     from convatlas.pictures import PictureError, files_below
-    from convatlas.runs import load
 
     opened = load(run)
     paths: list[Path] = []

@@ -1,1 +1,1 @@
-"""Trained networks made smaller."""
+"""Making trained networks smaller and faster."""

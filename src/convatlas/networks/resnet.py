@@ -21,6 +21,7 @@ Departures, where the papers leave something open or are departed from:
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -94,6 +95,21 @@ class ResNetSpec(Spec):
                 for stage in self.stages
             ),
             resolution=self.resolution if resolution is None else resolution,
+        )
+
+    def mapped(self, of: Callable[[str, int], int]) -> Self:
+        stem, layer = ("conv1", "convs.{}") if self.preactivation else ("conv1.conv", "layers.{}.conv")
+
+        def unit(name: str, maps: Unit) -> Unit:
+            return tuple(of(f"{name}.{layer.format(k)}", n) for k, n in enumerate(maps))
+
+        return replace(
+            self,
+            stem=of(stem, self.stem),
+            stages=tuple(
+                tuple(unit(f"stages.{i}.{j}", maps) for j, maps in enumerate(stage))
+                for i, stage in enumerate(self.stages)
+            ),
         )
 
 

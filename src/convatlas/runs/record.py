@@ -10,17 +10,19 @@ from importlib.metadata import version
 from typing import Any, Self
 
 import torch
+from torch import nn
 
 from convatlas import atlas, measure
 from convatlas.errors import UserError
 from convatlas.files import tuples
+from convatlas.networks.low_bits import LayerBits, LowBits, armed
 from convatlas.pictures import Preprocessing
 from convatlas.recipe import SCHEDULES, Augmentation, Decayed, Distillation, Kept, Optimiser, Recipe, Steps
 from convatlas.spec import Spec
 from convatlas.wording import plural
 
 FORMAT = 2
-ADDED = {"kept": None, "distillation": None}
+ADDED = {"kept": None, "distillation": None, "made": None, "low_bits": None}
 """What records of this format have had since later, and what each was before."""
 
 
@@ -119,6 +121,10 @@ class Record:
     """What stays of the weights at `start`, all of which training then begins from; None: a new head is put on them."""
     distillation: Distillation | None = None
     """What is learned from another run."""
+    low_bits: LowBits | None = None
+    """Of the weights and of what layers read; None: 32 of each."""
+    made: str | None = None
+    """How the weights were made of those at `start`, where that was no training."""
     width: float | None = None
     """What the spec came from; None in records of the first format, and where a spec or a recipe of the person's own
     was given, which no command can repeat. The same of depth and phi."""
@@ -133,6 +139,11 @@ class Record:
     def resumable(self) -> bool:
         """Whether an unfinished run can go on. Those of the first format left other checkpoints and drew otherwise."""
         return self.format > 1
+
+    def network(self) -> nn.Module:
+        """What the run trains, with new weights."""
+        network = atlas.find(self.variant).network(self.spec)
+        return armed(network, self.low_bits) if self.low_bits else network
 
     def to_json(self) -> bytes:
         values = dataclasses.asdict(self) | {"format": FORMAT}
@@ -159,7 +170,7 @@ class Record:
                 raise KeyError(*sorted(missing))
             variant = atlas.find(values["variant"])
             recipe, results, distillation = (values.pop(name) for name in ("recipe", "results", "distillation"))
-            kept = values.pop("kept")
+            kept, low_bits = values.pop("kept"), values.pop("low_bits")
             spec = type(variant.spec)(**values.pop("spec"))
             measure.cost_of(variant.network, spec)
             preprocessing = Preprocessing(**values.pop("preprocessing"))
@@ -174,6 +185,7 @@ class Record:
                 execution=Execution(**values.pop("execution")),
                 results=Results(**results) if results else None,
                 kept=Kept(kept) if kept else None,
+                low_bits=tuple(LayerBits(**layer) for layer in low_bits) if low_bits else None,
                 distillation=Distillation(**distillation) if distillation else None,
                 **values,
             )

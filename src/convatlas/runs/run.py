@@ -89,7 +89,7 @@ class Run:
             raise UserError(f"{path} is missing") from error
         if hashlib.sha256(content).hexdigest() != checksum:
             raise UserError(f"{path} is damaged or not this run's: its checksum is not the one in {RECORD}")
-        network = self.variant.network(self.record.spec)
+        network = self.record.network()
         try:
             network.load_state_dict(load_tensors(content))
         except (SafetensorError, RuntimeError) as error:

@@ -78,9 +78,7 @@ class Request:
         if self.freeze and self.recipe == "paper":
             raise UserError("--freeze trains with the default recipe: papers train the whole network")
         if self.freeze and self.distillation is not None:
-            raise UserError(
-                "--freeze computes features once, so no teacher sees their pictures; leave one of both out"
-            )
+            raise UserError("--freeze computes features once, so no teacher sees their pictures; leave one of both out")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"--seed {self.seed} is out of range; it must be a whole number from 0 to 2**63 - 1")
 
@@ -121,10 +119,11 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
     spec = replace(spec, num_classes=len(pictures.classes), in_channels=pictures.channels)
     by_command = request.spec is None and isinstance(request.recipe, str)
     start = None if request.start is None else Path(request.start).resolve()
-    if start is not None and request.kept is not None:
-        Ties.of(str(start), variant, spec, request.kept)
-    elif start is not None:
+    if start is not None and request.kept is None:
         Body.of(str(start), variant, spec).names()
+    low_bits = load(start).record.low_bits if start is not None and request.kept is Kept.STEPS else None
+    if request.kept is Kept.STEPS and not low_bits:
+        raise UserError(f"{start} has weights of 32 bits, which lie on no steps")
     distillation = request.distillation
     if distillation is not None:
         distillation = replace(distillation, teacher=str(Path(distillation.teacher).resolve()))
@@ -151,11 +150,14 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
         start=None if start is None else str(start),
         freeze=request.freeze,
         kept=request.kept,
+        low_bits=low_bits,
         distillation=distillation,
         width=request.width if by_command else None,
         depth=request.depth if by_command else None,
         phi=request.phi if by_command else None,
     )
+    if record.start is not None and record.kept is not None:
+        Ties.of(record.start, record)
     return record, pictures
 
 

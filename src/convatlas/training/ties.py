@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from convatlas.errors import UserError
 from convatlas.measure.table import weightless
+from convatlas.networks.low_bits import LowBits, learn_steps, settle_steps
 from convatlas.recipe import Kept
-from convatlas.runs import load
-from convatlas.spec import Spec, Variant
+from convatlas.runs import Record, load
 
 MOST_VALUES = 4096
 """Of the weights of a layer: more than that are not shared, and neither are more than half as many as the weights."""
@@ -52,22 +52,27 @@ class Ties:
 
     weights: dict[str, Tensor]
     kept: Kept
+    low_bits: LowBits
+    """Of a network whose steps learn too."""
     codes: dict[str, Tensor]
     """For each layer of few values: which of them each of its weights (n,) has; 0 for those that are 0."""
 
     @classmethod
-    def of(cls, where: str, variant: Variant, spec: Spec, kept: Kept) -> Self:
-        """The weights of a run folder or of a file.
+    def of(cls, where: str, record: Record) -> Self:
+        """What a run keeps of the weights of a run folder or of a file.
 
         Raises:
             UserError: they are another network's.
         """
-        weights = weights_of(Path(where))
-        own = {name: value.shape for name, value in weightless(variant.network, spec).state_dict().items()}
+        weights, kept = weights_of(Path(where)), record.kept
+        assert kept is not None, "or nothing ties"
+        network = weightless(lambda _: record.network(), record.spec)
+        own = {name: value.shape for name, value in network.state_dict().items()}
         if own != {name: value.shape for name, value in weights.items()}:
             raise UserError(f"{where} has other weights than this network, all of which would learn on")
         found = {name: codes_of(value, kept) for name, value in weights.items() if multiplies(name, value)}
-        return cls(weights, kept, {name: codes for name, codes in found.items() if codes is not None})
+        low_bits = record.low_bits or () if kept is Kept.STEPS else ()
+        return cls(weights, kept, low_bits, {name: codes for name, codes in found.items() if codes is not None})
 
     def bind(self, network: nn.Module) -> None:
         """Give a network these weights, and let those that are tied learn as one from now on.
@@ -76,6 +81,7 @@ class Ties:
         all alike stay equal. What is 0 gets none.
         """
         network.load_state_dict(self.weights)
+        learn_steps(network, self.low_bits)
         parameters = dict(network.named_parameters())
         for name, codes in self.codes.items():
             parameters[name].register_hook(self.hook(codes.to(parameters[name].device)))
@@ -97,6 +103,7 @@ class Ties:
     @torch.no_grad()
     def settle(self, network: nn.Module) -> None:
         """Take away what rounding may have put between equal weights, and between numbers and their 16 bits."""
+        settle_steps(network, self.low_bits)
         state = network.state_dict()
         for name, codes in self.codes.items():
             value, places = state[name], codes.to(state[name].device)
@@ -115,7 +122,9 @@ class Ties:
 
 
 def codes_of(weights: Tensor, kept: Kept) -> Tensor | None:
-    """Which value each of a layer's weights (n,) has, 0 for those that are 0; None where nothing is kept of them."""
+    """Which value each of a layer's weights (n,) has, 0 for those that are 0; None where each learns by itself."""
+    if kept in (Kept.ALL, Kept.STEPS):
+        return None
     flat = weights.flatten()
     if kept is Kept.ZEROS:
         return (flat != 0).long()

@@ -209,7 +209,7 @@ class Lesson:
         if start is None:
             return cls(run, None)
         if kept is not None:
-            return cls(run, None, Ties.of(start, run.variant, run.record.spec, kept))
+            return cls(run, None, Ties.of(start, run.record))
         return cls(run, Body.of(start, run.variant, run.record.spec))
 
     @property
@@ -221,7 +221,7 @@ class Lesson:
         """The network before the first step, and its optimiser."""
         record = self.run.record
         torch.manual_seed(record.seed)
-        network = self.run.variant.network(record.spec).to(device).train()
+        network = record.network().to(device).train()
         groups = None
         if self.ties is not None:
             self.ties.bind(network)

@@ -14,7 +14,6 @@ from convatlas.compression.deep import (
     Pruning,
     Settings,
     compress_deeply,
-    fine_tune,
     load,
     pack,
     prune,
@@ -24,27 +23,20 @@ from convatlas.compression.deep import (
 )
 from convatlas.compression.deep.layers import layers
 from convatlas.compression.deep.pruning import sparsity
+from convatlas.compression.stages import Tuning
 from convatlas.errors import UserError
 from convatlas.recipe import Kept
 from convatlas.runs import Run
 
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    return ca.train("lenet5-modern", epochs=10, resolution=28, tune=False, out=folder)
-
-
-SETTINGS = Settings(
-    pruning=Pruning(convolution=0.5, linear=0.9), bits=Bits(convolution=6, linear=4), epochs=15, lr=2e-3, steps=2
-)
+SETTINGS = Settings(pruning=Pruning(convolution=0.5, linear=0.9), bits=Bits(convolution=6, linear=4), steps=2)
+TUNING = Tuning(epochs=15, lr=2e-3, tune=False)
 
 
 def test_all_stages(trained: Run, tmp_path: Path) -> None:
-    packed = compress_deeply(trained, tmp_path, SETTINGS, tune=False)
+    *found, packed = compress_deeply(trained, tmp_path, SETTINGS, tuning=TUNING)
     names = ["pruned-1", "pruned-1-tuned", "pruned-2", "pruned-2-tuned", "shared", "shared-tuned"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["network.cva", *names]
-    found = [ca.load(tmp_path / name) for name in names]
+    assert [run.folder.name for run in found] == names
     zeros = [sparsity(run.network) for run in found]
     assert zeros[0] == zeros[1] < zeros[2] == zeros[3] == zeros[4] == zeros[5]
     assert zeros[5] == pytest.approx(0.88, abs=0.02)
@@ -55,21 +47,21 @@ def test_all_stages(trained: Run, tmp_path: Path) -> None:
     assert 4 * trained.results.params > 20 * packed.folder.stat().st_size
     # Once more, nothing is done again.
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run.json")}
-    assert compress_deeply(trained, tmp_path, SETTINGS, tune=False).folder == packed.folder
+    assert compress_deeply(trained, tmp_path, SETTINGS, tuning=TUNING)[-1].folder == packed.folder
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run.json")}
 
 
 def test_a_version_that_learned_on_is_a_small_update(trained: Run, tmp_path: Path) -> None:
-    packed = compress_deeply(trained, tmp_path / "first", SETTINGS, tune=False)
+    packed = compress_deeply(trained, tmp_path / "first", SETTINGS, tuning=TUNING)[-1]
     run = unpack(packed, tmp_path / "unpacked")
-    learned = fine_tune(run, Kept.VALUES, tmp_path / "second", epochs=1, lr=2e-4, seed=5, tune=False)
+    learned = Tuning(epochs=1, lr=2e-4, tune=False)(run, Kept.VALUES, tmp_path / "second", seed=5)
     new = pack(learned, tmp_path / "second.cva")
     update = write_update(packed.folder, new.folder, tmp_path / "update.cvu")
     assert update.stat().st_size < 0.3 * new.folder.stat().st_size
 
 
 def test_what_was_compressed_can_be_pruned_again(trained: Run, tmp_path: Path) -> None:
-    packed = compress_deeply(trained, tmp_path / "first", SETTINGS, tune=False)
+    packed = compress_deeply(trained, tmp_path / "first", SETTINGS, tuning=TUNING)[-1]
     again = prune(packed, Pruning(convolution=0.8, linear=0.95), tmp_path / "again")
     assert sparsity(again.network) > sparsity(packed.network)
     assert ca.load(again.folder).evaluate().accuracy == again.test_accuracy
@@ -79,9 +71,8 @@ def test_what_was_compressed_can_be_pruned_again(trained: Run, tmp_path: Path) -
 
 def test_every_family_goes_through_all_stages(family: str, finished: Callable[..., Run], tmp_path: Path) -> None:
     run = finished(family, compressed=False)
-    settings = Settings(epochs=1, pruning=Pruning(convolution=0.5, linear=0.8, depthwise=0.2))
-    packed = compress_deeply(run, tmp_path / "stages", settings, tune=False)
-    tuned = ca.load(tmp_path / "stages" / "shared-tuned")
+    settings = Settings(pruning=Pruning(convolution=0.5, linear=0.8, depthwise=0.2))
+    *_, tuned, packed = compress_deeply(run, tmp_path / "stages", settings, tuning=Tuning(epochs=1, tune=False))
     own, read = tuned.network.state_dict(), load(packed.folder).network.state_dict()
     assert all(torch.equal(own[name], read[name]) for name in own)
     assert packed.evaluate().accuracy == tuned.test_accuracy

@@ -9,7 +9,6 @@ from convatlas.compression.deep.pruning import Pruning as Pruning
 from convatlas.compression.deep.pruning import Threshold as Threshold
 from convatlas.compression.deep.stages import Settings as Settings
 from convatlas.compression.deep.stages import compress_deeply as compress_deeply
-from convatlas.compression.deep.stages import fine_tune as fine_tune
 from convatlas.compression.deep.stages import prune as prune
 from convatlas.compression.deep.stages import quantise as quantise
 from convatlas.compression.deep.update import apply_update as apply_update

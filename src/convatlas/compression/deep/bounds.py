@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from convatlas import atlas
 from convatlas.compression.deep.bytestream import Damaged
 from convatlas.errors import UserError
 from convatlas.measure.table import weightless
 from convatlas.measure.trace import UncompiledMode
+from convatlas.networks.low_bits import FEWEST, MOST, LayerBits
 from convatlas.runs import Record
 from convatlas.spec import MOST_PIXELS
 
@@ -97,7 +97,7 @@ def described(content: bytes, num_tensors: int, most_numbers: int) -> tuple[Reco
                 record = Record.from_json(content, "its record")
             except UserError as error:
                 raise Damaged(str(error)) from error
-            network = weightless(atlas.find(record.variant).network, record.spec)
+            network = weightless(lambda _: record.network(), record.spec)
         check_record(record)
         shapes = {name: (tuple(value.shape), value.dtype) for name, value in network.state_dict().items()}
     if len(shapes) != num_tensors:
@@ -139,5 +139,17 @@ def check_record(record: Record) -> None:
         raise Damaged("its ink spans no part of a picture")
     if not isinstance(record.classes, tuple) or not all(isinstance(name, str) for name in record.classes):
         raise Damaged("its classes have no names")
+    if not all(map(sound, record.low_bits or ())):
+        raise Damaged("its layers have bits that none can have")
     if record.results is None or not isinstance(record.results.test_accuracy, float):
         raise Damaged("its run was not finished")
+
+
+def sound(layer: LayerBits) -> bool:
+    """Whether a layer can have such bits."""
+    if not isinstance(layer.weight, int) or not FEWEST <= layer.weight <= MOST:
+        return False
+    if layer.lowest is None or layer.highest is None:
+        return layer.lowest is layer.highest
+    bounds = (layer.lowest, layer.highest)
+    return all(isinstance(bound, float) and math.isfinite(bound) for bound in bounds) and bounds[0] <= 0 <= bounds[1]

@@ -64,7 +64,7 @@ class CompressedRun(Run):
         """
         try:
             with found_out():
-                network = self.variant.network(self.record.spec)
+                network = self.record.network()
                 parts = zip(self.shapes.items(), self.contents.tensors, strict=True)
                 network.load_state_dict(
                     {name: torch.from_numpy(tensor.values).reshape(shape) for (name, (shape, _)), tensor in parts}
@@ -92,19 +92,28 @@ def pack(run: Run, path: str | Path, *, ranges: bool = True) -> CompressedRun:
     path = Path(path)
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent} to write {path.name} into")
-    contents = Contents(
-        record=compact(run.record),
-        tensors=[tensors.taken_apart(value.numpy()) for value in run.network.state_dict().values()],
-    )
-    if len(contents.record) > MOST_RECORD_BYTES:
-        raise UserError(f"the run's record is {size(len(contents.record))}, of which {path.name} can hold 256 KiB")
-    files.write(path, written(contents, Choices(ranges=ranges)))
+    files.write(path, encoded(run.record, run.network, ranges=ranges))
     packed = load_file(path)
     for (name, own), read in zip(run.network.state_dict().items(), packed.contents.tensors, strict=True):
         # Nothing may be lost, whatever the network.
         if read.values.tobytes() != own.contiguous().numpy().tobytes():
             raise AssertionError(f"{name} was not written as it is")
     return packed
+
+
+def encoded(record: Record, network: nn.Module, *, ranges: bool = True) -> bytes:
+    """The file of a network; see `pack`.
+
+    Raises:
+        UserError: its record is too long.
+    """
+    contents = Contents(
+        record=compact(record),
+        tensors=[tensors.taken_apart(value.numpy()) for value in network.state_dict().values()],
+    )
+    if len(contents.record) > MOST_RECORD_BYTES:
+        raise UserError(f"the run's record is {size(len(contents.record))}, of which a file can hold 256 KiB")
+    return written(contents, Choices(ranges=ranges))
 
 
 def load(path: str | Path) -> Run:

@@ -115,6 +115,15 @@ def apply_update(old: str | Path, update: str | Path, out: str | Path) -> Compre
     return after
 
 
+def is_update(path: str | Path) -> bool:
+    """Whether a file is an update, by its beginning.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
+    """
+    return read_bytes(Path(path)).startswith(MAGIC)
+
+
 def text(old: bytes, new: bytes) -> bytes:
     """The new record, deflated with the old one as a preset dictionary."""
     deflate = zlib.compressobj(9, zdict=old)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+import convatlas as ca
 from convatlas import measure
 from convatlas.compression.deep.codebook import Bits, share_weights
 from convatlas.compression.deep.pruning import Pruning, prune_weights
@@ -87,3 +88,9 @@ def no_range_coder(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         return imported(name, *rest, **more)
 
     return lambda: monkeypatch.setattr(builtins, "__import__", importing)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    return ca.train("lenet5-modern", epochs=10, resolution=28, tune=False, out=folder)

@@ -1,0 +1,298 @@
+"""Pruning whole channels: a narrower network of the same family, which takes less of everything.
+
+torch-pruning finds which channels can only go together (Fang et al. 2023). How many each layer keeps becomes a spec of the
+family, and the network is built from that, so that nothing of the original is needed to use it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import copy
+import enum
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convatlas.compression.stages import Tuning, rewritten
+from convatlas.compression.target import Cost
+from convatlas.errors import UserError
+from convatlas.measure.table import call, no_pictures, weightless
+from convatlas.measure.trace import Trace
+from convatlas.networks.blocks import LocalResponseNorm
+from convatlas.networks.resnet import ZeroPadded
+from convatlas.recipe import Kept
+from convatlas.runs import Run
+from convatlas.spec import Spec, Variant
+
+MULTIPLE = 8
+"""Of channels in layers that have twice as many: what processors compute at once."""
+LEAST = 8
+"""No group of channels loses more than all but this part of it at once: of a mean, a small score says little."""
+TINY = 1e-30
+PICTURES = 500
+"""Training pictures that Taylor's importance is measured on, at most."""
+
+
+class Importance(enum.StrEnum):
+    """What a channel is worth."""
+
+    MAGNITUDE = "magnitude"
+    """The mean square of the weights that make it and read it (Li et al. 2017; Fang et al. 2023)."""
+    TAYLOR = "taylor"
+    """About how much the loss on training pictures changes without it (Molchanov et al. 2019)."""
+    BATCH_NORM = "batch-norm"
+    """The scale that batch normalisation learned for it (Liu et al. 2017)."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that stand side by side in some layers, where each can only go from all of them."""
+
+    root: nn.Module
+    """One of these layers."""
+    layers: tuple[str, ...]
+    """Those of them that the spec counts."""
+    places: Tensor
+    """Of the channels in the root (towers, n)."""
+    scores: Tensor
+    """What each is worth (n,), the mean over towers; 1 in the mean."""
+
+    def num_kept(self, threshold: float) -> int:
+        """How many channels of a tower stay if those below the threshold go, rounded up."""
+        num = len(self.scores)
+        step = max(MULTIPLE // len(self.places), 1) if self.places.numel() >= 2 * MULTIPLE else 1
+        worthy = max(int((self.scores >= threshold).sum()), -(-num // LEAST), 1)
+        return min(-(-worthy // step) * step, num)
+
+    def gone(self, threshold: float) -> Tensor:
+        """The places in the root of the channels that go then."""
+        worst = self.scores.argsort()[: len(self.scores) - self.num_kept(threshold)]
+        return self.places[:, worst].flatten()
+
+
+class Joined(nn.Module):
+    """What `ZeroPadded` does, as operations that torch-pruning follows: new maps come from a layer, in place of zeros."""
+
+    def __init__(self, padded: ZeroPadded, below: int) -> None:
+        super().__init__()
+        self.stride = padded.stride
+        self.missing = nn.Conv2d(below, padded.missing, 1, padded.stride, bias=False)
+        nn.init.zeros_(self.missing.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x[:, :, :: self.stride, :: self.stride], self.missing(x)], dim=1)
+
+
+def torch_pruning() -> ModuleType:
+    """
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import torch_pruning
+    except ImportError as error:
+        raise UserError("pruning channels takes torch-pruning; pip install 'convatlas[compress]' brings it") from error
+    return torch_pruning  # type: ignore[no-any-return]
+
+
+def traceable(network: nn.Module) -> nn.Module:
+    """A copy whose channels torch-pruning can follow, in training, where auxiliary classifiers read them too."""
+    traced = copy.deepcopy(network).requires_grad_().train()
+    for module in list(traced.modules()):
+        for name, part in module.named_children():
+            if isinstance(part, LocalResponseNorm):
+                # It divides each map by something and moves none.
+                setattr(module, name, nn.Identity())
+            elif isinstance(part, ZeroPadded) and part.missing:
+                below = next(layer for layer in module.modules() if isinstance(layer, nn.Conv2d)).in_channels
+                setattr(module, name, Joined(part, below))
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    return traced
+
+
+def graph_of(traced: nn.Module, spec: Spec) -> Any:
+    """torch-pruning's graph of a network's dependencies."""
+    picture = torch.zeros(2, spec.in_channels, spec.resolution, spec.resolution)
+    with warnings.catch_warnings(), torch.random.fork_rng(), torch.enable_grad():
+        # Of parameters in layers that it does not know, which stay as they are.
+        warnings.simplefilter("ignore")
+        return torch_pruning().DependencyGraph().build_dependency(traced, picture)
+
+
+def asked_for(spec: Spec) -> dict[str, int]:
+    """The layers whose outputs the spec counts."""
+    found = {}
+
+    def note(name: str, num: int) -> int:
+        found[name] = num
+        return num
+
+    spec.mapped(note)
+    return found
+
+
+def groups_of(graph: Any, traced: nn.Module, spec: Spec, score: Callable[[Any], Tensor | None]) -> list[Group]:
+    """All channels that can go.
+
+    Args:
+        score: what each channel of a group of torch-pruning's is worth (n,); None where that means nothing.
+    """
+    names = {module: name for name, module in traced.named_modules()}
+    counted = asked_for(spec)
+    found = []
+    for group in graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]):
+        root = group[0].dep.target.module
+        touching: dict[int, list[str]] = {place: [] for place in group[0].root_idxs}
+        towers = 1
+        for item in group:
+            module = item.dep.target.module
+            if isinstance(module, nn.Conv2d) and 1 < module.groups < module.in_channels:
+                towers = module.groups
+            name = names.get(module)
+            if name in counted and graph.is_out_channel_pruning_fn(item.dep.handler):
+                for place in item.root_idxs:
+                    touching[place].append(name)
+        scores = score(group) if any(touching.values()) else None
+        if scores is None:
+            continue
+        # Where a wider layer takes over a narrower one's channels, those are a group of their own.
+        for layers in dict.fromkeys(map(tuple, touching.values())):
+            places = torch.tensor([place for place, names in touching.items() if tuple(names) == layers])
+            worth = scores.detach().float()[places].view(towers, -1).mean(0)
+            if layers:
+                found.append(Group(root, layers, places.view(towers, -1), worth / worth.mean().clamp_min(TINY)))
+    return found
+
+
+def narrowed(spec: Spec, groups: list[Group], threshold: float) -> Spec:
+    """The spec without the channels that are worth less than the threshold."""
+    gone: dict[str, int] = {}
+    for group in groups:
+        for layer in group.layers:
+            gone[layer] = gone.get(layer, 0) + len(group.gone(threshold))
+    return spec.mapped(lambda name, num: num - gone.get(name, 0))
+
+
+def form(variant: Variant, spec: Spec) -> tuple[list[str], list[Any]]:
+    """The names of a network's tensors, and its operations: what is the same of any width."""
+    network = weightless(variant.network, spec)
+    with Trace() as trace:
+        call(network, no_pictures(spec))
+    return list(network.state_dict()), [operation.op for operation in trace.operations]
+
+
+def threshold_for(variant: Variant, spec: Spec, groups: list[Group], cost: Cost) -> float:
+    """The least threshold that leaves a network of at most that cost.
+
+    Raises:
+        UserError: none does; it says what the narrowest costs.
+    """
+    thresholds = sorted({float(value) for group in groups for value in group.scores}) + [float("inf")]
+    # The last leaves the least that there may be.
+    own = form(variant, spec)
+
+    def fits(threshold: float) -> bool:
+        return cost.of(variant, narrowed(spec, groups, threshold)) <= cost.most
+
+    for threshold in thresholds[bisect.bisect_left(thresholds, True, key=fits) :]:
+        # A count that happens to equal a neighbour's may bring a shortcut that was not there, or save a layer.
+        if form(variant, narrowed(spec, groups, threshold)) == own:
+            return threshold
+    nearest = cost.words(cost.of(variant, narrowed(spec, groups, thresholds[-1])))
+    raise UserError(f"{cost} cannot be reached by pruning at once; the narrowest network takes {nearest}")
+
+
+def without(traced: nn.Module, graph: Any, groups: list[Group], threshold: float, network: nn.Module) -> nn.Module:
+    """A network of the narrower spec with the weights that stay."""
+    gone: dict[nn.Module, list[int]] = {}
+    for group in groups:
+        gone.setdefault(group.root, []).extend(group.gone(threshold).tolist())
+    for root, places in gone.items():
+        if places:
+            outputs = graph.get_pruner_of_module(root).prune_out_channels
+            graph.get_pruning_group(root, outputs, sorted(places)).prune()
+    own = network.state_dict()
+    network.load_state_dict({name: value for name, value in traced.state_dict().items() if name in own})
+    return network
+
+
+def prune(run: Run, network: nn.Module, cost: Cost, importance: Importance) -> nn.Module:
+    """The network without as many of its channels as it takes to cost no more than that.
+
+    Raises:
+        UserError: it cannot cost so little, or has nothing that the importance is measured by.
+    """
+    spec = run.record.spec
+    traced = traceable(network)
+    graph = graph_of(traced, spec)
+    groups = groups_of(graph, traced, spec, scorer(run, network, traced, importance))
+    if not groups:
+        raise UserError(f"{run.variant.name} has no channels that can go by {importance}")
+    threshold = threshold_for(run.variant, spec, groups, cost)
+    narrow = run.variant.network(narrowed(spec, groups, threshold))
+    return without(traced, graph, groups, threshold, narrow)
+
+
+def scorer(run: Run, network: nn.Module, traced: nn.Module, importance: Importance) -> Callable[[Any], Tensor | None]:
+    """What the channels of a group are worth."""
+    measures = torch_pruning().importance
+    if importance is Importance.MAGNITUDE:
+        return measures.GroupMagnitudeImportance(normalizer=None)  # type: ignore[no-any-return]
+    if importance is Importance.BATCH_NORM:
+        return measures.BNScaleImportance(normalizer=None)  # type: ignore[no-any-return]
+    batch = run.judging(run.load_data().train, torch.device("cpu")).in_order(0)
+    some = slice(PICTURES)
+    learning = copy.deepcopy(network).eval().requires_grad_()
+    with torch.enable_grad():
+        run.variant.objective.losses(learning(batch.inputs[some]), batch.targets[some]).mean().backward()
+    gradients = {name: value.grad for name, value in learning.named_parameters()}
+    for name, value in traced.named_parameters():
+        # What only training uses, and what only tracing does, has none.
+        gradient = gradients.get(name)
+        value.grad = torch.zeros_like(value) if gradient is None else gradient
+    return measures.GroupTaylorImportance(normalizer=None)  # type: ignore[no-any-return]
+
+
+def prune_channels(
+    run: Run,
+    out: str | Path,
+    cost: Cost,
+    importance: Importance = Importance.TAYLOR,
+    *,
+    rounds: int = 1,
+    tuning: Tuning | None = None,
+) -> tuple[Run, ...]:
+    """Prune channels and train on, until the network costs no more than that.
+
+    Each round prunes by the same factor and leaves two run folders below `out`; what is done already stays.
+
+    Returns:
+        the runs of all rounds, first pruned and then trained; the last is as small as was asked for.
+
+    Raises:
+        UserError: the cost cannot be reached, or see `train`.
+        Interrupted: see `train`; the same call goes on.
+    """
+    out, tuning = Path(out), tuning or Tuning()
+    if rounds < 1:
+        raise UserError(f"{rounds} rounds prune nothing; there must be at least 1")
+    before = cost.of(run.variant, run.record.spec)
+    if before <= cost.most:
+        raise UserError(f"{run.folder} takes {cost.words(before)} already, which is no more than {cost}")
+    out.mkdir(parents=True, exist_ok=True)
+    stages = [run]
+    for number in range(1, rounds + 1):
+        part = replace(cost, most=before * (cost.most / before) ** (number / rounds))  # type: ignore[type-var]
+        name, how = f"narrowed-{number}", f"narrowed to {part} by {importance}"
+        change = partial(prune, stages[-1], cost=part, importance=importance)
+        pruned = rewritten(stages[-1], change, how, out / name)
+        stages += [pruned, tuning(pruned, Kept.ALL, out / f"{name}-tuned")]
+    return tuple(stages[1:])

@@ -1,0 +1,188 @@
+"""A trained network made as small, or as fast, as somebody needs it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from convatlas import draw
+from convatlas.compression.channels import Importance, prune_channels
+from convatlas.compression.deep.codebook import Bits, share_weights
+from convatlas.compression.deep.container import CompressedRun, encoded, load
+from convatlas.compression.deep.pruning import Pruning, prune_weights
+from convatlas.compression.deep.stages import Settings, compress_deeply
+from convatlas.compression.low_bits import lower_and_train, mixed
+from convatlas.compression.stages import Tuning
+from convatlas.compression.target import Bytes, Macs, Target, latency, parsed
+from convatlas.draw import Lines, Series
+from convatlas.errors import UserError
+from convatlas.files import write
+from convatlas.networks.low_bits import MOST, num_bytes
+from convatlas.runs import Run
+from convatlas.runs.run import WEIGHTS
+from convatlas.wording import size
+
+STAGES = "stages.json"
+DENSER = 4
+"""How many times as many weights of a convolution stay as of a fully connected layer, as in the paper (Table 4)."""
+TRIALS = 10
+"""Of how many weights stay, each half as far from the last as that from the one before."""
+SPARE = 0.97
+"""Of the size that is wanted, what trials aim at: fine-tuning moves weights to other codes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What a network is after a stage."""
+
+    name: str
+    num_bytes: int
+    """Of its weights' file, or of the compressed file; of few bits, what these take."""
+    params: int
+    macs: int
+    seconds: float
+    """That a picture takes alone, on this machine's CPU."""
+    test_accuracy: float
+    test_interval: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compression:
+    run: Run
+    """The last, as small as was asked for."""
+    stages: tuple[Stage, ...]
+    """The first is the network as it was."""
+
+
+def compress(
+    run: str | Path | Run,
+    to: str | Target | None,
+    out: str | Path,
+    *,
+    prune: float | None = None,
+    int8: bool = False,
+    bits: float | None = None,
+    importance: Importance = Importance.TAYLOR,
+    rounds: int = 3,
+    tuning: Tuning | None = None,
+) -> Compression:
+    """Make a finished run smaller: fewer channels for a target in MACs or in time, Deep Compression for one in bytes,
+    fewer bits by themselves or after that.
+
+    Each stage leaves a run folder below `out`; beside them lie `stages.json` and charts of accuracy against size and
+    against time. What is done already stays, so that the same call goes on.
+
+    Args:
+        run: a run folder, or a compressed file.
+        to: as "30 M macs", "5 ms" or "2 MB"; None: see `prune`.
+        prune: the part of the MACs that goes first, with channels.
+        importance: what channels are pruned by.
+        rounds: of pruning, each followed by training.
+        int8: whether weights and what layers read get 8 bits.
+        bits: of a weight, from 8 to 2; in the mean over layers where it is no whole number. For a target in bytes, of
+            the codes, 8 in convolutions and 5 elsewhere without it.
+
+    Raises:
+        UserError: the target cannot be reached (it says the nearest), or see `train`.
+        Interrupted: see `train`.
+    """
+    opened = run if isinstance(run, Run) else load(run)
+    target = parsed(to) if isinstance(to, str) else to
+    out, tuning = Path(out), tuning or Tuning()
+    cost = None if isinstance(target, Bytes) else target
+    if prune is not None:
+        if cost is not None:
+            raise UserError(f"channels are pruned to {cost}; how much of the network that is, --prune need not say")
+        if not 0 < prune < 1:
+            raise UserError(f"--prune {prune:g} is no part of a network; it must be between 0 and 1")
+        cost = Macs((1 - prune) * opened.results.macs)
+    if int8 and isinstance(target, Bytes):
+        raise UserError("a file of that size shares values, which have more than 8 bits; leave --int8 or --to out")
+    if cost is None and target is None and not (int8 or bits):
+        raise UserError("say how small it is to be: --to '2 MB', --prune 0.5 for half of the MACs, --int8 or --bits 4")
+    made: tuple[Run, ...] = (opened,)
+    if cost is not None:
+        made += prune_channels(opened, out, cost, importance, rounds=rounds, tuning=tuning)
+    if isinstance(target, Bytes):
+        codes = Bits() if bits is None else Bits(convolution=int(bits), linear=int(bits), depthwise=max(int(bits), 8))
+        settings = Settings(pruning=pruning_for(made[-1], target, codes), steps=rounds, bits=codes)
+        made += compress_deeply(made[-1], out, settings, tuning=tuning)
+    elif int8 or bits is not None:
+        made += lower_and_train(made[-1], out, bits_for(made[-1], bits), inputs=int8, tuning=tuning)
+    names = ["as it was", *(one.folder.name for one in made[1:])]
+    stages = tuple(stage_of(name, one) for name, one in zip(names, made, strict=True))
+    write(out / STAGES, (json.dumps([asdict(stage) for stage in stages], indent=2) + "\n").encode())
+    for chart in charts(opened.record.variant, stages):
+        write(out / f"{chart.name}.svg", draw.chart(chart))
+    return Compression(run=made[-1], stages=stages)
+
+
+def bits_for(run: Run, bits: float | None) -> int | dict[str, int]:
+    """Of all layers, or of each where they are to have so many in the mean."""
+    if bits is None:
+        return MOST
+    return int(bits) if bits == int(bits) else mixed(run, bits)
+
+
+def stage_of(name: str, run: Run) -> Stage:
+    results, low_bits = run.results, run.record.low_bits
+    file = run.folder if isinstance(run, CompressedRun) else run.folder / WEIGHTS
+    return Stage(
+        name=name,
+        num_bytes=num_bytes(run.network, low_bits) if low_bits else file.stat().st_size,
+        params=results.params,
+        macs=results.macs,
+        seconds=latency(run.network, run.record.spec),
+        test_accuracy=results.test_accuracy,
+        test_interval=results.test_interval,
+    )
+
+
+def charts(network: str, stages: tuple[Stage, ...]) -> tuple[Lines, Lines]:
+    """Accuracy against size, and against time."""
+
+    def against(name: str, x: str, of: Callable[[Stage], float]) -> Lines:
+        return Lines(
+            name=name,
+            title=f"{network}, stage by stage",
+            x=x,
+            y="test accuracy, %",
+            series=tuple(Series(stage.name, (of(stage),), (100 * stage.test_accuracy,)) for stage in stages),
+            log_x=True,
+            points=True,
+        )
+
+    return (
+        against("size", "size, KiB", lambda stage: stage.num_bytes / 2**10),
+        against("latency", "a picture takes, ms", lambda stage: 1000 * stage.seconds),
+    )
+
+
+def pruning_for(run: Run, target: Bytes, bits: Bits) -> Pruning:
+    """How much of a network must go for its file to have that size, about: tried on it without training.
+
+    Raises:
+        UserError: it cannot be so small; it says the least.
+    """
+
+    def pruning(density: float) -> Pruning:
+        return Pruning(convolution=max(1 - DENSER * density, 0.0), linear=1 - density)
+
+    def size_at(density: float) -> int:
+        network = copy.deepcopy(run.network)
+        prune_weights(network, pruning(density))
+        share_weights(network, bits)
+        return len(encoded(run.record, network))
+
+    if size_at(1.0) <= SPARE * target.most:
+        return pruning(1.0)
+    low, high = 0.0, 1.0
+    for _ in range(TRIALS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if size_at(middle) <= SPARE * target.most else (low, middle)
+    if not low:
+        raise UserError(f"{target} cannot be reached; with hardly a weight left it takes {size(size_at(high))}")
+    return pruning(low)

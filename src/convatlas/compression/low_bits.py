@@ -1,0 +1,205 @@
+"""Few bits for weights and 8 for what layers read: after training, by training on, and as few as each layer bears."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convatlas.compression.stages import Tuning, rewritten
+from convatlas.data.batches import Batch
+from convatlas.errors import UserError
+from convatlas.networks.low_bits import (
+    FEWEST,
+    MOST,
+    LayerBits,
+    LowBits,
+    armed,
+    multiplying,
+    num_steps,
+    stepped,
+)
+from convatlas.recipe import Kept
+from convatlas.runs import Run
+
+PICTURES = 500
+"""Training pictures that bounds are measured on, and what bits cost."""
+CLIPPED = 50
+"""Candidates for the largest weight that a step is made for, from it down to 2 % of it."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What layers read of real pictures."""
+
+    batch: Batch
+    bounds: Mapping[str, tuple[float, float]]
+    """The lowest and the highest input of each layer, with 0 between them."""
+
+    @classmethod
+    def of(cls, run: Run, network: nn.Module, num_pictures: int = PICTURES) -> Calibration:
+        """On training pictures of the run, drawn with its seed.
+
+        Raises:
+            UserError: they are all of one class, of which a network says nothing.
+        """
+        train = run.load_data().train
+        places = torch.randperm(len(train), generator=torch.Generator().manual_seed(run.record.seed))[:num_pictures]
+        batch = run.judging(train, torch.device("cpu")).plain(places.sort().values)
+        if len(batch.labels.unique()) < 2:
+            name = run.record.classes[int(batch.labels[0])]
+            raise UserError(f"all {len(places)} pictures to calibrate on are of class {name}; it takes at least two")
+        bounds: dict[str, tuple[float, float]] = {}
+
+        def note(name: str) -> Any:
+            def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+                low, high = bounds.get(name, (0.0, 0.0))
+                bounds[name] = (min(low, float(inputs[0].min())), max(high, float(inputs[0].max())))
+
+            return hook
+
+        hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in multiplying(network)]
+        with torch.inference_mode():
+            network.eval()(batch.inputs)
+        for hook in hooks:
+            hook.remove()
+        return cls(batch, bounds)
+
+
+def best_steps(weights: Tensor, num: int, bits: int) -> Tensor:
+    """The steps (num,) that leave the least squared error: of each channel, or of all weights if `num` is 1."""
+    rows = weights.reshape(num, -1)
+    largest = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
+    best, least = torch.empty(0), torch.full((num,), float("inf"))
+    for part in torch.linspace(1.0, 1 / CLIPPED, CLIPPED):
+        steps = part * largest / (2 ** (bits - 1) - 1)
+        error = (stepped(rows, steps, bits) - rows).square().sum(1)
+        best = steps if not len(best) else torch.where(error < least, steps, best)
+        least = torch.minimum(error, least)
+    return best
+
+
+@torch.no_grad()
+def lowered(network: nn.Module, low_bits: LowBits) -> nn.Module:
+    """The network with the nearest weights that these bits can say, in place."""
+    armed(network, low_bits)
+    for bits in low_bits:
+        layer = network.get_submodule(bits.name)
+        weights, steps = layer.get_parameter("weight"), layer.get_buffer("steps")
+        steps.copy_(best_steps(weights, num_steps(layer), bits.weight))
+        weights.copy_(stepped(weights, steps, bits.weight))
+    return network
+
+
+def low_bits_of(network: nn.Module, bits: int | Mapping[str, int], calibration: Calibration | None) -> LowBits:
+    """The bits of every layer.
+
+    Args:
+        bits: of the weights, of all layers or by name.
+        calibration: where inputs get 8 bits.
+
+    Raises:
+        UserError: no weights have so many.
+    """
+    found = []
+    for name, _ in multiplying(network):
+        num = bits if isinstance(bits, int) else bits[name]
+        if not FEWEST <= num <= MOST:
+            raise UserError(f"weights of {num} bits are not made here; it must be from {FEWEST} to {MOST}")
+        # Auxiliary classifiers read nothing when a network answers.
+        low, high = (None, None) if calibration is None else calibration.bounds.get(name, (None, None))
+        found.append(LayerBits(name=name, weight=num, lowest=low, highest=high))
+    return tuple(found)
+
+
+def lower(run: Run, out: str | Path, bits: int | Mapping[str, int] = 8, *, inputs: bool = True) -> Run:
+    """A run folder of the network in few bits, as they come out without training; `Tuning` with `Kept.STEPS` mends it.
+
+    Args:
+        bits: of the weights, from 8 to 2, of all layers or by name.
+        inputs: whether what layers read gets 8 bits, with bounds as training pictures give them.
+
+    Raises:
+        UserError: see `rewritten`; or the bits are out of range.
+    """
+    network = run.network
+    low_bits = low_bits_of(network, bits, Calibration.of(run, network) if inputs else None)
+    words = f"{bits} bits" if isinstance(bits, int) else f"{mean_bits(network, bits):.2g} bits in the mean"
+    how = f"lowered to {words}" + (", inputs to 8" if inputs else "")
+    return rewritten(run, lambda own: lowered(own, low_bits), how, out, low_bits)
+
+
+def lower_and_train(
+    run: Run, out: str | Path, bits: int | Mapping[str, int] = 8, *, inputs: bool = True, tuning: Tuning | None = None
+) -> tuple[Run, Run]:
+    """The same, and then trained on: two run folders below `out`.
+
+    Raises:
+        UserError: see `lower` and `train`.
+        Interrupted: see `train`; the same call goes on.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    begun = lower(run, out / "lowered", bits, inputs=inputs)
+    return begun, (tuning or Tuning())(begun, Kept.STEPS, out / "lowered-tuned")
+
+
+def mean_bits(network: nn.Module, bits: Mapping[str, int]) -> float:
+    """Of a weight."""
+    sizes = {name: layer.get_parameter("weight").numel() for name, layer in multiplying(network)}
+    return sum(sizes[name] * bits[name] for name in sizes) / sum(sizes.values())
+
+
+@torch.inference_mode()
+def sensitivities(run: Run, choices: Iterable[int] = range(FEWEST, MOST + 1)) -> dict[str, dict[int, float]]:
+    """How much the loss on training pictures rises if one layer alone has so many bits, for each layer and number.
+
+    Raises:
+        UserError: see `Calibration.of`.
+    """
+    network = copy.deepcopy(run.network)
+    batch = Calibration.of(run, network).batch
+
+    def loss() -> float:
+        return float(run.variant.objective.losses(network(batch.inputs), batch.targets).mean())
+
+    before = loss()
+    found: dict[str, dict[int, float]] = {}
+    for name, layer in multiplying(network):
+        weights = layer.get_parameter("weight")
+        own = weights.clone()
+        found[name] = {}
+        for bits in choices:
+            weights.copy_(stepped(own, best_steps(own, num_steps(layer), bits), bits))
+            found[name][bits] = loss() - before
+        weights.copy_(own)
+    return found
+
+
+def mixed(run: Run, mean: float) -> dict[str, int]:
+    """The bits of each layer's weights, `mean` over all weights at most, where they cost the least loss.
+
+    From 8 everywhere, a bit is taken where that adds the least loss for each bit that it saves, again and again.
+
+    Raises:
+        UserError: the mean is out of range; or see `sensitivities`.
+    """
+    if not FEWEST <= mean <= MOST:
+        raise UserError(f"weights of {mean:g} bits are not made here; it must be from {FEWEST} to {MOST}")
+    costs = sensitivities(run)
+    network = run.network
+    sizes = {name: layer.get_parameter("weight").numel() for name, layer in multiplying(network)}
+    bits = dict.fromkeys(sizes, MOST)
+
+    def price(name: str) -> float:
+        return (costs[name][bits[name] - 1] - costs[name][bits[name]]) / sizes[name]
+
+    while mean_bits(network, bits) > mean:
+        cheapest = min((name for name in bits if bits[name] > FEWEST), key=price)
+        bits[cheapest] -= 1
+    return bits

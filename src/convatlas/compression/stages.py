@@ -1,0 +1,124 @@
+"""A run made of another run: its weights changed, then trained on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from convatlas import measure, training
+from convatlas.errors import UserError
+from convatlas.files import lock, write
+from convatlas.networks.low_bits import LowBits, disarmed
+from convatlas.recipe import Distillation, Kept
+from convatlas.runs import METRICS, Run, evaluate, load
+from convatlas.runs.run import RECORD
+from convatlas.training import Progress, Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """Of the trainings that mend a network after each change."""
+
+    epochs: int | None = None
+    """None: the default recipe's."""
+    lr: float | None = None
+    distillation: Distillation | None = None
+    device: str | None = None
+    """See `train`."""
+    tune: bool = True
+    """See `train`."""
+    progress: Progress = field(default_factory=Progress)
+
+    def __call__(self, run: Run, kept: Kept, out: str | Path, *, seed: int | None = None) -> Run:
+        """Train on, on the run's own pictures; a training that is there goes on.
+
+        Args:
+            kept: what stays of the weights.
+            seed: without it, the run's own, which its split of the pictures may hang on.
+
+        Raises:
+            UserError: see `train`.
+            Interrupted: likewise; the same call goes on.
+        """
+        record = run.record
+        request = Request(
+            network=record.variant,
+            spec=record.spec,
+            data=record.data,
+            epochs=self.epochs,
+            lr=self.lr,
+            seed=record.seed if seed is None else seed,
+            balance=record.balance,
+            start=run.folder,
+            kept=kept,
+            distillation=self.distillation,
+            device=self.device,
+            tune=self.tune,
+            skip_bad=record.skip_bad,
+        )
+        return training.finish(request, Path(out), self.progress)
+
+
+def rewritten(
+    run: Run, change: Callable[[nn.Module], nn.Module], how: str, out: str | Path, low_bits: LowBits | None = None
+) -> Run:
+    """A finished run folder of a network that was made of the run's, judged anew; one that is there is opened.
+
+    Args:
+        change: makes the network of a copy of the run's, which it may change.
+        how: what that does, in words, for the record.
+        low_bits: of the network that is made.
+
+    Raises:
+        UserError: the run is not finished, its data set is gone or has changed, or the folder holds something else.
+    """
+    out, start = Path(out), str(run.folder.resolve())
+    if (out / RECORD).is_file() and (record := load(out).record).start == start:
+        if record.made != how:
+            raise UserError(
+                f"{out} holds a network that was {record.made}, and now it would be {how}; choose a new folder"
+            )
+        return load(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} holds something already; choose a new or empty folder")
+    network = change(disarmed(copy.deepcopy(run.network))).eval()
+    test = run.judging(run.load_data().test, torch.device("cpu"))
+    evaluation = evaluate(network, run.variant.objective, test)
+    spec = network.spec
+    cost = measure.cost_of(run.variant.network, spec)
+    record = replace(
+        run.record,
+        spec=spec,
+        start=start,
+        freeze=False,
+        kept=None,
+        distillation=None,
+        low_bits=low_bits,
+        made=how,
+        width=None,
+        depth=None,
+        phi=None,
+    )
+    new = Run(out, record)
+    with lock(out):
+        metrics = run.folder / METRICS
+        if metrics.is_file():
+            # The curves of the training that these weights come from.
+            write(out / METRICS, metrics.read_bytes())
+        results = replace(
+            run.results,
+            test_accuracy=evaluation.accuracy,
+            test_interval=evaluation.interval,
+            test_errors=evaluation.num_errors,
+            params=cost.params,
+            macs=cost.macs,
+            weights_sha256=new.write_weights(network),
+        )
+        new.record = replace(record, results=results)
+        new.write_record()
+    return new

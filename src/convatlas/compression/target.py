@@ -1,0 +1,99 @@
+"""How small a network is to become."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+
+from convatlas import measure
+from convatlas.errors import UserError
+from convatlas.spec import Spec, Variant
+from convatlas.wording import count, size
+
+REPEATS = 9
+"""Pictures over which a latency is the median."""
+COUNTS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+BYTES = {"KB": 10**3, "MB": 10**6, "KiB": 2**10, "MiB": 2**20}
+SECONDS = {"ms": 1e-3, "us": 1e-6, "s": 1.0}
+
+
+class Cost(ABC):
+    """What a network may cost at most."""
+
+    most: float
+
+    @abstractmethod
+    def of(self, variant: Variant, spec: Spec) -> float:
+        """What the network of that spec costs."""
+
+    @abstractmethod
+    def words(self, cost: float) -> str:
+        """A cost with its unit."""
+
+    def __str__(self) -> str:
+        return self.words(self.most)
+
+
+@dataclass(frozen=True)
+class Macs(Cost):
+    """Multiply-accumulates of a picture."""
+
+    most: float
+
+    def of(self, variant: Variant, spec: Spec) -> float:
+        return measure.cost_of(variant.network, spec).macs
+
+    def words(self, cost: float) -> str:
+        return f"{count(round(cost))} MACs"
+
+
+@dataclass(frozen=True)
+class Latency(Cost):
+    """Seconds that a picture takes on this machine, alone in its batch."""
+
+    most: float
+
+    def of(self, variant: Variant, spec: Spec) -> float:
+        return latency(variant.network(spec).eval(), spec)
+
+    def words(self, cost: float) -> str:
+        return f"{1000 * cost:.3g} ms"
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Of the compressed file."""
+
+    most: float
+
+    def __str__(self) -> str:
+        return size(round(self.most))
+
+
+Target = Macs | Latency | Bytes
+
+
+def latency(network: torch.nn.Module, spec: Spec) -> float:
+    """The median of the seconds that a picture takes, on the CPU."""
+    picture = torch.randn(1, spec.in_channels, spec.resolution, spec.resolution)
+    with torch.inference_mode():
+        return measure.seconds(lambda: network(picture), REPEATS)
+
+
+def parsed(text: str) -> Target:
+    """A target from words: "2 MB", "30 M macs", "5 ms".
+
+    Raises:
+        UserError: it is none.
+    """
+    match = re.fullmatch(r"([0-9][0-9,]*(?:\.[0-9]+)?) ?([A-Za-z]*?)( ?macs)?", text.strip(), re.IGNORECASE)
+    if match is not None:
+        number, unit, macs = float(match[1].replace(",", "")), match[2], match[3]
+        named = {name.lower(): value for name, value in (COUNTS if macs else BYTES | SECONDS).items()}
+        if number > 0 and unit.lower() in named and (macs or unit):
+            most = number * named[unit.lower()]
+            return Macs(most) if macs else Bytes(most) if unit.upper().endswith("B") else Latency(most)
+    raise UserError(f"--to {text!r} is no target; it is one like '2 MB', '30 M macs' or '5 ms'")

@@ -1,0 +1,151 @@
+"""Networks of few bits, computed in 32: every weight, and every input of a layer, is a number that so few bits can say.
+
+Weights lie on even steps, a step for each output channel, 0 among them; inputs on 256 even steps between two bounds (Jacob
+et al. 2018). Batch normalisation after a layer multiplies its channels, and so its steps: folding it changes no code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from convatlas.networks.blocks import Multiplying
+
+INPUT_BITS = 8
+FEWEST, MOST = 2, 8
+"""Bits of a weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerBits:
+    """Of one layer."""
+
+    name: str
+    weight: int
+    """Bits of its weights."""
+    lowest: float | None = None
+    """The bounds of its inputs; None: they keep their 32 bits."""
+    highest: float | None = None
+
+
+LowBits = tuple[LayerBits, ...]
+"""Of all layers that multiply inputs by weights."""
+
+
+def multiplying(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The layers that have a say in this, auxiliary classifiers included."""
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear | Multiplying) and isinstance(
+            getattr(layer, "weight", None), nn.Parameter
+        ):
+            yield name, layer
+
+
+def num_bytes(network: nn.Module, low_bits: LowBits) -> int:
+    """What an armed network's numbers take: those of layers their bits, all others 32."""
+    weights = {bits.name: network.get_submodule(bits.name).get_parameter("weight").numel() for bits in low_bits}
+    others = sum(value.numel() for value in network.state_dict().values()) - sum(weights.values())
+    return 4 * others + math.ceil(sum(bits.weight * weights[bits.name] for bits in low_bits) / 8)
+
+
+def num_steps(layer: nn.Module) -> int:
+    """One for each output channel; one for all weights where a list of connections says which they belong to."""
+    return 1 if isinstance(layer, Multiplying) else len(layer.get_parameter("weight"))
+
+
+def across(steps: Tensor, weights: Tensor) -> Tensor:
+    """Steps (n,), so that they go with weights (n, ...)."""
+    return steps.view(-1, *(1,) * (weights.dim() - 1))
+
+
+def stepped(weights: Tensor, steps: Tensor, bits: int) -> Tensor:
+    """The nearest weights (n, ...) on steps (n,)."""
+    step = across(steps, weights)
+    return (weights / step).round().clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) * step
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """What an input becomes before a layer reads it."""
+
+    lowest: float
+    highest: float
+
+    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+        (x,) = inputs
+        step = (self.highest - self.lowest) / (2**INPUT_BITS - 1)
+        if not step:
+            return (x,)
+        # 0 is one of the steps: padding and ReLU give it exactly.
+        zero = round(-self.lowest / step)
+        places = (x / step).round().add(zero).clamp(0, 2**INPUT_BITS - 1)
+        rounded = (places - zero) * step
+        # Within the bounds the gradient goes through as if nothing were rounded.
+        within = x.clamp(-zero * step, (2**INPUT_BITS - 1 - zero) * step)
+        return (within + (rounded - within).detach(),)
+
+
+def armed(network: nn.Module, low_bits: LowBits) -> nn.Module:
+    """The same network, whose layers have steps and round their inputs."""
+    for bits in low_bits:
+        layer = network.get_submodule(bits.name)
+        layer.register_buffer("steps", torch.ones(num_steps(layer)))
+        if bits.lowest is not None and bits.highest is not None:
+            layer.register_forward_pre_hook(Rounded(bits.lowest, bits.highest))
+    return network
+
+
+def disarmed(network: nn.Module) -> nn.Module:
+    """The same network with these weights, and no more than that."""
+    for _, layer in multiplying(network):
+        if "steps" in layer._buffers:
+            del layer._buffers["steps"]
+        for key, hook in list(layer._forward_pre_hooks.items()):
+            if isinstance(hook, Rounded):
+                del layer._forward_pre_hooks[key]
+    return network
+
+
+class Stepping(nn.Module):
+    """Weights on steps that are learned with them (Esser et al. 2020)."""
+
+    def __init__(self, steps: Tensor, bits: int, num_weights: int) -> None:
+        super().__init__()
+        self.steps = nn.Parameter(steps.clone())
+        self.bits = bits
+        self.gain = (num_weights / len(steps) * (2 ** (bits - 1) - 1)) ** -0.5
+        """What keeps the gradient of a step, a sum over its weights, in proportion to theirs (section 2.2)."""
+
+    def forward(self, weights: Tensor) -> Tensor:
+        scaled = self.steps * self.gain
+        steps = across((self.steps - scaled).detach() + scaled, weights)
+        lowest, highest = -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
+        places = (weights / steps).clamp(lowest, highest)
+        return (places + (places.round() - places).detach()) * steps
+
+
+def learn_steps(network: nn.Module, low_bits: LowBits) -> None:
+    """From now on weights learn beside what they are rounded to, and so do their steps."""
+    for bits in low_bits:
+        layer = network.get_submodule(bits.name)
+        weights = layer.get_parameter("weight")
+        stepping = Stepping(layer.get_buffer("steps"), bits.weight, weights.numel())
+        parametrize.register_parametrization(layer, "weight", stepping, unsafe=True)
+
+
+@torch.no_grad()
+def settle_steps(network: nn.Module, low_bits: LowBits) -> None:
+    """The end of that: the weights are what they were rounded to."""
+    for bits in low_bits:
+        layer = network.get_submodule(bits.name)
+        (stepping,) = layer.parametrizations["weight"]  # type: ignore[union-attr,index]
+        steps, learned = stepping.steps.abs(), layer.parametrizations["weight"].original  # type: ignore[union-attr,index]
+        layer.get_buffer("steps").copy_(steps)
+        weights = stepped(learned, steps, bits.weight)
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        layer.get_parameter("weight").copy_(weights)

@@ -1,0 +1,58 @@
+"""convatlas compress and update, and the other verbs on a compressed file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from convatlas.runs import Run
+
+
+def test_a_run_becomes_one_small_file_that_is_used_and_updated(
+    convatlas: Callable[..., Any], as_json: Callable[..., dict[str, Any]], run: Run, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    given = ["--rounds", 1, "--bits", 4, "--epochs", 3, "--quiet", "--teacher", run.folder]
+    status, out, err = convatlas("compress", run.folder, "--to", "14 KB", "--out", small, *given)
+    assert (status, err) == (0, "")
+    rows = [line.split() for line in out.splitlines() if line]
+    assert [row[0] for row in rows[1:6]] == ["as", "pruned-1", "pruned-1-tuned", "shared", "shared-tuned"]
+    assert f"{small / 'network.cva'} is the last of them" in out
+    file = small / "network.cva"
+    assert file.stat().st_size <= 14_000
+
+    told = as_json("evaluate", file)
+    assert told["test_pictures"] == 355
+    Image.new("L", (28, 28), 255).save(tmp_path / "white.png")
+    status, out, err = convatlas("predict", file, tmp_path / "white.png")
+    assert (status, err) == (0, "")
+    status, _, err = convatlas("report", file)
+    assert (status, err.count("\n")) == (2, 1)
+
+    again = tmp_path / "again"
+    assert convatlas("compress", file, "--to", "13 KB", "--out", again, *given[:-2]).status == 0
+    new, update, made = again / "network.cva", tmp_path / "to-again.cvu", tmp_path / "made.cva"
+    told = as_json("update", file, new, "--out", update)
+    assert told["bytes"] == update.stat().st_size
+    status, out, err = convatlas("update", file, update, "--out", made)
+    assert (status, err) == (0, "")
+    assert made.read_bytes() == new.read_bytes()
+    status, out, err = convatlas("update", new, update, "--out", made)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "updates another file than" in err
+
+
+def test_mistakes_are_one_line(convatlas: Callable[..., Any], run: Run, tmp_path: Path) -> None:
+    for arguments, message in (
+        (("compress", run.folder, "--to", "tiny"), "'tiny' is no target"),
+        (("compress", run.folder, "--to", "5 ms", "--by", "luck"), "channels are not pruned by 'luck'"),
+        (("compress", tmp_path, "--to", "5 ms"), "is no run folder"),
+        (("compress", tmp_path / "nothing", "--to", "5 ms"), "there is no"),
+        (("update", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "c"), "there is no"),
+    ):
+        status, out, err = convatlas(*arguments)
+        assert (status, out, err.count("\n")) == (2, "", 1), arguments
+        assert message in err

@@ -1,0 +1,83 @@
+"""From a target in words to a network that meets it, with its stages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import convatlas as ca
+from convatlas.compression.channels import Importance
+from convatlas.compression.compress import STAGES, compress
+from convatlas.compression.stages import Tuning
+from convatlas.errors import UserError
+from convatlas.runs import Run
+
+TUNING = Tuning(epochs=8, tune=False)
+
+
+def test_a_target_in_macs_is_met_by_fewer_channels(trained: Run, tmp_path: Path) -> None:
+    macs = trained.results.macs
+    made = compress(trained.folder, f"{macs // 2} macs", tmp_path / "small", rounds=2, tuning=TUNING)
+    names = ["as it was", "narrowed-1", "narrowed-1-tuned", "narrowed-2", "narrowed-2-tuned"]
+    assert [stage.name for stage in made.stages] == names
+    assert made.stages[0].macs == macs
+    assert made.stages[-1].macs == made.run.results.macs <= macs // 2
+    assert made.stages[-1].num_bytes < made.stages[0].num_bytes
+    assert all(stage.seconds > 0 for stage in made.stages)
+    assert made.run.test_accuracy > trained.test_accuracy - 0.05
+    assert ca.load(tmp_path / "small" / "narrowed-2-tuned").evaluate().accuracy == made.run.test_accuracy
+    written = json.loads((tmp_path / "small" / STAGES).read_bytes())
+    assert [row["macs"] for row in written] == [stage.macs for stage in made.stages]
+    for name in ("size.svg", "latency.svg"):
+        assert b"narrowed-1-tuned" in (tmp_path / "small" / name).read_bytes()
+
+
+def test_a_target_in_bytes_is_met_by_deep_compression(trained: Run, tmp_path: Path) -> None:
+    made = compress(trained, "14 KB", tmp_path, rounds=2, bits=5, tuning=TUNING)
+    assert made.run.folder.name == "network.cva"
+    assert made.run.folder.stat().st_size == made.stages[-1].num_bytes <= 14_000
+    assert made.run.test_accuracy > trained.test_accuracy - 0.05
+    again = compress(trained, "14 KB", tmp_path, rounds=2, bits=5, tuning=TUNING)
+    assert again.run.folder.read_bytes() == made.run.folder.read_bytes()
+    # What was compressed can be made faster too.
+    narrow = compress(
+        made.run.folder, "200000 macs", tmp_path / "narrow", importance=Importance.MAGNITUDE, rounds=1, tuning=TUNING
+    )
+    assert narrow.run.results.macs <= 200_000
+
+
+def test_what_cannot_be_reached_says_the_nearest(trained: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"0\.1 KiB cannot be reached; with hardly a weight left it takes [0-9.]+ KiB"):
+        compress(trained, "0.1 KB", tmp_path)
+    with pytest.raises(UserError, match=r"100 MACs cannot be reached by pruning at once; the narrowest network takes"):
+        compress(trained, "100 macs", tmp_path, rounds=1)
+    for to, prune, message in (
+        ("small", None, "is no target"),
+        (None, None, "say how small it is to be"),
+        (None, 1.5, "--prune 1.5 is no part of a network"),
+        ("2 MB", 0.0, "--prune 0 is no part"),
+        ("5 ms", 0.5, "channels are pruned to 5 ms; how much of the network"),
+    ):
+        with pytest.raises(UserError, match=message):
+            compress(trained, to, tmp_path, prune=prune)
+
+
+def test_channels_go_first_and_then_bits(trained: Run, tmp_path: Path) -> None:
+    made = compress(trained, "8 KB", tmp_path, prune=0.3, rounds=1, bits=5, tuning=TUNING)
+    names = ["narrowed-1", "narrowed-1-tuned", "pruned-1", "pruned-1-tuned", "shared", "shared-tuned", "network.cva"]
+    assert [stage.name for stage in made.stages[1:]] == names
+    assert made.run.results.macs <= 0.7 * trained.results.macs
+    assert made.run.folder.stat().st_size <= 8000
+
+
+def test_fewer_bits_are_a_stage_too(trained: Run, tmp_path: Path) -> None:
+    made = compress(trained, None, tmp_path / "int8", int8=True, tuning=TUNING)
+    assert [stage.name for stage in made.stages] == ["as it was", "lowered", "lowered-tuned"]
+    assert made.run.test_accuracy > trained.test_accuracy - 0.02
+    assert made.stages[-1].num_bytes < 0.27 * made.stages[0].num_bytes
+    four = compress(trained, None, tmp_path / "mixed", bits=3.5, tuning=TUNING)
+    assert four.stages[-1].num_bytes < 0.13 * four.stages[0].num_bytes
+    with pytest.raises(UserError, match="leave --int8 or --to out"):
+        compress(trained, "20 KB", tmp_path, int8=True)
