@@ -115,14 +115,11 @@ def update(
     out: Annotated[Path, typer.Option(help="The update, or the new file that it makes.")],
     json: Json = False,
 ) -> None:
-    """Write the difference between two compressed files, or apply it: OLD NEW --out update.cvu, OLD update.cvu --out NEW."""
+    """Write the difference between two compressed files, or apply one."""
     from convatlas.compression.deep import apply_update, write_update
     from convatlas.compression.deep.update import is_update
 
-    if is_update(new):
-        made = apply_update(old, new, out).folder
-    else:
-        made = write_update(old, new, out)
+    made = apply_update(old, new, out).folder if is_update(new) else write_update(old, new, out)
     num_bytes = made.stat().st_size
     if json:
         print_json({"file": str(made), "bytes": num_bytes})

@@ -1,7 +1,7 @@
 """Pruning whole channels: a narrower network of the same family, which takes less of everything.
 
-torch-pruning finds which channels can only go together (Fang et al. 2023). How many each layer keeps becomes a spec of the
-family, and the network is built from that, so that nothing of the original is needed to use it.
+torch-pruning finds which channels can only go together (Fang et al. 2023). How many each layer keeps becomes a spec of
+the family, and the network is built from that, so that nothing of the original is needed to use it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Group:
 
 
 class Joined(nn.Module):
-    """What `ZeroPadded` does, as operations that torch-pruning follows: new maps come from a layer, in place of zeros."""
+    """`ZeroPadded` as torch-pruning can follow it: new maps come from a layer, in place of zeros."""
 
     def __init__(self, padded: ZeroPadded, below: int) -> None:
         super().__init__()
@@ -195,8 +195,8 @@ def threshold_for(variant: Variant, spec: Spec, groups: list[Group], cost: Cost)
     Raises:
         UserError: none does; it says what the narrowest costs.
     """
-    thresholds = sorted({float(value) for group in groups for value in group.scores}) + [float("inf")]
     # The last leaves the least that there may be.
+    thresholds = [*sorted({float(value) for group in groups for value in group.scores}), float("inf")]
     own = form(variant, spec)
 
     def fits(threshold: float) -> bool:
