@@ -181,9 +181,8 @@ def test_every_family_is_pruned_trained_on_and_pruned_again(
     assert begun.record.made.startswith("narrowed to ")
     assert begun.record.start == str(run.folder.resolve())
     assert ca.resume(opened.folder).results == opened.results
-    again = rewritten(
-        opened, lambda net: prune(opened, net, Macs(0.5 * macs), Importance.TAYLOR), "again", tmp_path / "b"
-    )
+    half = Macs(0.5 * macs)
+    again = rewritten(opened, lambda net: prune(opened, net, half, Importance.TAYLOR), "again", tmp_path / "again")
     assert again.results.macs <= 0.5 * macs
 
 
@@ -197,9 +196,7 @@ def test_rounds_prune_by_the_same_factor_and_are_not_done_twice(finished: Callab
     again = prune_channels(run, tmp_path, target, Importance.MAGNITUDE, rounds=2, tuning=SHORT)
     assert again[-1].folder == pruned.folder
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run.json")}
-    with pytest.raises(
-        UserError, match=r"holds a network that was narrowed to .* by magnitude, and now it would be .* by"
-    ):
+    with pytest.raises(UserError, match=r"holds a network that was narrowed to .* by magnitude, not narrowed"):
         prune_channels(run, tmp_path, target, Importance.TAYLOR, rounds=2, tuning=SHORT)
 
 

@@ -78,7 +78,7 @@ def test_what_is_learned_is_what_is_settled(name: str) -> None:
     network = variant.network(spec)
     low_bits = tuple(LayerBits(name=part, weight=4, lowest=-3.0, highest=3.0) for part, _ in multiplying(network))
     armed(network, low_bits)
-    for part, layer in multiplying(network):
+    for _, layer in multiplying(network):
         weights = layer.get_parameter("weight")
         layer.get_buffer("steps").fill_(float(weights.detach().abs().max()) / 7)
     names = list(network.state_dict())

@@ -80,9 +80,7 @@ def rewritten(
     out, start = Path(out), str(run.folder.resolve())
     if (out / RECORD).is_file() and (record := load(out).record).start == start:
         if record.made != how:
-            raise UserError(
-                f"{out} holds a network that was {record.made}, and now it would be {how}; choose a new folder"
-            )
+            raise UserError(f"{out} holds a network that was {record.made}, not {how}; choose a new folder")
         return load(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} holds something already; choose a new or empty folder")

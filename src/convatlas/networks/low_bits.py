@@ -1,7 +1,8 @@
 """Networks of few bits, computed in 32: every weight, and every input of a layer, is a number that so few bits can say.
 
-Weights lie on even steps, a step for each output channel, 0 among them; inputs on 256 even steps between two bounds (Jacob
-et al. 2018). Batch normalisation after a layer multiplies its channels, and so its steps: folding it changes no code.
+Weights lie on even steps, a step for each output channel, 0 among them; inputs on 256 even steps between two bounds
+(Jacob et al. 2018). Batch normalisation after a layer multiplies its channels, and so its steps: folding it changes no
+code.
 """
 
 from __future__ import annotations
