@@ -74,7 +74,7 @@ def test_channels_go_first_and_then_bits(trained: Run, tmp_path: Path) -> None:
 
 def test_fewer_bits_are_a_stage_too(trained: Run, tmp_path: Path) -> None:
     made = compress(trained, None, tmp_path / "int8", int8=True, tuning=TUNING)
-    assert [stage.name for stage in made.stages] == ["as it was", "lowered", "lowered-tuned"]
+    assert [stage.name for stage in made.stages] == ["as it was", "lowered", "lowered-tuned", "network.cva"]
     assert made.run.test_accuracy > trained.test_accuracy - 0.02
     assert made.stages[-1].num_bytes < 0.27 * made.stages[0].num_bytes
     four = compress(trained, None, tmp_path / "mixed", bits=3.5, tuning=TUNING)

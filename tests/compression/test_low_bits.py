@@ -90,6 +90,9 @@ def test_every_family_is_lowered_trained_on_packed_and_pruned_again(
     assert opened.evaluate().accuracy == tuned.test_accuracy
     assert ca.resume(opened.folder).results == opened.results
     packed = pack(opened, tmp_path / "low.cva")
+    own, read = opened.network.state_dict(), load(packed.folder).network.state_dict()
+    assert all(torch.equal(own[name], read[name]) for name in own)
+    assert packed.folder.stat().st_size < 0.3 * (opened.folder / "weights.safetensors").stat().st_size
     assert load(packed.folder).evaluate().accuracy == tuned.test_accuracy
     if family != "lenet5":
         macs = Macs(0.8 * opened.results.macs)

@@ -11,7 +11,7 @@ from pathlib import Path
 from convatlas import draw
 from convatlas.compression.channels import Importance, prune_channels
 from convatlas.compression.deep.codebook import Bits, share_weights
-from convatlas.compression.deep.container import CompressedRun, encoded, load
+from convatlas.compression.deep.container import SUFFIX, CompressedRun, encoded, load, pack
 from convatlas.compression.deep.pruning import Pruning, prune_weights
 from convatlas.compression.deep.stages import Settings, compress_deeply
 from convatlas.compression.low_bits import lower_and_train, mixed
@@ -112,6 +112,7 @@ def compress(
         made += compress_deeply(made[-1], out, settings, tuning=tuning)
     elif int8 or bits is not None:
         made += lower_and_train(made[-1], out, bits_for(made[-1], bits), inputs=int8, tuning=tuning)
+        made += (pack(made[-1], out / f"network{SUFFIX}"),)
     names = ["as it was", *(one.folder.name for one in made[1:])]
     stages = tuple(stage_of(name, one) for name, one in zip(names, made, strict=True))
     write(out / STAGES, (json.dumps([asdict(stage) for stage in stages], indent=2) + "\n").encode())

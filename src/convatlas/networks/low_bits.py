@@ -67,7 +67,8 @@ def across(steps: Tensor, weights: Tensor) -> Tensor:
 def stepped(weights: Tensor, steps: Tensor, bits: int) -> Tensor:
     """The nearest weights (n, ...) on steps (n,)."""
     step = across(steps, weights)
-    return (weights / step).round().clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) * step
+    # Plus 0: there is no minus 0 among the steps.
+    return ((weights / step).round().clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) + 0.0) * step
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,26 @@ def disarmed(network: nn.Module) -> nn.Module:
             if isinstance(hook, Rounded):
                 del layer._forward_pre_hooks[key]
     return network
+
+
+@torch.no_grad()
+def places_of(network: nn.Module, low_bits: LowBits) -> dict[str, Tensor]:
+    """The state of an armed network, with the places of weights on their steps, whole numbers, in place of these."""
+    state = dict(network.state_dict())
+    for bits in low_bits:
+        weights, steps = state[f"{bits.name}.weight"], state[f"{bits.name}.steps"]
+        state[f"{bits.name}.weight"] = (weights / across(steps, weights)).round() + 0.0
+    return state
+
+
+@torch.no_grad()
+def load_places(network: nn.Module, low_bits: LowBits, state: dict[str, Tensor]) -> None:
+    """Give an armed network that state; its weights get the same bits as before."""
+    network.load_state_dict(state)
+    for bits in low_bits:
+        layer = network.get_submodule(bits.name)
+        weights = layer.get_parameter("weight")
+        weights.mul_(across(layer.get_buffer("steps"), weights))
 
 
 class Stepping(nn.Module):

@@ -20,6 +20,7 @@ from convatlas.compression.deep.bytestream import Choices, Damaged, Reader, coun
 from convatlas.compression.deep.tensors import Tensor
 from convatlas.errors import UserError
 from convatlas.files import lock
+from convatlas.networks.low_bits import load_places, places_of
 from convatlas.runs import Record, Run
 from convatlas.wording import size
 
@@ -66,9 +67,8 @@ class CompressedRun(Run):
             with found_out():
                 network = self.record.network()
                 parts = zip(self.shapes.items(), self.contents.tensors, strict=True)
-                network.load_state_dict(
-                    {name: torch.from_numpy(tensor.values).reshape(shape) for (name, (shape, _)), tensor in parts}
-                )
+                state = {name: torch.from_numpy(tensor.values).reshape(shape) for (name, (shape, _)), tensor in parts}
+                load_places(network, self.record.low_bits or (), state)
         except Damaged as error:
             raise damaged(self.folder, error) from error
         return network.eval()
@@ -94,9 +94,10 @@ def pack(run: Run, path: str | Path, *, ranges: bool = True) -> CompressedRun:
         raise UserError(f"there is no folder {path.parent} to write {path.name} into")
     files.write(path, encoded(run.record, run.network, ranges=ranges))
     packed = load_file(path)
-    for (name, own), read in zip(run.network.state_dict().items(), packed.contents.tensors, strict=True):
+    read = packed.network.state_dict()
+    for name, own in run.network.state_dict().items():
         # Nothing may be lost, whatever the network.
-        if read.values.tobytes() != own.contiguous().numpy().tobytes():
+        if read[name].contiguous().numpy().tobytes() != own.contiguous().numpy().tobytes():
             raise AssertionError(f"{name} was not written as it is")
     return packed
 
@@ -109,7 +110,7 @@ def encoded(record: Record, network: nn.Module, *, ranges: bool = True) -> bytes
     """
     contents = Contents(
         record=compact(record),
-        tensors=[tensors.taken_apart(value.numpy()) for value in network.state_dict().values()],
+        tensors=[tensors.taken_apart(value.numpy()) for value in places_of(network, record.low_bits or ()).values()],
     )
     if len(contents.record) > MOST_RECORD_BYTES:
         raise UserError(f"the run's record is {size(len(contents.record))}, of which a file can hold 256 KiB")

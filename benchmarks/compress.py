@@ -1,0 +1,169 @@
+"""How small do trained networks get, and what does it cost them?
+
+    python benchmarks/compress.py [ROW...] [--out FOLDER]
+
+Each row trains a network with the default recipe, as `convatlas train` does, and makes it smaller, as
+`convatlas compress` does; test accuracy before and after in points, sizes in bytes of the file against 32 bits a
+parameter, times of a single picture in turn. A training or stage that is in the folder (`runs/compress`) already is not
+done again. With names of rows, only these are measured, and the others stay as they are. All of it takes about three
+hours on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import measured
+import torch
+
+from convatlas.compression.compress import Compression, compress
+from convatlas.compression.stages import Tuning
+from convatlas.compression.target import Bytes
+from convatlas.measure import seconds_in_turn
+from convatlas.recipe import Distillation
+from convatlas.runs import Run
+from convatlas.training import Progress, Request, finish
+
+SEEDS = 3
+TURNS = 51
+BIT_BYTES = 4
+
+
+class Row(NamedTuple):
+    name: str
+    network: str
+    data: str
+    lost: float
+    """Points of accuracy that may be lost at most."""
+    epochs: int
+    """Of training after each change."""
+    times_smaller: float = 0.0
+    """Than its parameters at 32 bits, at least."""
+    times_faster: float = 0.0
+    prune: float | None = None
+    int8: bool = False
+    bits: float | None = None
+    rounds: int = 3
+
+
+ROWS = (
+    Row("half the MACs", "resnet20-cifar", "fashion-mnist", 0.5, 5, times_faster=1.4, prune=0.5),
+    Row("int8", "resnet20-cifar", "fashion-mnist", 0.3, 3, int8=True),
+    Row("4 bits", "resnet20-cifar", "fashion-mnist", 0.5, 3, bits=4),
+    Row("Deep Compression of LeNet", "lenet5-modern", "mnist", 0.1, 10, times_smaller=30, bits=5),
+    Row("Deep Compression of SqueezeNet", "squeezenet", "fashion-mnist", 0.5, 3, times_smaller=7, bits=6),
+    Row("Deep Compression of AlexNet", "alexnet", "digits", 0.5, 30, times_smaller=35),
+    Row("Deep Compression of VGG", "vgg16", "digits", 0.5, 30, times_smaller=45),
+)
+DISTILLATION = "distillation"
+STUDENT_WIDTH = 0.5
+"""About a quarter of the parameters."""
+GAIN = 0.5
+
+
+class Lines(Progress):
+    def say(self, line: str) -> None:
+        print(line, flush=True)
+
+
+def trained(folder: Path, network: str, data: str, **given: Any) -> Run:
+    return finish(Request(network=network, data=data, **given), folder, Lines())
+
+
+def times(before: Run, after: Run) -> float:
+    """How many times as fast a picture alone is answered, from the medians of turns."""
+    spec = before.record.spec
+    picture = torch.randn(1, spec.in_channels, spec.resolution, spec.resolution)
+    networks = {"before": before.network, "after": after.network}
+    with torch.inference_mode():
+        found = seconds_in_turn({name: lambda own=own: own(picture) for name, own in networks.items()}, TURNS)
+    return statistics.median(found["before"]) / statistics.median(found["after"])
+
+
+def shrunk(row: Row, out: Path) -> dict[str, Any]:
+    run = trained(out / f"{row.network}-{row.data}", row.network, row.data)
+    full = BIT_BYTES * run.results.params
+    # A little smaller than it must be: the record of the run is in the file too.
+    target = Bytes(full / row.times_smaller) if row.times_smaller else None
+    made: Compression = compress(
+        run,
+        target,
+        out / row.name.replace(" ", "-").lower(),
+        prune=row.prune,
+        int8=row.int8,
+        bits=row.bits,
+        rounds=row.rounds,
+        tuning=Tuning(epochs=row.epochs, progress=Lines()),
+    )
+    last = made.stages[-1]
+    return {
+        "network": row.network,
+        "data": row.data,
+        "accuracy_before": run.test_accuracy,
+        "accuracy_after": made.run.test_accuracy,
+        "points_lost": round(100 * (run.test_accuracy - made.run.test_accuracy), 3),
+        "points_allowed": row.lost,
+        "bytes": last.num_bytes,
+        "times_smaller": round(full / last.num_bytes, 2),
+        "times_smaller_wanted": row.times_smaller,
+        "macs_before": run.results.macs,
+        "macs": made.run.results.macs,
+        "times_faster": round(times(run, made.run), 2),
+        "times_faster_wanted": row.times_faster,
+        "date": date.today().isoformat(),
+    }
+
+
+def distilled(out: Path) -> dict[str, Any]:
+    """What students gain by a teacher, in points, one for each seed."""
+    network, data = "resnet20-cifar", "fashion-mnist"
+    teacher = trained(out / f"{network}-{data}", network, data)
+    gains = []
+    for seed in range(SEEDS):
+        given = {"width": STUDENT_WIDTH, "seed": seed}
+        alone = trained(out / f"student-{seed}", network, data, **given)
+        taught = trained(
+            out / f"student-{seed}-taught",
+            network,
+            data,
+            distillation=Distillation(teacher=str(teacher.folder)),
+            **given,
+        )
+        gains.append(100 * (taught.test_accuracy - alone.test_accuracy))
+    return {
+        "network": network,
+        "data": data,
+        "parts_of_parameters": round(alone.results.params / teacher.results.params, 3),
+        "points_gained": [round(gain, 2) for gain in gains],
+        "mean": round(statistics.fmean(gains), 3),
+        "wanted": GAIN,
+        "date": date.today().isoformat(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rows", nargs="*")
+    parser.add_argument("--out", type=Path, default=Path("runs") / "compress")
+    asked = parser.parse_args()
+    path = measured.RESULTS / "compress.json"
+    known = json.loads(path.read_text())["rows"] if path.exists() else {}
+    works: dict[str, Callable[[], dict[str, Any]]] = {row.name: partial(shrunk, row, asked.out) for row in ROWS}
+    works[DISTILLATION] = partial(distilled, asked.out)
+    for name, work in works.items():
+        if not asked.rows or name in asked.rows:
+            known[name] = work()
+            # Each is kept as it comes: the whole takes long.
+            ordered = {name: known[name] for name in works if name in known}
+            measured.write("compress", "python benchmarks/compress.py", {"rows": ordered})
+
+
+if __name__ == "__main__":
+    main()
