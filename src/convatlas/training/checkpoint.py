@@ -132,6 +132,9 @@ class Learner:
         self.state = state
 
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
 def average_of(network: nn.Module, recipe: Recipe, num_steps: int) -> AveragedModel | None:
     """The moving average that the recipe asks for; none over less than two steps."""
     horizon = recipe.ema * num_steps
@@ -139,7 +142,7 @@ def average_of(network: nn.Module, recipe: Recipe, num_steps: int) -> AveragedMo
         return None
 
     @torch.no_grad()
-    def follow(averages: list[Tensor], values: list[Tensor], _: Tensor) -> None:
+    def follow(averages: Tensors, values: Tensors, _: Tensor | int) -> None:
         if averages[0].is_floating_point():
             torch._foreach_lerp_(averages, values, 1 / horizon)
             return

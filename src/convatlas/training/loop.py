@@ -339,7 +339,7 @@ def _finish(run: Run, lesson: Lesson, learner: Learner, pictures: data.PictureSe
     batches = run.judging(pictures.test, device, processes.share)
     evaluation = evaluate(network, run.variant.objective, batches, processes.sum)
     if processes.main:
-        table = measure.layers(network)
+        cost = measure.cost_of(run.variant.network, record.spec)
         title = f"{record.variant} on {Path(pictures.name).name}"
         write(run.folder / METRICS, checkpoint.lines(state))
         write(run.folder / "curves.svg", draw.curves(title, state.metrics))
@@ -358,8 +358,8 @@ def _finish(run: Run, lesson: Lesson, learner: Learner, pictures: data.PictureSe
             epochs=len(state.metrics),
             best_epoch=state.best_epoch or None,
             seconds=round(state.seconds, 3),
-            params=table.params,
-            macs=table.macs,
+            params=cost.params,
+            macs=cost.macs,
             weights_sha256=run.write_weights(network),
         )
         run.record = replace(record, results=results)
