@@ -68,7 +68,8 @@ class Group:
         """How many channels of a tower stay if those below the threshold go, rounded up."""
         num = len(self.scores)
         step = max(MULTIPLE // len(self.places), 1) if self.places.numel() >= 2 * MULTIPLE else 1
-        worthy = max(int((self.scores >= threshold).sum()), -(-num // LEAST), 1)
+        # One map a tower would make a depthwise convolution of it.
+        worthy = max(int((self.scores >= threshold).sum()), -(-num // LEAST), 2 if len(self.places) > 1 else 1)
         return min(-(-worthy // step) * step, num)
 
     def gone(self, threshold: float) -> Tensor:
@@ -103,8 +104,8 @@ def torch_pruning() -> ModuleType:
 
 
 def traceable(network: nn.Module) -> nn.Module:
-    """A copy whose channels torch-pruning can follow, in training, where auxiliary classifiers read them too."""
-    traced = copy.deepcopy(network).requires_grad_().train()
+    """A copy whose channels torch-pruning can follow."""
+    traced = copy.deepcopy(network).requires_grad_()
     for module in list(traced.modules()):
         for name, part in module.named_children():
             if isinstance(part, LocalResponseNorm):
@@ -113,8 +114,6 @@ def traceable(network: nn.Module) -> nn.Module:
             elif isinstance(part, ZeroPadded) and part.missing:
                 below = next(layer for layer in module.modules() if isinstance(layer, nn.Conv2d)).in_channels
                 setattr(module, name, Joined(part, below))
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
     return traced
 
 
@@ -124,7 +123,16 @@ def graph_of(traced: nn.Module, spec: Spec) -> Any:
     with warnings.catch_warnings(), torch.random.fork_rng(), torch.enable_grad():
         # Of parameters in layers that it does not know, which stay as they are.
         warnings.simplefilter("ignore")
-        return torch_pruning().DependencyGraph().build_dependency(traced, picture)
+        return torch_pruning().DependencyGraph().build_dependency(traced, picture, forward_fn=in_training)
+
+
+def in_training(network: nn.Module, picture: Tensor) -> Any:
+    """The outputs in training, those of auxiliary classifiers among them; of normalisation nothing is learned."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    return network(picture)
 
 
 def asked_for(spec: Spec) -> dict[str, int]:

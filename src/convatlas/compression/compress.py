@@ -117,7 +117,7 @@ def compress(
     stages = tuple(stage_of(name, one) for name, one in zip(names, made, strict=True))
     write(out / STAGES, (json.dumps([asdict(stage) for stage in stages], indent=2) + "\n").encode())
     for chart in charts(opened.record.variant, stages):
-        write(out / f"{chart.name}.svg", draw.chart(chart))
+        write(out / f"{chart.name}.svg", draw.chart(chart, "svg"))
     return Compression(run=made[-1], stages=stages)
 
 

@@ -17,6 +17,7 @@ from convatlas.networks.low_bits import LowBits, disarmed
 from convatlas.recipe import Distillation, Kept
 from convatlas.runs import METRICS, Run, evaluate, load
 from convatlas.runs.run import RECORD
+from convatlas.spec import Spec
 from convatlas.training import Progress, Request
 
 
@@ -88,6 +89,7 @@ def rewritten(
     test = run.judging(run.load_data().test, torch.device("cpu"))
     evaluation = evaluate(network, run.variant.objective, test)
     spec = network.spec
+    assert isinstance(spec, Spec), "every network of the atlas has one"
     cost = measure.cost_of(run.variant.network, spec)
     record = replace(
         run.record,

@@ -50,13 +50,14 @@ def multiplying(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def num_bytes(network: nn.Module, low_bits: LowBits) -> int:
     """What an armed network's numbers take: those of layers their bits, all others 32."""
     weights = {bits.name: network.get_submodule(bits.name).get_parameter("weight").numel() for bits in low_bits}
-    others = sum(value.numel() for value in network.state_dict().values()) - sum(weights.values())
-    return 4 * others + math.ceil(sum(bits.weight * weights[bits.name] for bits in low_bits) / 8)
+    others: int = sum(value.numel() for value in network.state_dict().values()) - sum(weights.values())
+    bits_of_weights = sum(bits.weight * weights[bits.name] for bits in low_bits)
+    return 4 * others + math.ceil(bits_of_weights / 8)
 
 
 def num_steps(layer: nn.Module) -> int:
     """One for each output channel; one for all weights where a list of connections says which they belong to."""
-    return 1 if isinstance(layer, Multiplying) else len(layer.get_parameter("weight"))
+    return 1 if isinstance(layer, Multiplying) else int(layer.get_parameter("weight").shape[0])
 
 
 def across(steps: Tensor, weights: Tensor) -> Tensor:
@@ -165,7 +166,7 @@ def settle_steps(network: nn.Module, low_bits: LowBits) -> None:
     """The end of that: the weights are what they were rounded to."""
     for bits in low_bits:
         layer = network.get_submodule(bits.name)
-        (stepping,) = layer.parametrizations["weight"]  # type: ignore[union-attr,index]
+        (stepping,) = layer.parametrizations["weight"]  # type: ignore[index]
         steps, learned = stepping.steps.abs(), layer.parametrizations["weight"].original  # type: ignore[union-attr,index]
         layer.get_buffer("steps").copy_(steps)
         weights = stepped(learned, steps, bits.weight)

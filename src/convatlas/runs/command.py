@@ -31,7 +31,11 @@ def command(record: Record) -> str | None:
     distilled = record.distillation
     given = {"--micro-batch": record.micro_batch, "--patience": record.patience, "--from": record.start}
     if distilled is not None:
-        given |= {"--teacher": distilled.teacher, "--temperature": distilled.temperature, "--hints": distilled.hints}
+        given |= {
+            "--teacher": distilled.teacher,
+            "--temperature": f"{distilled.temperature:g}",
+            "--hints": f"{distilled.hints:g}",
+        }
     options |= {name: str(value) for name, value in given.items() if value is not None}
     switches = {
         "--balance": record.balance,
