@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import gc
 import hashlib
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from convatlas.draw import Chart
-from convatlas.experiments.side_by_side import train_side_by_side
+from convatlas.experiments.side_by_side import Crew
 from convatlas.runs import Evaluation, Run, load
 from convatlas.runs.run import RECORD
 from convatlas.training import Progress, Request, finish
@@ -124,6 +126,8 @@ class Setting:
     folder: Path
     """For run folders, which parts and experiments share: the same training is done once."""
     progress: Progress = field(default_factory=Progress)
+    crew: Crew = field(default_factory=Crew)
+    """For trainings side by side."""
 
     @property
     def quick(self) -> bool:
@@ -136,7 +140,7 @@ class Setting:
     def train_all(self, requests: Iterable[Request]) -> None:
         """Train what is asked for and not finished yet, side by side; `train` gives each run then."""
         folders = {self._folder_of(request): request for request in requests}
-        train_side_by_side([(one, folder) for folder, one in folders.items() if not is_finished(folder)])
+        self.crew.train([(one, folder) for folder, one in folders.items() if not is_finished(folder)])
 
     def train_each(self, wanted: Mapping[K, Callable[[int], Request]]) -> dict[K, list[Run]]:
         """The finished runs of each of several networks, one a seed, of which a request is made."""
@@ -253,14 +257,21 @@ def carry_out(part: Part, setting: Setting) -> PartResult:
             measured = part.measure(setting)
         except NotTestable as answer:
             reason = str(answer)
-    # Networks that a part built lie in cycles, gigabytes that would stay until Python looks for them.
-    gc.collect()
+    give_back_memory()
     verdict = Verdict.NOT_TESTABLE
     if measured is not None:
         verdict, reason = measured.verdict(part.threshold)
     return PartResult(
         part=part, verdict=verdict, reason=reason, measured=measured, seconds=round(time.monotonic() - begun, 2)
     )
+
+
+def give_back_memory() -> None:
+    """What a part used is for the processes that the next one starts."""
+    # Networks that a part built lie in cycles, gigabytes that would stay until Python looks for them, then in glibc.
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @dataclass(frozen=True, kw_only=True)

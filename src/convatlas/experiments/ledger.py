@@ -70,22 +70,23 @@ def run(
     )
     done: list[PartResult] = []
     result = None
-    for part in experiment.parts:
-        fresh = part.id not in known
-        begins(part)
-        done.append(carry_out(part, setting) if fresh else known[part.id])
-        ends(done[-1])
-        result = Result(
-            experiment=experiment,
-            budget=budget,
-            num_seeds=num_seeds,
-            parts=tuple(done),
-            when=date.today().isoformat() if fresh or before is None else before.when,
-            machine=machine() if fresh or before is None else before.machine,
-            versions=installed_versions() if fresh or before is None else before.versions,
-        )
-        if fresh:
-            keep(result, folder, done[-1])
+    with setting.crew:
+        for part in experiment.parts:
+            fresh = part.id not in known
+            begins(part)
+            done.append(carry_out(part, setting) if fresh else known[part.id])
+            ends(done[-1])
+            result = Result(
+                experiment=experiment,
+                budget=budget,
+                num_seeds=num_seeds,
+                parts=tuple(done),
+                when=date.today().isoformat() if fresh or before is None else before.when,
+                machine=machine() if fresh or before is None else before.machine,
+                versions=installed_versions() if fresh or before is None else before.versions,
+            )
+            if fresh:
+                keep(result, folder, done[-1])
     assert result is not None, "an experiment has parts"
     return result
 

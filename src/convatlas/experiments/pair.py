@@ -51,6 +51,8 @@ def in_pair(function: Callable[[T, int], A], task: T) -> list[A]:
                 assert process.stdin is not None, "it was asked for"
                 with process.stdin as stdin:
                     stdin.write(given)
+            # As large as a network; the two have it now.
+            del given
             # Each is waited for, also where the first was lost.
             statuses = [process.wait() for process in processes]
         finally:

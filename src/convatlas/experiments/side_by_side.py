@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import torch
 
@@ -24,41 +25,64 @@ Wanted = tuple[Request, Path]
 """What is trained, and its folder."""
 
 
-def train_side_by_side(wanted: Sequence[Wanted]) -> None:
-    """Train each request into its folder, as many at once as there are cores, each with one thread.
+class Crew:
+    """Processes that train side by side, as many as there are cores, each with one thread.
 
-    With a GPU, one after the other: one training fills it.
-
-    Raises:
-        Stopped: Ctrl-C or SIGTERM came; every training was told and has saved its state.
-        RuntimeError: one of them ended otherwise than by its end; its own words are on standard error.
+    They begin with the first training and stay for the next: starting one takes as long as a small training.
     """
-    at_once = min(1 if torch.cuda.is_available() else torch.get_num_threads(), len(wanted))
-    if not at_once:
-        return
-    waiting = list(reversed(wanted))
-    workers = [worker() for _ in range(at_once)]
-    told = False
-    with StopRequest() as stop, ThreadPoolExecutor(at_once) as pool:
-        try:
-            serving = [pool.submit(serve, process, waiting) for process in workers]
-            while wait(serving, PAUSE).not_done:
-                if stop.signal and not told:
-                    waiting.clear()
-                    # Not SIGINT: where no training has begun, a process would answer that with a traceback.
-                    for process in workers:
-                        process.terminate()
-                    told = True
-            if not stop.signal:
-                for served in serving:
-                    served.result()
-        finally:
-            # Of a failure and of a second Ctrl-C: no training goes on alone. What each saved last stays.
-            for process in workers:
-                process.kill()
-                process.wait()
-    if stop.signal:
-        raise Stopped(stop.signal, "the trainings are saved")
+
+    def __init__(self) -> None:
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._dismiss()
+
+    def train(self, wanted: Sequence[Wanted]) -> None:
+        """Train each request into its folder. With a GPU, one after the other: one training fills it.
+
+        Raises:
+            Stopped: Ctrl-C or SIGTERM came; every training was told and has saved its state.
+            RuntimeError: one of them ended otherwise than by its end; its own words are on standard error.
+        """
+        at_once = min(1 if torch.cuda.is_available() else torch.get_num_threads(), len(wanted))
+        if not at_once:
+            return
+        while len(self._processes) < at_once:
+            self._processes.append(worker())
+        waiting = list(reversed(wanted))
+        done = told = False
+        with StopRequest() as stop, ThreadPoolExecutor(at_once) as pool:
+            try:
+                serving = [pool.submit(serve, process, waiting) for process in self._processes[:at_once]]
+                while wait(serving, PAUSE).not_done:
+                    if stop.signal and not told:
+                        waiting.clear()
+                        # Not SIGINT: where no training has begun, a process would answer that with a traceback.
+                        for process in self._processes:
+                            process.terminate()
+                        told = True
+                if not stop.signal:
+                    for served in serving:
+                        served.result()
+                    done = True
+            finally:
+                # Of a failure and of a second Ctrl-C: no training goes on alone. What each saved last stays.
+                if not done:
+                    self._dismiss()
+        if stop.signal:
+            raise Stopped(stop.signal, "the trainings are saved")
+
+    def _dismiss(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+        self._processes.clear()
 
 
 def worker() -> subprocess.Popen[bytes]:
@@ -83,18 +107,17 @@ def serve(process: subprocess.Popen[bytes], waiting: list[Wanted]) -> None:
     """
     assert process.stdin is not None, "it was asked for"
     assert process.stdout is not None, "so was this"
-    with process.stdin as stdin, process.stdout as stdout:
-        while True:
-            try:
-                request, folder = waiting.pop()
-            except IndexError:
-                return
-            # A process of our own code reads it, of nobody else.
-            with suppress(BrokenPipeError):
-                stdin.write(pickle.dumps((request, folder)))
-            if not stdout.readline():
-                waiting.clear()
-                raise RuntimeError(f"the training in {folder} ended with status {process.wait()}")
+    while True:
+        try:
+            request, folder = waiting.pop()
+        except IndexError:
+            return
+        # A process of our own code reads it, of nobody else.
+        with suppress(BrokenPipeError):
+            process.stdin.write(pickle.dumps((request, folder)))
+        if not process.stdout.readline():
+            waiting.clear()
+            raise RuntimeError(f"the training in {folder} ended with status {process.wait()}")
 
 
 def work() -> None:

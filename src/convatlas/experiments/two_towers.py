@@ -81,17 +81,19 @@ def pictures() -> tuple[Tensor, Tensor]:
     return noise, torch.arange(PICTURES)
 
 
-def whole() -> tuple[Mapping[str, Tensor], Tensor, dict[str, Tensor]]:
-    """Weights, outputs and gradients of the network in one process; in double precision, where 1e-6 tells apart."""
+def whole() -> AlexNet:
+    """The network in one process, without dropout, so that two see the same."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        # Without dropout both see the same.
-        network = AlexNet(replace(paper(), dropout=0.0)).double()
-    given, labels = pictures()
+        return AlexNet(replace(paper(), dropout=0.0))
+
+
+def stepped(network: AlexNet, given: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Its outputs, and the gradients of a step."""
     outputs = network(given)
     F.cross_entropy(outputs, labels).backward()
     gradients = {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
-    return network.state_dict(), outputs.detach(), gradients
+    return outputs.detach(), gradients
 
 
 def difference(ours: Tensor, theirs: Tensor) -> float:
@@ -100,9 +102,12 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
 
 
 def equal(setting: Setting) -> Measured:
-    weights, outputs, gradients = whole()
+    # In double precision, where 1e-6 tells apart.
+    network = whole().double()
     given, labels = pictures()
-    answers = in_pair(step, Task(replace(paper(), dropout=0.0), weights, given, labels))
+    answers = in_pair(step, Task(network.spec, network.state_dict(), given, labels))
+    # After it: three processes with gradients of this size at once are more than a small machine has room for.
+    outputs, gradients = stepped(network, given, labels)
     of_outputs = max(difference(answer.outputs, outputs) for answer in answers)
     of_gradients = max(
         difference(answer.gradients[name], rows_of(value, rank))
@@ -133,12 +138,9 @@ def exchanged() -> dict[str, int]:
 
 def traffic(setting: Setting) -> Measured:
     """Bytes a picture in single precision, forward, over both directions."""
-    spec = replace(paper(), dropout=0.0)
+    network = whole()
     given, labels = pictures()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        weights = AlexNet(spec).state_dict()
-    answers = in_pair(step, Task(spec, weights, given.float(), labels))
+    answers = in_pair(step, Task(network.spec, network.state_dict(), given.float(), labels))
     forward, trained = (
         sum(getattr(answer, name) for answer in answers) / PICTURES for name in ("forward_bytes", "step_bytes")
     )
