@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import settings
 from PIL import Image
 
@@ -218,3 +219,12 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
         yield site
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For tiny networks on a busy machine, where threads would do little but wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from convatlas.runs import Run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_run_becomes_one_small_file_that_is_used_and_updated(

@@ -38,6 +38,8 @@ from convatlas.networks.blocks import LocalResponseNorm
 from convatlas.runs import Run
 from convatlas.spec import Spec, Variant
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHORT = Tuning(epochs=1, tune=False)
 MOST_PARAMS = 3_000_000
 NAMES = [variant.name for variant in ca.variants()]

@@ -14,6 +14,8 @@ from convatlas.compression.stages import Tuning
 from convatlas.errors import UserError
 from convatlas.runs import Run
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TUNING = Tuning(epochs=8, tune=False)
 
 

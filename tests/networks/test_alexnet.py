@@ -23,13 +23,7 @@ from convatlas.networks.alexnet import AlexNet, AlexNetSpec, neurons
 ALEXNET, ONE_TOWER, WITH_NORM = (atlas.find(name) for name in ("alexnet", "alexnet-owt", "alexnet-bn"))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """For tiny networks on a busy machine, where threads would do little but wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny(name: str, resolution: int = 105, depth: float = 1) -> nn.Module:

@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
@@ -24,13 +23,7 @@ NETWORKS = {variant.name: weightless(variant.network, variant.spec) for variant 
 MANY_CONVOLUTIONS = 24
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """For tiny networks on a busy machine, where threads would do little but wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def structure(variant: Variant) -> tuple[type, frozenset[tuple[object, ...]]]:

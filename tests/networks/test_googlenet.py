@@ -34,13 +34,7 @@ SMALL_OF_79 = [28, 32, 38, 39, 78]
 every_variant = pytest.mark.parametrize("variant", googlenet.FAMILY.variants, ids=lambda variant: variant.name)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """For tiny networks on a busy machine, where threads would do little but wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny(name: str = "googlenet", resolution: int = 91, width: float = 0.04, depth: float = 1) -> nn.Module:

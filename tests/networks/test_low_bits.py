@@ -25,6 +25,8 @@ from convatlas.networks.low_bits import (
     stepped,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @given(st.integers(2, 8), st.integers(0, 1000))
 def test_weights_lie_on_as_many_steps_as_bits_can_say(bits: int, seed: int) -> None:

@@ -22,13 +22,7 @@ TABLE_1 = ((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), *((1, 512)
 every_variant = pytest.mark.parametrize("variant", mobilenet.FAMILY.variants, ids=lambda variant: variant.name)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """For tiny networks on a busy machine, where threads would do little but wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny(name: str, resolution: int) -> nn.Module:

@@ -22,13 +22,7 @@ BYPASSED = (3, 5, 7, 9)
 every_variant = pytest.mark.parametrize("variant", squeezenet.FAMILY.variants, ids=lambda variant: variant.name)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """For tiny networks on a busy machine, where threads would do little but wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny(name: str, resolution: int) -> nn.Module:

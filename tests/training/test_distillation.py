@@ -31,6 +31,8 @@ from convatlas.training.distillation import (
     teacher_named,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FAMILIES = {
     "lenet5": 1.0, "alexnet": 0.05, "vgg11": 0.05, "googlenet": 0.1, "resnet20-cifar": 0.25, "squeezenet": 0.1,
     "mobilenet": 0.1, "efficientnet-b0": 0.1,
@@ -200,6 +202,11 @@ def test_a_teacher_that_is_none_is_refused_before_anything_is_begun(tmp_path: Pa
 def test_numbers_with_which_nothing_is_learned_are_refused(given: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Distillation(teacher="run", **given)
+
+
+def test_hints_take_maps(teacher: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="lenet-300 has no maps that respond somewhere; leave --hints out"):
+        train_as(little("lenet-300", distillation=taught_by(teacher, hints=1.0)), tmp_path / "run", Progress())
 
 
 def test_a_frozen_body_has_no_teacher(teacher: Run) -> None:

@@ -22,6 +22,8 @@ from convatlas.training import Interrupted, Progress, Request, plan, train_as
 from convatlas.training.processes import Processes
 from convatlas.training.ties import Ties, codes_of
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def request(start: Path, kept: Kept, **given: object) -> Request:
     asked = Request(network="lenet5-modern", epochs=2, resolution=28, tune=False, start=start, kept=kept, seed=1)

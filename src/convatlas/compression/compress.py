@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,9 +9,8 @@ from pathlib import Path
 
 from convatlas import draw
 from convatlas.compression.channels import Importance, prune_channels
-from convatlas.compression.deep.codebook import Bits, share_weights
-from convatlas.compression.deep.container import SUFFIX, CompressedRun, encoded, load, pack
-from convatlas.compression.deep.pruning import Pruning, prune_weights
+from convatlas.compression.deep.codebook import Bits
+from convatlas.compression.deep.container import SUFFIX, CompressedRun, load, pack
 from convatlas.compression.deep.stages import Settings, compress_deeply
 from convatlas.compression.low_bits import lower_and_train, mixed
 from convatlas.compression.stages import Tuning
@@ -23,15 +21,8 @@ from convatlas.files import write
 from convatlas.networks.low_bits import MOST, num_bytes
 from convatlas.runs import Run
 from convatlas.runs.run import WEIGHTS
-from convatlas.wording import size
 
 STAGES = "stages.json"
-DENSER = 4
-"""How many times as many weights of a convolution stay as of a fully connected layer, as in the paper (Table 4)."""
-TRIALS = 10
-"""Of how many weights stay, each half as far from the last as that from the one before."""
-SPARE = 0.97
-"""Of the size that is wanted, what trials aim at: fine-tuning moves weights to other codes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +99,7 @@ def compress(
         made += prune_channels(opened, out, cost, importance, rounds=rounds, tuning=tuning)
     if isinstance(target, Bytes):
         codes = Bits() if bits is None else Bits(convolution=int(bits), linear=int(bits), depthwise=max(int(bits), 8))
-        settings = Settings(pruning=pruning_for(made[-1], target, codes), steps=rounds, bits=codes)
-        made += compress_deeply(made[-1], out, settings, tuning=tuning)
+        made += compress_deeply(made[-1], out, Settings(target=target, steps=rounds, bits=codes), tuning=tuning)
     elif int8 or bits is not None:
         made += lower_and_train(made[-1], out, bits_for(made[-1], bits), inputs=int8, tuning=tuning)
         made += (pack(made[-1], out / f"network{SUFFIX}"),)
@@ -160,30 +150,3 @@ def charts(network: str, stages: tuple[Stage, ...]) -> tuple[Lines, Lines]:
         against("size", "size, KiB", lambda stage: stage.num_bytes / 2**10),
         against("latency", "a picture takes, ms", lambda stage: 1000 * stage.seconds),
     )
-
-
-def pruning_for(run: Run, target: Bytes, bits: Bits) -> Pruning:
-    """How much of a network must go for its file to have that size, about: tried on it without training.
-
-    Raises:
-        UserError: it cannot be so small; it says the least.
-    """
-
-    def pruning(density: float) -> Pruning:
-        return Pruning(convolution=max(1 - DENSER * density, 0.0), linear=1 - density)
-
-    def size_at(density: float) -> int:
-        network = copy.deepcopy(run.network)
-        prune_weights(network, pruning(density))
-        share_weights(network, bits)
-        return len(encoded(run.record, network))
-
-    if size_at(1.0) <= SPARE * target.most:
-        return pruning(1.0)
-    low, high = 0.0, 1.0
-    for _ in range(TRIALS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if size_at(middle) <= SPARE * target.most else (low, middle)
-    if not low:
-        raise UserError(f"{target} cannot be reached; with hardly a weight left it takes {size(size_at(high))}")
-    return pruning(low)

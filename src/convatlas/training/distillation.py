@@ -71,11 +71,20 @@ def log_probabilities(objective: Objective, outputs: Tensor, temperature: float)
 
 
 def last_of_each_size(variant: Variant, spec: Spec) -> list[str]:
-    """The last convolution at each size of its maps, the smallest maps first, without those of a single place."""
+    """The last convolution at each size of its maps, the smallest maps first, without those of a single place.
+
+    Raises:
+        UserError: the network has none.
+    """
     names: dict[int, str] = {}
-    for layer in measure.layers_of(variant.network, spec).of_kind(nn.Conv2d.__name__):
-        names[layer.output_shape[-1]] = layer.name
-    return [names[side] for side in sorted(names) if side > 1]
+    for layer in measure.layers_of(variant.network, spec):
+        # Fully connected layers have no places.
+        if layer.macs and len(layer.output_shape) == 3:
+            names[layer.output_shape[-1]] = layer.name
+    found = [names[side] for side in sorted(names) if side > 1]
+    if not found:
+        raise UserError(f"{variant.name} has no maps that respond somewhere; leave --hints out")
+    return found
 
 
 def attention(maps: Tensor, side: int) -> Tensor:

@@ -22,7 +22,7 @@ from convatlas.runs import Execution, Record, device_named, load
 from convatlas.runs.run import RECORD
 from convatlas.spec import Spec, Variant
 from convatlas.training import recipes
-from convatlas.training.distillation import teacher_named
+from convatlas.training.distillation import last_of_each_size, teacher_named
 from convatlas.training.processes import Processes
 from convatlas.training.ties import Ties
 from convatlas.training.transfer import Body
@@ -127,7 +127,10 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
     distillation = request.distillation
     if distillation is not None:
         distillation = replace(distillation, teacher=str(Path(distillation.teacher).resolve()))
-        teacher_named(distillation.teacher, pictures.classes)
+        teacher = teacher_named(distillation.teacher, pictures.classes)
+        if distillation.hints:
+            last_of_each_size(variant, spec)
+            last_of_each_size(teacher.variant, teacher.record.spec)
     record = Record(
         variant=variant.name,
         spec=spec,

@@ -28,6 +28,8 @@ from convatlas.errors import UserError
 from convatlas.recipe import Kept
 from convatlas.runs import Run
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SETTINGS = Settings(pruning=Pruning(convolution=0.5, linear=0.9), bits=Bits(convolution=6, linear=4), steps=2)
 TUNING = Tuning(epochs=15, lr=2e-3, tune=False)
 
