@@ -10,6 +10,7 @@ import pytest
 import convatlas as ca
 from convatlas.compression.channels import Importance
 from convatlas.compression.compress import STAGES, compress
+from convatlas.compression.deep.pruning import sparsity
 from convatlas.compression.stages import Tuning
 from convatlas.errors import UserError
 from convatlas.runs import Run
@@ -83,3 +84,18 @@ def test_fewer_bits_are_a_stage_too(trained: Run, tmp_path: Path) -> None:
     assert four.stages[-1].num_bytes < 0.13 * four.stages[0].num_bytes
     with pytest.raises(UserError, match="leave --int8 or --to out"):
         compress(trained, "20 KB", tmp_path, int8=True)
+
+
+@pytest.mark.parametrize(("sparse", "zeros"), [("0.9", 0.9), ("2:4", 0.45)])
+def test_single_weights_go_and_the_file_is_smaller(sparse: str, zeros: float, trained: Run, tmp_path: Path) -> None:
+    made = compress(trained, None, tmp_path, sparse=sparse, rounds=1, tuning=TUNING)
+    assert [stage.name for stage in made.stages] == ["as it was", "pruned-1", "pruned-1-tuned", "network.cva"]
+    assert sparsity(made.run.network) >= zeros
+    assert made.stages[-1].num_bytes < (1 - zeros / 2) * made.stages[0].num_bytes
+    assert made.run.test_accuracy > trained.test_accuracy - 0.05
+    for given, message in (
+        ({"sparse": "much"}, "'much' is no part of"),
+        ({"sparse": "0.9", "int8": True}, "keep no zeros"),
+    ):
+        with pytest.raises(UserError, match=message):
+            compress(trained, None, tmp_path / "none", **given)

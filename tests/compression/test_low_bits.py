@@ -70,14 +70,14 @@ def test_eight_bits_change_next_to_nothing_and_two_much(trained: Run, tmp_path: 
 
 
 def test_bounds_are_those_of_real_pictures(trained: Run) -> None:
-    calibration = Calibration.of(trained, trained.network, 100)
-    assert len(calibration.batch.labels) == 100
+    calibration = Calibration.of(trained, trained.network)
+    assert len(calibration.batch.labels) == 500
     low, high = calibration.bounds["c1"]
     assert low == pytest.approx(float(calibration.batch.inputs.min()))
     assert high == pytest.approx(float(calibration.batch.inputs.max()))
     # After ReLU nothing is below 0.
     assert calibration.bounds["f6"][0] == 0
-    again = Calibration.of(trained, trained.network, 100)
+    again = Calibration.of(trained, trained.network)
     assert torch.equal(again.batch.inputs, calibration.batch.inputs)
 
 

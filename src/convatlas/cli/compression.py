@@ -29,6 +29,9 @@ def compress(
     run: Runnable,
     to: Annotated[str | None, typer.Option(help="What it is to need: '30 M macs', '5 ms' or '2 MB'.")] = None,
     prune: Annotated[float | None, typer.Option(help="The part of the MACs that goes, with whole channels.")] = None,
+    sparse: Annotated[
+        str | None, typer.Option(help="The part of single weights that goes, as 0.9, or 2:4; smaller, not faster.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder of all stages; beside the run by default.")] = None,
     by: Annotated[str, typer.Option(help="What channels go by: magnitude, taylor or batch-norm.")] = "taylor",
     rounds: Annotated[int, typer.Option(help="Of pruning, each followed by training.")] = 3,
@@ -69,6 +72,7 @@ def compress(
             to,
             folder,
             prune=prune,
+            sparse=sparse,
             importance=Importance(by),
             rounds=rounds,
             int8=int8,

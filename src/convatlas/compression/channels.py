@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convatlas.compression.stages import Tuning, rewritten
+from convatlas.compression.stages import Tuning, rewritten, some_pictures
 from convatlas.compression.target import Cost
 from convatlas.errors import UserError
 from convatlas.measure.table import call, no_pictures, weightless
@@ -36,8 +36,7 @@ MULTIPLE = 8
 LEAST = 8
 """No group of channels loses more than all but this part of it at once: of a mean, a small score says little."""
 TINY = 1e-30
-PICTURES = 500
-"""Training pictures that Taylor's importance is measured on, at most."""
+"""Of a mean, where all channels are worth nothing."""
 
 
 class Importance(enum.StrEnum):
@@ -256,11 +255,10 @@ def scorer(run: Run, network: nn.Module, traced: nn.Module, importance: Importan
         return measures.GroupMagnitudeImportance(normalizer=None)  # type: ignore[no-any-return]
     if importance is Importance.BATCH_NORM:
         return measures.BNScaleImportance(normalizer=None)  # type: ignore[no-any-return]
-    batch = run.judging(run.load_data().train, torch.device("cpu")).in_order(0)
-    some = slice(PICTURES)
+    batch = some_pictures(run)
     learning = copy.deepcopy(network).eval().requires_grad_()
     with torch.enable_grad():
-        run.variant.objective.losses(learning(batch.inputs[some]), batch.targets[some]).mean().backward()
+        run.variant.objective.losses(learning(batch.inputs), batch.targets).mean().backward()
     gradients = {name: value.grad for name, value in learning.named_parameters()}
     for name, value in traced.named_parameters():
         # What only training uses, and what only tracing does, has none.

@@ -11,7 +11,8 @@ from convatlas import draw
 from convatlas.compression.channels import Importance, prune_channels
 from convatlas.compression.deep.codebook import Bits
 from convatlas.compression.deep.container import SUFFIX, CompressedRun, load, pack
-from convatlas.compression.deep.stages import Settings, compress_deeply
+from convatlas.compression.deep.pruning import Pruning, Threshold
+from convatlas.compression.deep.stages import Settings, compress_deeply, prune_and_train
 from convatlas.compression.low_bits import lower_and_train, mixed
 from convatlas.compression.stages import Tuning
 from convatlas.compression.target import Bytes, Macs, Target, latency, parsed
@@ -54,6 +55,7 @@ def compress(
     out: str | Path,
     *,
     prune: float | None = None,
+    sparse: str | None = None,
     int8: bool = False,
     bits: float | None = None,
     importance: Importance = Importance.TAYLOR,
@@ -72,6 +74,7 @@ def compress(
         prune: the part of the MACs that goes first, with channels.
         importance: what channels are pruned by.
         rounds: of pruning, each followed by training.
+        sparse: the part of the single weights that goes, as "0.9", or "2:4" for two of every four.
         int8: whether weights and what layers read get 8 bits.
         bits: of a weight, from 8 to 2; in the mean over layers where it is no whole number. For a target in bytes, of
             the codes, 8 in convolutions and 5 elsewhere without it.
@@ -90,16 +93,23 @@ def compress(
         if not 0 < prune < 1:
             raise UserError(f"--prune {prune:g} is no part of a network; it must be between 0 and 1")
         cost = Macs((1 - prune) * opened.results.macs)
+    if sparse is not None and (int8 or bits is not None or isinstance(target, Bytes)):
+        raise UserError("--sparse goes with whole channels only: a size prunes by itself, and few bits keep no zeros")
     if int8 and isinstance(target, Bytes):
         raise UserError("a file of that size shares values, which have more than 8 bits; leave --int8 or --to out")
-    if cost is None and target is None and not (int8 or bits):
-        raise UserError("say how small it is to be: --to '2 MB', --prune 0.5 for half of the MACs, --int8 or --bits 4")
+    if cost is None and target is None and not (int8 or bits or sparse):
+        raise UserError(
+            "say how small it is to be: --to '2 MB', --prune 0.5 for half of the MACs, --int8, --bits 4 ..."
+        )
     made: tuple[Run, ...] = (opened,)
     if cost is not None:
         made += prune_channels(opened, out, cost, importance, rounds=rounds, tuning=tuning)
     if isinstance(target, Bytes):
         codes = Bits() if bits is None else Bits(convolution=int(bits), linear=int(bits), depthwise=max(int(bits), 8))
         made += compress_deeply(made[-1], out, Settings(target=target, steps=rounds, bits=codes), tuning=tuning)
+    elif sparse is not None:
+        made += prune_and_train(made[-1], out, sparsity_from(sparse), steps=rounds, tuning=tuning)
+        made += (pack(made[-1], out / f"network{SUFFIX}"),)
     elif int8 or bits is not None:
         made += lower_and_train(made[-1], out, bits_for(made[-1], bits), inputs=int8, tuning=tuning)
         made += (pack(made[-1], out / f"network{SUFFIX}"),)
@@ -109,6 +119,20 @@ def compress(
     for chart in charts(opened.record.variant, stages):
         write(out / f"{chart.name}.svg", draw.chart(chart, "svg"))
     return Compression(run=made[-1], stages=stages)
+
+
+def sparsity_from(words: str) -> Pruning:
+    """
+    Raises:
+        UserError: they say none.
+    """
+    if words == Threshold.TWO_IN_FOUR:
+        return Pruning(convolution=0.5, linear=0.5, by=Threshold.TWO_IN_FOUR)
+    try:
+        share = float(words)
+    except ValueError as error:
+        raise UserError(f"--sparse {words!r} is no part of the weights; it is one like 0.9, or 2:4") from error
+    return Pruning(convolution=share, linear=share)
 
 
 def bits_for(run: Run, bits: float | None) -> int | dict[str, int]:

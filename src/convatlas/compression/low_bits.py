@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convatlas.compression.stages import Tuning, rewritten
+from convatlas.compression.stages import Tuning, rewritten, some_pictures
 from convatlas.data.batches import Batch
 from convatlas.errors import UserError
 from convatlas.networks.low_bits import (
@@ -27,8 +27,6 @@ from convatlas.networks.low_bits import (
 from convatlas.recipe import Kept
 from convatlas.runs import Run
 
-PICTURES = 500
-"""Training pictures that bounds are measured on, and what bits cost."""
 CLIPPED = 50
 """Candidates for the largest weight that a step is made for, from it down to 2 % of it."""
 
@@ -42,18 +40,13 @@ class Calibration:
     """The lowest and the highest input of each layer, with 0 between them."""
 
     @classmethod
-    def of(cls, run: Run, network: nn.Module, num_pictures: int = PICTURES) -> Calibration:
-        """On training pictures of the run, drawn with its seed.
+    def of(cls, run: Run, network: nn.Module) -> Calibration:
+        """On training pictures of the run.
 
         Raises:
-            UserError: they are all of one class, of which a network says nothing.
+            UserError: see `some_pictures`.
         """
-        train = run.load_data().train
-        places = torch.randperm(len(train), generator=torch.Generator().manual_seed(run.record.seed))[:num_pictures]
-        batch = run.judging(train, torch.device("cpu")).plain(places.sort().values)
-        if len(batch.labels.unique()) < 2:
-            name = run.record.classes[int(batch.labels[0])]
-            raise UserError(f"all {len(places)} pictures to calibrate on are of class {name}; it takes at least two")
+        batch = some_pictures(run)
         bounds: dict[str, tuple[float, float]] = {}
 
         def note(name: str) -> Any:
@@ -160,10 +153,10 @@ def sensitivities(run: Run, choices: Iterable[int] = range(FEWEST, MOST + 1)) ->
     """How much the loss on training pictures rises if one layer alone has so many bits, for each layer and number.
 
     Raises:
-        UserError: see `Calibration.of`.
+        UserError: see `some_pictures`.
     """
     network = copy.deepcopy(run.network)
-    batch = Calibration.of(run, network).batch
+    batch = some_pictures(run)
 
     def loss() -> float:
         return float(run.variant.objective.losses(network(batch.inputs), batch.targets).mean())

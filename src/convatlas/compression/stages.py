@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from convatlas import measure, training
+from convatlas.data.batches import Batch
 from convatlas.errors import UserError
 from convatlas.files import lock, write
 from convatlas.networks.low_bits import LowBits, disarmed
@@ -63,6 +64,21 @@ class Tuning:
             skip_bad=record.skip_bad,
         )
         return training.finish(request, Path(out), self.progress)
+
+
+def some_pictures(run: Run, most: int = 500) -> Batch:
+    """Training pictures of a run, unchanged, drawn with its seed.
+
+    Raises:
+        UserError: they are all of one class, of which they say nothing; or the data set is gone or has changed.
+    """
+    train = run.load_data().train
+    places = torch.randperm(len(train), generator=torch.Generator().manual_seed(run.record.seed))[:most]
+    batch = run.judging(train, torch.device("cpu")).plain(places.sort().values)
+    if len(batch.labels.unique()) < 2:
+        name = run.record.classes[int(batch.labels[0])]
+        raise UserError(f"all {len(places)} pictures to calibrate on are of class {name}; it takes at least two")
+    return batch
 
 
 def rewritten(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 import convatlas as ca
 from convatlas.compression.deep.layers import Kind, layers
-from convatlas.compression.deep.pruning import Pruning, Threshold, prune_weights, sparsity
+from convatlas.compression.deep.pruning import Pruning, Threshold, prune_weights, sparsity, two_in_four
 from convatlas.errors import UserError
 
 
@@ -67,3 +69,27 @@ def test_nothing_and_everything() -> None:
 def test_out_of_range_is_refused(by: Threshold, much: float) -> None:
     with pytest.raises(UserError, match=f"a {by} {much:g} of linear layers cannot work; it must be from 0 to"):
         Pruning(convolution=0.5, linear=much, by=by)
+
+
+@given(st.integers(1, 5), st.integers(1, 12), st.sampled_from([1, 3]))
+def test_two_of_every_four_neighbouring_maps_go(num: int, maps: int, kernel: int) -> None:
+    weights = torch.randn(num, maps, kernel, kernel, generator=torch.Generator().manual_seed(maps))
+    found = two_in_four(weights)
+    if maps % 4:
+        assert torch.equal(found, weights)
+        return
+    fours = found.movedim(1, -1).reshape(-1, 4)
+    before = weights.movedim(1, -1).reshape(-1, 4)
+    assert ((fours != 0).sum(1) == 2).all()
+    # The two that stay are the largest, as they were.
+    assert torch.equal(fours.abs().sum(1), before.abs().sort(1).values[:, 2:].sum(1))
+    assert torch.equal(found[found != 0], weights[found != 0])
+
+
+def test_two_in_four_is_half_of_a_layer_or_nothing() -> None:
+    network = nn.Sequential(nn.Conv2d(8, 4, 3), nn.Conv2d(4, 6, 1), nn.Linear(6, 8), nn.Linear(8, 3))
+    prune_weights(network, Pruning(convolution=0.5, linear=0.5, by=Threshold.TWO_IN_FOUR).part(0.1))
+    zeros = [float((layer.weight == 0).float().mean()) for layer in network]
+    assert zeros == [0.5, 0.5, 0.0, 0.5]
+    with pytest.raises(UserError, match=r"a 2:4 0\.9 of linear layers cannot work"):
+        Pruning(convolution=0.5, linear=0.9, by=Threshold.TWO_IN_FOUR)

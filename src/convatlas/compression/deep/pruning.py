@@ -22,6 +22,9 @@ class Threshold(enum.StrEnum):
     """So that this part of them goes, from 0 to 1; those that went before count."""
     DEVIATION = "deviation"
     """So many standard deviations of those that are left (2015, section 3)."""
+    TWO_IN_FOUR = "2:4"
+    """The two smallest of every four that read neighbouring maps at one place (Mishra et al. 2021): half of a layer, or
+    nothing. A layer whose maps cannot be taken in fours stays as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,7 @@ class Pruning:
     by: Threshold = Threshold.SHARE
 
     def __post_init__(self) -> None:
-        most = 1.0 if self.by is Threshold.SHARE else 10.0
+        most = {Threshold.SHARE: 1.0, Threshold.DEVIATION: 10.0, Threshold.TWO_IN_FOUR: 0.5}[self.by]
         checked(f"a {self.by}", {kind: self.of(kind) for kind in Kind}, 0.0, most)
 
     def of(self, kind: Kind) -> float:
@@ -49,6 +52,8 @@ class Pruning:
 
         Zhu and Gupta 2017, equation 1, from nothing.
         """
+        if self.by is Threshold.TWO_IN_FOUR:
+            return self
         reached = 1 - (1 - done) ** 3
         parts = {kind.value: reached * self.of(kind) for kind in Kind}
         return Pruning(**parts, by=self.by)
@@ -59,7 +64,20 @@ def prune_weights(network: nn.Module, pruning: Pruning) -> None:
     """Make the smallest weights of every layer 0, in place."""
     for layer in layers(network):
         weights = layer.weights
+        if pruning.by is Threshold.TWO_IN_FOUR:
+            if pruning.of(layer.kind):
+                weights.copy_(two_in_four(weights))
+            continue
         weights.masked_fill_(weights.abs() <= threshold(weights, pruning.of(layer.kind), pruning.by), 0.0)
+
+
+def two_in_four(weights: Tensor) -> Tensor:
+    """Weights (n, maps, ...) without the two smallest of every four neighbouring maps."""
+    if weights.shape[1] % 4:
+        return weights
+    fours = weights.movedim(1, -1).unflatten(-1, (-1, 4))
+    smallest = fours.abs().argsort(-1)[..., :2]
+    return fours.scatter(-1, smallest, 0.0).flatten(-2).movedim(-1, 1)
 
 
 def threshold(weights: Tensor, much: float, by: Threshold) -> float:

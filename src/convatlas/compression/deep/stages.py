@@ -119,12 +119,27 @@ def compress_deeply(
     """
     settings, tuning, out = settings or Settings(), tuning or Tuning(), Path(out)
     pruning = settings.pruning if settings.target is None else pruning_for(run, settings.target, settings.bits)
+    pruned = prune_and_train(run, out, pruning, steps=settings.steps, tuning=tuning)
+    shared = quantise(pruned[-1], settings.bits, out / "shared", target=settings.target)
+    tuned = tuning(shared, Kept.VALUES, out / "shared-tuned")
+    return (*pruned, shared, tuned, pack(tuned, out / f"network{SUFFIX}", ranges=settings.ranges))
+
+
+def prune_and_train(
+    run: Run, out: str | Path, pruning: Pruning, *, steps: int = 1, tuning: Tuning | None = None
+) -> tuple[Run, ...]:
+    """Prune single weights, and train on with the zeros kept, in steps; two run folders below `out` for each.
+
+    The network gets smaller on disk, once it is packed, and no faster.
+
+    Raises:
+        UserError: see `prune` and `train`.
+        Interrupted: see `train`; the same call goes on.
+    """
+    tuning, out = tuning or Tuning(), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     stages = [run]
-    for step in range(1, settings.steps + 1):
-        name = f"pruned-{step}"
-        pruned = prune(stages[-1], pruning.part(step / settings.steps), out / name)
-        stages += [pruned, tuning(pruned, Kept.ZEROS, out / f"{name}-tuned")]
-    shared = quantise(stages[-1], settings.bits, out / "shared", target=settings.target)
-    tuned = tuning(shared, Kept.VALUES, out / "shared-tuned")
-    return (*stages[1:], shared, tuned, pack(tuned, out / f"network{SUFFIX}", ranges=settings.ranges))
+    for step in range(1, steps + 1):
+        pruned = prune(stages[-1], pruning.part(step / steps), out / f"pruned-{step}")
+        stages += [pruned, tuning(pruned, Kept.ZEROS, out / f"pruned-{step}-tuned")]
+    return tuple(stages[1:])
