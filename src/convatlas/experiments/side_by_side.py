@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -33,12 +34,14 @@ class Crew:
 
     def __init__(self) -> None:
         self._processes: list[subprocess.Popen[bytes]] = []
+        # Also where nobody closes it.
+        weakref.finalize(self, dismiss, self._processes)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._dismiss()
+        dismiss(self._processes)
 
     def train(self, wanted: Sequence[Wanted]) -> None:
         """Train each request into its folder. With a GPU, one after the other: one training fills it.
@@ -71,18 +74,20 @@ class Crew:
             finally:
                 # Of a failure and of a second Ctrl-C: no training goes on alone. What each saved last stays.
                 if not done:
-                    self._dismiss()
+                    dismiss(self._processes)
         if stop.signal:
             raise Stopped(stop.signal, "the trainings are saved")
 
-    def _dismiss(self) -> None:
-        for process in self._processes:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
-        self._processes.clear()
+
+def dismiss(processes: list[subprocess.Popen[bytes]]) -> None:
+    """End them, whatever they do, and forget them."""
+    for process in processes:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+    processes.clear()
 
 
 def worker() -> subprocess.Popen[bytes]:
