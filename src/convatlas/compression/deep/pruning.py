@@ -77,7 +77,8 @@ def two_in_four(weights: Tensor) -> Tensor:
         return weights
     fours = weights.movedim(1, -1).unflatten(-1, (-1, 4))
     smallest = fours.abs().argsort(-1)[..., :2]
-    return fours.scatter(-1, smallest, 0.0).flatten(-2).movedim(-1, 1)
+    left: Tensor = fours.scatter(-1, smallest, 0.0)
+    return left.flatten(-2).movedim(-1, 1)
 
 
 def threshold(weights: Tensor, much: float, by: Threshold) -> float:
