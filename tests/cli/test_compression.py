@@ -53,7 +53,7 @@ def test_mistakes_are_one_line(convatlas: Callable[..., Any], run: Run, tmp_path
         (("compress", run.folder, "--to", "tiny"), "'tiny' is no target"),
         (("compress", run.folder, "--to", "5 ms", "--by", "luck"), "channels are not pruned by 'luck'"),
         (("compress", tmp_path, "--to", "5 ms"), "is no run folder"),
-        (("compress", tmp_path / "nothing", "--to", "5 ms"), "there is no"),
+        (("compress", tmp_path / "nothing", "--to", "5 ms"), "is no run folder"),
         (("update", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "c"), "there is no"),
     ):
         status, out, err = convatlas(*arguments)

@@ -71,7 +71,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
     return run
 
 
-@pytest.fixture(params=WIDTHS)
+SLOW = ("googlenet", "efficientnet-b0")
+"""Whose many small layers take a while to go through all stages."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in WIDTHS])
 def family(request: pytest.FixtureRequest) -> str:
     """A network of each family in turn."""
     return str(request.param)

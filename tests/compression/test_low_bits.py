@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import convatlas as ca
 from convatlas.compression.channels import Importance, prune_channels
-from convatlas.compression.deep import load, pack
+from convatlas.compression.deep.container import load, pack
 from convatlas.compression.low_bits import (
     Calibration,
     best_steps,

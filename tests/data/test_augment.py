@@ -264,8 +264,11 @@ def test_the_parts_of_several_processes_are_together_the_batch_of_one(
     ]
     # Where the last of one process is too small for several, they have a step fewer.
     for step in range(len(shares[0]) - 1):
-        together = [torch.cat([share[step][part] for share in shares]) for part in range(4)]
-        assert all(torch.equal(ours, whole) for ours, whole in zip(together, alone[step][:4], strict=True))
+        inputs, *answers = (torch.cat([share[step][part] for share in shares]) for part in range(4))
+        own_inputs, *own_answers = alone[step][:4]
+        # A product of matrices may be rounded otherwise where it is of fewer pictures; it depends on the processor.
+        torch.testing.assert_close(inputs, own_inputs, rtol=1e-5, atol=1e-5)
+        assert all(torch.equal(ours, whole) for ours, whole in zip(answers, own_answers, strict=True))
         assert {share[step].num_in_all for share in shares} == {len(alone[step].labels)}
 
 

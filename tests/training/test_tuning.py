@@ -15,6 +15,8 @@ import convatlas as ca
 from convatlas.data.batches import Batch
 from convatlas.networks.blocks import CrossEntropy
 from convatlas.runs import Execution
+from convatlas.training import Request, plan
+from convatlas.training.processes import Processes
 from convatlas.training.step import Step, arranged
 from convatlas.training.tuning import Tuner, available_threads, computes_bfloat16
 
@@ -194,3 +196,11 @@ def test_each_way_computes_nearly_the_same_losses_for_a_network_of_each_family(
     if execution.bfloat16:
         # Lest it be the plain way under another name.
         assert not torch.equal(other, plain)
+
+
+@pytest.mark.parametrize(
+    ("network", "width", "bears"), [("resnet18", 1.0, True), ("resnet18", 0.125, False), ("vgg11", 0.05, True)]
+)
+def test_narrow_strided_shortcuts_do_not_bear_channels_last(network: str, width: float, bears: bool) -> None:
+    record, _ = plan.planned(Request(network=network, width=width, resolution=64), Processes())
+    assert record.execution.channels_last == bears

@@ -120,8 +120,7 @@ def update(
     json: Json = False,
 ) -> None:
     """Write the difference between two compressed files, or apply one."""
-    from convatlas.compression.deep import apply_update, write_update
-    from convatlas.compression.deep.update import is_update
+    from convatlas.compression.deep.update import apply_update, is_update, write_update
 
     made = apply_update(old, new, out).folder if is_update(new) else write_update(old, new, out)
     num_bytes = made.stat().st_size

@@ -99,18 +99,11 @@ class ResNetSpec(Spec):
 
     def mapped(self, of: Callable[[str, int], int]) -> Self:
         stem, layer = ("conv1", "convs.{}") if self.preactivation else ("conv1.conv", "layers.{}.conv")
-
-        def unit(name: str, maps: Unit) -> Unit:
-            return tuple(of(f"{name}.{layer.format(k)}", n) for k, n in enumerate(maps))
-
-        return replace(
-            self,
-            stem=of(stem, self.stem),
-            stages=tuple(
-                tuple(unit(f"stages.{i}.{j}", maps) for j, maps in enumerate(stage))
-                for i, stage in enumerate(self.stages)
-            ),
-        )
+        stages = []
+        for i, stage in enumerate(self.stages):
+            named = [(f"stages.{i}.{j}.{layer}", unit) for j, unit in enumerate(stage)]
+            stages.append(tuple(tuple(of(name.format(k), n) for k, n in enumerate(unit)) for name, unit in named))
+        return replace(self, stem=of(stem, self.stem), stages=tuple(stages))
 
 
 class ZeroPadded(nn.Module):

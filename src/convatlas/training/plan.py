@@ -15,6 +15,7 @@ from convatlas import atlas, data, measure
 from convatlas.data.batches import Share
 from convatlas.data.stream import Stream
 from convatlas.errors import UserError
+from convatlas.measure.table import weightless
 from convatlas.pictures import Preprocessing
 from convatlas.pictures.ink import span
 from convatlas.recipe import Distillation, Kept, Recipe
@@ -26,7 +27,7 @@ from convatlas.training.distillation import last_of_each_size, teacher_named
 from convatlas.training.processes import Processes
 from convatlas.training.ties import Ties
 from convatlas.training.transfer import Body
-from convatlas.training.tuning import available_threads
+from convatlas.training.tuning import available_threads, bears_channels_last
 
 PICTURES_AT_ONCE = 1000
 """Pictures over which statistics are summed at a time."""
@@ -142,7 +143,10 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
         seed=request.seed,
         recipe=replace(recipe, epochs=recipe.epochs_for(len(pictures.train)), epochs_of=None),
         device=device_named(request.device).type,
-        execution=Execution(threads=available_threads(processes.local_num)),
+        execution=Execution(
+            threads=available_threads(processes.local_num),
+            channels_last=bears_channels_last(weightless(variant.network, spec)),
+        ),
         tuned=not request.tune,
         processes=processes.num,
         micro_batch=request.micro_batch,

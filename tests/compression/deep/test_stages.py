@@ -9,20 +9,12 @@ import pytest
 import torch
 
 import convatlas as ca
-from convatlas.compression.deep import (
-    Bits,
-    Pruning,
-    Settings,
-    compress_deeply,
-    load,
-    pack,
-    prune,
-    quantise,
-    unpack,
-    write_update,
-)
+from convatlas.compression.deep.codebook import Bits
+from convatlas.compression.deep.container import load, pack, unpack
 from convatlas.compression.deep.layers import layers
-from convatlas.compression.deep.pruning import sparsity
+from convatlas.compression.deep.pruning import Pruning, sparsity
+from convatlas.compression.deep.stages import Settings, compress_deeply, prune, quantise
+from convatlas.compression.deep.update import write_update
 from convatlas.compression.stages import Tuning
 from convatlas.errors import UserError
 from convatlas.recipe import Kept

@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from convatlas.compression.deep import apply_update, pack, update, write_update
+from convatlas.compression.deep import update
 from convatlas.compression.deep.bytestream import Choices, Reader
+from convatlas.compression.deep.container import pack
 from convatlas.compression.deep.layers import layers
 from convatlas.compression.deep.tensors import put_together, taken_apart
+from convatlas.compression.deep.update import apply_update, write_update
 from convatlas.errors import UserError
 from convatlas.runs import Run
 

@@ -124,7 +124,7 @@ def load(path: str | Path) -> Run:
         UserError: it is neither, or damaged.
     """
     path = Path(path)
-    return runs.load(path) if path.is_dir() else load_file(path)
+    return load_file(path) if path.is_file() else runs.load(path)
 
 
 def load_file(path: Path) -> CompressedRun:
