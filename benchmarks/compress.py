@@ -57,7 +57,7 @@ ROWS = (
     Row("half the MACs", "resnet20-cifar", "fashion-mnist", 0.5, 5, times_faster=1.4, prune=0.5),
     Row("int8", "resnet20-cifar", "fashion-mnist", 0.3, 3, int8=True),
     Row("4 bits", "resnet20-cifar", "fashion-mnist", 0.5, 3, bits=4),
-    Row("Deep Compression of LeNet", "lenet5-modern", "mnist", 0.1, 10, times_smaller=30, bits=5),
+    Row("Deep Compression of LeNet", "lenet5-modern", "mnist", 0.1, 20, times_smaller=30),
     Row("Deep Compression of SqueezeNet", "squeezenet", "fashion-mnist", 0.5, 3, times_smaller=7, bits=6),
     Row("Deep Compression of AlexNet", "alexnet", "digits", 0.5, 30, times_smaller=35),
     Row("Deep Compression of VGG", "vgg16", "digits", 0.5, 30, times_smaller=45),
@@ -100,7 +100,8 @@ def shrunk(row: Row, out: Path) -> dict[str, Any]:
         int8=row.int8,
         bits=row.bits,
         rounds=row.rounds,
-        tuning=Tuning(epochs=row.epochs, progress=Lines()),
+        # The network as it was teaches what is left of it.
+        tuning=Tuning(epochs=row.epochs, distillation=Distillation(teacher=str(run.folder)), progress=Lines()),
     )
     last = made.stages[-1]
     return {
