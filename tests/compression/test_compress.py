@@ -80,8 +80,14 @@ def test_fewer_bits_are_a_stage_too(trained: Run, tmp_path: Path) -> None:
     assert [stage.name for stage in made.stages] == ["as it was", "lowered", "lowered-tuned", "network.cva"]
     assert made.run.test_accuracy > trained.test_accuracy - 0.02
     assert made.stages[-1].num_bytes < 0.27 * made.stages[0].num_bytes
+    # The file's own size is told, not what its bits would take.
+    assert made.stages[-1].num_bytes == made.run.folder.stat().st_size
     four = compress(trained, None, tmp_path / "mixed", bits=3.5, tuning=TUNING)
     assert four.stages[-1].num_bytes < 0.13 * four.stages[0].num_bytes
+    with pytest.raises(UserError, match="weights of 9 bits are not made here"):
+        compress(trained, None, tmp_path, bits=9)
+    with pytest.raises(UserError, match=r"codes of 3\.5 bits are none"):
+        compress(trained, "20 KB", tmp_path, bits=3.5)
     with pytest.raises(UserError, match="leave --int8 or --to out"):
         compress(trained, "20 KB", tmp_path, int8=True)
 
@@ -91,6 +97,8 @@ def test_single_weights_go_and_the_file_is_smaller(sparse: str, zeros: float, tr
     made = compress(trained, None, tmp_path, sparse=sparse, rounds=1, tuning=TUNING)
     assert [stage.name for stage in made.stages] == ["as it was", "pruned-1", "pruned-1-tuned", "network.cva"]
     assert sparsity(made.run.network) >= zeros
+    # What zeros save shows before the file is there.
+    assert made.stages[2].num_bytes < (1 - zeros / 2) * made.stages[0].num_bytes
     assert made.stages[-1].num_bytes < (1 - zeros / 2) * made.stages[0].num_bytes
     assert made.run.test_accuracy > trained.test_accuracy - 0.05
     for given, message in (

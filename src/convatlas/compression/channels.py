@@ -14,14 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from convatlas.compression.stages import Tuning, rewritten, some_pictures
-from convatlas.compression.target import Cost
+from convatlas.compression.target import Cost, Latency, Macs
 from convatlas.errors import UserError
 from convatlas.measure.table import call, no_pictures, weightless
 from convatlas.measure.trace import Trace
@@ -90,7 +89,7 @@ class Joined(nn.Module):
         return torch.cat([x[:, :, :: self.stride, :: self.stride], self.missing(x)], dim=1)
 
 
-def torch_pruning() -> ModuleType:
+def torch_pruning() -> Any:
     """
     Raises:
         UserError: it is not installed.
@@ -99,7 +98,7 @@ def torch_pruning() -> ModuleType:
         import torch_pruning
     except ImportError as error:
         raise UserError("pruning channels takes torch-pruning; pip install 'convatlas[compress]' brings it") from error
-    return torch_pruning  # type: ignore[no-any-return]
+    return torch_pruning
 
 
 def traceable(network: nn.Module) -> nn.Module:
@@ -251,10 +250,18 @@ def prune(run: Run, network: nn.Module, cost: Cost, importance: Importance) -> n
 def scorer(run: Run, network: nn.Module, traced: nn.Module, importance: Importance) -> Callable[[Any], Tensor | None]:
     """What the channels of a group are worth."""
     measures = torch_pruning().importance
-    if importance is Importance.MAGNITUDE:
-        return measures.GroupMagnitudeImportance(normalizer=None)  # type: ignore[no-any-return]
-    if importance is Importance.BATCH_NORM:
-        return measures.BNScaleImportance(normalizer=None)  # type: ignore[no-any-return]
+    kinds: dict[Importance, Callable[..., Callable[[Any], Tensor | None]]] = {
+        Importance.MAGNITUDE: measures.GroupMagnitudeImportance,
+        Importance.TAYLOR: measures.GroupTaylorImportance,
+        Importance.BATCH_NORM: measures.BNScaleImportance,
+    }
+    if importance is Importance.TAYLOR:
+        put_gradients(run, network, traced)
+    return kinds[importance](normalizer=None)
+
+
+def put_gradients(run: Run, network: nn.Module, traced: nn.Module) -> None:
+    """Give the copy's parameters the gradients of the network's loss on training pictures."""
     batch = some_pictures(run)
     learning = copy.deepcopy(network).eval().requires_grad_()
     with torch.enable_grad():
@@ -264,13 +271,12 @@ def scorer(run: Run, network: nn.Module, traced: nn.Module, importance: Importan
         # What only training uses, and what only tracing does, has none.
         gradient = gradients.get(name)
         value.grad = torch.zeros_like(value) if gradient is None else gradient
-    return measures.GroupTaylorImportance(normalizer=None)  # type: ignore[no-any-return]
 
 
 def prune_channels(
     run: Run,
     out: str | Path,
-    cost: Cost,
+    cost: Macs | Latency,
     importance: Importance = Importance.TAYLOR,
     *,
     rounds: int = 1,
@@ -296,7 +302,7 @@ def prune_channels(
     out.mkdir(parents=True, exist_ok=True)
     stages = [run]
     for number in range(1, rounds + 1):
-        part = replace(cost, most=before * (cost.most / before) ** (number / rounds))  # type: ignore[type-var]
+        part = replace(cost, most=before * (cost.most / before) ** (number / rounds))
         name, how = f"narrowed-{number}", f"narrowed to {part} by {importance}"
         change = partial(prune, stages[-1], cost=part, importance=importance)
         pruned = rewritten(stages[-1], change, how, out / name)

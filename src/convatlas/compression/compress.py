@@ -10,8 +10,8 @@ from pathlib import Path
 from convatlas import draw
 from convatlas.compression.channels import Importance, prune_channels
 from convatlas.compression.deep.codebook import Bits
-from convatlas.compression.deep.container import SUFFIX, CompressedRun, load, pack
-from convatlas.compression.deep.pruning import Pruning, Threshold
+from convatlas.compression.deep.container import SUFFIX, CompressedRun, encoded, load, pack
+from convatlas.compression.deep.pruning import Pruning, Threshold, sparsity
 from convatlas.compression.deep.stages import Settings, compress_deeply, prune_and_train
 from convatlas.compression.low_bits import lower_and_train, mixed
 from convatlas.compression.stages import Tuning
@@ -19,7 +19,7 @@ from convatlas.compression.target import Bytes, Macs, Target, latency, parsed
 from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
 from convatlas.files import write
-from convatlas.networks.low_bits import MOST, num_bytes
+from convatlas.networks.low_bits import FEWEST, MOST, num_bytes
 from convatlas.runs import Run
 from convatlas.runs.run import WEIGHTS
 
@@ -32,7 +32,7 @@ class Stage:
 
     name: str
     num_bytes: int
-    """Of its weights' file, or of the compressed file; of few bits, what these take."""
+    """Of its weights' file; of a compressed file, and with zeros, of that; of few bits, what these take."""
     params: int
     macs: int
     seconds: float
@@ -101,14 +101,20 @@ def compress(
         raise UserError(
             "say how small it is to be: --to '2 MB', --prune 0.5 for half of the MACs, --int8, --bits 4 ..."
         )
+    if bits is not None and not FEWEST <= bits <= MOST:
+        raise UserError(f"weights of {bits:g} bits are not made here; it must be from {FEWEST} to {MOST}")
+    if bits is not None and bits != int(bits) and isinstance(target, Bytes):
+        raise UserError(f"codes of {bits:g} bits are none; for a size, --bits is a whole number")
+    # Before hours of training, not after them.
+    single = None if sparse is None else sparsity_from(sparse)
     made: tuple[Run, ...] = (opened,)
     if cost is not None:
         made += prune_channels(opened, out, cost, importance, rounds=rounds, tuning=tuning)
     if isinstance(target, Bytes):
         codes = Bits() if bits is None else Bits(convolution=int(bits), linear=int(bits), depthwise=max(int(bits), 8))
         made += compress_deeply(made[-1], out, Settings(target=target, steps=rounds, bits=codes), tuning=tuning)
-    elif sparse is not None:
-        made += prune_and_train(made[-1], out, sparsity_from(sparse), steps=rounds, tuning=tuning)
+    elif single is not None:
+        made += prune_and_train(made[-1], out, single, steps=rounds, tuning=tuning)
         made += (pack(made[-1], out / f"network{SUFFIX}"),)
     elif int8 or bits is not None:
         made += lower_and_train(made[-1], out, bits_for(made[-1], bits), inputs=int8, tuning=tuning)
@@ -144,10 +150,18 @@ def bits_for(run: Run, bits: float | None) -> int | dict[str, int]:
 
 def stage_of(name: str, run: Run) -> Stage:
     results, low_bits = run.results, run.record.low_bits
-    file = run.folder if isinstance(run, CompressedRun) else run.folder / WEIGHTS
+    if isinstance(run, CompressedRun):
+        taken = run.folder.stat().st_size
+    elif low_bits:
+        taken = num_bytes(run.network, low_bits)
+    elif sparsity(run.network):
+        # A run folder keeps its zeros at 32 bits; what they save shows in the file.
+        taken = len(encoded(run.record, run.network))
+    else:
+        taken = (run.folder / WEIGHTS).stat().st_size
     return Stage(
         name=name,
-        num_bytes=num_bytes(run.network, low_bits) if low_bits else file.stat().st_size,
+        num_bytes=taken,
         params=results.params,
         macs=results.macs,
         seconds=latency(run.network, run.record.spec),
@@ -159,18 +173,18 @@ def stage_of(name: str, run: Run) -> Stage:
 def charts(network: str, stages: tuple[Stage, ...]) -> tuple[Lines, Lines]:
     """Accuracy against size, and against time."""
 
-    def against(name: str, x: str, of: Callable[[Stage], float]) -> Lines:
+    def against(name: str, x: str, of: Callable[[Stage], float], log_x: bool) -> Lines:
         return Lines(
             name=name,
             title=f"{network}, stage by stage",
             x=x,
             y="test accuracy, %",
             series=tuple(Series(stage.name, (of(stage),), (100 * stage.test_accuracy,)) for stage in stages),
-            log_x=True,
+            log_x=log_x,
             points=True,
         )
 
     return (
-        against("size", "size, KiB", lambda stage: stage.num_bytes / 2**10),
-        against("latency", "a picture takes, ms", lambda stage: 1000 * stage.seconds),
+        against("size", "size, KiB", lambda stage: stage.num_bytes / 2**10, log_x=True),
+        against("latency", "a picture takes, ms", lambda stage: 1000 * stage.seconds, log_x=False),
     )

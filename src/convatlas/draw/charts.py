@@ -73,7 +73,8 @@ class Lines:
     def draw(self, axes: Axes) -> None:
         for i, one in enumerate(self.series):
             colour = COLOURS[i % len(COLOURS)]
-            marker = MARKERS[i % len(MARKERS)] if len(one.x) <= MARKED else ""
+            # Where colours begin again, markers are others.
+            marker = MARKERS[(i + i // len(COLOURS)) % len(MARKERS)] if len(one.x) <= MARKED else ""
             line = "" if self.points else "-" if i < len(COLOURS) else "--"
             axes.plot(
                 one.x, one.y, color=colour, marker=marker, markersize=4, linestyle=line, label=printable(one.name)

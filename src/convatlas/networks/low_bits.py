@@ -166,9 +166,10 @@ def settle_steps(network: nn.Module, low_bits: LowBits) -> None:
     """The end of that: the weights are what they were rounded to."""
     for bits in low_bits:
         layer = network.get_submodule(bits.name)
-        (stepping,) = layer.parametrizations["weight"]  # type: ignore[index]
-        steps, learned = stepping.steps.abs(), layer.parametrizations["weight"].original  # type: ignore[union-attr,index]
+        stepping = layer.get_submodule("parametrizations.weight.0")
+        assert isinstance(stepping, Stepping), "see learn_steps"
+        steps = stepping.steps.abs()
         layer.get_buffer("steps").copy_(steps)
-        weights = stepped(learned, steps, bits.weight)
+        weights = stepped(layer.get_parameter("parametrizations.weight.original"), steps, bits.weight)
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
         layer.get_parameter("weight").copy_(weights)

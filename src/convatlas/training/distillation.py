@@ -37,7 +37,7 @@ def teacher_named(path: str | Path, classes: tuple[str, ...]) -> Run:
         here, there = (f"{len(names)} ({', '.join(names[:3])}, ...)" for names in (classes, run.record.classes))
         raise UserError(f"the teacher {path} tells other classes apart: {there}, and the pictures have {here}")
     # Reads results and weights, and says what is wrong with them before anything is begun.
-    run.network  # noqa: B018
+    _ = run.network
     return run
 
 
