@@ -13,8 +13,8 @@ import torch
 
 import convatlas as ca
 from convatlas import measure
-from convatlas.compression.deep.codebook import Bits, share_weights
-from convatlas.compression.deep.pruning import Pruning, prune_weights
+from convatlas.compression.deep.codebook import share_weights
+from convatlas.compression.deep.pruning import Smallest
 from convatlas.runs import Results, Run
 from convatlas.training import Request, plan
 from convatlas.training.processes import Processes
@@ -35,8 +35,8 @@ def untrained(name: str, folder: Path, seed: int = 0, compressed: bool = True) -
     torch.manual_seed(seed)
     network = run.variant.network(record.spec)
     if compressed:
-        prune_weights(network, Pruning(convolution=0.7, linear=0.9, depthwise=0.3))
-        share_weights(network, Bits(convolution=6, linear=4))
+        Smallest(0.85).prune(network)
+        share_weights(network, 4)
     table = measure.layers(network)
     results = Results(
         test_accuracy=0.5,

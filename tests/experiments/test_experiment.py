@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from convatlas.experiments import experiment
 from convatlas.experiments.experiment import (
     Budget,
     Experiment,
@@ -30,6 +31,7 @@ from convatlas.experiments.experiment import (
     exactly,
     training_accuracy,
     training_evaluation,
+    unlearned,
 )
 from convatlas.training import Request
 
@@ -138,7 +140,7 @@ def test_networks_that_have_not_learned_are_named() -> None:
     assert doubted({"deep": 79.0, "shallow": 99.0}).startswith("deep: a network that answers 79 %")
 
 
-def test_each_network_is_trained_with_each_seed(tmp_path: Path) -> None:
+def test_each_network_is_trained_with_each_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = Setting(budget=Budget.QUICK, seeds=(3, 4), folder=tmp_path)
 
     def asked(network: str, seed: int) -> Request:
@@ -150,7 +152,15 @@ def test_each_network_is_trained_with_each_seed(tmp_path: Path) -> None:
     assert [run.variant.name for each in runs.values() for run in each] == ["lenet5"] * 2 + ["lenet5-modern"] * 2
     found = runs["lenet5-modern"]
     assert errors_of(found) == tuple(100 * (1 - run.test_accuracy) for run in found)
-    assert training_accuracy(found) == 100 * min(training_evaluation(run).accuracy for run in found)
+    own = 100 * min(training_evaluation(run).accuracy for run in found)
+    assert training_accuracy(found) == own
+    # Who does well on the test has learned; who does not is asked what it learned.
+    monkeypatch.setattr(experiment, "LEARNED", 0.0)
+    monkeypatch.setattr(experiment, "training_accuracy", lambda runs: -1.0)
+    assert unlearned(runs) == ""
+    monkeypatch.setattr(experiment, "LEARNED", 101.0)
+    monkeypatch.setattr(experiment, "training_accuracy", training_accuracy)
+    assert f"answers {own:.0f} %" in unlearned({"these": found})
 
 
 def test_a_bug_in_a_part_is_no_verdict() -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import convatlas as ca
 from convatlas import atlas
-from convatlas.compression.deep.codebook import Bits, share_weights
-from convatlas.compression.deep.pruning import Pruning, prune_weights
+from convatlas.compression.deep.codebook import share_weights
+from convatlas.compression.deep.pruning import Smallest
 from convatlas.errors import UserError
 from convatlas.recipe import Kept
 from convatlas.runs import Record, Run, load
@@ -36,8 +36,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("start") / "run"
     run = ca.train("lenet5-modern", epochs=3, resolution=28, tune=False, out=folder)
     network = run.network
-    prune_weights(network, Pruning(convolution=0.3, linear=0.7))
-    share_weights(network, Bits(convolution=5, linear=4))
+    Smallest(0.6).prune(network)
+    share_weights(network, 4)
     run.record = replace(run.record, results=replace(run.results, weights_sha256=run.write_weights(network)))
     run.write_record()
     return run

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from convatlas import draw
 from convatlas.compression.channels import Importance, prune_channels
-from convatlas.compression.deep.codebook import Bits
 from convatlas.compression.deep.container import SUFFIX, CompressedRun, encoded, load, pack
-from convatlas.compression.deep.pruning import Pruning, Threshold, sparsity
-from convatlas.compression.deep.stages import Settings, compress_deeply, prune_and_train
+from convatlas.compression.deep.pruning import Pruning, Smallest, TwoInFour, sparsity
+from convatlas.compression.deep.stages import BITS, Settings, compress_deeply, prune_and_train
 from convatlas.compression.low_bits import lower_and_train, mixed
 from convatlas.compression.stages import Tuning
 from convatlas.compression.target import Bytes, Macs, Target, latency, parsed
@@ -24,6 +23,7 @@ from convatlas.runs import Run
 from convatlas.runs.run import WEIGHTS
 
 STAGES = "stages.json"
+TWO_IN_FOUR = "2:4"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def compress(
         sparse: the part of the single weights that goes, as "0.9", or "2:4" for two of every four.
         int8: whether weights and what layers read get 8 bits.
         bits: of a weight, from 8 to 2; in the mean over layers where it is no whole number. For a target in bytes, of
-            the codes, 8 in convolutions and 5 elsewhere without it.
+            the codes, 5 without it.
 
     Raises:
         UserError: the target cannot be reached (it says the nearest), or see `train`.
@@ -111,7 +111,7 @@ def compress(
     if cost is not None:
         made += prune_channels(opened, out, cost, importance, rounds=rounds, tuning=tuning)
     if isinstance(target, Bytes):
-        codes = Bits() if bits is None else Bits(convolution=int(bits), linear=int(bits), depthwise=max(int(bits), 8))
+        codes = BITS if bits is None else int(bits)
         made += compress_deeply(made[-1], out, Settings(target=target, steps=rounds, bits=codes), tuning=tuning)
     elif single is not None:
         made += prune_and_train(made[-1], out, single, steps=rounds, tuning=tuning)
@@ -132,13 +132,15 @@ def sparsity_from(words: str) -> Pruning:
     Raises:
         UserError: they say none.
     """
-    if words == Threshold.TWO_IN_FOUR:
-        return Pruning(convolution=0.5, linear=0.5, by=Threshold.TWO_IN_FOUR)
+    if words == TWO_IN_FOUR:
+        return TwoInFour()
     try:
-        share = float(words)
+        part = float(words)
     except ValueError as error:
-        raise UserError(f"--sparse {words!r} is no part of the weights; it is one like 0.9, or 2:4") from error
-    return Pruning(convolution=share, linear=share)
+        raise UserError(
+            f"--sparse {words!r} is no part of the weights; it is one like 0.9, or {TWO_IN_FOUR}"
+        ) from error
+    return Smallest(part)
 
 
 def bits_for(run: Run, bits: float | None) -> int | dict[str, int]:

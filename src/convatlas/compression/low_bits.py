@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from convatlas.compression.stages import Tuning, rewritten, some_pictures
 from convatlas.data.batches import Batch
 from convatlas.errors import UserError
+from convatlas.networks.blocks import multiplying
 from convatlas.networks.low_bits import (
     FEWEST,
     MOST,
     LayerBits,
     LowBits,
     armed,
-    multiplying,
     num_steps,
     stepped,
 )

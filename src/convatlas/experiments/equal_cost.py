@@ -19,11 +19,12 @@ def macs(variant: Variant, spec: Spec) -> int:
 def at_cost(variant: Variant, wanted: float, spec_at: Callable[[float], S], low: float, high: float) -> S:
     """Of the specs between two factors, of which a larger one costs more, the one whose MACs are nearest."""
     best = spec_at(low)
+    off = abs(macs(variant, best) - wanted)
     for _ in range(HALVINGS):
         factor = (low + high) / 2
         tried = spec_at(factor)
         cost = macs(variant, tried)
-        if abs(cost - wanted) < abs(macs(variant, best) - wanted):
-            best = tried
+        if abs(cost - wanted) < off:
+            best, off = tried, abs(cost - wanted)
         low, high = (factor, high) if cost < wanted else (low, factor)
     return best

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,6 +24,20 @@ class Multiplying(nn.Module):
     @abstractmethod
     def num_multiplications(self) -> int:
         """Multiplications at one position of the output, over all its channels."""
+
+
+def multiplying(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The layers whose learned weights multiply inputs, by name, auxiliary classifiers included."""
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear | Multiplying) and isinstance(
+            getattr(layer, "weight", None), nn.Parameter
+        ):
+            yield name, layer
+
+
+def weights_of_layers(network: nn.Module) -> dict[str, Tensor]:
+    """The weights of these layers, in the network itself, by their names in its state."""
+    return {f"{name}.weight": layer.get_parameter("weight").data for name, layer in multiplying(network)}
 
 
 @dataclass(frozen=True)

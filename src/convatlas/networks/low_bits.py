@@ -8,14 +8,13 @@ code.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from convatlas.networks.blocks import Multiplying
+from convatlas.networks.blocks import Multiplying, multiplying
 
 INPUT_BITS = 8
 FEWEST, MOST = 2, 8
@@ -36,15 +35,6 @@ class LayerBits:
 
 LowBits = tuple[LayerBits, ...]
 """Of all layers that multiply inputs by weights."""
-
-
-def multiplying(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The layers that have a say in this, auxiliary classifiers included."""
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear | Multiplying) and isinstance(
-            getattr(layer, "weight", None), nn.Parameter
-        ):
-            yield name, layer
 
 
 def num_bytes(network: nn.Module, low_bits: LowBits) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from convatlas.errors import UserError
 from convatlas.measure.table import weightless
+from convatlas.networks.blocks import weights_of_layers
 from convatlas.networks.low_bits import LowBits, learn_steps, settle_steps
 from convatlas.recipe import Kept
 from convatlas.runs import Record, load
@@ -36,11 +37,6 @@ def weights_of(path: Path) -> dict[str, Tensor]:
         raise UserError(f"there is no {path}; --from takes a run folder or a file of weights (.safetensors)") from error
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is no file of weights (.safetensors): {error}") from error
-
-
-def multiplies(name: str, value: Tensor) -> bool:
-    """Whether these are weights that multiply inputs, by their name and shape: no biases, norms and coefficients."""
-    return name.endswith("weight") and value.dim() > 1
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ class Ties:
         own = {name: value.shape for name, value in network.state_dict().items()}
         if own != {name: value.shape for name, value in weights.items()}:
             raise UserError(f"{where} has other weights than this network, all of which would learn on")
-        found = {name: codes_of(value, kept) for name, value in weights.items() if multiplies(name, value)}
+        found = {name: codes_of(weights[name], kept) for name in weights_of_layers(network)}
         low_bits = record.low_bits or () if kept is Kept.STEPS else ()
         return cls(weights, kept, low_bits, {name: codes for name, codes in found.items() if codes is not None})
 

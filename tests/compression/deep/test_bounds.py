@@ -11,7 +11,7 @@ import pytest
 from convatlas import atlas
 from convatlas.compression.deep.bounds import MOST_COUNT, OPERATIONS, Bounded, check_numbers, described
 from convatlas.compression.deep.bytestream import Damaged
-from convatlas.compression.deep.container import compact
+from convatlas.compression.deep.records import compact
 from convatlas.measure.table import cost_of, weightless
 from convatlas.runs import Run
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import convatlas as ca
-from convatlas.compression.deep.codebook import Bits, k_means, nearest, share_weights
-from convatlas.compression.deep.layers import Kind, layers
-from convatlas.compression.deep.pruning import Pruning, prune_weights
+from convatlas.compression.deep.codebook import k_means, nearest, share_weights
+from convatlas.compression.deep.pruning import Smallest
 from convatlas.errors import UserError
+from convatlas.networks.blocks import weights_of_layers
 
 WEIGHTS = arrays(np.float32, st.integers(1, 200), elements=st.floats(-10, 10, width=32))
 
@@ -53,15 +53,14 @@ def test_more_values_are_no_worse_than_one(weights: np.ndarray) -> None:
 @pytest.mark.parametrize("halves", [True, False])
 def test_a_network_gets_so_many_values(halves: bool) -> None:
     network = ca.create("mobilenet", width=0.25, resolution=32, num_classes=10)
-    prune_weights(network, Pruning(convolution=0.5, linear=0.8))
-    before = {layer.name: layer.weights.clone() for layer in layers(network)}
-    bits = Bits(convolution=6, linear=3, depthwise=4)
-    share_weights(network, bits, halves=halves)
-    for layer in layers(network):
-        values = layer.weights.unique()
-        assert len(values[values != 0]) <= 2 ** bits.of(layer.kind)
-        assert torch.equal(layer.weights == 0, before[layer.name] == 0)
-        assert (layer.weights - before[layer.name]).abs().max() < before[layer.name].abs().max()
+    Smallest(0.6).prune(network)
+    before = {name: own.clone() for name, own in weights_of_layers(network).items()}
+    share_weights(network, 4, halves=halves)
+    for name, own in weights_of_layers(network).items():
+        values = own.unique()
+        assert len(values[values != 0]) <= 16
+        assert torch.equal(own == 0, before[name] == 0)
+        assert (own - before[name]).abs().max() < before[name].abs().max()
     exact = [torch.equal(value.half().float(), value) for value in network.state_dict().values() if value.dim()]
     assert all(exact) == halves
 
@@ -69,27 +68,19 @@ def test_a_network_gets_so_many_values(halves: bool) -> None:
 def test_numbers_beyond_16_bits_keep_their_32() -> None:
     network = ca.create("resnet20-cifar", width=0.25)
     network.get_submodule("conv1.norm").running_var.fill_(1e6)
-    share_weights(network, Bits())
+    share_weights(network, 5)
     assert network.get_submodule("conv1.norm").running_var.unique().tolist() == [1e6]
 
 
 def test_a_small_layer_has_a_small_codebook() -> None:
     network = ca.create("lenet5-modern")
-    share_weights(network, Bits(convolution=8, linear=8))
-    first = next(iter(layers(network)))
-    assert first.weights.numel() == 150
-    assert len(first.weights.unique()) <= 37
-
-
-def test_kinds_of_layers() -> None:
-    network = ca.create("mobilenet", width=0.25, resolution=32)
-    kinds = [layer.kind for layer in layers(network)]
-    assert kinds[:3] == [Kind.CONVOLUTION, Kind.DEPTHWISE, Kind.CONVOLUTION]
-    assert kinds[-1] == Kind.LINEAR
-    assert all(layer.kind != Kind.DEPTHWISE for layer in layers(ca.create("alexnet", width=0.1)))
+    share_weights(network, 8)
+    first = network.get_submodule("c1").weight
+    assert first.numel() == 150
+    assert len(first.unique()) <= 37
 
 
 @pytest.mark.parametrize("bits", [0, 13])
 def test_bits_out_of_range_are_refused(bits: int) -> None:
-    with pytest.raises(UserError, match=f"bits {bits} of linear layers cannot work; it must be from 1 to 12"):
-        Bits(linear=bits)
+    with pytest.raises(UserError, match=f"codes of {bits} bits cannot work; it must be from 1 to 12"):
+        share_weights(ca.create("lenet1"), bits)

@@ -13,14 +13,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from convatlas.compression.deep import container, streams
+from convatlas.compression.deep import container
 from convatlas.compression.deep.bounds import described
-from convatlas.compression.deep.bytestream import Choices, Damaged, count
+from convatlas.compression.deep.bytestream import Damaged, count
 from convatlas.compression.deep.container import CompressedRun, pack, parsed, sealed
+from convatlas.compression.deep.records import deflated, inflated
 from convatlas.compression.deep.update import apply_update, write_update
 from convatlas.errors import UserError
 from convatlas.runs import Run
@@ -60,16 +60,14 @@ ODD = [
 def bodies(packed: CompressedRun) -> tuple[bytes, bytes]:
     """A file's record with what leads to it, and the rest."""
     content = packed.folder.read_bytes()[HEAD : -container.CHECKSUM_BYTES]
-    tail = Choices(packed.kinds)
-    symbols = np.frombuffer(packed.contents.record, np.uint8).astype(np.int32)
-    head = count(len(symbols)) + streams.write(symbols, 256, tail)
+    head = count(len(packed.contents.record)) + packed.contents.record
     assert content.startswith(head)
     return head, content[len(head) :]
 
 
 def with_record(record: Any, rest: bytes) -> bytes:
-    symbols = np.frombuffer(json.dumps(record).encode(), np.uint8).astype(np.int32)
-    return count(len(symbols)) + streams.write(symbols, 256, Choices(ranges=False)) + rest
+    content = deflated(json.dumps(record).encode())
+    return count(len(content)) + content + rest
 
 
 def mutated(body: bytes, draw: random.Random) -> bytes:
@@ -161,7 +159,7 @@ def fuzzed(packed: list[CompressedRun], num: int, seed: int) -> int:
             case 1:
                 body = mutated(head, draw) + rest
             case _:
-                body = with_record(mutated_record(packed[index].contents.record, draw), rest)
+                body = with_record(mutated_record(inflated(packed[index].contents.record), draw), rest)
         num_opened += ends_well(sealed(container.MAGIC, body), packed[index].folder)
     return num_opened
 
@@ -196,7 +194,7 @@ def test_a_hundred_thousand_mutated_files_open_or_are_refused(packed: list[Compr
 def test_a_record_that_describes_a_huge_network_is_refused_at_once(packed: list[CompressedRun]) -> None:
     for each in packed:
         _, rest = bodies(each)
-        values = json.loads(each.contents.record)
+        values = json.loads(inflated(each.contents.record))
         for held, key in places(values["spec"]):
             for huge in (10**6, 2**20, 10**9):
                 old = held[key]
@@ -211,7 +209,7 @@ def test_a_record_that_describes_a_huge_network_is_refused_at_once(packed: list[
 
 
 def test_a_long_record_is_bounded_by_the_number_of_tensors(packed: list[CompressedRun]) -> None:
-    values = json.loads(packed[4].contents.record)
+    values = json.loads(inflated(packed[4].contents.record))
     assert values["variant"] == "resnet20-cifar"
     values["spec"]["stages"] = [[[1, 1]] * 20_000]
     begun = time.perf_counter()

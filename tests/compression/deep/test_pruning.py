@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import convatlas as ca
-from convatlas.compression.deep.layers import Kind, layers
-from convatlas.compression.deep.pruning import Pruning, Threshold, prune_weights, sparsity, two_in_four
+from convatlas.compression.deep.pruning import Smallest, TwoInFour, lamp, sparsity, two_in_four
 from convatlas.errors import UserError
+from convatlas.networks.blocks import weights_of_layers
 
 
 def little() -> nn.Module:
@@ -19,56 +19,74 @@ def little() -> nn.Module:
     return ca.create("mobilenet", width=0.25, resolution=32, num_classes=10)
 
 
-def test_the_smallest_of_each_layer_go() -> None:
+def test_the_score_is_the_square_as_a_part_of_those_not_smaller() -> None:
+    # Lee et al. 2021, equation 2.
+    assert lamp(torch.tensor([[1.0, -3.0], [2.0, 0.0]])).tolist() == [
+        [pytest.approx(1 / 14), 1],
+        [pytest.approx(4 / 13), 0],
+    ]
+    assert lamp(torch.zeros(3)).tolist() == [0, 0, 0]
+
+
+@given(st.floats(0.01, 100), st.integers(0, 100))
+def test_a_layers_scale_does_not_count(scale: float, seed: int) -> None:
+    weights = torch.randn(20, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(lamp(scale * weights), lamp(weights))
+
+
+@pytest.mark.parametrize("part", [0.3, 0.9])
+def test_the_smallest_of_each_layer_go(part: float) -> None:
     network, before = little(), little()
-    prune_weights(network, Pruning(convolution=0.6, linear=0.9))
-    for layer, old in zip(layers(network), layers(before), strict=True):
-        part = {Kind.CONVOLUTION: 0.6, Kind.LINEAR: 0.9, Kind.DEPTHWISE: 0.0}[layer.kind]
-        gone = layer.weights == 0
-        assert int(gone.sum()) == int(part * gone.numel())
-        assert torch.equal(layer.weights[~gone], old.weights[~gone])
+    Smallest(part).prune(network)
+    old = weights_of_layers(before)
+    for name, own in weights_of_layers(network).items():
+        gone = own == 0
+        assert torch.equal(own[~gone], old[name][~gone])
+        # Of every layer something stays.
+        assert not gone.all()
         if gone.any():
-            assert old.weights[gone].abs().max() <= old.weights[~gone].abs().min()
+            assert old[name][gone].abs().max() <= old[name][~gone].abs().min()
+    total = sum(own.numel() for own in old.values())
+    assert sparsity(network) * total == pytest.approx(int(part * total), abs=3)
 
 
-def test_by_deviation_as_in_2015() -> None:
-    network, before = little(), little()
-    prune_weights(network, Pruning(convolution=0.5, linear=1.0, by=Threshold.DEVIATION))
-    for layer, old in zip(layers(network), layers(before), strict=True):
-        much = {Kind.CONVOLUTION: 0.5, Kind.LINEAR: 1.0, Kind.DEPTHWISE: 0.0}[layer.kind]
-        limit = much * old.weights.std(correction=0)
-        assert torch.equal(layer.weights == 0, (old.weights.abs() <= limit) & (much > 0))
+def test_large_layers_lose_more_than_small_ones() -> None:
+    network = little()
+    Smallest(0.8).prune(network)
+    gone = {name: float((own == 0).float().mean()) for name, own in weights_of_layers(network).items()}
+    sizes = {name: own.numel() for name, own in weights_of_layers(network).items()}
+    assert gone[max(sizes, key=sizes.__getitem__)] > 0.8 > gone[min(sizes, key=sizes.__getitem__)]
 
 
 def test_what_went_before_counts() -> None:
-    once, twice = little(), little()
-    prune_weights(once, Pruning(convolution=0.8, linear=0.8))
+    network = little()
     for part in (0.5, 0.8):
-        prune_weights(twice, Pruning(convolution=part, linear=part))
-    assert all(torch.equal(one.weights, two.weights) for one, two in zip(layers(once), layers(twice), strict=True))
+        Smallest(part).prune(network)
+        assert sparsity(network) == pytest.approx(part, abs=1e-3)
+    before = {name: own.clone() for name, own in weights_of_layers(network).items()}
+    Smallest(0.7).prune(network)
+    assert all(torch.equal(own, before[name]) for name, own in weights_of_layers(network).items())
 
 
 def test_gradually_more() -> None:
-    whole = Pruning(convolution=0.6, linear=0.9, depthwise=0.1)
-    assert whole.part(1.0) == whole
-    parts = [whole.part(done / 4).linear for done in range(1, 5)]
+    whole = Smallest(0.9)
+    assert whole.after(1.0) == whole
+    parts = [whole.after(done / 4).part for done in range(1, 5)]
     assert parts == pytest.approx([0.9 * (1 - (1 - done / 4) ** 3) for done in range(1, 5)])
 
 
 def test_nothing_and_everything() -> None:
     network = little()
-    prune_weights(network, Pruning(convolution=0, linear=0))
+    Smallest(0.0).prune(network)
     assert sparsity(network) == 0
-    prune_weights(network, Pruning(convolution=1, linear=1, depthwise=1))
-    assert sparsity(network) == 1
-    prune_weights(network, Pruning(convolution=3, linear=3, by=Threshold.DEVIATION))
+    Smallest(1.0).prune(network)
     assert sparsity(network) == 1
 
 
-@pytest.mark.parametrize(("by", "much"), [(Threshold.SHARE, 1.5), (Threshold.SHARE, -0.1), (Threshold.DEVIATION, 11)])
-def test_out_of_range_is_refused(by: Threshold, much: float) -> None:
-    with pytest.raises(UserError, match=f"a {by} {much:g} of linear layers cannot work; it must be from 0 to"):
-        Pruning(convolution=0.5, linear=much, by=by)
+@pytest.mark.parametrize("part", [1.5, -0.1])
+def test_out_of_range_is_refused(part: float) -> None:
+    with pytest.raises(UserError, match=f"{part:g} of the weights cannot go; it must be from 0 to 1"):
+        Smallest(part)
 
 
 @given(st.integers(1, 5), st.integers(1, 12), st.sampled_from([1, 3]))
@@ -88,8 +106,6 @@ def test_two_of_every_four_neighbouring_maps_go(num: int, maps: int, kernel: int
 
 def test_two_in_four_is_half_of_a_layer_or_nothing() -> None:
     network = nn.Sequential(nn.Conv2d(8, 4, 3), nn.Conv2d(4, 6, 1), nn.Linear(6, 8), nn.Linear(8, 3))
-    prune_weights(network, Pruning(convolution=0.5, linear=0.5, by=Threshold.TWO_IN_FOUR).part(0.1))
+    TwoInFour().after(0.1).prune(network)
     zeros = [float((layer.weight == 0).float().mean()) for layer in network]
     assert zeros == [0.5, 0.5, 0.0, 0.5]
-    with pytest.raises(UserError, match=r"a 2:4 0\.9 of linear layers cannot work"):
-        Pruning(convolution=0.5, linear=0.9, by=Threshold.TWO_IN_FOUR)

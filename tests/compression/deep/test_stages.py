@@ -9,20 +9,19 @@ import pytest
 import torch
 
 import convatlas as ca
-from convatlas.compression.deep.codebook import Bits
 from convatlas.compression.deep.container import load, pack, unpack
-from convatlas.compression.deep.layers import layers
-from convatlas.compression.deep.pruning import Pruning, sparsity
+from convatlas.compression.deep.pruning import Smallest, sparsity
 from convatlas.compression.deep.stages import Settings, compress_deeply, prune, quantise
 from convatlas.compression.deep.update import write_update
 from convatlas.compression.stages import Tuning
 from convatlas.errors import UserError
+from convatlas.networks.blocks import weights_of_layers
 from convatlas.recipe import Kept
 from convatlas.runs import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SETTINGS = Settings(pruning=Pruning(convolution=0.5, linear=0.9), bits=Bits(convolution=6, linear=4), steps=2)
+SETTINGS = Settings(pruning=Smallest(0.88), bits=4, steps=2)
 TUNING = Tuning(epochs=15, lr=2e-3, tune=False)
 
 
@@ -34,7 +33,7 @@ def test_all_stages(trained: Run, tmp_path: Path) -> None:
     zeros = [sparsity(run.network) for run in found]
     assert zeros[0] == zeros[1] < zeros[2] == zeros[3] == zeros[4] == zeros[5]
     assert zeros[5] == pytest.approx(0.88, abs=0.02)
-    assert all(len(layer.weights.unique()) <= 65 for layer in layers(found[-1].network))
+    assert all(len(own.unique()) <= 17 for own in weights_of_layers(found[-1].network).values())
     # It stays about as good, and is far smaller than its 32 bits.
     assert packed.test_accuracy > trained.test_accuracy - 0.03
     assert packed.evaluate().accuracy == packed.test_accuracy == found[-1].test_accuracy
@@ -56,16 +55,16 @@ def test_a_version_that_learned_on_is_a_small_update(trained: Run, tmp_path: Pat
 
 def test_what_was_compressed_can_be_pruned_again(trained: Run, tmp_path: Path) -> None:
     packed = compress_deeply(trained, tmp_path / "first", SETTINGS, tuning=TUNING)[-1]
-    again = prune(packed, Pruning(convolution=0.8, linear=0.95), tmp_path / "again")
+    again = prune(packed, Smallest(0.94), tmp_path / "again")
     assert sparsity(again.network) > sparsity(packed.network)
     assert ca.load(again.folder).evaluate().accuracy == again.test_accuracy
-    shared = quantise(again, Bits(convolution=3, linear=2), tmp_path / "shared")
+    shared = quantise(again, 2, tmp_path / "shared")
     assert pack(shared, tmp_path / "small.cva").folder.stat().st_size < packed.folder.stat().st_size
 
 
 def test_every_family_goes_through_all_stages(family: str, finished: Callable[..., Run], tmp_path: Path) -> None:
     run = finished(family, compressed=False)
-    settings = Settings(pruning=Pruning(convolution=0.5, linear=0.8, depthwise=0.2))
+    settings = Settings(pruning=Smallest(0.7))
     *_, tuned, packed = compress_deeply(run, tmp_path / "stages", settings, tuning=Tuning(epochs=1, tune=False))
     own, read = tuned.network.state_dict(), load(packed.folder).network.state_dict()
     assert all(torch.equal(own[name], read[name]) for name in own)
@@ -78,6 +77,6 @@ def test_mistakes_are_one_line(trained: Run, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(UserError, match="full holds something already"):
-        prune(trained, Pruning(convolution=0, linear=0), tmp_path / "full")
+        prune(trained, Smallest(0.0), tmp_path / "full")
     with pytest.raises(UserError, match="0 steps prune nothing"):
         Settings(steps=0)

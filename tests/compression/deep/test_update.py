@@ -16,10 +16,10 @@ from hypothesis.extra.numpy import arrays
 from convatlas.compression.deep import update
 from convatlas.compression.deep.bytestream import Choices, Reader
 from convatlas.compression.deep.container import pack
-from convatlas.compression.deep.layers import layers
 from convatlas.compression.deep.tensors import put_together, taken_apart
 from convatlas.compression.deep.update import apply_update, write_update
 from convatlas.errors import UserError
+from convatlas.networks.blocks import weights_of_layers
 from convatlas.runs import Run
 
 Finished = Callable[..., Run]
@@ -32,8 +32,7 @@ def version(run: Run, folder: Path, moved: float, recoded: float, seed: int = 0)
     new = Run(folder, run.record)
     network = run.variant.network(run.record.spec)
     network.load_state_dict(run.network.state_dict())
-    for layer in layers(network):
-        weights = layer.weights
+    for weights in weights_of_layers(network).values():
         values = weights.unique()
         other = (values * (1 + moved * torch.randn(len(values)))).half().float()
         codes = torch.searchsorted(values, weights.contiguous())

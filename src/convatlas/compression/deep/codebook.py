@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from convatlas.compression.deep.layers import Kind, checked, layers
+from convatlas.errors import UserError
+from convatlas.networks.blocks import weights_of_layers
 
 ROUNDS = 100
 """Of k-means, at most."""
@@ -18,41 +17,27 @@ WEIGHTS_PER_VALUE = 4
 MOST_BITS = 12
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bits:
-    """Of the codes of a layer's weights, by its kind. The numbers are the paper's for AlexNet and VGG (section 5)."""
-
-    convolution: int = 8
-    linear: int = 5
-    depthwise: int = 8
-
-    def __post_init__(self) -> None:
-        checked("bits", {kind: self.of(kind) for kind in Kind}, 1, MOST_BITS)
-
-    def of(self, kind: Kind) -> int:
-        return {
-            Kind.CONVOLUTION: self.convolution,
-            Kind.LINEAR: self.linear,
-            Kind.DEPTHWISE: self.depthwise,
-        }[kind]
-
-
 @torch.no_grad()
-def share_weights(network: nn.Module, bits: Bits, *, halves: bool = True) -> None:
+def share_weights(network: nn.Module, bits: int, *, halves: bool = True) -> None:
     """Let the weights of every layer have 2^bits values, in place; those that are 0 stay 0 beside them.
 
     Args:
         halves: whether these values, and all numbers that are not shared, are rounded to 16 bits.
+
+    Raises:
+        UserError: there are no codes of so many bits.
     """
-    for layer in layers(network):
-        flat = layer.weights.flatten().numpy()
+    if not 1 <= bits <= MOST_BITS:
+        raise UserError(f"codes of {bits} bits cannot work; it must be from 1 to {MOST_BITS}")
+    for weights in weights_of_layers(network).values():
+        flat = weights.flatten().numpy()
         left = flat[flat != 0]
         if not len(left):
             continue
-        num = max(min(2 ** bits.of(layer.kind), len(left) // WEIGHTS_PER_VALUE), 1)
+        num = max(min(2**bits, len(left) // WEIGHTS_PER_VALUE), 1)
         values = k_means(left, num)
         shared = values[nearest(values, flat)]
-        layer.weights.copy_(torch.from_numpy(np.where(flat == 0, np.float32(0), shared)).view(layer.weights.shape))
+        weights.copy_(torch.from_numpy(np.where(flat == 0, np.float32(0), shared)).view(weights.shape))
     if halves:
         for value in network.state_dict().values():
             # What 16 bits cannot hold keeps its 32.

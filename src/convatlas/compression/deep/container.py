@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,9 +13,10 @@ import torch
 from torch import nn
 
 from convatlas import files, runs
-from convatlas.compression.deep import streams, tensors
+from convatlas.compression.deep import tensors
 from convatlas.compression.deep.bounds import Shapes, described, found_out
 from convatlas.compression.deep.bytestream import Choices, Damaged, Reader, count
+from convatlas.compression.deep.records import compact, deflated, inflated
 from convatlas.compression.deep.tensors import Tensor
 from convatlas.errors import UserError
 from convatlas.files import lock
@@ -32,7 +32,6 @@ SIZE_BYTES = 8
 CHECKSUM_BYTES = 32
 """SHA-256 of all bytes before it, at the end."""
 
-MOST_RECORD_BYTES = 2**18
 NUMBERS_PER_BYTE = 2048
 """Weights at most for each byte of a file: a filler stands for 255 zeros and takes a bit at least."""
 
@@ -40,7 +39,7 @@ NUMBERS_PER_BYTE = 2048
 @dataclass(frozen=True, eq=False)
 class Contents:
     record: bytes
-    """`run.json` without what only this machine needs to know."""
+    """`run.json` without what only this machine needs to know, deflated."""
     tensors: Sequence[Tensor]
     """In the order of the network's state."""
 
@@ -109,11 +108,9 @@ def encoded(record: Record, network: nn.Module, *, ranges: bool = True) -> bytes
         UserError: its record is too long.
     """
     contents = Contents(
-        record=compact(record),
+        record=deflated(compact(record)),
         tensors=[tensors.taken_apart(value.numpy()) for value in places_of(network, record.low_bits or ()).values()],
     )
-    if len(contents.record) > MOST_RECORD_BYTES:
-        raise UserError(f"the run's record is {size(len(contents.record))}, of which a file can hold 256 KiB")
     return written(contents, Choices(ranges=ranges))
 
 
@@ -177,17 +174,10 @@ def damaged(path: Path, error: Damaged) -> UserError:
     return UserError(f"{path} is damaged or no compressed network of convatlas: {str(error).splitlines()[0]}")
 
 
-def compact(record: Record) -> bytes:
-    """The record as short JSON, without where on this machine its training began."""
-    values = json.loads(replace(record, start=None, kept=None, freeze=False, distillation=None).to_json())
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
-
-
 def written(contents: Contents, choices: Choices) -> bytes:
     """The file's bytes."""
-    symbols = np.frombuffer(contents.record, np.uint8).astype(np.int32)
     parts = [
-        count(len(contents.record)) + streams.write(symbols, 256, choices),
+        count(len(contents.record)) + contents.record,
         count(len(contents.tensors)),
         *(tensors.write(tensor, choices) for tensor in contents.tensors),
     ]
@@ -236,14 +226,11 @@ def parsed(content: bytes, path: Path) -> CompressedRun:
         UserError: likewise.
     """
     reader = opened(content, MAGIC)
-    num_bytes = reader.count()
-    if num_bytes > MOST_RECORD_BYTES:
-        raise Damaged(f"a record of {size(num_bytes)}")
-    record_bytes = streams.read(reader, num_bytes, 256).astype(np.uint8).tobytes()
+    record_bytes = reader.take(reader.count())
     num_tensors = reader.count()
     if num_tensors > reader.left:
         raise Damaged(f"{num_tensors} tensors in {reader.left} bytes")
-    record, shapes = described(record_bytes, num_tensors, NUMBERS_PER_BYTE * len(content))
+    record, shapes = described(inflated(record_bytes), num_tensors, NUMBERS_PER_BYTE * len(content))
     found = [
         tensors.read(reader, int(np.prod(shape, dtype=np.int64)), dtype == torch.int64)
         for shape, dtype in shapes.values()

@@ -5,70 +5,87 @@ The network becomes smaller on disk. It does not become faster: a product with z
 
 from __future__ import annotations
 
-import enum
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from convatlas.compression.deep.layers import Kind, checked, layers
+from convatlas.errors import UserError
+from convatlas.networks.blocks import weights_of_layers
 
 
-class Threshold(enum.StrEnum):
-    """What decides below which magnitude the weights of a layer go."""
+@dataclass(frozen=True)
+class Smallest:
+    """A part of all weights goes: those with the least of their layer's magnitude (LAMP, Lee et al. 2021).
 
-    SHARE = "share"
-    """So that this part of them goes, from 0 to 1; those that went before count."""
-    DEVIATION = "deviation"
-    """So many standard deviations of those that are left (2015, section 3)."""
-    TWO_IN_FOUR = "2:4"
-    """The two smallest of every four that read neighbouring maps at one place (Mishra et al. 2021): half of a layer, or
-    nothing. A layer whose maps cannot be taken in fours stays as it is."""
+    Which layers can spare how much need not be said, as it must in the papers of Deep Compression.
+    """
 
-
-@dataclass(frozen=True, kw_only=True)
-class Pruning:
-    """How much of a network goes, by the kind of layer."""
-
-    convolution: float
-    linear: float
-    depthwise: float = 0.0
-    by: Threshold = Threshold.SHARE
+    part: float
+    """From 0 to 1; weights that went before count."""
 
     def __post_init__(self) -> None:
-        most = {Threshold.SHARE: 1.0, Threshold.DEVIATION: 10.0, Threshold.TWO_IN_FOUR: 0.5}[self.by]
-        checked(f"a {self.by}", {kind: self.of(kind) for kind in Kind}, 0.0, most)
+        if not 0 <= self.part <= 1:
+            raise UserError(f"{self.part:g} of the weights cannot go; it must be from 0 to 1")
 
-    def of(self, kind: Kind) -> float:
-        return {
-            Kind.CONVOLUTION: self.convolution,
-            Kind.LINEAR: self.linear,
-            Kind.DEPTHWISE: self.depthwise,
-        }[kind]
+    def __str__(self) -> str:
+        return f"the {100 * self.part:.3g} % smallest weights"
 
-    def part(self, done: float) -> Pruning:
+    def after(self, done: float) -> Self:
         """What to prune after that fraction of a gradual pruning: quickly first, then ever less at a time.
 
         Zhu and Gupta 2017, equation 1, from nothing.
         """
-        if self.by is Threshold.TWO_IN_FOUR:
-            return self
-        reached = 1 - (1 - done) ** 3
-        parts = {kind.value: reached * self.of(kind) for kind in Kind}
-        return Pruning(**parts, by=self.by)
+        return type(self)((1 - (1 - done) ** 3) * self.part)
+
+    @torch.no_grad()
+    def prune(self, network: nn.Module) -> None:
+        """Make them 0, in place."""
+        weights = weights_of_layers(network)
+        scores = {name: lamp(own) for name, own in weights.items()}
+        num = math.floor(self.part * sum(own.numel() for own in weights.values()))
+        if not num:
+            return
+        limit = torch.cat([score.flatten() for score in scores.values()]).kthvalue(num).values
+        for name, own in weights.items():
+            own.masked_fill_(scores[name] <= limit, 0.0)
 
 
-@torch.no_grad()
-def prune_weights(network: nn.Module, pruning: Pruning) -> None:
-    """Make the smallest weights of every layer 0, in place."""
-    for layer in layers(network):
-        weights = layer.weights
-        if pruning.by is Threshold.TWO_IN_FOUR:
-            if pruning.of(layer.kind):
-                weights.copy_(two_in_four(weights))
-            continue
-        weights.masked_fill_(weights.abs() <= threshold(weights, pruning.of(layer.kind), pruning.by), 0.0)
+@dataclass(frozen=True)
+class TwoInFour:
+    """The two smallest of every four weights that read neighbouring maps at one place (Mishra et al. 2021).
+
+    That is half of a layer, or nothing: one whose maps cannot be taken in fours stays as it is.
+    """
+
+    def __str__(self) -> str:
+        return "two of every four weights"
+
+    def after(self, done: float) -> Self:
+        """All of it: a pattern does not come gradually."""
+        return self
+
+    @torch.no_grad()
+    def prune(self, network: nn.Module) -> None:
+        """Make them 0, in place."""
+        for own in weights_of_layers(network).values():
+            own.copy_(two_in_four(own))
+
+
+Pruning = Smallest | TwoInFour
+
+
+def lamp(weights: Tensor) -> Tensor:
+    """The score (...) of each weight (...): its square as a part of those of its layer that are not smaller.
+
+    Lee et al. 2021, equation 2. It rises with the magnitude, and is 1 for a layer's largest weight.
+    """
+    squares, places = weights.flatten().square().sort(descending=True, stable=True)
+    sums = squares.cumsum(0, dtype=torch.float64).clamp_min(torch.finfo(torch.float32).tiny)
+    scores = torch.empty_like(squares).scatter_(0, places, (squares / sums).float())
+    return scores.view(weights.shape)
 
 
 def two_in_four(weights: Tensor) -> Tensor:
@@ -81,17 +98,7 @@ def two_in_four(weights: Tensor) -> Tensor:
     return left.flatten(-2).movedim(-1, 1)
 
 
-def threshold(weights: Tensor, much: float, by: Threshold) -> float:
-    """The magnitude up to which weights go; negative where none goes."""
-    if by is Threshold.DEVIATION:
-        left = weights[weights != 0]
-        return much * float(left.std(correction=0)) if len(left) and much else -1.0
-    num = math.floor(much * weights.numel())
-    return float(weights.abs().flatten().kthvalue(num).values) if num else -1.0
-
-
 def sparsity(network: nn.Module) -> float:
     """The part of the weights that is 0."""
-    found = list(layers(network))
-    zeros = sum(int((layer.weights == 0).sum()) for layer in found)
-    return zeros / sum(layer.weights.numel() for layer in found)
+    found = weights_of_layers(network).values()
+    return sum(int((own == 0).sum()) for own in found) / sum(own.numel() for own in found)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
-from convatlas.compression.deep.codebook import Bits, share_weights
+from convatlas.compression.deep.codebook import share_weights
 from convatlas.compression.deep.container import SUFFIX, encoded, pack
-from convatlas.compression.deep.pruning import Pruning, prune_weights
+from convatlas.compression.deep.pruning import Pruning, Smallest
 from convatlas.compression.stages import Tuning, rewritten
 from convatlas.compression.target import Bytes
 from convatlas.errors import UserError
@@ -18,24 +18,30 @@ from convatlas.recipe import Kept
 from convatlas.runs import Run
 from convatlas.wording import size
 
-DENSER = 4
-"""How many times as many weights of a convolution stay as of a fully connected layer, as in the paper (Table 4)."""
 TRIALS = 10
 """Of how many weights stay, each half as far from the last as that from the one before."""
-SPARE = 500
-"""Bytes for what the last training changes: it learns values anew and writes its results into the record."""
+SPARE, LEAST_SPARE = 0.01, 100
+"""A part of a file, and bytes at least, for what the last training changes: it learns values anew and writes its
+results into the record."""
+BITS = 5
+"""Of the codes: those of the paper for fully connected layers (section 5)."""
+
+
+NINE_TENTHS = Smallest(0.9)
+"""As much as of AlexNet goes in the paper (Table 4)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What Deep Compression does to a network. The shares and bits are about the paper's for AlexNet (Table 4)."""
+    """What Deep Compression does to a network."""
 
-    pruning: Pruning = field(default_factory=lambda: Pruning(convolution=0.65, linear=0.91))
+    pruning: Smallest = NINE_TENTHS
     target: Bytes | None = None
     """What the file may have at most; then it decides how much is pruned."""
     steps: int = 1
     """Of pruning, each with a fine-tuning after it."""
-    bits: Bits = field(default_factory=Bits)
+    bits: int = BITS
+    """Of the codes of weights."""
     ranges: bool = True
     """See `pack`."""
 
@@ -52,13 +58,13 @@ def prune(run: Run, pruning: Pruning, out: str | Path) -> Run:
     """
 
     def change(network: nn.Module) -> nn.Module:
-        prune_weights(network, pruning)
+        pruning.prune(network)
         return network
 
-    return rewritten(run, change, f"smallest weights pruned: {pruning}", out)
+    return rewritten(run, change, f"made without {pruning}", out)
 
 
-def quantise(run: Run, bits: Bits, out: str | Path, *, halves: bool = True, target: Bytes | None = None) -> Run:
+def quantise(run: Run, bits: int, out: str | Path, *, halves: bool = True, target: Bytes | None = None) -> Run:
     """A run folder of the network with weights of few values; see `share_weights`.
 
     Args:
@@ -70,39 +76,37 @@ def quantise(run: Run, bits: Bits, out: str | Path, *, halves: bool = True, targ
 
     def change(network: nn.Module) -> nn.Module:
         if target is not None:
-            prune_weights(network, pruning_for(run, target, bits))
+            pruning_for(run, target, bits).prune(network)
         share_weights(network, bits, halves=halves)
         return network
 
-    return rewritten(run, change, f"weights shared: {bits}" + ("" if target is None else f", in {target}"), out)
+    how = f"made with weights that share 2^{bits} values" + ("" if target is None else f", for {target}")
+    return rewritten(run, change, how, out)
 
 
-def pruning_for(run: Run, target: Bytes, bits: Bits) -> Pruning:
+def pruning_for(run: Run, target: Bytes, bits: int) -> Smallest:
     """How much of a network must go for its file to have that size: tried on it, without training.
 
     Raises:
         UserError: it cannot be so small; it says the least.
     """
 
-    def pruning(density: float) -> Pruning:
-        return Pruning(convolution=max(1 - DENSER * density, 0.0), linear=1 - density)
-
-    def size_at(density: float) -> int:
+    def size_without(part: float) -> int:
         network = copy.deepcopy(run.network)
-        prune_weights(network, pruning(density))
+        Smallest(part).prune(network)
         share_weights(network, bits)
         return len(encoded(run.record, network))
 
-    most = target.most - SPARE
-    if size_at(1.0) <= most:
-        return pruning(1.0)
+    most = target.most - max(SPARE * target.most, LEAST_SPARE)
+    if size_without(0.0) <= most:
+        return Smallest(0.0)
     low, high = 0.0, 1.0
     for _ in range(TRIALS):
         middle = (low + high) / 2
-        low, high = (middle, high) if size_at(middle) <= most else (low, middle)
-    if not low:
-        raise UserError(f"{target} cannot be reached; with hardly a weight left it takes {size(size_at(high))}")
-    return pruning(low)
+        low, high = (low, middle) if size_without(middle) <= most else (middle, high)
+    if high == 1:
+        raise UserError(f"{target} cannot be reached; with hardly a weight left it takes {size(size_without(low))}")
+    return Smallest(high)
 
 
 def compress_deeply(
@@ -140,6 +144,6 @@ def prune_and_train(
     out.mkdir(parents=True, exist_ok=True)
     stages = [run]
     for step in range(1, steps + 1):
-        pruned = prune(stages[-1], pruning.part(step / steps), out / f"pruned-{step}")
+        pruned = prune(stages[-1], pruning.after(step / steps), out / f"pruned-{step}")
         stages += [pruned, tuning(pruned, Kept.ZEROS, out / f"pruned-{step}-tuned")]
     return tuple(stages[1:])

@@ -6,7 +6,6 @@ docs/compressed.md describes every byte.
 from __future__ import annotations
 
 import enum
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from convatlas.compression.deep import streams, tensors
 from convatlas.compression.deep.bytestream import Choices, Damaged, Form, Reader, count
 from convatlas.compression.deep.container import (
     CHECKSUM_BYTES,
-    MOST_RECORD_BYTES,
     CompressedRun,
     Contents,
     checksum,
@@ -73,7 +71,7 @@ def write_update(old: str | Path, new: str | Path, out: str | Path) -> Path:
     parts = [
         before.checksum,
         after.checksum,
-        text(before.contents.record, after.contents.record),
+        count(len(after.contents.record)) + after.contents.record,
         count(len(after.kinds)) + streams.write(np.array(after.kinds, np.int32), FORMS, choices),
         *(
             change(one, other, choices)
@@ -98,7 +96,7 @@ def apply_update(old: str | Path, update: str | Path, out: str | Path) -> Compre
         if reader.take(CHECKSUM_BYTES) != before.checksum:
             raise UserError(f"{path} updates another file than {old}")
         wanted = reader.take(CHECKSUM_BYTES)
-        record = read_text(reader, before.contents.record)
+        record = reader.take(reader.count())
         num_kinds = reader.count()
         if num_kinds > 8 * reader.left:
             raise Damaged(f"{num_kinds} choices in {reader.left} bytes")
@@ -122,24 +120,6 @@ def is_update(path: str | Path) -> bool:
         UserError: there is no such file, or it cannot be read.
     """
     return read_bytes(Path(path)).startswith(MAGIC)
-
-
-def text(old: bytes, new: bytes) -> bytes:
-    """The new record, deflated with the old one as a preset dictionary."""
-    deflate = zlib.compressobj(9, zdict=old)
-    deflated = deflate.compress(new) + deflate.flush()
-    return count(len(deflated)) + deflated
-
-
-def read_text(reader: Reader, old: bytes) -> bytes:
-    inflate = zlib.decompressobj(zdict=old)
-    try:
-        new = inflate.decompress(reader.take(reader.count()), MOST_RECORD_BYTES + 1)
-    except zlib.error as error:
-        raise Damaged("its record cannot be inflated") from error
-    if len(new) > MOST_RECORD_BYTES or not inflate.eof or inflate.unused_data:
-        raise Damaged("its record has another length than it says")
-    return new
 
 
 def change(old: Tensor, new: Tensor, choices: Choices) -> bytes:
