@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from convatlas import atlas, measure
-from convatlas.experiments import Budget, fewer_parameters
+from convatlas.experiments import Budget, fewer_parameters, fire_designs
 from convatlas.experiments.experiment import Measured, Setting, Verdict, carry_out
-from convatlas.experiments.fewer_parameters import BYPASSED, EXPERIMENT, PAIR, SHARES, SQUEEZED, Design
+from convatlas.experiments.fewer_parameters import EXPERIMENT, PAIR
+from convatlas.experiments.fire_designs import BYPASSED, SHARES, SQUEEZED, Design
 from convatlas.measure import cost_of
 from convatlas.networks.squeezenet import SqueezeNet, designed
 from convatlas.runs import Evaluation
@@ -181,11 +182,11 @@ def test_designs_answer_the_test_pictures(tmp_path: Path, monkeypatch: pytest.Mo
         spec = designed(base_e=2, incr_e=0, conv1=2, stages=(1, 1), resolution=28)
         return Request(network="squeezenet", spec=spec, seed=seed, epochs=1, tune=False)
 
-    monkeypatch.setattr(fewer_parameters, "request", smallest)
+    monkeypatch.setattr(fire_designs, "request", smallest)
     here = replace(setting(tmp_path), seeds=(3,))
     designs = {"one": Design(), "other": Design(early=True)}
     # The same network by two names.
-    found = fewer_parameters.compared(here, designs=designs, worse="one", better="other")
+    found = fire_designs.compared(here, designs=designs, worse="one", better="other")
     assert found.values == (1.0,)
     loss = here.train(smallest(here, Design(), 3)).evaluate().loss
     # It has hardly learned to tell ten classes.

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 import convatlas as ca
+from convatlas.compression.deep import stages
 from convatlas.compression.deep.container import load, pack, unpack
 from convatlas.compression.deep.pruning import Smallest, sparsity
 from convatlas.compression.deep.stages import Settings, compress_deeply, prune, quantise
 from convatlas.compression.deep.update import write_update
 from convatlas.compression.stages import Tuning
+from convatlas.compression.target import Bytes
 from convatlas.errors import UserError
 from convatlas.networks.blocks import weights_of_layers
 from convatlas.recipe import Kept
@@ -42,6 +44,25 @@ def test_all_stages(trained: Run, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run.json")}
     assert compress_deeply(trained, tmp_path, SETTINGS, tuning=TUNING)[-1].folder == packed.folder
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run.json")}
+
+
+def test_a_file_has_the_size_that_was_asked_for(trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(target=Bytes(12_000), bits=4)
+    *_, last, packed = compress_deeply(trained, tmp_path / "spared", settings, tuning=TUNING)
+    assert last.folder.name == "shared-tuned"
+    assert 11_700 < packed.folder.stat().st_size <= 12_000
+    # Also where the last training makes it larger than expected.
+    monkeypatch.setattr(stages, "SPARE", -0.03)
+    monkeypatch.setattr(stages, "LEAST_SPARE", -400)
+
+    def tuning(run: Run, kept: Kept, out: Path) -> Run:
+        if kept is Kept.VALUES:
+            monkeypatch.setattr(stages, "SPARE", 0.005)
+        return TUNING(run, kept, out)
+
+    *_, last, packed = compress_deeply(trained, tmp_path / "more", settings, tuning=tuning)
+    assert last.folder.name == "fitted"
+    assert packed.folder.stat().st_size <= 12_000
 
 
 def test_a_version_that_learned_on_is_a_small_update(trained: Run, tmp_path: Path) -> None:

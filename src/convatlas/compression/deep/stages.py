@@ -20,7 +20,7 @@ from convatlas.wording import size
 
 TRIALS = 10
 """Of how many weights stay, each half as far from the last as that from the one before."""
-SPARE, LEAST_SPARE = 0.01, 100
+SPARE, LEAST_SPARE = 0.005, 50
 """A part of a file, and bytes at least, for what the last training changes: it learns values anew and writes its
 results into the record."""
 BITS = 5
@@ -126,7 +126,11 @@ def compress_deeply(
     pruned = prune_and_train(run, out, pruning, steps=settings.steps, tuning=tuning)
     shared = quantise(pruned[-1], settings.bits, out / "shared", target=settings.target)
     tuned = tuning(shared, Kept.VALUES, out / "shared-tuned")
-    return (*pruned, shared, tuned, pack(tuned, out / f"network{SUFFIX}", ranges=settings.ranges))
+    stages: tuple[Run, ...] = (*pruned, shared, tuned)
+    if settings.target is not None and len(encoded(tuned.record, tuned.network)) > settings.target.most:
+        # Training moved values farther than was spared for: a few more weights go.
+        stages += (quantise(tuned, settings.bits, out / "fitted", target=settings.target),)
+    return (*stages, pack(stages[-1], out / f"network{SUFFIX}", ranges=settings.ranges))
 
 
 def prune_and_train(
