@@ -58,9 +58,9 @@ ROWS = (
     Row("int8", "resnet20-cifar", "fashion-mnist", 0.3, 3, int8=True),
     Row("4 bits", "resnet20-cifar", "fashion-mnist", 0.5, 3, bits=4),
     Row("Deep Compression of LeNet", "lenet5-modern", "mnist", 0.1, 12, times_smaller=30, bits=3),
-    Row("Deep Compression of SqueezeNet", "squeezenet", "fashion-mnist", 0.5, 3, times_smaller=7, bits=6),
-    Row("Deep Compression of AlexNet", "alexnet", "digits", 0.5, 30, times_smaller=35),
-    Row("Deep Compression of VGG", "vgg16", "digits", 0.5, 30, times_smaller=45),
+    Row("Deep Compression of SqueezeNet", "squeezenet", "fashion-mnist", 0.5, 3, times_smaller=7, bits=4),
+    Row("Deep Compression of AlexNet", "alexnet", "digits", 0.5, 15, times_smaller=35, bits=4),
+    Row("Deep Compression of VGG", "vgg16", "digits", 0.5, 8, times_smaller=45, bits=4),
 )
 DISTILLATION = "distillation"
 STUDENT_WIDTH = 0.5
