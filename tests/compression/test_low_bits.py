@@ -16,15 +16,15 @@ import convatlas as ca
 from convatlas.compression.channels import Importance, prune_channels
 from convatlas.compression.deep.container import load, pack
 from convatlas.compression.low_bits import (
-    Calibration,
     best_steps,
+    calibrated,
     lower,
     lower_and_train,
     mean_bits,
     mixed,
     sensitivities,
 )
-from convatlas.compression.stages import Tuning
+from convatlas.compression.stages import Tuning, some_pictures
 from convatlas.compression.target import Macs
 from convatlas.errors import UserError
 from convatlas.networks.low_bits import across, multiplying, stepped
@@ -70,15 +70,13 @@ def test_eight_bits_change_next_to_nothing_and_two_much(trained: Run, tmp_path: 
 
 
 def test_bounds_are_those_of_real_pictures(trained: Run) -> None:
-    calibration = Calibration.of(trained, trained.network)
-    assert len(calibration.batch.labels) == 500
-    low, high = calibration.bounds["c1"]
-    assert low == pytest.approx(float(calibration.batch.inputs.min()))
-    assert high == pytest.approx(float(calibration.batch.inputs.max()))
+    batch = some_pictures(trained)
+    assert len(batch.labels) == 500
+    assert torch.equal(some_pictures(trained).inputs, batch.inputs)
+    bounds = calibrated(trained.network, batch.inputs)
+    assert bounds["c1"] == pytest.approx((float(batch.inputs.min()), float(batch.inputs.max())))
     # After ReLU nothing is below 0.
-    assert calibration.bounds["f6"][0] == 0
-    again = Calibration.of(trained, trained.network)
-    assert torch.equal(again.batch.inputs, calibration.batch.inputs)
+    assert bounds["f6"][0] == 0
 
 
 def test_every_family_is_lowered_trained_on_packed_and_pruned_again(
@@ -128,4 +126,4 @@ def test_pictures_of_one_class_calibrate_nothing(trained: Run, monkeypatch: pyte
     narrow = replace(pictures, train=pictures.train.take(np.flatnonzero(pictures.train.labels == 3)))
     monkeypatch.setattr(Run, "load_data", lambda run: narrow)
     with pytest.raises(UserError, match="are of class 3; it takes at least two"):
-        Calibration.of(trained, trained.network)
+        some_pictures(trained)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from convatlas.compression.stages import Tuning, rewritten, some_pictures
-from convatlas.data.batches import Batch
 from convatlas.errors import UserError
 from convatlas.networks.blocks import multiplying
 from convatlas.networks.low_bits import (
@@ -31,37 +28,27 @@ CLIPPED = 50
 """Candidates for the largest weight that a step is made for, from it down to 2 % of it."""
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """What layers read of real pictures."""
+Bounds = Mapping[str, tuple[float, float]]
+"""The lowest and the highest input of each layer, with 0 between them."""
 
-    batch: Batch
-    bounds: Mapping[str, tuple[float, float]]
-    """The lowest and the highest input of each layer, with 0 between them."""
 
-    @classmethod
-    def of(cls, run: Run, network: nn.Module) -> Calibration:
-        """On training pictures of the run.
+@torch.inference_mode()
+def calibrated(network: nn.Module, inputs: Tensor) -> Bounds:
+    """What the layers of a network read of these inputs (batch, channels, height, width)."""
+    bounds: dict[str, tuple[float, float]] = {}
 
-        Raises:
-            UserError: see `some_pictures`.
-        """
-        batch = some_pictures(run)
-        bounds: dict[str, tuple[float, float]] = {}
+    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+            low, high = bounds.get(name, (0.0, 0.0))
+            bounds[name] = (min(low, float(given[0].min())), max(high, float(given[0].max())))
 
-        def note(name: str) -> Any:
-            def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-                low, high = bounds.get(name, (0.0, 0.0))
-                bounds[name] = (min(low, float(inputs[0].min())), max(high, float(inputs[0].max())))
+        return hook
 
-            return hook
-
-        hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in multiplying(network)]
-        with torch.inference_mode():
-            network.eval()(batch.inputs)
-        for hook in hooks:
-            hook.remove()
-        return cls(batch, bounds)
+    hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in multiplying(network)]
+    network.eval()(inputs)
+    for hook in hooks:
+        hook.remove()
+    return bounds
 
 
 def best_steps(weights: Tensor, num: int, bits: int) -> Tensor:
@@ -89,12 +76,12 @@ def lowered(network: nn.Module, low_bits: LowBits) -> nn.Module:
     return network
 
 
-def low_bits_of(network: nn.Module, bits: int | Mapping[str, int], calibration: Calibration | None) -> LowBits:
+def low_bits_of(network: nn.Module, bits: int | Mapping[str, int], bounds: Bounds | None) -> LowBits:
     """The bits of every layer.
 
     Args:
         bits: of the weights, of all layers or by name.
-        calibration: where inputs get 8 bits.
+        bounds: of the inputs, where these get 8 bits.
 
     Raises:
         UserError: no weights have so many.
@@ -105,7 +92,7 @@ def low_bits_of(network: nn.Module, bits: int | Mapping[str, int], calibration: 
         if not FEWEST <= num <= MOST:
             raise UserError(f"weights of {num} bits are not made here; it must be from {FEWEST} to {MOST}")
         # Auxiliary classifiers read nothing when a network answers.
-        low, high = (None, None) if calibration is None else calibration.bounds.get(name, (None, None))
+        low, high = (None, None) if bounds is None else bounds.get(name, (None, None))
         found.append(LayerBits(name=name, weight=num, lowest=low, highest=high))
     return tuple(found)
 
@@ -121,7 +108,7 @@ def lower(run: Run, out: str | Path, bits: int | Mapping[str, int] = 8, *, input
         UserError: see `rewritten`; or the bits are out of range.
     """
     network = run.network
-    low_bits = low_bits_of(network, bits, Calibration.of(run, network) if inputs else None)
+    low_bits = low_bits_of(network, bits, calibrated(network, some_pictures(run).inputs) if inputs else None)
     words = f"{bits} bits" if isinstance(bits, int) else f"{mean_bits(network, bits):.2g} bits in the mean"
     how = f"lowered to {words}" + (", inputs to 8" if inputs else "")
     return rewritten(run, lambda own: lowered(own, low_bits), how, out, low_bits)
