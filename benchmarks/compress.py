@@ -24,11 +24,13 @@ import measured
 import torch
 
 from convatlas.compression.compress import Compression, compress
+from convatlas.compression.deep.container import SUFFIX, load_file, pack, unpack
+from convatlas.compression.deep.update import write_update
 from convatlas.compression.stages import Tuning
 from convatlas.compression.target import Bytes
 from convatlas.measure import seconds_in_turn
-from convatlas.recipe import Distillation
-from convatlas.runs import Run
+from convatlas.recipe import Distillation, Kept
+from convatlas.runs import Run, load
 from convatlas.training import Progress, Request, finish
 
 SEEDS = 3
@@ -70,6 +72,8 @@ DISTILLATION = "distillation"
 STUDENT_WIDTH = 0.5
 """About a quarter of the parameters."""
 GAIN = 0.5
+UPDATE = "update"
+PART_ALLOWED = 0.3
 
 
 class Lines(Progress):
@@ -91,6 +95,10 @@ def times(before: Run, after: Run) -> float:
     return statistics.median(found["before"]) / statistics.median(found["after"])
 
 
+def folder_of(row: Row) -> str:
+    return row.name.replace(" ", "-").lower()
+
+
 def shrunk(row: Row, out: Path) -> dict[str, Any]:
     run = trained(out / f"{row.network}-{row.data}", row.network, row.data, width=row.width, epochs=row.learned)
     full = BIT_BYTES * run.results.params
@@ -98,7 +106,7 @@ def shrunk(row: Row, out: Path) -> dict[str, Any]:
     made: Compression = compress(
         run,
         target,
-        out / row.name.replace(" ", "-").lower(),
+        out / folder_of(row),
         prune=row.prune,
         int8=row.int8,
         bits=row.bits,
@@ -158,6 +166,28 @@ def distilled(out: Path) -> dict[str, Any]:
     }
 
 
+def updated(out: Path) -> dict[str, Any]:
+    """What it takes to send a network's next version to who has this one: LeNet's, after another epoch."""
+    row = next(row for row in ROWS if row.network == "lenet5-modern")
+    shrunk(row, out)
+    old = out / folder_of(row) / f"network{SUFFIX}"
+    again = out / "update"
+    if not again.exists():
+        unpack(load_file(old), again)
+    learned = Tuning(epochs=1, progress=Lines())(load(again), Kept.VALUES, out / "update-learned", seed=SEEDS)
+    new = pack(learned, out / f"update{SUFFIX}")
+    update = write_update(old, new.folder, out / "update.cvu")
+    sizes = {name: path.stat().st_size for name, path in (("old", old), ("new", new.folder), ("update", update))}
+    return {
+        "network": row.network,
+        "data": row.data,
+        "bytes": sizes,
+        "part_of_new": round(sizes["update"] / sizes["new"], 3),
+        "part_allowed": PART_ALLOWED,
+        "date": date.today().isoformat(),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("rows", nargs="*")
@@ -166,7 +196,7 @@ def main() -> None:
     path = measured.RESULTS / "compress.json"
     known = json.loads(path.read_text())["rows"] if path.exists() else {}
     works: dict[str, Callable[[], dict[str, Any]]] = {row.name: partial(shrunk, row, asked.out) for row in ROWS}
-    works[DISTILLATION] = partial(distilled, asked.out)
+    works |= {DISTILLATION: partial(distilled, asked.out), UPDATE: partial(updated, asked.out)}
     for name, work in works.items():
         if not asked.rows or name in asked.rows:
             known[name] = work()

@@ -31,7 +31,7 @@ from convatlas.runs import Run
 from convatlas.spec import Spec, Variant
 
 MULTIPLE = 8
-"""Of channels in layers that have twice as many: what processors compute at once."""
+"""Of channels in layers that have as many: what processors compute at once."""
 LEAST = 8
 """No group of channels loses more than all but this part of it at once: of a mean, a small score says little."""
 TINY = 1e-30
@@ -65,7 +65,7 @@ class Group:
     def num_kept(self, threshold: float) -> int:
         """How many channels of a tower stay if those below the threshold go, rounded up."""
         num = len(self.scores)
-        step = max(MULTIPLE // len(self.places), 1) if self.places.numel() >= 2 * MULTIPLE else 1
+        step = max(MULTIPLE // len(self.places), 1) if self.places.numel() >= MULTIPLE else 1
         # One map a tower would make a depthwise convolution of it.
         worthy = max(int((self.scores >= threshold).sum()), -(-num // LEAST), 2 if len(self.places) > 1 else 1)
         return min(-(-worthy // step) * step, num)
