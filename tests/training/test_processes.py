@@ -19,6 +19,7 @@ import convatlas as ca
 from convatlas.errors import UserError
 from convatlas.training.processes import Processes
 
+PROGRAM = ("-m", "convatlas")
 LIMIT_S = 100
 """Processes that wait for each other for ever must not stop the tests too."""
 
@@ -30,11 +31,11 @@ def free_port() -> int:
         return port
 
 
-def begin(*arguments: str | Path, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """`torchrun --nproc-per-node 2 OPTIONS -m convatlas ARGUMENTS`"""
+def begin(*arguments: str | Path, options: tuple[str, ...] = PROGRAM) -> subprocess.Popen[str]:
+    """`torchrun --nproc-per-node 2 OPTIONS ARGUMENTS`"""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     return subprocess.Popen(
-        [*torchrun, "--master-port", str(free_port()), *options, "-m", "convatlas", *map(str, arguments)],
+        [*torchrun, "--master-port", str(free_port()), *options, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -56,7 +57,7 @@ def end(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, out, said)
 
 
-def together(*arguments: str | Path, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def together(*arguments: str | Path, options: tuple[str, ...] = PROGRAM) -> subprocess.CompletedProcess[str]:
     return end(begin(*arguments, options=options))
 
 
@@ -162,6 +163,26 @@ def test_a_mistake_is_said_once_and_fails(mistake: tuple[str, str], tmp_path: Pa
     assert done.stdout == ""
 
 
+THREADS_AFTER = """
+import sys
+from pathlib import Path
+import convatlas as ca
+ca.train("lenet5-modern", epochs=1, tune=False, out=sys.argv[1])
+print(*(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")))
+"""
+
+
+def test_no_thread_of_their_group_is_left_at_the_end_of_python(tmp_path: Path) -> None:
+    # It would be stopped in the middle of what it does, and now and then abort the process.
+    program = tmp_path / "program.py"
+    program.write_text(THREADS_AFTER)
+    done = together(program, tmp_path / "run", options=())
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert "gloo" not in done.stdout
+
+
 @pytest.mark.slow
 def test_stopped_and_resumed_by_as_many_processes_a_run_ends_in_the_same_weights(
     undisturbed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
@@ -203,7 +224,7 @@ def test_after_one_of_two_was_killed_torchrun_starts_them_again_to_the_same_weig
     rank: int, undisturbed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    process = begin(*JOB, "--out", folder, options=("--max-restarts", "2"))
+    process = begin(*JOB, "--out", folder, options=("--max-restarts", "2", *PROGRAM))
     until(lambda: epochs(folder) >= 1, process)
     os.kill(workers(process)[rank], signal.SIGKILL)
     done = end(process)

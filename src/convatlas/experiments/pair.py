@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+# Before there is a group, as `training.processes` says.
+import torch.distributed.nn
+
 T = TypeVar("T")
 A = TypeVar("A")
 NUM = 2

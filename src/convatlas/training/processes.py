@@ -11,6 +11,10 @@ from typing import Any, Self, TypeVar
 
 import torch
 import torch.distributed as dist
+
+# Its functions keep the group that there is when it is first imported, which DistributedDataParallel does: the group
+# would outlive its end, and its threads that of Python, where they now and then abort the process (PyTorch 2.13).
+import torch.distributed.nn
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
