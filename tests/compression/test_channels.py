@@ -216,9 +216,9 @@ def test_rounds_prune_by_the_same_factor_and_are_not_done_twice(finished: Callab
 def test_a_latency_is_reached_too(finished: Callable[..., Run]) -> None:
     # Of full width: narrow ones take about as long, however narrow.
     run = finished("resnet32-cifar", compressed=False)
-    own = Latency(1).of(run.variant, run.record.spec)
     # Far enough below for a machine that is slower now and then.
-    narrow = prune(run, run.network, Latency(0.75 * own), Importance.MAGNITUDE)
+    own = min(Latency(1).of(run.variant, run.record.spec) for _ in range(3))
+    narrow = prune(run, run.network, Latency(0.6 * own), Importance.MAGNITUDE)
     assert measure.layers(narrow).macs < run.results.macs
 
 

@@ -13,7 +13,7 @@ from convatlas.errors import UserError
 from convatlas.spec import Spec, Variant
 from convatlas.wording import count, size
 
-REPEATS = 9
+REPEATS = 25
 """Pictures over which a latency is the median."""
 COUNTS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 BYTES = {"KB": 10**3, "MB": 10**6, "KiB": 2**10, "MiB": 2**20}
