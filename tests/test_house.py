@@ -151,6 +151,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines()]
     assert sum(line.startswith("pip install") for line in commands) == 2

@@ -162,6 +162,7 @@ def test_saturation_is_the_mean_bend_of_three_dimensions(
     assert carry_out(PARTS["saturation"], quick).verdict is Verdict.NOT_TESTABLE
 
 
+@pytest.mark.slow
 def test_a_search_trains_one_seed_and_what_it_chose_every_seed(quick: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compound, "EPOCHS", 1)
     # In this process, which needs no start.

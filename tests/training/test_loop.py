@@ -79,7 +79,16 @@ def test_a_run_folder_holds_what_the_readme_says(undisturbed: Run) -> None:
     assert record["results"]["train_pictures"] == 1442
 
 
-@pytest.mark.parametrize("name", [variant.name for variant in ca.families()[0].variants])
+FAST = ("lenet1", "lenet5", "lenet5-modern")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        variant.name if variant.name in FAST else pytest.param(variant.name, marks=pytest.mark.slow)
+        for variant in ca.families()[0].variants
+    ],
+)
 def test_every_variant_of_the_smallest_family_learns(name: str, tmp_path: Path) -> None:
     # A tenth would be chance.
     assert ca.train(name, epochs=12, out=tmp_path / "run").test_accuracy > 0.6
@@ -198,6 +207,7 @@ def test_pictures_of_a_folder_are_named_where_numbers_end(shades: Path, tmp_path
         ca.train("lenet5-modern", data=shades, epochs=3, batch_size=4, lr=1e30, out=tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_recipe_of_the_paper_trains(tmp_path: Path) -> None:
     run = ca.train("lenet1", recipe="paper", epochs=2, out=tmp_path / "run")
     assert run.record.recipe.batch_size == 1

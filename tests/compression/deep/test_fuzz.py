@@ -174,7 +174,7 @@ def check_fuzzed(packed: list[CompressedRun], num: int, seed: int) -> None:
 
 
 def test_mutated_files_open_or_are_refused(packed: list[CompressedRun]) -> None:
-    check_fuzzed(packed, 800, seed=0)
+    check_fuzzed(packed, 400, seed=0)
 
 
 def test_mutated_files_take_bounded_memory(packed: list[CompressedRun]) -> None:
