@@ -108,7 +108,9 @@ def compress(
     )
     if made.run.folder.is_file():
         typer.echo("Weights that are 0 or share values make a smaller file; a picture takes as long as before.")
-    if made.run.record.low_bits:
+    if made.stages[-1].compiled:
+        typer.echo("Times are of compiled networks; those of 8 bits compute in 8 bits.")
+    elif made.run.record.low_bits:
         typer.echo("Few bits are computed in 32 here: sizes and accuracies are theirs, times are not.")
     typer.echo(f"\n{made.run.folder} is the last of them; figures in {folder / STAGES}, charts beside it")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,15 +12,17 @@ from convatlas.compression.channels import Importance, prune_channels
 from convatlas.compression.deep.container import SUFFIX, CompressedRun, encoded, load, pack
 from convatlas.compression.deep.pruning import Pruning, Smallest, TwoInFour, sparsity
 from convatlas.compression.deep.stages import BITS, Settings, compress_deeply, prune_and_train
+from convatlas.compression.latency import latencies
 from convatlas.compression.low_bits import lower_and_train, mixed
 from convatlas.compression.stages import Tuning
-from convatlas.compression.target import Bytes, Macs, Target, latency, parsed
+from convatlas.compression.target import Bytes, Macs, Target, parsed
 from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
 from convatlas.files import write
 from convatlas.networks.low_bits import FEWEST, MOST, num_bytes
 from convatlas.runs import Run
 from convatlas.runs.run import WEIGHTS
+from convatlas.training import Progress
 
 STAGES = "stages.json"
 TWO_IN_FOUR = "2:4"
@@ -36,7 +38,9 @@ class Stage:
     params: int
     macs: int
     seconds: float
-    """That a picture takes alone, on this machine's CPU."""
+    """That a picture takes alone, on this machine's CPU; see `latencies`."""
+    compiled: bool
+    """Whether that is of a compiled network, which alone computes in 8 bits."""
     test_accuracy: float
     test_interval: tuple[float, float]
 
@@ -120,7 +124,8 @@ def compress(
         made += lower_and_train(made[-1], out, bits_for(made[-1], bits), inputs=int8, tuning=tuning)
         made += (pack(made[-1], out / f"network{SUFFIX}"),)
     names = ["as it was", *(one.folder.name for one in made[1:])]
-    stages = tuple(stage_of(name, one) for name, one in zip(names, made, strict=True))
+    seconds, compiled = timed(made, int8, tuning.progress)
+    stages = tuple(stage_of(name, one, took, compiled) for name, one, took in zip(names, made, seconds, strict=True))
     write(out / STAGES, (json.dumps([asdict(stage) for stage in stages], indent=2) + "\n").encode())
     for chart in charts(opened.record.variant, stages):
         write(out / f"{chart.name}.svg", draw.chart(chart, "svg"))
@@ -150,7 +155,18 @@ def bits_for(run: Run, bits: float | None) -> int | dict[str, int]:
     return int(bits) if bits == int(bits) else mixed(run, bits)
 
 
-def stage_of(name: str, run: Run) -> Stage:
+def timed(runs: Sequence[Run], compiling: bool, progress: Progress) -> tuple[list[float], bool]:
+    """What a picture takes in each, and whether that is of compiled networks."""
+    if compiling:
+        progress.say("compiling, to compute in 8 bits ...")
+        try:
+            return latencies(runs, compiling=True), True
+        except RuntimeError as error:
+            progress.say(f"not compiled ({str(error).splitlines()[0][:80]}); times are of 32 bits")
+    return latencies(runs), False
+
+
+def stage_of(name: str, run: Run, seconds: float, compiled: bool) -> Stage:
     results, low_bits = run.results, run.record.low_bits
     if isinstance(run, CompressedRun):
         taken = run.folder.stat().st_size
@@ -166,7 +182,8 @@ def stage_of(name: str, run: Run) -> Stage:
         num_bytes=taken,
         params=results.params,
         macs=results.macs,
-        seconds=latency(run.network, run.record.spec),
+        seconds=seconds,
+        compiled=compiled,
         test_accuracy=results.test_accuracy,
         test_interval=results.test_interval,
     )

@@ -6,16 +6,12 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-import torch
-
 from convatlas import measure
+from convatlas.compression.latency import latency
 from convatlas.errors import UserError
-from convatlas.networks.blocks import folded
 from convatlas.spec import Spec, Variant
 from convatlas.wording import count, size
 
-REPEATS = 25
-"""Pictures over which a latency is the median."""
 COUNTS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 BYTES = {"KB": 10**3, "MB": 10**6, "KiB": 2**10, "MiB": 2**20}
 SECONDS = {"ms": 1e-3, "us": 1e-6, "s": 1.0}
@@ -75,14 +71,6 @@ class Bytes:
 
 
 Target = Macs | Latency | Bytes
-
-
-def latency(network: torch.nn.Module, spec: Spec) -> float:
-    """The median of the seconds that a picture takes on the CPU, batch normalisation folded, as engines run it."""
-    picture = torch.randn(1, spec.in_channels, spec.resolution, spec.resolution)
-    deployed = folded(network)
-    with torch.inference_mode():
-        return measure.seconds(lambda: deployed(picture), REPEATS)
 
 
 def parsed(text: str) -> Target:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
 
 import torch
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 def seconds(work: Callable[[], object], repeats: int = 5) -> float:
@@ -14,7 +17,7 @@ def seconds(work: Callable[[], object], repeats: int = 5) -> float:
     return statistics.median(seconds_in_turn({"": work}, repeats)[""])
 
 
-def seconds_in_turn(works: Mapping[str, Callable[[], object]], repeats: int = 5) -> dict[str, tuple[float, ...]]:
+def seconds_in_turn(works: Mapping[Name, Callable[[], object]], repeats: int = 5) -> dict[Name, tuple[float, ...]]:
     """The durations of calls of each, one after the other, after a call of each that warms up.
 
     In turn, a machine that slows down for a while slows all of them down: compare by ratio.
@@ -22,7 +25,7 @@ def seconds_in_turn(works: Mapping[str, Callable[[], object]], repeats: int = 5)
     Returns:
         for each name `repeats` durations as they came.
     """
-    times: dict[str, list[float]] = {name: [] for name in works}
+    times: dict[Name, list[float]] = {name: [] for name in works}
     for turn in range(repeats + 1):
         for name, work in works.items():
             _wait()

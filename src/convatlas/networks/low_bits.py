@@ -17,6 +17,8 @@ from torch.nn.utils import parametrize
 from convatlas.networks.blocks import Multiplying, multiplying
 
 INPUT_BITS = 8
+HIGHEST_PLACE = (1 << INPUT_BITS) - 1
+"""Of an input on its steps, from 0."""
 FEWEST, MOST = 2, 8
 """Bits of a weight."""
 
@@ -31,6 +33,11 @@ class LayerBits:
     lowest: float | None = None
     """The bounds of its inputs; None: they keep their 32 bits."""
     highest: float | None = None
+
+    @property
+    def inputs(self) -> Rounded | None:
+        """What its inputs become, where they have few bits too."""
+        return None if self.lowest is None or self.highest is None else Rounded(self.lowest, self.highest)
 
 
 LowBits = tuple[LayerBits, ...]
@@ -69,17 +76,23 @@ class Rounded:
     lowest: float
     highest: float
 
+    @property
+    def step(self) -> float:
+        return (self.highest - self.lowest) / HIGHEST_PLACE
+
+    @property
+    def zero(self) -> int:
+        """The place of 0, which is one of the steps: padding and ReLU give it exactly."""
+        return round(-self.lowest / self.step)
+
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
         (x,) = inputs
-        step = (self.highest - self.lowest) / (2**INPUT_BITS - 1)
-        if not step:
+        if not self.step:
             return (x,)
-        # 0 is one of the steps: padding and ReLU give it exactly.
-        zero = round(-self.lowest / step)
-        places = (x / step).round().add(zero).clamp(0, 2**INPUT_BITS - 1)
-        rounded = (places - zero) * step
+        places = (x / self.step).round().add(self.zero).clamp(0, HIGHEST_PLACE)
+        rounded = (places - self.zero) * self.step
         # Within the bounds the gradient goes through as if nothing were rounded.
-        within = x.clamp(-zero * step, (2**INPUT_BITS - 1 - zero) * step)
+        within = x.clamp(-self.zero * self.step, (HIGHEST_PLACE - self.zero) * self.step)
         return (within + (rounded - within).detach(),)
 
 
@@ -88,8 +101,8 @@ def armed(network: nn.Module, low_bits: LowBits) -> nn.Module:
     for bits in low_bits:
         layer = network.get_submodule(bits.name)
         layer.register_buffer("steps", torch.ones(num_steps(layer)))
-        if bits.lowest is not None and bits.highest is not None:
-            layer.register_forward_pre_hook(Rounded(bits.lowest, bits.highest))
+        if (rounded := bits.inputs) is not None:
+            layer.register_forward_pre_hook(rounded)
     return network
 
 

@@ -1,0 +1,90 @@
+"""Networks of 8 bits as processors compute them: in whole numbers, through PyTorch's compiler and oneDNN.
+
+The operations are those that torchao writes into a graph that it quantises (`quantized_decomposed`). Inductor finds
+them before a convolution or a fully connected layer, and puts one of 8 bits in the place of all.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch._inductor.config
+import torch.ao.quantization.fx._decomposed  # the operations, which torchao and Inductor take from there too
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convatlas.networks.blocks import folded
+from convatlas.networks.low_bits import HIGHEST_PLACE, LowBits, Rounded, disarmed, places_of
+
+operations = torch.ops.quantized_decomposed
+
+
+class EightBits(nn.Module):
+    """A layer whose inputs and weights are whole numbers of 8 bits."""
+
+    codes: Tensor
+    steps: Tensor
+    zeros: Tensor
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear, inputs: Rounded, codes: Tensor, steps: Tensor) -> None:
+        """
+        Args:
+            layer: whose bias, stride and the like it has.
+            codes: its weights (out_channels, ...), in steps.
+            steps: of the weights of each output channel (out_channels,).
+        """
+        super().__init__()
+        self.inputs = inputs.step, inputs.zero, 0, HIGHEST_PLACE, torch.uint8
+        self.register_buffer("codes", codes.to(torch.int8))
+        self.register_buffer("steps", steps)
+        self.register_buffer("zeros", torch.zeros(len(codes), dtype=torch.int64))
+        self.bias = layer.bias
+        self.multiply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = F.linear
+        if isinstance(layer, nn.Conv2d):
+            geometry = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
+            self.multiply = partial(F.conv2d, **geometry)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = operations.dequantize_per_tensor(operations.quantize_per_tensor(x, *self.inputs), *self.inputs)
+        weights = operations.dequantize_per_channel(self.codes, self.steps, self.zeros, 0, -128, 127, torch.int8)
+        return self.multiply(x, weights, self.bias)
+
+
+@torch.no_grad()
+def in_eight_bits(network: nn.Module, low_bits: LowBits) -> nn.Module:
+    """A copy that answers the same but for rounding, in 8 bits once it is compiled, its batch normalisation folded.
+
+    What has no inputs of 8 bits, and layers of a family's own (`Multiplying`), stay at 32.
+    """
+    places = places_of(network, low_bits)
+    copied = disarmed(folded(network))
+    for bits in low_bits:
+        layer, inputs = copied.get_submodule(bits.name), bits.inputs
+        if inputs is None or not inputs.step or not isinstance(layer, nn.Conv2d | nn.Linear):
+            continue
+        codes = places[f"{bits.name}.weight"]
+        # Folding multiplied the weights of a channel, and so their steps.
+        rows, weights = codes.flatten(1), layer.weight.flatten(1)
+        largest = rows.abs().argmax(1, keepdim=True)
+        steps = weights.gather(1, largest) / rows.gather(1, largest)
+        parent, _, name = bits.name.rpartition(".")
+        setattr(copied.get_submodule(parent), name, EightBits(layer, inputs, codes, steps.squeeze(1)))
+    return copied
+
+
+@torch.no_grad()
+def compiled(network: nn.Module, picture: Tensor) -> Callable[[Tensor], Tensor]:
+    """The network for pictures (batch, channels, height, width) like that one, to be called without gradients.
+
+    Raises:
+        RuntimeError: PyTorch cannot compile it here; without a compiler for C++ it compiles nothing.
+    """
+    # Whole numbers take the place of weights only where these are constants. The compiler warns of its own code.
+    with torch._inductor.config.patch(freezing=True), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answers: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
+        answers(picture)
+    return answers

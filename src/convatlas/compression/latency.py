@@ -1,0 +1,60 @@
+"""How long networks take for a picture alone in its batch, on this machine's CPU."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from convatlas import measure
+from convatlas.compression.eight_bits import compiled, in_eight_bits
+from convatlas.networks.blocks import folded
+from convatlas.networks.low_bits import disarmed
+from convatlas.runs import Run
+from convatlas.spec import Spec
+
+REPEATS = 25
+"""Pictures over which a latency is the median."""
+
+
+@torch.inference_mode()
+def latency(network: nn.Module, spec: Spec) -> float:
+    """The median of the seconds that a picture takes, batch normalisation folded, as engines run it."""
+    deployed, picture = folded(network), a_picture(spec)
+    return measure.seconds(lambda: deployed(picture), REPEATS)
+
+
+@torch.no_grad()
+def latencies(runs: Sequence[Run], *, compiling: bool = False, repeats: int = REPEATS) -> list[float]:
+    """The same of each run, measured in turn; networks of the same layers take the same time and are measured once.
+
+    Zeros, shared values and weights of few bits are multiplied in 32 bits like any others.
+
+    Args:
+        compiling: whether all networks are compiled; what has weights and inputs of 8 bits then computes in 8 bits.
+        repeats: pictures over which each is the median.
+
+    Raises:
+        RuntimeError: see `compiled`.
+    """
+    works: dict[Hashable, Callable[[], Tensor]] = {}
+    kinds: list[Hashable] = []
+    for run in runs:
+        spec, low_bits = run.record.spec, run.record.low_bits or ()
+        eight = compiling and any(bits.inputs is not None for bits in low_bits)
+        kinds.append((spec, eight))
+        if kinds[-1] in works:
+            continue
+        network = in_eight_bits(run.network, low_bits) if eight else disarmed(folded(run.network))
+        picture = a_picture(spec)
+        works[kinds[-1]] = partial(compiled(network, picture) if compiling else network, picture)
+    times = measure.seconds_in_turn(works, repeats)
+    return [statistics.median(times[kind]) for kind in kinds]
+
+
+def a_picture(spec: Spec) -> Tensor:
+    """(1, channels, height, width)"""
+    return torch.randn(1, spec.in_channels, spec.resolution, spec.resolution)
