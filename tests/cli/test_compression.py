@@ -1,7 +1,8 @@
-"""convatlas compress and update, and the other verbs on a compressed file."""
+"""convatlas compress, unpack and update, and the other verbs on a compressed file."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,12 @@ def test_a_run_becomes_one_small_file_that_is_used_and_updated(
     status, _, err = convatlas("report", file)
     assert (status, err.count("\n")) == (2, 1)
 
+    # What only a run folder can, one made of the file can.
+    status, out, err = convatlas("unpack", file)
+    assert (status, out, err) == (0, f"{small / 'network'}\n", "")
+    assert as_json("evaluate", small / "network")["test_accuracy"] == told["test_accuracy"]
+    assert convatlas("unpack", file).status == 2
+
     again = tmp_path / "again"
     assert convatlas("compress", file, "--to", "13 KB", "--out", again, *given[:-2]).status == 0
     new, update, made = again / "network.cva", tmp_path / "to-again.cvu", tmp_path / "made.cva"
@@ -46,6 +53,16 @@ def test_a_run_becomes_one_small_file_that_is_used_and_updated(
     status, out, err = convatlas("update", new, update, "--out", made)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert "updates another file than" in err
+
+
+def test_stages_lie_beside_the_run_whatever_its_name(
+    convatlas: Callable[..., Any], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run.folder, tmp_path / "lenet5-v1.5")
+    monkeypatch.chdir(tmp_path / "lenet5-v1.5")
+    given = ("--prune", 0.2, "--rounds", 1, "--epochs", 1, "--by", "magnitude", "--quiet")
+    assert convatlas("compress", ".", *given).status == 0
+    assert (tmp_path / "lenet5-v1.5-compressed" / "stages.json").is_file()
 
 
 def test_mistakes_are_one_line(convatlas: Callable[..., Any], run: Run, tmp_path: Path) -> None:

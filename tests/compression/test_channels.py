@@ -20,6 +20,7 @@ from convatlas.compression import channels
 from convatlas.compression.channels import (
     Group,
     Importance,
+    above,
     asked_for,
     form,
     graph_of,
@@ -104,7 +105,8 @@ def test_a_narrower_network_is_the_old_one_without_some_channels(name: str) -> N
     share = 0.95 if name == "lenet1989" else 0.8
     macs = measure.cost_of(variant.network, spec).macs
     threshold = threshold_for(variant, spec, groups, Macs(share * macs))
-    smaller = narrowed(spec, groups, threshold)
+    assert threshold is not None
+    smaller = narrowed(spec, groups, above(threshold))
     assert measure.cost_of(variant.network, smaller).macs <= share * macs
     assert form(variant, smaller) == form(variant, spec)
 
@@ -191,7 +193,7 @@ def test_every_family_is_pruned_trained_on_and_pruned_again(
     assert opened.evaluate().accuracy == pruned.test_accuracy
     assert opened.record.spec != run.record.spec
     assert begun.record.made is not None
-    assert begun.record.made.startswith("narrowed to ")
+    assert begun.record.made.startswith("narrowed for ")
     assert begun.record.start == str(run.folder.resolve())
     assert ca.resume(opened.folder).results == opened.results
     half = Macs(0.5 * macs)
@@ -209,7 +211,7 @@ def test_rounds_prune_by_the_same_factor_and_are_not_done_twice(finished: Callab
     again = prune_channels(run, tmp_path, target, Importance.MAGNITUDE, rounds=2, tuning=SHORT)
     assert again[-1].folder == pruned.folder
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run.json")}
-    with pytest.raises(UserError, match=r"holds a network that was narrowed to .* by magnitude, not narrowed"):
+    with pytest.raises(UserError, match=r"holds a network that was narrowed for .* by magnitude, .* not narrowed"):
         prune_channels(run, tmp_path, target, Importance.TAYLOR, rounds=2, tuning=SHORT)
 
 
@@ -222,12 +224,27 @@ def test_a_latency_is_reached_too(finished: Callable[..., Run]) -> None:
     assert measure.layers(narrow).macs < run.results.macs
 
 
+def test_pruning_for_a_latency_is_not_done_twice(finished: Callable[..., Run], tmp_path: Path) -> None:
+    run = finished("resnet32-cifar", compressed=False)
+    own = min(Latency(1).of(run.variant, run.record.spec) for _ in range(3))
+    first, second = (
+        prune_channels(run, tmp_path, Latency(0.6 * own), Importance.MAGNITUDE, tuning=SHORT)[-1] for _ in range(2)
+    )
+    assert first.results == second.results
+
+
 def test_mistakes_are_one_line(finished: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = finished("vgg11", compressed=False)
-    with pytest.raises(UserError, match=r"10 MACs cannot be reached by pruning at once; the narrowest network takes"):
+    with pytest.raises(
+        UserError, match=r"10 MACs cannot be reached in 1 round of pruning; the narrowest network takes"
+    ):
         prune(run, run.network, Macs(10), Importance.MAGNITUDE)
     with pytest.raises(UserError, match="has no channels that can go by batch-norm"):
         prune(run, run.network, Macs(10), Importance.BATCH_NORM)
+    # What was asked for is named, and before anything is trained.
+    with pytest.raises(UserError, match=r"10 MACs cannot be reached in 3 rounds of pruning"):
+        prune_channels(run, tmp_path / "none", Macs(10), Importance.MAGNITUDE, rounds=3)
+    assert not (tmp_path / "none").exists()
     with pytest.raises(UserError, match="0 rounds prune nothing"):
         prune_channels(run, tmp_path, Macs(10), rounds=0)
     with pytest.raises(UserError, match="already, which is no more than"):

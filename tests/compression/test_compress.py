@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_a_target_in_macs_is_met_by_fewer_channels(trained: Run, tmp_path: Path)
     assert made.run.test_accuracy > trained.test_accuracy - 0.05
     assert ca.load(tmp_path / "small" / "narrowed-2-tuned").evaluate().accuracy == made.run.test_accuracy
     written = json.loads((tmp_path / "small" / STAGES).read_bytes())
-    assert [row["macs"] for row in written] == [stage.macs for stage in made.stages]
+    assert [row["macs"] for row in written["stages"]] == [stage.macs for stage in made.stages]
     for name in ("size.svg", "latency.svg"):
         assert b"narrowed-1-tuned" in (tmp_path / "small" / name).read_bytes()
 
@@ -45,6 +46,8 @@ def test_a_target_in_bytes_is_met_by_deep_compression(trained: Run, tmp_path: Pa
     assert made.run.test_accuracy > trained.test_accuracy - 0.05
     again = compress(trained, "14 KB", tmp_path, rounds=2, bits=5, tuning=TUNING)
     assert again.run.folder.read_bytes() == made.run.folder.read_bytes()
+    with pytest.raises(UserError, match="was begun with another bits and epochs; choose a new folder"):
+        compress(trained, "14 KB", tmp_path, rounds=2, bits=4, tuning=replace(TUNING, epochs=9))
     # What was compressed can be made faster too.
     narrow = compress(
         made.run.folder, "200000 macs", tmp_path / "narrow", importance=Importance.MAGNITUDE, rounds=1, tuning=TUNING
@@ -55,7 +58,7 @@ def test_a_target_in_bytes_is_met_by_deep_compression(trained: Run, tmp_path: Pa
 def test_what_cannot_be_reached_says_the_nearest(trained: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"0\.1 KiB cannot be reached; with hardly a weight left it takes [0-9.]+ KiB"):
         compress(trained, "0.1 KB", tmp_path)
-    with pytest.raises(UserError, match=r"100 MACs cannot be reached by pruning at once; the narrowest network takes"):
+    with pytest.raises(UserError, match=r"100 MACs cannot be reached in 1 round of pruning; the narrowest network"):
         compress(trained, "100 macs", tmp_path, rounds=1)
     for to, prune, message in (
         ("small", None, "is no target"),
@@ -63,9 +66,15 @@ def test_what_cannot_be_reached_says_the_nearest(trained: Run, tmp_path: Path) -
         (None, 1.5, "--prune 1.5 is no part of a network"),
         ("2 MB", 0.0, "--prune 0 is no part"),
         ("5 ms", 0.5, "channels are pruned to 5 ms; how much of the network"),
+        ("10 MB", None, "already, which is no more than"),
     ):
         with pytest.raises(UserError, match=message):
-            compress(trained, to, tmp_path, prune=prune)
+            compress(trained, to, tmp_path / "none", prune=prune)
+    with pytest.raises(UserError, match="0 rounds prune nothing"):
+        compress(trained, None, tmp_path / "none", sparse="0.9", rounds=0)
+    with pytest.raises(UserError, match="--epochs 0 trains nothing"):
+        compress(trained, None, tmp_path / "none", bits=4, tuning=Tuning(epochs=0))
+    assert not (tmp_path / "none").exists()
 
 
 def test_channels_go_first_and_then_bits(trained: Run, tmp_path: Path) -> None:

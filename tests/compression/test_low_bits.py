@@ -71,7 +71,9 @@ def test_eight_bits_change_next_to_nothing_and_two_much(trained: Run, tmp_path: 
 
 def test_bounds_are_those_of_real_pictures(trained: Run) -> None:
     batch = some_pictures(trained)
-    assert len(batch.labels) == 500
+    # Of each class as many as it has.
+    assert 490 <= len(batch.labels) <= 510
+    assert len(batch.labels.unique()) == 10
     assert torch.equal(some_pictures(trained).inputs, batch.inputs)
     bounds = calibrated(trained.network, batch.inputs)
     assert bounds["c1"] == pytest.approx((float(batch.inputs.min()), float(batch.inputs.max())))

@@ -15,7 +15,7 @@ import convatlas
 from convatlas.cli.atlas import compare, list_variants, show
 from convatlas.cli.cache import cache
 from convatlas.cli.claims import claims
-from convatlas.cli.compression import compress, update
+from convatlas.cli.compression import compress, unpack, update
 from convatlas.cli.console import complain
 from convatlas.cli.experiment import experiment
 from convatlas.cli.training import find_lr, resume, train
@@ -34,6 +34,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "report": report,
     "predict": predict,
     "compress": compress,
+    "unpack": unpack,
     "update": update,
 }
 

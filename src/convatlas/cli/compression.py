@@ -57,7 +57,7 @@ def compress(
 
     if by not in tuple(Importance):
         raise UserError(f"channels are not pruned by {by!r}; choose {', '.join(Importance)}")
-    folder = out or run.with_name(f"{run.stem}-compressed")
+    folder = out or beside(run)
     tuning = Tuning(
         epochs=epochs,
         lr=lr,
@@ -106,13 +106,31 @@ def compress(
             for stage in made.stages
         ],
     )
-    if made.run.folder.is_file():
+    if made.run.folder.is_file() and not made.run.record.low_bits:
         typer.echo("Weights that are 0 or share values make a smaller file; a picture takes as long as before.")
     if made.stages[-1].compiled:
         typer.echo("Times are of compiled networks; those of 8 bits compute in 8 bits.")
     elif made.run.record.low_bits:
         typer.echo("Few bits are computed in 32 here: sizes and accuracies are theirs, times are not.")
     typer.echo(f"\n{made.run.folder} is the last of them; figures in {folder / STAGES}, charts beside it")
+
+
+def beside(run: Path) -> Path:
+    """Where the stages of a run go."""
+    whole = run.resolve()
+    return whole.with_name(f"{whole.stem if whole.is_file() else whole.name}-compressed")
+
+
+def unpack(
+    file: Annotated[Path, typer.Argument(help="A compressed file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder; the file's name without its ending by default.")
+    ] = None,
+) -> None:
+    """Make a run folder of a compressed file, to train on from it or to learn from it."""
+    from convatlas.compression.deep.container import load_file, unpack
+
+    typer.echo(unpack(load_file(file), out or file.with_suffix("")).folder)
 
 
 def update(

@@ -29,6 +29,7 @@ from convatlas.networks.resnet import ZeroPadded
 from convatlas.recipe import Kept
 from convatlas.runs import Run
 from convatlas.spec import Spec, Variant
+from convatlas.wording import plural
 
 MULTIPLE = 8
 """Of channels in layers that have as many: what processors compute at once."""
@@ -64,11 +65,22 @@ class Group:
 
     def num_kept(self, threshold: float) -> int:
         """How many channels of a tower stay if those below the threshold go, rounded up."""
-        num = len(self.scores)
-        step = max(MULTIPLE // len(self.places), 1) if self.places.numel() >= MULTIPLE else 1
+        return self.at_least(int((self.scores >= threshold).sum()), len(self.scores))
+
+    def at_least(self, worthy: int, num: int) -> int:
+        """How many channels of a tower stay of so many of which so many are worth it."""
+        towers = len(self.places)
+        step = max(MULTIPLE // towers, 1) if num * towers >= MULTIPLE else 1
         # One map a tower would make a depthwise convolution of it.
-        worthy = max(int((self.scores >= threshold).sum()), -(-num // LEAST), 2 if len(self.places) > 1 else 1)
-        return min(-(-worthy // step) * step, num)
+        least = max(worthy, -(-num // LEAST), 2 if towers > 1 else 1)
+        return min(-(-least // step) * step, num)
+
+    def fewest(self, rounds: int) -> int:
+        """How many channels of a tower stay at least after so many rounds of pruning."""
+        num = len(self.scores)
+        for _ in range(rounds):
+            num = self.at_least(0, num)
+        return num
 
     def gone(self, threshold: float) -> Tensor:
         """The places in the root of the channels that go then."""
@@ -178,13 +190,18 @@ def groups_of(graph: Any, traced: nn.Module, spec: Spec, score: Callable[[Any], 
     return found
 
 
-def narrowed(spec: Spec, groups: list[Group], threshold: float) -> Spec:
-    """The spec without the channels that are worth less than the threshold."""
+def narrowed(spec: Spec, groups: list[Group], kept: Callable[[Group], int]) -> Spec:
+    """The spec with as many channels of a tower of each group as that."""
     gone: dict[str, int] = {}
     for group in groups:
         for layer in group.layers:
-            gone[layer] = gone.get(layer, 0) + len(group.gone(threshold))
+            gone[layer] = gone.get(layer, 0) + group.places.numel() - len(group.places) * kept(group)
     return spec.mapped(lambda name, num: num - gone.get(name, 0))
+
+
+def above(threshold: float) -> Callable[[Group], int]:
+    """Without the channels that are worth less than the threshold."""
+    return lambda group: group.num_kept(threshold)
 
 
 def form(variant: Variant, spec: Spec) -> tuple[list[str], list[Any]]:
@@ -195,25 +212,20 @@ def form(variant: Variant, spec: Spec) -> tuple[list[str], list[Any]]:
     return list(network.state_dict()), [operation.op for operation in trace.operations]
 
 
-def threshold_for(variant: Variant, spec: Spec, groups: list[Group], cost: Cost) -> float:
-    """The least threshold that leaves a network of at most that cost.
-
-    Raises:
-        UserError: none does; it says what the narrowest costs.
-    """
+def threshold_for(variant: Variant, spec: Spec, groups: list[Group], cost: Cost) -> float | None:
+    """The least threshold that leaves a network of at most that cost; None if none does."""
     # The last leaves the least that there may be.
     thresholds = [*sorted({float(value) for group in groups for value in group.scores}), float("inf")]
     own = form(variant, spec)
 
     def fits(threshold: float) -> bool:
-        return cost.of(variant, narrowed(spec, groups, threshold)) <= cost.most
+        return cost.of(variant, narrowed(spec, groups, above(threshold))) <= cost.most
 
     for threshold in thresholds[bisect.bisect_left(thresholds, True, key=fits) :]:
         # A count that happens to equal a neighbour's may bring a shortcut that was not there, or save a layer.
-        if form(variant, narrowed(spec, groups, threshold)) == own:
+        if form(variant, narrowed(spec, groups, above(threshold))) == own:
             return threshold
-    nearest = cost.words(cost.of(variant, narrowed(spec, groups, thresholds[-1])))
-    raise UserError(f"{cost} cannot be reached by pruning at once; the narrowest network takes {nearest}")
+    return None
 
 
 def without(traced: nn.Module, graph: Any, groups: list[Group], threshold: float, network: nn.Module) -> nn.Module:
@@ -234,17 +246,40 @@ def prune(run: Run, network: nn.Module, cost: Cost, importance: Importance) -> n
     """The network without as many of its channels as it takes to cost no more than that.
 
     Raises:
-        UserError: it cannot cost so little, or has nothing that the importance is measured by.
+        UserError: it cannot cost so little at once, or has nothing that the importance is measured by.
     """
     spec = run.record.spec
     traced = traceable(network)
+    graph, groups = grouped(run, network, traced, importance)
+    threshold = threshold_for(run.variant, spec, groups, cost)
+    if threshold is None:
+        raise unreachable(run, groups, cost, rounds=1)
+    # The caller's random numbers are the caller's.
+    with torch.random.fork_rng():
+        narrow = run.variant.network(narrowed(spec, groups, above(threshold)))
+    return without(traced, graph, groups, threshold, narrow)
+
+
+def grouped(run: Run, network: nn.Module, traced: nn.Module, importance: Importance) -> tuple[Any, list[Group]]:
+    """torch-pruning's graph, and all channels that can go.
+
+    Raises:
+        UserError: there are none.
+    """
+    spec = run.record.spec
     graph = graph_of(traced, spec)
     groups = groups_of(graph, traced, spec, scorer(run, network, traced, importance))
     if not groups:
         raise UserError(f"{run.variant.name} has no channels that can go by {importance}")
-    threshold = threshold_for(run.variant, spec, groups, cost)
-    narrow = run.variant.network(narrowed(spec, groups, threshold))
-    return without(traced, graph, groups, threshold, narrow)
+    return graph, groups
+
+
+def unreachable(run: Run, groups: list[Group], cost: Cost, rounds: int) -> UserError:
+    nearest = narrowed(run.record.spec, groups, lambda group: group.fewest(rounds))
+    took = cost.words(cost.of(run.variant, nearest))
+    return UserError(
+        f"{cost} cannot be reached in {plural(rounds, 'round')} of pruning; the narrowest network takes about {took}"
+    )
 
 
 def scorer(run: Run, network: nn.Module, traced: nn.Module, importance: Importance) -> Callable[[Any], Tensor | None]:
@@ -299,12 +334,22 @@ def prune_channels(
     before = cost.of(run.variant, run.record.spec)
     if before <= cost.most:
         raise UserError(f"{run.folder} takes {cost.words(before)} already, which is no more than {cost}")
+    _, groups = grouped(run, run.network, traceable(run.network), importance)
+    if cost.of(run.variant, narrowed(run.record.spec, groups, lambda group: group.fewest(rounds))) > cost.most:
+        # Before hours of training, not after them.
+        raise unreachable(run, groups, cost, rounds)
     out.mkdir(parents=True, exist_ok=True)
     stages = [run]
     for number in range(1, rounds + 1):
         part = replace(cost, most=before * (cost.most / before) ** (number / rounds))
-        name, how = f"narrowed-{number}", f"narrowed to {part} by {importance}"
+        # Not for which part: a time is measured anew by each call, and what is done stays.
+        name, how = f"narrowed-{number}", f"narrowed for {cost} by {importance}, round {number} of {rounds}"
         change = partial(prune, stages[-1], cost=part, importance=importance)
         pruned = rewritten(stages[-1], change, how, out / name)
         stages += [pruned, tuning(pruned, Kept.ALL, out / f"{name}-tuned")]
+    took = cost.of(run.variant, stages[-1].record.spec)
+    if took > cost.most:
+        tuning.progress.say(
+            f"{stages[-1].folder} takes {cost.words(took)} now, and not {cost}: this machine's pace varies"
+        )
     return tuple(stages[1:])

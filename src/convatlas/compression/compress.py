@@ -10,7 +10,7 @@ from pathlib import Path
 from convatlas import draw
 from convatlas.compression.channels import Importance, prune_channels
 from convatlas.compression.deep.container import SUFFIX, CompressedRun, encoded, load, pack
-from convatlas.compression.deep.pruning import Pruning, Smallest, TwoInFour, sparsity
+from convatlas.compression.deep.pruning import Pruning, Smallest, TwoInFour
 from convatlas.compression.deep.stages import BITS, Settings, compress_deeply, prune_and_train
 from convatlas.compression.latency import latencies
 from convatlas.compression.low_bits import lower_and_train, mixed
@@ -19,10 +19,11 @@ from convatlas.compression.target import Bytes, Macs, Target, parsed
 from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
 from convatlas.files import write
-from convatlas.networks.low_bits import FEWEST, MOST, num_bytes
+from convatlas.networks.low_bits import FEWEST, MOST
 from convatlas.runs import Run
 from convatlas.runs.run import WEIGHTS
 from convatlas.training import Progress
+from convatlas.wording import size
 
 STAGES = "stages.json"
 TWO_IN_FOUR = "2:4"
@@ -34,7 +35,7 @@ class Stage:
 
     name: str
     num_bytes: int
-    """Of its weights' file; of a compressed file, and with zeros, of that; of few bits, what these take."""
+    """Of its weights' file; from where zeros, shared values or few bits come, of the compressed file of it."""
     params: int
     macs: int
     seconds: float
@@ -70,7 +71,7 @@ def compress(
     fewer bits by themselves or after that.
 
     Each stage leaves a run folder below `out`; beside them lie `stages.json` and charts of accuracy against size and
-    against time. What is done already stays, so that the same call goes on.
+    against time. What is done already stays, so that the same call goes on; another call needs another folder.
 
     Args:
         run: a run folder, or a compressed file.
@@ -89,47 +90,126 @@ def compress(
     """
     opened = run if isinstance(run, Run) else load(run)
     target = parsed(to) if isinstance(to, str) else to
+    single = None if sparse is None else sparsity_from(sparse)
     out, tuning = Path(out), tuning or Tuning()
+    check(opened, target, prune=prune, single=single, int8=int8, bits=bits, rounds=rounds)
+    tuning.check(opened)
     cost = None if isinstance(target, Bytes) else target
     if prune is not None:
-        if cost is not None:
-            raise UserError(f"channels are pruned to {cost}; how much of the network that is, --prune need not say")
-        if not 0 < prune < 1:
-            raise UserError(f"--prune {prune:g} is no part of a network; it must be between 0 and 1")
         cost = Macs((1 - prune) * opened.results.macs)
-    if sparse is not None and (int8 or bits is not None or isinstance(target, Bytes)):
-        raise UserError("--sparse goes with whole channels only: a size prunes by itself, and few bits keep no zeros")
-    if int8 and isinstance(target, Bytes):
-        raise UserError("a file of that size shares values, which have more than 8 bits; leave --int8 or --to out")
-    if cost is None and target is None and not (int8 or bits or sparse):
-        raise UserError(
-            "say how small it is to be: --to '2 MB', --prune 0.5 for half of the MACs, --int8, --bits 4 ..."
-        )
-    if bits is not None and not FEWEST <= bits <= MOST:
-        raise UserError(f"weights of {bits:g} bits are not made here; it must be from {FEWEST} to {MOST}")
-    if bits is not None and bits != int(bits) and isinstance(target, Bytes):
-        raise UserError(f"codes of {bits:g} bits are none; for a size, --bits is a whole number")
-    # Before hours of training, not after them.
-    single = None if sparse is None else sparsity_from(sparse)
-    made: tuple[Run, ...] = (opened,)
+    asked: dict[str, object] = {
+        "run": str(opened.folder.resolve()),
+        "weights_sha256": opened.results.weights_sha256,
+        "to": None if target is None else str(target),
+        "prune": prune,
+        "sparse": sparse,
+        "int8": int8,
+        "bits": bits,
+        "by": str(importance),
+        "rounds": rounds,
+        "epochs": tuning.epochs,
+        "lr": tuning.lr,
+        "teacher": None if tuning.distillation is None else asdict(tuning.distillation),
+    }
+    begin(out, asked)
+    narrowed: tuple[Run, ...] = ()
     if cost is not None:
-        made += prune_channels(opened, out, cost, importance, rounds=rounds, tuning=tuning)
+        narrowed = prune_channels(opened, out, cost, importance, rounds=rounds, tuning=tuning)
+    last = (opened, *narrowed)[-1]
+    coded: tuple[Run, ...] = ()
     if isinstance(target, Bytes):
         codes = BITS if bits is None else int(bits)
-        made += compress_deeply(made[-1], out, Settings(target=target, steps=rounds, bits=codes), tuning=tuning)
+        coded = compress_deeply(last, out, Settings(target=target, steps=rounds, bits=codes), tuning=tuning)
     elif single is not None:
-        made += prune_and_train(made[-1], out, single, steps=rounds, tuning=tuning)
-        made += (pack(made[-1], out / f"network{SUFFIX}"),)
+        coded = prune_and_train(last, out, single, steps=rounds, tuning=tuning)
     elif int8 or bits is not None:
-        made += lower_and_train(made[-1], out, bits_for(made[-1], bits), inputs=int8, tuning=tuning)
-        made += (pack(made[-1], out / f"network{SUFFIX}"),)
-    names = ["as it was", *(one.folder.name for one in made[1:])]
+        coded = lower_and_train(last, out, bits_for(last, bits), inputs=int8, tuning=tuning)
+    if coded and not isinstance(coded[-1], CompressedRun):
+        coded = (*coded, pack(coded[-1], out / f"network{SUFFIX}"))
+    made = (opened, *narrowed, *coded)
+    # What zeros and few values save shows in a file; a run folder keeps all at 32 bits.
+    sizes = [*map(size_of, (opened, *narrowed)), *(len(encoded(one.record, one.network)) for one in coded)]
     seconds, compiled = timed(made, int8, tuning.progress)
-    stages = tuple(stage_of(name, one, took, compiled) for name, one, took in zip(names, made, seconds, strict=True))
-    write(out / STAGES, (json.dumps([asdict(stage) for stage in stages], indent=2) + "\n").encode())
+    stages = tuple(
+        Stage(
+            name="as it was" if one is opened else one.folder.name,
+            num_bytes=num_bytes,
+            params=one.results.params,
+            macs=one.results.macs,
+            seconds=took,
+            compiled=compiled,
+            test_accuracy=one.results.test_accuracy,
+            test_interval=one.results.test_interval,
+        )
+        for one, num_bytes, took in zip(made, sizes, seconds, strict=True)
+    )
+    keep(out, asked, stages)
     for chart in charts(opened.record.variant, stages):
         write(out / f"{chart.name}.svg", draw.chart(chart, "svg"))
     return Compression(run=made[-1], stages=stages)
+
+
+def check(
+    run: Run,
+    target: Target | None,
+    *,
+    prune: float | None,
+    single: Pruning | None,
+    int8: bool,
+    bits: float | None,
+    rounds: int,
+) -> None:
+    """Before hours of training, not after them.
+
+    Raises:
+        UserError: that goes not together, or is done already.
+    """
+    if prune is not None:
+        if target is not None and not isinstance(target, Bytes):
+            raise UserError(f"channels are pruned to {target}; how much of the network that is, --prune need not say")
+        if not 0 < prune < 1:
+            raise UserError(f"--prune {prune:g} is no part of a network; it must be between 0 and 1")
+    if target is None and prune is None and single is None and bits is None and not int8:
+        raise UserError(
+            "say how small it is to be: --to '2 MB', --prune 0.5 for half of the MACs, --int8, --bits 4 ..."
+        )
+    if rounds < 1:
+        raise UserError(f"{rounds} rounds prune nothing; there must be at least 1")
+    if single is not None and (int8 or bits is not None or isinstance(target, Bytes)):
+        raise UserError("--sparse goes with whole channels only: a size prunes by itself, and few bits keep no zeros")
+    if bits is not None and not FEWEST <= bits <= MOST:
+        raise UserError(f"weights of {bits:g} bits are not made here; it must be from {FEWEST} to {MOST}")
+    if isinstance(target, Bytes):
+        if int8:
+            raise UserError("a file of that size shares values, which have more than 8 bits; leave --int8 or --to out")
+        if bits is not None and bits != int(bits):
+            raise UserError(f"codes of {bits:g} bits are none; for a size, --bits is a whole number")
+        if size_of(run) <= target.most:
+            raise UserError(f"{run.folder} takes {size(size_of(run))} already, which is no more than {target}")
+
+
+def begin(out: Path, asked: dict[str, object]) -> None:
+    """Note what is asked for in a folder whose stages are to be that.
+
+    Raises:
+        UserError: it holds stages of something else.
+    """
+    path = out / STAGES
+    if path.is_file() and any(one.is_dir() for one in out.iterdir()):
+        there = json.loads(path.read_bytes())["asked"]
+        others = [name for name, value in asked.items() if there.get(name) != value]
+        if others:
+            raise UserError(
+                f"{out} was begun with another {' and '.join(others).replace('_', ' ')}; choose a new folder with --out"
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    keep(out, asked, ())
+
+
+def keep(out: Path, asked: dict[str, object], stages: tuple[Stage, ...]) -> None:
+    told = {"asked": asked, "stages": [asdict(stage) for stage in stages]}
+    write(out / STAGES, (json.dumps(told, indent=2) + "\n").encode())
 
 
 def sparsity_from(words: str) -> Pruning:
@@ -166,27 +246,9 @@ def timed(runs: Sequence[Run], compiling: bool, progress: Progress) -> tuple[lis
     return latencies(runs), False
 
 
-def stage_of(name: str, run: Run, seconds: float, compiled: bool) -> Stage:
-    results, low_bits = run.results, run.record.low_bits
-    if isinstance(run, CompressedRun):
-        taken = run.folder.stat().st_size
-    elif low_bits:
-        taken = num_bytes(run.network, low_bits)
-    elif sparsity(run.network):
-        # A run folder keeps its zeros at 32 bits; what they save shows in the file.
-        taken = len(encoded(run.record, run.network))
-    else:
-        taken = (run.folder / WEIGHTS).stat().st_size
-    return Stage(
-        name=name,
-        num_bytes=taken,
-        params=results.params,
-        macs=results.macs,
-        seconds=seconds,
-        compiled=compiled,
-        test_accuracy=results.test_accuracy,
-        test_interval=results.test_interval,
-    )
+def size_of(run: Run) -> int:
+    """The bytes of a run's weights, or of its compressed file."""
+    return (run.folder if isinstance(run, CompressedRun) else run.folder / WEIGHTS).stat().st_size
 
 
 def charts(network: str, stages: tuple[Stage, ...]) -> tuple[Lines, Lines]:

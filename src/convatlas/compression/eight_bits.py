@@ -44,8 +44,7 @@ class EightBits(nn.Module):
         self.bias = layer.bias
         self.multiply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = F.linear
         if isinstance(layer, nn.Conv2d):
-            geometry = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
-            self.multiply = partial(F.conv2d, **geometry)
+            self.multiply = partial(F.conv2d, stride=layer.stride, padding=layer.padding, groups=layer.groups)
 
     def forward(self, x: Tensor) -> Tensor:
         x = operations.dequantize_per_tensor(operations.quantize_per_tensor(x, *self.inputs), *self.inputs)
@@ -70,6 +69,8 @@ def in_eight_bits(network: nn.Module, low_bits: LowBits) -> nn.Module:
         rows, weights = codes.flatten(1), layer.weight.flatten(1)
         largest = rows.abs().argmax(1, keepdim=True)
         steps = weights.gather(1, largest) / rows.gather(1, largest)
+        # A channel of zeros has none.
+        steps = torch.where(steps.isfinite(), steps, 1.0)
         parent, _, name = bits.name.rpartition(".")
         setattr(copied.get_submodule(parent), name, EightBits(layer, inputs, codes, steps.squeeze(1)))
     return copied

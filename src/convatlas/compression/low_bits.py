@@ -80,7 +80,7 @@ def low_bits_of(network: nn.Module, bits: int | Mapping[str, int], bounds: Bound
     """The bits of every layer.
 
     Args:
-        bits: of the weights, of all layers or by name.
+        bits: of the weights, of all layers or by name, 8 of those that are not named.
         bounds: of the inputs, where these get 8 bits.
 
     Raises:
@@ -88,7 +88,7 @@ def low_bits_of(network: nn.Module, bits: int | Mapping[str, int], bounds: Bound
     """
     found = []
     for name, _ in multiplying(network):
-        num = bits if isinstance(bits, int) else bits[name]
+        num = bits if isinstance(bits, int) else bits.get(name, MOST)
         if not FEWEST <= num <= MOST:
             raise UserError(f"weights of {num} bits are not made here; it must be from {FEWEST} to {MOST}")
         # Auxiliary classifiers read nothing when a network answers.
@@ -131,13 +131,15 @@ def lower_and_train(
 
 def mean_bits(network: nn.Module, bits: Mapping[str, int]) -> float:
     """Of a weight."""
-    sizes = {name: layer.get_parameter("weight").numel() for name, layer in multiplying(network)}
+    sizes = {name: network.get_submodule(name).get_parameter("weight").numel() for name in bits}
     return sum(sizes[name] * bits[name] for name in sizes) / sum(sizes.values())
 
 
 @torch.inference_mode()
 def sensitivities(run: Run, choices: Iterable[int] = range(FEWEST, MOST + 1)) -> dict[str, dict[int, float]]:
     """How much the loss on training pictures rises if one layer alone has so many bits, for each layer and number.
+
+    Auxiliary classifiers answer nothing, and are left out.
 
     Raises:
         UserError: see `some_pictures`.
@@ -150,7 +152,8 @@ def sensitivities(run: Run, choices: Iterable[int] = range(FEWEST, MOST + 1)) ->
 
     before = loss()
     found: dict[str, dict[int, float]] = {}
-    for name, layer in multiplying(network):
+    for name in calibrated(network, batch.inputs):
+        layer = network.get_submodule(name)
         weights = layer.get_parameter("weight")
         own = weights.clone()
         found[name] = {}
@@ -173,7 +176,7 @@ def mixed(run: Run, mean: float) -> dict[str, int]:
         raise UserError(f"weights of {mean:g} bits are not made here; it must be from {FEWEST} to {MOST}")
     costs = sensitivities(run)
     network = run.network
-    sizes = {name: layer.get_parameter("weight").numel() for name, layer in multiplying(network)}
+    sizes = {name: network.get_submodule(name).get_parameter("weight").numel() for name in costs}
     bits = dict.fromkeys(sizes, MOST)
 
     def price(name: str) -> float:

@@ -7,19 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from convatlas import measure, training
 from convatlas.data.batches import Batch
 from convatlas.errors import UserError
-from convatlas.files import lock, write
+from convatlas.files import lock, occupied, write
 from convatlas.networks.low_bits import LowBits, disarmed
 from convatlas.recipe import Distillation, Kept
 from convatlas.runs import METRICS, Run, evaluate, load
 from convatlas.runs.run import RECORD
 from convatlas.spec import Spec
-from convatlas.training import Progress, Request
+from convatlas.training import Progress, Request, plan
+from convatlas.training.distillation import teacher_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,15 @@ class Tuning:
     tune: bool = True
     """See `train`."""
     progress: Progress = field(default_factory=Progress)
+
+    def check(self, run: Run) -> None:
+        """
+        Raises:
+            UserError: a run cannot be trained on so; before something is made that is to be.
+        """
+        plan.adjusted(run.record.recipe, self.epochs, None, self.lr)
+        if self.distillation is not None:
+            teacher_named(self.distillation.teacher, run.record.classes)
 
     def __call__(self, run: Run, kept: Kept, out: str | Path, *, seed: int | None = None) -> Run:
         """Train on, on the run's own pictures; a training that is there goes on.
@@ -62,22 +73,23 @@ class Tuning:
             device=self.device,
             tune=self.tune,
             skip_bad=record.skip_bad,
+            micro_batch=record.micro_batch,
         )
         return training.finish(request, Path(out), self.progress)
 
 
 def some_pictures(run: Run, most: int = 500) -> Batch:
-    """Training pictures of a run, unchanged, drawn with its seed.
+    """About so many training pictures of a run, unchanged, drawn of each class with its seed.
 
     Raises:
         UserError: they are all of one class, of which they say nothing; or the data set is gone or has changed.
     """
     train = run.load_data().train
-    places = torch.randperm(len(train), generator=torch.Generator().manual_seed(run.record.seed))[:most]
-    batch = run.judging(train, torch.device("cpu")).plain(places.sort().values)
+    _, drawn = train.parted(min(most / len(train), 1.0), np.random.default_rng(run.record.seed))
+    batch = run.judging(drawn, torch.device("cpu")).plain(torch.arange(len(drawn)))
     if len(batch.labels.unique()) < 2:
         name = run.record.classes[int(batch.labels[0])]
-        raise UserError(f"all {len(places)} pictures to calibrate on are of class {name}; it takes at least two")
+        raise UserError(f"all {len(drawn)} pictures to calibrate on are of class {name}; it takes at least two")
     return batch
 
 
@@ -95,11 +107,14 @@ def rewritten(
         UserError: the run is not finished, its data set is gone or has changed, or the folder holds something else.
     """
     out, start = Path(out), str(run.folder.resolve())
-    if (out / RECORD).is_file() and (record := load(out).record).start == start:
-        if record.made != how:
-            raise UserError(f"{out} holds a network that was {record.made}, not {how}; choose a new folder")
-        return load(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    there = load(out) if (out / RECORD).is_file() else None
+    if there is not None and there.record.start == start:
+        if there.record.made != how:
+            raise UserError(f"{out} holds a network that was {there.record.made}, not {how}; choose a new folder")
+        if there.record.results is not None:
+            return there
+        # Its process was killed.
+    elif occupied(out):
         raise UserError(f"{out} holds something already; choose a new or empty folder")
     network = change(disarmed(copy.deepcopy(run.network))).eval()
     test = run.judging(run.load_data().test, torch.device("cpu"))
@@ -119,9 +134,12 @@ def rewritten(
         width=None,
         depth=None,
         phi=None,
+        results=None,
     )
     new = Run(out, record)
     with lock(out):
+        # First, whose folder this is.
+        new.write_record()
         metrics = run.folder / METRICS
         if metrics.is_file():
             # The curves of the training that these weights come from.

@@ -6,6 +6,8 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
+
 from convatlas import measure
 from convatlas.compression.latency import latency
 from convatlas.errors import UserError
@@ -54,7 +56,9 @@ class Latency(Cost):
     most: float
 
     def of(self, variant: Variant, spec: Spec) -> float:
-        return latency(variant.network(spec), spec)
+        # The caller's random numbers are the caller's.
+        with torch.random.fork_rng():
+            return latency(variant.network(spec), spec)
 
     def words(self, cost: float) -> str:
         return f"{1000 * cost:.3g} ms"
@@ -79,7 +83,9 @@ def parsed(text: str) -> Target:
     Raises:
         UserError: it is none.
     """
-    match = re.fullmatch(r"([0-9][0-9,]*(?:\.[0-9]+)?) ?([A-Za-z]*?)( ?macs)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(
+        r"((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?) ?([A-Za-z]*?)( ?macs)?", text.strip(), re.IGNORECASE
+    )
     if match is not None:
         number, unit, macs = float(match[1].replace(",", "")), match[2], match[3]
         named = {name.lower(): value for name, value in (COUNTS if macs else BYTES | SECONDS).items()}

@@ -54,6 +54,11 @@ def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
             return
 
 
+def occupied(folder: Path) -> bool:
+    """Whether somebody's files lie there. Hidden ones may be ours, of a process that was killed."""
+    return folder.exists() and (not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir()))
+
+
 def _lies_at(file: TextIO, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())

@@ -7,7 +7,6 @@ code.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -42,14 +41,6 @@ class LayerBits:
 
 LowBits = tuple[LayerBits, ...]
 """Of all layers that multiply inputs by weights."""
-
-
-def num_bytes(network: nn.Module, low_bits: LowBits) -> int:
-    """What an armed network's numbers take: those of layers their bits, all others 32."""
-    weights = {bits.name: network.get_submodule(bits.name).get_parameter("weight").numel() for bits in low_bits}
-    others: int = sum(value.numel() for value in network.state_dict().values()) - sum(weights.values())
-    bits_of_weights = sum(bits.weight * weights[bits.name] for bits in low_bits)
-    return 4 * others + math.ceil(bits_of_weights / 8)
 
 
 def num_steps(layer: nn.Module) -> int:
@@ -148,8 +139,10 @@ class Stepping(nn.Module):
         """What keeps the gradient of a step, a sum over its weights, in proportion to theirs (section 2.2)."""
 
     def forward(self, weights: Tensor) -> Tensor:
-        scaled = self.steps * self.gain
-        steps = across((self.steps - scaled).detach() + scaled, weights)
+        # A step that learned to be negative is one of the same length.
+        own = self.steps.abs()
+        scaled = own * self.gain
+        steps = across((own - scaled).detach() + scaled, weights)
         lowest, highest = -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
         places = (weights / steps).clamp(lowest, highest)
         return (places + (places.round() - places).detach()) * steps

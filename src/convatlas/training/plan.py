@@ -15,6 +15,7 @@ from convatlas import atlas, data, measure
 from convatlas.data.batches import Share
 from convatlas.data.stream import Stream
 from convatlas.errors import UserError
+from convatlas.files import occupied
 from convatlas.measure.table import weightless
 from convatlas.pictures import Preprocessing
 from convatlas.pictures.ink import span
@@ -234,8 +235,7 @@ def vacant(out: Path | None, name: str) -> Path:
             raise UserError(f"{out} holds a run already; choose another folder, or convatlas resume {out}")
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file; a run needs a folder")
-        # Hidden files may be ours, of a run that was killed before its record was whole.
-        if out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
+        if occupied(out):
             raise UserError(f"{out} has other files in it; choose a new or empty folder")
         return out
     number = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,18 @@ def test_every_family_goes_through_all_stages(family: str, finished: Callable[..
     assert packed.evaluate().accuracy == tuned.test_accuracy
     assert ca.resume(tuned.folder).results == tuned.results
     assert packed.folder.stat().st_size < (tuned.folder / "weights.safetensors").stat().st_size / 3
+
+
+def test_a_stage_whose_process_was_killed_is_made_again(trained: Run, tmp_path: Path) -> None:
+    whole = prune(trained, Smallest(0.5), tmp_path / "whole")
+    for name, record in (("none", None), ("unfinished", replace(whole.record, results=None))):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / ".lock").touch()
+        if record is not None:
+            (folder / "run.json").write_bytes(record.to_json())
+            (folder / "weights.safetensors").write_bytes(b"half of them")
+        assert prune(trained, Smallest(0.5), folder).results == whole.results
 
 
 def test_mistakes_are_one_line(trained: Run, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from convatlas.compression.deep.bytestream import Choices, Damaged, Reader, coun
 from convatlas.compression.deep.records import compact, deflated, inflated
 from convatlas.compression.deep.tensors import Tensor
 from convatlas.errors import UserError
-from convatlas.files import lock
+from convatlas.files import lock, occupied
 from convatlas.networks.low_bits import load_places, places_of
 from convatlas.runs import Record, Run
 from convatlas.wording import size
@@ -146,7 +146,7 @@ def unpack(packed: CompressedRun, out: str | Path) -> Run:
         UserError: the folder holds something already.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if occupied(out):
         raise UserError(f"{out} holds something already; choose a new or empty folder")
     run = Run(out, packed.record)
     with lock(out):

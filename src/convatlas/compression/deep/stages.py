@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -14,6 +14,7 @@ from convatlas.compression.deep.pruning import Pruning, Smallest
 from convatlas.compression.stages import Tuning, rewritten
 from convatlas.compression.target import Bytes
 from convatlas.errors import UserError
+from convatlas.networks.low_bits import disarmed
 from convatlas.recipe import Kept
 from convatlas.runs import Run
 from convatlas.wording import size
@@ -91,11 +92,13 @@ def pruning_for(run: Run, target: Bytes, bits: int) -> Smallest:
         UserError: it cannot be so small; it says the least.
     """
 
+    record = replace(run.record, low_bits=None)
+
     def size_without(part: float) -> int:
-        network = copy.deepcopy(run.network)
+        network = disarmed(copy.deepcopy(run.network))
         Smallest(part).prune(network)
         share_weights(network, bits)
-        return len(encoded(run.record, network))
+        return len(encoded(record, network))
 
     most = target.most - max(SPARE * target.most, LEAST_SPARE)
     if size_without(0.0) <= most:
