@@ -212,6 +212,48 @@ def test_the_readmes_training_steps_are_the_measured_ones() -> None:
     assert table("train") == rows
 
 
+SHRUNK = json.loads((ROOT / "benchmarks" / "results" / "compress.json").read_text())["rows"]
+DISTILLED, UPDATED = "distillation", "update"
+
+
+def of_wanted(figure: str, wanted: float, sign: str) -> str:
+    return f"{figure} ({sign} {wanted:g})" if wanted else figure
+
+
+def test_the_readmes_shrunk_networks_are_the_measured_ones() -> None:
+    rows = [
+        [
+            name,
+            f"`{row['network']}`" if row["width"] == 1 else f"`{row['network']} --width {row['width']:g}`",
+            row["data"],
+            f"{100 * row['accuracy_before']:.2f}",
+            f"{100 * row['accuracy_after']:.2f}",
+            of_wanted(f"{row['points_lost']:.2f}", row["points_allowed"], "≤"),
+            of_wanted(f"{row['times_smaller']:.1f}", row["times_smaller_wanted"], "≥"),
+            of_wanted(f"{row['times_faster']:.2f}", row["times_faster_wanted"], "≥"),
+        ]
+        for name, row in SHRUNK.items()
+        if name not in (DISTILLED, UPDATED)
+    ]
+    assert table("compress") == rows
+    gained = SHRUNK[DISTILLED]["points_gained"]
+    assert f"{SHRUNK[DISTILLED]['mean']:.2f} points more ({', '.join(f'{gain:.2f}' for gain in gained)})" in README
+    assert f"{100 * SHRUNK[UPDATED]['part_of_new']:.0f} % of the new file" in README
+
+
+@pytest.mark.parametrize("name", [name for name in SHRUNK if name not in (DISTILLED, UPDATED)])
+def test_what_was_wanted_of_shrinking_was_measured(name: str) -> None:
+    row = SHRUNK[name]
+    assert row["points_lost"] <= row["points_allowed"]
+    assert row["times_smaller"] >= row["times_smaller_wanted"]
+    assert row["times_faster"] >= row["times_faster_wanted"]
+
+
+def test_what_was_wanted_of_learning_from_another_and_of_updates_was_measured() -> None:
+    assert SHRUNK[DISTILLED]["mean"] >= SHRUNK[DISTILLED]["wanted"]
+    assert SHRUNK[UPDATED]["part_of_new"] <= SHRUNK[UPDATED]["part_allowed"]
+
+
 MISSED = {"resnet18 on flowers-128": "32.8 % where 30 are wanted"}
 """What the README says is not reached yet; when it is, its line here fails."""
 

@@ -52,6 +52,12 @@ def test_a_file_has_the_size_that_was_asked_for(trained: Run, tmp_path: Path, mo
     *_, last, packed = compress_deeply(trained, tmp_path / "spared", settings, tuning=TUNING)
     assert last.folder.name == "shared-tuned"
     assert 11_700 < packed.folder.stat().st_size <= 12_000
+    # Nothing is pruned for a size that few values give.
+    names = [
+        run.folder.name
+        for run in compress_deeply(trained, tmp_path / "easy", Settings(target=Bytes(60_000)), tuning=TUNING)
+    ]
+    assert names == ["shared", "shared-tuned", "network.cva"]
     # Also where the last training makes it larger than expected.
     monkeypatch.setattr(stages, "SPARE", -0.03)
     monkeypatch.setattr(stages, "LEAST_SPARE", -400)

@@ -117,6 +117,8 @@ def compress_deeply(
 ) -> tuple[Run, ...]:
     """All stages, each a run folder below `out`, and the file `network.cva` there. What is done already stays.
 
+    Nothing is pruned where few values are enough for the target.
+
     Returns:
         the runs of all stages; the last is a `CompressedRun`.
 
@@ -126,8 +128,11 @@ def compress_deeply(
     """
     settings, tuning, out = settings or Settings(), tuning or Tuning(), Path(out)
     pruning = settings.pruning if settings.target is None else pruning_for(run, settings.target, settings.bits)
-    pruned = prune_and_train(run, out, pruning, steps=settings.steps, tuning=tuning)
-    shared = quantise(pruned[-1], settings.bits, out / "shared", target=settings.target)
+    pruned: tuple[Run, ...] = ()
+    if pruning.part:
+        pruned = prune_and_train(run, out, pruning, steps=settings.steps, tuning=tuning)
+    out.mkdir(parents=True, exist_ok=True)
+    shared = quantise((run, *pruned)[-1], settings.bits, out / "shared", target=settings.target)
     tuned = tuning(shared, Kept.VALUES, out / "shared-tuned")
     stages: tuple[Run, ...] = (*pruned, shared, tuned)
     if settings.target is not None and len(encoded(tuned.record, tuned.network)) > settings.target.most:
