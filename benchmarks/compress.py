@@ -80,7 +80,7 @@ ROWS = (
     Row("Deep Compression of AlexNet", "alexnet", "digits", 0.5, 8, times_smaller=35, bits=4, rounds=2),
     # At full width an epoch of digits takes minutes.
     Row(
-        "Deep Compression of VGG", "vgg16", "digits", 0.5, 5, times_smaller=45, bits=4, rounds=2, width=0.5, learned=30
+        "Deep Compression of VGG", "vgg16", "digits", 0.5, 5, times_smaller=45, bits=4, rounds=2, width=0.25, learned=30
     ),
 )
 DISTILLATION = "distillation"
