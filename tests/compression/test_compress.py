@@ -48,7 +48,7 @@ def test_a_target_in_bytes_is_met_by_deep_compression(trained: Run, tmp_path: Pa
     assert made.run.test_accuracy > trained.test_accuracy - 0.05
     again = compress(trained, "14 KB", tmp_path, rounds=2, bits=5, tuning=TUNING)
     assert again.run.folder.read_bytes() == made.run.folder.read_bytes()
-    with pytest.raises(UserError, match="was begun with another bits and epochs; choose a new folder"):
+    with pytest.raises(UserError, match="was begun with bits 5, not 4; epochs 8, not 9; choose a new folder"):
         compress(trained, "14 KB", tmp_path, rounds=2, bits=4, tuning=replace(TUNING, epochs=9))
     # What was compressed can be made faster too.
     narrow = compress(

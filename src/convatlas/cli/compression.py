@@ -117,8 +117,9 @@ def compress(
 
 def beside(run: Path) -> Path:
     """Where the stages of a run go."""
-    whole = run.resolve()
-    return whole.with_name(f"{whole.stem if whole.is_file() else whole.name}-compressed")
+    # "." and ".." have no name of their own.
+    named = run if run.name.strip(".") else run.resolve()
+    return named.with_name(f"{named.stem if named.is_file() else named.name}-compressed")
 
 
 def unpack(

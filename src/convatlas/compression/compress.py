@@ -197,11 +197,9 @@ def begin(out: Path, asked: dict[str, object]) -> None:
     path = out / STAGES
     if path.is_file() and any(one.is_dir() for one in out.iterdir()):
         there = json.loads(path.read_bytes())["asked"]
-        others = [name for name, value in asked.items() if there.get(name) != value]
+        others = [f"{name} {there.get(name)}, not {value}" for name, value in asked.items() if there.get(name) != value]
         if others:
-            raise UserError(
-                f"{out} was begun with another {' and '.join(others).replace('_', ' ')}; choose a new folder with --out"
-            )
+            raise UserError(f"{out} was begun with {'; '.join(others)}; choose a new folder with --out")
         return
     out.mkdir(parents=True, exist_ok=True)
     keep(out, asked, ())
