@@ -26,6 +26,7 @@ from convatlas.experiments.experiment import (
     at_least,
     at_most,
     carry_out,
+    conditions,
     doubted,
     errors_of,
     exactly,
@@ -179,13 +180,14 @@ def test_a_claim_has_the_verdict_of_its_worst_part_that_was_tested(
     parts: tuple[Verdict, ...], verdict: Verdict
 ) -> None:
     asked = part(lambda setting: Measured(values=(1.0,)))
-    results = tuple(PartResult(part=asked, verdict=one, reason="", measured=None, seconds=1.5) for one in parts)
+    here = conditions()
+    results = tuple(
+        PartResult(part=asked, verdict=one, reason="", measured=None, seconds=1.5, conditions=here) for one in parts
+    )
     experiment = Experiment(
         id="e", title="t", claim="c", source="s", done="d", limits="l", minutes=(1, 1), parts=(asked,)
     )
-    result = Result(
-        experiment=experiment, budget=Budget.QUICK, num_seeds=1, parts=results, when="", machine={}, versions={}
-    )
+    result = Result(experiment=experiment, budget=Budget.QUICK, num_seeds=1, parts=results)
     assert result.verdict is verdict
     assert result.tested == f"{len(parts) - parts.count(OPEN)} of {len(parts)} parts tested"
     assert result.seconds == 1.5 * len(parts)

@@ -7,18 +7,24 @@ import enum
 import gc
 import hashlib
 import math
+import os
+import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
 from convatlas.draw import Chart
 from convatlas.experiments.side_by_side import Crew
 from convatlas.runs import Evaluation, Run, load
+from convatlas.runs.record import installed_versions
 from convatlas.runs.run import RECORD
 from convatlas.training import Progress, Request, finish
 from convatlas.wording import plural
@@ -219,6 +225,32 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """When and on what a part was measured; parts of one result may have been on several days and machines."""
+
+    when: str
+    """The day."""
+    machine: dict[str, str]
+    """Its kind, in words."""
+    versions: dict[str, str]
+
+
+def conditions() -> Conditions:
+    """Those of this process."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return Conditions(
+        when=date.today().isoformat(),
+        machine={
+            "processor": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+            "cores": str(os.cpu_count()),
+            "threads": str(torch.get_num_threads()),
+            "gpu": device,
+        },
+        versions=installed_versions(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class PartResult:
     part: Part
     verdict: Verdict
@@ -226,6 +258,7 @@ class PartResult:
     measured: Measured | None
     """None where nothing was."""
     seconds: float
+    conditions: Conditions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +297,12 @@ def carry_out(part: Part, setting: Setting) -> PartResult:
     if measured is not None:
         verdict, reason = measured.verdict(part.threshold)
     return PartResult(
-        part=part, verdict=verdict, reason=reason, measured=measured, seconds=round(time.monotonic() - begun, 2)
+        part=part,
+        verdict=verdict,
+        reason=reason,
+        measured=measured,
+        seconds=round(time.monotonic() - begun, 2),
+        conditions=conditions(),
     )
 
 
@@ -284,10 +322,6 @@ class Result:
     budget: Budget
     num_seeds: int
     parts: tuple[PartResult, ...]
-    when: str
-    """The day."""
-    machine: dict[str, str]
-    versions: dict[str, str]
 
     @cached_property
     def verdict(self) -> Verdict:
