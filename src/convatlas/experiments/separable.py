@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from typing import NamedTuple
@@ -46,6 +46,8 @@ EPOCHS, BATCH, LR = 12, 32, 0.012
 """At quick. With small batches and a high rate the plain chain of 27 layers learns the digits in so few epochs."""
 THIN = 0.75
 """Table 5: about as many MACs as the network with five layers fewer."""
+THIN_GAIN = 1.0
+"""Points of accuracy. Table 5: 3.1; a third of it."""
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 SIDES = (224, 192, 160, 128)
 """Those of Table 7."""
@@ -294,7 +296,16 @@ def full(setting: Setting) -> Measured:
 
 
 def thin(setting: Setting) -> Measured:
-    return ahead(setting, Form(alpha=THIN), Form("mobilenet-shallow"))
+    narrow, shallow = Form(alpha=THIN), Form("mobilenet-shallow")
+    measured = ahead(setting, narrow, shallow)
+    left = 100 - statistics.fmean(trained(setting, [shallow])[shallow].test)
+    if measured.doubt or left >= THIN_GAIN:
+        return measured
+    return replace(
+        measured,
+        doubt=f"the shallow network leaves {left:.2f} points to be won, fewer than the {THIN_GAIN:g} of the threshold; "
+        f"it needs pictures of which that network gets {THIN_GAIN:g} % wrong at least, as CIFAR-10 of --budget full",
+    )
 
 
 def along(setting: Setting, name: str, title: str, forms: Sequence[Form], note: str = "") -> Measured:
@@ -415,8 +426,7 @@ EXPERIMENT = Experiment(
             id="thin",
             claim="Thinner is better than shallower at about equal MACs.",
             statistic=f"test accuracy at alpha {THIN:g} less that with five layers fewer, in points",
-            # Table 5: 3.1 points; a third of it.
-            threshold=at_least(1.0),
+            threshold=at_least(THIN_GAIN),
             measure=thin,
         ),
     ),
