@@ -92,9 +92,7 @@ def test_what_is_known_stays_where_an_earlier_part_is_asked_anew(tmp_path: Path)
     # One is measured anew, then two is asked anew as well and is killed: three is not lost by either.
     moved = replace(one, threshold=at_least(5))
     with pytest.raises(KeyboardInterrupt):
-        ledger.run(
-            experiment(moved, replace(two, claim="another", measure=killed), part("three", third)), out=tmp_path
-        )
+        ledger.run(experiment(moved, replace(two, claim="another", measure=killed), part("three", third)), out=tmp_path)
     kept = ledger.read(experiment(moved, part("three", third)), tmp_path / "some")
     assert seen(kept) == [("one", Verdict.NOT_REPRODUCED), ("three", Verdict.REPRODUCED)]
     assert kept.parts[1] == before.parts[2]
@@ -108,12 +106,11 @@ def test_a_part_measured_anew_leaves_the_others_their_day_and_machine(tmp_path: 
     path = tmp_path / "some" / "result.json"
     told = json.loads(path.read_text())
     # As an older version wrote it: the conditions once.
-    conditions = {name: [each.pop(name) for each in told["parts"]][0] for name in ("when", "machine", "versions")}
-    older = conditions | {"when": "2001-02-03"}
-    path.write_text(json.dumps(told | older | {"format": 1}))
+    own = [{name: each.pop(name) for name in ("when", "machine", "versions")} for each in told["parts"]]
+    path.write_text(json.dumps(told | own[0] | {"when": "2001-02-03", "format": 1}))
     ledger.run(experiment(one, replace(two, threshold=at_least(5))), out=tmp_path)
     told = json.loads(path.read_text())
-    assert [each["when"] for each in told["parts"]] == ["2001-02-03", conditions["when"]]
+    assert [each["when"] for each in told["parts"]] == ["2001-02-03", own[1]["when"]]
     assert "when" not in told
 
 
