@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -194,13 +195,16 @@ def test_a_claim_has_the_verdict_of_its_worst_part_that_was_tested(
 
 
 def test_the_same_training_is_done_once(tmp_path: Path) -> None:
-    here = setting(folder=tmp_path)
+    told: list[str] = []
+    here = replace(setting(folder=tmp_path), trained=lambda: told.append("one more"))
     request = Request(network="lenet1", epochs=1, tune=False)
     first = here.train(request)
     written = (first.folder / "weights.safetensors").stat().st_mtime_ns
     again = here.train(Request(network="lenet1", epochs=1, tune=False))
     assert again.folder == first.folder
     assert (again.folder / "weights.safetensors").stat().st_mtime_ns == written
+    here.train_all([request])
+    assert told == ["one more"]
     other = here.train(Request(network="lenet1", epochs=1, tune=False, seed=1))
     assert other.folder != first.folder
     # The network is left where it was, whatever device answered.

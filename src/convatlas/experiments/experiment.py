@@ -134,6 +134,8 @@ class Setting:
     progress: Progress = field(default_factory=Progress)
     crew: Crew = field(default_factory=Crew)
     """For trainings side by side."""
+    trained: Callable[[], None] = lambda: None
+    """Called when a training is done, in whatever thread."""
 
     @property
     def quick(self) -> bool:
@@ -141,12 +143,17 @@ class Setting:
 
     def train(self, request: Request) -> Run:
         """The finished run of what is asked for, as `convatlas.train` leaves it; an earlier one where there is one."""
-        return finish(request, self._folder_of(request), self.progress)
+        folder = self._folder_of(request)
+        new = not is_finished(folder)
+        run = finish(request, folder, self.progress)
+        if new:
+            self.trained()
+        return run
 
     def train_all(self, requests: Iterable[Request]) -> None:
         """Train what is asked for and not finished yet, side by side; `train` gives each run then."""
         folders = {self._folder_of(request): request for request in requests}
-        self.crew.train([(one, folder) for folder, one in folders.items() if not is_finished(folder)])
+        self.crew.train([(one, folder) for folder, one in folders.items() if not is_finished(folder)], self.trained)
 
     def train_each(self, wanted: Mapping[K, Callable[[int], Request]]) -> dict[K, list[Run]]:
         """The finished runs of each of several networks, one a seed, of which a request is made."""
@@ -337,6 +344,11 @@ class Result:
         """On how many of its parts the verdict rests."""
         num = sum(one.verdict is not Verdict.NOT_TESTABLE for one in self.parts)
         return f"{num} of {plural(len(self.parts), 'part')} tested"
+
+    @property
+    def worded(self) -> str:
+        """The verdict with what it rests on, without which it says too much."""
+        return f"{self.verdict} ({self.tested})"
 
     @property
     def seconds(self) -> float:

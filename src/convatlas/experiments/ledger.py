@@ -44,6 +44,7 @@ def run(
     out: str | Path = "experiments",
     progress: Progress | None = None,
     begins: Callable[[Part], None] = lambda part: None,
+    trained: Callable[[], None] = lambda: None,
     ends: Callable[[PartResult], None] = lambda result: None,
 ) -> Result:
     """Carry out an experiment; parts that are in `out` already, at the same budget, are not run again.
@@ -53,6 +54,7 @@ def run(
         out: the folder of results; this one's go into a folder of their own in it.
         progress: who watches the trainings.
         begins, ends: called with each part before it is measured, and with its result.
+        trained: called when a training of a part is done, in whatever thread.
 
     Raises:
         UserError: there is a damaged result in `out`, or one of other seeds, or nothing can be repeated less than once.
@@ -74,6 +76,7 @@ def run(
         seeds=tuple(range(num_seeds)),
         folder=Path(out) / RUNS,
         progress=progress or Progress(),
+        trained=trained,
     )
 
     def result() -> Result:
@@ -93,11 +96,16 @@ def run(
 
 def keep(result: Result, folder: Path, fresh: PartResult) -> None:
     """Write the result, and the charts of the part that was measured last."""
+    draw(fresh, folder)
+    write(folder / RESULT, (json.dumps(values(result), indent=2) + "\n").encode())
+
+
+def draw(one: PartResult, folder: Path) -> None:
+    """Write a part's charts."""
     folder.mkdir(parents=True, exist_ok=True)
-    for drawn in fresh.measured.charts if fresh.measured else ():
+    for drawn in one.measured.charts if one.measured else ():
         for form in ("svg", "png"):
             write(folder / f"{drawn.name}.{form}", chart(drawn, form))
-    write(folder / RESULT, (json.dumps(values(result), indent=2) + "\n").encode())
 
 
 def values(result: Result) -> dict[str, Any]:
