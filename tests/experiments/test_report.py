@@ -14,7 +14,7 @@ from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
 from convatlas.experiments import Budget, Experiment, ledger
 from convatlas.experiments.experiment import Measured, NotTestable, Part, Setting, at_least, exactly
-from convatlas.experiments.report import conditions, number, worded, write_reports
+from convatlas.experiments.report import conditions, number, unbroken, worded, write_reports
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 CHART = Lines(
@@ -197,6 +197,11 @@ def test_nothing_to_report_is_one_line(tmp_path: Path) -> None:
 )
 def test_whole_numbers_are_written_out(value: float, words: str) -> None:
     assert number(value) == words
+
+
+def test_a_number_is_not_parted_from_its_unit() -> None:
+    space = "\N{NO-BREAK SPACE}"
+    assert unbroken("1.88 %, 24 million MACs, 68 px") == f"1.88{space}%, 24 million MACs, 68{space}px"
 
 
 def test_what_was_not_measured_has_no_number(tmp_path: Path) -> None:

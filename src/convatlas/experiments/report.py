@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -75,6 +76,7 @@ def write_reports(out: str | Path, experiments: tuple[Experiment, ...]) -> tuple
         "missing": [one for one in experiments if one.id not in {told.experiment.id for told in claims}],
         "svg": lambda drawn: svg(chart(drawn, "svg")),
         "worded": worded,
+        "unbroken": unbroken,
         "summary": summary(claims),
         "conditions": conditions,
     }
@@ -96,6 +98,11 @@ def worded(one: PartResult) -> str:
 def number(value: float) -> str:
     """Whole numbers in full, others to four digits."""
     return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
+
+
+def unbroken(words: str) -> str:
+    """A number stays in one line with its unit, where that is short."""
+    return re.sub(r"(?<=\d) (?=\S{1,2}\b|%)", "\N{NO-BREAK SPACE}", words)
 
 
 def summary(claims: list[Told]) -> str:
