@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from convatlas.draw.plots import BLUE, ORANGE, printable, rendered
+from convatlas.draw.plots import BLUE, LONG, ORANGE, printable, rendered
 from convatlas.files import tuples
 
 # Okabe and Ito 2008, whom colour-blind people can follow; the yellow is left out, which white paper swallows.
@@ -121,6 +122,10 @@ class Lines:
         draw_lines(axes, self.series, log=self.log_y, points=self.points)
         if self.log_x:
             axes.set_xscale("log")
+            lowest, highest = min(min(one.x) for one in self.series), max(max(one.x) for one in self.series)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest < LONG * lowest else (1,)))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.xaxis.set_major_formatter("{x:g}")
         if self.log_y:
             axes.set_yscale("log")
         if self.threshold is not None:
