@@ -46,7 +46,7 @@ class Series:
         return cls(name, tuple(map(float, x)), tuple(values.mean(0).tolist()), spread)
 
 
-def told(series: Sequence[Series]) -> str:
+def in_words(series: Sequence[Series]) -> str:
     """Lines in words."""
     return "; ".join(
         f"{one.name}: from {one.y[0]:.3g} at {one.x[0]:.4g} to {one.y[-1]:.3g} at {one.x[-1]:.4g}"
@@ -116,7 +116,7 @@ class Lines:
     @property
     def alternative(self) -> str:
         """What it shows, for those who do not see it."""
-        return f"{self.title}. {self.y} against {self.x}. {told(self.series)}."
+        return f"{self.title}. {self.y} against {self.x}. {in_words(self.series)}."
 
     def draw(self, axes: Axes) -> None:
         draw_lines(axes, self.series, log=self.log_y, points=self.points)
@@ -151,7 +151,7 @@ class Panels:
 
     @property
     def alternative(self) -> str:
-        of_each = "; ".join(f"{name}: {told(series)}" for name, series in self.panels)
+        of_each = "; ".join(f"{name}: {in_words(series)}" for name, series in self.panels)
         return f"{self.title}. {self.y} against {self.x}. {of_each}."
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from typing import NamedTuple
@@ -281,31 +281,29 @@ def doubt(found: Mapping[Form, Trained]) -> str:
     return doubted({str(form): each.training for form, each in found.items()})
 
 
-def ahead(setting: Setting, first: Form, second: Form) -> Measured:
-    """By how many points the first is more accurate."""
-    found = trained(setting, (first, second))
+def ahead(found: Mapping[Form, Trained], otherwise: str = "") -> Measured:
+    """By how many points the first of two is more accurate; `otherwise` is a doubt of those that have learned."""
+    first, second = found.values()
     return Measured(
-        values=differences(found[first].test, found[second].test),
+        values=differences(first.test, second.test),
         figures=tuple((f"test accuracy, {form}", str(each)) for form, each in found.items()),
-        doubt=doubt(found),
+        doubt=doubt(found) or otherwise,
     )
 
 
 def full(setting: Setting) -> Measured:
-    return ahead(setting, Form("mobilenet-conv"), Form())
+    return ahead(trained(setting, (Form("mobilenet-conv"), Form())))
 
 
 def thin(setting: Setting) -> Measured:
     narrow, shallow = Form(alpha=THIN), Form("mobilenet-shallow")
-    measured = ahead(setting, narrow, shallow)
-    left = 100 - statistics.fmean(trained(setting, [shallow])[shallow].test)
-    if measured.doubt or left >= THIN_GAIN:
-        return measured
-    return replace(
-        measured,
-        doubt=f"the shallow network leaves {left:.2f} points to be won, fewer than the {THIN_GAIN:g} of the threshold; "
-        f"it needs pictures of which that network gets {THIN_GAIN:g} % wrong at least, as CIFAR-10 of --budget full",
+    found = trained(setting, (narrow, shallow))
+    left = 100 - statistics.fmean(found[shallow].test)
+    no_room = (
+        f"the shallow network leaves {left:.2f} points to be won, fewer than the {THIN_GAIN:g} of the threshold; "
+        f"it needs pictures of which that network gets {THIN_GAIN:g} % wrong at least, as CIFAR-10 of --budget full"
     )
+    return ahead(found, no_room if left < THIN_GAIN else "")
 
 
 def along(setting: Setting, name: str, title: str, forms: Sequence[Form], note: str = "") -> Measured:
