@@ -181,7 +181,7 @@ EXPERIMENT = Experiment(
     "CIFAR-10 with the paper's recipe, 64,000 iterations.",
     limits="At quick, training is a three-hundredth of the paper's: what is told apart is how fast networks learn at "
     "first as much as how far they get. Figure 6 has the test error of each epoch, too; here test pictures are read "
-    "once, at the end, so that the curves are of the training error alone (dashed, as there).",
+    "once, at the end, and the curves are of the training error alone.",
     minutes=(3, 900),
     parts=(
         Part(
