@@ -109,7 +109,8 @@ class Lines:
     log_y: bool = False
     threshold: float | None = None
     """A level of y that counts."""
-    threshold_name: str = "threshold"
+    threshold_name: str = ""
+    """What to call it; without a name, by its value."""
     points: bool = False
     """Points alone, where a line between them means nothing."""
 
@@ -129,7 +130,12 @@ class Lines:
         if self.log_y:
             axes.set_yscale("log")
         if self.threshold is not None:
-            axes.axhline(self.threshold, color="grey", linestyle=":", label=printable(self.threshold_name))
+            axes.axhline(
+                self.threshold,
+                color="grey",
+                linestyle=":",
+                label=printable(self.threshold_name or f"{self.threshold:g}"),
+            )
         axes.set_xlabel(self.x)
         axes.set_ylabel(self.y)
         axes.grid(alpha=0.25)
