@@ -7,21 +7,32 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from convatlas.draw import Bars, Chart, Lines, Series, Surface, chart, chart_from, chart_values
+from convatlas.draw import Bars, Chart, Lines, Panels, Series, Surface, chart, chart_from, chart_values
+from convatlas.draw.charts import on_each_other
 
 HILL = tuple(tuple(float(x * x + y * y + 1) for x in range(-3, 4)) for y in range(-3, 4))
 CHARTS: dict[str, Chart] = {
     "lines": Lines(
         name="depth", title="Plain & deep <20 layers>", x="layers", y="error, %",
         series=(Series("plain", (20.0, 56.0), (5.0, 9.0), (0.5, 0.7)), Series("residual", (20.0, 56.0), (5.0, 4.0))),
-        threshold=7.0,
+        threshold=7.0, threshold_name="half of the way",
+    ),
+    "panels": Panels(
+        name="panels", title="Beside each other", x="iterations", y="error, %", dashed=True,
+        panels=(
+            ("plain", (Series("plain-20", (1.0, 2.0), (9.0, 5.0), (1.0, 1.0)),)),
+            ("residual", (Series("resnet-20", (1.0, 2.0), (8.0, 4.0)), Series("resnet-56", (1.0, 2.0), (8.0, 3.0)))),
+        ),
     ),
     "logarithms": Lines(
         name="norms", title="Norms", x="layer", y="norm", log_x=True, log_y=True,
         series=(Series("one", tuple(map(float, range(1, 101))), tuple(10.0**-i for i in range(100))),),
     ),
-    "points": Lines(name="p", title="P", x="MACs", y="%", points=True, series=(Series("a", (1.0, 2.0), (2.0, 1.0)),)),
+    "points": Lines(
+        name="p", title="P", x="MACs", y="%", points=True, series=(Series("a", (1.0, 2.0), (2.0, 1.0), (0.5, 0.1)),),
+    ),
     "bars": Bars(
         name="bars", title="Cost", y="ms", labels=("VGG", "GoogLeNet"), log_y=True,
         series=(Series("forward", (), (3.0, 1.0), (0.1, 0.1)), Series("training", (), (9.0, 3.5))), threshold=2.0,
@@ -58,6 +69,8 @@ def test_what_is_drawn_is_named(given: Chart) -> None:
         assert label in shown
     if isinstance(given, Surface):
         names = [name for name, _ in given.panels]
+    elif isinstance(given, Panels):
+        names = [name for panel, series in given.panels for name in (panel, *(one.name for one in series))]
     else:
         # Of one line alone the axis says enough.
         names = [one.name for one in given.series] if len(given.series) > 1 else []
@@ -68,8 +81,32 @@ def test_words_give_the_figures() -> None:
     words = CHARTS["lines"].alternative
     assert "Plain & deep <20 layers>. error, % against layers." in words
     assert "plain: from 5 at 20 to 9 at 56 (lowest 5, highest 9)" in words
+    assert "residual: resnet-20: from 8 at 1 to 4 at 2" in CHARTS["panels"].alternative
     assert "forward: VGG 3, GoogLeNet 1; training: VGG 9, GoogLeNet 3.5" in CHARTS["bars"].alternative
     assert "plain: lowest 1, in the middle 1, highest 19" in CHARTS["surface"].alternative
+
+
+def test_a_level_has_its_own_name() -> None:
+    assert "half of the way" in texts(chart(CHARTS["lines"], "svg"))
+    assert "threshold" not in texts(chart(CHARTS["lines"], "svg"))
+
+
+def test_lines_that_lie_on_each_other_are_noticed() -> None:
+    x = (1.0, 2.0)
+    series = (Series("a", x, (1.0, 100.0)), Series("b", x, (1.01, 99.5)), Series("c", x, (50.0, 1.0)))
+    assert on_each_other(series, log=False).tolist() == [[True, True, False], [True, True, False], [False, False, True]]
+    # On a logarithmic axis what is small counts as much.
+    small = (Series("a", x, (1e-9, 1.0)), Series("b", x, (1e-3, 1.0)))
+    assert on_each_other(small, log=False).all()
+    assert not on_each_other(small, log=True)[0, 1]
+    assert not on_each_other((Series("a", (1.0,), (1.0,)), Series("b", x, (1.0, 1.0))), log=False)[0, 1]
+
+
+def test_a_figure_stands_above_its_whisker() -> None:
+    axes = Figure().add_subplot()
+    Bars(name="b", title="B", y="y", labels=("a",), series=(Series("s", (), (3.0,), (2.0,)),)).draw(axes)
+    (label,) = axes.texts
+    assert (label.get_text(), label.xy) == ("3", (0, 5.0))
 
 
 def test_a_series_of_runs_is_their_mean_and_deviation() -> None:

@@ -74,7 +74,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[list[float], list[
 
     monkeypatch.setattr(degradation, "training_errors", lambda setting, kind: of(0, kind))
     monkeypatch.setattr(degradation, "test_errors", lambda setting, kind: of(1, kind))
-    monkeypatch.setattr(degradation, "curves", lambda setting, kind, title: degradation.by_depth({kind: of(0, kind)}))
+    monkeypatch.setattr(degradation, "curves", lambda setting: degradation.by_depth({PLAIN: of(0, PLAIN)}))
     monkeypatch.setattr(Setting, "train_all", lambda setting, requests: None)
     return errors
 
@@ -135,12 +135,13 @@ def test_curves_and_errors_are_those_of_the_runs(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(degradation, "QUICK_BATCH", 256)
     monkeypatch.setattr(degradation, "DEPTHS", (20,))
     one = Setting(budget=Budget.QUICK, seeds=(0,), folder=tmp_path)
-    (line,) = curves(one, RESIDUAL, "Title").series
-    assert (line.name, line.x) == ("resnet-20", (1.0,))
+    (_, (plain,)), (_, (line,)) = curves(one).panels
+    # 1442 pictures in batches of 256.
+    assert (plain.name, line.name, line.x) == ("plain-20", "resnet-20", (6.0,))
     ((error,),) = degradation.training_errors(one, RESIDUAL)
     # Six steps do not make a network; an error is in percent and not an accuracy.
     assert 40 < error < 100
     ((test,),) = degradation.test_errors(one, RESIDUAL)
     assert test == pytest.approx(100 * (1 - degradation.trained(one, RESIDUAL, 20, 0).test_accuracy))
     # Trained once for all of them.
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.iterdir())) == 2

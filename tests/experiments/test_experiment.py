@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from convatlas.experiments.experiment import (
     at_least,
     at_most,
     carry_out,
+    conditions,
     doubted,
     errors_of,
     exactly,
@@ -179,26 +181,30 @@ def test_a_claim_has_the_verdict_of_its_worst_part_that_was_tested(
     parts: tuple[Verdict, ...], verdict: Verdict
 ) -> None:
     asked = part(lambda setting: Measured(values=(1.0,)))
-    results = tuple(PartResult(part=asked, verdict=one, reason="", measured=None, seconds=1.5) for one in parts)
+    here = conditions()
+    results = tuple(
+        PartResult(part=asked, verdict=one, reason="", measured=None, seconds=1.5, conditions=here) for one in parts
+    )
     experiment = Experiment(
         id="e", title="t", claim="c", source="s", done="d", limits="l", minutes=(1, 1), parts=(asked,)
     )
-    result = Result(
-        experiment=experiment, budget=Budget.QUICK, num_seeds=1, parts=results, when="", machine={}, versions={}
-    )
+    result = Result(experiment=experiment, budget=Budget.QUICK, num_seeds=1, parts=results)
     assert result.verdict is verdict
     assert result.tested == f"{len(parts) - parts.count(OPEN)} of {len(parts)} parts tested"
     assert result.seconds == 1.5 * len(parts)
 
 
 def test_the_same_training_is_done_once(tmp_path: Path) -> None:
-    here = setting(folder=tmp_path)
+    told: list[str] = []
+    here = replace(setting(folder=tmp_path), trained=lambda: told.append("one more"))
     request = Request(network="lenet1", epochs=1, tune=False)
     first = here.train(request)
     written = (first.folder / "weights.safetensors").stat().st_mtime_ns
     again = here.train(Request(network="lenet1", epochs=1, tune=False))
     assert again.folder == first.folder
     assert (again.folder / "weights.safetensors").stat().st_mtime_ns == written
+    here.train_all([request])
+    assert told == ["one more"]
     other = here.train(Request(network="lenet1", epochs=1, tune=False, seed=1))
     assert other.folder != first.folder
     # The network is left where it was, whatever device answered.

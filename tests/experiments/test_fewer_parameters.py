@@ -14,7 +14,7 @@ from convatlas import atlas, measure
 from convatlas.experiments import Budget, fewer_parameters, fire_designs
 from convatlas.experiments.experiment import Measured, Setting, Verdict, carry_out
 from convatlas.experiments.fewer_parameters import EXPERIMENT, PAIR
-from convatlas.experiments.fire_designs import BYPASSED, SHARES, SQUEEZED, Design
+from convatlas.experiments.fire_designs import BYPASSED, ONLY_FULL, SHARES, SQUEEZED, Design
 from convatlas.measure import cost_of
 from convatlas.networks.squeezenet import SqueezeNet, designed
 from convatlas.runs import Evaluation
@@ -168,6 +168,8 @@ def test_designs_are_points_of_the_papers_design_space(budget: Budget, tmp_path:
     simple, complex_ = (BYPASSED[name].spec(here) for name in ("simple bypass", "complex bypass"))
     assert cost_of(SqueezeNet, simple) == cost_of(SqueezeNet, plain)
     assert cost_of(SqueezeNet, complex_).params > cost_of(SqueezeNet, plain).params
+    # What full adds lies between what both budgets compare.
+    assert (SQUEEZED | SHARES).keys() > ONLY_FULL
     # Section 5.2 varies it at half of the filters 3x3, section 5.3 these at half squeezed.
     assert {design.pct3x3 for design in SQUEEZED.values()} == {0.5}
     assert {design.sr for design in SHARES.values()} == {0.5}

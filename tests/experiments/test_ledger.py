@@ -65,8 +65,9 @@ def test_a_result_comes_back_as_it_was_kept(tmp_path: Path) -> None:
     told = json.loads((tmp_path / "some" / "result.json").read_text())
     assert (told["verdict"], told["seeds"], told["budget"]) == ("not reproduced", 3, "quick")
     assert told["parts"][0]["measured"]["n"] == 2
-    assert {"processor", "cores", "threads"} <= told["machine"].keys()
-    assert {"torch", "convatlas"} <= told["versions"].keys()
+    for one in told["parts"]:
+        assert {"processor", "cores", "threads"} <= one["machine"].keys()
+        assert {"torch", "convatlas"} <= one["versions"].keys()
 
 
 def test_a_finished_part_is_not_run_twice(tmp_path: Path) -> None:
@@ -80,13 +81,56 @@ def test_a_finished_part_is_not_run_twice(tmp_path: Path) -> None:
     assert (first.count, second.count) == (1, 1)
 
 
-def test_other_seeds_and_another_budget_are_measured_anew(tmp_path: Path) -> None:
+def test_what_is_known_stays_where_an_earlier_part_is_asked_anew(tmp_path: Path) -> None:
+    first, second, third = Counting(2.0), Counting(3.0), Counting(4.0)
+    one, two = part("one", first), part("two", second)
+    before = ledger.run(experiment(one, two, part("three", third)), out=tmp_path)
+
+    def killed(setting: Setting) -> Measured:
+        raise KeyboardInterrupt
+
+    # One is measured anew, then two is asked anew as well and is killed: three is not lost by either.
+    moved = replace(one, threshold=at_least(5))
+    with pytest.raises(KeyboardInterrupt):
+        ledger.run(experiment(moved, replace(two, claim="another", measure=killed), part("three", third)), out=tmp_path)
+    kept = ledger.read(experiment(moved, part("three", third)), tmp_path / "some")
+    assert seen(kept) == [("one", Verdict.NOT_REPRODUCED), ("three", Verdict.REPRODUCED)]
+    assert kept.parts[1] == before.parts[2]
+    ledger.run(experiment(moved, two, part("three", third)), out=tmp_path)
+    assert (first.count, second.count, third.count) == (2, 2, 1)
+
+
+def test_a_part_measured_anew_leaves_the_others_their_day_and_machine(tmp_path: Path) -> None:
+    one, two = part("one", Counting(2.0)), part("two", Counting(2.0))
+    ledger.run(experiment(one, two), out=tmp_path)
+    path = tmp_path / "some" / "result.json"
+    told = json.loads(path.read_text())
+    # As an older version wrote it: the conditions once.
+    own = [{name: each.pop(name) for name in ("when", "machine", "versions")} for each in told["parts"]]
+    path.write_text(json.dumps(told | own[0] | {"when": "2001-02-03", "format": 1}))
+    ledger.run(experiment(one, replace(two, threshold=at_least(5))), out=tmp_path)
+    told = json.loads(path.read_text())
+    assert [each["when"] for each in told["parts"]] == ["2001-02-03", own[1]["when"]]
+    assert "when" not in told
+
+
+def test_each_budget_has_a_result_of_its_own(tmp_path: Path) -> None:
     counting = Counting(2.0)
     asked = experiment(part("one", counting))
-    ledger.run(asked, out=tmp_path)
-    ledger.run(asked, out=tmp_path, num_seeds=5)
-    ledger.run(asked, Budget.FULL, out=tmp_path, num_seeds=5)
-    assert counting.count == 3
+    quick = ledger.run(asked, out=tmp_path)
+    full = ledger.run(asked, Budget.FULL, out=tmp_path, num_seeds=5)
+    assert counting.count == 2
+    assert ledger.read(asked, tmp_path / "some") == quick
+    assert ledger.read(asked, tmp_path / "some" / "full") == full
+    assert (tmp_path / "some" / "full" / "lines.svg").exists()
+
+
+def test_other_seeds_do_not_overwrite_what_was_measured(tmp_path: Path) -> None:
+    asked = experiment(part("one", Counting(2.0)))
+    before = ledger.run(asked, out=tmp_path)
+    with pytest.raises(UserError, match="holds a result of --budget quick --seeds 3, which would be lost"):
+        ledger.run(asked, out=tmp_path, num_seeds=5)
+    assert ledger.read(asked, tmp_path / "some") == before
 
 
 def test_what_was_asked_otherwise_is_measured_anew(tmp_path: Path) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
-from convatlas.experiments import Experiment, ledger
+from convatlas.experiments import Budget, Experiment, ledger
 from convatlas.experiments.experiment import Measured, NotTestable, Part, Setting, at_least, exactly
-from convatlas.experiments.report import number, worded, write_reports
+from convatlas.experiments.report import conditions, number, unbroken, worded, write_reports
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 CHART = Lines(
@@ -107,9 +108,75 @@ def test_it_says_everything_that_a_result_has(pages: tuple[ET.Element, str]) -> 
     assert "2 of 3 parts tested" in page
     assert "**reproduced**, 2 of 3 parts tested" in markdown
     assert "1 claim: 1 reproduced, 0 not reproduced" in page
+    # A bare verdict says too much, and one budget is not the other.
+    assert "(2 of 3 parts tested; full budget not run)" in text_of(next(tree.iter(f"{HTML}nav")))
+    assert "| Title & first | reproduced (2 of 3 parts tested) | not run |" in markdown
+    for told in (page, markdown):
+        assert "The full budget was not run for 1 claim." in told
+        assert "The full budget was not run." in told
     # A link for each result; what was not run says so.
     assert [link.attrib["href"] for link in tree.iter(f"{HTML}a")] == ["#first"]
     assert "Title & second not run" in page.replace("secondnot", "second not")
+
+
+def test_a_longer_run_stands_beside_the_quick_one(tmp_path: Path) -> None:
+    def elsewhere(setting: Setting) -> Measured:
+        if setting.quick:
+            return Measured(values=(-1.0,))
+        return Measured(values=(7.5,), charts=(CHART,), figures=(("of the longer run", "8 s"),))
+
+    asked = replace(FIRST, parts=(part("one", elsewhere, at_least(1)), part("two", counted, exactly(60_965_224))))
+    out = tmp_path / "results"
+    ledger.run(asked, out=out)
+    ledger.run(asked, Budget.FULL, out=out)
+    html, path = write_reports(out, (asked,))
+    tree, markdown = ET.fromstring(html.read_bytes()), path.read_text()
+    page = text_of(tree)
+    assert "wanted at least 1. not reproduced" in page
+    assert "The longer run's result: 7.5. reproduced" in page
+    assert "the longer run: reproduced (2 of 2 parts tested)" in text_of(next(tree.iter(f"{HTML}nav")))
+    for told in (page, markdown):
+        assert "1 claim: 0 reproduced, 1 not reproduced" in told
+        assert "At the full budget, too: 1 claim: 1 reproduced" in told
+        assert "full budget was not run" not in told
+        assert "of the longer run" in told
+    assert "| Claim <one> | a statistic | at least 1 | -1 | not reproduced | 7.5 | reproduced |" in markdown
+    assert "| Title & first | not reproduced (2 of 2 parts tested) | reproduced (2 of 2 parts tested) |" in markdown
+    assert "](results/first/full/chart.svg)" in markdown
+
+
+def test_a_result_of_the_full_budget_alone_is_told_as_such(tmp_path: Path) -> None:
+    ledger.run(FIRST, Budget.FULL, out=tmp_path / "results")
+    html, markdown = write_reports(tmp_path / "results", (FIRST,))
+    assert "Budget full, 3 seeds" in text_of(ET.fromstring(html.read_bytes()))
+    assert "](results/first/full/chart.svg)" in markdown.read_text()
+
+
+def test_charts_are_drawn_again(tmp_path: Path) -> None:
+    ledger.run(FIRST, out=tmp_path / "results")
+    drawn = tmp_path / "results" / "first" / "chart.svg"
+    before = drawn.read_bytes()
+    drawn.write_text("as an older version drew it")
+    write_reports(tmp_path / "results", (FIRST,))
+    assert drawn.read_bytes() == before
+
+
+def test_parts_of_several_days_say_which(tmp_path: Path) -> None:
+    result = ledger.run(FIRST, out=tmp_path)
+    assert "one" not in conditions(result)
+    first, *rest = result.parts
+    older = replace(first, conditions=replace(first.conditions, when="2001-02-03"))
+    told = conditions(replace(result, parts=(older, *rest)))
+    assert "one: 2001-02-03; " in told
+    assert f"two, three: {first.conditions.when}; " in told
+
+
+def test_the_commands_name_the_folder_of_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ledger.run(FIRST, out="docs/results")
+    _, markdown = write_reports("docs/results", (FIRST,))
+    assert "`convatlas experiment report --out docs/results`" in markdown.read_text()
+    assert "](results/first/chart.svg)" in markdown.read_text()
 
 
 def test_nothing_to_report_is_one_line(tmp_path: Path) -> None:
@@ -130,6 +197,11 @@ def test_nothing_to_report_is_one_line(tmp_path: Path) -> None:
 )
 def test_whole_numbers_are_written_out(value: float, words: str) -> None:
     assert number(value) == words
+
+
+def test_a_number_is_not_parted_from_its_unit() -> None:
+    space = "\N{NO-BREAK SPACE}"
+    assert unbroken("1.88 %, 24 million MACs, 68 px") == f"1.88{space}%, 24 million MACs, 68{space}px"
 
 
 def test_what_was_not_measured_has_no_number(tmp_path: Path) -> None:

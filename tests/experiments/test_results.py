@@ -12,7 +12,8 @@ from convatlas.experiments.ledger import asked, read
 
 RESULTS = Path(__file__).parents[2] / "docs" / "experiments"
 BEFORE = {one.id: read(one, RESULTS / one.id) for one in EXPERIMENTS}
-FASTEST = sorted(BEFORE.values(), key=lambda result: result.seconds)[:2]
+# By what they are expected to take: what they took was also a matter of what else the machine did.
+FASTEST = sorted(BEFORE.values(), key=lambda result: result.experiment.minutes)[:2]
 SPREAD = 0.1
 """Relative difference that another machine may make to a mean that chance decides."""
 
@@ -31,6 +32,12 @@ def test_the_report_is_that_of_the_results() -> None:
         assert f'id="{one.id}"' in page
         assert f"## {one.title}" in text
         assert f"**{BEFORE[one.id].verdict}**" in text.split(f"## {one.title}")[1]
+
+
+def test_the_readme_has_the_verdicts() -> None:
+    readme = (RESULTS.parents[1] / "README.md").read_text()
+    for one in EXPERIMENTS:
+        assert f"| {one.title} | {BEFORE[one.id].worded} |" in readme
 
 
 @pytest.mark.parametrize("before", FASTEST, ids=[result.experiment.id for result in FASTEST])

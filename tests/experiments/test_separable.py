@@ -140,6 +140,24 @@ def test_what_separable_layers_lose_counts_for_nothing_where_they_win(
     assert carry_out(PARTS["full"], quick).verdict is Verdict.NOT_REPRODUCED
 
 
+def test_where_less_is_left_to_win_than_the_threshold_asks_for_thin_cannot_tell(
+    quick: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {
+        Form(alpha=0.75): Trained(1.9, (98.0, 98.5), 99.0),
+        Form("mobilenet-shallow"): Trained(1.8, (99.0,) * 2, 99),
+    }
+    monkeypatch.setattr(separable, "trained", lambda setting, forms: given)
+    # A point is left, and would be enough.
+    assert carry_out(PARTS["thin"], quick).verdict is Verdict.NOT_REPRODUCED
+    given[Form("mobilenet-shallow")] = Trained(1.8, (99.1, 99.0), 99.0)
+    told = carry_out(PARTS["thin"], quick)
+    assert told.verdict is Verdict.NOT_TESTABLE
+    assert "leaves 0.95 points to be won, fewer than the 1 of the threshold" in told.reason
+    assert told.measured is not None
+    assert told.measured.values == pytest.approx((-1.1, -0.5))
+
+
 def test_the_full_budget_trains_the_paper_s_widths(quick: Setting) -> None:
     asked = Form(alpha=0.75).request(replace(quick, budget=Budget.FULL), 3)
     assert (asked.network, asked.data, asked.width, asked.seed) == ("mobilenet", "cifar10", 0.75, 3)

@@ -142,7 +142,7 @@ def test_responses_are_compared_at_one_depth(
     both = {words: [(kind, 20)] * 3 for words, kind in KINDS.items()}
     monkeypatch.setattr(shortcuts, "of_both", lambda setting, depth: both)
     monkeypatch.setattr(shortcuts, "mean_response", lambda run: found[run])
-    monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 1.0)
+    monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.9)
     monkeypatch.setattr(shortcuts, "layer_responses", lambda setting: degradation.by_depth({"one": [[1, 1, 1, 1]]}))
     given = carry_out(part_named("responses"), untrained)
     assert given.verdict is verdict
@@ -156,8 +156,15 @@ def test_responses_are_compared_over_depth(
 ) -> None:
     found = {(RESIDUAL, 20): 0.5, (RESIDUAL, 56): deep}
     monkeypatch.setattr(shortcuts, "mean_response", lambda run: found[run])
-    monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 1.0)
+    monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.9)
     assert carry_out(part_named("deeper"), untrained).verdict is verdict
+    # Scales that are where they began say nothing of what was learned.
+    monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.96)
+    given = carry_out(part_named("deeper"), untrained)
+    assert given.verdict is Verdict.NOT_TESTABLE
+    assert "have hardly left it (20 layers 0.960, 56 layers 0.960)" in given.reason
+    assert given.measured is not None
+    assert given.measured.mean == pytest.approx(deep / 0.5)
 
 
 @pytest.mark.parametrize(("plain", "verdict"), [(2.0, Verdict.REPRODUCED), (0.5, Verdict.NOT_REPRODUCED)])
@@ -172,17 +179,35 @@ def test_gradients_are_compared_by_powers_of_ten(
     assert given.measured.mean == pytest.approx(plain - 0.5)
 
 
-@pytest.mark.parametrize(("plain", "verdict"), [(90.0, Verdict.REPRODUCED), (20.0, Verdict.NOT_REPRODUCED)])
+@pytest.mark.parametrize(
+    ("name", "plain", "residual", "value", "verdict"),
+    [
+        # Whole, the plain network errs by 10 %, the one with shortcuts by 5 %.
+        ("removal", 90.0, 6.0, 91 - 10 - 2, Verdict.REPRODUCED),
+        ("removal", 20.0, 6.0, 21 - 10 - 2, Verdict.NOT_REPRODUCED),
+        ("removal-plain", 90.0, 6.0, 81, Verdict.REPRODUCED),
+        ("removal-plain", 45.0, 6.0, 36, Verdict.NOT_REPRODUCED),
+        ("removal-residual", 90.0, 6.0, 2, Verdict.REPRODUCED),
+        ("removal-residual", 90.0, 50.0, 46, Verdict.NOT_REPRODUCED),
+    ],
+)
 def test_lesions_are_compared_by_how_much_the_error_rises(
-    untrained: Setting, trainings: Callable[..., None], monkeypatch: pytest.MonkeyPatch, plain: float, verdict: Verdict
+    name: str,
+    plain: float,
+    residual: float,
+    value: float,
+    verdict: Verdict,
+    untrained: Setting,
+    trainings: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trainings({"plain": [90.0] * 3, "with shortcuts": [95.0] * 3})
-    without = {0.9: [plain, plain + 2], 0.95: [6.0, 8.0]}
+    without = {0.9: [plain, plain + 2], 0.95: [residual, residual + 2]}
     monkeypatch.setattr(shortcuts, "lesions", lambda run: iter(without[run.test_accuracy]))
-    given = carry_out(part_named("removal"), untrained)
+    given = carry_out(part_named(name), untrained)
     assert given.verdict is verdict
     assert given.measured is not None
-    assert given.measured.mean == pytest.approx(plain + 1 - 10 - 2)
+    assert given.measured.mean == pytest.approx(value)
 
 
 @pytest.mark.parametrize(("a", "verdict"), [(3.5, Verdict.REPRODUCED), (5.0, Verdict.NOT_REPRODUCED)])

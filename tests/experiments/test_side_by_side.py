@@ -38,11 +38,13 @@ def little(seed: int, epochs: int = 1) -> Request:
 
 
 def test_trainings_side_by_side_are_those_made_alone(tmp_path: Path) -> None:
+    told: list[str] = []
     with Crew() as crew:
         crew.train([(little(0), tmp_path / "0")])
         # Those of before serve again.
-        crew.train([(little(seed), tmp_path / str(seed)) for seed in (1, 2)])
+        crew.train([(little(seed), tmp_path / str(seed)) for seed in (1, 2)], lambda: told.append("one more"))
         crew.train([])
+    assert told == ["one more"] * 2
     for seed in range(3):
         assert is_finished(tmp_path / str(seed))
         assert load(tmp_path / str(seed)).record.seed == seed

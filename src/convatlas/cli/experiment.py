@@ -83,9 +83,11 @@ def run_experiments(
     for one in chosen:
         if not quiet:
             typer.secho(f"{one.id}: {one.title}", bold=True, err=True)
-        begins, ends = (ignore, ignore) if quiet else (tell_of, tell)
+        begins, trained, ends = (ignore, nothing, ignore) if quiet else (tell_of, tell_training, tell)
         try:
-            results.append(run(one, BUDGETS[budget], num_seeds=seeds, out=out, begins=begins, ends=ends))
+            results.append(
+                run(one, BUDGETS[budget], num_seeds=seeds, out=out, begins=begins, trained=trained, ends=ends)
+            )
         except Stopped as stop:
             if not quiet:
                 # Ends the line that the part at hand began.
@@ -114,20 +116,29 @@ def ignore(what: object) -> None:
     pass
 
 
+def nothing() -> None:
+    pass
+
+
 def tell_of(part: Part) -> None:
     """The beginning of a line on standard error, for a part that may take minutes."""
-    typer.echo(f"  {part.id}: ", nl=False, err=True)
+    typer.echo(f"  {part.id}:", nl=False, err=True)
+
+
+def tell_training() -> None:
+    """A dot in it for each training that is done."""
+    typer.echo(".", nl=False, err=True)
 
 
 def tell(result: PartResult) -> None:
     """Its end."""
-    typer.echo(f"{result.verdict} ({duration(result.seconds)})", err=True)
+    typer.echo(f" {result.verdict} ({duration(result.seconds)})", err=True)
 
 
 def show(result: Result) -> None:
     from convatlas.experiments.report import worded
 
-    print_heading(f"{result.experiment.id}: {result.verdict} ({result.tested})")
+    print_heading(f"{result.experiment.id}: {result.worded}")
     print_table(
         (
             Column("part", wrap=True),

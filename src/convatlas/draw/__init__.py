@@ -3,6 +3,7 @@
 from convatlas.draw.charts import Bars as Bars
 from convatlas.draw.charts import Chart as Chart
 from convatlas.draw.charts import Lines as Lines
+from convatlas.draw.charts import Panels as Panels
 from convatlas.draw.charts import Series as Series
 from convatlas.draw.charts import Surface as Surface
 from convatlas.draw.charts import chart as chart

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from convatlas.draw.plots import BLUE, ORANGE, printable, rendered
+from convatlas.draw.plots import BLUE, LONG, ORANGE, printable, rendered
 from convatlas.files import tuples
 
 # Okabe and Ito 2008, whom colour-blind people can follow; the yellow is left out, which white paper swallows.
@@ -20,6 +22,10 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """And those who see no colours."""
 MARKED = 40
 """Points of a line up to which each is marked."""
+DASHES: tuple[tuple[float, tuple[float, ...]], ...] = ((0, ()), (0, (4, 4)), (0, (1, 7)))
+"""Of lines that lie on each other: through the gaps of an upper one those below are seen."""
+NEAR = 0.01
+"""Of the height of a chart: lines that nowhere are farther apart lie on each other."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,52 @@ class Series:
         return cls(name, tuple(map(float, x)), tuple(values.mean(0).tolist()), spread)
 
 
+def in_words(series: Sequence[Series]) -> str:
+    """Lines in words."""
+    return "; ".join(
+        f"{one.name}: from {one.y[0]:.3g} at {one.x[0]:.4g} to {one.y[-1]:.3g} at {one.x[-1]:.4g}"
+        f" (lowest {min(one.y):.3g}, highest {max(one.y):.3g})"
+        for one in series
+    )
+
+
+def on_each_other(series: Sequence[Series], *, log: bool) -> npt.NDArray[np.bool_]:
+    """Whether each lies where each other does (n, n)."""
+    heights = [np.log(one.y) if log else np.asarray(one.y) for one in series]
+    near = NEAR * np.ptp(np.concatenate(heights))
+    both = list(zip(series, heights, strict=True))
+    return np.array(
+        [[one.x == other.x and bool(np.abs(own - theirs).max() <= near) for other, theirs in both] for one, own in both]
+    )
+
+
+def draw_lines(axes: Axes, series: Sequence[Series], *, log: bool, points: bool = False, dashed: bool = False) -> None:
+    together = on_each_other(series, log=log)
+    for i, one in enumerate(series):
+        colour = COLOURS[i % len(COLOURS)]
+        # Where colours begin again, markers are others.
+        marker = MARKERS[(i + i // len(COLOURS)) % len(MARKERS)] if len(one.x) <= MARKED else ""
+        size = 4 + 2.5 * together[i, i + 1 :].sum()
+        label = printable(one.name)
+        if points:
+            axes.errorbar(
+                one.x,
+                one.y,
+                one.spread or None,
+                fmt=marker or "o",
+                color=colour,
+                markersize=size,
+                capsize=3,
+                label=label,
+            )
+            continue
+        line = (0, (4, 2)) if dashed or i >= len(COLOURS) else DASHES[together[i, :i].sum() % len(DASHES)]
+        axes.plot(one.x, one.y, color=colour, marker=marker, markersize=size, linestyle=line, label=label)
+        if one.spread:
+            low, high = (np.add(one.y, sign * np.asarray(one.spread)) for sign in (-1, 1))
+            axes.fill_between(one.x, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lines:
     """Series of numbers against numbers."""
@@ -56,41 +108,57 @@ class Lines:
     log_x: bool = False
     log_y: bool = False
     threshold: float | None = None
-    """Of y, where the claim's is one."""
+    """A level of y that counts."""
+    threshold_name: str = ""
+    """What to call it; without a name, by its value."""
     points: bool = False
     """Points alone, where a line between them means nothing."""
 
     @property
     def alternative(self) -> str:
         """What it shows, for those who do not see it."""
-        told = [
-            f"{one.name}: from {one.y[0]:.3g} at {one.x[0]:.4g} to {one.y[-1]:.3g} at {one.x[-1]:.4g}"
-            f" (lowest {min(one.y):.3g}, highest {max(one.y):.3g})"
-            for one in self.series
-        ]
-        return f"{self.title}. {self.y} against {self.x}. {'; '.join(told)}."
+        return f"{self.title}. {self.y} against {self.x}. {in_words(self.series)}."
 
     def draw(self, axes: Axes) -> None:
-        for i, one in enumerate(self.series):
-            colour = COLOURS[i % len(COLOURS)]
-            # Where colours begin again, markers are others.
-            marker = MARKERS[(i + i // len(COLOURS)) % len(MARKERS)] if len(one.x) <= MARKED else ""
-            line = "" if self.points else "-" if i < len(COLOURS) else "--"
-            axes.plot(
-                one.x, one.y, color=colour, marker=marker, markersize=4, linestyle=line, label=printable(one.name)
-            )
-            if one.spread:
-                low, high = (np.add(one.y, sign * np.asarray(one.spread)) for sign in (-1, 1))
-                axes.fill_between(one.x, low, high, color=colour, alpha=0.15, linewidth=0)
+        draw_lines(axes, self.series, log=self.log_y, points=self.points)
         if self.log_x:
             axes.set_xscale("log")
+            lowest, highest = min(min(one.x) for one in self.series), max(max(one.x) for one in self.series)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest < LONG * lowest else (1,)))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.xaxis.set_major_formatter("{x:g}")
         if self.log_y:
             axes.set_yscale("log")
         if self.threshold is not None:
-            axes.axhline(self.threshold, color="grey", linestyle=":", label="threshold")
+            axes.axhline(
+                self.threshold,
+                color="grey",
+                linestyle=":",
+                label=printable(self.threshold_name or f"{self.threshold:g}"),
+            )
         axes.set_xlabel(self.x)
         axes.set_ylabel(self.y)
         axes.grid(alpha=0.25)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panels:
+    """Lines beside each other, on the same axes."""
+
+    kind: ClassVar = "panels"
+
+    name: str
+    title: str
+    x: str
+    y: str
+    panels: tuple[tuple[str, tuple[Series, ...]], ...]
+    """(name, lines)"""
+    dashed: bool = False
+
+    @property
+    def alternative(self) -> str:
+        of_each = "; ".join(f"{name}: {in_words(series)}" for name, series in self.panels)
+        return f"{self.title}. {self.y} against {self.x}. {of_each}."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,13 +189,18 @@ class Bars:
         width = 0.8 / len(self.series)
         for i, one in enumerate(self.series):
             left = places + (i - (len(self.series) - 1) / 2) * width
-            bars = axes.bar(left, one.y, width * 0.92, color=COLOURS[i % len(COLOURS)], label=printable(one.name))
-            if one.spread:
-                axes.errorbar(left, one.y, one.spread, fmt="none", ecolor="black", capsize=2, linewidth=1)
+            bars = axes.bar(
+                left,
+                one.y,
+                width * 0.92,
+                yerr=one.spread or None,
+                color=COLOURS[i % len(COLOURS)],
+                label=printable(one.name),
+                error_kw={"capsize": 2, "linewidth": 1},
+            )
             if len(places) * len(self.series) <= 16:
-                # A whisker's place is above the bar: its figure stands in it.
-                where: Literal["center", "edge"] = "center" if one.spread else "edge"
-                axes.bar_label(bars, fmt="%.3g", fontsize=8, padding=2, label_type=where)
+                # Above the whisker, where there is one.
+                axes.bar_label(bars, fmt="%.3g", fontsize=9, padding=2)
         if self.log_y:
             axes.set_yscale("log")
         if self.threshold is not None:
@@ -167,8 +240,8 @@ class Surface:
         return f"{self.title}. {self.y} against {self.x}. {'; '.join(told)}."
 
 
-Chart = Lines | Bars | Surface
-CHARTS: Mapping[str, type[Lines | Bars | Surface]] = {kind.kind: kind for kind in (Lines, Bars, Surface)}
+Chart = Lines | Panels | Bars | Surface
+CHARTS: Mapping[str, type[Chart]] = {kind.kind: kind for kind in (Lines, Panels, Bars, Surface)}
 """By the name that a record calls them."""
 
 
@@ -182,6 +255,8 @@ def chart_from(values: Mapping[str, Any]) -> Chart:
     rest = {name: tuples(value) for name, value in values.items() if name != "kind"}
     if "series" in rest:
         rest["series"] = tuple(Series(**one) for one in rest["series"])
+    if values["kind"] == Panels.kind:
+        rest["panels"] = tuple((name, tuple(Series(**one) for one in series)) for name, series in rest["panels"])
     return CHARTS[values["kind"]](**rest)
 
 
@@ -194,6 +269,9 @@ def chart(chart: Chart, form: str) -> bytes:
     if isinstance(chart, Surface):
         figure = Figure(figsize=(4.2 * len(chart.panels), 4.2), layout="constrained")
         _surface(figure, chart)
+    elif isinstance(chart, Panels):
+        figure = Figure(figsize=(4.2 * len(chart.panels), 4.2), layout="constrained")
+        _panels(figure, chart)
     else:
         figure = Figure(figsize=(7, 4.2), layout="constrained")
         axes = figure.add_subplot()
@@ -203,6 +281,20 @@ def chart(chart: Chart, form: str) -> bytes:
             axes.legend(frameon=False, fontsize=9)
         axes.set_title(printable(chart.title), loc="left", parse_math=False)
     return rendered(figure, form)
+
+
+def _panels(figure: Figure, chart: Panels) -> None:
+    beside = np.atleast_1d(figure.subplots(1, len(chart.panels), sharex=True, sharey=True))
+    for axes, (name, series) in zip(beside, chart.panels, strict=True):
+        draw_lines(axes, series, log=False, dashed=chart.dashed)
+        axes.set_title(printable(name), fontsize=10)
+        axes.set_xlabel(chart.x)
+        axes.legend(frameon=False, fontsize=9)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    beside[0].set_ylabel(chart.y)
+    beside[0].set_ylim(bottom=0)
+    figure.suptitle(printable(chart.title), x=0.01, ha="left", fontsize=12)
 
 
 def _surface(figure: Figure, chart: Surface) -> None:

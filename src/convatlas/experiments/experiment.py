@@ -7,18 +7,24 @@ import enum
 import gc
 import hashlib
 import math
+import os
+import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
 from convatlas.draw import Chart
 from convatlas.experiments.side_by_side import Crew
 from convatlas.runs import Evaluation, Run, load
+from convatlas.runs.record import installed_versions
 from convatlas.runs.run import RECORD
 from convatlas.training import Progress, Request, finish
 from convatlas.wording import plural
@@ -128,6 +134,8 @@ class Setting:
     progress: Progress = field(default_factory=Progress)
     crew: Crew = field(default_factory=Crew)
     """For trainings side by side."""
+    trained: Callable[[], None] = lambda: None
+    """Called when a training is done, in whatever thread."""
 
     @property
     def quick(self) -> bool:
@@ -135,12 +143,17 @@ class Setting:
 
     def train(self, request: Request) -> Run:
         """The finished run of what is asked for, as `convatlas.train` leaves it; an earlier one where there is one."""
-        return finish(request, self._folder_of(request), self.progress)
+        folder = self._folder_of(request)
+        new = not is_finished(folder)
+        run = finish(request, folder, self.progress)
+        if new:
+            self.trained()
+        return run
 
     def train_all(self, requests: Iterable[Request]) -> None:
         """Train what is asked for and not finished yet, side by side; `train` gives each run then."""
         folders = {self._folder_of(request): request for request in requests}
-        self.crew.train([(one, folder) for folder, one in folders.items() if not is_finished(folder)])
+        self.crew.train([(one, folder) for folder, one in folders.items() if not is_finished(folder)], self.trained)
 
     def train_each(self, wanted: Mapping[K, Callable[[int], Request]]) -> dict[K, list[Run]]:
         """The finished runs of each of several networks, one a seed, of which a request is made."""
@@ -219,6 +232,32 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """When and on what a part was measured; parts of one result may have been on several days and machines."""
+
+    when: str
+    """The day."""
+    machine: dict[str, str]
+    """Its kind, in words."""
+    versions: dict[str, str]
+
+
+def conditions() -> Conditions:
+    """Those of this process."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return Conditions(
+        when=date.today().isoformat(),
+        machine={
+            "processor": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+            "cores": str(os.cpu_count()),
+            "threads": str(torch.get_num_threads()),
+            "gpu": device,
+        },
+        versions=installed_versions(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class PartResult:
     part: Part
     verdict: Verdict
@@ -226,6 +265,7 @@ class PartResult:
     measured: Measured | None
     """None where nothing was."""
     seconds: float
+    conditions: Conditions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +304,12 @@ def carry_out(part: Part, setting: Setting) -> PartResult:
     if measured is not None:
         verdict, reason = measured.verdict(part.threshold)
     return PartResult(
-        part=part, verdict=verdict, reason=reason, measured=measured, seconds=round(time.monotonic() - begun, 2)
+        part=part,
+        verdict=verdict,
+        reason=reason,
+        measured=measured,
+        seconds=round(time.monotonic() - begun, 2),
+        conditions=conditions(),
     )
 
 
@@ -284,10 +329,6 @@ class Result:
     budget: Budget
     num_seeds: int
     parts: tuple[PartResult, ...]
-    when: str
-    """The day."""
-    machine: dict[str, str]
-    versions: dict[str, str]
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -303,6 +344,11 @@ class Result:
         """On how many of its parts the verdict rests."""
         num = sum(one.verdict is not Verdict.NOT_TESTABLE for one in self.parts)
         return f"{num} of {plural(len(self.parts), 'part')} tested"
+
+    @property
+    def worded(self) -> str:
+        """The verdict with what it rests on, without which it says too much."""
+        return f"{self.verdict} ({self.tested})"
 
     @property
     def seconds(self) -> float:

@@ -78,6 +78,7 @@ def compared(
     draw: Callable[[Answers], Bars | Lines] | None = None,
 ) -> Measured:
     """The test loss of one design over that of another, for each seed."""
+    designs = {name: one for name, one in designs.items() if not (setting.quick and name in ONLY_FULL)}
     runs = setting.train_each({name: partial(request, setting, design) for name, design in designs.items()})
     found = {name: [run.evaluate() for run in each] for name, each in runs.items()}
     return Measured(
@@ -101,8 +102,10 @@ def over_seeds(found: Answers, x: Sequence[float]) -> tuple[Series, ...]:
     return (Series.of("test loss", x, runs),)
 
 
-SQUEEZED = {f"squeeze ratio {sr:g}": Design(sr=sr) for sr in (0.125, 0.5, 0.75, 1.0)}
-SHARES = {f"{100 * part:g} % of 3x3": Design(sr=0.5, pct3x3=part) for part in (0.01, 0.5, 0.99)}
+SQUEEZED = {f"squeeze ratio {sr:g}": Design(sr=sr) for sr in (0.125, 0.25, 0.5, 0.75, 1.0)}
+SHARES = {f"{100 * part:g} % of 3x3": Design(sr=0.5, pct3x3=part) for part in (0.01, 0.12, 0.25, 0.5, 0.75, 0.99)}
+ONLY_FULL = {"squeeze ratio 0.25", "12 % of 3x3", "25 % of 3x3", "75 % of 3x3"}
+"""Points of Figure 3 between those that are compared, for which quick has no time."""
 POOLED = {"pooled late": Design(), "pooled early": Design(early=True)}
 BYPASSED = {
     "no bypass": Design(),
@@ -118,7 +121,7 @@ def by_ratio(found: Answers) -> Lines:
         title="Test loss against the squeeze ratio, half of the filters 3x3",
         x="squeeze ratio",
         y="test loss",
-        series=over_seeds(found, [design.sr for design in SQUEEZED.values()]),
+        series=over_seeds(found, [SQUEEZED[name].sr for name in found]),
     )
 
 
@@ -129,7 +132,7 @@ def by_share(found: Answers) -> Lines:
         title="Test loss against the share of 3x3 filters, squeeze ratio 0.5",
         x="3x3 among the filters that expand, %",
         y="test loss",
-        series=over_seeds(found, [100 * design.pct3x3 for design in SHARES.values()]),
+        series=over_seeds(found, [100 * SHARES[name].pct3x3 for name in found]),
     )
 
 

@@ -1,21 +1,18 @@
-"""Results on disk: one folder an experiment, with the figures as JSON and the charts as SVG and PNG."""
+"""Results on disk: one folder an experiment and budget, with the figures as JSON and the charts as SVG and PNG."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
-import platform
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from convatlas.draw import chart, chart_from, chart_values
 from convatlas.errors import UserError
 from convatlas.experiments.experiment import (
     Budget,
+    Conditions,
     Experiment,
     Measured,
     Part,
@@ -26,12 +23,17 @@ from convatlas.experiments.experiment import (
     carry_out,
 )
 from convatlas.files import tuples, write
-from convatlas.runs.record import installed_versions
 from convatlas.training import Progress
 
 RESULT = "result.json"
 RUNS = "runs"
-FORMAT = 1
+FORMAT = 2
+"""In 1 a result had the conditions of its last part for all."""
+
+
+def folder_of(out: Path, experiment: Experiment, budget: Budget) -> Path:
+    """Where the result of that budget is: no run overwrites what another budget gave."""
+    return out / experiment.id if budget is Budget.QUICK else out / experiment.id / budget
 
 
 def run(
@@ -42,73 +44,68 @@ def run(
     out: str | Path = "experiments",
     progress: Progress | None = None,
     begins: Callable[[Part], None] = lambda part: None,
+    trained: Callable[[], None] = lambda: None,
     ends: Callable[[PartResult], None] = lambda result: None,
 ) -> Result:
-    """Carry out an experiment; parts that are in `out` already, at the same budget and seeds, are not run again.
+    """Carry out an experiment; parts that are in `out` already, at the same budget, are not run again.
 
     Args:
         num_seeds: how often what chance decides is repeated.
         out: the folder of results; this one's go into a folder of their own in it.
         progress: who watches the trainings.
         begins, ends: called with each part before it is measured, and with its result.
+        trained: called when a training of a part is done, in whatever thread.
 
     Raises:
-        UserError: there is a damaged result in `out`, or nothing can be repeated less than once.
+        UserError: there is a damaged result in `out`, or one of other seeds, or nothing can be repeated less than once.
     """
     if num_seeds < 1:
         raise UserError(f"--seeds {num_seeds} measures nothing; it must be at least 1")
-    folder = Path(out) / experiment.id
-    before = read(experiment, folder) if (folder / RESULT).exists() else None
-    known: dict[str, PartResult] = {}
-    if before is not None and (before.budget, before.num_seeds) == (budget, num_seeds):
-        known = {one.part.id: one for one in before.parts}
+    folder = folder_of(Path(out), experiment, budget)
+    done: dict[str, PartResult] = {}
+    if (folder / RESULT).exists():
+        before = read(experiment, folder)
+        if (before.budget, before.num_seeds) != (budget, num_seeds):
+            raise UserError(
+                f"{folder} holds a result of --budget {before.budget} --seeds {before.num_seeds}, which would be lost; "
+                "name another folder with --out"
+            )
+        done = {one.part.id: one for one in before.parts}
     setting = Setting(
         budget=budget,
         seeds=tuple(range(num_seeds)),
         folder=Path(out) / RUNS,
         progress=progress or Progress(),
+        trained=trained,
     )
-    done: list[PartResult] = []
-    result = None
+
+    def result() -> Result:
+        """With every part that is known, also those after one that was asked anew."""
+        parts = tuple(done[part.id] for part in experiment.parts if part.id in done)
+        return Result(experiment=experiment, budget=budget, num_seeds=num_seeds, parts=parts)
+
     with setting.crew:
         for part in experiment.parts:
-            fresh = part.id not in known
             begins(part)
-            done.append(carry_out(part, setting) if fresh else known[part.id])
-            ends(done[-1])
-            result = Result(
-                experiment=experiment,
-                budget=budget,
-                num_seeds=num_seeds,
-                parts=tuple(done),
-                when=date.today().isoformat() if fresh or before is None else before.when,
-                machine=machine() if fresh or before is None else before.machine,
-                versions=installed_versions() if fresh or before is None else before.versions,
-            )
-            if fresh:
-                keep(result, folder, done[-1])
-    assert result is not None, "an experiment has parts"
-    return result
-
-
-def machine() -> dict[str, str]:
-    """The kind of machine, in words."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {
-        "processor": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
-        "cores": str(os.cpu_count()),
-        "threads": str(torch.get_num_threads()),
-        "gpu": device,
-    }
+            if part.id not in done:
+                done[part.id] = carry_out(part, setting)
+                keep(result(), folder, done[part.id])
+            ends(done[part.id])
+    return result()
 
 
 def keep(result: Result, folder: Path, fresh: PartResult) -> None:
     """Write the result, and the charts of the part that was measured last."""
+    draw(fresh, folder)
+    write(folder / RESULT, (json.dumps(values(result), indent=2) + "\n").encode())
+
+
+def draw(one: PartResult, folder: Path) -> None:
+    """Write a part's charts."""
     folder.mkdir(parents=True, exist_ok=True)
-    for drawn in fresh.measured.charts if fresh.measured else ():
+    for drawn in one.measured.charts if one.measured else ():
         for form in ("svg", "png"):
             write(folder / f"{drawn.name}.{form}", chart(drawn, form))
-    write(folder / RESULT, (json.dumps(values(result), indent=2) + "\n").encode())
 
 
 def values(result: Result) -> dict[str, Any]:
@@ -121,9 +118,6 @@ def values(result: Result) -> dict[str, Any]:
         "budget": result.budget,
         "seeds": result.num_seeds,
         "seconds": round(result.seconds, 1),
-        "when": result.when,
-        "machine": result.machine,
-        "versions": result.versions,
         "parts": [part_values(one) for one in result.parts],
     }
 
@@ -135,6 +129,7 @@ def part_values(one: PartResult) -> dict[str, Any]:
         "verdict": one.verdict,
         "reason": one.reason,
         "seconds": one.seconds,
+        **dataclasses.asdict(one.conditions),
         "measured": None,
     }
     if measured is not None:
@@ -168,7 +163,8 @@ def read(experiment: Experiment, folder: Path) -> Result:
             raise UserError(f"{path} was written by a newer convatlas; update this one to read it")
         if told["id"] != experiment.id:
             raise UserError(f"{path} is of the experiment {told['id']}, not of {experiment.id}")
-        kept = {one["id"]: one for one in told["parts"]}
+        # What a part has of its own counts before what an older file says of all.
+        kept = {one["id"]: told | one for one in told["parts"]}
         parts = tuple(
             part_from(part, kept[part.id])
             for part in experiment.parts
@@ -179,9 +175,6 @@ def read(experiment: Experiment, folder: Path) -> Result:
             budget=Budget(told["budget"]),
             num_seeds=told["seeds"],
             parts=parts,
-            when=told["when"],
-            machine=told["machine"],
-            versions=told["versions"],
         )
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no result; {experiment.command} makes one") from error
@@ -202,5 +195,10 @@ def part_from(part: Part, told: dict[str, Any]) -> PartResult:
             note=inner["note"],
         )
     return PartResult(
-        part=part, verdict=Verdict(told["verdict"]), reason=told["reason"], measured=measured, seconds=told["seconds"]
+        part=part,
+        verdict=Verdict(told["verdict"]),
+        reason=told["reason"],
+        measured=measured,
+        seconds=told["seconds"],
+        conditions=Conditions(when=told["when"], machine=told["machine"], versions=told["versions"]),
     )

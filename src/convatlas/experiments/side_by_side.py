@@ -7,7 +7,7 @@ import pickle
 import subprocess
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
@@ -43,8 +43,11 @@ class Crew:
     def __exit__(self, *_: object) -> None:
         dismiss(self._processes)
 
-    def train(self, wanted: Sequence[Wanted]) -> None:
+    def train(self, wanted: Sequence[Wanted], trained: Callable[[], None] = lambda: None) -> None:
         """Train each request into its folder. With a GPU, one after the other: one training fills it.
+
+        Args:
+            trained: called when one of them is done, in whatever thread.
 
         Raises:
             Stopped: Ctrl-C or SIGTERM came; every training was told and has saved its state.
@@ -59,7 +62,7 @@ class Crew:
         done = told = False
         with StopRequest() as stop, ThreadPoolExecutor(at_once) as pool:
             try:
-                serving = [pool.submit(serve, process, waiting) for process in self._processes[:at_once]]
+                serving = [pool.submit(serve, process, waiting, trained) for process in self._processes[:at_once]]
                 while wait(serving, PAUSE).not_done:
                     if stop.signal and not told:
                         waiting.clear()
@@ -104,7 +107,7 @@ def worker() -> subprocess.Popen[bytes]:
     )
 
 
-def serve(process: subprocess.Popen[bytes], waiting: list[Wanted]) -> None:
+def serve(process: subprocess.Popen[bytes], waiting: list[Wanted], trained: Callable[[], None]) -> None:
     """Give a process one training after the other, until none is left.
 
     Raises:
@@ -123,6 +126,7 @@ def serve(process: subprocess.Popen[bytes], waiting: list[Wanted]) -> None:
         if not process.stdout.readline():
             waiting.clear()
             raise RuntimeError(f"the training in {folder} ended with status {process.wait()}")
+        trained()
 
 
 def work() -> None:

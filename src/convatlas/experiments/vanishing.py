@@ -208,6 +208,7 @@ def xavier_tanh(setting: Setting) -> Measured:
         lambda found: found["Xavier weights"],
         kinds,
         by_layer("tanh-by-layer", f"tanh: the gradient by layer, {DEPTH} layers", kinds),
+        by_depth("tanh-by-depth", "tanh: what of the gradient reaches the first layer", kinds),
     )
 
 
@@ -257,20 +258,30 @@ def singular_values(setting: Setting) -> Measured:
         # The one that is farthest off.
         ratios.append(max(of_kinds, key=lambda ratio: abs(math.log(ratio))))
 
-    def spectrum(kind: Kind) -> list[float]:
-        found, _ = jacobians(DEPTH, kind, setting.seeds[0])
-        return [float(torch.linalg.svdvals(measure.product(found[: number + 1]))[0]) for number in range(DEPTH)]
+    first = {name: jacobians(DEPTH, kind, setting.seeds[0])[0] for name, kind in kinds.items()}
 
-    lines = tuple(Series.of(name, range(1, DEPTH + 1), [spectrum(kind)]) for name, kind in kinds.items())
-    chart = Lines(
+    def largest(layers: list[Tensor]) -> list[float]:
+        return [float(torch.linalg.svdvals(measure.product(layers[: number + 1]))[0]) for number in range(DEPTH)]
+
+    of_one = Lines(
+        name="layer-spectrum",
+        title="The singular values of the first layer's Jacobian, Xavier weights",
+        x="singular value, from the largest",
+        y="its size",
+        series=tuple(
+            Series.of(name, range(1, UNITS + 1), [torch.linalg.svdvals(layers[0]).tolist()])
+            for name, layers in first.items()
+        ),
+    )
+    of_products = Lines(
         name="singular-values",
         title="The largest singular value of the first layers' product, Xavier weights",
         x="layers multiplied",
         y="largest singular value",
         log_y=True,
-        series=lines,
+        series=tuple(Series.of(name, range(1, DEPTH + 1), [largest(layers)]) for name, layers in first.items()),
     )
-    return Measured(values=tuple(ratios), charts=(chart,))
+    return Measured(values=tuple(ratios), charts=(of_one, of_products))
 
 
 EXPERIMENT = Experiment(

@@ -123,10 +123,7 @@ def shifted(setting: Setting) -> Measured:
     return compared(setting, SHIFTS, SHIFTED, chart)
 
 
-ON_USPS = (
-    "USPS is fetched, which the quick budget does not; the longer run was made: lenet1989 misreads 3.9 ± 0.5 %, "
-    "LeNet-5 3.2 ± 0.1 % (three seeds; `python benchmarks/accuracy.py usps`)"
-)
+ON_USPS = "USPS is fetched, which the quick budget does not; --budget full does"
 
 EXPERIMENT = Experiment(
     id="zip-codes",
