@@ -84,3 +84,8 @@ def test_a_file_is_told_what_is_read_instead(tmp_path: Path) -> None:
 
 def test_an_empty_name_is_a_mistake_and_not_the_folder_we_are_in() -> None:
     complaint("")
+
+
+def test_a_name_too_long_for_any_path_is_no_folder() -> None:
+    with pytest.raises(UserError, match="there is no folder"):
+        find("x" * 5000)

@@ -26,11 +26,13 @@ def find(name: str | Path) -> Source:
         return Hub.named(str(name).removeprefix(PREFIX))
     try:
         path = Path(name).expanduser()
-    except RuntimeError as error:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (RuntimeError, OSError) as error:
+        # Of nobody's home, or too long for any path.
         raise UserError(f"there is no folder {name}: {error}") from error
-    if str(name) and path.is_dir():
+    if str(name) and is_folder:
         return Folder(path)
-    if path.is_file():
+    if is_file:
         raise UserError(f"{name} is a file; pictures are read from a folder with a folder for each class")
     if isinstance(name, Path) or os.sep in name:
         raise UserError(f"there is no folder {name}")

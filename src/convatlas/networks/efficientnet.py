@@ -188,7 +188,8 @@ class EfficientNet(nn.Module):
         num_blocks = sum(len(blocks) for _, _, _, blocks in spec.stages)
         self.stages = nn.ModuleList()
         below, before = spec.stem, 0
-        early = next(i for i, (_, stride, _, _) in enumerate(spec.stages) if stride == 2)
+        # A spec of one's own may halve the side nowhere.
+        early = next((i for i, (_, stride, _, _) in enumerate(spec.stages) if stride == 2), None)
         for i, (kernel, stride, maps, blocks) in enumerate(spec.stages):
             if spec.left_out > 1 and i == early:
                 stride = 1

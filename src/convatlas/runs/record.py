@@ -191,7 +191,8 @@ class Record:
             )
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
-        except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        except Exception as error:
+            # Whatever a network may say to a spec that no version wrote.
             raise UserError(f"{where} is damaged or was not written by convatlas ({error})") from error
 
 

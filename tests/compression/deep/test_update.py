@@ -105,6 +105,20 @@ def test_mistakes_are_one_line(finished: Finished, tmp_path: Path) -> None:
         apply_update(old, tmp_path, tmp_path / "made.cva")
 
 
+def test_nothing_is_overwritten_by_what_is_made_of_it(finished: Finished, tmp_path: Path) -> None:
+    old, new = (pack(finished("lenet1", seed=seed), tmp_path / f"{seed}.cva").folder for seed in (0, 1))
+    difference = write_update(old, new, tmp_path / "update.cvu")
+    (tmp_path / "link.cva").symlink_to(new)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for out in (old, new, tmp_path / "link.cva", tmp_path / "." / "new" / ".." / new.name):
+        with pytest.raises(UserError, match="would be overwritten by what is made of it"):
+            write_update(old, new, out)
+    for out in (old, difference):
+        with pytest.raises(UserError, match="would be overwritten by what is made of it"):
+            apply_update(old, difference, out)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_cut_short_anywhere_is_refused(finished: Finished, tmp_path: Path) -> None:
     old, new = (pack(finished("lenet1", seed=seed), tmp_path / f"{seed}.cva").folder for seed in (0, 1))
     difference = write_update(old, new, tmp_path / "update.cvu")

@@ -10,11 +10,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from convatlas.compression.deep.bytestream import Damaged
+from convatlas.compression.deep.fields import fields, fits
 from convatlas.errors import UserError
-from convatlas.measure.table import weightless
+from convatlas.measure.table import called_by, num_macs, total, weightless
 from convatlas.measure.trace import UncompiledMode
+from convatlas.networks.blocks import multiplying
+from convatlas.networks.connections import ConnectedConv2d
 from convatlas.networks.low_bits import FEWEST, MOST, LayerBits
 from convatlas.runs import Record
 from convatlas.spec import MOST_PIXELS
@@ -25,18 +29,32 @@ OPERATIONS = 100
 """For each tensor of a network, at most, to build it and to find its shapes; see the tests."""
 ROOM = 2**16
 """Numbers that any network may need beside its weights."""
+MOST_WEIGHTS = 2**28
+"""Of a network, however large its file; VGG-19 has 2^27.1."""
+MOST_WORK = 2**36
+"""Multiplications and comparisons for a picture; EfficientNet-B7 takes 2^35.1."""
+MOST_OUTPUTS = 2**31
+"""Numbers that all layers together make of a picture; those of EfficientNet-B7 make 2^29.1."""
+MOST_AT_ONCE = 2**26
+"""Numbers of a picture, and of what any operation makes of it; EfficientNet-B7 makes 2^24."""
+MOST_OF_A_PIXEL = 2**10
+"""Of these for each pixel of what the network reads, since many small pictures are answered at once."""
+SMALL = 32
+"""The side in pixels that smaller pictures count as here: LeNet frames them to it."""
 
 Shapes = dict[str, tuple[tuple[int, ...], torch.dtype]]
 """Of a network's tensors, by name and in order."""
 
 
 class Bounded(UncompiledMode):
-    """While active, no more operations than that, and none that makes a larger tensor."""
+    """While active, no more operations than that, none that makes a larger tensor, and none that would make more
+    than `at_once` numbers of a picture."""
 
-    def __init__(self, operations: int, numbers: int) -> None:
+    def __init__(self, operations: int, numbers: int, at_once: int = MOST_AT_ONCE) -> None:
         super().__init__()
         self.left = operations
         self.numbers = numbers
+        self.at_once = at_once
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -46,7 +64,11 @@ class Bounded(UncompiledMode):
             raise Damaged("its network has more layers than the file has tensors")
         if any(abs(num) > self.numbers for num in map(numbers, args)):
             raise Damaged("its network has more weights than the file has room for")
-        return func(*args, **(kwargs or {}))
+        output = func(*args, **(kwargs or {}))
+        # Of no pictures there is nothing, but its shape says what there would be of one.
+        if isinstance(output, Tensor) and not output.numel() and math.prod(output.shape[1:]) > self.at_once:
+            raise Damaged("its network makes more of a picture than fits into memory")
+        return output
 
 
 def numbers(argument: Any) -> int:
@@ -69,7 +91,7 @@ def found_out() -> Iterator[None]:
             yield
     except (Damaged, UserError):
         raise
-    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError, MemoryError) as error:
+    except Exception as error:
         raise Damaged(f"its network cannot be built: {error}") from error
 
 
@@ -82,23 +104,26 @@ def described(content: bytes, num_tensors: int, most_numbers: int) -> tuple[Reco
         most_numbers: how many weights there can be in a file of that size.
 
     Raises:
-        Damaged: it is no record, or its network has more than that.
+        Damaged: it is no record, or its network has more than that, or takes more than any.
         UserError: it was written by a newer version.
     """
+    most_numbers = min(most_numbers, MOST_WEIGHTS)
     with found_out():
         values = json.loads(content)
         check_numbers(values["spec"])
         # Before a network with so many outputs is built.
         if len(values["classes"]) != values["spec"]["num_classes"]:
             raise Damaged("it names more or fewer classes than its network tells apart")
+        at_once = min(MOST_OF_A_PIXEL * max(values["spec"]["resolution"], SMALL) ** 2, MOST_AT_ONCE)
         # Twice: with its costs, and for its shapes.
-        with Bounded(2 * OPERATIONS * (num_tensors + 1), most_numbers + ROOM):
+        with Bounded(2 * OPERATIONS * (num_tensors + 1), most_numbers + ROOM, at_once):
             try:
                 record = Record.from_json(content, "its record")
             except UserError as error:
-                raise Damaged(str(error)) from error
-            network = weightless(lambda _: record.network(), record.spec)
-        check_record(record)
+                found = error.__cause__
+                raise found if isinstance(found, Damaged) else Damaged(str(error)) from error
+            check_record(record)
+            check_network(record, network := weightless(lambda _: record.network(), record.spec))
         shapes = {name: (tuple(value.shape), value.dtype) for name, value in network.state_dict().items()}
     if len(shapes) != num_tensors:
         raise Damaged(f"it has {num_tensors} tensors and its network {len(shapes)}")
@@ -122,34 +147,62 @@ def check_numbers(value: Any) -> None:
 def check_record(record: Record) -> None:
     """
     Raises:
-        Damaged: pictures cannot be read as it says, or it has no results.
+        Damaged: it says something that no record does, or has no results.
     """
-    preprocessing = record.preprocessing
-    sides = (1 if preprocessing.side is None else preprocessing.side, preprocessing.margin + 1)
-    numbers = (*preprocessing.mean, *preprocessing.deviation, 0.0 if preprocessing.ink is None else preprocessing.ink)
-    if not all(isinstance(side, int) and 1 <= side <= MOST_PIXELS for side in sides):
-        raise Damaged("its pictures have no such size")
-    if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
-        raise Damaged("its pictures have values that are no numbers")
+    for name, hint in fields(Record).items():
+        if not fits(getattr(record, name), hint):
+            raise Damaged(f"its record has {name} that no run has")
+    preprocessing, results = record.preprocessing, record.results
+    side = 1 if preprocessing.side is None else preprocessing.side
+    if not (1 <= side <= MOST_PIXELS and preprocessing.channels in (1, 3)):
+        raise Damaged("there are no such pictures")
     if preprocessing.margin > preprocessing.resolution:
         raise Damaged("its pictures are mostly margin")
+    if preprocessing.channels * preprocessing.working_side**2 > MOST_AT_ONCE:
+        raise Damaged("its pictures are too large")
     if preprocessing.resolution != record.spec.resolution or not all(preprocessing.deviation):
         raise Damaged("its pictures are not what its network reads")
     if preprocessing.ink is not None and not 0 < preprocessing.ink <= 1:
         raise Damaged("its ink spans no part of a picture")
-    if not isinstance(record.classes, tuple) or not all(isinstance(name, str) for name in record.classes):
-        raise Damaged("its classes have no names")
     if not all(map(sound, record.low_bits or ())):
         raise Damaged("its layers have bits that none can have")
-    if record.results is None or not isinstance(record.results.test_accuracy, float):
+    if results is None:
         raise Damaged("its run was not finished")
+    if not all(0 <= part <= 1 for part in (results.test_accuracy, *results.test_interval)):
+        raise Damaged("its accuracy is no part of the pictures")
 
 
 def sound(layer: LayerBits) -> bool:
     """Whether a layer can have such bits."""
-    if not isinstance(layer.weight, int) or not FEWEST <= layer.weight <= MOST:
-        return False
-    if layer.lowest is None or layer.highest is None:
-        return layer.lowest is layer.highest
-    bounds = (layer.lowest, layer.highest)
-    return all(isinstance(bound, float) and math.isfinite(bound) for bound in bounds) and bounds[0] <= 0 <= bounds[1]
+    low, high = layer.lowest, layer.highest
+    bounded = low is high if low is None or high is None else low <= 0 <= high
+    return FEWEST <= layer.weight <= MOST and bounded
+
+
+def check_network(record: Record, network: nn.Module) -> None:
+    """
+    Raises:
+        Damaged: it is not the one of the record's results, or an answer takes too much.
+    """
+    if record.low_bits and [layer.name for layer in record.low_bits] != [name for name, _ in multiplying(network)]:
+        raise Damaged("its layers are not those that have few bits")
+    called = called_by(network, record.spec)
+    if sum(work(layer, output) for _, layer, output in called) > MOST_WORK:
+        raise Damaged("its network computes more than any does")
+    if sum(math.prod(output.shape[1:]) for _, _, output in called) > MOST_OUTPUTS:
+        raise Damaged("its network makes more of a picture than any does")
+    results = record.results
+    if results is None or (results.params, results.macs) != total(called):
+        raise Damaged("its results are of another network")
+
+
+def work(layer: nn.Module, output: Tensor) -> int:
+    """Multiplications and comparisons for a picture."""
+    match layer:
+        case ConnectedConv2d():
+            # What is not connected is multiplied by 0.
+            return math.prod(layer.shape) * math.prod(output.shape[2:])
+        case nn.MaxPool2d(kernel_size=int(kernel)):
+            return kernel**2 * math.prod(output.shape[1:])
+        case _:
+            return num_macs(layer, output)

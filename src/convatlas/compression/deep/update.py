@@ -59,9 +59,10 @@ def write_update(old: str | Path, new: str | Path, out: str | Path) -> Path:
     """Write what turns the compressed file `old` into `new`, bit for bit.
 
     Raises:
-        UserError: a file is damaged, or they are not of the same network.
+        UserError: a file is damaged, they are not of the same network, or `out` is one of them.
     """
     out = Path(out)
+    check_apart(out, old, new)
     before, after = load_file(Path(old)), load_file(Path(new))
     if before.record.variant != after.record.variant or before.shapes != after.shapes:
         raise UserError(f"{old} and {new} are not versions of one network; send {new} as it is")
@@ -86,9 +87,10 @@ def apply_update(old: str | Path, update: str | Path, out: str | Path) -> Compre
     """Write the new version that `update` makes of the compressed file `old`.
 
     Raises:
-        UserError: a file is damaged, or the update is for another file than `old`.
+        UserError: a file is damaged, the update is for another file than `old`, or `out` is one of them.
     """
     out, path = Path(out), Path(update)
+    check_apart(out, old, update)
     before = load_file(Path(old))
     content = read_bytes(path)
     try:
@@ -111,6 +113,15 @@ def apply_update(old: str | Path, update: str | Path, out: str | Path) -> Compre
         raise damaged(path, error) from error
     files.write(out, made)
     return after
+
+
+def check_apart(out: Path, *inputs: str | Path) -> None:
+    """
+    Raises:
+        UserError: the file would be written over one that it is made of.
+    """
+    if out.resolve() in (Path(path).resolve() for path in inputs):
+        raise UserError(f"{out} would be overwritten by what is made of it; choose another file")
 
 
 def is_update(path: str | Path) -> bool:
