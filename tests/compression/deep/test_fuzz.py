@@ -10,26 +10,39 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
+from convatlas import atlas, measure
 from convatlas.compression.deep import container
-from convatlas.compression.deep.bounds import described
+from convatlas.compression.deep.bounds import OPERATIONS, Bounded, check_numbers, described
 from convatlas.compression.deep.bytestream import Damaged, count
 from convatlas.compression.deep.container import CompressedRun, pack, parsed, sealed
 from convatlas.compression.deep.records import deflated, inflated
 from convatlas.compression.deep.update import apply_update, write_update
+from convatlas.compression.low_bits import calibrated, low_bits_of, lowered
 from convatlas.errors import UserError
+from convatlas.files import tuples
+from convatlas.networks.blocks import weights_of_layers
+from convatlas.networks.low_bits import LowBits
 from convatlas.runs import Run
 
-NETWORKS = ("lenet1", "lenet5", "resnet20-cifar", "squeezenet", "googlenet")
+NETWORKS = (
+    "lenet1", "lenet5", "alexnet", "vgg11", "googlenet", "resnet20-cifar", "squeezenet", "mobilenet", "efficientnet-b0",
+)  # fmt: skip
+"""Of every family; each also without the range coder, and one in few bits."""
+FEW_BITS = "lenet5-modern"
 HEAD = len(container.MAGIC) + 1 + container.SIZE_BYTES
 MOST_BYTES = 64 * 2**20
 """That a file of some kilobytes may take."""
 MOST_SECONDS = 10.0
+"""Of processor time: a busy machine is no failure."""
 PICTURE = Image.new("L", (40, 30), 128)
 ODD = [
     0,
@@ -121,9 +134,20 @@ def mutated_record(record: bytes, draw: random.Random) -> Any:
     return values
 
 
+def consistent(values: Any, num_tensors: int) -> Any:
+    """The same, if it describes a network, with what else must be said of this one: whoever means harm would."""
+    with suppress(Exception), Bounded(OPERATIONS * num_tensors, 10**7):
+        check_numbers(values["spec"])
+        variant = atlas.find(values["variant"])
+        cost = measure.cost_of(variant.network, type(variant.spec)(**tuples(values["spec"])))
+        values["results"] |= cost._asdict()
+        values["preprocessing"]["resolution"] = values["spec"]["resolution"]
+    return values
+
+
 def ends_well(content: bytes, path: Path) -> bool:
     """Whether it opens; else it is refused as it should be."""
-    begun = time.perf_counter()
+    begun = time.process_time()
     try:
         packed = parsed(content, path)
         with suppress(UserError):
@@ -131,40 +155,60 @@ def ends_well(content: bytes, path: Path) -> bool:
     except (Damaged, UserError):
         return False
     finally:
-        assert time.perf_counter() - begun < MOST_SECONDS
+        assert time.process_time() - begun < MOST_SECONDS
     return True
 
 
+def changed(run: Run, folder: Path, change: Callable[[nn.Module], object], low_bits: LowBits | None = None) -> Run:
+    """A run whose weights are changed."""
+    folder.mkdir()
+    new = Run(folder, run.record)
+    network = copy.deepcopy(run.network)
+    change(network)
+    results = replace(run.results, weights_sha256=new.write_weights(network))
+    new.record = replace(run.record, results=results, low_bits=low_bits)
+    new.write_record()
+    return new
+
+
 @pytest.fixture(scope="module")
-def packed(finished: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> list[CompressedRun]:
+def packed(finished: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> dict[str, CompressedRun]:
     folder = tmp_path_factory.mktemp("packed")
-    return [
-        pack(finished(name), folder / f"{name}-{ranges}.cva", ranges=ranges)
+    found = {
+        f"{name}{end}": pack(finished(name), folder / f"{name}{end}.cva", ranges=not end)
         for name in NETWORKS
-        for ranges in (True, False)
-    ]
+        for end in ("", "-plain")
+    }
+    run = finished(FEW_BITS, compressed=False)
+    pictures = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    low_bits = low_bits_of(run.network, 4, calibrated(run.network, pictures))
+    few = changed(run, folder / "few", lambda network: lowered(network, low_bits), low_bits)
+    return found | {"few bits": pack(few, folder / "few.cva")}
 
 
-def fuzzed(packed: list[CompressedRun], num: int, seed: int) -> int:
+def fuzzed(packed: dict[str, CompressedRun], num: int, seed: int) -> int:
     """So many mutated files, their checksums made right again; how many opened."""
     draw = random.Random(seed)
-    parts = [bodies(each) for each in packed]
+    parts = {name: bodies(each) for name, each in packed.items()}
     num_opened = 0
     for number in range(num):
-        index = draw.randrange(len(packed))
-        head, rest = parts[index]
+        name = draw.choice(list(packed))
+        each, (head, rest) = packed[name], parts[name]
         match number % 3:
             case 0:
                 body = head + mutated(rest, draw)
             case 1:
                 body = mutated(head, draw) + rest
             case _:
-                body = with_record(mutated_record(inflated(packed[index].contents.record), draw), rest)
-        num_opened += ends_well(sealed(container.MAGIC, body), packed[index].folder)
+                values = mutated_record(inflated(each.contents.record), draw)
+                body = with_record(
+                    consistent(values, len(each.contents.tensors)) if draw.random() < 0.8 else values, rest
+                )
+        num_opened += ends_well(sealed(container.MAGIC, body), each.folder)
     return num_opened
 
 
-def check_fuzzed(packed: list[CompressedRun], num: int, seed: int) -> None:
+def check_fuzzed(packed: dict[str, CompressedRun], num: int, seed: int) -> None:
     # What opens has other weights, or another record.
     fuzzed(packed, 20, seed)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -173,67 +217,88 @@ def check_fuzzed(packed: list[CompressedRun], num: int, seed: int) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_BYTES / 1024
 
 
-def test_mutated_files_open_or_are_refused(packed: list[CompressedRun]) -> None:
-    check_fuzzed(packed, 400, seed=0)
+def test_mutated_files_open_or_are_refused(packed: dict[str, CompressedRun]) -> None:
+    check_fuzzed(packed, 300, seed=0)
 
 
-def test_mutated_files_take_bounded_memory(packed: list[CompressedRun]) -> None:
+def test_mutated_files_take_bounded_memory(packed: dict[str, CompressedRun]) -> None:
     tracemalloc.start()
     try:
-        fuzzed(packed, 150, seed=1)
+        fuzzed(packed, 100, seed=1)
         assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
     finally:
         tracemalloc.stop()
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_mutated_files_open_or_are_refused(packed: list[CompressedRun]) -> None:
+def test_a_hundred_thousand_mutated_files_open_or_are_refused(packed: dict[str, CompressedRun]) -> None:
     check_fuzzed(packed, 100_000, seed=2)
 
 
-def test_a_record_that_describes_a_huge_network_is_refused_at_once(packed: list[CompressedRun]) -> None:
-    for each in packed:
+UNUSED = ("divisor", "padding", "s2")
+"""Numbers that some spec has and its network does not use, or not for pictures so small."""
+
+
+def test_a_record_that_describes_a_huge_network_is_refused_at_once(packed: dict[str, CompressedRun]) -> None:
+    for name in (*NETWORKS, "few bits"):
+        each = packed[name]
         _, rest = bodies(each)
         values = json.loads(inflated(each.contents.record))
         for held, key in places(values["spec"]):
-            for huge in (10**6, 2**20, 10**9):
+            for huge in (2**20, 10**9):
                 old = held[key]
                 if isinstance(old, int) and not isinstance(old, bool):
                     held[key] = huge
-                    assert not ends_well(sealed(container.MAGIC, with_record(values, rest)), each.folder) or key in (
-                        "kernel",
-                        "divisor",
-                        "drop_connect",
+                    assert (
+                        not ends_well(sealed(container.MAGIC, with_record(values, rest)), each.folder) or key in UNUSED
                     )
                     held[key] = old
 
 
-def test_a_long_record_is_bounded_by_the_number_of_tensors(packed: list[CompressedRun]) -> None:
-    values = json.loads(inflated(packed[4].contents.record))
-    assert values["variant"] == "resnet20-cifar"
+def test_a_long_record_is_bounded_by_the_number_of_tensors(packed: dict[str, CompressedRun]) -> None:
+    values = json.loads(inflated(packed["resnet20-cifar"].contents.record))
     values["spec"]["stages"] = [[[1, 1]] * 20_000]
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(Damaged, match="more layers than the file has tensors"):
         described(json.dumps(values).encode(), 100, 10**7)
-    assert time.perf_counter() - begun < 3
+    assert time.process_time() - begun < 3
 
 
-def test_mutated_updates_are_applied_or_refused(
-    finished: Callable[..., Run], tmp_path: Path, packed: list[CompressedRun]
-) -> None:
-    old = packed[2].folder
-    new = pack(finished("lenet5", seed=1), tmp_path / "new.cva").folder
-    update = write_update(old, new, tmp_path / "update.cvu")
-    body = update.read_bytes()[HEAD : -container.CHECKSUM_BYTES]
-    draw, refused = random.Random(0), 0
-    for _ in range(300):
+def check_updates(finished: Callable[..., Run], folder: Path, num: int, seed: int) -> None:
+    """So many mutated updates, of networks with nothing in common and of one whose values moved."""
+    run = finished("lenet5")
+    old = pack(run, folder / "old.cva").folder
+
+    def moved(network: nn.Module) -> None:
+        for weights in weights_of_layers(network).values():
+            weights.mul_(1.01)
+
+    pairs = []
+    for name, new in (("other", finished("lenet5", seed=1)), ("moved", changed(run, folder / "run", moved))):
+        path = pack(new, folder / f"{name}.cva").folder
+        content = write_update(old, path, folder / "update.cvu").read_bytes()
+        pairs.append((content[HEAD : -container.CHECKSUM_BYTES], path.read_bytes()))
+    draw, refused, update = random.Random(seed), 0, folder / "update.cvu"
+    for number in range(num):
+        body, new_content = pairs[number % 2]
         # After the two checksums, so that more is read than these.
-        changed = body[:64] + mutated(body[64:], draw)
-        update.write_bytes(sealed(b"\x89cvu\r\n\x1a\n", changed))
+        other = body[:64] + mutated(body[64:], draw)
+        update.write_bytes(sealed(b"\x89cvu\r\n\x1a\n", other))
+        begun = time.process_time()
         try:
-            apply_update(old, update, tmp_path / "made.cva")
+            apply_update(old, update, folder / "made.cva")
         except UserError:
             refused += 1
         else:
-            assert changed == body or (tmp_path / "made.cva").read_bytes() == new.read_bytes()
-    assert refused > 200
+            assert other == body or (folder / "made.cva").read_bytes() == new_content
+        assert time.process_time() - begun < MOST_SECONDS
+    assert refused > num * 2 / 3
+
+
+def test_mutated_updates_are_applied_or_refused(finished: Callable[..., Run], tmp_path: Path) -> None:
+    check_updates(finished, tmp_path, 300, seed=0)
+
+
+@pytest.mark.slow
+def test_ten_thousand_mutated_updates_are_applied_or_refused(finished: Callable[..., Run], tmp_path: Path) -> None:
+    check_updates(finished, tmp_path, 10_000, seed=1)
