@@ -72,8 +72,9 @@ class Distillation:
 
     teacher: str
     """The run folder of that network."""
-    temperature: float = 4.0
-    """What softens answers: the higher, the more the unlikely classes tell."""
+    temperature: float = 2.0
+    """What softens answers: the higher, the more the unlikely classes tell. Low, since teachers that learned with label
+    smoothing, as the default recipe's, are soft already (Chandrasegaran et al. 2022)."""
     soft: float = 0.9
     """The part of the loss that the teacher's answers make; the rest are the labels (section 2: a considerably lower
     weight on these)."""

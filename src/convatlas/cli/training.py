@@ -99,7 +99,7 @@ def train(
     ] = None,
     temperature: Annotated[
         float, typer.Option(help="What softens the teacher's answers.", rich_help_panel=DISTILLATION)
-    ] = 4.0,
+    ] = 2.0,
     hints: Annotated[
         float,
         typer.Option(help="Weight of where the teacher's layers respond, in addition.", rich_help_panel=DISTILLATION),
