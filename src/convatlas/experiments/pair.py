@@ -1,4 +1,4 @@
-"""Two processes that speak to each other (torch.distributed, gloo), as two machines would."""
+"""Two processes that speak to each other (torch.distributed), as two machines would: by gloo, between GPUs by NCCL."""
 
 from __future__ import annotations
 
@@ -68,13 +68,19 @@ def in_pair(function: Callable[[T, int], A], task: T) -> list[A]:
         return [pickle.loads((folder / f"answer{rank}").read_bytes()) for rank in range(NUM)]
 
 
+def device_of(rank: int) -> torch.device:
+    """A GPU for each of the processes, where there are as many."""
+    return torch.device("cuda", rank) if torch.cuda.device_count() >= NUM else torch.device("cpu")
+
+
 def work() -> None:
     """Be one of them: its rank and their folder are arguments, what to do comes by standard input."""
     rank, folder = int(sys.argv[1]), Path(sys.argv[2])
     function: Callable[[Any, int], Any]
     function, task = pickle.load(sys.stdin.buffer)
     meeting = (folder / "meeting").as_uri()
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=NUM, timeout=PATIENCE)
+    backend = "gloo" if device_of(rank).type == "cpu" else "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=NUM, timeout=PATIENCE)
     try:
         (folder / f"answer{rank}").write_bytes(pickle.dumps(function(task, rank)))
         dist.barrier()

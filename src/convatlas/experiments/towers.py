@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.experiments.pair import NUM
+from convatlas.experiments.pair import NUM, device_of
 from convatlas.networks.alexnet import AlexNet, AlexNetSpec
 
 TOWERS = NUM
@@ -48,10 +48,9 @@ class Wire:
     def swapped(self, mine: Tensor) -> Tensor:
         """The other's tensor for mine, of the same shape."""
         mine, other = mine.contiguous(), torch.empty_like(mine, memory_format=torch.contiguous_format)
-        sending = dist.isend(mine, 1 - self.rank)
-        dist.recv(other, 1 - self.rank)
-        assert sending is not None, "this process is of the group"
-        sending.wait()
+        ways = [dist.P2POp(dist.isend, mine, 1 - self.rank), dist.P2POp(dist.irecv, other, 1 - self.rank)]
+        for way in dist.batch_isend_irecv(ways):
+            way.wait()
         self.num_bytes += mine.nbytes
         return other
 
@@ -127,12 +126,12 @@ class Answer:
 
 def step(task: Task, rank: int) -> Answer:
     """One step of training without dropout, in the process of one tower."""
-    wire = Wire(rank)
-    tower = Tower(task.spec, wire).to(task.pictures.dtype)
+    wire, device = Wire(rank), device_of(rank)
+    tower = Tower(task.spec, wire).to(device, task.pictures.dtype)
     tower.network.load_state_dict({name: rows_of(value, rank) for name, value in task.weights.items()})
-    outputs = tower(task.pictures)
+    outputs = tower(task.pictures.to(device))
     forward_bytes = wire.num_bytes
     # The loss of both is one and the same: each lets its own half of the outputs learn from it.
-    F.cross_entropy(outputs, task.labels).div(TOWERS).backward()
-    gradients = {name: value.grad for name, value in tower.network.named_parameters() if value.grad is not None}
-    return Answer(outputs.detach(), gradients, forward_bytes, wire.num_bytes)
+    F.cross_entropy(outputs, task.labels.to(device)).div(TOWERS).backward()
+    gradients = {name: value.grad.cpu() for name, value in tower.network.named_parameters() if value.grad is not None}
+    return Answer(outputs.detach().cpu(), gradients, forward_bytes, wire.num_bytes)
