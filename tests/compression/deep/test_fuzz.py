@@ -43,7 +43,8 @@ MOST_BYTES = 64 * 2**20
 """That a file of some kilobytes may take."""
 MOST_SECONDS = 10.0
 """Of processor time: a busy machine is no failure."""
-PICTURE = Image.new("L", (40, 30), 128)
+PICTURE = Image.new("L", (40, 30), 255)
+PICTURE.paste(0, (12, 8, 20, 25))
 ODD = [
     0,
     -1,

@@ -20,6 +20,7 @@ from convatlas.measure.trace import UncompiledMode
 from convatlas.networks.blocks import multiplying
 from convatlas.networks.connections import ConnectedConv2d
 from convatlas.networks.low_bits import FEWEST, MOST, LayerBits
+from convatlas.pictures.ink import LARGEST
 from convatlas.runs import Record
 from convatlas.spec import MOST_PIXELS
 
@@ -41,6 +42,8 @@ MOST_OF_A_PIXEL = 2**10
 """Of these for each pixel of what the network reads, since many small pictures are answered at once."""
 SMALL = 32
 """The side in pixels that smaller pictures count as here: LeNet frames them to it."""
+LEAST_INK = LARGEST / math.isqrt(MOST_AT_ONCE)
+"""The part of a frame that ink spans, a sixteenth; a larger frame would have more numbers than a picture may."""
 
 Shapes = dict[str, tuple[tuple[int, ...], torch.dtype]]
 """Of a network's tensors, by name and in order."""
@@ -160,9 +163,14 @@ def check_record(record: Record) -> None:
         raise Damaged("its pictures are mostly margin")
     if preprocessing.channels * preprocessing.working_side**2 > MOST_AT_ONCE:
         raise Damaged("its pictures are too large")
-    if preprocessing.resolution != record.spec.resolution or not all(preprocessing.deviation):
+    if preprocessing.resolution != record.spec.resolution:
         raise Damaged("its pictures are not what its network reads")
-    if preprocessing.ink is not None and not 0 < preprocessing.ink <= 1:
+    # Beyond these, single precision may have no such numbers.
+    if max(map(abs, preprocessing.mean)) > MOST_COUNT or not all(
+        1 / MOST_COUNT <= abs(deviation) <= MOST_COUNT for deviation in preprocessing.deviation
+    ):
+        raise Damaged("its pictures have no such values")
+    if preprocessing.ink is not None and not LEAST_INK <= preprocessing.ink <= 1:
         raise Damaged("its ink spans no part of a picture")
     if not all(map(sound, record.low_bits or ())):
         raise Damaged("its layers have bits that none can have")
