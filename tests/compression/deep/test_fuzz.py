@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import random
-import resource
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -139,6 +138,8 @@ def consistent(values: Any, num_tensors: int) -> Any:
     """The same, if it describes a network, with what else must be said of this one: whoever means harm would."""
     with suppress(Exception), Bounded(OPERATIONS * num_tensors, 10**7):
         check_numbers(values["spec"])
+        if len(values["classes"]) != values["spec"]["num_classes"]:
+            return values
         variant = atlas.find(values["variant"])
         cost = measure.cost_of(variant.network, type(variant.spec)(**tuples(values["spec"])))
         values["results"] |= cost._asdict()
@@ -209,13 +210,20 @@ def fuzzed(packed: dict[str, CompressedRun], num: int, seed: int) -> int:
     return num_opened
 
 
-def check_fuzzed(packed: dict[str, CompressedRun], num: int, seed: int) -> None:
+def peak_bytes() -> int:
+    """What this process held at most, PyTorch's memory included; 0 where no system says it."""
+    # Not getrusage: a child's begins with its parent's.
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
+def check_fuzzed(packed: dict[str, CompressedRun], num: int, seed: int, most_bytes: int = MOST_BYTES) -> None:
     # What opens has other weights, or another record.
     fuzzed(packed, 20, seed)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes()
     assert num / 20 < fuzzed(packed, num, seed) < num * 0.95
-    # In kibibytes on Linux; PyTorch's memory counts here too.
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_BYTES / 1024
+    assert peak_bytes() - before < most_bytes
 
 
 def test_mutated_files_open_or_are_refused(packed: dict[str, CompressedRun]) -> None:
@@ -233,7 +241,8 @@ def test_mutated_files_take_bounded_memory(packed: dict[str, CompressedRun]) -> 
 
 @pytest.mark.slow
 def test_a_hundred_thousand_mutated_files_open_or_are_refused(packed: dict[str, CompressedRun]) -> None:
-    check_fuzzed(packed, 100_000, seed=2)
+    # Of so many, some read pictures of ten times the side.
+    check_fuzzed(packed, 100_000, seed=2, most_bytes=8 * MOST_BYTES)
 
 
 UNUSED = ("divisor", "padding", "s2")
