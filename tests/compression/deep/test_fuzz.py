@@ -218,22 +218,22 @@ def peak_bytes() -> int:
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
-def check_fuzzed(packed: dict[str, CompressedRun], num: int, seed: int, most_bytes: int = MOST_BYTES) -> None:
+def check_fuzzed(packed: dict[str, CompressedRun], num: int, seed: int) -> None:
     # What opens has other weights, or another record.
     fuzzed(packed, 20, seed)
     before = peak_bytes()
     assert num / 20 < fuzzed(packed, num, seed) < num * 0.95
-    assert peak_bytes() - before < most_bytes
+    assert peak_bytes() - before < MOST_BYTES
 
 
 def test_mutated_files_open_or_are_refused(packed: dict[str, CompressedRun]) -> None:
-    check_fuzzed(packed, 300, seed=0)
+    check_fuzzed(packed, 400, seed=0)
 
 
 def test_mutated_files_take_bounded_memory(packed: dict[str, CompressedRun]) -> None:
     tracemalloc.start()
     try:
-        fuzzed(packed, 100, seed=1)
+        fuzzed(packed, 150, seed=1)
         assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
     finally:
         tracemalloc.stop()
@@ -241,8 +241,7 @@ def test_mutated_files_take_bounded_memory(packed: dict[str, CompressedRun]) -> 
 
 @pytest.mark.slow
 def test_a_hundred_thousand_mutated_files_open_or_are_refused(packed: dict[str, CompressedRun]) -> None:
-    # Of so many, some read pictures of ten times the side.
-    check_fuzzed(packed, 100_000, seed=2, most_bytes=8 * MOST_BYTES)
+    check_fuzzed(packed, 100_000, seed=2)
 
 
 UNUSED = ("divisor", "padding", "s2")
