@@ -33,9 +33,9 @@ from convatlas.compression.stages import Tuning
 from convatlas.compression.target import Bytes
 from convatlas.recipe import Distillation, Kept
 from convatlas.runs import Run, load
+from convatlas.runs.run import read_metrics
 from convatlas.training import Progress, Request, finish
 
-SEEDS = 3
 TURNS = 51
 BIT_BYTES = 4
 
@@ -78,18 +78,35 @@ ROWS = (
         learned=8,
     ),
     Row("Deep Compression of AlexNet", "alexnet", "digits", 0.5, 8, times_smaller=35, bits=4, rounds=2),
-    # At full width an epoch of digits takes minutes.
-    Row(
-        "Deep Compression of VGG", "vgg16", "digits", 0.5, 5, times_smaller=45, bits=4, rounds=2, width=0.25, learned=30
-    ),
+    Row("Deep Compression of VGG", "vgg16", "digits", 0.5, 5, times_smaller=45, bits=4, rounds=2, learned=30),
 )
 DISTILLATION = "distillation"
-STUDENT_WIDTH = 0.5
-"""About a quarter of the parameters."""
-STUDENT_EPOCHS = 10
-"""Half of the default recipe's, for six trainings in an hour."""
+
+
+class Lesson(NamedTuple):
+    """A student of about a quarter of a network's parameters, alone and taught by it, in so many seeds."""
+
+    student: str
+    width: float
+    epochs: int
+    temperature: float = 2.0
+    seeds: int = 1
+
+
+TEACHER, TAUGHT_DATA = "resnet20-cifar", "fashion-mnist"
+LESSONS = (
+    # What is wanted is wanted of this one.
+    Lesson("resnet20-cifar", 0.5, 10, seeds=3),
+    # The same, otherwise taught; longer; and other students.
+    Lesson("resnet20-cifar", 0.5, 10, temperature=1.0, seeds=2),
+    Lesson("resnet20-cifar", 0.5, 20),
+    Lesson("mobilenet", 0.14, 20),
+    Lesson("lenet5-modern", 1.0, 20),
+)
 GAIN = 0.5
 UPDATE = "update"
+UPDATE_SEED = 3
+"""Another than the network's own."""
 PART_ALLOWED = 0.3
 
 
@@ -171,29 +188,43 @@ def shrunk(row: Row, out: Path) -> dict[str, Any]:
 
 def distilled(out: Path) -> dict[str, Any]:
     """What students gain by a teacher, in points, one for each seed."""
-    network, data = "resnet20-cifar", "fashion-mnist"
-    teacher = trained(out / f"{network}-{data}", network, data)
-    gains = []
-    for seed in range(SEEDS):
-        given = {"width": STUDENT_WIDTH, "seed": seed, "epochs": STUDENT_EPOCHS}
-        alone = trained(out / f"student-{seed}", network, data, **given)
-        taught = trained(
-            out / f"student-{seed}-taught",
-            network,
-            data,
-            distillation=Distillation(teacher=str(teacher.folder)),
-            **given,
-        )
-        gains.append(100 * (taught.test_accuracy - alone.test_accuracy))
+    teacher = trained(out / f"{TEACHER}-{TAUGHT_DATA}", TEACHER, TAUGHT_DATA)
+    lessons = [learned_from(teacher, lesson, out) for lesson in LESSONS]
     return {
-        "network": network,
-        "data": data,
-        "epochs": STUDENT_EPOCHS,
-        "parts_of_parameters": round(alone.results.params / teacher.results.params, 3),
-        "points_gained": [round(gain, 2) for gain in gains],
-        "mean": round(statistics.fmean(gains), 3),
+        "network": TEACHER,
+        "data": TAUGHT_DATA,
+        "accuracy": teacher.test_accuracy,
+        "lessons": lessons,
         "wanted": GAIN,
         "date": date.today().isoformat(),
+    }
+
+
+def learned_from(teacher: Run, lesson: Lesson, out: Path) -> dict[str, Any]:
+    distillation = Distillation(teacher=str(teacher.folder), temperature=lesson.temperature)
+    pairs = []
+    for seed in range(lesson.seeds):
+        given = {"width": lesson.width, "epochs": lesson.epochs, "seed": seed}
+        own = out / f"{lesson.student}-{lesson.width:g}-{lesson.epochs}-epochs-{seed}"
+        alone = trained(own, lesson.student, TAUGHT_DATA, **given)
+        taught = trained(
+            own.with_name(f"{own.name}-taught-{lesson.temperature:g}"),
+            lesson.student,
+            TAUGHT_DATA,
+            distillation=distillation,
+            **given,
+        )
+        pairs.append((alone, taught))
+    gains = [100 * (taught.test_accuracy - alone.test_accuracy) for alone, taught in pairs]
+    return {
+        **lesson._asdict(),
+        "part_of_parameters": round(pairs[0][0].results.params / teacher.results.params, 3),
+        # Of its own pictures, as training changes them: what it is too small, or had too little time, to learn.
+        "training_accuracy": [round(read_metrics(alone)[-1]["accuracy"], 4) for alone, _ in pairs],
+        "accuracy": [alone.test_accuracy for alone, _ in pairs],
+        "accuracy_taught": [taught.test_accuracy for _, taught in pairs],
+        "points_gained": [round(gain, 2) for gain in gains],
+        "mean": round(statistics.fmean(gains), 3),
     }
 
 
@@ -205,7 +236,7 @@ def updated(out: Path) -> dict[str, Any]:
     again = out / "update"
     if not again.exists():
         unpack(load_file(old), again)
-    learned = Tuning(epochs=1, progress=Lines())(load(again), Kept.VALUES, out / "update-learned", seed=SEEDS)
+    learned = Tuning(epochs=1, progress=Lines())(load(again), Kept.VALUES, out / "update-learned", seed=UPDATE_SEED)
     new = pack(learned, out / f"update{SUFFIX}")
     update = write_update(old, new.folder, out / "update.cvu")
     sizes = {name: path.stat().st_size for name, path in (("old", old), ("new", new.folder), ("update", update))}

@@ -57,11 +57,17 @@ def taught_by(run: Run, **given: float) -> Distillation:
 # --- what is computed --------------------------------------------------------------------------------------------
 
 
-@given(st.floats(0.5, 20))
-def test_softened_answers_are_softmax_of_divided_logits(temperature: float) -> None:
-    logits = torch.linspace(-3, 3, 20).reshape(2, 10)
-    softened = log_probabilities(CrossEntropy(), logits, temperature)
-    torch.testing.assert_close(softened, (logits / temperature).log_softmax(1), rtol=1e-4, atol=1e-5)
+@given(st.floats(0.5, 20), st.floats(1, 60))
+def test_softened_answers_are_softmax_of_divided_logits(temperature: float, span: float) -> None:
+    # Of one who is sure, even the unlikely classes tell something.
+    logits = torch.linspace(0, span, 10).repeat(2, 1).requires_grad_()
+    ours = log_probabilities(CrossEntropy(), logits, temperature)
+    theirs = (logits / temperature).log_softmax(1)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    weights = torch.linspace(1, 2, 10).repeat(2, 1)
+    torch.testing.assert_close(
+        *(torch.autograd.grad((weights * each).sum(), logits)[0] for each in (ours, theirs)), rtol=1e-3, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", FAMILIES)

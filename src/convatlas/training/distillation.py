@@ -22,8 +22,8 @@ from convatlas.training.step import arranged
 
 LUMA = (0.299, 0.587, 0.114)
 """Grey of red, green and blue (ITU-R BT.601), as pictures are made grey everywhere here."""
-LEAST = 1e-6
-"""Probability below which nothing is learned of a class: far below it, logarithms are rounding."""
+LEAST = 1e-30
+"""Probability below which nothing is learned of a class: not far below it, single precision has no numbers."""
 
 
 def teacher_named(path: str | Path, classes: tuple[str, ...]) -> Run:

@@ -8,7 +8,7 @@ import random
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch import nn
 
 from convatlas import atlas, measure
 from convatlas.compression.deep import container
-from convatlas.compression.deep.bounds import OPERATIONS, Bounded, check_numbers, described
+from convatlas.compression.deep.bounds import OPERATIONS, Bounded, at_once, check_numbers, described
 from convatlas.compression.deep.bytestream import Damaged, count
 from convatlas.compression.deep.container import CompressedRun, pack, parsed, sealed
 from convatlas.compression.deep.records import deflated, inflated
@@ -39,7 +39,12 @@ NETWORKS = (
 FEW_BITS = "lenet5-modern"
 HEAD = len(container.MAGIC) + 1 + container.SIZE_BYTES
 MOST_BYTES = 64 * 2**20
-"""That a file of some kilobytes may take."""
+"""That a file of some kilobytes may take to open, and more than its network's outputs to answer."""
+OUTPUTS = 8
+"""So many of the largest that it may have lie in memory at once, while a picture is answered."""
+FLOAT_BYTES = 4
+CLEAR_PEAK = Path("/proc/self/clear_refs")
+"""Where Linux begins anew with what a process held at most."""
 MOST_SECONDS = 10.0
 """Of processor time: a busy machine is no failure."""
 PICTURE = Image.new("L", (40, 30), 255)
@@ -149,16 +154,37 @@ def consistent(values: Any, num_tensors: int) -> Any:
 
 def ends_well(content: bytes, path: Path) -> bool:
     """Whether it opens; else it is refused as it should be."""
-    begun = time.process_time()
-    try:
-        packed = parsed(content, path)
-        with suppress(UserError):
+    with suppress(Damaged, UserError):
+        with taking_at_most(MOST_BYTES):
+            packed = parsed(content, path)
+        with (
+            suppress(UserError),
+            taking_at_most(MOST_BYTES + OUTPUTS * FLOAT_BYTES * at_once(packed.record.spec.resolution)),
+        ):
             packed.predict(PICTURE)
-    except (Damaged, UserError):
-        return False
+        return True
+    return False
+
+
+@contextmanager
+def taking_at_most(num_bytes: int) -> Iterator[None]:
+    """Checks what is done inside: its time, and what this process held more than before, PyTorch's memory included."""
+    if CLEAR_PEAK.exists():
+        CLEAR_PEAK.write_text("5")
+    begun, before = time.process_time(), held_bytes("VmRSS")
+    try:
+        yield
     finally:
         assert time.process_time() - begun < MOST_SECONDS
-    return True
+        assert held_bytes("VmHWM") - before < num_bytes
+
+
+def held_bytes(name: str) -> int:
+    """What this process holds (VmRSS) or held at most (VmHWM); 0 where no system says it."""
+    # Not getrusage: a child's begins with its parent's.
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def changed(run: Run, folder: Path, change: Callable[[nn.Module], object], low_bits: LowBits | None = None) -> Run:
@@ -210,20 +236,13 @@ def fuzzed(packed: dict[str, CompressedRun], num: int, seed: int) -> int:
     return num_opened
 
 
-def peak_bytes() -> int:
-    """What this process held at most, PyTorch's memory included; 0 where no system says it."""
-    # Not getrusage: a child's begins with its parent's.
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-
-
 def check_fuzzed(packed: dict[str, CompressedRun], num: int, seed: int) -> None:
     # What opens has other weights, or another record.
     fuzzed(packed, 20, seed)
-    before = peak_bytes()
+    before = held_bytes("VmRSS")
     assert num / 20 < fuzzed(packed, num, seed) < num * 0.95
-    assert peak_bytes() - before < MOST_BYTES
+    # Nothing stays of them.
+    assert held_bytes("VmRSS") - before < MOST_BYTES
 
 
 def test_mutated_files_open_or_are_refused(packed: dict[str, CompressedRun]) -> None:

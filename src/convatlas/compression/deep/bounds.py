@@ -117,9 +117,9 @@ def described(content: bytes, num_tensors: int, most_numbers: int) -> tuple[Reco
         # Before a network with so many outputs is built.
         if len(values["classes"]) != values["spec"]["num_classes"]:
             raise Damaged("it names more or fewer classes than its network tells apart")
-        at_once = min(MOST_OF_A_PIXEL * max(values["spec"]["resolution"], SMALL) ** 2, MOST_AT_ONCE)
+        most = at_once(values["spec"]["resolution"])
         # Twice: with its costs, and for its shapes.
-        with Bounded(2 * OPERATIONS * (num_tensors + 1), most_numbers + ROOM, at_once):
+        with Bounded(2 * OPERATIONS * (num_tensors + 1), most_numbers + ROOM, most):
             try:
                 record = Record.from_json(content, "its record")
             except UserError as error:
@@ -133,6 +133,11 @@ def described(content: bytes, num_tensors: int, most_numbers: int) -> tuple[Reco
     if sum(math.prod(shape) for shape, _ in shapes.values()) > most_numbers:
         raise Damaged("its network has more weights than the file has room for")
     return record, shapes
+
+
+def at_once(resolution: int) -> int:
+    """Numbers at most that an operation may make of a picture with that side in pixels."""
+    return min(MOST_OF_A_PIXEL * max(resolution, SMALL) ** 2, MOST_AT_ONCE)
 
 
 def check_numbers(value: Any) -> None:
