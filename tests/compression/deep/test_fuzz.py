@@ -237,9 +237,10 @@ def fuzzed(packed: dict[str, CompressedRun], num: int, seed: int) -> int:
 
 
 def check_fuzzed(packed: dict[str, CompressedRun], num: int, seed: int) -> None:
-    # What opens has other weights, or another record.
-    fuzzed(packed, 20, seed)
+    # Until libraries keep what they will: oneDNN alone the code of its last 1,024 operations.
+    fuzzed(packed, num // 10, seed + 1)
     before = held_bytes("VmRSS")
+    # What opens has other weights, or another record.
     assert num / 20 < fuzzed(packed, num, seed) < num * 0.95
     # Nothing stays of them.
     assert held_bytes("VmRSS") - before < MOST_BYTES
