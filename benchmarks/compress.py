@@ -4,7 +4,7 @@
 
 Each row trains a network with the default recipe, as `convatlas train` does, and makes it smaller, as
 `convatlas compress` does; test accuracy before and after in points, sizes in bytes of the file against 32 bits a
-parameter, times of a single picture in turn (of compiled networks where 8 bits are computed in 8). A training or stage
+parameter, times of a single image in turn (of compiled networks where 8 bits are computed in 8). A training or stage
 that is in the folder (`runs/compress`) already is not done again. With names of rows, only these are measured, and the
 others stay as they are. All of it takes about three hours on two cores.
 """
@@ -27,11 +27,11 @@ from torch import Tensor
 from convatlas.compression.compress import Compression, compress
 from convatlas.compression.deep.container import SUFFIX, load_file, pack, unpack
 from convatlas.compression.deep.update import write_update
-from convatlas.compression.eight_bits import compiled, in_eight_bits
+from convatlas.compression.int8 import compiled, to_int8
 from convatlas.compression.latency import latencies
-from convatlas.compression.stages import Tuning
+from convatlas.compression.stages import FineTuning
 from convatlas.compression.target import Bytes
-from convatlas.recipe import Distillation, Kept
+from convatlas.recipe import Distillation, WeightConstraint
 from convatlas.runs import Run, load
 from convatlas.runs.run import read_metrics
 from convatlas.training import Progress, Request, finish
@@ -83,7 +83,7 @@ ROWS = (
 DISTILLATION = "distillation"
 
 
-class Lesson(NamedTuple):
+class TrainingSetup(NamedTuple):
     """A student of about a quarter of a network's parameters, alone and taught by it, in so many seeds."""
 
     student: str
@@ -96,12 +96,12 @@ class Lesson(NamedTuple):
 TEACHER, TAUGHT_DATA = "resnet20-cifar", "fashion-mnist"
 LESSONS = (
     # What is wanted is wanted of this one.
-    Lesson("resnet20-cifar", 0.5, 10, seeds=3),
+    TrainingSetup("resnet20-cifar", 0.5, 10, seeds=3),
     # The same, otherwise taught; longer; and other students.
-    Lesson("resnet20-cifar", 0.5, 10, temperature=1.0, seeds=2),
-    Lesson("resnet20-cifar", 0.5, 20),
-    Lesson("mobilenet", 0.14, 20),
-    Lesson("lenet5-modern", 1.0, 20),
+    TrainingSetup("resnet20-cifar", 0.5, 10, temperature=1.0, seeds=2),
+    TrainingSetup("resnet20-cifar", 0.5, 20),
+    TrainingSetup("mobilenet", 0.14, 20),
+    TrainingSetup("lenet5-modern", 1.0, 20),
 )
 GAIN = 0.5
 UPDATE = "update"
@@ -120,7 +120,7 @@ def trained(folder: Path, network: str, data: str, **given: Any) -> Run:
 
 
 def times(before: Run, after: Run, compiling: bool) -> float:
-    """How many times as fast a picture alone is answered."""
+    """How many times as fast an image alone is answered."""
     took = latencies((before, after), compiling=compiling, repeats=TURNS)
     return took[0] / took[1]
 
@@ -128,7 +128,7 @@ def times(before: Run, after: Run, compiling: bool) -> float:
 @torch.no_grad()
 def accuracy_in_eight_bits(run: Run) -> float:
     """Of the network as it computes in 8 bits."""
-    network = in_eight_bits(run.network, run.record.low_bits or ())
+    network = to_int8(run.network, run.record.low_bits or ())
     batches = run.judging(run.load_data().test, torch.device("cpu"))
     answers: dict[int, Callable[[Tensor], Tensor]] = {}
     right = total = 0
@@ -159,7 +159,7 @@ def shrunk(row: Row, out: Path) -> dict[str, Any]:
         bits=row.bits,
         rounds=row.rounds,
         # The network as it was teaches what is left of it.
-        tuning=Tuning(epochs=row.epochs, distillation=Distillation(teacher=str(run.folder)), progress=Lines()),
+        fine_tuning=FineTuning(epochs=row.epochs, distillation=Distillation(teacher=str(run.folder)), progress=Lines()),
     )
     last = made.stages[-1]
     return {
@@ -200,7 +200,7 @@ def distilled(out: Path) -> dict[str, Any]:
     }
 
 
-def learned_from(teacher: Run, lesson: Lesson, out: Path) -> dict[str, Any]:
+def learned_from(teacher: Run, lesson: TrainingSetup, out: Path) -> dict[str, Any]:
     distillation = Distillation(teacher=str(teacher.folder), temperature=lesson.temperature)
     pairs = []
     for seed in range(lesson.seeds):
@@ -219,7 +219,7 @@ def learned_from(teacher: Run, lesson: Lesson, out: Path) -> dict[str, Any]:
     return {
         **lesson._asdict(),
         "part_of_parameters": round(pairs[0][0].results.params / teacher.results.params, 3),
-        # Of its own pictures, as training changes them: what it is too small, or had too little time, to learn.
+        # Of its own images, as training changes them: what it is too small, or had too little time, to learn.
         "training_accuracy": [round(read_metrics(alone)[-1]["accuracy"], 4) for alone, _ in pairs],
         "accuracy": [alone.test_accuracy for alone, _ in pairs],
         "accuracy_taught": [taught.test_accuracy for _, taught in pairs],
@@ -236,7 +236,9 @@ def updated(out: Path) -> dict[str, Any]:
     again = out / "update"
     if not again.exists():
         unpack(load_file(old), again)
-    learned = Tuning(epochs=1, progress=Lines())(load(again), Kept.VALUES, out / "update-learned", seed=UPDATE_SEED)
+    learned = FineTuning(epochs=1, progress=Lines())(
+        load(again), WeightConstraint.VALUES, out / "update-learned", seed=UPDATE_SEED
+    )
     new = pack(learned, out / f"update{SUFFIX}")
     update = write_update(old, new.folder, out / "update.cvu")
     sizes = {name: path.stat().st_size for name, path in (("old", old), ("new", new.folder), ("update", update))}

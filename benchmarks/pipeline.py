@@ -3,13 +3,13 @@
     python benchmarks/pipeline.py
 
 Made photographs of 1600 by 1200 pixels, a random part of each, mirrored or not, 224 pixels for the network, batches
-of 32; no network learns. The other side reads, decodes, cuts and normalises one picture at a time in a `Dataset`,
+of 32; no network learns. The other side reads, decodes, cuts and normalizes one image at a time in a `Dataset`,
 under a `DataLoader` with two workers that stay. It comes in two kinds: `lean` is written here with Pillow and nothing
 that could be left out; `torchvision` is its reference training's transforms, as transforms.v2.
 
 Ours begins with an empty cache: its first epoch holds all that a training does from the untouched folder on (headers,
-digests, decoding, which takes the few test pictures too, writing the cache, mean and deviation of the pixels, which the
-others are given, even the network's layer table), and then the batches of the epoch. Mixing of pictures, which the
+digests, decoding, which takes the few test images too, writing the cache, mean and deviation of the pixels, which the
+others are given, even the network's layer table), and then the batches of the epoch. Mixing of images, which the
 usual loader has not, is left out. Imports are in no time, and the files lie in memory, where they were written just
 before. Ours cuts its parts from the middle square of a photograph at 256 pixels, the others from all of it.
 
@@ -36,7 +36,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from convatlas.data.batches import Share
+from convatlas.data.batches import Shard
 from convatlas.files.cache import DECODED
 from convatlas.training import plan, recipes
 from convatlas.training.processes import Processes
@@ -79,7 +79,7 @@ def make_photographs(folder: Path) -> None:
 
 
 def scene(generator: np.random.Generator) -> np.ndarray:
-    """Colours (2048, 2048, 3) like clouds and stones: as in nature, the amplitude falls with the frequency."""
+    """Colors (2048, 2048, 3) like clouds and stones: as in nature, the amplitude falls with the frequency."""
     side = 2048
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
     frequency[0, 0] = np.inf
@@ -88,7 +88,7 @@ def scene(generator: np.random.Generator) -> np.ndarray:
         field = np.fft.irfft2(np.fft.rfft2(generator.standard_normal((side, side))) / frequency**steepness)
         return field / field.std()
 
-    # Brightness has the detail; colours change slowly.
+    # Brightness has the detail; colors change slowly.
     bright, warm, green = 50 * noise(1.3), 15 * noise(1.6), 10 * noise(1.6)
     mean = generator.uniform(90, 150, 3)
     return (np.stack([bright + warm, bright + green, bright - warm], -1) + mean).clip(0, 255).astype(np.uint8)
@@ -100,17 +100,17 @@ def ours(folder: Path) -> list[float]:
         os.environ[DECODED] = cache
         begun = time.perf_counter()
         request = plan.Request(network="resnet18", data=folder, batch_size=BATCH_SIZE)
-        record, pictures = plan.planned(request, Processes())
+        record, images = plan.planned(request, Processes())
         record = replace(record, recipe=replace(record.recipe, augmentation=CHANGES))
         assert record.preprocessing.resolution == RESOLUTION
-        batches = plan.batches(record, pictures.train, torch.device("cpu"), Share())
+        batches = plan.batches(record, images.train, torch.device("cpu"), Shard())
         return epochs(batches.epoch, begun)
 
 
-def usual(pictures: Dataset[tuple[Tensor, int]]) -> list[float]:
+def usual(images: Dataset[tuple[Tensor, int]]) -> list[float]:
     """Seconds of each epoch."""
     torch.manual_seed(0)
-    loader = DataLoader(pictures, BATCH_SIZE, shuffle=True, num_workers=2, persistent_workers=True)
+    loader = DataLoader(images, BATCH_SIZE, shuffle=True, num_workers=2, persistent_workers=True)
     return epochs(lambda epoch: loader, time.perf_counter())
 
 
@@ -140,18 +140,18 @@ class Usual(Dataset[tuple[Tensor, int]]):
             return self.change(file.convert("RGB")), label
 
 
-def lean(picture: Image.Image) -> Tensor:
-    """A random part as torchvision draws it, mirrored or not, and normalised."""
-    box = part(*picture.size)
-    picture = picture.resize((RESOLUTION, RESOLUTION), Image.Resampling.BILINEAR, box=box)
+def lean(image: Image.Image) -> Tensor:
+    """A random part as torchvision draws it, mirrored or not, and normalized."""
+    box = part(*image.size)
+    image = image.resize((RESOLUTION, RESOLUTION), Image.Resampling.BILINEAR, box=box)
     if torch.rand(1) < 0.5:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    tensor = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().to(torch.float32).div(255)
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().to(torch.float32).div(255)
     return tensor.sub_(torch.tensor(MEAN).view(3, 1, 1)).div_(torch.tensor(DEVIATION).view(3, 1, 1))
 
 
 def part(width: int, height: int) -> tuple[int, int, int, int]:
-    """A random part, drawn until one lies within the picture; all of it, should ten lie outside."""
+    """A random part, drawn until one lies within the image; all of it, should ten lie outside."""
     for _ in range(10):
         area = width * height * torch.empty(1).uniform_(CHANGES.crop, 1).item()
         limit = math.log(CHANGES.aspect)
@@ -199,7 +199,7 @@ def main() -> None:
     for place, name in enumerate(("first_epoch", "later_epochs")):
         rates = {engine: [line[place] for line in lines] for engine, lines in figures.items()}
         rows[name] = {
-            "pictures_per_s": {engine: measured.spread(values) for engine, values in rates.items()},
+            "images_per_s": {engine: measured.spread(values) for engine, values in rates.items()},
             "times_as_fast_as": {
                 engine: measured.spread([a / b for a, b in zip(rates["convatlas"], rates[engine], strict=True)])
                 for engine in ENGINES[1:]

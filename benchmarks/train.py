@@ -4,7 +4,7 @@
 
 With names of networks, only their rows are measured, and the others stay as they are.
 
-A network of each family at 64 and at 224 pixels, 10 classes: pictures a second of steps on a batch that is in memory.
+A network of each family at 64 and at 224 pixels, 10 classes: images a second of steps on a batch that is in memory.
 `plain` is the loop that most people write: single precision, the usual order in memory, AdamW as it comes, the mean
 cross-entropy (the network's own objective), `backward`, `step`. `convatlas` is the product's own step, in the way of
 computing that its measurement chose before (of a training of eight minutes, which is too short for compiling), with
@@ -30,11 +30,11 @@ from convatlas import atlas
 from convatlas.data.batches import Batch
 from convatlas.recipe import Decayed
 from convatlas.runs import Execution
-from convatlas.training import optimisers
+from convatlas.training import optimizers
+from convatlas.training.autotune import Autotuner
 from convatlas.training.checkpoint import average_of
 from convatlas.training.recipes import DEFAULT
 from convatlas.training.step import Step, arranged
-from convatlas.training.tuning import Tuner
 
 NETWORKS = (
     "lenet5", "alexnet", "vgg16", "googlenet", "resnet18", "squeezenet", "mobilenet", "efficientnet-b0",
@@ -71,38 +71,38 @@ def main(engine: str) -> None:
 
     def built() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
         network = variant.network(spec).train()
-        return network, optimisers.build(RECIPE, network)
+        return network, optimizers.build(RECIPE, network)
 
     if kind == "plain":
         network = variant.network(spec).train()
-        optimiser = torch.optim.AdamW(network.parameters(), lr=RECIPE.lr)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=RECIPE.lr)
 
         def step() -> None:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss = variant.objective.losses(network(inputs), targets).mean()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             loss.item()
 
     else:
         batch = Batch(inputs.contiguous(memory_format=torch.channels_last), targets, labels, torch.arange(size), size)
-        tuner = Tuner(built, variant.objective, batch)
+        tuner = Autotuner(built, variant.objective, batch)
         plain = Execution(threads=torch.get_num_threads())
         num_steps = math.ceil(PLANNED_S / tuner.seconds(plain, 5.0))
         execution, line = tuner.choose(plain, num_steps)
         print(line)
         torch.set_num_threads(execution.threads)
-        network, optimiser = built()
+        network, optimizer = built()
         network = arranged(network, execution)
         ours = Step.prepared(network, variant.objective, execution, class_weights=torch.ones(10), batch_size=size)
         average = average_of(network, RECIPE, num_steps)
 
         def step() -> None:
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             told = ours.gradient(batch)
             if not told.finite:
                 raise ValueError(f"{name} left the range of numbers")
-            optimiser.step()
+            optimizer.step()
             if average is not None:
                 average.update_parameters(network)
 
@@ -114,7 +114,7 @@ def compared(name: str, side: int) -> dict[str, Any]:
     rates = measured.in_turn(__file__, [f"{kind}:{name}:{side}" for kind in ("plain", "convatlas")], ROUNDS)
     return {
         "batch_size": BATCH_SIZES[side],
-        "pictures_per_second": {engine.split(":")[0]: measured.spread(of) for engine, of in rates.items()},
+        "images_per_second": {engine.split(":")[0]: measured.spread(of) for engine, of in rates.items()},
         "ratio": measured.spread([ours / plain for plain, ours in zip(*rates.values(), strict=True)]),
     }
 

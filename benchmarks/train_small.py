@@ -1,11 +1,11 @@
-"""How fast is a training epoch on small pictures, against the loop that most people write?
+"""How fast is a training epoch on small images, against the loop that most people write?
 
     python benchmarks/train_small.py
 
 One epoch of MNIST with `lenet5-modern`, batch 128, random shifts, scaling, shear and rotation on both sides. The other
-side is a `Dataset` that changes, converts and normalises one picture at a time under a `DataLoader`, and a plain loop,
+side is a `Dataset` that changes, converts and normalizes one image at a time under a `DataLoader`, and a plain loop,
 without workers and with two. It comes in two kinds: `lean` is written here with Pillow and nothing that could be left
-out; `torchvision` is what its documentation shows (transforms.v2). Pictures a second; reading the data set is in none.
+out; `torchvision` is what its documentation shows (transforms.v2). Images a second; reading the data set is in none.
 
 torchvision is no dependency; `pip install --no-deps torchvision` is enough, and without it its loops are left out.
 """
@@ -44,19 +44,19 @@ def uniform(limit: float) -> float:
 
 
 class Lean(Dataset[tuple[Tensor, int]]):
-    """One picture at a time: affine change, tensor, normalised."""
+    """One image at a time: affine change, tensor, normalized."""
 
     def __init__(self, split: data.Split) -> None:
         self.split = split
-        self.mean = split.pictures.mean() / 255
-        self.deviation = split.pictures.std() / 255
+        self.mean = split.images.mean() / 255
+        self.deviation = split.images.std() / 255
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        picture = Image.fromarray(self.split.pictures[index, 0])
-        changed = picture.transform(picture.size, Image.Transform.AFFINE, self.matrix(28), Image.Resampling.BILINEAR)
+        image = Image.fromarray(self.split.images[index, 0])
+        changed = image.transform(image.size, Image.Transform.AFFINE, self.matrix(28), Image.Resampling.BILINEAR)
         tensor = torch.from_numpy(np.array(changed, copy=True)).view(28, 28, 1).permute(2, 0, 1).contiguous()
         tensor = tensor.to(torch.float32).div(255)
         mean = torch.as_tensor([self.mean], dtype=tensor.dtype).view(-1, 1, 1)
@@ -64,17 +64,17 @@ class Lean(Dataset[tuple[Tensor, int]]):
         return tensor.clone().sub_(mean).div_(deviation), int(self.split.labels[index])
 
     def matrix(self, side: int) -> tuple[float, ...]:
-        """From places in the changed picture to places in the given one, about its centre."""
+        """From places in the changed image to places in the given one, about its center."""
         change = CHARACTERS.augmentation
         angle, shear = math.radians(uniform(change.rotation)), uniform(change.shear)
         scale, squeeze = 1 + uniform(change.scale), 1 + uniform(change.squeeze)
         shift_x, shift_y = round(uniform(change.shift) * side), round(uniform(change.shift) * side)
         cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
         a, b, c, d = cos * squeeze, (cos * shear - sin) / squeeze, sin * squeeze, (sin * shear + cos) / squeeze
-        centre = side / 2
+        center = side / 2
         return (
-            a, b, centre - a * centre - b * centre + shift_x,
-            c, d, centre - c * centre - d * centre + shift_y,
+            a, b, center - a * center - b * center + shift_x,
+            c, d, center - c * center - d * center + shift_y,
         )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ class Torchvision(Dataset[tuple[Tensor, int]]):
                 ),
                 v2.ToImage(),
                 v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize([split.pictures.mean() / 255], [split.pictures.std() / 255]),
+                v2.Normalize([split.images.mean() / 255], [split.images.std() / 255]),
             ]
         )
 
@@ -106,37 +106,37 @@ class Torchvision(Dataset[tuple[Tensor, int]]):
         return len(self.split)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.split.pictures[index, 0])), int(self.split.labels[index])
+        return self.transform(Image.fromarray(self.split.images[index, 0])), int(self.split.labels[index])
 
 
-def usual_loop(pictures: Dataset[tuple[Tensor, int]], num_pictures: int, num_workers: int) -> float:
-    """Pictures a second."""
+def usual_loop(images: Dataset[tuple[Tensor, int]], num_images: int, num_workers: int) -> float:
+    """Images a second."""
     torch.manual_seed(0)
     network = ca.create("lenet5-modern", resolution=28)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     criterion = nn.CrossEntropyLoss()
-    loader = DataLoader(pictures, batch_size=BATCH_SIZE, shuffle=True, num_workers=num_workers)
+    loader = DataLoader(images, batch_size=BATCH_SIZE, shuffle=True, num_workers=num_workers)
     network.train()
     begun = time.perf_counter()
     for inputs, labels in loader:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = criterion(network(inputs), labels)
         loss.backward()
-        optimiser.step()
-    return num_pictures / (time.perf_counter() - begun)
+        optimizer.step()
+    return num_images / (time.perf_counter() - begun)
 
 
 def ours() -> float:
-    """Pictures a second of the product itself, checkpoints and metrics included."""
+    """Images a second of the product itself, checkpoints and metrics included."""
     with tempfile.TemporaryDirectory() as folder:
         run = ca.train("lenet5-modern", data="mnist", epochs=1, batch_size=BATCH_SIZE, out=Path(folder) / "run")
-        return run.results.train_pictures / run.results.seconds
+        return run.results.train_images / run.results.seconds
 
 
 def main() -> None:
     if len(sys.argv) > 1:
         engine = sys.argv[1]
-        # The first call of PyTorch's optimisers loads its compiler; neither side's epoch is charged with that.
+        # The first call of PyTorch's optimizers loads its compiler; neither side's epoch is charged with that.
         warm = nn.Linear(1, 1)
         F.mse_loss(warm(torch.zeros(1, 1)), torch.zeros(1, 1)).backward()
         torch.optim.AdamW(warm.parameters()).step()
@@ -145,8 +145,8 @@ def main() -> None:
         else:
             split = data.find("mnist").load(28, seed=0).train
             kind, num_workers = engine.split("-")
-            pictures = Lean(split) if kind == "lean" else Torchvision(split)
-            print(usual_loop(pictures, len(split), int(num_workers)))
+            images = Lean(split) if kind == "lean" else Torchvision(split)
+            print(usual_loop(images, len(split), int(num_workers)))
         return
     figures = measured.in_turn(__file__, ENGINES, ROUNDS)
     ratios = {
@@ -157,7 +157,7 @@ def main() -> None:
         "train_small",
         "python benchmarks/train_small.py",
         {
-            "pictures_per_s": {engine: measured.spread(values) for engine, values in figures.items()},
+            "images_per_s": {engine: measured.spread(values) for engine, values in figures.items()},
             "times_as_fast_as": ratios,
         },
     )

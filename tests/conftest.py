@@ -1,4 +1,4 @@
-"""What the tests share: settings of hypothesis, the data sets of this machine, folders of pictures, a web server."""
+"""What the tests share: settings of hypothesis, the data sets of this machine, folders of images, a web server."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def needs_data() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def decoded_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test, and no process that one starts, touches the cache of decoded pictures of whoever runs the tests."""
+    """No test, and no process that one starts, touches the cache of decoded images of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONVATLAS_CACHE", str(tmp_path_factory.mktemp("decoded")))
         patch.delenv("CONVATLAS_CACHE_LIMIT", raising=False)
@@ -48,7 +48,7 @@ def decoded_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture
 def decoded_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of decoded pictures, in force for this test."""
+    """An empty cache of decoded images, in force for this test."""
     folder = tmp_path / "decoded"
     monkeypatch.setenv("CONVATLAS_CACHE", str(folder))
     return folder
@@ -63,14 +63,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def write_pictures() -> Callable[[Path, Mapping[str, Sequence[Image.Image]]], Path]:
-    """`write_pictures(root, {"cat": [picture, ...]})` writes `root/cat/000.png` and so on, and returns `root`."""
+def write_images() -> Callable[[Path, Mapping[str, Sequence[Image.Image]]], Path]:
+    """`write_images(root, {"cat": [image, ...]})` writes `root/cat/000.png` and so on, and returns `root`."""
 
     def write(root: Path, classes: Mapping[str, Sequence[Image.Image]]) -> Path:
-        for name, pictures in classes.items():
+        for name, images in classes.items():
             (root / name).mkdir(parents=True)
-            for i, picture in enumerate(pictures):
-                picture.save(root / name / f"{i:03}.png")
+            for i, image in enumerate(images):
+                image.save(root / name / f"{i:03}.png")
         return root
 
     return write
@@ -78,15 +78,15 @@ def write_pictures() -> Callable[[Path, Mapping[str, Sequence[Image.Image]]], Pa
 
 QUADRANTS = ((220, 30, 40), (30, 200, 60), (40, 50, 210), (255, 255, 255))
 """Of the scene: top left, top right, bottom left and bottom right."""
-GREYS = ((40,) * 3, (100,) * 3, (160,) * 3, (255,) * 3)
+GRAYS = ((40,) * 3, (100,) * 3, (160,) * 3, (255,) * 3)
 
 
-def scene(colours: Sequence[tuple[int, ...]]) -> Image.Image:
-    """96 wide and 80 high, a colour in each quarter."""
-    picture = Image.new("RGB", (96, 80))
-    for place, colour in zip(((0, 0), (48, 0), (0, 40), (48, 40)), colours, strict=True):
-        picture.paste(colour, (*place, place[0] + 48, place[1] + 40))
-    return picture
+def scene(colors: Sequence[tuple[int, ...]]) -> Image.Image:
+    """96 wide and 80 high, a color in each quarter."""
+    image = Image.new("RGB", (96, 80))
+    for place, color in zip(((0, 0), (48, 0), (0, 40), (48, 40)), colors, strict=True):
+        image.paste(color, (*place, place[0] + 48, place[1] + 40))
+    return image
 
 
 def half_a_jpeg(path: Path) -> None:
@@ -105,14 +105,14 @@ def link_loop(path: Path) -> None:
 
 
 def sixteen_bits(path: Path) -> None:
-    grey = np.asarray(scene(GREYS).convert("L")).astype(np.uint16)
-    Image.fromarray(grey * 257).save(path)
+    gray = np.asarray(scene(GRAYS).convert("L")).astype(np.uint16)
+    Image.fromarray(gray * 257).save(path)
 
 
 def transparent_palette(path: Path) -> None:
-    picture = scene((*QUADRANTS[:3], (0, 0, 0))).quantize(8, dither=Image.Dither.NONE)
-    index = picture.getpixel((90, 70))
-    picture.save(path, transparency=index)
+    image = scene((*QUADRANTS[:3], (0, 0, 0))).quantize(8, dither=Image.Dither.NONE)
+    index = image.getpixel((90, 70))
+    image.save(path, transparency=index)
 
 
 def animated(path: Path) -> None:
@@ -127,14 +127,14 @@ def turned(path: Path) -> None:
 
 UNUSABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "half.jpg": (half_a_jpeg, "damaged or cut short"),
-    "page.jpg": (lambda path: path.write_text("<!DOCTYPE html><p>404"), "not a picture of a known format"),
-    "empty.jpg": (lambda path: path.write_bytes(b""), "not a picture of a known format"),
+    "page.jpg": (lambda path: path.write_text("<!DOCTYPE html><p>404"), "not an image of a known format"),
+    "empty.jpg": (lambda path: path.write_bytes(b""), "not an image of a known format"),
     "huge.png": (too_large, "larger than the limit of 89,478,485 pixels"),
     "loop.jpg": (link_loop, "a symbolic link that leads back to itself"),
 }
 ODD: dict[str, tuple[Callable[[Path], object], Sequence[tuple[int, ...]]]] = {
     "cmyk.jpg": (lambda path: scene(QUADRANTS).convert("CMYK").save(path, quality=95), QUADRANTS),
-    "sixteen.png": (sixteen_bits, GREYS),
+    "sixteen.png": (sixteen_bits, GRAYS),
     "palette.png": (transparent_palette, QUADRANTS),
     "animated.webp": (animated, QUADRANTS),
     "turned.jpg": (turned, QUADRANTS),
@@ -142,27 +142,27 @@ ODD: dict[str, tuple[Callable[[Path], object], Sequence[tuple[int, ...]]]] = {
 
 
 @dataclass(frozen=True)
-class OddPictures:
+class OddImages:
     unusable: dict[Path, str]
     """What must be said of each."""
     good: dict[Path, Sequence[tuple[int, ...]]]
-    """The colours of each one's quarters."""
+    """The colors of each one's quarters."""
 
-    def check_colours(self, path: Path, picture: npt.NDArray[np.uint8]) -> None:
+    def check_colors(self, path: Path, image: npt.NDArray[np.uint8]) -> None:
         """Fail unless that is what the file shows: (3, side, side)."""
-        near, far = picture.shape[-1] // 4, 3 * picture.shape[-1] // 4
+        near, far = image.shape[-1] // 4, 3 * image.shape[-1] // 4
         places = ((near, near), (near, far), (far, near), (far, far))
-        shown = [picture[:, y, x].tolist() for y, x in places]
-        for colour, expected in zip(shown, self.good[path], strict=True):
-            assert colour == pytest.approx(expected, abs=8), (path, shown)
+        shown = [image[:, y, x].tolist() for y, x in places]
+        for color, expected in zip(shown, self.good[path], strict=True):
+            assert color == pytest.approx(expected, abs=8), (path, shown)
 
 
 @pytest.fixture(scope="session")
-def write_odd_pictures() -> Callable[[Path, int], OddPictures]:
-    """`write_odd_pictures(folder, 3)` writes thrice each of five files that are no pictures and five odd ones."""
+def write_odd_images() -> Callable[[Path, int], OddImages]:
+    """`write_odd_images(folder, 3)` writes thrice each of five files that are no images and five odd ones."""
 
-    def write(folder: Path, num_each: int) -> OddPictures:
-        odd = OddPictures({}, {})
+    def write(folder: Path, num_each: int) -> OddImages:
+        odd = OddImages({}, {})
         for number in range(num_each):
             for name, (make, reason) in UNUSABLE.items():
                 path = folder / f"{number:03}-{name}"
@@ -171,9 +171,9 @@ def write_odd_pictures() -> Callable[[Path, int], OddPictures]:
                 else:
                     make(path)
                 odd.unusable[path] = reason
-            for name, (make, colours) in ODD.items():
+            for name, (make, colors) in ODD.items():
                 make(path := folder / f"{number:03}-{name}")
-                odd.good[path] = colours
+                odd.good[path] = colors
         return odd
 
     return write

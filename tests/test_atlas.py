@@ -158,7 +158,7 @@ def test_create_hands_every_size_on_to_the_network() -> None:
 
 
 @every_variant
-def test_every_variant_takes_pictures_from_28_pixels_up(variant: Variant) -> None:
+def test_every_variant_takes_images_from_28_pixels_up(variant: Variant) -> None:
     assert variant.spec.smallest_resolution <= 28
 
 

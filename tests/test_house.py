@@ -64,7 +64,7 @@ def test_every_room_stands_in_the_layers() -> None:
     "code",
     [
         "import convatlas; dir(convatlas)",
-        "import convatlas.spec, convatlas.files, convatlas.pictures, convatlas.errors",
+        "import convatlas.spec, convatlas.files, convatlas.images, convatlas.errors",
         *(command(*words) for words in HELP),
     ],
     ids=["import", "low rooms", *map(" ".join, HELP)],

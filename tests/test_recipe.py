@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convatlas.recipe import Cosine, Linear, Optimiser, Recipe, Staircase, Steps
+from convatlas.recipe import Cosine, LinearDecay, Optimizer, Recipe, Staircase, Steps
 
 RECIPE = Recipe(
     name="some",
-    optimiser=Optimiser.ADAMW,
+    optimizer=Optimizer.ADAMW,
     lr=0.04,
-    schedule=Linear(),
+    schedule=LinearDecay(),
     batch_size=32,
     epochs=20,
     epochs_of=64000,
@@ -23,21 +23,21 @@ fractions = st.floats(0.0, 0.9)
 rates = st.floats(1e-6, 10.0)
 steps = st.lists(st.tuples(st.integers(1, 40), rates), min_size=1, max_size=6).map(lambda pairs: Steps(tuple(pairs)))
 staircases = st.builds(
-    Staircase, factor=st.floats(0.05, 1.0), every=st.floats(0.5, 20.0), of=st.floats(10.0, 100.0), climb=st.just(0.0)
+    Staircase, factor=st.floats(0.05, 1.0), every=st.floats(0.5, 20.0), of=st.floats(10.0, 100.0), warmup=st.just(0.0)
 )
 climbing = st.builds(
-    Staircase, factor=st.floats(0.05, 1.0), every=st.floats(0.5, 20.0), of=st.just(100.0), climb=st.floats(1.0, 50.0)
+    Staircase, factor=st.floats(0.05, 1.0), every=st.floats(0.5, 20.0), of=st.just(100.0), warmup=st.floats(1.0, 50.0)
 )
-schedules = st.one_of(st.builds(Cosine, warm_up=fractions), st.just(Linear()), steps, staircases, climbing)
+schedules = st.one_of(st.builds(Cosine, warmup=fractions), st.just(LinearDecay()), steps, staircases, climbing)
 
 
-def course(schedule: Cosine | Linear | Steps | Staircase, num_steps: int, peak: float = 1.0) -> list[float]:
+def course(schedule: Cosine | LinearDecay | Steps | Staircase, num_steps: int, peak: float = 1.0) -> list[float]:
     return [schedule.rate(peak, step, num_steps) for step in range(num_steps)]
 
 
 @given(schedule=schedules, num_steps=st.integers(1, 300), peak=rates)
 def test_no_rate_is_above_the_peak_and_all_are_in_proportion_to_it(
-    schedule: Cosine | Linear | Steps | Staircase, num_steps: int, peak: float
+    schedule: Cosine | LinearDecay | Steps | Staircase, num_steps: int, peak: float
 ) -> None:
     of_one = course(schedule, num_steps)
     assert all(0 <= rate <= 1 for rate in of_one)
@@ -90,31 +90,31 @@ def test_a_climb_rises_evenly_from_the_first_step_on_and_the_stairs_go_on_as_wit
     schedule: Staircase, num_steps: int
 ) -> None:
     found = course(schedule, num_steps)
-    length = next((i for i in range(num_steps) if i / num_steps * schedule.of >= schedule.climb), num_steps)
+    length = next((i for i in range(num_steps) if i / num_steps * schedule.of >= schedule.warmup), num_steps)
     for step in range(length):
-        assert found[step] == pytest.approx((step + 1) / (num_steps * schedule.climb / schedule.of + 1))
+        assert found[step] == pytest.approx((step + 1) / (num_steps * schedule.warmup / schedule.of + 1))
     without = Staircase(factor=schedule.factor, every=schedule.every, of=schedule.of)
     assert found[length:] == course(without, num_steps)[length:]
 
 
 @given(num_steps=st.integers(1, 500))
 def test_a_line_falls_evenly_to_nothing_after_the_last_step(num_steps: int) -> None:
-    assert course(Linear(), num_steps) == pytest.approx([left / num_steps for left in range(num_steps, 0, -1)])
+    assert course(LinearDecay(), num_steps) == pytest.approx([left / num_steps for left in range(num_steps, 0, -1)])
 
 
-@given(warm_up=fractions, num_steps=st.integers(1, 500))
-def test_a_cosine_climbs_and_then_falls(warm_up: float, num_steps: int) -> None:
-    found = course(Cosine(warm_up=warm_up), num_steps)
+@given(warmup=fractions, num_steps=st.integers(1, 500))
+def test_a_cosine_climbs_and_then_falls(warmup: float, num_steps: int) -> None:
+    found = course(Cosine(warmup=warmup), num_steps)
     peak = found.index(max(found))
     assert found[: peak + 1] == sorted(found[: peak + 1])
     assert found[peak:] == sorted(found[peak:], reverse=True)
-    assert peak <= warm_up * num_steps + 1
+    assert peak <= warmup * num_steps + 1
     assert all(rate > 0 for rate in found)
 
 
 def test_a_cosine_is_half_way_down_in_the_middle_of_its_fall() -> None:
     assert Cosine().rate(0.2, 50, 100) == pytest.approx(0.1)
-    assert Cosine(warm_up=0.5).rate(0.2, 75, 100) == pytest.approx(0.1)
+    assert Cosine(warmup=0.5).rate(0.2, 75, 100) == pytest.approx(0.1)
 
 
 def test_a_recipe_cannot_be_changed() -> None:
@@ -122,9 +122,9 @@ def test_a_recipe_cannot_be_changed() -> None:
         RECIPE.lr = 1.0  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(("num_pictures", "epochs"), [(64000, 20), (8000, 40), (1000, 80), (64, 200), (1_000_000, 20)])
-def test_smaller_sets_get_more_passes_with_the_cube_root(num_pictures: int, epochs: int) -> None:
-    assert RECIPE.epochs_for(num_pictures) == epochs
+@pytest.mark.parametrize(("num_images", "epochs"), [(64000, 20), (8000, 40), (1000, 80), (64, 200), (1_000_000, 20)])
+def test_smaller_sets_get_more_passes_with_the_cube_root(num_images: int, epochs: int) -> None:
+    assert RECIPE.epochs_for(num_images) == epochs
 
 
 def test_a_broken_number_of_passes_is_rounded_up() -> None:
@@ -138,7 +138,7 @@ def test_a_recipe_without_a_measure_keeps_its_epochs() -> None:
 
 
 @given(st.integers(1, 200_000), st.integers(1, 200_000))
-def test_fewer_pictures_never_get_fewer_passes_nor_more_steps(one: int, other: int) -> None:
+def test_fewer_images_never_get_fewer_passes_nor_more_steps(one: int, other: int) -> None:
     fewer, more = sorted((one, other))
     assert RECIPE.epochs_for(fewer) >= RECIPE.epochs_for(more)
     # Up to one pass that rounding up adds.
@@ -153,12 +153,12 @@ def test_a_recipe_goes_by_its_schedule_from_its_rate() -> None:
     ("schedule", "words"),
     [
         (Steps(((400, 0.01), (63_600, 0.1))), "0.01 for 1 epochs, 0.1 for 159 epochs"),
-        (Staircase(factor=0.9, every=1.2, of=80, climb=5), "times 0.9 every 2.4 epochs, after a climb of 10 epochs"),
+        (Staircase(factor=0.9, every=1.2, of=80, warmup=5), "times 0.9 every 2.4 epochs, after a warmup of 10 epochs"),
         (Staircase(factor=0.1, every=40, of=160), "times 0.1 every 40 epochs"),
-        (Linear(), "a straight line to 0"),
+        (LinearDecay(), "a straight line to 0"),
         (Cosine(), "half a wave to 0"),
-        (Cosine(warm_up=0.1), "a climb of 16 epochs, then half a wave to 0"),
+        (Cosine(warmup=0.1), "a warmup of 16 epochs, then half a wave to 0"),
     ],
 )
-def test_a_schedule_says_itself_in_epochs(schedule: Cosine | Linear | Steps | Staircase, words: str) -> None:
-    assert schedule.words(160) == words
+def test_a_schedule_says_itself_in_epochs(schedule: Cosine | LinearDecay | Steps | Staircase, words: str) -> None:
+    assert schedule.describe(160) == words

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convatlas.errors import UserError
-from convatlas.spec import Claim, Layer, Layers, Scale, Spec, Verdict, top_accuracies, top_errors
+from convatlas.spec import Claim, ClaimVerdict, Layer, Layers, Scale, Spec, top_accuracies, top_errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def test_a_claim_is_worth_what_is_printed_and_as_precise_as_its_last_digit(
 
 
 def test_the_verdicts_bear_the_words_that_people_read() -> None:
-    assert [str(verdict) for verdict in Verdict] == ["holds", "erratum", "not tested here", "disagrees"]
+    assert [str(verdict) for verdict in ClaimVerdict] == ["holds", "erratum", "not tested here", "disagrees"]
 
 
 def test_a_layer_table_adds_up_its_rows() -> None:
@@ -162,9 +162,9 @@ def test_a_spec_that_cannot_work_is_a_one_line_error(wrong: dict[str, int], says
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_picture_is_small_under_the_limit() -> None:
+def test_a_image_is_small_under_the_limit() -> None:
     assert Chain().small_below == 50
-    assert [Chain(resolution=side).left_out for side in (50, 49, 40, 39)] == [0, 1, 1, 2]
+    assert [Chain(resolution=side).num_skipped_downsamplings for side in (50, 49, 40, 39)] == [0, 1, 1, 2]
 
 
 def test_a_spec_at_a_scale_is_the_scaled_spec() -> None:
@@ -207,7 +207,7 @@ def test_a_phi_out_of_range_is_a_one_line_error(phi: float) -> None:
 
 
 @pytest.mark.parametrize(("phi", "says"), [(60, "too large"), (-60, "too small"), (-1e9, "too small")])
-def test_a_phi_that_makes_impossible_pictures_says_so(phi: float, says: str) -> None:
+def test_a_phi_that_makes_impossible_images_says_so(phi: float, says: str) -> None:
     with pytest.raises(UserError, match=f"px is {says}"):
         Chain().compound(phi)
 

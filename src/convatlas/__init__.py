@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from convatlas.compression.compress import compress as compress
     from convatlas.compression.deep.container import load as load
     from convatlas.errors import UserError as UserError
-    from convatlas.networks.blocks import folded as folded
+    from convatlas.networks.blocks import fold_batch_norm as fold_batch_norm
     from convatlas.recipe import Recipe as Recipe
     from convatlas.training import Request as Request
     from convatlas.training import resume as resume
@@ -44,7 +44,7 @@ _HOMES = {
     "families": "atlas",
     "find": "atlas",
     "find_lr": "training.finder",
-    "folded": "networks.blocks",
+    "fold_batch_norm": "networks.blocks",
     "load": "compression.deep.container",
     "measure": None,
     "resume": "training",

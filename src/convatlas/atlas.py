@@ -67,7 +67,7 @@ def create(
     Args:
         name: a variant's name, as "lenet5".
         num_classes: outputs of the network.
-        in_channels: 1 for grey pictures, 3 for colour.
+        in_channels: 1 for gray images, 3 for color.
         width: multiplier of every internal channel count; MobileNet's alpha.
         depth: multiplier of what the paper repeats.
         resolution: side of the square input, in pixels; MobileNet's rho times 224.
@@ -75,7 +75,7 @@ def create(
             on top of the other multipliers. For other constants see `spec.compound`.
 
     Returns:
-        A module from pictures (batch, in_channels, resolution, resolution) to outputs (batch, num_classes);
+        A module from images (batch, in_channels, resolution, resolution) to outputs (batch, num_classes);
         its `spec` says what it is. In training mode GoogLeNet gives a tuple, the outputs of its auxiliary
         classifiers after its own.
 

@@ -13,15 +13,15 @@ from convatlas.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Random changes of a training picture, drawn anew for every picture in every epoch.
+    """Random changes of a training image, drawn anew for every image in every epoch.
 
-    First a part of the picture is taken (`crop`, or what `shift` leaves of it) and changed by one affine map about its
-    centre, uniform in plus and minus what is given; then pictures of a batch are mixed.
+    First a part of the image is taken (`crop`, or what `shift` leaves of it) and changed by one affine map about its
+    center, uniform in plus and minus what is given; then images of a batch are mixed.
     """
 
     crop: float = 0.0
-    """The smallest part of the picture's area that is cut out and enlarged, uniform up to all of it; 0: no such cut.
-    One that would be wider than the picture is as wide as it, and so smaller."""
+    """The smallest part of the image's area that is cut out and enlarged, uniform up to all of it; 0: no such cut.
+    One that would be wider than the image is as wide as it, and so smaller."""
     aspect: float = 1.0
     """Such a cut is up to so many times as wide as high, or as high as wide."""
     shift: float = 0.0
@@ -35,25 +35,25 @@ class Augmentation:
     rotation: float = 0.0
     """Degrees."""
     flip: bool = False
-    """Mirror left and right, for half of the pictures."""
+    """Mirror left and right, for half of the images."""
     lighting: float = 0.0
-    """Deviation of the draws that move a picture along the principal components of the training set's colours
+    """Deviation of the draws that move an image along the principal components of the training set's colors
     (Krizhevsky et al. 2012, section 4.1)."""
     side: float = 1.0
-    """Side of the pictures that are learned, as a part of the network's resolution, in which it is tested. Cuts are
-    enlarged and show things larger than whole pictures do; that undoes it (Touvron et al. 2019, section 3)."""
+    """Side of the images that are learned, as a part of the network's resolution, in which it is tested. Cuts are
+    enlarged and show things larger than whole images do; that undoes it (Touvron et al. 2019, section 3)."""
     mixup: float = 0.0
-    """Part of the batches whose pictures are overlaid in pairs, by a share drawn from Beta(0.2, 0.2) (Zhang et al.
+    """Part of the batches whose images are overlaid in pairs, by a share drawn from Beta(0.2, 0.2) (Zhang et al.
     2018)."""
     cutmix: float = 0.0
-    """Part of the batches where a rectangle of each picture shows its partner, uniform in area (Yun et al. 2019)."""
+    """Part of the batches where a rectangle of each image shows its partner, uniform in area (Yun et al. 2019)."""
 
     def side_for(self, resolution: int) -> int:
         """Side in pixels of what a network of that resolution learns from."""
         return round(self.side * resolution)
 
 
-class Kept(enum.StrEnum):
+class WeightConstraint(enum.StrEnum):
     """What fine-tuning keeps of the weights that it begins from."""
 
     ALL = "all"
@@ -74,23 +74,25 @@ class Distillation:
     """The run folder of that network."""
     temperature: float = 2.0
     """What softens answers: the higher, the more the unlikely classes tell. Low, since teachers that learned with label
-    smoothing, as the default recipe's, are soft already (Chandrasegaran et al. 2022)."""
-    soft: float = 0.9
+    alpha, as the default recipe's, are distill_weight already (Chandrasegaran et al. 2022)."""
+    distill_weight: float = 0.9
     """The part of the loss that the teacher's answers make; the rest are the labels (section 2: a considerably lower
     weight on these)."""
-    hints: float = 0.0
+    attention_weight: float = 0.0
     """The weight of where the teacher's layers respond, in addition (Zagoruyko and Komodakis 2017, equation 2)."""
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise UserError(f"--temperature {self.temperature:g} softens nothing; it must be above 0")
-        if not 0 < self.soft <= 1:
-            raise UserError(f"{self.soft:g} of the loss cannot be the teacher's; it must be above 0 and at most 1")
-        if not 0 <= self.hints < math.inf:
-            raise UserError(f"--hints {self.hints:g} cannot weigh; it must be 0 or more")
+        if not 0 < self.distill_weight <= 1:
+            raise UserError(
+                f"{self.distill_weight:g} of the loss cannot be the teacher's; it must be above 0 and at most 1"
+            )
+        if not 0 <= self.attention_weight < math.inf:
+            raise UserError(f"--attention_weight {self.attention_weight:g} cannot weigh; it must be 0 or more")
 
 
-class Optimiser(enum.StrEnum):
+class Optimizer(enum.StrEnum):
     SGD = "sgd"
     """With momentum; weight decay is part of the gradient."""
     RMSPROP = "rmsprop"
@@ -118,38 +120,38 @@ class Schedule(Protocol):
         """Of a step, from 0; the highest is `peak`."""
         ...
 
-    def words(self, epochs: int) -> str:
+    def describe(self, epochs: int) -> str:
         """For people, in a training of that length."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine:
-    """Half a wave from the peak to 0 (Loshchilov and Hutter 2017), after a climb to it."""
+    """Half a wave from the peak to 0 (Loshchilov and Hutter 2017), after a warmup to it."""
 
-    warm_up: float = 0.0
+    warmup: float = 0.0
     """Fraction of training in which the rate climbs."""
 
     def rate(self, peak: float, step: int, num_steps: int) -> float:
         done = step / num_steps
-        if done < self.warm_up:
+        if done < self.warmup:
             # The first step is one already.
-            return peak * (step + 1) / (self.warm_up * num_steps + 1)
-        return peak * 0.5 * (1 + math.cos(math.pi * (done - self.warm_up) / (1 - self.warm_up)))
+            return peak * (step + 1) / (self.warmup * num_steps + 1)
+        return peak * 0.5 * (1 + math.cos(math.pi * (done - self.warmup) / (1 - self.warmup)))
 
-    def words(self, epochs: int) -> str:
-        climb = f"a climb of {self.warm_up * epochs:.3g} epochs, then " if self.warm_up else ""
-        return f"{climb}half a wave to 0"
+    def describe(self, epochs: int) -> str:
+        warmup = f"a warmup of {self.warmup * epochs:.3g} epochs, then " if self.warmup else ""
+        return f"{warmup}half a wave to 0"
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearDecay:
     """A straight line from the peak to 0."""
 
     def rate(self, peak: float, step: int, num_steps: int) -> float:
         return peak * (1 - step / num_steps)
 
-    def words(self, epochs: int) -> str:
+    def describe(self, epochs: int) -> str:
         return "a straight line to 0"
 
 
@@ -167,7 +169,7 @@ class Steps:
         now = sum(step * total >= end * num_steps for end in ends)
         return self.rates[now][1] * (peak / max(rate for _, rate in self.rates))
 
-    def words(self, epochs: int) -> str:
+    def describe(self, epochs: int) -> str:
         total = sum(length for length, _ in self.rates)
         return ", ".join(f"{rate:g} for {epochs * length / total:.3g} epochs" for length, rate in self.rates)
 
@@ -181,24 +183,24 @@ class Staircase:
     """Epochs."""
     of: float
     """Epochs; with another number, each stair lasts the same part of training."""
-    climb: float = 0.0
+    warmup: float = 0.0
     """Epochs at the beginning in which the rate climbs to its highest, in a straight line."""
 
     def rate(self, peak: float, step: int, num_steps: int) -> float:
         epoch = step / num_steps * self.of
-        if epoch < self.climb:
+        if epoch < self.warmup:
             # The first step is one already.
-            return peak * (step + 1) / (num_steps * self.climb / self.of + 1)
+            return peak * (step + 1) / (num_steps * self.warmup / self.of + 1)
         return peak * self.factor ** math.floor(epoch / self.every + 1e-9)
 
-    def words(self, epochs: int) -> str:
+    def describe(self, epochs: int) -> str:
         scale = epochs / self.of
-        climb = f", after a climb of {self.climb * scale:.3g} epochs" if self.climb else ""
-        return f"times {self.factor:.3g} every {self.every * scale:.3g} epochs{climb}"
+        warmup = f", after a warmup of {self.warmup * scale:.3g} epochs" if self.warmup else ""
+        return f"times {self.factor:.3g} every {self.every * scale:.3g} epochs{warmup}"
 
 
-SCHEDULES: dict[str, type[Cosine | Linear | Steps | Staircase]] = {
-    kind.__name__: kind for kind in (Cosine, Linear, Steps, Staircase)
+SCHEDULES: dict[str, type[Cosine | LinearDecay | Steps | Staircase]] = {
+    kind.__name__: kind for kind in (Cosine, LinearDecay, Steps, Staircase)
 }
 """By the name that a record calls them."""
 
@@ -208,18 +210,18 @@ class Recipe:
     """How a network is trained. The learning rate is a function of the fraction of training done."""
 
     name: str
-    optimiser: Optimiser
+    optimizer: Optimizer
     lr: float
     """The highest learning rate."""
-    schedule: Cosine | Linear | Steps | Staircase
+    schedule: Cosine | LinearDecay | Steps | Staircase
     batch_size: int
     """Over all processes."""
     epochs: int
     epochs_of: int | None = None
-    """The number of pictures for which `epochs` is meant; smaller sets get more passes, as 1/cbrt(n)."""
+    """The number of images for which `epochs` is meant; smaller sets get more passes, as 1/cbrt(n)."""
     momentum: float = 0.0
     """Of SGD and RMSprop."""
-    smoothing: float = 0.0
+    alpha: float = 0.0
     """RMSprop's decay of the mean square."""
     eps: float = 1e-8
     """RMSprop's and AdamW's."""
@@ -236,11 +238,11 @@ class Recipe:
     """A paper's own recipe: (fields of it or of its augmentation, where they are printed). What no row names the paper
     does not print, and is ours."""
 
-    def epochs_for(self, num_pictures: int) -> int:
-        """Passes over a training set of that many pictures."""
-        if self.epochs_of is None or num_pictures >= self.epochs_of:
+    def epochs_for(self, num_images: int) -> int:
+        """Passes over a training set of that many images."""
+        if self.epochs_of is None or num_images >= self.epochs_of:
             return self.epochs
-        return math.ceil(self.epochs * math.cbrt(self.epochs_of / num_pictures))
+        return math.ceil(self.epochs * math.cbrt(self.epochs_of / num_images))
 
     def rate(self, step: int, num_steps: int) -> float:
         """The learning rate of a step, from 0."""

@@ -32,13 +32,13 @@ class Paper:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A row of a layer table, for one picture (batch 1)."""
+    """A row of a layer table, for one image (batch 1)."""
 
     name: str
     kind: str
     output_shape: tuple[int, ...]
     params: int
-    """Trainable numbers, biases and normalisation included."""
+    """Trainable numbers, biases and normalization included."""
     macs: int
     """Multiply-accumulates of convolutions and fully connected layers, biases not counted."""
     activation_bytes: int
@@ -46,7 +46,7 @@ class Layer:
     receptive_field: int
     """Pixels of the input, along one side, that one output sees; never more than the input has."""
     stride: int
-    """Pixels of the input between two neighbouring outputs; the whole side where there is only one."""
+    """Pixels of the input between two neighboring outputs; the whole side where there is only one."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def top_accuracies(setting: str, top1: str, top5: str, source: str) -> tuple[Cla
     )
 
 
-class Verdict(enum.StrEnum):
+class ClaimVerdict(enum.StrEnum):
     """What the built network says to a claim."""
 
     HOLDS = "holds"
@@ -203,12 +203,12 @@ class Spec(ABC):
 
     num_classes: int = 1000
     in_channels: int = 3
-    """1 for grey pictures, 3 for colour."""
+    """1 for gray images, 3 for color."""
     resolution: int = 224
     """Side of the square input, in pixels."""
 
     small_limits: ClassVar[tuple[int, ...]] = ()
-    """Resolutions under which the small-picture stem leaves out one early halving of the side, and then another."""
+    """Resolutions under which the small-image stem leaves out one early halving of the side, and then another."""
     small_stem: ClassVar[tuple[str, ...]] = ()
     """What it leaves out under each."""
 
@@ -216,15 +216,15 @@ class Spec(ABC):
         if self.num_classes < 1:
             raise UserError(f"{self.num_classes} classes cannot be told apart; the smallest number that works is 1")
         if self.in_channels < 1:
-            raise UserError(f"a picture has at least 1 channel, not {self.in_channels}")
+            raise UserError(f"an image has at least 1 channel, not {self.in_channels}")
         if self.resolution < self.smallest_resolution:
             raise UserError(
-                f"a picture of {self.resolution} px is too small for this network; "
+                f"an image of {self.resolution} px is too small for this network; "
                 f"the smallest that works is {self.smallest_resolution} px"
             )
         if self.resolution > MOST_PIXELS:
             raise UserError(
-                f"a picture of {self.resolution} px is too large; the largest that works is {MOST_PIXELS} px"
+                f"an image of {self.resolution} px is too large; the largest that works is {MOST_PIXELS} px"
             )
 
     @property
@@ -233,12 +233,12 @@ class Spec(ABC):
 
     @property
     def small_below(self) -> int:
-        """Under that resolution the network is built with its small-picture stem; 0: it has none."""
+        """Under that resolution the network is built with its small-image stem; 0: it has none."""
         return max(self.small_limits, default=0)
 
     @property
-    def left_out(self) -> int:
-        """How many early halvings the small-picture stem leaves out at this resolution."""
+    def num_skipped_downsamplings(self) -> int:
+        """How many early halvings the small-image stem leaves out at this resolution."""
         return sum(self.resolution < limit for limit in self.small_limits)
 
     @abstractmethod
@@ -302,7 +302,7 @@ class Objective(Protocol):
     """What a network's outputs mean: the loss that trains them and the probabilities they stand for."""
 
     def losses(self, outputs: Any, targets: Tensor) -> Tensor:
-        """Each picture's loss (batch,) of what the network gives in training against target probabilities.
+        """Each image's loss (batch,) of what the network gives in training against target probabilities.
 
         Args:
             outputs: (batch, classes); with auxiliary heads, a tuple of such outputs, the network's own first.

@@ -112,7 +112,7 @@ def test_show_says_what_each_layer_costs_and_sees(convatlas: Callable) -> None:
 
 def test_show_as_json_has_totals_and_layers(as_json: Callable) -> None:
     values = as_json("show", "resnet50")
-    own = {"name", "paper", "resolution", "small_below", "small_picture_stem", "layers", "claims", "recipe"}
+    own = {"name", "paper", "resolution", "small_below", "small_image_stem", "layers", "claims", "recipe"}
     assert set(values) == own | TOTALS
     assert set(values["paper"]) == {"authors", "title", "year", "venue", "url"}
     assert values["weight_bytes_32_bits"] == 2 * values["weight_bytes_16_bits"] == 4 * values["weight_bytes_8_bits"]
@@ -136,11 +136,11 @@ def test_show_says_how_the_paper_trains_the_network_and_where_it_says_so(convatl
     _, recipe = text.split("\nHow the paper trains it (--recipe paper)\n")
     assert [re.split("  +", line) for line in recipe.splitlines()] == [
         ["what", "value", "printed in"],
-        ["optimiser", "sgd", "section 3.4"],
+        ["optimizer", "sgd", "section 3.4"],
         ["lr", "0.1", "section 4.2"],
         ["schedule", "0.1 for 82 epochs, 0.01 for 41 epochs, 0.001 for 41 epochs", "section 4.2"],
         ["batch size", "128", "section 4.2"],
-        ["epochs", "164", "section 4.2: 64,000 iterations of 128, in 50,000 pictures"],
+        ["epochs", "164", "section 4.2: 64,000 iterations of 128, in 50,000 images"],
         ["momentum", "0.9", "section 4.2"],
         ["weight decay", "0.0001", "section 4.2"],
         ["shift", "0.125", "section 4.2"],
@@ -163,7 +163,7 @@ def test_show_says_which_values_the_paper_does_not_print(convatlas: Callable) ->
 def test_the_recipe_as_json_has_values_to_compute_with(as_json: Callable) -> None:
     rows = {row.pop("what"): row for row in as_json("show", "mobilenet", "--width", 0.5)["recipe"]}
     inception = "Szegedy et al. 2016, section 8"
-    assert rows["optimiser"] == {"value": "rmsprop", "printed_in": "section 3.2"}
+    assert rows["optimizer"] == {"value": "rmsprop", "printed_in": "section 3.2"}
     assert rows["lr"] == {"value": 0.045, "printed_in": inception}
     staircase = {"kind": "Staircase", "factor": 0.94, "every": 2, "of": 100, "climb": 0.0}
     assert rows["schedule"] == {"value": staircase, "printed_in": inception}
@@ -224,20 +224,18 @@ def test_a_claim_is_of_the_network_that_the_paper_prints_at_any_scale(convatlas:
 
 
 @every_first
-def test_show_says_where_the_small_picture_stem_begins(
-    variant: Variant, convatlas: Callable, as_json: Callable
-) -> None:
+def test_show_says_where_the_small_image_stem_begins(variant: Variant, convatlas: Callable, as_json: Callable) -> None:
     limits = variant.spec.small_limits
     for resolution in (*(limit - 1 for limit in limits), *limits) if limits else (28, variant.spec.resolution):
         arguments = ("show", variant.name, "--width", 0.25, "--resolution", resolution)
         text = convatlas(*arguments).out
-        for limit, left_out in zip(limits, variant.spec.small_stem, strict=True):
-            assert f"below {limit} px {left_out}" in text
-        assert ("Small pictures: " in text) == bool(limits)
-        assert as_json(*arguments)["small_picture_stem"] == (resolution < max(limits, default=0))
+        for limit, skipped in zip(limits, variant.spec.small_stem, strict=True):
+            assert f"below {limit} px {skipped}" in text
+        assert ("Small images: " in text) == bool(limits)
+        assert as_json(*arguments)["small_image_stem"] == (resolution < max(limits, default=0))
 
 
-def test_every_family_but_the_small_one_has_a_small_picture_stem() -> None:
+def test_every_family_but_the_small_one_has_a_small_image_stem() -> None:
     assert [variant.name for variant in FIRST if not variant.spec.small_below] == [FIRST[0].name]
     assert all(bool(variant.spec.small_stem) == (variant.spec.small_below > 0) for variant in FIRST)
 

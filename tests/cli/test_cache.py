@@ -1,4 +1,4 @@
-"""A folder of good, odd and broken pictures through the command, and the cache that it leaves."""
+"""A folder of good, odd and broken images through the command, and the cache that it leaves."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def fill(folder: Path, num: int) -> None:
 
 
 def trains_on_what_is_good(
-    folder: Path, num_odd: int, out: Path, write_odd_pictures: Callable, command: Callable
+    folder: Path, num_odd: int, out: Path, write_odd_images: Callable, command: Callable
 ) -> None:
-    """Put odd pictures into the folder, and train on it by the command."""
-    odd = write_odd_pictures(folder / "cat", num_odd)
+    """Put odd images into the folder, and train on it by the command."""
+    odd = write_odd_images(folder / "cat", num_odd)
     num = sum(1 for path in folder.rglob("[!.]*") if not path.is_dir())
     status, printed, err = command("train", "lenet5-modern", "--data", folder, "--epochs", 1, "--out", out)
     assert (status, printed) == (2, "")
     assert len(err.splitlines()) == 1
-    assert f"{len(odd.unusable)} of {num} pictures cannot be used, the first is" in err
+    assert f"{len(odd.unusable)} of {num} images cannot be used, the first is" in err
     assert not out.exists()
 
     status, printed, err = command(
@@ -55,29 +55,29 @@ def trains_on_what_is_good(
         assert reason.startswith(odd.unusable[Path(path)])
 
     run = load(out)
-    assert run.results.left_out_pictures == len(odd.unusable)
-    assert run.results.train_pictures + run.results.test_pictures == num - len(odd.unusable)
-    pictures = run.load_data()
-    for split in (pictures.train, pictures.test):
+    assert run.results.skipped_images == len(odd.unusable)
+    assert run.results.train_images + run.results.test_images == num - len(odd.unusable)
+    images = run.load_data()
+    for split in (images.train, images.test):
         for index, name in enumerate(split.names):
             if folder / name in odd.good:
-                odd.check_colours(folder / name, split.pictures[index : index + 1][0])
-    assert {folder / name for split in (pictures.train, pictures.test) for name in split.names} >= set(odd.good)
+                odd.check_colors(folder / name, split.images[index : index + 1][0])
+    assert {folder / name for split in (images.train, images.test) for name in split.names} >= set(odd.good)
     status, _, err = command("predict", out, *odd.unusable)
     assert (status, len(err.splitlines())) == (2, len(odd.unusable))
 
 
 def test_two_hundred_files_with_ten_kinds_of_odd_ones(
-    tmp_path: Path, decoded_cache: Path, write_odd_pictures: Callable, convatlas: Callable
+    tmp_path: Path, decoded_cache: Path, write_odd_images: Callable, convatlas: Callable
 ) -> None:
-    fill(tmp_path / "pictures", 180)
-    trains_on_what_is_good(tmp_path / "pictures", 2, tmp_path / "run", write_odd_pictures, convatlas)
+    fill(tmp_path / "images", 180)
+    trains_on_what_is_good(tmp_path / "images", 2, tmp_path / "run", write_odd_images, convatlas)
     assert len(list(decoded_cache.glob("*.decoded"))) == 1
 
 
 @pytest.mark.slow
 def test_ten_thousand_files_with_ten_kinds_of_odd_ones(
-    tmp_path: Path, decoded_cache: Path, write_odd_pictures: Callable
+    tmp_path: Path, decoded_cache: Path, write_odd_images: Callable
 ) -> None:
     def command(*words: object) -> tuple[int, str, str]:
         done = subprocess.run(
@@ -85,20 +85,20 @@ def test_ten_thousand_files_with_ten_kinds_of_odd_ones(
         )
         return done.returncode, done.stdout, done.stderr
 
-    fill(tmp_path / "pictures", 9_900)
-    trains_on_what_is_good(tmp_path / "pictures", 10, tmp_path / "run", write_odd_pictures, command)
+    fill(tmp_path / "images", 9_900)
+    trains_on_what_is_good(tmp_path / "images", 10, tmp_path / "run", write_odd_images, command)
 
 
 def test_prediction_gives_the_answers_of_evaluation(tmp_path: Path, convatlas: Callable, as_json: Callable) -> None:
     """Also for photographs that the decoder scales."""
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     for part, num in (("train", 8), ("test", 6)):
         for name in ("cat", "dog"):
             (folder / part / name).mkdir(parents=True)
             for number in range(num):
                 coarse = RANDOM.integers(0, 256, (9, 12, 3), dtype=np.uint8)
-                picture = Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC)
-                picture.save(folder / part / name / f"{number}.jpg")
+                image = Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC)
+                image.save(folder / part / name / f"{number}.jpg")
     out = tmp_path / "run"
     assert convatlas("train", "lenet5-modern", "--data", folder, "--epochs", 1, "--out", out).status == 0
     confusion = np.zeros((2, 2), int)
@@ -113,9 +113,9 @@ def test_prediction_gives_the_answers_of_evaluation(tmp_path: Path, convatlas: C
 
 @pytest.fixture
 def filled(tmp_path: Path, decoded_cache: Path) -> Path:
-    """A cache with an entry of ten pictures."""
-    fill(tmp_path / "pictures", 10)
-    Folder(tmp_path / "pictures").load(16)
+    """A cache with an entry of ten images."""
+    fill(tmp_path / "images", 10)
+    Folder(tmp_path / "images").load(16)
     return decoded_cache
 
 
@@ -123,8 +123,8 @@ def test_the_cache_is_listed(filled: Path, tmp_path: Path, convatlas: Callable) 
     status, out, err = convatlas("cache", "list")
     assert (status, err) == (0, "")
     title, row, _, total = out.splitlines()
-    assert title.split() == ["folder", "pictures", "side", "kind", "size", "last", "used"]
-    assert row.split()[:5] == [str(tmp_path / "pictures"), "10", "16", "px", "raw"]
+    assert title.split() == ["folder", "images", "side", "kind", "size", "last", "used"]
+    assert row.split()[:5] == [str(tmp_path / "images"), "10", "16", "px", "raw"]
     assert total.endswith(f"of at most 50.0 GiB in {filled}")
 
 
@@ -133,8 +133,8 @@ def test_the_list_for_programs(filled: Path, tmp_path: Path, as_json: Callable, 
     values = as_json("cache", "list")
     (entry,) = values["entries"]
     assert (values["cache"], values["limit_bytes"]) == (str(filled), 2 * 2**20)
-    assert {key: entry[key] for key in ("folder", "pictures", "side", "kind")} == {
-        "folder": str(tmp_path / "pictures"), "pictures": 10, "side": 16, "kind": "raw",
+    assert {key: entry[key] for key in ("folder", "images", "side", "kind")} == {
+        "folder": str(tmp_path / "images"), "images": 10, "side": 16, "kind": "raw",
     }  # fmt: skip
     assert entry["bytes"] == values["bytes"] > 10 * 3 * 16**2
 

@@ -23,13 +23,13 @@ def test_a_run_becomes_one_small_file_that_is_used_and_updated(
     status, out, err = convatlas("compress", run.folder, "--to", "14 KB", "--out", small, *given)
     assert (status, err) == (0, "")
     rows = [line.split() for line in out.splitlines() if line]
-    assert [row[0] for row in rows[1:6]] == ["as", "pruned-1", "pruned-1-tuned", "shared", "shared-tuned"]
+    assert [row[0] for row in rows[1:6]] == ["as", "pruned-1", "pruned-1-autotuned", "shared", "shared-autotuned"]
     assert f"{small / 'network.cva'} is the last of them" in out
     file = small / "network.cva"
     assert file.stat().st_size <= 14_000
 
     told = as_json("evaluate", file)
-    assert told["test_pictures"] == 355
+    assert told["test_images"] == 355
     Image.new("L", (28, 28), 255).save(tmp_path / "white.png")
     status, out, err = convatlas("predict", file, tmp_path / "white.png")
     assert (status, err) == (0, "")

@@ -38,7 +38,7 @@ def is_one_clear_line(answer: tuple[int, str, str], *words: str) -> None:
         (["train", "lenet5", "--depth", "-1"], ["depth -1"]),
         (["train", "lenet5", "--device", "abacus"], ["abacus", "cpu"]),
         (["train", "lenet5", "--recipe", "pancake"], ["pancake"]),
-        (["train", "lenet5", "--colour"], ["--colour"]),
+        (["train", "lenet5", "--color"], ["--color"]),
         (["train"], ["network"]),
         (["trian", "lenet5"], ["trian"]),
         (["show", "lenet5", "--width", "1e999"], ["width inf"]),
@@ -118,7 +118,7 @@ def test_a_comparison_of_nothing(arguments: list[str], convatlas: Callable) -> N
     is_one_clear_line(convatlas("compare", *arguments), "networks")
 
 
-def picture(path: Path) -> None:
+def image(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.radial_gradient("L").resize((40, 40)).save(path)
 
@@ -127,18 +127,18 @@ def picture(path: Path) -> None:
 def folder(tmp_path: Path) -> Path:
     for name in ("cat", "dog"):
         for i in range(5):
-            picture(tmp_path / "pictures" / name / f"{i}.png")
-    return tmp_path / "pictures"
+            image(tmp_path / "images" / name / f"{i}.png")
+    return tmp_path / "images"
 
 
 def test_a_folder_without_classes(convatlas: Callable, tmp_path: Path) -> None:
-    picture(tmp_path / "pictures" / "a.png")
-    is_one_clear_line(convatlas("train", "lenet5", "--data", tmp_path / "pictures"), "has no folders in it")
+    image(tmp_path / "images" / "a.png")
+    is_one_clear_line(convatlas("train", "lenet5", "--data", tmp_path / "images"), "has no folders in it")
 
 
 def test_an_empty_class(convatlas: Callable, folder: Path) -> None:
     (folder / "emu").mkdir()
-    is_one_clear_line(convatlas("train", "lenet5", "--data", folder), "emu has no pictures in it")
+    is_one_clear_line(convatlas("train", "lenet5", "--data", folder), "emu has no images in it")
 
 
 def test_one_class_only(convatlas: Callable, folder: Path) -> None:
@@ -147,7 +147,7 @@ def test_one_class_only(convatlas: Callable, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 30, 700])
-def test_a_damaged_picture_is_named_and_can_be_left_out(
+def test_a_damaged_image_is_named_and_can_be_left_out(
     convatlas: Callable, folder: Path, tmp_path: Path, size: int
 ) -> None:
     Image.effect_noise((64, 64), 50).save(folder / "cat" / "half.jpg")
@@ -155,7 +155,7 @@ def test_a_damaged_picture_is_named_and_can_be_left_out(
     (folder / "cat" / "half.jpg").write_bytes(whole[:size])
     out = tmp_path / "run"
     is_one_clear_line(
-        convatlas("train", "lenet1", "--data", folder, "--out", out), "1 of 11 pictures", "half.jpg", "--skip-bad"
+        convatlas("train", "lenet1", "--data", folder, "--out", out), "1 of 11 images", "half.jpg", "--skip-bad"
     )
     assert not out.exists()
     answer = convatlas("train", "lenet1", "--data", folder, "--out", out, "--epochs", 1, "--skip-bad")
@@ -164,7 +164,7 @@ def test_a_damaged_picture_is_named_and_can_be_left_out(
     assert "half.jpg" in answer.err
 
 
-def test_a_huge_picture(convatlas: Callable, folder: Path) -> None:
+def test_a_huge_image(convatlas: Callable, folder: Path) -> None:
     Image.new("1", (20000, 20000)).save(folder / "cat" / "huge.png")
     is_one_clear_line(convatlas("train", "lenet5", "--data", folder), "huge.png", "larger than the limit")
 
@@ -181,8 +181,8 @@ def test_damaged_weights(verb: str, convatlas: Callable, copy: Path, folder: Pat
     content = bytearray((copy / "weights.safetensors").read_bytes())
     content[-5] ^= 1
     (copy / "weights.safetensors").write_bytes(content)
-    pictures = [folder / "cat" / "0.png"] if verb == "predict" else []
-    is_one_clear_line(convatlas(verb, copy, *pictures), "weights.safetensors is damaged")
+    images = [folder / "cat" / "0.png"] if verb == "predict" else []
+    is_one_clear_line(convatlas(verb, copy, *images), "weights.safetensors is damaged")
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "report"])
@@ -227,12 +227,12 @@ def test_a_file_where_the_run_folder_should_be(convatlas: Callable, tmp_path: Pa
     assert (tmp_path / "notes").read_text() == "mine"
 
 
-def test_a_picture_that_is_not_there(convatlas: Callable, run: Run, tmp_path: Path) -> None:
+def test_a_image_that_is_not_there(convatlas: Callable, run: Run, tmp_path: Path) -> None:
     is_one_clear_line(convatlas("predict", run.folder, tmp_path / "no.png"), "no.png: there is no such file")
 
 
-def test_a_folder_without_pictures(convatlas: Callable, run: Run, tmp_path: Path) -> None:
-    is_one_clear_line(convatlas("predict", run.folder, tmp_path), "has no pictures in it")
+def test_a_folder_without_images(convatlas: Callable, run: Run, tmp_path: Path) -> None:
+    is_one_clear_line(convatlas("predict", run.folder, tmp_path), "has no images in it")
 
 
 def test_a_loss_that_is_no_number(convatlas: Callable, tmp_path: Path) -> None:

@@ -35,16 +35,16 @@ def test_report_as_json_has_the_figures_of_the_page(as_json: Callable, run: Run,
     assert values["report"] == str(copy / "report.html")
     assert values["test_accuracy"] == pytest.approx(run.test_accuracy)
     assert values["test_interval"] == pytest.approx(run.results.test_interval)
-    assert values["test_pictures"] == run.results.test_pictures
+    assert values["test_images"] == run.results.test_images
     assert 0 <= values["ece"] <= 1
     assert values["test_accuracy"] == pytest.approx(values["mean_confidence"], abs=values["ece"] + 1e-9)
     assert values["nll"] > 0
     classes = values["classes"]
     assert [row["class"] for row in classes] == list("0123456789")
-    right = sum(row["recall"] * row["pictures"] for row in classes)
-    assert right == pytest.approx(run.results.test_pictures - run.results.test_errors)
+    right = sum(row["recall"] * row["images"] for row in classes)
+    assert right == pytest.approx(run.results.test_images - run.results.test_errors)
     for row in classes:
-        assert set(row) == {"class", "pictures", "recall", "precision", "f1", "taken_for"}
+        assert set(row) == {"class", "images", "recall", "precision", "f1", "taken_for"}
         assert (row["taken_for"] is None) == (row["recall"] == 1)
     assert f"{100 * values['ece']:.2f} %" in (copy / "report.html").read_text()
 

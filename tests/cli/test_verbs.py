@@ -50,7 +50,7 @@ def test_resume_of_a_finished_run_shows_its_table(convatlas: Callable, run: Run)
 def test_evaluate_gives_the_accuracy_of_training_again(convatlas: Callable, run: Run) -> None:
     values = json.loads(convatlas("evaluate", run.folder, "--json").out)
     assert values["test_accuracy"] == run.test_accuracy
-    assert np.array(values["confusion"]).trace() == values["test_pictures"] - values["test_errors"]
+    assert np.array(values["confusion"]).trace() == values["test_images"] - values["test_errors"]
     table = convatlas("evaluate", run.folder).out
     assert f"{100 * run.test_accuracy:.2f} %" in table
     assert "most often taken for" in table
@@ -82,12 +82,12 @@ def test_predict_as_csv_takes_folders_and_awkward_names(convatlas: Callable, run
     for name in ('a "b".png', "[red].png"):
         Image.open(five).save(folder / name)
     rows = list(csv.DictReader(io.StringIO(convatlas("predict", run.folder, folder, five, "--csv").out)))
-    assert [Path(row["picture"]).name for row in rows] == ["[red].png", 'a "b".png', "five.jpg"]
+    assert [Path(row["image"]).name for row in rows] == ["[red].png", 'a "b".png', "five.jpg"]
     assert {row["class_1"] for row in rows} == {"5"}
     assert 0.2 < float(rows[0]["probability_1"]) <= 1
 
 
-def test_one_bad_picture_does_not_cost_the_answers_for_the_others(convatlas: Callable, run: Run, five: Path) -> None:
+def test_one_bad_image_does_not_cost_the_answers_for_the_others(convatlas: Callable, run: Run, five: Path) -> None:
     bad = five.parent / "bad.jpg"
     bad.write_bytes(five.read_bytes()[:900])
     answer = convatlas("predict", run.folder, bad, five)

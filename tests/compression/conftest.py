@@ -14,7 +14,7 @@ import torch
 import convatlas as ca
 from convatlas import measure
 from convatlas.compression.deep.codebook import share_weights
-from convatlas.compression.deep.pruning import Smallest
+from convatlas.compression.deep.pruning import LAMP
 from convatlas.runs import Results, Run
 from convatlas.training import Request, plan
 from convatlas.training.processes import Processes
@@ -28,23 +28,23 @@ WIDTHS = {
 
 def untrained(name: str, folder: Path, seed: int = 0, compressed: bool = True) -> Run:
     """A run folder whose weights are as they begin, and whose results are made up."""
-    request = Request(network=name, width=WIDTHS.get(name, 1.0), resolution=28, tune=False, seed=seed)
+    request = Request(network=name, width=WIDTHS.get(name, 1.0), resolution=28, autotune=False, seed=seed)
     record, _ = plan.planned(request, Processes())
     folder.mkdir(parents=True)
     run = Run(folder, record)
     torch.manual_seed(seed)
     network = run.variant.network(record.spec)
     if compressed:
-        Smallest(0.85).prune(network)
+        LAMP(0.85).prune(network)
         share_weights(network, 4)
     table = measure.layers(network)
     results = Results(
         test_accuracy=0.5,
         test_interval=(0.4, 0.6),
         test_errors=178,
-        test_pictures=355,
-        train_pictures=1442,
-        left_out_pictures=0,
+        test_images=355,
+        train_images=1442,
+        skipped_images=0,
         epochs=1,
         best_epoch=None,
         seconds=1.0,
@@ -97,4 +97,4 @@ def no_range_coder(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("trained") / "run"
-    return ca.train("lenet5-modern", epochs=10, resolution=28, tune=False, out=folder)
+    return ca.train("lenet5-modern", epochs=10, resolution=28, autotune=False, out=folder)

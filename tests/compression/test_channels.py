@@ -19,7 +19,7 @@ import convatlas as ca
 from convatlas import atlas, measure
 from convatlas.compression import channels
 from convatlas.compression.channels import (
-    Group,
+    ChannelGroup,
     Importance,
     above,
     asked_for,
@@ -33,7 +33,7 @@ from convatlas.compression.channels import (
     traceable,
     without,
 )
-from convatlas.compression.stages import Tuning, rewritten
+from convatlas.compression.stages import FineTuning, derive_run
 from convatlas.compression.target import Latency, Macs
 from convatlas.errors import UserError
 from convatlas.networks.blocks import LocalResponseNorm
@@ -42,7 +42,7 @@ from convatlas.spec import Spec, Variant
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHORT = Tuning(epochs=1, tune=False)
+SHORT = FineTuning(epochs=1, autotune=False)
 MOST_PARAMS = 3_000_000
 NAMES = [variant.name for variant in ca.variants()]
 
@@ -125,7 +125,7 @@ def test_a_narrower_network_is_the_old_one_without_some_channels(name: str) -> N
         key: tuple(value.shape) for key, value in variant.network(smaller).state_dict().items()
     }
     if any(isinstance(module, LocalResponseNorm) for module in network.modules()):
-        # It reads its neighbours, and those are others now.
+        # It reads its neighbors, and those are others now.
         return
     # A channel whose last layer gives 0 is one that is not there.
     network.eval()
@@ -136,14 +136,14 @@ def test_a_narrower_network_is_the_old_one_without_some_channels(name: str) -> N
                 value = getattr(module, part, None)
                 if isinstance(value, Tensor):
                     value[sorted(places)] = 0.0
-        pictures = torch.randn(2, spec.in_channels, spec.resolution, spec.resolution)
-        torch.testing.assert_close(narrow(pictures), network(pictures), rtol=1e-3, atol=1e-4)
+        images = torch.randn(2, spec.in_channels, spec.resolution, spec.resolution)
+        torch.testing.assert_close(narrow(images), network(images), rtol=1e-3, atol=1e-4)
 
 
 @given(st.integers(2, 64), st.sampled_from([1, 2]), st.floats(0, 3))
 def test_counts_are_multiples_of_eight_where_there_are_many(num: int, towers: int, threshold: float) -> None:
     scores = torch.rand(num, generator=torch.Generator().manual_seed(num))
-    group = Group(nn.Identity(), ("layer",), torch.arange(num * towers).view(towers, num), scores)
+    group = ChannelGroup(nn.Identity(), ("layer",), torch.arange(num * towers).view(towers, num), scores)
     kept = group.num_kept(threshold)
     assert 1 <= kept <= num
     assert kept >= int((scores >= threshold).sum())
@@ -186,9 +186,9 @@ def test_every_family_is_pruned_trained_on_and_pruned_again(
     if family == "lenet5":
         # Its maps read what the paper's table says; only F6 is free, and it answers in a code of 84.
         with pytest.raises(UserError, match="has no channels that can go"):
-            prune_channels(run, tmp_path / "pruned", Macs(0.7 * macs), Importance.MAGNITUDE, tuning=SHORT)
+            prune_channels(run, tmp_path / "pruned", Macs(0.7 * macs), Importance.MAGNITUDE, fine_tuning=SHORT)
         return
-    begun, pruned = prune_channels(run, tmp_path / "pruned", Macs(0.7 * macs), Importance.MAGNITUDE, tuning=SHORT)
+    begun, pruned = prune_channels(run, tmp_path / "pruned", Macs(0.7 * macs), Importance.MAGNITUDE, fine_tuning=SHORT)
     opened = ca.load(pruned.folder)
     assert opened.results.macs == measure.layers(opened.network).macs <= 0.7 * macs
     assert opened.evaluate().accuracy == pruned.test_accuracy
@@ -198,22 +198,22 @@ def test_every_family_is_pruned_trained_on_and_pruned_again(
     assert begun.record.start == str(run.folder.resolve())
     assert ca.resume(opened.folder).results == opened.results
     half = Macs(0.5 * macs)
-    again = rewritten(opened, lambda net: prune(opened, net, half, Importance.TAYLOR), "again", tmp_path / "again")
+    again = derive_run(opened, lambda net: prune(opened, net, half, Importance.TAYLOR), "again", tmp_path / "again")
     assert again.results.macs <= 0.5 * macs
 
 
 def test_rounds_prune_by_the_same_factor_and_are_not_done_twice(finished: Callable[..., Run], tmp_path: Path) -> None:
     run = finished("resnet20-cifar", compressed=False)
     target = Macs(run.results.macs / 4)
-    first, _, _, pruned = prune_channels(run, tmp_path, target, Importance.MAGNITUDE, rounds=2, tuning=SHORT)
+    first, _, _, pruned = prune_channels(run, tmp_path, target, Importance.MAGNITUDE, rounds=2, fine_tuning=SHORT)
     assert target.most < first.results.macs <= run.results.macs / 2
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run.json")}
     assert len(before) == 4
-    again = prune_channels(run, tmp_path, target, Importance.MAGNITUDE, rounds=2, tuning=SHORT)
+    again = prune_channels(run, tmp_path, target, Importance.MAGNITUDE, rounds=2, fine_tuning=SHORT)
     assert again[-1].folder == pruned.folder
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run.json")}
     with pytest.raises(UserError, match=r"holds a network that was narrowed for .* by magnitude, .* not narrowed"):
-        prune_channels(run, tmp_path, target, Importance.TAYLOR, rounds=2, tuning=SHORT)
+        prune_channels(run, tmp_path, target, Importance.TAYLOR, rounds=2, fine_tuning=SHORT)
 
 
 def test_a_latency_is_reached_too(finished: Callable[..., Run]) -> None:
@@ -239,7 +239,7 @@ def test_pruning_for_a_latency_is_not_done_twice(finished: Callable[..., Run], t
     run = finished("resnet32-cifar", compressed=False)
     most = 0.6 * run.results.macs
     first, second = (
-        prune_channels(run, tmp_path, Fickle(most), Importance.MAGNITUDE, tuning=SHORT)[-1] for _ in range(2)
+        prune_channels(run, tmp_path, Fickle(most), Importance.MAGNITUDE, fine_tuning=SHORT)[-1] for _ in range(2)
     )
     assert first.results == second.results
     assert first.results.macs < run.results.macs

@@ -15,44 +15,49 @@ import convatlas as ca
 from convatlas.compression.channels import Importance
 from convatlas.compression.compress import STAGES, compress
 from convatlas.compression.deep.pruning import sparsity
-from convatlas.compression.stages import Tuning
+from convatlas.compression.stages import FineTuning
 from convatlas.errors import UserError
 from convatlas.runs import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TUNING = Tuning(epochs=8, tune=False)
+TUNING = FineTuning(epochs=8, autotune=False)
 
 
 def test_a_target_in_macs_is_met_by_fewer_channels(trained: Run, tmp_path: Path) -> None:
     macs = trained.results.macs
-    made = compress(trained.folder, f"{macs // 2} macs", tmp_path / "small", rounds=2, tuning=TUNING)
-    names = ["as it was", "narrowed-1", "narrowed-1-tuned", "narrowed-2", "narrowed-2-tuned"]
+    made = compress(trained.folder, f"{macs // 2} macs", tmp_path / "small", rounds=2, fine_tuning=TUNING)
+    names = ["as it was", "narrowed-1", "narrowed-1-autotuned", "narrowed-2", "narrowed-2-autotuned"]
     assert [stage.name for stage in made.stages] == names
     assert made.stages[0].macs == macs
     assert made.stages[-1].macs == made.run.results.macs <= macs // 2
     assert made.stages[-1].num_bytes < made.stages[0].num_bytes
     assert all(stage.seconds > 0 for stage in made.stages)
     assert made.run.test_accuracy > trained.test_accuracy - 0.05
-    assert ca.load(tmp_path / "small" / "narrowed-2-tuned").evaluate().accuracy == made.run.test_accuracy
+    assert ca.load(tmp_path / "small" / "narrowed-2-autotuned").evaluate().accuracy == made.run.test_accuracy
     written = json.loads((tmp_path / "small" / STAGES).read_bytes())
     assert [row["macs"] for row in written["stages"]] == [stage.macs for stage in made.stages]
     for name in ("size.svg", "latency.svg"):
-        assert b"narrowed-1-tuned" in (tmp_path / "small" / name).read_bytes()
+        assert b"narrowed-1-autotuned" in (tmp_path / "small" / name).read_bytes()
 
 
 def test_a_target_in_bytes_is_met_by_deep_compression(trained: Run, tmp_path: Path) -> None:
-    made = compress(trained, "14 KB", tmp_path, rounds=2, bits=5, tuning=TUNING)
+    made = compress(trained, "14 KB", tmp_path, rounds=2, bits=5, fine_tuning=TUNING)
     assert made.run.folder.name == "network.cva"
     assert made.run.folder.stat().st_size == made.stages[-1].num_bytes <= 14_000
     assert made.run.test_accuracy > trained.test_accuracy - 0.05
-    again = compress(trained, "14 KB", tmp_path, rounds=2, bits=5, tuning=TUNING)
+    again = compress(trained, "14 KB", tmp_path, rounds=2, bits=5, fine_tuning=TUNING)
     assert again.run.folder.read_bytes() == made.run.folder.read_bytes()
     with pytest.raises(UserError, match="was begun with bits 5, not 4; epochs 8, not 9; choose a new folder"):
-        compress(trained, "14 KB", tmp_path, rounds=2, bits=4, tuning=replace(TUNING, epochs=9))
+        compress(trained, "14 KB", tmp_path, rounds=2, bits=4, fine_tuning=replace(TUNING, epochs=9))
     # What was compressed can be made faster too.
     narrow = compress(
-        made.run.folder, "200000 macs", tmp_path / "narrow", importance=Importance.MAGNITUDE, rounds=1, tuning=TUNING
+        made.run.folder,
+        "200000 macs",
+        tmp_path / "narrow",
+        importance=Importance.MAGNITUDE,
+        rounds=1,
+        fine_tuning=TUNING,
     )
     assert narrow.run.results.macs <= 200_000
 
@@ -75,21 +80,34 @@ def test_what_cannot_be_reached_says_the_nearest(trained: Run, tmp_path: Path) -
     with pytest.raises(UserError, match="0 rounds prune nothing"):
         compress(trained, None, tmp_path / "none", sparse="0.9", rounds=0)
     with pytest.raises(UserError, match="--epochs 0 trains nothing"):
-        compress(trained, None, tmp_path / "none", bits=4, tuning=Tuning(epochs=0))
+        compress(trained, None, tmp_path / "none", bits=4, fine_tuning=FineTuning(epochs=0))
     assert not (tmp_path / "none").exists()
 
 
 def test_channels_go_first_and_then_bits(trained: Run, tmp_path: Path) -> None:
-    made = compress(trained, "8 KB", tmp_path, prune=0.3, rounds=1, bits=5, tuning=TUNING)
-    names = ["narrowed-1", "narrowed-1-tuned", "pruned-1", "pruned-1-tuned", "shared", "shared-tuned", "network.cva"]
+    made = compress(trained, "8 KB", tmp_path, prune=0.3, rounds=1, bits=5, fine_tuning=TUNING)
+    names = [
+        "narrowed-1",
+        "narrowed-1-autotuned",
+        "pruned-1",
+        "pruned-1-autotuned",
+        "shared",
+        "shared-autotuned",
+        "network.cva",
+    ]
     assert [stage.name for stage in made.stages[1:]] == names
     assert made.run.results.macs <= 0.7 * trained.results.macs
     assert made.run.folder.stat().st_size <= 8000
 
 
 def test_fewer_bits_are_a_stage_too(trained: Run, tmp_path: Path) -> None:
-    made = compress(trained, None, tmp_path / "mixed", bits=3.5, tuning=TUNING)
-    assert [stage.name for stage in made.stages] == ["as it was", "lowered", "lowered-tuned", "network.cva"]
+    made = compress(trained, None, tmp_path / "mixed", bits=3.5, fine_tuning=TUNING)
+    assert [stage.name for stage in made.stages] == [
+        "as it was",
+        "quantize_weights",
+        "quantize_weights-autotuned",
+        "network.cva",
+    ]
     assert made.run.test_accuracy > trained.test_accuracy - 0.05
     assert made.stages[-1].num_bytes < 0.13 * made.stages[0].num_bytes
     # The file's own size is told, not what its bits would take.
@@ -107,14 +125,14 @@ def test_fewer_bits_are_a_stage_too(trained: Run, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_eight_bits_are_timed_as_they_compute(trained: Run, tmp_path: Path) -> None:
     out = tmp_path / "int8"
-    made = compress(trained, None, out, int8=True, tuning=TUNING)
+    made = compress(trained, None, out, int8=True, fine_tuning=TUNING)
     assert made.run.test_accuracy > trained.test_accuracy - 0.02
     assert made.stages[-1].num_bytes < 0.27 * made.stages[0].num_bytes
     assert all(stage.compiled for stage in made.stages)
     before, *after = (stage.seconds for stage in made.stages)
     assert len(set(after)) == 1 != before
     # Without a compiler for C++ there are times of 32 bits, and nothing is lost.
-    asked = ["--int8", "--out", str(out), "--epochs", "8", "--no-tune", "--json"]
+    asked = ["--int8", "--out", str(out), "--epochs", "8", "--no-autotune", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "convatlas", "compress", str(trained.folder), *asked],
         env=os.environ | {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
@@ -130,8 +148,8 @@ def test_eight_bits_are_timed_as_they_compute(trained: Run, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("sparse", "zeros"), [("0.7", 0.7), ("2:4", 0.45)])
 def test_single_weights_go_and_the_file_is_smaller(sparse: str, zeros: float, trained: Run, tmp_path: Path) -> None:
-    made = compress(trained, None, tmp_path, sparse=sparse, rounds=1, tuning=TUNING)
-    assert [stage.name for stage in made.stages] == ["as it was", "pruned-1", "pruned-1-tuned", "network.cva"]
+    made = compress(trained, None, tmp_path, sparse=sparse, rounds=1, fine_tuning=TUNING)
+    assert [stage.name for stage in made.stages] == ["as it was", "pruned-1", "pruned-1-autotuned", "network.cva"]
     assert sparsity(made.run.network) >= zeros
     # What zeros save shows before the file is there.
     assert made.stages[2].num_bytes < (1 - zeros / 2) * made.stages[0].num_bytes

@@ -14,43 +14,43 @@ from PIL import Image
 from convatlas.compression.channels import Importance, prune_channels
 from convatlas.compression.compress import Compression, compress
 from convatlas.compression.deep.container import load
-from convatlas.compression.deep.pruning import Smallest, sparsity
+from convatlas.compression.deep.pruning import LAMP, sparsity
 from convatlas.compression.deep.stages import prune_and_train
-from convatlas.compression.stages import Tuning
+from convatlas.compression.stages import FineTuning
 from convatlas.compression.target import Bytes, Macs
 from convatlas.runs import Run
 from convatlas.training import Interrupted, Progress
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
-TUNING = Tuning(epochs=1, tune=False)
-PICTURE = Image.linear_gradient("L").resize((28, 28))
+TUNING = FineTuning(epochs=1, autotune=False)
+IMAGE = Image.linear_gradient("L").resize((28, 28))
 
 
 class Impatient(Progress):
-    def advance(self, num_pictures: int) -> None:
+    def advance(self, num_images: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def pruned(run: Run, out: Path, tuning: Tuning) -> Compression:
+def pruned(run: Run, out: Path, fine_tuning: FineTuning) -> Compression:
     if run.record.variant == "lenet5":
         # Its maps read what the paper's table says: none of its channels can go.
-        return compress(run, None, out, sparse="0.5", rounds=1, tuning=tuning)
-    return compress(run, None, out, prune=0.3, importance=Importance.MAGNITUDE, rounds=1, tuning=tuning)
+        return compress(run, None, out, sparse="0.5", rounds=1, fine_tuning=fine_tuning)
+    return compress(run, None, out, prune=0.3, importance=Importance.MAGNITUDE, rounds=1, fine_tuning=fine_tuning)
 
 
-def quantised(run: Run, out: Path, tuning: Tuning) -> Compression:
-    return compress(run, None, out, bits=4, tuning=tuning)
+def quantized(run: Run, out: Path, fine_tuning: FineTuning) -> Compression:
+    return compress(run, None, out, bits=4, fine_tuning=fine_tuning)
 
 
-def compressed(run: Run, out: Path, tuning: Tuning) -> Compression:
+def compressed(run: Run, out: Path, fine_tuning: FineTuning) -> Compression:
     size = (run.folder / "weights.safetensors").stat().st_size
-    return compress(run, Bytes(0.25 * size), out, rounds=1, bits=4, tuning=tuning)
+    return compress(run, Bytes(0.25 * size), out, rounds=1, bits=4, fine_tuning=fine_tuning)
 
 
-@pytest.mark.parametrize("method", [pruned, quantised, compressed])
+@pytest.mark.parametrize("method", [pruned, quantized, compressed])
 def test_what_is_made_is_a_run_like_any_other(
-    family: str, method: Callable[[Run, Path, Tuning], Compression], finished: Callable[..., Run], tmp_path: Path
+    family: str, method: Callable[[Run, Path, FineTuning], Compression], finished: Callable[..., Run], tmp_path: Path
 ) -> None:
     run = finished(family, compressed=False)
     whole = method(run, tmp_path / "whole", TUNING)
@@ -62,14 +62,14 @@ def test_what_is_made_is_a_run_like_any_other(
 
     opened = load(made.folder)
     assert opened.results == made.results
-    assert opened.predict(PICTURE) == made.predict(PICTURE) == whole.run.predict(PICTURE)
+    assert opened.predict(IMAGE) == made.predict(IMAGE) == whole.run.predict(IMAGE)
     assert opened.evaluate().accuracy == made.test_accuracy
 
     if family == "lenet5":
-        (_, again) = prune_and_train(opened, tmp_path / "again", Smallest(0.9), tuning=TUNING)
+        (_, again) = prune_and_train(opened, tmp_path / "again", LAMP(0.9), fine_tuning=TUNING)
         assert sparsity(again.network) >= 0.89
     else:
         macs = Macs(0.8 * opened.results.macs)
-        (_, again) = prune_channels(opened, tmp_path / "again", macs, Importance.MAGNITUDE, tuning=TUNING)
+        (_, again) = prune_channels(opened, tmp_path / "again", macs, Importance.MAGNITUDE, fine_tuning=TUNING)
         assert again.results.macs <= macs.most
     assert load(again.folder).evaluate().accuracy == again.test_accuracy

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from convatlas.data import Batches, Split
-from convatlas.data.augment import Colours, affine_maps, mix, pixel_grid, warp
-from convatlas.data.batches import Batch, Share
-from convatlas.pictures import Preprocessing
+from convatlas.data.augment import Colors, affine_maps, mix, pixel_grid, warp
+from convatlas.data.batches import Batch, Shard
+from convatlas.images import Preprocessing
 from convatlas.recipe import Augmentation
 
 CPU = torch.device("cpu")
@@ -36,23 +36,23 @@ def noise(num: int, channels: int = 1, side: int = SIDE) -> npt.NDArray[np.uint8
 
 
 def batches(
-    pictures: npt.NDArray[np.uint8],
+    images: npt.NDArray[np.uint8],
     augmentation: Augmentation | None,
     *,
     batch_size: int = 8,
     margin: int = 0,
     label_smoothing: float = 0.0,
     seed: int = 0,
-    share: Share | None = None,
+    shard: Shard | None = None,
 ) -> Batches:
-    """Each picture a class of its own, and the values 0 to 255 as they are."""
-    num, channels, side, _ = pictures.shape
+    """Each image a class of its own, and the values 0 to 255 as they are."""
+    num, channels, side, _ = images.shape
     bytes_ = Preprocessing(
         resolution=side - 2 * margin, channels=channels, mean=(0.0,) * channels, deviation=(1 / 255,) * channels,
         margin=margin,
     )  # fmt: skip
     return Batches(
-        Split(pictures, np.arange(num)),
+        Split(images, np.arange(num)),
         bytes_,
         num_classes=num,
         batch_size=batch_size,
@@ -60,7 +60,7 @@ def batches(
         seed=seed,
         augmentation=augmentation,
         label_smoothing=label_smoothing,
-        share=share,
+        shard=shard,
     )
 
 
@@ -70,14 +70,14 @@ def batches(
 @pytest.mark.parametrize("augmentation", [None, Augmentation()])
 @pytest.mark.parametrize("margin", [0, 1, 3])
 def test_with_no_change_asked_training_sees_the_very_middle(augmentation: Augmentation | None, margin: int) -> None:
-    pictures = noise(10, channels=3)
+    images = noise(10, channels=3)
     middle = slice(margin, SIDE - margin)
-    for batch in batches(pictures, augmentation, margin=margin).epoch(0):
-        assert np.array_equal(batch.inputs.numpy(), pictures[batch.indices][..., middle, middle])
+    for batch in batches(images, augmentation, margin=margin).epoch(0):
+        assert np.array_equal(batch.inputs.numpy(), images[batch.indices][..., middle, middle])
 
 
 def places_of(changed: npt.NDArray[np.float32], whole: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:
-    """Where in `whole` (channels, height, width) the picture `changed` was cut."""
+    """Where in `whole` (channels, height, width) the image `changed` was cut."""
     side = changed.shape[-1]
     room = whole.shape[-1] - side
     return [
@@ -87,13 +87,13 @@ def places_of(changed: npt.NDArray[np.float32], whole: npt.NDArray[np.uint8]) ->
     ]
 
 
-def test_of_a_picture_with_a_margin_training_reads_any_part_to_the_pixel() -> None:
-    pictures = noise(300, side=9)
+def test_of_a_image_with_a_margin_training_reads_any_part_to_the_pixel() -> None:
+    images = noise(300, side=9)
     # Half of them mirrored, since nothing asked is the middle.
-    [batch] = batches(pictures, Augmentation(flip=True), batch_size=300, margin=1).epoch(0)
+    [batch] = batches(images, Augmentation(flip=True), batch_size=300, margin=1).epoch(0)
     seen = []
     for changed, index in zip(batch.inputs.numpy(), batch.indices, strict=True):
-        places = places_of(changed, pictures[index]) + places_of(changed[..., ::-1], pictures[index])
+        places = places_of(changed, images[index]) + places_of(changed[..., ::-1], images[index])
         assert len(places) == 1
         seen += places
     counts = [seen.count(place) for place in itertools.product(range(3), repeat=2)]
@@ -104,13 +104,13 @@ def test_of_a_picture_with_a_margin_training_reads_any_part_to_the_pixel() -> No
 
 def test_a_shift_moves_by_whole_pixels_and_the_background_moves_in() -> None:
     most = 3
-    # Pictures on paper of their own colour, which is what moves in.
-    pictures = np.full((80, 3, SIDE, SIDE), 200, np.uint8)
-    pictures[..., most:-most, most:-most] = noise(80, 3, SIDE - 2 * most)
-    [batch] = batches(pictures, Augmentation(shift=most / SIDE), batch_size=80).epoch(0)
+    # Images on paper of their own color, which is what moves in.
+    images = np.full((80, 3, SIDE, SIDE), 200, np.uint8)
+    images[..., most:-most, most:-most] = noise(80, 3, SIDE - 2 * most)
+    [batch] = batches(images, Augmentation(shift=most / SIDE), batch_size=80).epoch(0)
     seen = set()
     for changed, index in zip(batch.inputs.numpy(), batch.indices, strict=True):
-        wide = np.pad(pictures[index], ((0, 0), (most, most), (most, most)), constant_values=200)
+        wide = np.pad(images[index], ((0, 0), (most, most), (most, most)), constant_values=200)
         [place] = places_of(changed, wide)
         seen.add(place)
     for direction in range(2):
@@ -119,18 +119,18 @@ def test_a_shift_moves_by_whole_pixels_and_the_background_moves_in() -> None:
 
 def test_the_background_of_each_channel_is_its_own() -> None:
     paper = np.array([10, 120, 250], np.uint8)
-    pictures = np.broadcast_to(paper[:, None, None], (16, 3, SIDE, SIDE)).copy()
-    for batch in batches(pictures, DISTORTED, batch_size=16).epoch(0):
-        assert batch.inputs.numpy() == pytest.approx(pictures.astype(np.float32), abs=1e-3)
+    images = np.broadcast_to(paper[:, None, None], (16, 3, SIDE, SIDE)).copy()
+    for batch in batches(images, DISTORTED, batch_size=16).epoch(0):
+        assert batch.inputs.numpy() == pytest.approx(images.astype(np.float32), abs=1e-3)
 
 
-def test_a_flip_mirrors_left_and_right_to_the_pixel_for_about_half_of_the_pictures() -> None:
-    pictures = noise(200)
-    [batch] = batches(pictures, Augmentation(flip=True), batch_size=200).epoch(0)
+def test_a_flip_mirrors_left_and_right_to_the_pixel_for_about_half_of_the_images() -> None:
+    images = noise(200)
+    [batch] = batches(images, Augmentation(flip=True), batch_size=200).epoch(0)
     flipped = 0
     for changed, index in zip(batch.inputs.numpy(), batch.indices, strict=True):
-        mirrored = np.allclose(changed, pictures[index, ..., ::-1], atol=0.01)
-        assert mirrored or np.allclose(changed, pictures[index], atol=0.01)
+        mirrored = np.allclose(changed, images[index, ..., ::-1], atol=0.01)
+        assert mirrored or np.allclose(changed, images[index], atol=0.01)
         flipped += mirrored
     assert 60 < flipped < 140
 
@@ -139,19 +139,19 @@ def test_a_flip_mirrors_left_and_right_to_the_pixel_for_about_half_of_the_pictur
 
 
 @pytest.mark.parametrize("side", [1, 7, 8, 28, 32])
-def test_the_identity_leaves_pictures_unchanged(side: int) -> None:
-    pictures = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+def test_the_identity_leaves_images_unchanged(side: int) -> None:
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     identity = torch.tensor([[1.0, 0, 0], [0, 1, 0]]).repeat(2, 1, 1)
-    assert torch.allclose(warp(pictures, identity, pixel_grid(side)), pictures, atol=1e-5)
+    assert torch.allclose(warp(images, identity, pixel_grid(side)), images, atol=1e-5)
 
 
-def test_a_quarter_turn_turns_and_each_picture_has_its_own_map() -> None:
-    pictures = torch.rand(2, 1, 9, 9, generator=torch.Generator().manual_seed(0))
-    # From a place in the changed picture to the place in the given one: right comes from below.
+def test_a_quarter_turn_turns_and_each_image_has_its_own_map() -> None:
+    images = torch.rand(2, 1, 9, 9, generator=torch.Generator().manual_seed(0))
+    # From a place in the changed image to the place in the given one: right comes from below.
     maps = torch.tensor([[[0.0, -1, 0], [1, 0, 0]], [[1, 0, 0], [0, 1, 0]]])
-    changed = warp(pictures, maps, pixel_grid(9))
-    assert torch.allclose(changed[0, 0], torch.rot90(pictures[0, 0]), atol=1e-5)
-    assert torch.allclose(changed[1], pictures[1], atol=1e-5)
+    changed = warp(images, maps, pixel_grid(9))
+    assert torch.allclose(changed[0, 0], torch.rot90(images[0, 0]), atol=1e-5)
+    assert torch.allclose(changed[1], images[1], atol=1e-5)
 
 
 def maps_of(augmentation: Augmentation, num: int = 500, side: int = 28, seed: int = 0) -> Tensor:
@@ -204,16 +204,16 @@ aspects = st.floats(1.0, 3.0)
 
 
 @given(crop=crops, aspect=aspects, flip=st.booleans(), side=st.integers(1, 40), seed=st.integers(0, 1000))
-def test_a_cut_stays_inside_the_picture(crop: float, aspect: float, flip: bool, side: int, seed: int) -> None:
+def test_a_cut_stays_inside_the_image(crop: float, aspect: float, flip: bool, side: int, seed: int) -> None:
     maps = affine_maps(20, Augmentation(crop=crop, aspect=aspect, flip=flip), side, side + 4, seeded(seed))
-    # Its very corners too, which are further out than any pixel's centre.
+    # Its very corners too, which are further out than any pixel's center.
     corners = torch.tensor([[-1.0, -1, 1, 1], [-1, 1, -1, 1], [1, 1, 1, 1]])
     assert (maps @ torch.cat([pixel_grid(side), corners], 1)).abs().max() <= 1 + 1e-6
 
 
 @given(crop=crops, aspect=aspects, seed=st.integers(0, 1000))
 def test_a_cut_has_the_area_and_the_aspect_that_were_asked_for(crop: float, aspect: float, seed: int) -> None:
-    # A smallest part that is as wide as that fits into the picture; else the picture's side ends it.
+    # A smallest part that is as wide as that fits into the image; else the image's side ends it.
     assume(crop * aspect <= 1)
     maps = maps_of(Augmentation(crop=crop, aspect=aspect), num=50, seed=seed)
     width, height = maps[:, 0, 0], maps[:, 1, 1]
@@ -234,10 +234,10 @@ def test_cuts_are_of_every_area_and_lie_everywhere() -> None:
             assert places.quantile(part).item() == pytest.approx(2 * part - 1, abs=0.06)
 
 
-def test_a_cut_wider_than_the_picture_is_as_wide_as_it() -> None:
+def test_a_cut_wider_than_the_image_is_as_wide_as_it() -> None:
     maps = maps_of(Augmentation(crop=1.0, aspect=2.0))
     width, height = maps[:, 0, 0], maps[:, 1, 1]
-    # All of the picture's area is asked for, and one side of each cut is shorter.
+    # All of the image's area is asked for, and one side of each cut is shorter.
     assert torch.allclose(torch.maximum(width, height), torch.ones(500))
     assert torch.minimum(width, height).min() == pytest.approx(math.sqrt(1 / 2), abs=0.01)
 
@@ -255,37 +255,37 @@ def whole_epoch(source: Batches, epoch: int = 0) -> list[Batch]:
 def test_the_parts_of_several_processes_are_together_the_batch_of_one(
     num_processes: int, augmentation: Augmentation | None, margin: int
 ) -> None:
-    pictures = noise(41, channels=3)
+    images = noise(41, channels=3)
     options = {"batch_size": 12, "margin": margin, "label_smoothing": 0.1}
-    alone = whole_epoch(batches(pictures, augmentation, **options), epoch=2)
+    alone = whole_epoch(batches(images, augmentation, **options), epoch=2)
     shares = [
-        whole_epoch(batches(pictures, augmentation, share=Share(rank, num_processes), **options), epoch=2)
+        whole_epoch(batches(images, augmentation, shard=Shard(rank, num_processes), **options), epoch=2)
         for rank in range(num_processes)
     ]
     # Where the last of one process is too small for several, they have a step fewer.
     for step in range(len(shares[0]) - 1):
-        inputs, *answers = (torch.cat([share[step][part] for share in shares]) for part in range(4))
+        inputs, *answers = (torch.cat([shard[step][part] for shard in shares]) for part in range(4))
         own_inputs, *own_answers = alone[step][:4]
-        # A product of matrices may be rounded otherwise where it is of fewer pictures; it depends on the processor.
+        # A product of matrices may be rounded otherwise where it is of fewer images; it depends on the processor.
         torch.testing.assert_close(inputs, own_inputs, rtol=1e-5, atol=1e-5)
         assert all(torch.equal(ours, whole) for ours, whole in zip(answers, own_answers, strict=True))
-        assert {share[step].num_in_all for share in shares} == {len(alone[step].labels)}
+        assert {shard[step].num_in_all for shard in shares} == {len(alone[step].labels)}
 
 
-def test_seed_epoch_and_step_each_change_how_a_picture_is_changed() -> None:
-    pictures = np.repeat(noise(1), 16, axis=0)
+def test_seed_epoch_and_step_each_change_how_a_image_is_changed() -> None:
+    images = np.repeat(noise(1), 16, axis=0)
     shown = []
     for seed, epoch in itertools.product(range(2), repeat=2):
-        shown += [batch.inputs for batch in whole_epoch(batches(pictures, DISTORTED, seed=seed), epoch)]
+        shown += [batch.inputs for batch in whole_epoch(batches(images, DISTORTED, seed=seed), epoch)]
     for one, other in itertools.combinations(torch.cat(shown), 2):
         assert not torch.equal(one, other)
 
 
 @pytest.mark.parametrize("augmentation", [DISTORTED, CROPPED, replace(CROPPED, mixup=0.5, cutmix=0.5)])
 def test_the_same_seed_changes_alike_whatever_was_drawn_before(augmentation: Augmentation) -> None:
-    pictures = noise(24, channels=3)
-    expected = whole_epoch(batches(pictures, augmentation, seed=5), epoch=2)
-    used = batches(pictures, augmentation, seed=5)
+    images = noise(24, channels=3)
+    expected = whole_epoch(batches(images, augmentation, seed=5), epoch=2)
+    used = batches(images, augmentation, seed=5)
     for epoch in range(2):
         whole_epoch(used, epoch)
     torch.manual_seed(99)
@@ -298,19 +298,19 @@ def test_the_same_seed_changes_alike_whatever_was_drawn_before(augmentation: Aug
 # Lighting
 
 
-def coloured(num: int) -> npt.NDArray[np.uint8]:
-    """Pictures whose colours vary together, by far the most along one direction."""
+def colored(num: int) -> npt.NDArray[np.uint8]:
+    """Images whose colors vary together, by far the most along one direction."""
     bright, rest = RANDOM.normal(0, 40, (num, 1, SIDE, SIDE)), RANDOM.normal(0, 8, (num, 3, SIDE, SIDE))
     direction = np.array([1.0, 0.8, 0.3])[:, None, None]
     return (128 + bright * direction + rest).clip(0, 255).astype(np.uint8)
 
 
-def test_lighting_moves_each_picture_by_one_constant_a_channel() -> None:
-    pictures = coloured(30)
+def test_lighting_moves_each_image_by_one_constant_a_channel() -> None:
+    images = colored(30)
     moves = []
-    [batch] = batches(pictures, Augmentation(lighting=0.5), batch_size=30).epoch(0)
+    [batch] = batches(images, Augmentation(lighting=0.5), batch_size=30).epoch(0)
     for changed, index in zip(batch.inputs.numpy(), batch.indices, strict=True):
-        move = changed - pictures[index]
+        move = changed - images[index]
         assert move == pytest.approx(np.broadcast_to(move.mean((1, 2), keepdims=True), move.shape), abs=0.01)
         moves.append(move.mean((1, 2)))
     # Each by another.
@@ -318,46 +318,46 @@ def test_lighting_moves_each_picture_by_one_constant_a_channel() -> None:
 
 
 @pytest.mark.parametrize("deviation", [0.1, 1.0])
-def test_colours_move_along_the_components_of_the_sets_own(deviation: float) -> None:
-    pictures = coloured(60)
-    covariance = np.cov(pictures.transpose(1, 0, 2, 3).reshape(3, -1).astype(float))
-    moves = Colours.of(pictures).moved(20_000, deviation, seeded()).squeeze().numpy()
+def test_colors_move_along_the_components_of_the_sets_own(deviation: float) -> None:
+    images = colored(60)
+    covariance = np.cov(images.transpose(1, 0, 2, 3).reshape(3, -1).astype(float))
+    moves = Colors.of(images).moved(20_000, deviation, seeded()).squeeze().numpy()
     assert moves.mean(0) == pytest.approx(np.zeros(3), abs=deviation)
     assert np.cov(moves.T) / deviation**2 == pytest.approx(covariance, rel=0.05, abs=0.02 * covariance.max())
 
 
-def test_grey_pictures_have_one_component_and_a_set_of_one_colour_none() -> None:
-    pictures = noise(20)
-    moves = Colours.of(pictures).moved(20_000, 1.0, seeded())
+def test_gray_images_have_one_component_and_a_set_of_one_color_none() -> None:
+    images = noise(20)
+    moves = Colors.of(images).moved(20_000, 1.0, seeded())
     assert moves.shape == (20_000, 1, 1, 1)
-    assert moves.std().item() == pytest.approx(pictures.std(), rel=0.05)
-    assert not Colours.of(np.full((5, 3, 4, 4), 77, np.uint8)).moved(9, 1.0, seeded()).any()
+    assert moves.std().item() == pytest.approx(images.std(), rel=0.05)
+    assert not Colors.of(np.full((5, 3, 4, 4), 77, np.uint8)).moved(9, 1.0, seeded()).any()
 
 
 # Mixing
 
 
 def numbered(num: int) -> Tensor:
-    """Pictures of which each pixel says whose it is."""
+    """Images of which each pixel says whose it is."""
     return torch.arange(num, dtype=torch.float32)[:, None, None, None].expand(num, 2, SIDE, SIDE).clone()
 
 
 def mixed(num: int, augmentation: Augmentation, seed: int) -> tuple[Tensor, Tensor]:
-    """Pictures and targets of as many classes, mixed."""
+    """Images and targets of as many classes, mixed."""
     inputs = numbered(num)
     targets = mix(inputs, torch.eye(num), augmentation, seeded(seed))
     return inputs, targets
 
 
 @given(num=st.integers(1, 9), seed=st.integers(0, 10_000))
-def test_targets_of_a_cut_and_pasted_picture_are_the_areas_that_it_shows(num: int, seed: int) -> None:
+def test_targets_of_a_cut_and_pasted_image_are_the_areas_that_it_shows(num: int, seed: int) -> None:
     inputs, targets = mixed(num, Augmentation(cutmix=1.0), seed)
     for i in range(num):
         shown = inputs[i, 0].long()
         assert torch.equal(inputs[i, 0], inputs[i, 1])
         areas = torch.bincount(shown.flatten(), minlength=num) / SIDE**2
         torch.testing.assert_close(targets[i], areas)
-        # Its own picture and one other, in one rectangle.
+        # Its own image and one other, in one rectangle.
         partner = num - 1 - i
         assert set(shown.unique().tolist()) <= {i, partner}
         rows, columns = torch.nonzero(shown == partner, as_tuple=True)
@@ -366,7 +366,7 @@ def test_targets_of_a_cut_and_pasted_picture_are_the_areas_that_it_shows(num: in
 
 
 @given(num=st.integers(1, 9), seed=st.integers(0, 10_000))
-def test_targets_of_overlaid_pictures_are_the_parts_of_the_blend(num: int, seed: int) -> None:
+def test_targets_of_overlaid_images_are_the_parts_of_the_blend(num: int, seed: int) -> None:
     inputs, targets = mixed(num, Augmentation(mixup=1.0), seed)
     for i in range(num):
         # A pixel that says whose it is, weighed by the targets.
@@ -377,7 +377,7 @@ def test_targets_of_overlaid_pictures_are_the_parts_of_the_blend(num: int, seed:
 
 def test_the_area_of_cuts_is_uniform_but_for_what_is_outside_and_blends_are_mostly_small() -> None:
     areas = torch.stack([1 - mixed(2, Augmentation(cutmix=1.0), seed)[1][0, 0] for seed in range(1000)])
-    # A square of area a whose centre is anywhere keeps (1 - sqrt(a) / 4)^2 of it in the mean, and a is uniform.
+    # A square of area a whose center is anywhere keeps (1 - sqrt(a) / 4)^2 of it in the mean, and a is uniform.
     assert areas.mean().item() == pytest.approx(
         sum((a / 100) * (1 - (a / 100) ** 0.5 / 4) ** 2 for a in range(100)) / 100, abs=0.03
     )
@@ -430,17 +430,17 @@ def test_label_smoothing_spreads_its_part_over_all_classes() -> None:
     torch.testing.assert_close(batch.targets, expected)
 
 
-def test_a_mixed_picture_keeps_the_label_by_which_answers_are_counted() -> None:
-    pictures = noise(10)
-    [batch] = batches(pictures, Augmentation(mixup=1.0), batch_size=10).epoch(0)
+def test_a_mixed_image_keeps_the_label_by_which_answers_are_counted() -> None:
+    images = noise(10)
+    [batch] = batches(images, Augmentation(mixup=1.0), batch_size=10).epoch(0)
     assert torch.equal(batch.labels, batch.indices)
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(mixup=1.0), Augmentation(cutmix=1.0)])
 def test_all_processes_mix_a_batch_alike(augmentation: Augmentation) -> None:
-    # Two pictures a process: each other's partner in any case, and so the same targets in all.
-    pictures = noise(4)
-    sources = [batches(pictures, augmentation, batch_size=4, share=Share(rank, 2)) for rank in range(2)]
+    # Two images a process: each other's partner in any case, and so the same targets in all.
+    images = noise(4)
+    sources = [batches(images, augmentation, batch_size=4, shard=Shard(rank, 2)) for rank in range(2)]
     for epoch in range(5):
         shares = []
         for source in sources:

@@ -16,13 +16,13 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from convatlas.data import PictureSet, Split
+from convatlas.data import Dataset, Split
 from convatlas.data.cache import Encoded, decoded
 from convatlas.data.folder import Folder
-from convatlas.data.sources import Source, look
+from convatlas.data.sources import SourceFile, look
 from convatlas.errors import UserError
-from convatlas.files.entries import Kind, entries
-from convatlas.pictures import Preprocessing, decode, fit
+from convatlas.files.decoded_cache import Kind, entries
+from convatlas.images import Preprocessing, decode, fit
 
 SIDE = 32
 RANDOM = np.random.default_rng(0)
@@ -54,16 +54,16 @@ def noise(side: int = 40, channels: int = 3) -> Image.Image:
 
 
 @pytest.fixture
-def animals(tmp_path: Path, write_pictures: Callable, decoded_cache: Path) -> Path:
-    """Six pictures of each of two classes, and an empty cache."""
-    return write_pictures(tmp_path / "animals", {name: [noise() for _ in range(6)] for name in ("cat", "dog")})
+def animals(tmp_path: Path, write_images: Callable, decoded_cache: Path) -> Path:
+    """Six images of each of two classes, and an empty cache."""
+    return write_images(tmp_path / "animals", {name: [noise() for _ in range(6)] for name in ("cat", "dog")})
 
 
-def by_name(pictures: PictureSet) -> dict[str, npt.NDArray[np.uint8]]:
+def by_name(images: Dataset) -> dict[str, npt.NDArray[np.uint8]]:
     return {
-        name: picture
-        for split in (pictures.train, pictures.test)
-        for name, picture in zip(split.names, split.pictures[:], strict=True)
+        name: image
+        for split in (images.train, images.test)
+        for name, image in zip(split.names, split.images[:], strict=True)
     }
 
 
@@ -85,12 +85,12 @@ def only_entry(cache: Path) -> Path:
 
 def mark(entry: Path) -> None:
     """Make every pixel in the cache 7: whoever sees that has decoded nothing."""
-    path = entry / "pictures"
+    path = entry / "images"
     path.write_bytes(b"\x07" * path.stat().st_size)
 
 
-def is_marked(pictures: PictureSet) -> bool:
-    return all((split.pictures[:] == 7).all() for split in (pictures.train, pictures.test))
+def is_marked(images: Dataset) -> bool:
+    return all((split.images[:] == 7).all() for split in (images.train, images.test))
 
 
 # Decoded once
@@ -98,7 +98,7 @@ def is_marked(pictures: PictureSet) -> bool:
 
 def test_the_cache_holds_what_decoding_gives(animals: Path) -> None:
     noise(300).save(animals / "cat" / "large.jpg")
-    noise(20, 1).save(animals / "dog" / "small and grey.png")
+    noise(20, 1).save(animals / "dog" / "small and gray.png")
     for _ in range(2):
         assert same(by_name(Folder(animals).load(SIDE)), decoded_again(animals))
 
@@ -126,7 +126,7 @@ def test_the_same_content_is_kept_once(animals: Path, decoded_cache: Path) -> No
         for i in range(20):
             (animals / name / f"copy{i}.png").write_bytes((animals / "cat" / "000.png").read_bytes())
     assert same(by_name(Folder(animals).load(SIDE)), decoded_again(animals))
-    assert (only_entry(decoded_cache) / "pictures").stat().st_size == 12 * 3 * SIDE**2
+    assert (only_entry(decoded_cache) / "images").stat().st_size == 12 * 3 * SIDE**2
 
 
 def test_another_side_is_another_entry(animals: Path, decoded_cache: Path) -> None:
@@ -144,9 +144,9 @@ def test_a_changed_source_is_noticed(animals: Path) -> None:
 
 
 def test_a_changed_source_is_noticed_where_its_size_and_time_are_as_they_were(animals: Path) -> None:
-    path = animals / "cat" / "picture.ppm"
+    path = animals / "cat" / "image.ppm"
     for part in (0, 1):
-        # The second time as the first, but for another colour.
+        # The second time as the first, but for another color.
         path.write_bytes(b"P6 4 4 255\n" + bytes([100 * part]) * 48)
         os.utime(path, (1_500_000_000, 1_500_000_000))
         assert same(by_name(Folder(animals).load(SIDE)), decoded_again(animals))
@@ -162,13 +162,13 @@ def test_a_new_and_a_removed_source_are_noticed(animals: Path) -> None:
 def test_another_limit_of_pixels_is_another_entry(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Folder(animals).load(SIDE)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UserError, match="12 of 12 pictures cannot be used"):
+    with pytest.raises(UserError, match="12 of 12 images cannot be used"):
         Folder(animals).load(SIDE)
 
 
 def test_a_source_that_changes_while_it_is_decoded_is_an_error(animals: Path, decoded_cache: Path) -> None:
     paths = sorted(animals.glob("*/*.png"))
-    sources = [source for source in look(animals, paths, decoded_cache) if isinstance(source, Source)]
+    sources = [source for source in look(animals, paths, decoded_cache) if isinstance(source, SourceFile)]
     noise().save(paths[4])
     with pytest.raises(UserError, match=r"004\.png changed while it was decoded"):
         decoded(animals, sources, SIDE, decoded_cache)
@@ -178,24 +178,24 @@ def test_a_source_that_changes_while_it_is_decoded_is_an_error(animals: Path, de
     assert list(decoded_cache.glob("*.decoded")) == []
 
 
-def test_grey_pictures_before_the_first_in_colour_are_spread_over_three_channels(
-    tmp_path: Path, write_pictures: Callable, decoded_cache: Path
+def test_gray_images_before_the_first_in_color_are_spread_over_three_channels(
+    tmp_path: Path, write_images: Callable, decoded_cache: Path
 ) -> None:
     classes = {"a": [noise(channels=1) for _ in range(30)], "b": [noise(), noise(channels=1)]}
-    folder = write_pictures(tmp_path / "f", classes)
-    pictures = Folder(folder).load(SIDE)
-    assert pictures.channels == 3
-    assert same(by_name(pictures), decoded_again(folder))
-    assert sorted(path.name for path in only_entry(decoded_cache).iterdir()) == ["index.json", "pictures"]
+    folder = write_images(tmp_path / "f", classes)
+    images = Folder(folder).load(SIDE)
+    assert images.channels == 3
+    assert same(by_name(images), decoded_again(folder))
+    assert sorted(path.name for path in only_entry(decoded_cache).iterdir()) == ["index.json", "images"]
 
 
 def test_prediction_sees_what_evaluation_saw_to_the_bit(animals: Path) -> None:
     noise(700).save(animals / "cat" / "large.jpg")
-    noise(300, 1).save(animals / "dog" / "grey.jpg")
+    noise(300, 1).save(animals / "dog" / "gray.jpg")
     preprocessing = Preprocessing(resolution=28, channels=3, mean=(0.0,) * 3, deviation=(1.0,) * 3, margin=2)
-    pictures = by_name(Folder(animals).load(preprocessing.working_side))
-    assert len(pictures) == 14
-    for name, kept in pictures.items():
+    images = by_name(Folder(animals).load(preprocessing.working_side))
+    assert len(images) == 14
+    for name, kept in images.items():
         predicted = preprocessing.fit(decode(animals / name, preprocessing.working_side))
         assert np.array_equal(predicted, kept[:, 2:-2, 2:-2]), name
 
@@ -205,9 +205,9 @@ PEAK = "print(next(line for line in open('/proc/self/status') if line.startswith
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says how much a process took")
 def test_a_large_folder_passes_through_little_memory(
-    tmp_path: Path, write_pictures: Callable, decoded_cache: Path
+    tmp_path: Path, write_images: Callable, decoded_cache: Path
 ) -> None:
-    folder = write_pictures(tmp_path / "f", {name: [noise(8) for _ in range(100)] for name in ("a", "b")})
+    folder = write_images(tmp_path / "f", {name: [noise(8) for _ in range(100)] for name in ("a", "b")})
     side = 512
     least = load(folder, 8, f"import atexit; atexit.register(lambda: exec({PEAK!r}))")
     whole = load(folder, side, f"import atexit; atexit.register(lambda: exec({PEAK!r}))")
@@ -220,45 +220,45 @@ def test_a_large_folder_passes_through_little_memory(
 
 
 def test_reasons_come_from_the_cache_and_every_odd_file_is_as_it_should_be(
-    animals: Path, decoded_cache: Path, write_odd_pictures: Callable
+    animals: Path, decoded_cache: Path, write_odd_images: Callable
 ) -> None:
     """200 files, a tenth of them odd or broken in ten ways."""
     for number in range(168):
         noise(36).save(animals / ("cat", "dog")[number % 2] / f"more{number}.jpg")
-    odd = write_odd_pictures(animals / "cat", 2)
+    odd = write_odd_images(animals / "cat", 2)
     for _ in range(2):
-        pictures = Folder(animals).load(SIDE, skip_bad=True)
-        assert {error.path for error in pictures.left_out} == set(odd.unusable)
-        for error in pictures.left_out:
+        images = Folder(animals).load(SIDE, skip_bad=True)
+        assert {error.path for error in images.skipped} == set(odd.unusable)
+        for error in images.skipped:
             assert error.reason.startswith(odd.unusable[error.path])
-        kept = by_name(pictures)
+        kept = by_name(images)
         assert len(kept) == 190
         for path in odd.good:
-            odd.check_colours(path, kept[path.relative_to(animals).as_posix()])
-        with pytest.raises(UserError, match=r"^10 of 200 pictures cannot be used, the first is .*; mend it or leave"):
+            odd.check_colors(path, kept[path.relative_to(animals).as_posix()])
+        with pytest.raises(UserError, match=r"^10 of 200 images cannot be used, the first is .*; mend it or leave"):
             Folder(animals).load(SIDE)
     index = json.loads((only_entry(decoded_cache) / "index.json").read_text())
     # What cannot be read has no content, and the same content one reason.
     assert len(index["unusable"]) == 4
     index["unusable"] = dict.fromkeys(index["unusable"], "as the index says")
     (only_entry(decoded_cache) / "index.json").write_text(json.dumps(index))
-    pictures = Folder(animals).load(SIDE, skip_bad=True)
-    assert [error.reason for error in pictures.left_out].count("as the index says") == 8
+    images = Folder(animals).load(SIDE, skip_bad=True)
+    assert [error.reason for error in images.skipped].count("as the index says") == 8
 
 
 # Damage
 
 
 def damage(entry: Path, how: str) -> None:
-    pictures, index = entry / "pictures", entry / "index.json"
+    images, index = entry / "images", entry / "index.json"
     values = json.loads(index.read_text())
     match how:
-        case "pictures cut short":
-            os.truncate(pictures, pictures.stat().st_size - 1)
-        case "pictures too long":
-            pictures.write_bytes(pictures.read_bytes() + b"0")
-        case "no pictures":
-            pictures.unlink()
+        case "images cut short":
+            os.truncate(images, images.stat().st_size - 1)
+        case "images too long":
+            images.write_bytes(images.read_bytes() + b"0")
+        case "no images":
+            images.unlink()
         case "no index":
             index.unlink()
         case "half an index":
@@ -277,7 +277,7 @@ def damage(entry: Path, how: str) -> None:
 @pytest.mark.parametrize(
     "how",
     [
-        "pictures cut short", "pictures too long", "no pictures", "no index", "half an index", "bytes",
+        "images cut short", "images too long", "no images", "no index", "half an index", "bytes",
         "side 31", 'side "32"', "channels 1", "channels null", "kind 3", 'kind "png"', "ends []", "ends [1, 2]",
         "ends null", 'ends ["a"]', "contents []", 'contents ["zz"]', "contents 4", "unusable []", 'unusable {"a": 1}',
         'unusable {"aa": "why"}', "more 1",
@@ -286,9 +286,9 @@ def damage(entry: Path, how: str) -> None:
 def test_a_damaged_entry_is_made_anew(how: str, animals: Path, decoded_cache: Path) -> None:
     before = Folder(animals).load(SIDE).checksum
     damage(only_entry(decoded_cache), how)
-    pictures = Folder(animals).load(SIDE)
-    assert pictures.checksum == before
-    assert same(by_name(pictures), decoded_again(animals))
+    images = Folder(animals).load(SIDE)
+    assert images.checksum == before
+    assert same(by_name(images), decoded_again(animals))
     # And is whole from now on.
     mark(only_entry(decoded_cache))
     assert is_marked(Folder(animals).load(SIDE))
@@ -296,22 +296,22 @@ def test_a_damaged_entry_is_made_anew(how: str, animals: Path, decoded_cache: Pa
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="there is no such limit")
 def test_a_killed_build_leaves_nothing_that_hurts(animals: Path, decoded_cache: Path) -> None:
-    # The system kills it in the middle of the file of pictures.
+    # The system kills it in the middle of the file of images.
     kill = (
         "signal.signal(signal.SIGXFSZ, signal.SIG_DFL); resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))"
     )
     for _ in range(2):
         assert load(animals, SIDE, kill).returncode == -signal.SIGXFSZ
-        assert len(list(only_entry(decoded_cache).glob("pictures.*.part"))) == 1
+        assert len(list(only_entry(decoded_cache).glob("images.*.part"))) == 1
         assert entries(decoded_cache) == []
     assert same(by_name(Folder(animals).load(SIDE)), decoded_again(animals))
-    assert sorted(path.name for path in only_entry(decoded_cache).iterdir()) == ["index.json", "pictures"]
+    assert sorted(path.name for path in only_entry(decoded_cache).iterdir()) == ["index.json", "images"]
     # What was left of another entry is removed too.
     assert load(animals, SIDE + 1, kill).returncode == -signal.SIGXFSZ
     assert len(list(decoded_cache.glob("*.decoded"))) == 2
     Folder(animals).load(SIDE + 2)
-    assert {path.name for path in decoded_cache.glob("*.decoded/*")} == {"index.json", "pictures"}
+    assert {path.name for path in decoded_cache.glob("*.decoded/*")} == {"index.json", "images"}
     assert len(list(decoded_cache.glob("*.decoded"))) == 2
 
 
@@ -335,7 +335,7 @@ def test_processes_that_build_the_same_entry_at_once_all_end_well(animals: Path,
     answers = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
     assert set(answers) == {f"{Folder(animals).load(SIDE).checksum}\n"}
-    assert sorted(path.name for path in only_entry(decoded_cache).iterdir()) == ["index.json", "pictures"]
+    assert sorted(path.name for path in only_entry(decoded_cache).iterdir()) == ["index.json", "images"]
 
 
 # No room
@@ -385,7 +385,7 @@ def test_a_full_disk_is_one_clear_line_and_nothing_stays(files: int, animals: Pa
     assert only_sources_are_left(done, decoded_cache)
 
 
-def test_a_disk_too_small_for_the_pictures_is_one_clear_line(animals: Path, decoded_cache: Path) -> None:
+def test_a_disk_too_small_for_the_images_is_one_clear_line(animals: Path, decoded_cache: Path) -> None:
     for number in range(100):
         noise(100).save(animals / "cat" / f"more{number}.png")
     done = on_file_system("size=100k", decoded_cache, animals)
@@ -408,12 +408,12 @@ def test_a_file_for_a_cache_folder_is_one_clear_line(animals: Path, decoded_cach
 
 
 def test_what_was_used_longest_ago_makes_room(
-    tmp_path: Path, write_pictures: Callable, decoded_cache: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, write_images: Callable, decoded_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Each takes 12 pictures of 3 KiB, and an index of one.
+    # Each takes 12 images of 3 KiB, and an index of one.
     monkeypatch.setenv("CONVATLAS_CACHE_LIMIT", "80K")
     folders = [
-        write_pictures(tmp_path / letter, {name: [noise() for _ in range(6)] for name in ("cat", "dog")})
+        write_images(tmp_path / letter, {name: [noise() for _ in range(6)] for name in ("cat", "dog")})
         for letter in "abc"
     ]
     first = Folder(folders[0]).load(SIDE)
@@ -434,17 +434,17 @@ def test_what_was_used_longest_ago_makes_room(
         assert same(by_name(first), expected)
 
 
-# Kept as JPEG
+# WeightConstraint as JPEG
 
 
 @pytest.fixture
-def photographs(tmp_path: Path, write_pictures: Callable, decoded_cache: Path) -> Path:
-    """Soft pictures, four in colour and four grey."""
+def photographs(tmp_path: Path, write_images: Callable, decoded_cache: Path) -> Path:
+    """Soft images, four in color and four gray."""
 
     def soft(channels: int) -> Image.Image:
         return noise(4, channels).resize((64, 64), Image.Resampling.BICUBIC)
 
-    return write_pictures(tmp_path / "f", {"a": [soft(1) for _ in range(4)], "b": [soft(3) for _ in range(4)]})
+    return write_images(tmp_path / "f", {"a": [soft(1) for _ in range(4)], "b": [soft(3) for _ in range(4)]})
 
 
 def test_a_set_beyond_the_limit_is_kept_as_jpeg(
@@ -453,17 +453,17 @@ def test_a_set_beyond_the_limit_is_kept_as_jpeg(
     exact = decoded_again(photographs, 64)
     monkeypatch.setenv("CONVATLAS_CACHE_LIMIT", "40K")
     for _ in range(2):
-        pictures = Folder(photographs).load(64)
+        images = Folder(photographs).load(64)
         (entry,) = entries(decoded_cache)
         assert entry.kind is Kind.JPEG
         assert entry.num_bytes < 40 * 2**10 < 8 * 3 * 64**2
-        kept = by_name(pictures)
+        kept = by_name(images)
         assert kept.keys() == exact.keys()
-        for name, picture in kept.items():
-            assert picture.shape == (3, 64, 64)
-            assert np.abs(picture.astype(int) - exact[name]).mean() < 2
+        for name, image in kept.items():
+            assert image.shape == (3, 64, 64)
+            assert np.abs(image.astype(int) - exact[name]).mean() < 2
             if name.startswith("a/"):
-                assert (picture == picture[:1]).all()
+                assert (image == image[:1]).all()
 
 
 def test_an_entry_of_either_kind_is_used_as_long_as_it_is_there(
@@ -481,19 +481,19 @@ def test_an_entry_of_either_kind_is_used_as_long_as_it_is_there(
     assert checksums[Kind.RAW] != checksums[Kind.JPEG]
 
 
-def test_pictures_kept_as_jpeg_are_taken_as_from_an_array(
+def test_images_kept_as_jpeg_are_taken_as_from_an_array(
     photographs: Path, monkeypatch: pytest.MonkeyPatch, decoded_cache: Path
 ) -> None:
     monkeypatch.setenv("CONVATLAS_CACHE_LIMIT", "40K")
-    pictures = Folder(photographs).load(64).train.pictures
-    everything = pictures[:]
-    assert pictures.shape == everything.shape == (6, 3, 64, 64)
+    images = Folder(photographs).load(64).train.images
+    everything = images[:]
+    assert images.shape == everything.shape == (6, 3, 64, 64)
     for indices in (slice(1, 6, 2), np.array([4, 0, 4]), np.arange(6) > 3, np.array([], np.int64)):
-        taken = pictures[indices]
+        taken = images[indices]
         assert taken.dtype == np.uint8
         assert np.array_equal(taken, everything[indices])
     for index in range(6):
-        assert np.array_equal(pictures[np.array([index])][0], everything[index])
+        assert np.array_equal(images[np.array([index])][0], everything[index])
 
 
 def test_a_set_that_is_too_large_even_as_jpeg_is_one_clear_line(
@@ -513,22 +513,22 @@ def test_a_damaged_jpeg_in_the_cache_is_one_clear_line(
     monkeypatch.setenv("CONVATLAS_CACHE_LIMIT", "40K")
     Folder(photographs).load(64)
     mark(only_entry(decoded_cache))
-    with pytest.raises(UserError, match="pictures is damaged; run convatlas cache clear"):
-        Folder(photographs).load(64).train.pictures[:]
+    with pytest.raises(UserError, match="images is damaged; run convatlas cache clear"):
+        Folder(photographs).load(64).train.images[:]
 
 
 def test_a_jpeg_of_another_size_in_the_cache_is_damage(tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.new("RGB", (8, 9)).save(file, "JPEG")
     ends = np.array([len(file.getvalue())])
-    pictures = Encoded(memoryview(file.getvalue()), ends, 3, 8, tmp_path / "pictures")
+    images = Encoded(memoryview(file.getvalue()), ends, 3, 8, tmp_path / "images")
     with pytest.raises(UserError, match="is damaged"):
-        pictures[:]
+        images[:]
 
 
 def test_a_split_of_an_array_is_taken_as_ever() -> None:
-    pictures = RANDOM.integers(0, 256, (5, 1, 2, 2), dtype=np.uint8)
-    part = Split(pictures, np.arange(5)).take(np.array([4, 2]))
-    assert type(part.pictures) is np.ndarray
-    assert np.array_equal(part.pictures, pictures[[4, 2]])
+    images = RANDOM.integers(0, 256, (5, 1, 2, 2), dtype=np.uint8)
+    part = Split(images, np.arange(5)).take(np.array([4, 2]))
+    assert type(part.images) is np.ndarray
+    assert np.array_equal(part.images, images[[4, 2]])
     assert part.labels.tolist() == [4, 2]

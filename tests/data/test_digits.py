@@ -15,7 +15,7 @@ def digits():
     return Digits().load(8)
 
 
-def test_every_digit_has_the_published_number_of_pictures(digits) -> None:
+def test_every_digit_has_the_published_number_of_images(digits) -> None:
     labels = np.concatenate([digits.train.labels, digits.test.labels])
     assert np.bincount(labels).tolist() == COUNTS
 
@@ -25,22 +25,22 @@ def test_every_fifth_of_each_digit_is_for_the_test(digits) -> None:
     assert (len(digits.train), len(digits.test)) == (1442, 355)
 
 
-def test_no_test_picture_is_among_the_training_pictures(digits) -> None:
-    train = {picture.tobytes() for picture in digits.train.pictures}
-    assert not any(picture.tobytes() in train for picture in digits.test.pictures)
+def test_no_test_image_is_among_the_training_images(digits) -> None:
+    train = {image.tobytes() for image in digits.train.images}
+    assert not any(image.tobytes() in train for image in digits.test.images)
 
 
-def test_pictures_are_grey_bytes_of_17_levels_from_black_to_white(digits) -> None:
-    pictures = digits.train.pictures
-    assert pictures.shape == (1442, 1, 8, 8)
-    assert pictures.dtype == np.uint8
+def test_images_are_gray_bytes_of_17_levels_from_black_to_white(digits) -> None:
+    images = digits.train.images
+    assert images.shape == (1442, 1, 8, 8)
+    assert images.dtype == np.uint8
     assert digits.channels == 1
-    assert np.unique(pictures).tolist() == [round(level * 255 / 16) for level in range(17)]
+    assert np.unique(images).tolist() == [round(level * 255 / 16) for level in range(17)]
 
 
-def test_the_first_picture_is_the_zero_that_uci_lists_first(digits) -> None:
+def test_the_first_image_is_the_zero_that_uci_lists_first(digits) -> None:
     assert digits.train.labels[0] == 0
-    assert np.round(digits.train.pictures[0, 0] / 255 * 16).astype(int).tolist() == [
+    assert np.round(digits.train.images[0, 0] / 255 * 16).astype(int).tolist() == [
         [0, 0, 5, 13, 9, 1, 0, 0],
         [0, 0, 13, 15, 10, 15, 5, 0],
         [0, 3, 15, 2, 0, 11, 8, 0],
@@ -61,20 +61,20 @@ def test_split_is_the_same_whatever_the_seed(digits) -> None:
 
 
 @pytest.mark.parametrize("resolution", [1, 28, 32])
-def test_pictures_come_at_any_size_with_the_same_labels(digits, resolution: int) -> None:
+def test_images_come_at_any_size_with_the_same_labels(digits, resolution: int) -> None:
     resized = Digits().load(resolution)
-    assert resized.train.pictures.shape == (1442, 1, resolution, resolution)
+    assert resized.train.images.shape == (1442, 1, resolution, resolution)
     assert np.array_equal(resized.test.labels, digits.test.labels)
-    brightness = resized.test.pictures.mean(axis=(1, 2, 3)), digits.test.pictures.mean(axis=(1, 2, 3))
+    brightness = resized.test.images.mean(axis=(1, 2, 3)), digits.test.images.mean(axis=(1, 2, 3))
     assert np.corrcoef(*brightness)[0, 1] > 0.9
 
 
-def test_resizing_colour_keeps_the_channels_apart() -> None:
+def test_resizing_color_keeps_the_channels_apart() -> None:
     values = np.array([10, 120, 250], np.uint8)
     split = Split(np.broadcast_to(values[:, None, None], (2, 3, 6, 6)).copy(), np.array([0, 1]))
     resized = split.resized(9)
-    assert resized.pictures.shape == (2, 3, 9, 9)
-    assert (resized.pictures == values[:, None, None]).all()
+    assert resized.images.shape == (2, 3, 9, 9)
+    assert (resized.images == values[:, None, None]).all()
     assert len(resized) == 2
 
 
@@ -84,9 +84,9 @@ def test_split_of_the_wanted_size_is_not_copied() -> None:
 
 
 def test_checksum_of_a_split_changes_with_a_pixel_and_with_a_label() -> None:
-    pictures, labels = np.zeros((2, 1, 2, 2), np.uint8), np.array([0, 1])
-    other = pictures.copy()
+    images, labels = np.zeros((2, 1, 2, 2), np.uint8), np.array([0, 1])
+    other = images.copy()
     other[1, 0, 1, 1] = 1
-    checksums = {Split(pictures, labels).checksum, Split(other, labels).checksum, Split(pictures, 1 - labels).checksum}
+    checksums = {Split(images, labels).checksum, Split(other, labels).checksum, Split(images, 1 - labels).checksum}
     assert len(checksums) == 3
-    assert Split(pictures.copy(), labels.astype(np.int32)).checksum in checksums
+    assert Split(images.copy(), labels.astype(np.int32)).checksum in checksums

@@ -1,4 +1,4 @@
-"""A folder of a person's pictures: its classes, its split, and every way in which it can be wrong."""
+"""A folder of a person's images: its classes, its split, and every way in which it can be wrong."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from convatlas.data import PictureSet, Split
-from convatlas.data.dataset import Rows
+from convatlas.data import Dataset, Split
+from convatlas.data.dataset import Subset
 from convatlas.data.folder import Folder, split_by_class
 from convatlas.errors import UserError
 
 
-def greys(values: range) -> list[Image.Image]:
-    """A picture of one grey each, to be known by it afterwards."""
+def grays(values: range) -> list[Image.Image]:
+    """An image of one gray each, to be known by it afterwards."""
     return [Image.new("L", (6, 6), value) for value in values]
 
 
 def shown(split: Split) -> dict[int, list[int]]:
-    """The greys of each class in a split."""
+    """The grays of each class in a split."""
     return {
-        int(label): sorted(int(picture[0, 0, 0]) for picture in split.pictures[split.labels == label])
+        int(label): sorted(int(image[0, 0, 0]) for image in split.images[split.labels == label])
         for label in np.unique(split.labels)
     }
 
@@ -39,62 +39,62 @@ def complaint(folder: Path, skip_bad: bool = False) -> str:
 
 
 @pytest.fixture
-def animals(tmp_path: Path, write_pictures) -> Path:
-    """Ten cats of greys 0 to 9, five dogs of greys 100 to 104."""
-    return write_pictures(tmp_path / "animals", {"cat": greys(range(10)), "dog": greys(range(100, 105))})
+def animals(tmp_path: Path, write_images) -> Path:
+    """Ten cats of grays 0 to 9, five dogs of grays 100 to 104."""
+    return write_images(tmp_path / "animals", {"cat": grays(range(10)), "dog": grays(range(100, 105))})
 
 
-# Classes and pictures
+# Classes and images
 
 
-def test_each_folder_is_a_class_and_each_of_its_pictures_is_used_once(animals: Path) -> None:
-    pictures = Folder(animals).load(4)
-    assert pictures.name == str(animals)
-    assert pictures.classes == ("cat", "dog")
-    train, test = shown(pictures.train), shown(pictures.test)
+def test_each_folder_is_a_class_and_each_of_its_images_is_used_once(animals: Path) -> None:
+    images = Folder(animals).load(4)
+    assert images.name == str(animals)
+    assert images.classes == ("cat", "dog")
+    train, test = shown(images.train), shown(images.test)
     assert sorted(train[0] + test[0]) == list(range(10))
     assert sorted(train[1] + test[1]) == list(range(100, 105))
-    assert pictures.left_out == ()
+    assert images.skipped == ()
 
 
-def test_classes_come_in_the_order_of_their_names(tmp_path: Path, write_pictures) -> None:
-    classes = {name: greys(range(2)) for name in ("zebra", "ant", "cow")}
-    assert Folder(write_pictures(tmp_path / "f", classes)).load(4).classes == ("ant", "cow", "zebra")
+def test_classes_come_in_the_order_of_their_names(tmp_path: Path, write_images) -> None:
+    classes = {name: grays(range(2)) for name in ("zebra", "ant", "cow")}
+    assert Folder(write_images(tmp_path / "f", classes)).load(4).classes == ("ant", "cow", "zebra")
 
 
-def test_pictures_of_a_class_come_in_the_order_of_their_names_whenever_they_were_written(tmp_path: Path) -> None:
+def test_images_of_a_class_come_in_the_order_of_their_names_whenever_they_were_written(tmp_path: Path) -> None:
     names = [f"{stem}.png" for stem in "dbagcefh"]
     for part in ("train", "test"):
         for name in ("cat", "dog"):
             (tmp_path / part / name).mkdir(parents=True)
             for file in names:
                 Image.new("L", (6, 6), ord(file[0])).save(tmp_path / part / name / file)
-    pictures = Folder(tmp_path).load(4)
+    images = Folder(tmp_path).load(4)
     in_order = list(b"abcdefgh") * 2
-    for split in (pictures.train, pictures.test):
-        assert split.pictures[:][:, 0, 0, 0].tolist() == in_order
+    for split in (images.train, images.test):
+        assert split.images[:][:, 0, 0, 0].tolist() == in_order
 
 
-def test_pictures_come_at_the_wanted_size(animals: Path) -> None:
-    pictures = Folder(animals).load(9)
-    assert pictures.train.pictures.shape[1:] == pictures.test.pictures.shape[1:] == (1, 9, 9)
-    assert pictures.train.pictures[:].dtype == np.uint8
-    assert pictures.train.labels.dtype == np.int64
+def test_images_come_at_the_wanted_size(animals: Path) -> None:
+    images = Folder(animals).load(9)
+    assert images.train.images.shape[1:] == images.test.images.shape[1:] == (1, 9, 9)
+    assert images.train.images[:].dtype == np.uint8
+    assert images.train.labels.dtype == np.int64
 
 
-def test_pictures_in_folders_below_belong_to_the_class(animals: Path) -> None:
+def test_images_in_folders_below_belong_to_the_class(animals: Path) -> None:
     (animals / "cat" / "more" / "yet").mkdir(parents=True)
     Image.new("L", (6, 6), 50).save(animals / "cat" / "more" / "yet" / "a.PNG")
-    pictures = Folder(animals).load(4)
-    assert 50 in shown(pictures.train)[0] + shown(pictures.test)[0]
+    images = Folder(animals).load(4)
+    assert 50 in shown(images.train)[0] + shown(images.test)[0]
 
 
-def test_files_that_are_no_pictures_and_hidden_files_are_not_looked_at(animals: Path) -> None:
+def test_files_that_are_no_images_and_hidden_files_are_not_looked_at(animals: Path) -> None:
     before = Folder(animals).load(4).checksum
     for name in ("notes.txt", "Thumbs.db", "labels.csv", ".hidden.png", "._000.png", "png"):
-        (animals / "cat" / name).write_bytes(b"no picture")
-    (animals / "README.md").write_bytes(b"no picture")
-    (animals / "loose.png").write_bytes(b"no picture")
+        (animals / "cat" / name).write_bytes(b"no image")
+    (animals / "README.md").write_bytes(b"no image")
+    (animals / "loose.png").write_bytes(b"no image")
     assert Folder(animals).load(4).checksum == before
 
 
@@ -113,11 +113,11 @@ def test_a_loop_of_links_does_not_trap_us(animals: Path) -> None:
     assert Folder(animals).load(4).checksum == before
 
 
-def test_a_link_to_a_picture_is_a_picture(animals: Path) -> None:
+def test_a_link_to_a_image_is_a_image(animals: Path) -> None:
     Image.new("L", (6, 6), 50).save(animals.parent / "elsewhere.png")
     (animals / "cat" / "link.png").symlink_to(animals.parent / "elsewhere.png")
-    pictures = Folder(animals).load(4)
-    assert 50 in shown(pictures.train)[0] + shown(pictures.test)[0]
+    images = Folder(animals).load(4)
+    assert 50 in shown(images.train)[0] + shown(images.test)[0]
 
 
 def test_a_link_to_nowhere_is_told_by_its_name(animals: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_link_to_itself_is_told_by_its_name(animals: Path) -> None:
 
 @pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="every folder may be read by this user")
 def test_a_folder_below_that_may_not_be_read_is_named(animals: Path) -> None:
-    """Its pictures would be missing without a word."""
+    """Its images would be missing without a word."""
     (animals / "cat" / "mine").mkdir(mode=0)
     assert complaint(animals) == f"the folder {animals / 'cat' / 'mine'} cannot be read (Permission denied)"
 
@@ -140,40 +140,40 @@ def test_a_folder_below_that_may_not_be_read_is_named(animals: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such files")
 def test_a_pipe_is_not_waited_for(animals: Path) -> None:
     os.mkfifo(animals / "cat" / "pipe.png")
-    assert f"{animals / 'cat' / 'pipe.png'}: a device or a pipe, not a picture" in complaint(animals)
+    assert f"{animals / 'cat' / 'pipe.png'}: a device or a pipe, not an image" in complaint(animals)
 
 
-# Grey and colour
+# Gray and color
 
 
-def test_grey_pictures_have_one_channel(animals: Path) -> None:
+def test_gray_images_have_one_channel(animals: Path) -> None:
     assert Folder(animals).load(4).channels == 1
 
 
-def test_one_picture_in_colour_gives_all_three_channels_and_leaves_the_grey_ones_grey(animals: Path) -> None:
-    Image.new("RGB", (6, 6), (200, 10, 30)).save(animals / "dog" / "colour.png")
-    pictures = Folder(animals).load(4)
-    assert pictures.train.pictures.shape[1] == pictures.test.pictures.shape[1] == pictures.channels == 3
-    everything = np.concatenate([pictures.train.pictures[:], pictures.test.pictures[:]])
-    grey = (everything == everything[:, :1]).all(axis=(1, 2, 3))
-    assert grey.sum() == 15
-    assert everything[~grey][0, :, 0, 0].tolist() == [200, 10, 30]
+def test_one_image_in_color_gives_all_three_channels_and_leaves_the_gray_ones_gray(animals: Path) -> None:
+    Image.new("RGB", (6, 6), (200, 10, 30)).save(animals / "dog" / "color.png")
+    images = Folder(animals).load(4)
+    assert images.train.images.shape[1] == images.test.images.shape[1] == images.channels == 3
+    everything = np.concatenate([images.train.images[:], images.test.images[:]])
+    gray = (everything == everything[:, :1]).all(axis=(1, 2, 3))
+    assert gray.sum() == 15
+    assert everything[~gray][0, :, 0, 0].tolist() == [200, 10, 30]
 
 
-def test_colour_in_the_test_part_alone_counts_too(tmp_path: Path, write_pictures) -> None:
-    write_pictures(tmp_path / "train", {"cat": greys(range(2)), "dog": greys(range(2))})
-    write_pictures(tmp_path / "test", {"cat": [Image.new("RGB", (6, 6), "red")], "dog": greys(range(1))})
-    pictures = Folder(tmp_path).load(4)
-    assert pictures.train.pictures.shape[1] == pictures.test.pictures.shape[1] == 3
+def test_color_in_the_test_part_alone_counts_too(tmp_path: Path, write_images) -> None:
+    write_images(tmp_path / "train", {"cat": grays(range(2)), "dog": grays(range(2))})
+    write_images(tmp_path / "test", {"cat": [Image.new("RGB", (6, 6), "red")], "dog": grays(range(1))})
+    images = Folder(tmp_path).load(4)
+    assert images.train.images.shape[1] == images.test.images.shape[1] == 3
 
 
 # The split
 
 
 def test_a_fifth_of_each_class_is_for_the_test(animals: Path) -> None:
-    pictures = Folder(animals).load(4)
-    assert np.bincount(pictures.test.labels).tolist() == [2, 1]
-    assert np.bincount(pictures.train.labels).tolist() == [8, 4]
+    images = Folder(animals).load(4)
+    assert np.bincount(images.test.labels).tolist() == [2, 1]
+    assert np.bincount(images.train.labels).tolist() == [8, 4]
 
 
 def test_the_same_seed_gives_the_same_split_and_another_seed_another(animals: Path) -> None:
@@ -182,17 +182,17 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another(animals: Pa
 
 
 @given(sizes=st.lists(st.integers(2, 30), min_size=2, max_size=4), seed=st.integers(0, 2**32), data=st.data())
-def test_every_class_is_in_both_parts_and_no_picture_is_lost(sizes: list[int], seed: int, data: st.DataObject) -> None:
+def test_every_class_is_in_both_parts_and_no_image_is_lost(sizes: list[int], seed: int, data: st.DataObject) -> None:
     labels = np.array(data.draw(st.permutations(np.repeat(np.arange(len(sizes)), sizes).tolist())), np.int64)
-    pictures = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1)
-    train, test = split_by_class(Split(pictures, labels), tuple("abcd"[: len(sizes)]), Path("f"), seed)
-    assert sorted([*train.pictures[:].flat, *test.pictures[:].flat]) == list(range(len(labels)))
+    images = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1)
+    train, test = split_by_class(Split(images, labels), tuple("abcd"[: len(sizes)]), Path("f"), seed)
+    assert sorted([*train.images[:].flat, *test.images[:].flat]) == list(range(len(labels)))
     for part in (train, test):
-        assert part.labels.tolist() == labels[part.pictures[:].flatten()].tolist()
+        assert part.labels.tolist() == labels[part.images[:].flatten()].tolist()
     assert np.bincount(test.labels).tolist() == [max(1, round(size / 5)) for size in sizes]
 
 
-def test_a_changed_picture_and_a_new_name_of_a_class_change_the_checksum(animals: Path) -> None:
+def test_a_changed_image_and_a_new_name_of_a_class_change_the_checksum(animals: Path) -> None:
     checksums = {Folder(animals).load(4).checksum}
     Image.new("L", (6, 6), 77).save(animals / "cat" / "000.png")
     checksums.add(Folder(animals).load(4).checksum)
@@ -202,158 +202,158 @@ def test_a_changed_picture_and_a_new_name_of_a_class_change_the_checksum(animals
 
 
 @pytest.mark.parametrize("name", ["test", "val"])
-def test_a_split_that_is_given_is_kept_whatever_the_seed(name: str, tmp_path: Path, write_pictures) -> None:
-    write_pictures(tmp_path / "train", {"cat": greys(range(4)), "dog": greys(range(100, 103))})
-    write_pictures(tmp_path / name, {"cat": greys(range(50, 51)), "dog": greys(range(60, 65))})
+def test_a_split_that_is_given_is_kept_whatever_the_seed(name: str, tmp_path: Path, write_images) -> None:
+    write_images(tmp_path / "train", {"cat": grays(range(4)), "dog": grays(range(100, 103))})
+    write_images(tmp_path / name, {"cat": grays(range(50, 51)), "dog": grays(range(60, 65))})
     for seed in (0, 1):
-        pictures = Folder(tmp_path).load(4, seed=seed)
-        assert pictures.classes == ("cat", "dog")
-        assert shown(pictures.train) == {0: [0, 1, 2, 3], 1: [100, 101, 102]}
-        assert shown(pictures.test) == {0: [50], 1: [60, 61, 62, 63, 64]}
+        images = Folder(tmp_path).load(4, seed=seed)
+        assert images.classes == ("cat", "dog")
+        assert shown(images.train) == {0: [0, 1, 2, 3], 1: [100, 101, 102]}
+        assert shown(images.test) == {0: [50], 1: [60, 61, 62, 63, 64]}
 
 
-def test_val_is_not_the_test_set_where_there_is_a_test_folder(tmp_path: Path, write_pictures) -> None:
+def test_val_is_not_the_test_set_where_there_is_a_test_folder(tmp_path: Path, write_images) -> None:
     for name, values in (("train", range(4)), ("val", range(20, 22)), ("test", range(30, 33))):
-        write_pictures(tmp_path / name, {"cat": greys(values), "dog": greys(values)})
+        write_images(tmp_path / name, {"cat": grays(values), "dog": grays(values)})
     assert shown(Folder(tmp_path).load(4).test) == {0: [30, 31, 32], 1: [30, 31, 32]}
 
 
-def test_every_picture_has_its_path_below_the_folder_for_a_name(animals: Path) -> None:
-    pictures = Folder(animals).load(4)
-    names = [*pictures.train.names, *pictures.test.names]
+def test_every_image_has_its_path_below_the_folder_for_a_name(animals: Path) -> None:
+    images = Folder(animals).load(4)
+    names = [*images.train.names, *images.test.names]
     expected = [f"cat/{i:03}.png" for i in range(10)] + [f"dog/{i:03}.png" for i in range(5)]
     assert sorted(names) == expected
-    for split in (pictures.train, pictures.test):
+    for split in (images.train, images.test):
         for index, (name, label) in enumerate(zip(split.names, split.labels.tolist(), strict=True)):
-            value = int(split.pictures[index : index + 1][0, 0, 0, 0])
+            value = int(split.images[index : index + 1][0, 0, 0, 0])
             assert name == (f"cat/{value:03}.png" if label == 0 else f"dog/{value - 100:03}.png")
             assert split.name_of(index) == name
 
 
-def test_names_of_a_split_that_is_given_say_which_part(tmp_path: Path, write_pictures) -> None:
+def test_names_of_a_split_that_is_given_say_which_part(tmp_path: Path, write_images) -> None:
     for part in ("train", "val"):
-        write_pictures(tmp_path / part, {"cat": greys(range(1)), "dog": greys(range(1))})
-    pictures = Folder(tmp_path).load(4)
-    assert pictures.train.names == ("train/cat/000.png", "train/dog/000.png")
-    assert pictures.test.names == ("val/cat/000.png", "val/dog/000.png")
+        write_images(tmp_path / part, {"cat": grays(range(1)), "dog": grays(range(1))})
+    images = Folder(tmp_path).load(4)
+    assert images.train.names == ("train/cat/000.png", "train/dog/000.png")
+    assert images.test.names == ("val/cat/000.png", "val/dog/000.png")
 
 
 def test_parts_of_a_folder_are_read_from_the_cache_and_not_copied(animals: Path) -> None:
     split = Folder(animals).load(4).train
     part = split.take(np.array([3, 1]))
-    assert isinstance(part.pictures, Rows)
+    assert isinstance(part.images, Subset)
     assert part.names == (split.names[3], split.names[1])
-    assert np.array_equal(part.pictures[:], split.pictures[np.array([3, 1])])
+    assert np.array_equal(part.images[:], split.images[np.array([3, 1])])
     assert part.checksum == split.take(np.array([3, 1])).checksum != split.take(np.array([1, 3])).checksum
 
 
 @pytest.mark.parametrize("indices", [slice(None), slice(1, 9, 3), np.array([5, 0, 5]), np.arange(12) % 2 == 0])
 def test_rows_are_taken_as_from_an_array(animals: Path, indices: slice | np.ndarray) -> None:
-    pictures = Folder(animals).load(4).train.pictures
-    taken = pictures[indices]
+    images = Folder(animals).load(4).train.images
+    taken = images[indices]
     assert type(taken) in (np.ndarray, np.memmap)
-    assert np.array_equal(taken, np.array(pictures[:])[indices])
-    assert pictures.shape == (12, 1, 4, 4)
-    assert len(pictures) == 12
+    assert np.array_equal(taken, np.array(images[:])[indices])
+    assert images.shape == (12, 1, 4, 4)
+    assert len(images) == 12
 
 
 # What is wrong with a folder
 
 
-def test_a_train_folder_alone_is_told_what_it_lacks(tmp_path: Path, write_pictures) -> None:
-    write_pictures(tmp_path / "train", {"cat": greys(range(2)), "dog": greys(range(2))})
+def test_a_train_folder_alone_is_told_what_it_lacks(tmp_path: Path, write_images) -> None:
+    write_images(tmp_path / "train", {"cat": grays(range(2)), "dog": grays(range(2))})
     assert complaint(tmp_path) == f"{tmp_path} has a train folder; it needs a test or val folder beside it"
 
 
-def test_classes_that_differ_between_the_parts_are_named(tmp_path: Path, write_pictures) -> None:
-    write_pictures(tmp_path / "train", {"cat": greys(range(2)), "dog": greys(range(2))})
-    write_pictures(tmp_path / "test", {"cat": greys(range(2)), "cow": greys(range(2))})
+def test_classes_that_differ_between_the_parts_are_named(tmp_path: Path, write_images) -> None:
+    write_images(tmp_path / "train", {"cat": grays(range(2)), "dog": grays(range(2))})
+    write_images(tmp_path / "test", {"cat": grays(range(2)), "cow": grays(range(2))})
     expected = f"{tmp_path / 'train'} and {tmp_path / 'test'} have different classes: cow, dog"
     assert complaint(tmp_path) == expected
 
 
 def test_a_folder_without_folders_is_told_to_make_them(tmp_path: Path) -> None:
     Image.new("L", (6, 6)).save(tmp_path / "a.png")
-    expected = f"{tmp_path} has no folders in it; make one for each class and put its pictures there"
+    expected = f"{tmp_path} has no folders in it; make one for each class and put its images there"
     assert complaint(tmp_path) == expected
 
 
 def test_an_empty_class_is_named(animals: Path) -> None:
     (animals / "cow").mkdir()
     (animals / "cow" / "notes.txt").write_text("none yet")
-    expected = f"the class folder {animals / 'cow'} has no pictures in it; add some or remove it"
+    expected = f"the class folder {animals / 'cow'} has no images in it; add some or remove it"
     assert complaint(animals) == expected
 
 
-def test_one_class_alone_is_told_to_be_too_few(tmp_path: Path, write_pictures) -> None:
-    write_pictures(tmp_path, {"cat": greys(range(4))})
+def test_one_class_alone_is_told_to_be_too_few(tmp_path: Path, write_images) -> None:
+    write_images(tmp_path, {"cat": grays(range(4))})
     assert complaint(tmp_path) == f"{tmp_path} has one class only (cat); telling apart takes at least two"
 
 
-def test_a_class_of_one_picture_is_named(animals: Path, write_pictures) -> None:
-    write_pictures(animals, {"cow": greys(range(1))})
-    expected = f"the class cow of {animals} has one usable picture; it needs two, to train and to test"
+def test_a_class_of_one_image_is_named(animals: Path, write_images) -> None:
+    write_images(animals, {"cow": grays(range(1))})
+    expected = f"the class cow of {animals} has one usable image; it needs two, to train and to test"
     assert complaint(animals) == expected
 
 
-def test_a_class_of_one_picture_may_stand_in_a_split_that_is_given(tmp_path: Path, write_pictures) -> None:
+def test_a_class_of_one_image_may_stand_in_a_split_that_is_given(tmp_path: Path, write_images) -> None:
     for name in ("train", "test"):
-        write_pictures(tmp_path / name, {"cat": greys(range(1)), "dog": greys(range(1))})
+        write_images(tmp_path / name, {"cat": grays(range(1)), "dog": grays(range(1))})
     assert len(Folder(tmp_path).load(4).train) == 2
 
 
 # Files that cannot be used
 
 
-def break_pictures(folder: Path, contents: Mapping[str, bytes]) -> None:
+def break_images(folder: Path, contents: Mapping[str, bytes]) -> None:
     for name, content in contents.items():
         (folder / name).write_bytes(content)
 
 
 def test_bad_files_are_counted_and_the_first_is_named_with_both_ways_out(animals: Path) -> None:
     whole = (animals / "dog" / "000.png").read_bytes()
-    break_pictures(animals, {"dog/001.png": b"<html>", "cat/003.png": whole[: len(whole) // 2], "cat/004.png": b""})
+    break_images(animals, {"dog/001.png": b"<html>", "cat/003.png": whole[: len(whole) // 2], "cat/004.png": b""})
     message = complaint(animals)
-    assert message.startswith(f"3 of 15 pictures cannot be used, the first is {animals / 'cat' / '003.png'}: ")
+    assert message.startswith(f"3 of 15 images cannot be used, the first is {animals / 'cat' / '003.png'}: ")
     assert message.endswith("; mend it or leave such files out with --skip-bad")
 
 
 def test_skipped_files_are_left_out_and_listed_with_their_reasons(animals: Path) -> None:
-    break_pictures(animals, {"dog/001.png": b"<html>", "cat/003.png": b""})
-    pictures = Folder(animals).load(4, skip_bad=True)
-    train, test = shown(pictures.train), shown(pictures.test)
+    break_images(animals, {"dog/001.png": b"<html>", "cat/003.png": b""})
+    images = Folder(animals).load(4, skip_bad=True)
+    train, test = shown(images.train), shown(images.test)
     assert sorted(train[0] + test[0]) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert sorted(train[1] + test[1]) == [100, 102, 103, 104]
-    reasons = [str(error) for error in pictures.left_out]
+    reasons = [str(error) for error in images.skipped]
     assert [reason.partition(": ")[0] for reason in reasons] == [
         str(animals / "cat" / "003.png"),
         str(animals / "dog" / "001.png"),
     ]
-    assert all("not a picture" in reason for reason in reasons)
+    assert all("not an image" in reason for reason in reasons)
 
 
 def test_skipping_changes_nothing_where_all_files_are_good(animals: Path) -> None:
     assert Folder(animals).load(4, skip_bad=True).checksum == Folder(animals).load(4).checksum
 
 
-def test_a_class_that_loses_every_picture_is_named(animals: Path) -> None:
-    break_pictures(animals, {f"dog/{i:03}.png": b"<html>" for i in range(5)})
-    assert complaint(animals, skip_bad=True).startswith("no picture of the class dog can be used; ")
+def test_a_class_that_loses_every_image_is_named(animals: Path) -> None:
+    break_images(animals, {f"dog/{i:03}.png": b"<html>" for i in range(5)})
+    assert complaint(animals, skip_bad=True).startswith("no image of the class dog can be used; ")
 
 
-def test_a_class_that_keeps_one_picture_is_named(animals: Path) -> None:
-    break_pictures(animals, {f"dog/{i:03}.png": b"<html>" for i in range(4)})
-    assert complaint(animals, skip_bad=True).startswith(f"the class dog of {animals} has one usable picture")
+def test_a_class_that_keeps_one_image_is_named(animals: Path) -> None:
+    break_images(animals, {f"dog/{i:03}.png": b"<html>" for i in range(4)})
+    assert complaint(animals, skip_bad=True).startswith(f"the class dog of {animals} has one usable image")
 
 
-def test_a_picture_beyond_the_pixel_limit_is_a_bad_file(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_image_beyond_the_pixel_limit_is_a_bad_file(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (50, 50)).save(animals / "cat" / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
     assert "huge.png: larger than the limit of 2,000 pixels" in complaint(animals)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
-def test_names_of_any_letters_are_read(tmp_path: Path, write_pictures) -> None:
-    classes = {name: greys(range(2)) for name in ("Tiger 🐅", "[bold]", "naïve 'quoted'")}
-    pictures: PictureSet = Folder(write_pictures(tmp_path / "f", classes)).load(4)
-    assert set(pictures.classes) == set(classes)
+def test_names_of_any_letters_are_read(tmp_path: Path, write_images) -> None:
+    classes = {name: grays(range(2)) for name in ("Tiger 🐅", "[bold]", "naïve 'quoted'")}
+    images: Dataset = Folder(write_images(tmp_path / "f", classes)).load(4)
+    assert set(images.classes) == set(classes)

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 import convatlas as ca
-from convatlas.data import PictureSet, find, stream
-from convatlas.data.hub import Hub, Rows
+from convatlas.data import Dataset, find, stream
+from convatlas.data.hub import Hub, ParquetRows
 from convatlas.data.stream import Stream
 from convatlas.errors import UserError
 from convatlas.runs import Run
@@ -40,16 +40,16 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield datasets
 
 
-def picture(seed: int, *, grey: bool = False) -> Image.Image:
+def image(seed: int, *, gray: bool = False) -> Image.Image:
     """A class can be told by which third of it is bright."""
     noise = np.random.default_rng(seed).integers(0, 90, (40, 48, 3), dtype=np.uint8)
     noise[:, 16 * (seed % 3) :][:, :16] += 150
-    return Image.fromarray(noise[:, :, 0] if grey else noise)
+    return Image.fromarray(noise[:, :, 0] if gray else noise)
 
 
-def file_of(picture: Image.Image, kind: str = "PNG") -> bytes:
+def file_of(image: Image.Image, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind)
+    image.save(file, kind)
     return file.getvalue()
 
 
@@ -86,14 +86,14 @@ def write_parquet(
 
 @pytest.fixture
 def write_set(library: Any) -> Callable[..., Path]:
-    """`write_set(folder, train=60, test=12)` writes pictures 0 to 59, in two files, and 12 more to test on."""
+    """`write_set(folder, train=60, test=12)` writes images 0 to 59, in two files, and 12 more to test on."""
 
-    def write(folder: Path, *, grey: bool = False, **splits: int) -> Path:
+    def write(folder: Path, *, gray: bool = False, **splits: int) -> Path:
         first = 0
         for name, num in splits.items():
             numbers = range(first, first + num)
             for i, part in enumerate((numbers[: num // 2], numbers[num // 2 :])):
-                contents = [file_of(picture(number, grey=grey)) for number in part]
+                contents = [file_of(image(number, gray=gray)) for number in part]
                 write_parquet(library, folder / f"{name}-{i:05}-of-00002.parquet", contents, [n % 3 for n in part])
             first += num
         return folder
@@ -104,12 +104,12 @@ def write_set(library: Any) -> Callable[..., Path]:
 @pytest.fixture
 def folder_of_classes(library: Any, tmp_path: Path) -> Path:
     """An imagefolder, which convatlas reads as a folder too."""
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     for split, numbers in (("train", range(30)), ("test", range(30, 39))):
         for number in numbers:
             path = root / split / CLASSES[number % 3] / f"{number:03}.{('jpg', 'png')[number % 2]}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            large = picture(number).resize((200, 170))
+            large = image(number).resize((200, 170))
             exif = Image.Exif()
             if number % 4 == 0:
                 exif[0x0112] = 6
@@ -117,7 +117,7 @@ def folder_of_classes(library: Any, tmp_path: Path) -> Path:
     return root
 
 
-def load(path: Path, *, seed: int = 0, skip_bad: bool = False) -> PictureSet:
+def load(path: Path, *, seed: int = 0, skip_bad: bool = False) -> Dataset:
     return find(f"hf:{path}").load(28, seed=seed, skip_bad=skip_bad)
 
 
@@ -136,44 +136,44 @@ def test_parquet_is_streamed_with_its_classes_and_labels(write_set: Callable[...
     source = find(f"hf:{write_set(tmp_path / 'set', train=60, test=12)}")
     assert source.name == f"hf:{tmp_path / 'set'}"
     assert (source.side, source.detail) == (None, 40)
-    pictures = source.load(28, seed=0)
-    assert pictures.classes == CLASSES
-    assert pictures.train.labels.tolist() == [number % 3 for number in range(60)]
-    assert pictures.test.labels.tolist() == [number % 3 for number in range(60, 72)]
-    assert isinstance(pictures.train.pictures, Stream)
-    assert pictures.channels == 3
-    expected = np.stack([ca.pictures.fit(picture(number), 28, 3) for number in range(72)])
-    assert np.array_equal(pictures.train.pictures[:], expected[:60])
-    assert np.array_equal(pictures.test.pictures[:], expected[60:])
+    images = source.load(28, seed=0)
+    assert images.classes == CLASSES
+    assert images.train.labels.tolist() == [number % 3 for number in range(60)]
+    assert images.test.labels.tolist() == [number % 3 for number in range(60, 72)]
+    assert isinstance(images.train.images, Stream)
+    assert images.channels == 3
+    expected = np.stack([ca.images.fit(image(number), 28, 3) for number in range(72)])
+    assert np.array_equal(images.train.images[:], expected[:60])
+    assert np.array_equal(images.test.images[:], expected[60:])
 
 
 def test_few_files_are_read_by_their_groups_of_rows(write_set: Callable[..., Path], tmp_path: Path) -> None:
-    shards = load(write_set(tmp_path, train=60, test=12)).train.pictures.shards
-    assert isinstance(shards, Rows)
+    shards = load(write_set(tmp_path, train=60, test=12)).train.images.shards
+    assert isinstance(shards, ParquetRows)
     assert shards.sizes.tolist() == [10] * 6
     assert shards.stream.features.keys() == {"image"}
 
 
 @pytest.mark.parametrize("side", [28, 64])
-def test_pictures_are_those_of_the_folder_source_bit_for_bit(folder_of_classes: Path, side: int) -> None:
+def test_images_are_those_of_the_folder_source_bit_for_bit(folder_of_classes: Path, side: int) -> None:
     ours, theirs = (find(name).load(side, seed=0) for name in (f"hf:{folder_of_classes}", folder_of_classes))
     assert find(f"hf:{folder_of_classes}").detail == find(folder_of_classes).detail
     assert ours.classes == theirs.classes
     for one, other in ((ours.train, theirs.train), (ours.test, theirs.test)):
         assert one.labels.tolist() == other.labels.tolist()
-        assert np.array_equal(one.pictures[:], other.pictures[:])
+        assert np.array_equal(one.images[:], other.images[:])
 
 
-def test_grey_pictures_stay_grey(write_set: Callable[..., Path], tmp_path: Path) -> None:
-    pictures = load(write_set(tmp_path, grey=True, train=12, test=6))
-    assert pictures.channels == 1
-    expected = np.stack([ca.pictures.fit(picture(number, grey=True), 28, 1) for number in range(18)])
-    assert np.array_equal(pictures.train.pictures[:], expected[:12])
-    assert np.array_equal(pictures.test.pictures[:], expected[12:])
+def test_gray_images_stay_gray(write_set: Callable[..., Path], tmp_path: Path) -> None:
+    images = load(write_set(tmp_path, gray=True, train=12, test=6))
+    assert images.channels == 1
+    expected = np.stack([ca.images.fit(image(number, gray=True), 28, 1) for number in range(18)])
+    assert np.array_equal(images.train.images[:], expected[:12])
+    assert np.array_equal(images.test.images[:], expected[12:])
 
 
 @pytest.mark.parametrize("name", ["validation", "valid", "val"])
-def test_without_a_test_split_the_validation_pictures_are_it(
+def test_without_a_test_split_the_validation_images_are_it(
     name: str, write_set: Callable[..., Path], tmp_path: Path
 ) -> None:
     assert len(load(write_set(tmp_path, train=12, **{name: 6})).test) == 6
@@ -183,11 +183,11 @@ def test_a_test_split_whose_labels_are_secret_is_passed_over(
     library: Any, write_set: Callable[..., Path], tmp_path: Path
 ) -> None:
     write_set(tmp_path, train=12, validation=6)
-    write_parquet(library, tmp_path / "test.parquet", [file_of(picture(0))] * 3, [-1] * 3)
+    write_parquet(library, tmp_path / "test.parquet", [file_of(image(0))] * 3, [-1] * 3)
     assert len(load(tmp_path).test) == 6
     for path in tmp_path.glob("validation*"):
         path.unlink()
-    assert "has no pictures with labels to test on" in complaint(lambda: load(tmp_path))
+    assert "has no images with labels to test on" in complaint(lambda: load(tmp_path))
 
 
 def test_the_checksum_knows_labels_files_and_their_sizes(
@@ -198,7 +198,7 @@ def test_the_checksum_knows_labels_files_and_their_sizes(
     assert load(tmp_path / "set", seed=5).checksum == checksum
     shutil.copytree(tmp_path / "set", tmp_path / "copy")
     assert load(tmp_path / "copy").checksum == checksum
-    write_parquet(library, tmp_path / "copy" / "test-00001-of-00002.parquet", [file_of(picture(9))] * 3, [0, 1, 2])
+    write_parquet(library, tmp_path / "copy" / "test-00001-of-00002.parquet", [file_of(image(9))] * 3, [0, 1, 2])
     assert load(tmp_path / "copy").checksum != checksum
 
 
@@ -206,7 +206,7 @@ class StopAt(Progress):
     def __init__(self, step: int) -> None:
         self.left = step
 
-    def advance(self, num_pictures: int) -> None:
+    def advance(self, num_images: int) -> None:
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGINT)
@@ -225,7 +225,7 @@ def test_a_run_is_trained_judged_and_after_a_stop_resumed_to_the_same_bits(
     settings: dict[str, Any] = {"data": f"hf:{where}", "epochs": 3, "batch_size": 8, "seed": 3}
     whole = ca.train("lenet5-modern", out=tmp_path / "whole", **settings)
     assert whole.record.data == f"hf:{where}"
-    assert whole.results.train_pictures == (60 if layout == "parquet" else 30)
+    assert whole.results.train_images == (60 if layout == "parquet" else 30)
     assert whole.evaluate().num_errors == whole.results.test_errors
     num_steps = 3 * ((60 if layout == "parquet" else 30) // 8)
     for step in (2, num_steps // 3, num_steps - 1):
@@ -238,7 +238,7 @@ def test_a_run_is_trained_judged_and_after_a_stop_resumed_to_the_same_bits(
 def test_the_mean_and_deviation_are_the_samples(write_set: Callable[..., Path], tmp_path: Path) -> None:
     where = write_set(tmp_path / "set", train=12, test=6)
     run = ca.train("lenet5-modern", data=f"hf:{where}", epochs=1, batch_size=4, out=tmp_path / "run")
-    pixels = run.load_data().train.pictures[:] / 255
+    pixels = run.load_data().train.images[:] / 255
     assert run.record.preprocessing.mean == pytest.approx(pixels.mean((0, 2, 3)))
     assert run.record.preprocessing.deviation == pytest.approx(pixels.std((0, 2, 3)))
 
@@ -254,7 +254,7 @@ def test_a_run_without_a_folder_gets_one_that_every_system_can_name(
     assert ca.train("lenet1", data=f"hf:{where}", epochs=1).folder == Path("runs/lenet1-hf-cifar10")
 
 
-def test_what_needs_labels_beforehand_or_any_picture_works_too(write_set: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_needs_labels_beforehand_or_any_image_works_too(write_set: Callable[..., Path], tmp_path: Path) -> None:
     where = write_set(tmp_path / "set", train=60, test=12)
     held = ca.train(
         "lenet5-modern", data=f"hf:{where}", epochs=2, batch_size=8, patience=2, balance=True, out=tmp_path / "held"
@@ -272,7 +272,7 @@ def test_two_processes_train_one_run(write_set: Callable[..., Path], tmp_path: P
     where = write_set(tmp_path / "set", train=66, test=13)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    job = ["train", "lenet5-modern", "--data", f"hf:{where}", "--epochs", "2", "--batch-size", "8", "--no-tune"]
+    job = ["train", "lenet5-modern", "--data", f"hf:{where}", "--epochs", "2", "--batch-size", "8", "--no-autotune"]
     options = ["--nproc-per-node", "2", "--master-port", str(port), "-m", "convatlas"]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", *options, *job, "--out", str(tmp_path / "run")],
@@ -284,17 +284,17 @@ def test_two_processes_train_one_run(write_set: Callable[..., Path], tmp_path: P
     assert done.returncode == 0, done.stderr
     run = ca.load(tmp_path / "run")
     assert run.record.processes == 2
-    assert run.results.test_pictures == 13
+    assert run.results.test_images == 13
     assert run.evaluate().num_errors == run.results.test_errors
 
 
 HOSTILE: Mapping[str, tuple[Callable[[], bytes | None], str]] = {
-    "a page": (lambda: b"<!DOCTYPE html><p>404", "not a picture of a known format"),
-    "nothing": (lambda: b"", "not a picture of a known format"),
-    "missing": (lambda: None, "not a picture of a known format"),
-    "cut short": (lambda: file_of(picture(0), "JPEG")[:700], "damaged or cut short"),
+    "a page": (lambda: b"<!DOCTYPE html><p>404", "not an image of a known format"),
+    "nothing": (lambda: b"", "not an image of a known format"),
+    "missing": (lambda: None, "not an image of a known format"),
+    "cut short": (lambda: file_of(image(0), "JPEG")[:700], "damaged or cut short"),
     "a bomb": (lambda: file_of(Image.new("1", (20_000, 20_000))), "larger than the limit of 89,478,485 pixels"),
-    "a drawing": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture of a known format"),
+    "a drawing": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image of a known format"),
 }
 
 
@@ -304,50 +304,50 @@ def test_hostile_bytes_stop_the_training_in_one_line_or_are_left_out(
 ) -> None:
     make, reason = HOSTILE[kind]
     where = write_set(tmp_path / "set", train=12, test=6)
-    contents = [file_of(picture(number)) for number in range(12)]
+    contents = [file_of(image(number)) for number in range(12)]
     write_parquet(
         library, where / "train-00000-of-00002.parquet", [*contents[:5], make(), *contents[6:]], [0, 1, 2] * 4
     )
     said = complaint(lambda: load(where))
     assert said.startswith(f"hf:{where}/train/5: {reason}")
     assert "--skip-bad" in said
-    pictures = load(where, skip_bad=True)
-    assert len(pictures.train) == 17
-    [left_out] = pictures.left_out
-    assert left_out.reason.startswith(reason)
+    images = load(where, skip_bad=True)
+    assert len(images.train) == 17
+    [skipped] = images.skipped
+    assert skipped.reason.startswith(reason)
     run = ca.train("lenet5-modern", data=f"hf:{where}", epochs=1, batch_size=4, skip_bad=True, out=tmp_path / "run")
-    assert (run.results.train_pictures, run.results.left_out_pictures) == (17, 1)
+    assert (run.results.train_images, run.results.skipped_images) == (17, 1)
     assert run.evaluate().num_errors == run.results.test_errors
 
 
-def test_a_damaged_picture_beyond_the_sample_stops_the_training_when_it_comes(
+def test_a_damaged_image_beyond_the_sample_stops_the_training_when_it_comes(
     library: Any, write_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = write_set(tmp_path / "set", train=60, test=6)
-    contents = [file_of(picture(number)) for number in range(30)]
+    contents = [file_of(image(number)) for number in range(30)]
     write_parquet(library, where / "train-00000-of-00002.parquet", [*contents[:-1], b"?"], [0, 1, 2] * 10)
     monkeypatch.setattr(stream, "SAMPLED", 5)
     run = tmp_path / "run"
     settings: dict[str, Any] = {"data": f"hf:{where}", "epochs": 1, "batch_size": 8, "seed": 2}
-    assert f"hf:{where}/train/29: not a picture" in complaint(lambda: ca.train("lenet1", out=run, **settings))
+    assert f"hf:{where}/train/29: not an image" in complaint(lambda: ca.train("lenet1", out=run, **settings))
     assert (run / "run.json").exists()
 
 
-def test_a_path_in_place_of_a_picture_is_not_followed(
+def test_a_path_in_place_of_a_image_is_not_followed(
     library: Any, write_set: Callable[..., Path], tmp_path: Path
 ) -> None:
     secret = tmp_path / "secret.png"
-    picture(0).save(secret)
+    image(0).save(secret)
     where = write_set(tmp_path / "set", train=12, test=6)
     write_parquet(library, where / "train-00000-of-00002.parquet", [None] * 3, [0, 1, 2], paths=[str(secret)] * 3)
-    assert "not a picture" in complaint(lambda: load(where))
+    assert "not an image" in complaint(lambda: load(where))
 
 
-def test_a_picture_that_is_gone_says_so(folder_of_classes: Path) -> None:
-    pictures = load(folder_of_classes)
+def test_a_image_that_is_gone_says_so(folder_of_classes: Path) -> None:
+    images = load(folder_of_classes)
     path = folder_of_classes / "test" / "cat" / "030.jpg"
     path.unlink()
-    assert f"{path}: there is no such file" in complaint(lambda: pictures.test.pictures[:])
+    assert f"{path}: there is no such file" in complaint(lambda: images.test.images[:])
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_folders_that_hold_no_such_set_say_what_they_lack(
     assert "hf:" in complaint(lambda: load(tmp_path / "empty"))
 
     write_set(tmp_path / "one split", train=12)
-    assert "has no pictures with labels to test on" in complaint(lambda: load(tmp_path / "one split"))
+    assert "has no images with labels to test on" in complaint(lambda: load(tmp_path / "one split"))
     write_set(tmp_path / "no training", test=12)
     assert "has no split train; it has test" in complaint(lambda: load(tmp_path / "no training"))
 
@@ -389,16 +389,16 @@ def test_folders_that_hold_no_such_set_say_what_they_lack(
 
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "train.csv").write_text("image,label\na,0\n")
-    assert "is laid out as csv; pictures are read from parquet files" in complaint(lambda: load(tmp_path / "text"))
+    assert "is laid out as csv; images are read from parquet files" in complaint(lambda: load(tmp_path / "text"))
 
     where = write_set(tmp_path / "damaged", train=12, test=6)
     path = where / "train-00000-of-00002.parquet"
     path.write_bytes(path.read_bytes()[:-9])
     assert complaint(lambda: load(where)).startswith(f"hf:{where}")
 
-    where = write_set(tmp_path / "unlabelled", train=12, test=6)
-    write_parquet(library, where / "train-00000-of-00002.parquet", [file_of(picture(0))] * 2, [0, -1])
-    assert "has pictures whose class in the column label is none of the set's" in complaint(lambda: load(where))
+    where = write_set(tmp_path / "unlabeled", train=12, test=6)
+    write_parquet(library, where / "train-00000-of-00002.parquet", [file_of(image(0))] * 2, [0, -1])
+    assert "has images whose class in the column label is none of the set's" in complaint(lambda: load(where))
 
 
 def test_without_the_library_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ from convatlas.errors import UserError
 
 STANDARDS = (MNIST, FASHION_MNIST, USPS, CIFAR10)
 RANDOM = np.random.default_rng(0)
-PICTURES = RANDOM.integers(0, 256, (7, 28, 28), dtype=np.uint8)
+IMAGES = RANDOM.integers(0, 256, (7, 28, 28), dtype=np.uint8)
 LABELS = np.array([3, 1, 4, 1, 5, 9, 2], np.uint8)
 
 
@@ -48,8 +48,8 @@ def idx(array: npt.NDArray[np.uint8]) -> bytes:
 
 
 def mnist_files() -> dict[str, bytes]:
-    """Five training and two test pictures in the files of MNIST."""
-    contents = (idx(PICTURES[:5]), idx(LABELS[:5]), idx(PICTURES[5:]), idx(LABELS[5:]))
+    """Five training and two test images in the files of MNIST."""
+    contents = (idx(IMAGES[:5]), idx(LABELS[:5]), idx(IMAGES[5:]), idx(LABELS[5:]))
     return dict(zip(IDX_FILES, contents, strict=True))
 
 
@@ -62,7 +62,7 @@ def put(folder: Path, files: Mapping[str, bytes]) -> Path:
 
 @pytest.fixture
 def tiny(web, tmp_path: Path) -> Standard:
-    """A set of seven pictures whose public home is this machine."""
+    """A set of seven images whose public home is this machine."""
     folder = put(tmp_path / "published", mnist_files())
     return dataclasses.replace(
         MNIST,
@@ -82,9 +82,9 @@ def complaint(load: Callable[[], object]) -> str:
 # The files' formats
 
 
-def test_idx_gives_back_pictures_and_labels(tmp_path: Path) -> None:
-    put(tmp_path, {"pictures.gz": idx(PICTURES), "labels.gz": idx(LABELS)})
-    assert np.array_equal(read_idx(tmp_path / "pictures.gz"), PICTURES)
+def test_idx_gives_back_images_and_labels(tmp_path: Path) -> None:
+    put(tmp_path, {"images.gz": idx(IMAGES), "labels.gz": idx(LABELS)})
+    assert np.array_equal(read_idx(tmp_path / "images.gz"), IMAGES)
     assert np.array_equal(read_idx(tmp_path / "labels.gz"), LABELS)
 
 
@@ -94,21 +94,21 @@ def test_idx_of_other_numbers_than_bytes_is_refused(tmp_path: Path) -> None:
         read_idx(tmp_path / "a.gz")
 
 
-def test_mnist_files_become_pictures_of_one_channel(tiny: Standard, cache: Path) -> None:
+def test_mnist_files_become_images_of_one_channel(tiny: Standard, cache: Path) -> None:
     put(cache / "tiny", mnist_files())
-    pictures = tiny.load(28)
-    assert pictures.name == "tiny"
-    assert pictures.channels == 1
-    assert np.array_equal(pictures.train.pictures[:, 0], PICTURES[:5])
-    assert np.array_equal(pictures.test.pictures[:, 0], PICTURES[5:])
-    assert pictures.train.labels.tolist() == [3, 1, 4, 1, 5]
-    assert pictures.train.labels.dtype == np.int64
-    assert pictures.test.labels.tolist() == [9, 2]
+    images = tiny.load(28)
+    assert images.name == "tiny"
+    assert images.channels == 1
+    assert np.array_equal(images.train.images[:, 0], IMAGES[:5])
+    assert np.array_equal(images.test.images[:, 0], IMAGES[5:])
+    assert images.train.labels.tolist() == [3, 1, 4, 1, 5]
+    assert images.train.labels.dtype == np.int64
+    assert images.test.labels.tolist() == [9, 2]
 
 
-def test_pictures_come_at_the_wanted_size(tiny: Standard, cache: Path) -> None:
+def test_images_come_at_the_wanted_size(tiny: Standard, cache: Path) -> None:
     put(cache / "tiny", mnist_files())
-    assert tiny.load(32).train.pictures.shape == (5, 1, 32, 32)
+    assert tiny.load(32).train.images.shape == (5, 1, 32, 32)
 
 
 def test_usps_text_from_paper_to_ink_becomes_0_to_255(tmp_path: Path) -> None:
@@ -117,8 +117,8 @@ def test_usps_text_from_paper_to_ink_becomes_0_to_255(tmp_path: Path) -> None:
     put(tmp_path, {file: gzip.compress((line * 2).encode()) for file in USPS_FILES})
     train, test = read_usps(tmp_path)
     for split in (train, test):
-        assert split.pictures.shape == (2, 1, 16, 16)
-        assert split.pictures[0].flatten().tolist() == bytes_of.tolist()
+        assert split.images.shape == (2, 1, 16, 16)
+        assert split.images[0].flatten().tolist() == bytes_of.tolist()
         assert split.labels.tolist() == [6, 6]
 
 
@@ -142,8 +142,8 @@ def test_cifar_archive_gives_red_green_and_blue_planes_row_by_row(tmp_path: Path
     train, _ = read_cifar10(tmp_path)
     in_order = np.concatenate([batches[name] for name in (*sorted(batches)[:5], "test_batch")])
     assert train.labels.tolist() == in_order[:, 0].tolist()
-    assert train.pictures[3, 2, 5, 7] == in_order[3, 1 + 2 * 1024 + 5 * 32 + 7]
-    assert np.array_equal(train.pictures.reshape(12, 3072), in_order[:, 1:])
+    assert train.images[3, 2, 5, 7] == in_order[3, 1 + 2 * 1024 + 5 * 32 + 7]
+    assert np.array_equal(train.images.reshape(12, 3072), in_order[:, 1:])
 
 
 def test_cifar_archive_of_60000_is_split_at_50000(tmp_path: Path) -> None:
@@ -152,24 +152,24 @@ def test_cifar_archive_of_60000_is_split_at_50000(tmp_path: Path) -> None:
     train, test = read_cifar10(tmp_path)
     assert np.bincount(train.labels).tolist() == [10_000] * 5
     assert np.bincount(test.labels).tolist() == [0] * 5 + [10_000]
-    assert (test.pictures[[0, -1]] == 5).all()
+    assert (test.images[[0, -1]] == 5).all()
 
 
 def cifar_sheets() -> tuple[dict[str, bytes], npt.NDArray[np.uint8]]:
-    """51 sheets of one picture a row and two rows a sheet, and the pictures (102, 32, 32, 3)."""
-    pictures = RANDOM.integers(0, 256, (102, 32, 32, 3), dtype=np.uint8)
+    """51 sheets of one image a row and two rows a sheet, and the images (102, 32, 32, 3)."""
+    images = RANDOM.integers(0, 256, (102, 32, 32, 3), dtype=np.uint8)
     files = {"labels.txt": b"".join(b"%d\n" % (i % 10) for i in range(102))}
     for i in range(51):
         file = io.BytesIO()
-        Image.fromarray(pictures[2 * i : 2 * i + 2].reshape(2, 1024, 3)).save(file, "PNG")
+        Image.fromarray(images[2 * i : 2 * i + 2].reshape(2, 1024, 3)).save(file, "PNG")
         files[f"cifar10_batch_{i}.png"] = file.getvalue()
-    return files, pictures
+    return files, images
 
 
 def test_cifar_sheets_give_the_same_as_an_archive(tmp_path: Path) -> None:
-    files, pictures = cifar_sheets()
+    files, images = cifar_sheets()
     train, _ = read_cifar10(put(tmp_path, files))
-    assert np.array_equal(train.pictures, pictures.transpose(0, 3, 1, 2))
+    assert np.array_equal(train.images, images.transpose(0, 3, 1, 2))
     assert train.labels.tolist() == [i % 10 for i in range(102)]
 
 
@@ -217,7 +217,7 @@ def test_a_file_cut_short_is_told_with_the_way_out_which_works(file: str, tiny: 
 
 
 def test_one_changed_pixel_is_noticed(tiny: Standard, cache: Path) -> None:
-    changed = PICTURES[:5].copy()
+    changed = IMAGES[:5].copy()
     changed[2, 14, 14] ^= 1
     put(cache / "tiny", {**mnist_files(), IDX_FILES[0]: idx(changed)})
     assert complaint(lambda: tiny.load(28)) == damaged("tiny", cache)
@@ -237,8 +237,8 @@ DAMAGE = {
     "no numbers, packed": gzip.compress((b"5 " + b"nan " * 256 + b"\n") * 2),
     "half a header, packed": gzip.compress(b"\0\0\x08"),
     "no dimensions, packed": gzip.compress(b"\0\0\x08\0\7"),
-    "labels in place of pictures": idx(LABELS),
-    "half of the packed file": gzip.compress(bytes(PICTURES))[:300],
+    "labels in place of images": idx(LABELS),
+    "half of the packed file": gzip.compress(bytes(IMAGES))[:300],
 }
 
 
@@ -286,7 +286,7 @@ def test_damaged_cifar_sheets_are_told_in_one_line_without_a_warning(damage: str
     assert complaint(lambda: CIFAR10.load(32)) == damaged("cifar10", cache)
 
 
-# The catalogue's rows
+# The catalog's rows
 
 
 @pytest.mark.parametrize("standard", STANDARDS, ids=lambda standard: standard.name)
@@ -321,11 +321,11 @@ def test_real_mnist_has_the_published_counts_and_checksums(needs_data) -> None:
         "train": ("6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624"),
         "test": ("2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637"),
     }
-    for name, (of_pictures, of_labels) in published.items():
+    for name, (of_images, of_labels) in published.items():
         split = getattr(mnist, name)
-        pictures = struct.pack(">4i", 0x803, len(split), 28, 28) + split.pictures.tobytes()
+        images = struct.pack(">4i", 0x803, len(split), 28, 28) + split.images.tobytes()
         labels = struct.pack(">2i", 0x801, len(split)) + split.labels.astype(np.uint8).tobytes()
-        assert hashlib.md5(pictures).hexdigest() == of_pictures
+        assert hashlib.md5(images).hexdigest() == of_images
         assert hashlib.md5(labels).hexdigest() == of_labels
 
 
@@ -334,7 +334,7 @@ def test_real_fashion_mnist_is_the_published_one_with_equal_classes(needs_data) 
     fashion = FASHION_MNIST.load(28)
     assert counts(fashion.train.labels) == [6000] * 10
     assert counts(fashion.test.labels) == [1000] * 10
-    assert fashion.train.pictures.shape == (60_000, 1, 28, 28)
+    assert fashion.train.images.shape == (60_000, 1, 28, 28)
     assert [name.lower() for name in fashion.classes] == [
         "t-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
     ]  # fmt: skip
@@ -349,10 +349,10 @@ def test_real_usps_has_the_published_counts_and_the_full_range(needs_data) -> No
     usps = USPS.load(16)
     assert counts(usps.train.labels) == [1194, 1005, 731, 658, 652, 556, 664, 645, 542, 644]
     assert counts(usps.test.labels) == [359, 264, 198, 166, 200, 160, 170, 147, 166, 177]
-    assert usps.train.pictures.shape == (7291, 1, 16, 16)
-    assert (usps.train.pictures.min(), usps.train.pictures.max()) == (0, 255)
+    assert usps.train.images.shape == (7291, 1, 16, 16)
+    assert (usps.train.images.min(), usps.train.images.max()) == (0, 255)
     # Ink is bright: paper prevails.
-    assert np.median(usps.train.pictures) < 64
+    assert np.median(usps.train.images) < 64
 
 
 def test_real_cifar10_has_the_published_counts_and_checksum(needs_data) -> None:
@@ -362,16 +362,16 @@ def test_real_cifar10_has_the_published_counts_and_checksum(needs_data) -> None:
     assert counts(cifar.test.labels[:1000]) == [103, 89, 100, 103, 90, 86, 112, 102, 106, 109]
     assert cifar.test.labels[:10].tolist() == [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]
     assert cifar.channels == 3
-    # Of all pixels in order, colours innermost: 50,000 training and 1,000 test pictures.
+    # Of all pixels in order, colors innermost: 50,000 training and 1,000 test images.
     digest = hashlib.sha256()
-    for pictures in (cifar.train.pictures, cifar.test.pictures[:1000]):
-        digest.update(np.ascontiguousarray(pictures.transpose(0, 2, 3, 1)))
+    for images in (cifar.train.images, cifar.test.images[:1000]):
+        digest.update(np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
     assert digest.hexdigest() == "5b7e47c68f33422b5361468b25fc73fed2217057ed9eb9d3d886c3003a52f2a9"
 
 
 @pytest.mark.network
 @pytest.mark.parametrize("standard", [MNIST, FASHION_MNIST, USPS, CIFAR10], ids=lambda standard: standard.name)
 def test_the_public_home_still_has_the_published_set(standard: Standard, cache: Path) -> None:
-    pictures = standard.load(standard.side)
-    assert len(pictures.classes) == 10
-    assert len(pictures.train) >= 7291
+    images = standard.load(standard.side)
+    assert len(images.classes) == 10
+    assert len(images.train) >= 7291

@@ -58,7 +58,7 @@ def test_every_count_that_is_not_zero_is_written_in_its_cell() -> None:
 
 
 def test_a_row_is_a_true_class_and_a_column_an_answer() -> None:
-    # Nine pictures of "b" were taken for "a": the cell stands left and below.
+    # Nine images of "b" were taken for "a": the cell stands left and below.
     svg = ET.fromstring(confusion("title", ("a", "b"), np.array([[0, 0], [9, 0]])))
     places: dict[str, list[tuple[float, float]]] = {}
     for text in svg.iter(f"{SVG}text"):
@@ -75,7 +75,7 @@ def test_any_number_of_classes_can_be_drawn(num: int) -> None:
     assert "many" in shown
 
 
-def test_a_class_without_pictures_and_a_set_without_errors_can_be_drawn() -> None:
+def test_a_class_without_images_and_a_set_without_errors_can_be_drawn() -> None:
     assert "4" in texts(confusion("title", ("seen", "never"), np.array([[4, 0], [0, 0]])))
     assert texts(confusion("title", ("a", "b"), np.zeros((2, 2), np.int64)))
 
@@ -145,7 +145,7 @@ def test_drawing_changes_no_setting_and_no_counts() -> None:
 
 
 def held_out(num: int) -> list[dict[str, float]]:
-    return [row | {"held_out_loss": 0.7, "held_out_accuracy": 0.8} for row in epochs(num)]
+    return [row | {"val_loss": 0.7, "val_accuracy": 0.8} for row in epochs(num)]
 
 
 def test_what_was_held_out_has_curves_of_its_own() -> None:
@@ -196,14 +196,14 @@ def bars(svg: bytes) -> list[float]:
     return heights
 
 
-def test_a_reliability_diagram_has_a_bar_for_each_bin_with_pictures() -> None:
+def test_a_reliability_diagram_has_a_bar_for_each_bin_with_images() -> None:
     counts = np.array([0, 10, 0, 40, 50])
     svg = reliability(counts, np.array([0, 0.3, 0, 0.7, 0.95]), np.array([0, 0.25, 0, 0.5, 1.0]))
     # The legend's is drawn last.
     *heights, _ = bars(svg)
     assert [height / max(heights) for height in heights] == pytest.approx([0.25, 0.5, 1.0], abs=0.01)
     shown = set(texts(svg))
-    assert {"accuracy", "pictures, %", "probability that the network gave its answer"} <= shown
+    assert {"accuracy", "images, %", "probability that the network gave its answer"} <= shown
     assert {"gap", "part that is right", "as often as it says"} <= shown
 
 

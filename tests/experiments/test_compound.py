@@ -25,7 +25,7 @@ from convatlas.experiments.compound import (
     bend,
     best,
     grown,
-    held_out_loss,
+    val_loss,
     won,
 )
 from convatlas.experiments.equal_cost import macs
@@ -117,7 +117,7 @@ def test_what_bends_down_saturates() -> None:
 
 
 @pytest.mark.parametrize(("ahead", "verdict"), [(1.0, Verdict.REPRODUCED), (-1.0, Verdict.NOT_REPRODUCED)])
-def test_what_was_chosen_by_held_out_pictures_is_compared_on_the_test_pictures(
+def test_what_was_chosen_by_held_out_images_is_compared_on_the_test_images(
     ahead: float,
     verdict: Verdict,
     quick: Setting,
@@ -168,10 +168,10 @@ def test_a_search_trains_one_seed_and_what_it_chose_every_seed(quick: Setting, m
     # In this process, which needs no start.
     monkeypatch.setattr(Setting, "train_all", lambda self, requests: None)
     found = won(quick, TINY, PAPER, 2)
-    assert "of its training pictures rightly has hardly learned" in found.doubt
+    assert "of its training images rightly has hardly learned" in found.doubt
     assert len(found.values) == 2
     asked = {name: Scaled(TINY, triple, 2).request(quick, 0) for name, triple in (SINGLE | PAPER).items()}
-    losses = {name: held_out_loss(quick.train(request)) for name, request in asked.items()}
+    losses = {name: val_loss(quick.train(request)) for name, request in asked.items()}
     assert {name: f"{loss:.3f}" for name, loss in losses.items()} == {
         name: value.split(",")[0].removeprefix("held-out loss ") for name, value in found.figures if name in losses
     }

@@ -39,7 +39,7 @@ def setting(folder: Path, budget: Budget = Budget.QUICK) -> Setting:
     [
         ((1.0, 2.0, 3.0, 90.0), 1.0),
         ((9.0, 8.0, 7.0, 6.0), -1.0),
-        # One neighbouring pair the wrong way round: 1 - 6 * 2 / (4 * 15).
+        # One neighboring pair the wrong way round: 1 - 6 * 2 / (4 * 15).
         ((1.0, 3.0, 2.0, 4.0), 0.8),
         # Two that are equal share the rank 3.5.
         ((1.0, 2.0, 3.0, 3.0), 0.9**0.5),
@@ -60,7 +60,7 @@ def test_figures_are_means_over_the_seeds() -> None:
     assert len(told) == len(DEPTHS)
 
 
-# Of plain networks and of those with shortcuts, in training and on test pictures; every seed the same.
+# Of plain networks and of those with shortcuts, in training and on test images; every seed the same.
 FOUND = {PLAIN: ([2.0, 4.0, 6.0, 8.0], [3.0, 5.0, 7.0, 9.0]), RESIDUAL: ([2.0, 1.5, 1.0, 0.5], [3.0, 2.5, 2.0, 1.5])}
 
 
@@ -121,7 +121,7 @@ def test_full_is_the_papers_own_training(tmp_path: Path) -> None:
     assert asked == Request(network="plain56-cifar", data="cifar10", recipe="paper", seed=1)
 
 
-def test_quick_keeps_the_papers_optimiser_at_the_rate_of_its_batch(tmp_path: Path) -> None:
+def test_quick_keeps_the_papers_optimizer_at_the_rate_of_its_batch(tmp_path: Path) -> None:
     asked = request(setting(tmp_path), "resnet20-cifar", 2)
     printed = atlas.find("resnet20-cifar").recipe
     assert printed is not None
@@ -136,7 +136,7 @@ def test_curves_and_errors_are_those_of_the_runs(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(degradation, "DEPTHS", (20,))
     one = Setting(budget=Budget.QUICK, seeds=(0,), folder=tmp_path)
     (_, (plain,)), (_, (line,)) = curves(one).panels
-    # 1442 pictures in batches of 256.
+    # 1442 images in batches of 256.
     assert (plain.name, line.name, line.x) == ("plain-20", "resnet-20", (6.0,))
     ((error,),) = degradation.training_errors(one, RESIDUAL)
     # Six steps do not make a network; an error is in percent and not an accuracy.

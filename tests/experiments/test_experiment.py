@@ -146,7 +146,7 @@ def test_each_network_is_trained_with_each_seed(tmp_path: Path, monkeypatch: pyt
     here = Setting(budget=Budget.QUICK, seeds=(3, 4), folder=tmp_path)
 
     def asked(network: str, seed: int) -> Request:
-        return Request(network=network, width=0.5, epochs=1, seed=seed, tune=False)
+        return Request(network=network, width=0.5, epochs=1, seed=seed, autotune=False)
 
     names = ("lenet5", "lenet5-modern")
     runs = here.train_each({name: partial(asked, name) for name in names})
@@ -197,17 +197,17 @@ def test_a_claim_has_the_verdict_of_its_worst_part_that_was_tested(
 def test_the_same_training_is_done_once(tmp_path: Path) -> None:
     told: list[str] = []
     here = replace(setting(folder=tmp_path), trained=lambda: told.append("one more"))
-    request = Request(network="lenet1", epochs=1, tune=False)
+    request = Request(network="lenet1", epochs=1, autotune=False)
     first = here.train(request)
     written = (first.folder / "weights.safetensors").stat().st_mtime_ns
-    again = here.train(Request(network="lenet1", epochs=1, tune=False))
+    again = here.train(Request(network="lenet1", epochs=1, autotune=False))
     assert again.folder == first.folder
     assert (again.folder / "weights.safetensors").stat().st_mtime_ns == written
     here.train_all([request])
     assert told == ["one more"]
-    other = here.train(Request(network="lenet1", epochs=1, tune=False, seed=1))
+    other = here.train(Request(network="lenet1", epochs=1, autotune=False, seed=1))
     assert other.folder != first.folder
     # The network is left where it was, whatever device answered.
     evaluation = training_evaluation(first)
-    assert evaluation.num_pictures == 1442
+    assert evaluation.num_images == 1442
     assert next(first.network.parameters()).device.type == "cpu"

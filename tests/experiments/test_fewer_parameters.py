@@ -71,8 +71,8 @@ def test_a_step_of_two_machines_is_computing_and_sending(tmp_path: Path, monkeyp
     # 32 bits a parameter at a billion bits a second.
     sent = (32 * 60_965_224 / 1e9, 32 * 1_248_424 / 1e9)
     assert found.values == tuple(pytest.approx((time + sent[0]) / (time + sent[1])) for time in (1.0, 2.0))
-    # 4 pictures in 1.5 s: so many in the 1.95 s that AlexNet's gradients take.
-    assert dict(found.figures)["pictures that alexnet computes while its gradients are sent at 1 Gbit/s"] == "5.2"
+    # 4 images in 1.5 s: so many in the 1.95 s that AlexNet's gradients take.
+    assert dict(found.figures)["images that alexnet computes while its gradients are sent at 1 Gbit/s"] == "5.2"
 
 
 def test_bytes_that_are_not_the_parameters_are_not_the_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,10 +179,10 @@ def test_the_full_budget_trains_the_papers_network(tmp_path: Path) -> None:
     assert Design().spec(setting(tmp_path, Budget.FULL)) == replace(designed(resolution=32), num_classes=10)
 
 
-def test_designs_answer_the_test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_designs_answer_the_test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def smallest(setting: Setting, design: Design, seed: int) -> Request:
         spec = designed(base_e=2, incr_e=0, conv1=2, stages=(1, 1), resolution=28)
-        return Request(network="squeezenet", spec=spec, seed=seed, epochs=1, tune=False)
+        return Request(network="squeezenet", spec=spec, seed=seed, epochs=1, autotune=False)
 
     monkeypatch.setattr(fire_designs, "request", smallest)
     here = replace(setting(tmp_path), seeds=(3,))

@@ -14,7 +14,7 @@ from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
 from convatlas.experiments import Budget, Experiment, ledger
 from convatlas.experiments.experiment import Measured, NotTestable, Part, Setting, at_least, exactly
-from convatlas.experiments.report import conditions, number, unbroken, worded, write_reports
+from convatlas.experiments.report import conditions, describe, number, unbroken, write_reports
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 CHART = Lines(
@@ -206,4 +206,4 @@ def test_a_number_is_not_parted_from_its_unit() -> None:
 
 def test_what_was_not_measured_has_no_number(tmp_path: Path) -> None:
     result = ledger.run(FIRST, out=tmp_path)
-    assert [worded(one) for one in result.parts] == ["2.25 ± 0.35 (n = 2)", "60,965,224", "–"]
+    assert [describe(one) for one in result.parts] == ["2.25 ± 0.35 (n = 2)", "60,965,224", "–"]

@@ -37,7 +37,7 @@ def test_the_report_is_that_of_the_results() -> None:
 def test_the_readme_has_the_verdicts() -> None:
     readme = (RESULTS.parents[1] / "README.md").read_text()
     for one in EXPERIMENTS:
-        assert f"| {one.title} | {BEFORE[one.id].worded} |" in readme
+        assert f"| {one.title} | {BEFORE[one.id].describe} |" in readme
 
 
 @pytest.mark.parametrize("before", FASTEST, ids=[result.experiment.id for result in FASTEST])

@@ -17,8 +17,8 @@ from convatlas.experiments.degradation import PLAIN, RESIDUAL, trained
 from convatlas.experiments.experiment import Part, Setting, Verdict, carry_out
 from convatlas.experiments.shortcuts import (
     EXPERIMENT,
+    IMAGES,
     KINDS,
-    PICTURES,
     around,
     lesions,
     lost,
@@ -50,12 +50,12 @@ def run_of(setting: Setting, kind: str) -> Run:
     return trained(setting, kind, 20, 0)
 
 
-def test_what_is_measured_on_are_pictures_that_were_learned(trained_little: Setting) -> None:
+def test_what_is_measured_on_are_images_that_were_learned(trained_little: Setting) -> None:
     run = run_of(trained_little, RESIDUAL)
     inputs, labels = some(run)
     spec = run.record.spec
-    assert inputs.shape == (PICTURES, spec.in_channels, spec.resolution, spec.resolution)
-    assert labels.tolist() == run.load_data().train.labels[:PICTURES].tolist()
+    assert inputs.shape == (IMAGES, spec.in_channels, spec.resolution, spec.resolution)
+    assert labels.tolist() == run.load_data().train.labels[:IMAGES].tolist()
 
 
 def test_the_mean_response_leaves_out_the_first_layer(trained_little: Setting) -> None:
@@ -250,5 +250,5 @@ def test_around_weights_that_learned_nothing_there_is_nothing_to_tell(
     monkeypatch.setattr(shortcuts, "around", lambda run: HILLS)
     given = carry_out(part_named("surface"), untrained)
     assert given.verdict is Verdict.NOT_TESTABLE
-    assert "plain: a network that answers 30 % of its training pictures rightly" in given.reason
+    assert "plain: a network that answers 30 % of its training images rightly" in given.reason
     assert given.measured is not None

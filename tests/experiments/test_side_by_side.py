@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from convatlas.experiments.experiment import is_finished
-from convatlas.experiments.side_by_side import Crew
+from convatlas.experiments.side_by_side import WorkerPool
 from convatlas.runs import load
 from convatlas.runs.run import METRICS, WEIGHTS
 from convatlas.training import Progress, Request, train_as
@@ -20,12 +20,12 @@ from convatlas.training import Progress, Request, train_as
 STOPPED = """
 import sys
 from pathlib import Path
-from convatlas.experiments.side_by_side import Crew
+from convatlas.experiments.side_by_side import WorkerPool
 from convatlas.training import Request, Stopped
 
 try:
-    Crew().train([
-        (Request(network="lenet5-modern", epochs=EPOCHS, seed=seed, tune=False), Path(sys.argv[1]) / str(seed))
+    WorkerPool().train([
+        (Request(network="lenet5-modern", epochs=EPOCHS, seed=seed, autotune=False), Path(sys.argv[1]) / str(seed))
         for seed in range(3)
     ])
 except Stopped as stop:
@@ -34,16 +34,16 @@ except Stopped as stop:
 
 
 def little(seed: int, epochs: int = 1) -> Request:
-    return Request(network="lenet5-modern", epochs=epochs, seed=seed, tune=False)
+    return Request(network="lenet5-modern", epochs=epochs, seed=seed, autotune=False)
 
 
 def test_trainings_side_by_side_are_those_made_alone(tmp_path: Path) -> None:
     told: list[str] = []
-    with Crew() as crew:
-        crew.train([(little(0), tmp_path / "0")])
+    with WorkerPool() as workers:
+        workers.train([(little(0), tmp_path / "0")])
         # Those of before serve again.
-        crew.train([(little(seed), tmp_path / str(seed)) for seed in (1, 2)], lambda: told.append("one more"))
-        crew.train([])
+        workers.train([(little(seed), tmp_path / str(seed)) for seed in (1, 2)], lambda: told.append("one more"))
+        workers.train([])
     assert told == ["one more"] * 2
     for seed in range(3):
         assert is_finished(tmp_path / str(seed))
@@ -54,12 +54,12 @@ def test_trainings_side_by_side_are_those_made_alone(tmp_path: Path) -> None:
 
 
 def test_a_training_that_fails_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with Crew() as crew:
+    with WorkerPool() as workers:
         with pytest.raises(RuntimeError, match=r"the training in .*/bad ended with status 1"):
-            crew.train([(Request(network="lenet-none"), tmp_path / "bad"), (little(0), tmp_path / "0")])
+            workers.train([(Request(network="lenet-none"), tmp_path / "bad"), (little(0), tmp_path / "0")])
         assert "lenet-none" in capfd.readouterr().err
         # Others take their place.
-        crew.train([(little(1), tmp_path / "1")])
+        workers.train([(little(1), tmp_path / "1")])
     assert is_finished(tmp_path / "1")
 
 
@@ -103,8 +103,8 @@ def test_what_was_stopped_goes_on_to_the_same_weights(
     process.terminate()
     process.communicate(timeout=60)
     assert not is_finished(first)
-    with Crew() as crew:
-        crew.train([(little(0, 30), first), (little(0, 30), tmp_path / "never stopped")])
+    with WorkerPool() as workers:
+        workers.train([(little(0, 30), first), (little(0, 30), tmp_path / "never stopped")])
     assert is_finished(first)
     weights = [(folder / WEIGHTS).read_bytes() for folder in (first, tmp_path / "never stopped")]
     assert weights[0] == weights[1]

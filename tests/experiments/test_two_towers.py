@@ -32,7 +32,7 @@ def test_what_is_counted_comes_to_its_verdict(name: str, value: int, tmp_path: P
 
 # --- two processes -----------------------------------------------------------------------------------------------
 
-# Four maps of a tower at the least, so that neighbours of a response normalisation could reach into the other's.
+# Four maps of a tower at the least, so that neighbors of a response normalization could reach into the other's.
 NARROW = AlexNetSpec(
     resolution=67, num_classes=6, convolutions=(8, 12, 16, 16, 12), fully=(20, 28), towers=2, padding=0, lrn=True,
     dropout=0.0,
@@ -53,8 +53,8 @@ def network() -> AlexNet:
 @pytest.fixture(scope="module")
 def task(network: AlexNet) -> Task:
     generator = torch.Generator().manual_seed(1)
-    pictures = torch.randn(3, 3, 67, 67, generator=generator, dtype=torch.double)
-    return Task(NARROW, network.state_dict(), pictures, torch.tensor([0, 3, 5]))
+    images = torch.randn(3, 3, 67, 67, generator=generator, dtype=torch.double)
+    return Task(NARROW, network.state_dict(), images, torch.tensor([0, 3, 5]))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def answers(task: Task) -> list[Answer]:
 
 
 def test_two_processes_give_the_outputs_of_one(network: AlexNet, task: Task, answers: list[Answer]) -> None:
-    outputs = network(task.pictures)
+    outputs = network(task.images)
     assert outputs.std() > 0.1
     for answer in answers:
         torch.testing.assert_close(answer.outputs, outputs.detach(), rtol=1e-12, atol=1e-12)
@@ -71,7 +71,7 @@ def test_two_processes_give_the_outputs_of_one(network: AlexNet, task: Task, ans
 
 def test_each_process_has_its_half_of_every_gradient(network: AlexNet, task: Task, answers: list[Answer]) -> None:
     names, values = zip(*network.named_parameters(), strict=True)
-    gradients = torch.autograd.grad(F.cross_entropy(network(task.pictures), task.labels), values)
+    gradients = torch.autograd.grad(F.cross_entropy(network(task.images), task.labels), values)
     for rank, answer in enumerate(answers):
         assert answer.gradients.keys() == set(names)
         for name, gradient in zip(names, gradients, strict=True):
@@ -85,7 +85,7 @@ def test_what_crosses_is_what_the_layers_read_of_the_other_tower(task: Task, ans
     side2, side5 = 7, 3
     forward = 12 * side2**2 + 12 * side5**2 + 20 + 28 + 6
     for answer in answers:
-        assert answer.forward_bytes * TOWERS == forward * len(task.pictures) * 8
+        assert answer.forward_bytes * TOWERS == forward * len(task.images) * 8
         # The gradients go back the way that the values came.
         assert answer.step_bytes == 2 * answer.forward_bytes
 
@@ -123,7 +123,7 @@ def test_each_form_leaves_out_one_thing() -> None:
     whole = forms.pop("everything")
     assert whole == paper()
     assert forms == {
-        "no response normalisation": replace(whole, lrn=False),
+        "no response normalization": replace(whole, lrn=False),
         "no overlapping pooling": replace(whole, overlapping=False),
         "no dropout": replace(whole, dropout=0.0),
     }

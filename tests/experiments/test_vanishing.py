@@ -48,11 +48,11 @@ def test_gradients_of_a_hundred_small_factors_are_still_numbers() -> None:
 
 
 def test_every_digit_enters_with_mean_0_and_the_whole_with_deviation_1() -> None:
-    pictures, labels = digits()
-    assert pictures.shape == (vanishing.PICTURES, UNITS)
-    assert labels.shape == (vanishing.PICTURES,)
-    torch.testing.assert_close(pictures.mean(0), torch.zeros(UNITS, dtype=torch.double))
-    assert float(pictures.std()) == pytest.approx(1)
+    images, labels = digits()
+    assert images.shape == (vanishing.IMAGES, UNITS)
+    assert labels.shape == (vanishing.IMAGES,)
+    torch.testing.assert_close(images.mean(0), torch.zeros(UNITS, dtype=torch.double))
+    assert float(images.std()) == pytest.approx(1)
 
 
 def test_shortcuts_carry_the_input_past_every_layer() -> None:

@@ -1,4 +1,4 @@
-"""LeNet's zip codes: shifted pictures, networks of equal size, and the statistic on known errors."""
+"""LeNet's zip codes: shifted images, networks of equal size, and the statistic on known errors."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def setting(folder: Path, budget: Budget = Budget.QUICK, seeds: int = 3) -> Sett
 def test_a_shift_moves_every_pixel_and_background_moves_in() -> None:
     numbers = np.random.default_rng(0).integers(1, 256, (1, 1, SIDE, SIDE), np.uint8)
     split = Split(numbers, np.zeros(1, np.int64))
-    picture = split.pictures[:][0, 0]
-    right = moved(split, 3, 0).pictures[:][0, 0]
-    assert (right[:, 3:] == picture[:, :-3]).all()
+    image = split.images[:][0, 0]
+    right = moved(split, 3, 0).images[:][0, 0]
+    assert (right[:, 3:] == image[:, :-3]).all()
     assert not right[:, :3].any()
-    up = moved(split, 0, -2).pictures[:][0, 0]
-    assert (up[:-2] == picture[2:]).all()
+    up = moved(split, 0, -2).images[:][0, 0]
+    assert (up[:-2] == image[2:]).all()
     assert not up[-2:].any()
-    assert (moved(split, 0, 0).pictures[:] == split.pictures[:]).all()
+    assert (moved(split, 0, 0).images[:] == split.images[:]).all()
 
 
 def test_both_networks_have_as_many_parameters_to_less_than_one_hidden_unit() -> None:

@@ -1,4 +1,4 @@
-"""Where data sets and decoded pictures are kept."""
+"""Where data sets and decoded images are kept."""
 
 import sys
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_on_linux_it_follows_the_desktops_own_setting(tmp_path: Path, monkeypatc
     assert cache_folder() == tmp_path / "convatlas"
 
 
-def test_decoded_pictures_have_a_folder_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoded_images_have_a_folder_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVATLAS_DATA", str(tmp_path / "sets"))
     monkeypatch.setenv("CONVATLAS_CACHE", str(tmp_path / "decoded"))
     assert decoded_folder() == tmp_path / "decoded"

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convatlas import atlas
-from convatlas.measure import Finding, cost_of, findings, verdict
-from convatlas.spec import Claim, Scale, Variant, Verdict
+from convatlas.measure import ClaimCheck, check_claims, cost_of, verdict
+from convatlas.spec import Claim, ClaimVerdict, Scale, Variant
 
 every_variant = pytest.mark.parametrize("variant", atlas.variants(), ids=lambda variant: variant.name)
 
@@ -29,8 +29,8 @@ UNITS = {
 
 
 @cache
-def found_of(name: str) -> tuple[Finding, ...]:
-    return findings(atlas.find(name))
+def found_of(name: str) -> tuple[ClaimCheck, ...]:
+    return check_claims(atlas.find(name))
 
 
 # The claims of the atlas
@@ -38,7 +38,7 @@ def found_of(name: str) -> tuple[Finding, ...]:
 
 @every_variant
 def test_no_claim_disagrees_with_the_built_network(variant: Variant) -> None:
-    disagreeing = [finding for finding in found_of(variant.name) if finding.verdict is Verdict.DISAGREES]
+    disagreeing = [finding for finding in found_of(variant.name) if finding.verdict is ClaimVerdict.DISAGREES]
     assert disagreeing == []
 
 
@@ -50,10 +50,10 @@ def test_every_claim_gets_a_verdict_of_its_kind(variant: Variant) -> None:
         if finding.claim.count is None:
             assert finding.counted is None
             assert finding.claim.sum is None
-            assert finding.verdict is Verdict.NOT_TESTED_HERE
+            assert finding.verdict is ClaimVerdict.NOT_TESTED_HERE
         else:
             assert isinstance(finding.counted, int | Fraction)
-            assert finding.verdict in (Verdict.HOLDS, Verdict.ERRATUM)
+            assert finding.verdict in (ClaimVerdict.HOLDS, ClaimVerdict.ERRATUM)
 
 
 @every_variant
@@ -80,7 +80,7 @@ def test_a_claim_that_holds_is_no_erratum_whatever_sum_stands_beside_it(variant:
     for found in found_of(variant.name):
         if found.counted is not None:
             near = abs(found.counted - Fraction(found.claim.value)) < Fraction(found.claim.last_digit)
-            assert found.verdict is (Verdict.HOLDS if near else Verdict.ERRATUM)
+            assert found.verdict is (ClaimVerdict.HOLDS if near else ClaimVerdict.ERRATUM)
 
 
 @every_variant
@@ -108,35 +108,37 @@ def test_the_papers_figures_are_stated_as_printed(name: str, printed: set[str]) 
 
 
 def test_nothing_counted_is_not_tested_here() -> None:
-    assert verdict(Claim("test error", "0.95 %", "III.B"), None) is Verdict.NOT_TESTED_HERE
+    assert verdict(Claim("test error", "0.95 %", "III.B"), None) is ClaimVerdict.NOT_TESTED_HERE
 
 
 @pytest.mark.parametrize(
     ("printed", "counted", "expected"),
     [
-        ("60,000", 60000, Verdict.HOLDS),
-        ("60,000", 59999, Verdict.DISAGREES),
-        ("60,000", 60001, Verdict.DISAGREES),
-        ("17 thousand", 17999, Verdict.HOLDS),
-        ("17 thousand", 16001, Verdict.HOLDS),
-        ("17 thousand", 18000, Verdict.DISAGREES),
-        ("17 thousand", 16000, Verdict.DISAGREES),
-        ("0.57 million", 579_999, Verdict.HOLDS),
-        ("0.57 million", 580_000, Verdict.DISAGREES),
-        ("4.1 million", 4_000_001, Verdict.HOLDS),
-        ("4.1 million", 4_000_000, Verdict.DISAGREES),
-        ("4.1 million", 4_200_000, Verdict.DISAGREES),
-        ("8.3 million", 8_399_999, Verdict.HOLDS),
-        ("8.3 million", 8_400_000, Verdict.DISAGREES),
-        ("16.1 thousand", 16_200, Verdict.DISAGREES),
+        ("60,000", 60000, ClaimVerdict.HOLDS),
+        ("60,000", 59999, ClaimVerdict.DISAGREES),
+        ("60,000", 60001, ClaimVerdict.DISAGREES),
+        ("17 thousand", 17999, ClaimVerdict.HOLDS),
+        ("17 thousand", 16001, ClaimVerdict.HOLDS),
+        ("17 thousand", 18000, ClaimVerdict.DISAGREES),
+        ("17 thousand", 16000, ClaimVerdict.DISAGREES),
+        ("0.57 million", 579_999, ClaimVerdict.HOLDS),
+        ("0.57 million", 580_000, ClaimVerdict.DISAGREES),
+        ("4.1 million", 4_000_001, ClaimVerdict.HOLDS),
+        ("4.1 million", 4_000_000, ClaimVerdict.DISAGREES),
+        ("4.1 million", 4_200_000, ClaimVerdict.DISAGREES),
+        ("8.3 million", 8_399_999, ClaimVerdict.HOLDS),
+        ("8.3 million", 8_400_000, ClaimVerdict.DISAGREES),
+        ("16.1 thousand", 16_200, ClaimVerdict.DISAGREES),
     ],
 )
-def test_a_claim_holds_less_than_one_unit_of_its_last_digit_away(printed: str, counted: int, expected: Verdict) -> None:
+def test_a_claim_holds_less_than_one_unit_of_its_last_digit_away(
+    printed: str, counted: int, expected: ClaimVerdict
+) -> None:
     assert verdict(Claim("parameters", printed, "section 1"), counted) is expected
 
 
-@pytest.mark.parametrize(("counted", "expected"), [(2501, Verdict.HOLDS), (2500, Verdict.DISAGREES)])
-def test_a_round_figure_says_itself_how_precise_it_is(counted: int, expected: Verdict) -> None:
+@pytest.mark.parametrize(("counted", "expected"), [(2501, ClaimVerdict.HOLDS), (2500, ClaimVerdict.DISAGREES)])
+def test_a_round_figure_says_itself_how_precise_it_is(counted: int, expected: ClaimVerdict) -> None:
     assert verdict(Claim("parameters, about", "2,600", "section 1", about=100), counted) is expected
 
 
@@ -179,66 +181,66 @@ def test_the_verdict_is_exact_at_its_boundaries(
     assert Fraction(claim.last_digit) == precision
     assert claim.unit == unit
     if abs(counted - exact) < precision:
-        assert verdict(claim, counted) is Verdict.HOLDS
+        assert verdict(claim, counted) is ClaimVerdict.HOLDS
     else:
-        assert verdict(claim, counted) is (Verdict.ERRATUM if is_sum else Verdict.DISAGREES)
-        assert verdict(replace(claim, sum=None), counted) is Verdict.DISAGREES
+        assert verdict(claim, counted) is (ClaimVerdict.ERRATUM if is_sum else ClaimVerdict.DISAGREES)
+        assert verdict(replace(claim, sum=None), counted) is ClaimVerdict.DISAGREES
 
 
 @pytest.mark.parametrize(
     ("printed", "counted", "expected"),
     [
         # K and MB are powers of two: 112 x 1,024 = 114,688; 4.8 x 1,048,576 = 5,033,164.8.
-        ("112 K", 114_688 + 1023, Verdict.HOLDS),
-        ("112 K", 114_688 + 1024, Verdict.DISAGREES),
-        ("2.7 K", Fraction(27, 10) * 1024 + 102, Verdict.HOLDS),
-        ("2.7 K", Fraction(27, 10) * 1024 + 103, Verdict.DISAGREES),
-        ("4.8 MB", 5_033_164 + 104_858, Verdict.HOLDS),
-        ("4.8 MB", 5_033_164 + 104_859, Verdict.DISAGREES),
-        ("1.19 %", Fraction(1191, 1000), Verdict.HOLDS),
-        ("1.19 %", Fraction(12, 10), Verdict.DISAGREES),
-        ("94.86 %", Fraction(94_859, 1000), Verdict.HOLDS),
-        ("9 times", 9, Verdict.HOLDS),
-        ("9 times", Fraction(99, 10), Verdict.HOLDS),
-        ("9 times", 10, Verdict.DISAGREES),
+        ("112 K", 114_688 + 1023, ClaimVerdict.HOLDS),
+        ("112 K", 114_688 + 1024, ClaimVerdict.DISAGREES),
+        ("2.7 K", Fraction(27, 10) * 1024 + 102, ClaimVerdict.HOLDS),
+        ("2.7 K", Fraction(27, 10) * 1024 + 103, ClaimVerdict.DISAGREES),
+        ("4.8 MB", 5_033_164 + 104_858, ClaimVerdict.HOLDS),
+        ("4.8 MB", 5_033_164 + 104_859, ClaimVerdict.DISAGREES),
+        ("1.19 %", Fraction(1191, 1000), ClaimVerdict.HOLDS),
+        ("1.19 %", Fraction(12, 10), ClaimVerdict.DISAGREES),
+        ("94.86 %", Fraction(94_859, 1000), ClaimVerdict.HOLDS),
+        ("9 times", 9, ClaimVerdict.HOLDS),
+        ("9 times", Fraction(99, 10), ClaimVerdict.HOLDS),
+        ("9 times", 10, ClaimVerdict.DISAGREES),
     ],
 )
-def test_every_unit_says_how_much_its_last_digit_is(printed: str, counted: Fraction, expected: Verdict) -> None:
+def test_every_unit_says_how_much_its_last_digit_is(printed: str, counted: Fraction, expected: ClaimVerdict) -> None:
     assert verdict(Claim("figure", printed, "section 1"), counted) is expected
 
 
 @pytest.mark.parametrize(
     ("printed", "counted", "expected"),
     [
-        ("50 times", Fraction(599, 10), Verdict.HOLDS),
-        ("50 times", 60, Verdict.DISAGREES),
-        ("240 MB", 230 * 2**20 + 1, Verdict.HOLDS),
-        ("240 MB", 230 * 2**20, Verdict.DISAGREES),
-        ("240 MB", 250 * 2**20 - 1, Verdict.HOLDS),
+        ("50 times", Fraction(599, 10), ClaimVerdict.HOLDS),
+        ("50 times", 60, ClaimVerdict.DISAGREES),
+        ("240 MB", 230 * 2**20 + 1, ClaimVerdict.HOLDS),
+        ("240 MB", 230 * 2**20, ClaimVerdict.DISAGREES),
+        ("240 MB", 250 * 2**20 - 1, ClaimVerdict.HOLDS),
     ],
 )
-def test_a_round_figure_is_rounded_in_its_own_unit(printed: str, counted: Fraction, expected: Verdict) -> None:
+def test_a_round_figure_is_rounded_in_its_own_unit(printed: str, counted: Fraction, expected: ClaimVerdict) -> None:
     assert verdict(Claim("figure", printed, "Table 2", about=10), counted) is expected
 
 
 def test_what_is_nothing_is_still_counted() -> None:
-    assert verdict(Claim("parameters of pooling", "5", "Table 1", sum=0), 0) is Verdict.ERRATUM
-    assert verdict(Claim("parameters of pooling", "5", "Table 1"), 0) is Verdict.DISAGREES
+    assert verdict(Claim("parameters of pooling", "5", "Table 1", sum=0), 0) is ClaimVerdict.ERRATUM
+    assert verdict(Claim("parameters of pooling", "5", "Table 1"), 0) is ClaimVerdict.DISAGREES
 
 
 def test_an_erratum_needs_the_very_sum_of_the_papers_own_list() -> None:
     # Krizhevsky et al. 2012: the printed neuron list adds to 622,312, not to 650,000.
     claim = Claim("neurons", "650,000", "section 3.5", sum=622_312)
-    assert verdict(claim, 622_312) is Verdict.ERRATUM
-    assert verdict(claim, 622_313) is Verdict.DISAGREES
-    assert verdict(claim, 650_000) is Verdict.HOLDS
+    assert verdict(claim, 622_312) is ClaimVerdict.ERRATUM
+    assert verdict(claim, 622_313) is ClaimVerdict.DISAGREES
+    assert verdict(claim, 650_000) is ClaimVerdict.HOLDS
 
 
 def test_a_claim_is_counted_at_the_scale_that_it_is_of() -> None:
     scales = (Scale(), Scale(width=2), Scale(depth=3), Scale(width=2, depth=3, resolution=40), Scale(resolution=40))
     variant = atlas.find("lenet5-modern")
     claims = tuple(Claim("MACs", "1", "section 1", lambda net: net.macs, at=scale) for scale in scales)
-    counted = [found.counted for found in findings(replace(variant, claims=claims))]
+    counted = [found.counted for found in check_claims(replace(variant, claims=claims))]
     assert counted == [cost_of(variant.network, variant.spec.at(scale)).macs for scale in scales]
     assert len(set(counted)) == 5
     assert len({claim.title for claim in claims}) == 5
@@ -398,7 +400,7 @@ def test_the_errata_are_those_of_the_papers_and_no_others() -> None:
         (variant.name, found.claim.title, found.claim.printed)
         for variant in atlas.variants()
         for found in found_of(variant.name)
-        if found.verdict is Verdict.ERRATUM
+        if found.verdict is ClaimVerdict.ERRATUM
     } == expected
 
 
@@ -538,7 +540,7 @@ ERRATA = [
 @pytest.mark.parametrize(("name", "title"), ERRATA)
 def test_an_erratum_says_how_its_sum_comes_about_and_no_other_finding_does(name: str, title: str) -> None:
     found = next(found for found in found_of(name) if found.claim.title == title and found.claim.sum is not None)
-    if found.verdict is not Verdict.ERRATUM:
+    if found.verdict is not ClaimVerdict.ERRATUM:
         assert found.arithmetic == ""
         return
     if found.claim.note:
@@ -554,7 +556,7 @@ def test_an_erratum_says_how_its_sum_comes_about_and_no_other_finding_does(name:
 def test_only_errata_have_arithmetic(variant: Variant) -> None:
     with_arithmetic = {found.claim.title for found in found_of(variant.name) if found.arithmetic}
     assert with_arithmetic == {
-        found.claim.title for found in found_of(variant.name) if found.verdict is Verdict.ERRATUM
+        found.claim.title for found in found_of(variant.name) if found.verdict is ClaimVerdict.ERRATUM
     }
 
 

@@ -41,7 +41,7 @@ def one_thread() -> Iterator[None]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture(Spec):
+class Image(Spec):
     """Of the networks below."""
 
     resolution: int = 8
@@ -69,19 +69,19 @@ def conv(below: int, maps: int, kernel: int = 3, stride: int = 1, groups: int = 
 
 
 def peak(make: Callable[[], nn.Module], resolution: int = 8, in_channels: int = 3) -> int:
-    """In 32-bit numbers, for a picture of that size."""
-    spec = Picture(resolution=resolution, in_channels=in_channels)
+    """In 32-bit numbers, for an image of that size."""
+    spec = Image(resolution=resolution, in_channels=in_channels)
     in_bytes = layers_of(lambda spec: make(), spec).peak_activation_bytes
     assert in_bytes % 4 == 0
     return in_bytes // 4
 
 
 def peak_in_maps(forward: Callable[[Any, Tensor], Tensor], **layers: nn.Module) -> float:
-    """In maps as large as the picture, which has three."""
+    """In maps as large as the image, which has three."""
     return peak(lambda: Net(forward, **layers)) / 64
 
 
-# By hand, in maps as large as the picture
+# By hand, in maps as large as the image
 
 
 def test_a_convolution_holds_its_input_and_its_output() -> None:
@@ -91,8 +91,8 @@ def test_a_convolution_holds_its_input_and_its_output() -> None:
     assert peak_in_maps(lambda net, x: net.a(x), a=conv(3, 8)) == 11
 
 
-def test_the_picture_is_held_until_it_is_read_for_the_last_time() -> None:
-    # 8 + 8 and no more; with the picture read again at the end, 3 + 8 + 8; then 3 + 8 + 11.
+def test_the_image_is_held_until_it_is_read_for_the_last_time() -> None:
+    # 8 + 8 and no more; with the image read again at the end, 3 + 8 + 8; then 3 + 8 + 11.
     assert peak_in_maps(lambda net, x: net.b(net.a(x)), a=conv(3, 8), b=conv(8, 8)) == 16
     assert peak_in_maps(lambda net, x: torch.cat([net.b(net.a(x)), x], 1), a=conv(3, 8), b=conv(8, 8)) == 22
 
@@ -158,7 +158,7 @@ def test_branches_wait_for_each_other_until_they_are_concatenated() -> None:
         return torch.cat([net.a(x), net.b(x), net.c(net.reduce(x))], 1)
 
     layers = {"a": conv(3, 4, 1), "b": conv(3, 5), "reduce": conv(3, 2, 1), "c": conv(2, 6, 5)}
-    # 3 + 4; 3 + 4 + 5; 3 + 4 + 5 + 2; 4 + 5 + 2 + 6 without the picture; 4 + 5 + 6 and their concatenation of 15.
+    # 3 + 4; 3 + 4 + 5; 3 + 4 + 5 + 2; 4 + 5 + 2 + 6 without the image; 4 + 5 + 6 and their concatenation of 15.
     assert peak_in_maps(forward, **layers) == 30
 
 
@@ -228,8 +228,8 @@ def test_weights_do_not_count() -> None:
     assert peak(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 10_000), nn.Linear(10_000, 10_000)), 2) == 20_000
 
 
-def test_one_picture_counts_and_the_activations_are_32_bit_numbers() -> None:
-    spec = Picture(resolution=8)
+def test_one_image_counts_and_the_activations_are_32_bit_numbers() -> None:
+    spec = Image(resolution=8)
     table = layers_of(lambda spec: nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 4)), spec)
     assert table.peak_activation_bytes == 4 * 64 * (8 + 4)
 
@@ -267,7 +267,7 @@ class Step:
     kind: str
     """conv, relu, relu_ (told to work in place), add, cat, pool or view."""
     inputs: tuple[int, ...]
-    """Which results so far it reads; 0 is the picture."""
+    """Which results so far it reads; 0 is the image."""
     maps: int
 
 
@@ -351,7 +351,7 @@ def test_any_network_needs_what_a_runtime_that_frees_at_once_holds(plan: list[St
 
 
 def tiny(variant: Variant) -> Spec:
-    """LeNets as printed, the others narrow, on the smallest pictures that have the printed stem."""
+    """LeNets as printed, the others narrow, on the smallest images that have the printed stem."""
     few = variant.name.startswith("lenet")
     side = max(variant.spec.smallest_resolution, variant.spec.small_below)
     return variant.spec.scaled(width=1 if few else 0.25, resolution=None if few else side)
@@ -360,13 +360,13 @@ def tiny(variant: Variant) -> Spec:
 class Held(TorchDispatchMode):
     """While active, notes how many bytes PyTorch holds for what operations made, and the most of it."""
 
-    def __init__(self, picture: Tensor, network: nn.Module) -> None:
+    def __init__(self, image: Tensor, network: nn.Module) -> None:
         super().__init__()
         weights = [*network.parameters(), *network.buffers()]
         self.weights = {StorageWeakRef(value.untyped_storage()) for value in weights}
         self.held: dict[StorageWeakRef, int] = {}
         self.most = 0
-        self.note(picture)
+        self.note(image)
 
     def note(self, made: Any) -> None:
         for tensor in tree_leaves(made):
@@ -383,9 +383,9 @@ class Held(TorchDispatchMode):
 
 
 def really_held(network: nn.Module, spec: Spec) -> int:
-    picture = torch.zeros(1, spec.in_channels, spec.resolution, spec.resolution)
-    with torch.no_grad(), Held(picture, network.eval()) as held:
-        network(picture)
+    image = torch.zeros(1, spec.in_channels, spec.resolution, spec.resolution)
+    with torch.no_grad(), Held(image, network.eval()) as held:
+        network(image)
     return held.most
 
 
@@ -398,16 +398,16 @@ def test_pytorch_never_holds_less(variant: Variant) -> None:
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-def test_pytorch_holds_no_more_than_the_picture_beside_a_chain(in_place: bool) -> None:
+def test_pytorch_holds_no_more_than_the_image_beside_a_chain(in_place: bool) -> None:
     def make(spec: Spec) -> nn.Module:
         return nn.Sequential(
             conv(3, 20), nn.ReLU(in_place), conv(20, 24), nn.MaxPool2d(2), nn.BatchNorm2d(24), conv(24, 9)
         )
 
-    spec = Picture(resolution=16)
+    spec = Image(resolution=16)
     needed = layers_of(make, spec).peak_activation_bytes
     assert needed == 4 * 256 * (20 + 24)
-    # The caller keeps the picture. Nothing is as large as the second convolution with its input.
+    # The caller keeps the image. Nothing is as large as the second convolution with its input.
     assert really_held(make(spec), spec) == needed + 4 * 256 * 3
 
 
@@ -423,7 +423,7 @@ class Recorded(TorchDispatchMode):
         output = func(*args, **(kwargs or {}))
         read, made = ([x for x in tree_leaves(part) if isinstance(x, Tensor)] for part in ((args, kwargs), output))
         self.kept += made
-        # Batch normalisation works on each number as a product and a sum do, but PyTorch does not call it so.
+        # Batch normalization works on each number as a product and a sum do, but PyTorch does not call it so.
         pointwise = torch.Tag.pointwise in func.tags or "batch_norm" in func.name()
         self.operations.append(
             (pointwise, {piece(x) for x in read}, {piece(x): bytes_of(x) for x in made if x.is_floating_point()})
@@ -441,18 +441,18 @@ def bytes_of(tensor: Tensor) -> int:
 
 def needed_by_a_little_runtime(network: nn.Module, spec: Spec) -> int:
     """Bytes that a real inference needs if each result is freed when its last reader is done."""
-    picture = torch.zeros(1, spec.in_channels, spec.resolution, spec.resolution)
+    image = torch.zeros(1, spec.in_channels, spec.resolution, spec.resolution)
     with torch.no_grad(), Recorded() as recorded:
-        outputs = network.eval()(picture)
-    comes_from_the_picture = {piece(picture)}
+        outputs = network.eval()(image)
+    comes_from_the_image = {piece(image)}
     operations = []
     for pointwise, read, made in recorded.operations:
-        if read & comes_from_the_picture:
-            comes_from_the_picture |= set(made)
-            operations.append((pointwise, read & comes_from_the_picture, made))
+        if read & comes_from_the_image:
+            comes_from_the_image |= set(made)
+            operations.append((pointwise, read & comes_from_the_image, made))
     readers = Counter(key for _, read, _ in operations for key in read)
     readers[piece(outputs)] += 1
-    held = {piece(picture): bytes_of(picture)}
+    held = {piece(image): bytes_of(image)}
     most = 0
     for pointwise, read, made in operations:
         readers.subtract(read)
@@ -467,7 +467,7 @@ def needed_by_a_little_runtime(network: nn.Module, spec: Spec) -> int:
 
 
 @every_variant
-def test_a_real_picture_needs_what_the_table_says(variant: Variant) -> None:
+def test_a_real_image_needs_what_the_table_says(variant: Variant) -> None:
     spec = tiny(variant)
     needed = layers_of(variant.network, spec).peak_activation_bytes
     assert needed == needed_by_a_little_runtime(variant.network(spec), spec)
@@ -477,8 +477,8 @@ def test_a_real_picture_needs_what_the_table_says(variant: Variant) -> None:
 def test_the_largest_layer_fits_and_no_less_than_its_inputs_and_outputs(variant: Variant) -> None:
     table = layers_of(variant.network, variant.spec)
     outputs = [row.activation_bytes for row in table]
-    picture = 4 * variant.spec.in_channels * variant.spec.resolution**2
-    assert max(*outputs, picture + outputs[0]) <= table.peak_activation_bytes < picture + sum(outputs) * 3
+    image = 4 * variant.spec.in_channels * variant.spec.resolution**2
+    assert max(*outputs, image + outputs[0]) <= table.peak_activation_bytes < image + sum(outputs) * 3
 
 
 @various_variants
@@ -489,12 +489,12 @@ def test_a_wider_network_never_holds_less(variant: Variant) -> None:
 
 
 @various_variants
-def test_a_larger_picture_is_never_held_in_less(variant: Variant) -> None:
+def test_a_larger_image_is_never_held_in_less(variant: Variant) -> None:
     side, least = variant.spec.resolution, variant.spec.smallest_resolution
     peaks: dict[int, list[int]] = {}
     for resolution in sorted({least, least + 1, least + 6, 40, 50, 63, 99, 100, side, side + 1, side + 9, 2 * side}):
         spec = variant.spec.scaled(resolution=resolution)
-        # Among pictures with the same stem.
+        # Among images with the same stem.
         peaks.setdefault(spec.left_out, []).append(layers_of(variant.network, spec).peak_activation_bytes)
     assert all(peaks_of_one == sorted(peaks_of_one) for peaks_of_one in peaks.values())
     assert peak_of(variant, resolution=side) < peak_of(variant, resolution=2 * side)

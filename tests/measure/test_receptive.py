@@ -1,4 +1,4 @@
-"""Receptive fields against what really reaches a unit: light up one column of the picture after the other."""
+"""Receptive fields against what really reaches a unit: light up one column of the image after the other."""
 
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import ClassVar, Self
@@ -128,7 +128,7 @@ class Pooled(nn.Module):
         return self.last(self.pool(self.conv(x)))
 
 
-class Normalised(nn.Module):
+class Normalized(nn.Module):
     """What has no window of its own: batch norm, local response norm, an activation in place."""
 
     def __init__(self, spec: Plan) -> None:
@@ -143,7 +143,7 @@ class Normalised(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """A gate from the whole picture: whatever it touches sees everything."""
+    """A gate from the whole image: whatever it touches sees everything."""
 
     def __init__(self, spec: Plan) -> None:
         super().__init__()
@@ -271,7 +271,7 @@ def test_a_stack_of_windows_sees_what_reaches_it(parts: list[tuple[object, ...]]
     )
 )
 @example([("skip", 1, 2, 0), ("conv", 3, 1, 0)])
-def test_neighbours_are_as_far_apart_as_their_stride_says(parts: list[tuple[object, ...]]) -> None:
+def test_neighbors_are_as_far_apart_as_their_stride_says(parts: list[tuple[object, ...]]) -> None:
     spec = Plan(tuple(parts))
     row = layers_of(Stack, spec).rows[-1]
     first, last = (seen[0, 0] for seen in columns_seen(Stack(spec), spec))
@@ -316,7 +316,7 @@ def test_groups_see_what_reaches_them() -> None:
 
 
 @pytest.mark.parametrize("how", ["mean", "pool", "max", "flat"])
-def test_what_reads_all_places_sees_the_whole_picture(how: str) -> None:
+def test_what_reads_all_places_sees_the_whole_image(how: str) -> None:
     spec = Plan(((how,),), resolution=12)
     conv, last = layers_of(Whole, spec)
     assert (conv.receptive_field, last.receptive_field) == (3, 12)
@@ -361,15 +361,15 @@ def test_adaptive_pooling_sees_what_reaches_it(places: int) -> None:
 
 def test_norms_and_activations_widen_nothing() -> None:
     spec = Plan((), resolution=32)
-    assert layers_of(Normalised, spec).rows[-1].receptive_field == span_seen(Normalised(spec), spec) == 7
+    assert layers_of(Normalized, spec).rows[-1].receptive_field == span_seen(Normalized(spec), spec) == 7
 
 
-def test_a_gate_from_the_whole_picture_sees_the_whole_picture() -> None:
+def test_a_gate_from_the_whole_image_sees_the_whole_image() -> None:
     spec = Plan((), resolution=32)
     assert layers_of(SqueezeExcite, spec).rows[-1].receptive_field == span_seen(SqueezeExcite(spec), spec) == 32
 
 
-def test_a_field_wider_than_the_picture_is_the_picture() -> None:
+def test_a_field_wider_than_the_image_is_the_image() -> None:
     parts = (("conv", 7, 1, 3),) * 4
     spec = Plan(parts, resolution=8)
     assert [row.receptive_field for row in layers_of(Stack, spec)] == [7, 8, 8, 8]
@@ -384,7 +384,7 @@ def test_lenet5_sees_what_its_windows_add_up_to() -> None:
 
 
 @pytest.mark.parametrize("variant", atlas.variants(), ids=lambda variant: variant.name)
-def test_the_outputs_of_every_network_see_the_whole_picture(variant: Variant) -> None:
+def test_the_outputs_of_every_network_see_the_whole_image(variant: Variant) -> None:
     assert layers_of(variant.network, variant.spec).rows[-1].receptive_field == variant.spec.resolution
 
 
@@ -425,7 +425,7 @@ def test_vgg16_sees_196_pixels_and_212_after_its_last_pooling() -> None:
         ("resnet50", "stages.3.2.layers.2.norm", 483, 32),
         ("resnet101", "stages.3.2.layers.2.norm", 1027, 32),
         ("resnet152", "stages.3.2.layers.2.norm", 1507, 32),
-        # With the stride in the 3x3 the first of a stage reads neighbours half as far apart: 35; 35 + 8 + 3 x 16 = 91;
+        # With the stride in the 3x3 the first of a stage reads neighbors half as far apart: 35; 35 + 8 + 3 x 16 = 91;
         # 91 + 16 + 5 x 32 = 267; 267 + 32 + 2 x 64.
         ("resnet50-v1.5", "stages.3.2.layers.2.norm", 427, 32),
         # 7, pool 11; 11 + 4 x 8 = 43; 43 + 8 + 3 x 16 = 99; 99 + 16 + 3 x 32 = 211; 211 + 32 + 3 x 64.
@@ -455,7 +455,7 @@ def test_a_sum_sees_what_the_widest_of_its_inputs_sees() -> None:
     assert (table["stages.1.0.shortcut"].receptive_field, table["stages.1.0.shortcut"].stride) == (43, 8)
 
 
-def test_squeeze_and_excitation_makes_the_field_the_whole_picture() -> None:
+def test_squeeze_and_excitation_makes_the_field_the_whole_image() -> None:
     table = table_of("efficientnet-b0", 224)
     rows = list(table)
     first = next(i for i, row in enumerate(rows) if row.name.endswith("excitation.pool"))

@@ -10,14 +10,14 @@ import convatlas as ca
 from convatlas.measure import responses
 
 
-def test_a_response_is_the_deviation_after_normalisation() -> None:
+def test_a_response_is_the_deviation_after_normalization() -> None:
     first, second = nn.BatchNorm2d(2), nn.BatchNorm2d(2)
     nn.init.constant_(second.weight, 0.25)
     network = nn.Sequential(first, nn.ReLU(), second).train()
     inputs = 5 + 3 * torch.randn(8, 2, 6, 6)
     found = responses(network, inputs)
     assert [name for name, _ in found] == ["0", "2"]
-    # A batch that is normalised by its own statistics has the deviation of the scale.
+    # A batch that is normalized by its own statistics has the deviation of the scale.
     assert [deviation for _, deviation in found] == pytest.approx([1.0, 0.25], rel=1e-2)
 
 

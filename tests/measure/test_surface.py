@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from convatlas.measure import bent_down, loss_surface
+from convatlas.measure import loss_surface, negative_curvature
 from convatlas.measure.surface import direction
 
 PLACES = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -54,10 +54,10 @@ def test_the_square_of_the_distance_is_a_bowl() -> None:
     # Along an axis the place is the distance, in lengths of the weights: rows are y and columns x.
     assert surface[2] == pytest.approx([place**2 * whole for place in PLACES], rel=1e-4, abs=1e-6)
     assert surface[:, 2] == pytest.approx([place**2 * whole for place in PLACES], rel=1e-4, abs=1e-6)
-    assert bent_down(surface) == 0
+    assert negative_curvature(surface) == 0
 
 
-def test_what_normalises_and_biases_stay() -> None:
+def test_what_normalizes_and_biases_stay() -> None:
     net = network()
     kept = [value.detach().clone() for value in net.parameters() if value.dim() == 1]
 
@@ -94,16 +94,16 @@ def test_weights_come_back_after_an_error() -> None:
 
 def test_how_much_is_bent_down() -> None:
     x, y = np.meshgrid(PLACES, PLACES)
-    assert bent_down(1 + x**2 + y**2) == 0
-    assert bent_down(5 - x**2 - y**2) == 1
+    assert negative_curvature(1 + x**2 + y**2) == 0
+    assert negative_curvature(5 - x**2 - y**2) == 1
     # A saddle: along one of two directions.
-    assert bent_down(5 + x**2 - y**2) == 0.5
+    assert negative_curvature(5 + x**2 - y**2) == 0.5
     # x**3 bends down on the left of the middle, one of three places, in one of two directions.
-    assert bent_down(5 + x**3) == pytest.approx(1 / 6)
+    assert negative_curvature(5 + x**3) == pytest.approx(1 / 6)
 
 
 def test_rounding_is_no_bend() -> None:
     flat = np.full((7, 7), 2.302585)
     noise = np.random.default_rng(0).normal(0, 1e-7, flat.shape)
-    assert bent_down(flat + noise) == 0
-    assert bent_down(flat + 1e4 * noise) > 0.3
+    assert negative_curvature(flat + noise) == 0
+    assert negative_curvature(flat + 1e4 * noise) > 0.3

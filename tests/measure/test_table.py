@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import convatlas as ca
 from convatlas import atlas
 from convatlas.measure import cost_of, layers, layers_of
-from convatlas.networks.blocks import Multiplying
+from convatlas.networks.blocks import WeightedLayer
 from convatlas.spec import Layers, Spec, Variant
 
 every_variant = pytest.mark.parametrize("variant", atlas.variants(), ids=lambda variant: variant.name)
@@ -110,7 +110,7 @@ def tables_differ(one: Layers, other: Layers) -> list[tuple[object, object]]:
 
 
 def tiny(variant: Variant, depth: float) -> Spec:
-    """LeNets as printed, the others narrow; as deep as printed with the stem of large pictures, else with the small."""
+    """LeNets as printed, the others narrow; as deep as printed with the stem of large images, else with the small."""
     few = variant.name.startswith("lenet")
     side = variant.spec.smallest_resolution
     return variant.spec.scaled(
@@ -133,7 +133,7 @@ tiny_networks = pytest.mark.parametrize(
 
 
 class Real(NamedTuple):
-    """What a built network of that spec does with a picture."""
+    """What a built network of that spec does with an image."""
 
     called: list[tuple[str, str, tuple[int, ...]]]
     """Name, kind and output shape of every module without children, in order."""
@@ -142,7 +142,7 @@ class Real(NamedTuple):
     training_only_params: int
     operations: int
     """As PyTorch counts them: two for a multiply-accumulate."""
-    multiplying: bool
+    weighted_layers: bool
     """Whether a layer multiplies in a way of its own."""
     table: Layers
     """As `layers` gives it for the built network."""
@@ -161,19 +161,19 @@ def real(name: str, depth: float) -> Real:
         for name, module in network.named_modules()
         if not list(module.children())
     ]
-    picture = torch.randn(1, spec.in_channels, spec.resolution, spec.resolution)
+    image = torch.randn(1, spec.in_channels, spec.resolution, spec.resolution)
     # What only training uses gets no gradient here.
-    network(picture).sum().backward()
+    network(image).sum().backward()
     for hook in hooks:
         hook.remove()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(picture)
+        network(image)
     return Real(
         called,
         sum(value.numel() for value in network.parameters() if value.grad is not None),
         sum(value.numel() for value in network.parameters() if value.grad is None),
         counter.get_total_flops(),
-        any(isinstance(module, Multiplying) for module in network.modules()),
+        any(isinstance(module, WeightedLayer) for module in network.modules()),
         layers(network),
     )
 
@@ -212,7 +212,7 @@ def test_names_order_and_shapes_are_those_of_a_real_forward_pass(variant: Varian
 def test_macs_are_half_the_operations_that_pytorch_counts_at_every_variant(variant: Variant, depth: float) -> None:
     expected = real(variant.name, depth)
     table = tiny_table(variant.name, depth)
-    if expected.multiplying:
+    if expected.weighted_layers:
         # A connection table is multiplied out as if it were full; LeNet's tests count by hand.
         assert 0 < 2 * table.macs <= expected.operations
     else:
@@ -232,7 +232,7 @@ def test_the_cost_is_the_tables_totals(variant: Variant) -> None:
 
 
 @every_variant
-def test_a_receptive_field_stays_in_the_picture_and_ends_as_all_of_it(variant: Variant) -> None:
+def test_a_receptive_field_stays_in_the_image_and_ends_as_all_of_it(variant: Variant) -> None:
     table = printed_table(variant.name)
     for row in table:
         assert 1 <= row.receptive_field <= variant.spec.resolution
@@ -247,7 +247,7 @@ PADDED = ("vgg", "googlenet", "plain", "resnet", "mobilenet", "efficientnet")
     [variant for variant in atlas.variants() if variant.name.startswith(PADDED)],
     ids=lambda variant: variant.name,
 )
-def test_where_everything_is_padded_stride_times_side_is_the_pictures_side(variant: Variant) -> None:
+def test_where_everything_is_padded_stride_times_side_is_the_images_side(variant: Variant) -> None:
     spec = variant.spec if variant.spec.resolution % 32 == 0 else variant.spec.scaled(resolution=256)
     assert spec.resolution % 32 == 0
     table = printed_table(variant.name) if spec == variant.spec else layers_of(variant.network, spec)
@@ -260,7 +260,7 @@ def test_where_everything_is_padded_stride_times_side_is_the_pictures_side(varia
 
 
 @pytest.mark.parametrize("name", ["lenet1", "lenet4", "lenet5", "lenet5-modern"])
-def test_where_nothing_is_padded_the_strides_and_one_field_make_up_the_picture(name: str) -> None:
+def test_where_nothing_is_padded_the_strides_and_one_field_make_up_the_image(name: str) -> None:
     variant = atlas.find(name)
     maps = [row for row in printed_table(name) if len(row.output_shape) == 3]
     assert len(maps) >= 2

@@ -1,4 +1,4 @@
-"""What a forward pass of no pictures tells: the shapes of a real one, every operation, and no copy of a weight."""
+"""What a forward pass of no images tells: the shapes of a real one, every operation, and no copy of a weight."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
     sides=st.tuples(st.integers(1, 12), st.integers(1, 12)),
     bias=st.booleans(),
 )
-def test_a_convolution_of_no_pictures_has_the_shape_of_a_real_one(
+def test_a_convolution_of_no_images_has_the_shape_of_a_real_one(
     groups: int,
     maps: tuple[int, int],
     kernel: tuple[int, int],
@@ -60,7 +60,7 @@ class Most(UncompiledMode):
 
 
 @pytest.mark.parametrize("mode", [Unweighted, Trace])
-def test_a_convolution_of_no_pictures_copies_no_weight(mode: type[Unweighted]) -> None:
+def test_a_convolution_of_no_images_copies_no_weight(mode: type[Unweighted]) -> None:
     # One zero seen from 64 x 64 x 3 x 3 places.
     conv = nn.Conv2d(64, 64, 3)
     conv.weight = nn.Parameter(torch.zeros(()).expand(64, 64, 3, 3))
@@ -80,9 +80,9 @@ def test_everything_but_convolutions_is_computed_as_ever() -> None:
 
 
 def test_every_operation_is_noted_in_order_with_what_it_reads_and_makes() -> None:
-    conv, pictures = nn.Conv2d(3, 4, 3), torch.empty(0, 3, 8, 8)
+    conv, images = nn.Conv2d(3, 4, 3), torch.empty(0, 3, 8, 8)
     with torch.no_grad(), Trace() as trace:
-        maps = conv(pictures)
+        maps = conv(images)
         rectified = maps.relu()
         both = torch.cat([maps, rectified], 1)
         left, right = both.chunk(2, 1)
@@ -92,7 +92,7 @@ def test_every_operation_is_noted_in_order_with_what_it_reads_and_makes() -> Non
         aten.convolution, aten.relu, aten.cat, aten.split, aten.max_pool2d_with_indices
     ]  # fmt: skip
     convolution, relu, cat, *_, pool = trace.operations
-    assert [id(tensor) for tensor in convolution.inputs] == [id(pictures), id(conv.weight), id(conv.bias)]
+    assert [id(tensor) for tensor in convolution.inputs] == [id(images), id(conv.weight), id(conv.bias)]
     assert convolution.args[3:6] == ([1, 1], [0, 0], [1, 1])
     assert [[id(x) for x in operation.outputs] for operation in (convolution, relu, cat)] == [
         [id(maps)], [id(rectified)], [id(both)]

@@ -14,7 +14,7 @@ from convatlas import atlas, measure
 
 @pytest.fixture
 def group(tmp_path: Path) -> Iterator[None]:
-    """Of this process alone: it hands over as much as it would to a neighbour."""
+    """Of this process alone: it hands over as much as it would to a neighbor."""
     dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
     yield
     dist.destroy_process_group()

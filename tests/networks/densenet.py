@@ -5,7 +5,7 @@ k, the growth rate. What was found once need not be found again, so that narrow 
 way to the loss. Transitions between blocks halve the side.
 
 Departures, where the paper leaves something open or is departed from:
-- The normalisation and ReLU after the first convolution for ImageNet and before the last pooling are not in Table 1;
+- The normalization and ReLU after the first convolution for ImageNet and before the last pooling are not in Table 1;
   here they are as in the authors' release.
 - The dropout that the paper adds for sets without augmentation (section 4.2) is left out.
 - Of a block that is scaled, a transition passes on the same share of maps, rounded down.
@@ -43,7 +43,7 @@ class DenseNetSpec(Spec):
     transitions: tuple[int, ...]
     """Maps that each block passes on to the next."""
     cifar: bool = False
-    """A first convolution of 3x3 and no pooling, for pictures of 32 pixels."""
+    """A first convolution of 3x3 and no pooling, for images of 32 pixels."""
 
     small_stem: ClassVar = ("no pooling follows the first convolution", "it has stride 1")
 
@@ -79,7 +79,7 @@ def added(block: tuple[Maps, ...]) -> int:
 
 
 class DenseLayer(nn.Module):
-    """Its input, and beside it what normalisation, ReLU and convolution make of that (equation 2)."""
+    """Its input, and beside it what normalization, ReLU and convolution make of that (equation 2)."""
 
     def __init__(self, below: int, maps: Maps) -> None:
         super().__init__()
@@ -117,10 +117,10 @@ class DenseNet(nn.Module):
     def __init__(self, spec: DenseNetSpec) -> None:
         super().__init__()
         self.spec = spec
-        kernel, stride = (3, 1) if spec.cifar else (7, 1 if spec.left_out > 1 else 2)
+        kernel, stride = (3, 1) if spec.cifar else (7, 1 if spec.num_skipped_downsamplings > 1 else 2)
         self.conv1 = Conv2d(spec.in_channels, spec.stem, kernel, stride, kernel // 2, bias=False)
         self.norm1 = nn.Identity() if spec.cifar else nn.BatchNorm2d(spec.stem)
-        self.pool1 = nn.Identity() if spec.cifar or spec.left_out else nn.MaxPool2d(3, 2, padding=1)
+        self.pool1 = nn.Identity() if spec.cifar or spec.num_skipped_downsamplings else nn.MaxPool2d(3, 2, padding=1)
         self.blocks, self.transitions = nn.ModuleList(), nn.ModuleList()
         below = spec.stem
         for block, passed_on in zip(spec.blocks, (*spec.transitions, None), strict=True):

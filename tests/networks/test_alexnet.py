@@ -44,11 +44,11 @@ def numbers(network: nn.Module) -> Iterator[Tensor]:
 def response_norm(x: Tensor) -> Tensor:
     """2012, section 3.3: k = 2, n = 5, alpha = 10^-4, beta = 0.75, over all N maps of the layer."""
     maps = x.shape[1]
-    normalised = []
+    normalized = []
     for i in range(maps):
-        neighbours = x[:, max(0, i - 2) : min(maps - 1, i + 2) + 1].square().sum(1)
-        normalised.append(x[:, i] / (2 + 1e-4 * neighbours) ** 0.75)
-    return torch.stack(normalised, 1)
+        neighbors = x[:, max(0, i - 2) : min(maps - 1, i + 2) + 1].square().sum(1)
+        normalized.append(x[:, i] / (2 + 1e-4 * neighbors) ** 0.75)
+    return torch.stack(normalized, 1)
 
 
 def two_towers(network: nn.Module, x: Tensor) -> Tensor:
@@ -62,15 +62,19 @@ def two_towers(network: nn.Module, x: Tensor) -> Tensor:
             for maps, weight, bias in zip(inputs, weights, biases, strict=True)
         ]
 
-    def normalised(inputs: list[Tensor]) -> list[Tensor]:
+    def normalized(inputs: list[Tensor]) -> list[Tensor]:
         return [response_norm(maps) for maps in inputs]
 
     def pooled(inputs: list[Tensor]) -> list[Tensor]:
         return [F.max_pool2d(maps, 3, 2) for maps in inputs]
 
-    left_out = network.spec.left_out
-    top, bottom = normalised(towers([x, x], 2 if left_out else 4, 5 if left_out else 0))
-    towers2 = pooled(normalised(towers([top, bottom] if left_out > 1 else pooled([top, bottom]), padding=2)))
+    skipped = network.spec.num_skipped_downsamplings
+    top, bottom = normalized(
+        towers([x, x], 2 if skipped else 4, 5 if skipped else 0)
+    )
+    towers2 = pooled(
+        normalized(towers([top, bottom] if skipped > 1 else pooled([top, bottom]), padding=2))
+    )
     both = torch.cat(towers2, 1)
     maps = towers(towers([both, both], padding=1), padding=1)
     for _ in network.conv5:
@@ -178,18 +182,18 @@ def test_the_network_of_one_tower_is_a_plain_sequence() -> None:
     def convolution(maps: Tensor, stride: int, padding: int) -> Tensor:
         return F.relu(F.conv2d(maps, next(value), next(value), stride, padding))
 
-    picture = torch.randn(2, 3, 105, 105, dtype=torch.float64)
-    x = F.max_pool2d(convolution(picture, 4, 2), 3, 2)
+    image = torch.randn(2, 3, 105, 105, dtype=torch.float64)
+    x = F.max_pool2d(convolution(image, 4, 2), 3, 2)
     x = F.max_pool2d(convolution(x, 1, 2), 3, 2)
     for _ in range(3):
         x = convolution(x, 1, 1)
     x = F.max_pool2d(x, 3, 2).flatten(1)
     x = F.relu(F.linear(x, next(value), next(value)))
     x = F.relu(F.linear(x, next(value), next(value)))
-    assert torch.allclose(network(picture), F.linear(x, next(value), next(value)), rtol=1e-9, atol=1e-12)
+    assert torch.allclose(network(image), F.linear(x, next(value), next(value)), rtol=1e-9, atol=1e-12)
 
 
-def test_batch_normalisation_stands_between_convolution_and_rectification() -> None:
+def test_batch_normalization_stands_between_convolution_and_rectification() -> None:
     network = tiny("alexnet-bn")
     value = numbers(network)
 
@@ -198,15 +202,15 @@ def test_batch_normalisation_stands_between_convolution_and_rectification() -> N
         scale, shift, mean, variance = (next(value).view(-1, 1, 1) for _ in range(4))
         return F.relu((maps - mean) / (variance + 1e-5).sqrt() * scale + shift)
 
-    picture = torch.randn(2, 3, 105, 105, dtype=torch.float64)
-    x = F.max_pool2d(convolution(picture, 4, 0, 1), 3, 2)
+    image = torch.randn(2, 3, 105, 105, dtype=torch.float64)
+    x = F.max_pool2d(convolution(image, 4, 0, 1), 3, 2)
     x = F.max_pool2d(convolution(x, 1, 2, 2), 3, 2)
     for groups in (1, 2, 2):
         x = convolution(x, 1, 1, groups)
     x = F.max_pool2d(x, 3, 2).flatten(1)
     x = F.relu(F.linear(x, next(value), next(value)))
     x = F.relu(F.linear(x, next(value), next(value)))
-    assert torch.allclose(network(picture), F.linear(x, next(value), next(value)), rtol=1e-9, atol=1e-12)
+    assert torch.allclose(network(image), F.linear(x, next(value), next(value)), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(("hidden", "after"), [("fc6", "fc7"), ("fc7", "fc8")])

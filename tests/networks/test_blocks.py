@@ -15,16 +15,16 @@ from convatlas.errors import UserError
 from convatlas.networks.blocks import (
     Conv2d,
     ConvNorm,
+    ConvReLU,
     CrossEntropy,
     LocalResponseNorm,
-    Rectified,
     check_width,
-    folded,
+    fold_batch_norm,
+    round_channels,
     scale_channels,
     scale_stage,
     scale_units,
     side,
-    to_eights,
 )
 
 thousandths = st.integers(1, 4000).map(lambda n: n / 1000)
@@ -149,7 +149,7 @@ def test_the_side_is_that_of_a_convolution(of: int, kernel: int, stride: int, pa
 @settings(max_examples=60)
 @given(st.floats(0.5, 3000))
 def test_eights_are_the_nearest_multiples_and_below_sixteen_the_nearest_whole_numbers(exact: float) -> None:
-    rounded = to_eights(exact)
+    rounded = round_channels(exact)
     assert isinstance(rounded, int)
     assert abs(rounded - exact) <= (0.5 if exact <= 16 else 4)
     assert exact <= 16 or rounded % 8 == 0
@@ -166,7 +166,7 @@ def test_eights_are_the_nearest_multiples_and_below_sixteen_the_nearest_whole_nu
     alpha=st.floats(1e-5, 1),
     beta=st.floats(0.1, 2),
 )
-def test_response_normalisation_is_pytorchs_but_that_this_divides_alpha_by_n(
+def test_response_normalization_is_pytorchs_but_that_this_divides_alpha_by_n(
     maps: int, n: int, k: float, alpha: float, beta: float
 ) -> None:
     torch.manual_seed(maps)
@@ -175,7 +175,7 @@ def test_response_normalisation_is_pytorchs_but_that_this_divides_alpha_by_n(
     assert torch.allclose(LocalResponseNorm(n=n, k=k, alpha=alpha, beta=beta)(x), theirs(x), rtol=1e-10)
 
 
-def test_response_normalisation_has_the_papers_constants() -> None:
+def test_response_normalization_has_the_papers_constants() -> None:
     # Krizhevsky et al. 2012, section 3.3: b = a / (2 + 0.0001 (sum of a^2 over five maps))^0.75.
     a = torch.tensor([30.0, 40.0, 10.0, 20.0, 50.0, 70.0, 60.0], dtype=torch.float64)
     expected = [a[i] / (2 + 1e-4 * a[max(0, i - 2) : i + 3].square().sum()) ** 0.75 for i in range(7)]
@@ -183,7 +183,7 @@ def test_response_normalisation_has_the_papers_constants() -> None:
     assert torch.allclose(found, torch.stack(expected), rtol=1e-12)
 
 
-def test_response_normalisation_hands_the_right_gradient_on() -> None:
+def test_response_normalization_hands_the_right_gradient_on() -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 6, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(LocalResponseNorm(alpha=0.5), (x,))
@@ -218,14 +218,14 @@ def test_a_convolution_with_norm_keeps_the_side_or_halves_it(kernel: int, stride
     assert torch.allclose(outputs, (y - mean) / (variance + 0.25).sqrt() * scale + shift)
 
 
-def test_rectification_comes_after_normalisation() -> None:
+def test_rectification_comes_after_normalization() -> None:
     conv, norm = nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1).eval()
     nn.init.constant_(conv.weight, 1)
     nn.init.constant_(conv.bias, 0)  # type: ignore[arg-type]
     nn.init.constant_(norm.bias, -1)
     x = torch.tensor([-2.0, 0.5, 3.0]).view(3, 1, 1, 1)
-    assert Rectified(conv)(x).flatten().tolist() == [0, 0.5, 3]
-    assert Rectified(conv, norm)(x).flatten().tolist() == pytest.approx([0, 0, 2], abs=1e-4)
+    assert ConvReLU(conv)(x).flatten().tolist() == [0, 0.5, 3]
+    assert ConvReLU(conv, norm)(x).flatten().tolist() == pytest.approx([0, 0, 2], abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_folded_a_network_answers_the_same(name: str, left: int) -> None:
                 nn.init.uniform_(value, 0.5, 2)
     spec = network.spec
     x = torch.randn(2, spec.in_channels, spec.resolution, spec.resolution, dtype=torch.float64)
-    answering = folded(network)
+    answering = fold_batch_norm(network)
     with torch.inference_mode():
         assert torch.allclose(answering(x), network(x))
     assert sum(isinstance(module, nn.BatchNorm2d) for module in answering.modules()) == left

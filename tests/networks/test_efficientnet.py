@@ -256,7 +256,7 @@ def test_squeeze_and_excitation_weighs_each_map_by_a_number_between_0_and_1() ->
 
 
 def block_that_drops(drop: float, stride: int = 1) -> MBConv:
-    """Itself in training and its layers in evaluation, so that no picture depends on its company."""
+    """Itself in training and its layers in evaluation, so that no image depends on its company."""
     torch.manual_seed(0)
     block = MBConv(4, 8, 1, 4, 3, stride, drop)
     stirred(block).eval()
@@ -265,7 +265,7 @@ def block_that_drops(drop: float, stride: int = 1) -> MBConv:
 
 
 @pytest.mark.parametrize("drop", [0.1, 0.35])
-def test_drop_connect_leaves_the_block_out_for_whole_pictures_and_keeps_the_expectation(drop: float) -> None:
+def test_drop_connect_leaves_the_block_out_for_whole_images_and_keeps_the_expectation(drop: float) -> None:
     block, num = block_that_drops(drop), 4000
     x = torch.randn(1, 4, 3, 3)
     with torch.no_grad():
@@ -305,7 +305,7 @@ def test_dropout_is_the_releases() -> None:
     torch.manual_seed(0)
     for _ in range(2):
         network(x)
-    # Dropout alone: in training batch normalisation and drop-connect would change the answers too.
+    # Dropout alone: in training batch normalization and drop-connect would change the answers too.
     network.training = True
     for _ in range(20):
         network(x)

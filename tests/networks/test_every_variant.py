@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from convatlas import atlas
 from convatlas.errors import UserError
 from convatlas.measure import Cost, cost_of
-from convatlas.measure.table import call, no_pictures, weightless
+from convatlas.measure.table import call, no_images, weightless
 from convatlas.networks.lenet import FullyConnectedSpec, LeNetSpec
 from convatlas.spec import Spec, Variant
 
@@ -71,12 +71,12 @@ def few_units(variant: Variant) -> float:
 
 
 def tiny(variant: Variant, depth: float = 1.0) -> Spec:
-    """Narrow, on the smallest pictures, and with fewer units where there are very many."""
+    """Narrow, on the smallest images, and with fewer units where there are very many."""
     smallest = variant.spec.smallest_resolution
     return variant.spec.scaled(width=0.25, depth=few_units(variant) * depth, resolution=smallest)
 
 
-def pictures(spec: Spec, num: int = 16) -> Tensor:
+def images(spec: Spec, num: int = 16) -> Tensor:
     return torch.randn(num, spec.in_channels, spec.resolution, spec.resolution)
 
 
@@ -87,14 +87,14 @@ def build(variant: Variant, spec: Spec, seed: int = 0) -> nn.Module:
 
 def loss_of(variant: Variant, network: nn.Module, spec: Spec, num: int = 16) -> Tensor:
     targets = torch.eye(spec.num_classes)[torch.arange(num) % spec.num_classes]
-    return variant.objective.losses(network(pictures(spec, num)), targets).mean()
+    return variant.objective.losses(network(images(spec, num)), targets).mean()
 
 
 def built_and_used(variant: Variant, spec: Spec) -> nn.Module:
-    """In evaluation mode, after batch normalisation has seen pictures."""
+    """In evaluation mode, after batch normalization has seen images."""
     network = build(variant, spec).train()
     with torch.no_grad():
-        network(pictures(spec))
+        network(images(spec))
     return network.eval()
 
 
@@ -120,7 +120,7 @@ def test_a_network_is_built_from_its_spec_and_keeps_it(variant: Variant) -> None
 @every_structure_by_name
 @settings(max_examples=6)
 @given(data=st.data())
-def test_outputs_are_a_row_a_picture_and_a_column_a_class_at_any_size(name: str, data: st.DataObject) -> None:
+def test_outputs_are_a_row_a_image_and_a_column_a_class_at_any_size(name: str, data: st.DataObject) -> None:
     variant = atlas.find(name)
     smallest, limit = variant.spec.smallest_resolution, variant.spec.small_below
     spec = atlas.scale(
@@ -131,9 +131,9 @@ def test_outputs_are_a_row_a_picture_and_a_column_a_class_at_any_size(name: str,
         depth=data.draw(st.floats(0.1, 1.5), "depth"),
         resolution=data.draw(st.integers(smallest, max(smallest, limit) + 10), "resolution"),
     )
-    num = data.draw(st.integers(1, 3), "pictures")
+    num = data.draw(st.integers(1, 3), "images")
     with torch.inference_mode():
-        outputs = build(variant, spec).eval()(pictures(spec, num))
+        outputs = build(variant, spec).eval()(images(spec, num))
     assert outputs.shape == (num, spec.num_classes)
     assert outputs.isfinite().all()
 
@@ -170,10 +170,10 @@ def test_the_same_seed_gives_the_same_network_and_another_seed_another(variant: 
 
 
 @every_variant
-def test_a_picture_is_answered_the_same_alone_and_in_company(variant: Variant) -> None:
+def test_a_image_is_answered_the_same_alone_and_in_company(variant: Variant) -> None:
     spec = tiny(variant)
     network = built_and_used(variant, spec).double()
-    batch = pictures(spec, 3).double()
+    batch = images(spec, 3).double()
     with torch.inference_mode():
         alone = torch.cat([network(batch[i : i + 1]) for i in range(3)])
         assert torch.allclose(network(batch), alone, rtol=1e-9, atol=1e-9)
@@ -185,7 +185,7 @@ def test_weights_and_statistics_survive_a_file(variant: Variant) -> None:
     network = built_and_used(variant, spec)
     restored = build(variant, spec, seed=1).eval()
     restored.load_state_dict(load(save(network.state_dict())), strict=True)
-    batch = pictures(spec, 3)
+    batch = images(spec, 3)
     with torch.inference_mode():
         assert torch.equal(network(batch), restored(batch))
     read = restored.state_dict()
@@ -199,7 +199,7 @@ def test_training_and_evaluation_use_the_same_names_of_weights(variant: Variant)
     assert list(network.eval().state_dict()) == names
 
 
-# --- small pictures ----------------------------------------------------------------------------------------------
+# --- small images ----------------------------------------------------------------------------------------------
 
 
 def is_head(name: str, layer: nn.Module) -> bool:
@@ -209,7 +209,7 @@ def is_head(name: str, layer: nn.Module) -> bool:
 
 def side_of_the_last_map(variant: Variant, spec: Spec) -> int:
     side = 0
-    for name, layer, output in call(weightless(variant.network, spec), no_pictures(spec))[0]:
+    for name, layer, output in call(weightless(variant.network, spec), no_images(spec))[0]:
         if is_head(name, layer):
             break
         side = output.shape[-1]
@@ -230,14 +230,14 @@ def test_the_last_map_before_the_head_is_at_least_2x2(variant: Variant) -> None:
 
 
 @every_variant
-def test_under_its_limit_a_network_is_built_with_its_small_picture_stem(variant: Variant) -> None:
+def test_under_its_limit_a_network_is_built_with_its_small_image_stem(variant: Variant) -> None:
     spec = variant.spec
-    assert spec.left_out == 0
+    assert spec.num_skipped_downsamplings == 0
     if spec.small_limits:
         assert len(spec.small_limits) == len(spec.small_stem)
     for limit in spec.small_limits:
         below, above = (spec.scaled(resolution=resolution) for resolution in (limit - 1, limit))
-        assert below.left_out == above.left_out + 1
+        assert below.num_skipped_downsamplings == above.num_skipped_downsamplings + 1
         sides = [
             side_of_the_last_map(variant, replace(tiny(variant), resolution=resolution))  # type: ignore[type-var]
             for resolution in (limit - 1, limit)
@@ -256,21 +256,21 @@ def test_no_small_network_costs_more_than_the_papers_own(variant: Variant) -> No
 
 
 def trains(variant: Variant, resolution: int, channels: int) -> bool:
-    """Whether the loss is finite, its gradient reaches the pictures, and evaluation answers with a row a picture."""
+    """Whether the loss is finite, its gradient reaches the images, and evaluation answers with a row an image."""
     spec = replace(tiny(variant), resolution=resolution, in_channels=channels)  # type: ignore[type-var]
     network = build(variant, spec).train()
-    batch = pictures(spec, 4).requires_grad_()
+    batch = images(spec, 4).requires_grad_()
     loss = variant.objective.losses(network(batch), torch.eye(spec.num_classes)[:4]).mean()
     loss.backward()
     with torch.inference_mode():
-        outputs = network.eval()(pictures(spec, 2))
+        outputs = network.eval()(images(spec, 2))
     assert outputs.shape == (2, spec.num_classes)
     return bool(loss.isfinite() and batch.grad.any() and batch.grad.isfinite().all())  # type: ignore[union-attr]
 
 
 @every_variant
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_network_trains_on_pictures_of_28_pixels(variant: Variant, channels: int) -> None:
+def test_a_network_trains_on_images_of_28_pixels(variant: Variant, channels: int) -> None:
     assert trains(variant, 28, channels)
 
 
@@ -333,7 +333,7 @@ def test_a_deeper_network_is_never_cheaper(name: str, one: float, other: float) 
 @every_structure_by_name
 @settings(max_examples=6)
 @given(data=st.data())
-def test_a_larger_picture_is_never_cheaper_on_the_same_side_of_the_small_stems_limit(
+def test_a_larger_image_is_never_cheaper_on_the_same_side_of_the_small_stems_limit(
     name: str, data: st.DataObject
 ) -> None:
     # Just below a limit a network is dearer than just above it: its stem leaves out a halving there.
@@ -347,7 +347,7 @@ def test_a_larger_picture_is_never_cheaper_on_the_same_side_of_the_small_stems_l
 
 
 @every_variant
-def test_twice_the_side_of_the_picture_is_dearer(variant: Variant) -> None:
+def test_twice_the_side_of_the_image_is_dearer(variant: Variant) -> None:
     side = max(variant.spec.small_below, variant.spec.smallest_resolution, 33)
     small, large = (replace(tiny(variant), resolution=n) for n in (side, 2 * side))  # type: ignore[type-var]
     assert cost(variant, small).macs < cost(variant, large).macs
@@ -411,7 +411,7 @@ def test_probabilities_are_a_distribution_that_agrees_with_the_largest_output(
 
 
 @every_objective
-def test_a_pictures_loss_does_not_depend_on_the_batch(variant: Variant) -> None:
+def test_a_images_loss_does_not_depend_on_the_batch(variant: Variant) -> None:
     torch.manual_seed(0)
     outputs = torch.randn(6, 5, dtype=torch.float64)
     targets = torch.eye(5, dtype=torch.float64)[[0, 1, 2, 3, 4, 0]]

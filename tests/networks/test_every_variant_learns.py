@@ -1,4 +1,4 @@
-"""Every network of the atlas, narrow and on pictures of its own small size, learns 200 handwritten digits."""
+"""Every network of the atlas, narrow and on images of its own small size, learns 200 handwritten digits."""
 
 from dataclasses import replace
 
@@ -11,10 +11,10 @@ from convatlas.data.digits import Digits
 from convatlas.measure.table import weightless
 from convatlas.spec import Spec, Variant
 
-NUM_PICTURES, BATCH_SIZE = 200, 25
+NUM_IMAGES, BATCH_SIZE = 200, 25
 LR = 1e-3
 PLAIN_DEEP_LR = 3e-4
-"""Of VGG: thirteen and more layers without normalisation die at three times that, whatever their width."""
+"""Of VGG: thirteen and more layers without normalization die at three times that, whatever their width."""
 MOST_STEPS = 480
 MANY_CONVOLUTIONS = 30
 """Of more, fewer units: plain networks with all of theirs are the paper's own example of what does not train."""
@@ -28,7 +28,7 @@ def narrow(variant: Variant) -> Spec:
     elif variant.name.startswith("lenet"):
         width = 1.0
     else:
-        # Deep networks that normalise nothing need a few more maps.
+        # Deep networks that normalize nothing need a few more maps.
         width = 0.25 if variant.name.startswith(("alexnet", "squeezenet", "vgg")) else 0.125
     depth = min(1.0, MANY_CONVOLUTIONS / convolutions) if convolutions else 1.0
     return replace(variant.spec.scaled(width, depth, side), num_classes=10, in_channels=1)
@@ -39,23 +39,23 @@ def narrow(variant: Variant) -> Spec:
 def test_every_variant_learns_200_digits(variant: Variant) -> None:
     spec = narrow(variant)
     split = Digits().load(spec.resolution).train
-    pictures = torch.from_numpy(split.pictures[:NUM_PICTURES]).float()
-    pictures = (pictures - pictures.mean()) / pictures.std()
-    labels = torch.from_numpy(split.labels[:NUM_PICTURES])
+    images = torch.from_numpy(split.images[:NUM_IMAGES]).float()
+    images = (images - images.mean()) / images.std()
+    labels = torch.from_numpy(split.labels[:NUM_IMAGES])
     targets = torch.eye(10)[labels]
     torch.manual_seed(0)
     network = variant.network(spec)
     lr = PLAIN_DEEP_LR if variant.name.startswith("vgg") else LR
-    optimiser = torch.optim.AdamW(network.parameters(), lr=lr)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=lr)
     accuracy, step = 0.0, 0
     while accuracy < 0.95 and step < MOST_STEPS:
         network.train()
-        for batch in torch.randperm(NUM_PICTURES).split(BATCH_SIZE):
-            optimiser.zero_grad()
-            variant.objective.losses(network(pictures[batch]), targets[batch]).mean().backward()
-            optimiser.step()
+        for batch in torch.randperm(NUM_IMAGES).split(BATCH_SIZE):
+            optimizer.zero_grad()
+            variant.objective.losses(network(images[batch]), targets[batch]).mean().backward()
+            optimizer.step()
             step += 1
         network.eval()
         with torch.inference_mode():
-            accuracy = (network(pictures).argmax(1) == labels).float().mean().item()
+            accuracy = (network(images).argmax(1) == labels).float().mean().item()
     assert accuracy >= 0.95, step

@@ -169,7 +169,7 @@ def convolutions(module: nn.Module) -> list[nn.Conv2d]:
     return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
 
 
-def test_the_paper_has_no_batch_normalisation_two_response_normalisations_and_biases_everywhere() -> None:
+def test_the_paper_has_no_batch_normalization_two_response_normalizations_and_biases_everywhere() -> None:
     network = tiny()
     kinds = [type(layer).__name__ for layer in network.modules()]
     assert "BatchNorm2d" not in kinds
@@ -178,7 +178,7 @@ def test_the_paper_has_no_batch_normalisation_two_response_normalisations_and_bi
 
 
 @pytest.mark.parametrize("name", ["googlenet-bn", "googlenet-bn-3x3"])
-def test_batch_normalisation_replaces_biases_and_response_normalisation(name: str) -> None:
+def test_batch_normalization_replaces_biases_and_response_normalization(name: str) -> None:
     network = tiny(name)
     kinds = [type(layer).__name__ for layer in network.modules()]
     assert "LocalResponseNorm" not in kinds

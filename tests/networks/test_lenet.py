@@ -249,8 +249,8 @@ def test_subsampling_is_a_coefficient_times_the_sum_of_four_plus_a_bias(below: i
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 5), st.integers(0, 2**32))
-def test_the_output_is_minus_the_squared_distance_to_each_code(classes: int, pictures: int, seed: int) -> None:
-    x = 2 * torch.randn(pictures, 84, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+def test_the_output_is_minus_the_squared_distance_to_each_code(classes: int, images: int, seed: int) -> None:
+    x = 2 * torch.randn(images, 84, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     layer = codes.RBF(classes).double()
     assert torch.allclose(layer(x), -torch.cdist(x, layer.codes, compute_mode="donot_use_mm_for_euclid_dist").square())
 
@@ -273,19 +273,19 @@ def test_lenet5_is_its_layers_in_turn() -> None:
     def squash(x: Tensor) -> Tensor:
         return 1.7159 * torch.tanh(2 / 3 * x)
 
-    picture = torch.randn(2, 1, 32, 32, dtype=torch.float64)
-    x = squash(F.conv2d(picture, part["c1.weight"].reshape(6, 1, 5, 5), part["c1.bias"].flatten()))
+    image = torch.randn(2, 1, 32, 32, dtype=torch.float64)
+    x = squash(F.conv2d(image, part["c1.weight"].reshape(6, 1, 5, 5), part["c1.bias"].flatten()))
     x = squash(part["s2.coefficient"] * sum_of_four(x) + part["s2.bias"])
     x = squash(separate_convolutions(x, columns(TABLE_I), part["c3.weight"]) + part["c3.bias"])
     x = squash(part["s4.coefficient"] * sum_of_four(x) + part["s4.bias"])
     x = squash(F.conv2d(x, part["c5.weight"].reshape(120, 16, 5, 5), part["c5.bias"].flatten())).flatten(1)
     x = squash(x @ part["f6.weight"].T + part["f6.bias"])
     distances = (x[:, None] - codes.codes(10).double()).square().sum(2)
-    assert torch.allclose(network(picture), -distances)
+    assert torch.allclose(network(image), -distances)
 
 
 @pytest.mark.parametrize(("name", "background"), [("lenet4", -0.1), ("lenet5", -0.1), ("lenet5-modern", 0.0)])
-def test_a_picture_of_28_px_stands_in_the_middle_of_32_with_background_around(name: str, background: float) -> None:
+def test_a_image_of_28_px_stands_in_the_middle_of_32_with_background_around(name: str, background: float) -> None:
     torch.manual_seed(0)
     small, large = ca.create(name, resolution=28), ca.create(name)
     large.load_state_dict(small.state_dict())
@@ -374,8 +374,8 @@ def test_the_codes_of_the_digits_are_the_characters_of_figure_3() -> None:
         ...##.. ..###.. .####.. ...##.. ...##.. ...##..
         ...##.. ...##.. ...##.. .###### ....... .......
     """
-    for digit, picture in enumerate((zero, one)):
-        dots = "".join(picture.split())
+    for digit, image in enumerate((zero, one)):
+        dots = "".join(image.split())
         assert codes.codes(10)[digit].tolist() == [1 if dot == "#" else -1 for dot in dots]
 
 

@@ -40,21 +40,21 @@ def written_out(network: nn.Module, strides: list[int], x: Tensor, *, separable:
     value: Iterator[Tensor] = iter(v for v in network.state_dict().values() if v.is_floating_point())
     first, *others = strides
 
-    def normalised(maps: Tensor) -> Tensor:
+    def normalized(maps: Tensor) -> Tensor:
         scale, shift, mean, variance = (next(value).view(-1, 1, 1) for _ in range(4))
         return F.relu((maps - mean) / (variance + 1e-5).sqrt() * scale + shift)
 
     def full(maps: Tensor, stride: int) -> Tensor:
-        return normalised(F.conv2d(maps, next(value), None, stride, 1))
+        return normalized(F.conv2d(maps, next(value), None, stride, 1))
 
     def depthwise(maps: Tensor, stride: int) -> Tensor:
         filters = next(value)
         assert filters.shape == (maps.shape[1], 1, 3, 3)
         filtered = [F.conv2d(maps[:, m : m + 1], filters[m : m + 1], None, stride, 1) for m in range(maps.shape[1])]
-        return normalised(torch.cat(filtered, 1))
+        return normalized(torch.cat(filtered, 1))
 
     def pointwise(maps: Tensor) -> Tensor:
-        return normalised(torch.einsum("nchw,dc->ndhw", maps, next(value)[:, :, 0, 0]))
+        return normalized(torch.einsum("nchw,dc->ndhw", maps, next(value)[:, :, 0, 0]))
 
     x = full(x, first)
     for stride in others:
@@ -149,7 +149,7 @@ def test_weights_begin_with_he_et_als_deviation_and_have_no_biases(variant: Vari
 # --- against the same computed otherwise -------------------------------------------------------------------------
 
 STRIDES = [2, *(stride for stride, _ in TABLE_1)]
-# The small-picture stem: no stride before the third layer that has one.
+# The small-image stem: no stride before the third layer that has one.
 ONE_LEFT_OUT = [1, *STRIDES[1:]]
 SMALL_STRIDES = [1, 1, 1, *STRIDES[3:]]
 

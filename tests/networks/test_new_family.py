@@ -101,7 +101,7 @@ def counted(k: int, blocks: dict[int, int], classes: int, compressed: bool) -> t
         for _ in range(layers):
             bottleneck = convolution(below, 4 * k, 1) if compressed else 0
             filters = convolution(4 * k if compressed else below, k, 3)
-            # Each convolution has a normalisation before it, of two numbers a map.
+            # Each convolution has a normalization before it, of two numbers a map.
             params += 2 * below + bottleneck + filters + (2 * 4 * k if compressed else 0)
             macs += (bottleneck + filters) * side**2
             below += k
@@ -130,7 +130,7 @@ def test_every_verb_that_reads_the_atlas_knows_it(package: Path) -> None:
     assert (shown["params"], shown["macs"]) == imagenet
     assert [claim["verdict"] for claim in shown["claims"]] == ["holds"] * 5 + ["not tested here"] * 4
     small = convatlas(package, "show", "densenet121", "--resolution", 63, "--width", 0.5, "--depth", 2)
-    assert "Small pictures: below 64 px no pooling follows the first convolution; below 33 px it has stride 1." in small
+    assert "Small images: below 64 px no pooling follows the first convolution; below 33 px it has stride 1." in small
     assert "blocks.3.31.convs.1" in small
 
     table = convatlas(package, "compare", "densenet121", "resnet50")

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 import convatlas as ca
-from convatlas.recipe import Augmentation, Decayed, Optimiser, Recipe
+from convatlas.recipe import Augmentation, Decayed, Optimizer, Recipe
 from convatlas.spec import Variant
-from convatlas.training import optimisers
+from convatlas.training import optimizers
 
 TRAINED = [variant for variant in ca.variants() if variant.recipe is not None]
 IMAGENET, CIFAR = 1_281_167, 50_000
 
-# Optimiser, rate, pictures a batch, epochs, momentum, weight decay.
+# Optimizer, rate, images a batch, epochs, momentum, weight decay.
 PRINTED = {
     "alexnet": ("sgd", 0.01, 128, 90, 0.9, 5e-4),
     "alexnet-owt": ("sgd", 0.01, 128, 90, 0.9, 5e-4),
@@ -40,7 +40,7 @@ def recipe_of(name: str) -> Recipe:
 @pytest.mark.parametrize("name", PRINTED)
 def test_the_values_are_the_papers(name: str) -> None:
     recipe = recipe_of(name)
-    values = (recipe.optimiser, recipe.lr, recipe.batch_size, recipe.epochs, recipe.momentum, recipe.weight_decay)
+    values = (recipe.optimizer, recipe.lr, recipe.batch_size, recipe.epochs, recipe.momentum, recipe.weight_decay)
     assert values == PRINTED[name]
 
 
@@ -69,7 +69,7 @@ def test_the_rate_is_the_papers_at_each_iteration(name: str, num_steps: int, rat
 
 
 @pytest.mark.parametrize(
-    ("name", "iterations", "pictures"),
+    ("name", "iterations", "images"),
     [
         ("vgg16", 370_000, IMAGENET),
         ("googlenet", 10_000_000, IMAGENET),
@@ -78,9 +78,9 @@ def test_the_rate_is_the_papers_at_each_iteration(name: str, num_steps: int, rat
         ("squeezenet", 170_000, IMAGENET),
     ],
 )
-def test_iterations_of_a_batch_are_the_epochs(name: str, iterations: int, pictures: int) -> None:
+def test_iterations_of_a_batch_are_the_epochs(name: str, iterations: int, images: int) -> None:
     recipe = recipe_of(name)
-    assert recipe.epochs == round(iterations * recipe.batch_size / pictures)
+    assert recipe.epochs == round(iterations * recipe.batch_size / images)
 
 
 def test_on_cifar_each_rate_holds_for_its_part_of_the_batches_that_there_are() -> None:
@@ -90,7 +90,7 @@ def test_on_cifar_each_rate_holds_for_its_part_of_the_batches_that_there_are() -
     assert [rates.count(rate) for rate in (0.1, 0.01, 0.001)] == [32_062, 16_031, 16_031]
 
 
-def test_pictures_are_changed_as_the_papers_say() -> None:
+def test_images_are_changed_as_the_papers_say() -> None:
     assert recipe_of("alexnet").augmentation == Augmentation(flip=True, lighting=0.1)
     assert recipe_of("vgg19").augmentation == Augmentation(flip=True, lighting=0.1)
     assert recipe_of("googlenet").augmentation == Augmentation(crop=0.08, aspect=4 / 3, flip=True)
@@ -105,10 +105,10 @@ def test_pictures_are_changed_as_the_papers_say() -> None:
 
 def test_what_only_rmsprop_has_is_the_papers() -> None:
     mobilenet, efficientnet = recipe_of("mobilenet"), recipe_of("efficientnet-b0")
-    assert (mobilenet.smoothing, mobilenet.eps, mobilenet.max_norm) == (0.9, 1.0, 2.0)
+    assert (mobilenet.alpha, mobilenet.eps, mobilenet.max_norm) == (0.9, 1.0, 2.0)
     assert mobilenet.decayed is Decayed.NOT_DEPTHWISE
     # The release adds 0.001 to the mean square, PyTorch the root of it to the root of that.
-    assert (efficientnet.smoothing, efficientnet.eps) == (0.9, pytest.approx(0.0316228))
+    assert (efficientnet.alpha, efficientnet.eps) == (0.9, pytest.approx(0.0316228))
 
 
 def test_networks_without_a_recipe_are_those_whose_paper_prints_none() -> None:
@@ -140,7 +140,7 @@ def test_every_row_of_sources_names_values_that_the_recipe_sets(variant: Variant
 
 
 def tiny(variant: Variant) -> tuple[torch.nn.Module, torch.Tensor]:
-    """A narrow, shallow network and four pictures for it."""
+    """A narrow, shallow network and four images for it."""
     torch.manual_seed(0)
     spec = variant.spec.scaled(width=0.25, depth=0.1, resolution=variant.spec.smallest_resolution)
     spec = replace(spec, num_classes=4)
@@ -148,15 +148,15 @@ def tiny(variant: Variant) -> tuple[torch.nn.Module, torch.Tensor]:
 
 
 @pytest.mark.parametrize("variant", TRAINED, ids=lambda variant: variant.name)
-def test_the_optimiser_has_every_parameter_at_the_recipes_rate(variant: Variant) -> None:
+def test_the_optimizer_has_every_parameter_at_the_recipes_rate(variant: Variant) -> None:
     network, _ = tiny(variant)
-    optimiser = optimisers.build(variant.recipe, network)
-    groups = optimiser.param_groups
+    optimizer = optimizers.build(variant.recipe, network)
+    groups = optimizer.param_groups
     held = [value for group in groups for value in group["params"]]
     assert {id(value) for value in held} == {id(value) for value in network.parameters()}
     assert len(held) == len(list(network.parameters()))
     assert {group["lr"] for group in groups} == {variant.recipe.lr}
-    if variant.recipe.optimiser is not Optimiser.LEVENBERG_MARQUARDT:
+    if variant.recipe.optimizer is not Optimizer.LEVENBERG_MARQUARDT:
         assert {group["momentum"] for group in groups} == {variant.recipe.momentum}
         assert variant.recipe.weight_decay in {group["weight_decay"] for group in groups}
 
@@ -166,17 +166,17 @@ DISTINCT = list({id(variant.recipe): variant for variant in TRAINED}.values())
 
 @pytest.mark.parametrize("variant", DISTINCT, ids=lambda variant: variant.name)
 def test_a_step_at_the_highest_rate_changes_all_weights_and_keeps_them_numbers(variant: Variant) -> None:
-    network, pictures = tiny(variant)
+    network, images = tiny(variant)
     targets = torch.eye(4)
-    optimiser = optimisers.build(variant.recipe, network)
-    if isinstance(optimiser, optimisers.DiagonalLevenbergMarquardt):
-        optimiser.estimate(network, variant.objective, pictures, targets)
+    optimizer = optimizers.build(variant.recipe, network)
+    if isinstance(optimizer, optimizers.DiagonalLevenbergMarquardt):
+        optimizer.estimate(network, variant.objective, images, targets)
     before = [value.detach().clone() for value in network.parameters()]
-    variant.objective.losses(network(pictures), targets).mean().backward()
+    variant.objective.losses(network(images), targets).mean().backward()
     if variant.recipe.max_norm:
         torch.nn.utils.clip_grad_norm_(network.parameters(), variant.recipe.max_norm)
-    optimiser.step()
+    optimizer.step()
     for (name, value), old in zip(network.named_parameters(), before, strict=True):
         assert value.isfinite().all(), name
-        # Gradients of what stands before a normalisation may be lost beside ones and zeros.
+        # Gradients of what stands before a normalization may be lost beside ones and zeros.
         assert value.dim() == 1 or not value.equal(old), name

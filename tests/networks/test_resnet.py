@@ -43,12 +43,12 @@ def written_out(network: nn.Module, x: Tensor, option: str, *, strided: int = 0,
     def convolution(weight: Tensor, maps: Tensor, stride: int) -> Tensor:
         return F.conv2d(maps, weight, None, stride, weight.shape[-1] // 2)
 
-    def normalised(maps: Tensor) -> Tensor:
+    def normalized(maps: Tensor) -> Tensor:
         scale, shift, mean, variance = (next(value).view(-1, 1, 1) for _ in range(4))
         return (maps - mean) / (variance + 1e-5).sqrt() * scale + shift
 
     def convolution_and_norm(maps: Tensor, stride: int = 1) -> Tensor:
-        return normalised(convolution(next(value), maps, stride))
+        return normalized(convolution(next(value), maps, stride))
 
     def option_a(maps: Tensor, like: Tensor) -> Tensor:
         """Section 3.3: "with extra zero entries padded for increasing dimensions", at a stride of 2."""
@@ -86,16 +86,16 @@ def written_out(network: nn.Module, x: Tensor, option: str, *, strided: int = 0,
 
     if spec.cifar:
         x = convolution(next(value), x, 1)
-        x = x if preact else F.relu(normalised(x))
+        x = x if preact else F.relu(normalized(x))
     else:
-        x = F.relu(normalised(convolution(next(value), x, 1 if spec.resolution < 33 else 2)))
+        x = F.relu(normalized(convolution(next(value), x, 1 if spec.resolution < 33 else 2)))
         x = x if spec.resolution < 64 else F.max_pool2d(x, 3, 2, 1)
     for number, stage in enumerate(spec.stages):
         for i, sizes in enumerate(stage):
             stride = 2 if number and not i else 1
             first = number == i == 0
             x = preactivation_unit(x, len(sizes), stride, first) if preact else unit(x, len(sizes), stride)
-    x = F.relu(normalised(x)) if preact else x
+    x = F.relu(normalized(x)) if preact else x
     outputs = F.linear(x.mean((2, 3)), next(value), next(value))
     assert next(value, None) is None
     return outputs
@@ -252,7 +252,7 @@ def test_a_network_for_cifar_is_what_the_paper_describes(name: str, option: str,
 
 @pytest.mark.parametrize(("name", "option"), [("resnet110-preact-cifar", "A"), ("resnet164-preact-cifar", "B")])
 @pytest.mark.parametrize("depth", [0.1, 1 / 18])
-def test_preactivation_networks_normalise_and_rectify_before_they_convolve(
+def test_preactivation_networks_normalize_and_rectify_before_they_convolve(
     name: str, option: str, depth: float
 ) -> None:
     # 2016, Figure 4(e) and section 5.

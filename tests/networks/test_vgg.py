@@ -46,11 +46,11 @@ def numbers(network: nn.Module) -> Iterator[Tensor]:
 def written_out(network: nn.Module, column: str, x: Tensor, *, norm: bool = False, pools: int = 5) -> Tensor:
     """A column of Table 1, of whose max pooling the last `pools` are kept."""
     value = numbers(network)
-    left_out = 5 - pools
+    skipped = 5 - pools
     for layer in column.split():
         if layer == "M":
-            left_out -= 1
-            x = x if left_out >= 0 else F.max_pool2d(x, 2)
+            skipped -= 1
+            x = x if skipped >= 0 else F.max_pool2d(x, 2)
             continue
         x = F.conv2d(x, next(value), next(value), padding=0 if "(" in layer else 1)
         if norm:
@@ -101,7 +101,7 @@ def test_the_convolutions_and_pools_are_those_of_the_papers_table(name: str) -> 
     assert " ".join(built) == TABLE_1[name]
 
 
-def test_the_lrn_configuration_normalises_after_its_first_convolution_and_nowhere_else() -> None:
+def test_the_lrn_configuration_normalizes_after_its_first_convolution_and_nowhere_else() -> None:
     table = layers_of(atlas.find("vgg11-lrn").network, atlas.find("vgg11-lrn").spec)
     kinds = [row.kind for row in table]
     assert kinds[:3] == ["Conv2d", "LocalResponseNorm", "MaxPool2d"]
@@ -136,7 +136,7 @@ def test_a_network_is_its_column_of_the_table(name: str) -> None:
 
 
 def test_half_of_the_hidden_units_are_dropped_in_training() -> None:
-    # Section 3.1: "dropout regularisation for the first two fully-connected layers (dropout ratio set to 0.5)".
+    # Section 3.1: "dropout regularization for the first two fully-connected layers (dropout ratio set to 0.5)".
     network = tiny("vgg11", 32).train()
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     torch.manual_seed(1)
@@ -147,20 +147,20 @@ def test_half_of_the_hidden_units_are_dropped_in_training() -> None:
 
 
 @pytest.mark.parametrize("name", ["vgg11", "vgg13", "vgg16", "vgg19"])
-def test_batch_normalisation_stands_between_convolution_and_rectification(name: str) -> None:
+def test_batch_normalization_stands_between_convolution_and_rectification(name: str) -> None:
     network = tiny(f"{name}-bn", 70)
     x = torch.randn(2, 3, 70, 70, dtype=torch.float64)
     assert torch.allclose(network(x), written_out(network, TABLE_1[name], x, norm=True), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(("resolution", "pools"), [(28, 3), (32, 3), (33, 4), (63, 4)])
-def test_small_pictures_are_not_pooled_after_the_first_stages(resolution: int, pools: int) -> None:
+def test_small_images_are_not_pooled_after_the_first_stages(resolution: int, pools: int) -> None:
     network = tiny("vgg13", resolution)
     x = torch.randn(2, 3, resolution, resolution, dtype=torch.float64)
     assert torch.allclose(network(x), written_out(network, TABLE_1["vgg13"], x, pools=pools), rtol=1e-9, atol=1e-12)
 
 
-def test_the_lrn_configuration_is_the_first_with_response_normalisation() -> None:
+def test_the_lrn_configuration_is_the_first_with_response_normalization() -> None:
     network, plain = tiny("vgg11-lrn", 70), tiny("vgg11", 70)
     plain.load_state_dict(network.state_dict())
     x = torch.randn(2, 3, 70, 70, dtype=torch.float64)

@@ -15,7 +15,7 @@ from convatlas.runs.command import command
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return ca.train("lenet1", epochs=1, tune=False, out=tmp_path_factory.mktemp("command") / "run")
+    return ca.train("lenet1", epochs=1, autotune=False, out=tmp_path_factory.mktemp("command") / "run")
 
 
 def typed(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,12 +37,12 @@ def test_the_command_trains_the_same_weights_again(tmp_path: Path, monkeypatch: 
         micro_batch=60,
         balance=True,
         patience=1,
-        tune=False,
+        autotune=False,
         out=tmp_path / "first",
     )
     repeated = command(first.record)
     assert repeated is not None
-    typed([*shlex.split(repeated), "--no-tune", "--quiet", "--out", str(tmp_path / "second")], monkeypatch)
+    typed([*shlex.split(repeated), "--no-autotune", "--quiet", "--out", str(tmp_path / "second")], monkeypatch)
     second = ca.load(tmp_path / "second")
     assert second.results.weights_sha256 == first.results.weights_sha256
     assert replace(second.record, results=None) == replace(first.record, results=None)
@@ -52,13 +52,13 @@ def test_the_command_names_what_was_switched_on(run: Run) -> None:
     plain = command(run.record)
     assert plain is not None
     assert not {"--balance", "--hold-out", "--skip-bad", "--freeze", "--from", "--patience"} & set(shlex.split(plain))
-    record = replace(run.record, skip_bad=True, hold_out=True, start="a run/it's", freeze=True, data="/my pictures")
+    record = replace(run.record, skip_bad=True, hold_out=True, start="a run/it's", freeze=True, data="/my images")
     changed = command(record)
     assert changed is not None
     words = shlex.split(changed)
     assert {"--skip-bad", "--hold-out", "--freeze"} <= set(words)
     assert words[words.index("--from") + 1] == "a run/it's"
-    assert words[words.index("--data") + 1] == "/my pictures"
+    assert words[words.index("--data") + 1] == "/my images"
 
 
 def test_a_run_of_several_processes_is_repeated_by_as_many(run: Run) -> None:

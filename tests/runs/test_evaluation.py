@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from convatlas.data import Batches, Split
-from convatlas.data.batches import Share
+from convatlas.data.batches import Shard
+from convatlas.images import Preprocessing
 from convatlas.networks.blocks import CrossEntropy
-from convatlas.pictures import Preprocessing
 from convatlas.runs import Evaluation, evaluate
 
 counts = st.integers(2, 6).flatmap(
@@ -19,7 +19,7 @@ counts = st.integers(2, 6).flatmap(
 
 
 class Shown(nn.Module):
-    """Answers with the picture itself: one pixel, a channel for each class. Dropout tells the mode."""
+    """Predictions with the image itself: one pixel, a channel for each class. Dropout tells the mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,65 +31,65 @@ class Shown(nn.Module):
         return self.drop(x.flatten(1))
 
 
-def batches(pictures: list[list[int]], labels: list[int], batch_size: int, share: Share | None = None) -> Batches:
-    split = Split(np.array(pictures, np.uint8)[:, :, None, None], np.array(labels, np.int64))
-    channels = len(pictures[0])
+def batches(images: list[list[int]], labels: list[int], batch_size: int, shard: Shard | None = None) -> Batches:
+    split = Split(np.array(images, np.uint8)[:, :, None, None], np.array(labels, np.int64))
+    channels = len(images[0])
     plain = Preprocessing(resolution=1, channels=channels, mean=(0.0,) * channels, deviation=(1.0,) * channels)
     device = torch.device("cpu")
-    return Batches(split, plain, num_classes=channels, batch_size=batch_size, device=device, share=share)
+    return Batches(split, plain, num_classes=channels, batch_size=batch_size, device=device, shard=shard)
 
 
 def of_errors(errors: int, num: int) -> Evaluation:
     return Evaluation(torch.tensor([[num - errors, errors], [0, 0]]), 0.0)
 
 
-# Answers 0, 1, 2, 2, 0.
-PICTURES = [[255, 0, 0], [0, 255, 51], [0, 0, 255], [10, 20, 30], [200, 100, 0]]
+# Predictions 0, 1, 2, 2, 0.
+IMAGES = [[255, 0, 0], [0, 255, 51], [0, 0, 255], [10, 20, 30], [200, 100, 0]]
 LABELS = [0, 1, 2, 0, 1]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 100])
-def test_every_picture_is_counted_once_at_its_class_and_its_answer(batch_size: int) -> None:
-    evaluation = evaluate(Shown(), CrossEntropy(), batches(PICTURES, LABELS, batch_size))
+def test_every_image_is_counted_once_at_its_class_and_its_answer(batch_size: int) -> None:
+    evaluation = evaluate(Shown(), CrossEntropy(), batches(IMAGES, LABELS, batch_size))
     assert evaluation.confusion.tolist() == [[1, 0, 1], [1, 1, 0], [0, 0, 1]]
-    assert (evaluation.num_pictures, evaluation.num_errors) == (5, 2)
+    assert (evaluation.num_images, evaluation.num_errors) == (5, 2)
     assert evaluation.accuracy == pytest.approx(3 / 5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 100])
-def test_the_loss_is_the_mean_over_pictures_whatever_the_batches(batch_size: int) -> None:
+def test_the_loss_is_the_mean_over_images_whatever_the_batches(batch_size: int) -> None:
     expected = 0.0
-    for picture, label in zip(PICTURES, LABELS, strict=True):
-        exponents = [math.exp(value / 255) for value in picture]
+    for image, label in zip(IMAGES, LABELS, strict=True):
+        exponents = [math.exp(value / 255) for value in image]
         expected -= math.log(exponents[label] / sum(exponents)) / 5
-    evaluation = evaluate(Shown(), CrossEntropy(), batches(PICTURES, LABELS, batch_size))
+    evaluation = evaluate(Shown(), CrossEntropy(), batches(IMAGES, LABELS, batch_size))
     assert evaluation.loss == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("num_processes", [2, 3, 7])
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
-def test_several_processes_count_every_picture_once_and_all_of_them_know_the_sum(
+def test_several_processes_count_every_image_once_and_all_of_them_know_the_sum(
     num_processes: int, batch_size: int
 ) -> None:
-    alone = evaluate(Shown(), CrossEntropy(), batches(PICTURES, LABELS, batch_size))
+    alone = evaluate(Shown(), CrossEntropy(), batches(IMAGES, LABELS, batch_size))
     own: list[Tensor] = []
 
     def note(values: Tensor) -> Tensor:
         own.append(values)
-        # Of a process without pictures nothing could be divided.
+        # Of a process without images nothing could be divided.
         return torch.ones_like(values)
 
     for rank in range(num_processes):
-        evaluate(Shown(), CrossEntropy(), batches(PICTURES, LABELS, batch_size, Share(rank, num_processes)), note)
+        evaluate(Shown(), CrossEntropy(), batches(IMAGES, LABELS, batch_size, Shard(rank, num_processes)), note)
     total = torch.stack(own).sum(0)
     together = evaluate(
-        Shown(), CrossEntropy(), batches(PICTURES, LABELS, batch_size, Share(0, num_processes)), lambda values: total
+        Shown(), CrossEntropy(), batches(IMAGES, LABELS, batch_size, Shard(0, num_processes)), lambda values: total
     )
     assert together.confusion.tolist() == alone.confusion.tolist()
     assert together.loss == pytest.approx(alone.loss)
 
 
-def test_classes_without_pictures_keep_their_rows() -> None:
+def test_classes_without_images_keep_their_rows() -> None:
     evaluation = evaluate(Shown(), CrossEntropy(), batches([[0, 0, 0, 9]], [1], 1))
     assert evaluation.confusion.tolist() == [[0] * 4, [0, 0, 0, 1], [0] * 4, [0] * 4]
 
@@ -97,9 +97,9 @@ def test_classes_without_pictures_keep_their_rows() -> None:
 def test_the_network_answers_in_evaluation_mode_without_gradients() -> None:
     network = Shown().train()
     # In training mode all would be dropped, and every answer would be 0.
-    evaluation = evaluate(network, CrossEntropy(), batches(PICTURES, LABELS, 2))
+    evaluation = evaluate(network, CrossEntropy(), batches(IMAGES, LABELS, 2))
     assert evaluation.confusion.sum(0).tolist() == [2, 1, 2]
-    # The fifth picture joins the second batch.
+    # The fifth image joins the second batch.
     assert network.gradients == [False] * 2
     assert torch.is_grad_enabled()
 
@@ -137,7 +137,7 @@ def test_the_interval_contains_an_accuracy_of_all_or_nothing(errors: int, num: i
 
 
 @given(st.integers(0, 50), st.integers(2, 20))
-def test_more_pictures_make_the_interval_narrower(errors: int, times: int) -> None:
+def test_more_images_make_the_interval_narrower(errors: int, times: int) -> None:
     few, many = of_errors(errors, 100), of_errors(errors * times, 100 * times)
     (low, high), (higher, lower) = few.interval, many.interval
     assert lower - higher < high - low
@@ -148,6 +148,6 @@ def test_errors_are_what_stands_off_the_diagonal(rows: list[list[int]]) -> None:
     off = sum(value for i, row in enumerate(rows) for j, value in enumerate(row) if i != j)
     total = sum(map(sum, rows))
     evaluation = Evaluation(torch.tensor(rows), 0.0)
-    assert (evaluation.num_errors, evaluation.num_pictures) == (off, total)
+    assert (evaluation.num_errors, evaluation.num_images) == (off, total)
     if total:
         assert evaluation.accuracy == pytest.approx((total - off) / total)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import convatlas as ca
 from convatlas import atlas
 from convatlas.errors import UserError
-from convatlas.pictures import Preprocessing
-from convatlas.recipe import Augmentation, Cosine, Decayed, Linear, Optimiser, Recipe, Staircase, Steps
+from convatlas.images import Preprocessing
+from convatlas.recipe import Augmentation, Cosine, Decayed, LinearDecay, Optimizer, Recipe, Staircase, Steps
 from convatlas.runs import Execution, Record, Results
 from convatlas.runs.record import ADDED, installed_versions
 from convatlas.spec import Spec, Variant
@@ -22,7 +22,7 @@ every_variant = pytest.mark.parametrize("variant", atlas.variants(), ids=lambda 
 WHERE = "runs/lenet5-digits/run.json"
 RECIPE = Recipe(
     name="paper",
-    optimiser=Optimiser.LEVENBERG_MARQUARDT,
+    optimizer=Optimizer.LEVENBERG_MARQUARDT,
     lr=0.1 + 0.2,
     schedule=Steps(((2, 0.0005), (3, 0.0002))),
     batch_size=7,
@@ -36,9 +36,9 @@ RESULTS = Results(
     test_accuracy=1 / 3,
     test_interval=(0.1, 0.7),
     test_errors=6,
-    test_pictures=9,
-    train_pictures=40,
-    left_out_pictures=0,
+    test_images=9,
+    train_images=40,
+    skipped_images=0,
     epochs=3,
     best_epoch=2,
     seconds=12.345,
@@ -111,7 +111,7 @@ def test_lists_of_the_file_are_tuples_again() -> None:
 
 def test_words_of_the_file_are_the_enumerations_again() -> None:
     after = Record.from_json(record(atlas.find("lenet5")).to_json(), WHERE)
-    assert after.recipe.optimiser is Optimiser.LEVENBERG_MARQUARDT
+    assert after.recipe.optimizer is Optimizer.LEVENBERG_MARQUARDT
     assert after.recipe.decayed is Decayed.NOT_DEPTHWISE
     assert isinstance(after.recipe.augmentation, Augmentation)
 
@@ -120,19 +120,19 @@ def test_words_of_the_file_are_the_enumerations_again() -> None:
     "schedule",
     [
         Cosine(),
-        Cosine(warm_up=0.1),
-        Linear(),
+        Cosine(warmup=0.1),
+        LinearDecay(),
         Steps(((400, 0.01), (31_600, 0.1))),
         Staircase(factor=0.97, every=2.4, of=350),
         Staircase(factor=0.1, every=30, of=90, climb=5),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("optimiser", Optimiser)
-def test_each_schedule_and_optimiser_is_itself_again(
-    schedule: Cosine | Linear | Steps | Staircase, optimiser: Optimiser
+@pytest.mark.parametrize("optimizer", Optimizer)
+def test_each_schedule_and_optimizer_is_itself_again(
+    schedule: Cosine | LinearDecay | Steps | Staircase, optimizer: Optimizer
 ) -> None:
-    recipe = replace(RECIPE, schedule=schedule, optimiser=optimiser)
+    recipe = replace(RECIPE, schedule=schedule, optimizer=optimizer)
     after = Record.from_json(record(atlas.find("lenet5"), recipe=recipe).to_json(), WHERE)
     assert after.recipe == recipe
     assert type(after.recipe.schedule) is type(schedule)
@@ -142,7 +142,7 @@ def test_each_schedule_and_optimiser_is_itself_again(
 def test_every_choice_of_a_run_survives_its_file() -> None:
     choices: dict[str, Any] = {
         "execution": Execution(threads=3, channels_last=False, bfloat16=True, compiled=True),
-        "tuned": False,
+        "autotuned": False,
         "processes": 4,
         "micro_batch": 16,
         "balance": True,
@@ -178,7 +178,7 @@ def test_every_choice_of_a_run_survives_its_file() -> None:
     ],
 )
 def test_a_way_of_computing_says_itself(execution: Execution, words: str) -> None:
-    assert execution.words == words
+    assert execution.describe == words
 
 
 # What convatlas wrote at its commit fe3f228, the last of the first format, but for shorter lines.
@@ -188,12 +188,12 @@ FORMAT_1 = """{"format": 1, "variant": "lenet1", "spec": {"num_classes": 10, "in
 "preprocessing": {"resolution": 28, "channels": 1, "mean": [0.0784313725490196], "deviation": [0.784313725490196],
 "side": 8, "ink": 0.9997857142857143}, "data": "digits",
 "data_checksum": "b5692a8deb965b4480d364ee2b2028c76471040510880ded24d0b2566f5a283c", "skip_bad": false, "seed": 0,
-"recipe": {"name": "paper", "optimiser": "levenberg-marquardt", "lr": 0.0005, "batch_size": 1, "epochs": 2,
-"epochs_of": null, "weight_decay": 0.0, "warm_up": 0.0, "schedule": [[2, 0.0005], [3, 0.0002], [3, 0.0001],
+"recipe": {"name": "paper", "optimizer": "levenberg-marquardt", "lr": 0.0005, "batch_size": 1, "epochs": 2,
+"epochs_of": null, "weight_decay": 0.0, "warmup": 0.0, "schedule": [[2, 0.0005], [3, 0.0002], [3, 0.0001],
 [4, 5e-05], [8, 1e-05]], "augmentation": {"shift": 0.0, "scale": 0.0, "squeeze": 0.0, "shear": 0.0, "rotation": 0.0,
 "flip": false}, "source": "1998, section III.B"}, "device": "cpu", "threads": 3, "results":
 {"test_accuracy": 0.9352112676056338, "test_interval": [0.904661235715408, 0.9564432781368126], "test_errors": 23,
-"test_pictures": 355, "train_pictures": 1442, "left_out_pictures": 0, "seconds": 2.35, "params": 2578, "macs": 91520,
+"test_images": 355, "train_images": 1442, "skipped_images": 0, "seconds": 2.35, "params": 2578, "macs": 91520,
 "weights_sha256": "aedcf6e3df98b5ad443f41286c5eebb1808e774bdd2660bfa4bf5675bcab54ed"}, "versions":
 {"convatlas": "0.1.0", "python": "3.11.7", "torch": "2.13.0+cpu", "numpy": "2.4.6", "pillow": "13.0.0"},
 "machine": "x86_64"}"""
@@ -205,7 +205,7 @@ def test_a_run_of_the_first_format_is_read_as_what_it_was() -> None:
     assert read.preprocessing.margin == 0
     recipe = read.recipe
     assert recipe.schedule == Steps(((2, 0.0005), (3, 0.0002), (3, 0.0001), (4, 0.00005), (8, 0.00001)))
-    assert recipe.optimiser is Optimiser.LEVENBERG_MARQUARDT
+    assert recipe.optimizer is Optimizer.LEVENBERG_MARQUARDT
     # What that version decayed, and what it had no words for.
     assert recipe.decayed is Decayed.WEIGHTS
     assert (recipe.label_smoothing, recipe.ema, recipe.max_norm, recipe.momentum) == (0.0, 0.0, 0.0, 0.0)
@@ -213,7 +213,7 @@ def test_a_run_of_the_first_format_is_read_as_what_it_was() -> None:
     assert recipe.sources == (("all", "1998, section III.B"),)
     assert read.execution == Execution(threads=3)
     # Nothing is measured anew where a run was begun in another way.
-    assert (read.tuned, read.processes, read.micro_batch, read.hold_out, read.start) == (True, 1, None, False, None)
+    assert (read.autotuned, read.processes, read.micro_batch, read.hold_out, read.start) == (True, 1, None, False, None)
     assert read.results is not None
     assert (read.results.epochs, read.results.best_epoch) == (2, None)
     assert read.results.test_errors == 23
@@ -227,10 +227,10 @@ def test_a_run_of_the_first_format_is_the_same_after_it_is_written_anew() -> Non
 
 def test_a_default_recipe_of_the_first_format_falls_as_half_a_wave() -> None:
     values = json.loads(FORMAT_1)
-    values["recipe"] |= {"name": "default", "optimiser": "adamw", "schedule": [], "warm_up": 0.1, "source": ""}
+    values["recipe"] |= {"name": "default", "optimizer": "adamw", "schedule": [], "warmup": 0.1, "source": ""}
     values["results"] = None
     read = Record.from_json(json.dumps(values).encode(), WHERE)
-    assert read.recipe.schedule == Cosine(warm_up=0.1)
+    assert read.recipe.schedule == Cosine(warmup=0.1)
     assert read.recipe.sources == ()
     assert read.results is None
 
@@ -329,7 +329,7 @@ def test_a_missing_key_is_a_one_line_error_that_names_the_file(key: str) -> None
     [
         ("spec", "c1"),
         ("preprocessing", "mean"),
-        ("recipe", "optimiser"),
+        ("recipe", "optimizer"),
         ("recipe", "lr"),
         ("results", "macs"),
         ("execution", "threads"),
@@ -342,7 +342,7 @@ def test_a_missing_part_of_a_part_is_a_one_line_error_that_names_the_file(part: 
 
 
 def test_a_key_that_no_version_wrote_is_a_one_line_error_that_names_the_file() -> None:
-    complaint(json.dumps(written() | {"colour": "blue"}).encode())
+    complaint(json.dumps(written() | {"color": "blue"}).encode())
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from PIL import Image
 import convatlas as ca
 from convatlas.errors import UserError
 from convatlas.runs import Run
-from convatlas.runs.answers import Answers
 from convatlas.runs.command import command
+from convatlas.runs.predictions import Predictions
 from convatlas.runs.report import EXACT, LARGEST, SHOWN, contents, read_metrics, thumbnail, write_report
 
 HTML = "{http://www.w3.org/1999/xhtml}"
@@ -40,7 +40,7 @@ HOSTILE = (
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that learned too little, so that it makes more mistakes than are shown."""
-    return ca.train("lenet1", epochs=3, tune=False, out=tmp_path_factory.mktemp("report") / "run")
+    return ca.train("lenet1", epochs=3, autotune=False, out=tmp_path_factory.mktemp("report") / "run")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def copy(run: Run, tmp_path: Path) -> Run:
 
 
 def photographs(root: Path, classes: tuple[str, ...], suffix: str = ".png") -> Path:
-    """Ten pictures of noise of each class."""
+    """Ten images of noise of each class."""
     generator = np.random.default_rng(0)
     for name in classes:
         (root / name).mkdir(parents=True)
@@ -69,8 +69,8 @@ def photographs(root: Path, classes: tuple[str, ...], suffix: str = ".png") -> P
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("hostile")
-    pictures = photographs(folder / "<i>pictures", HOSTILE, " <b onload='x' onerror=\"y\">&amp;.png")
-    return ca.train("lenet1", data=pictures, resolution=28, epochs=1, tune=False, out=folder / "run")
+    images = photographs(folder / "<i>images", HOSTILE, " <b onload='x' onerror=\"y\">&amp;.png")
+    return ca.train("lenet1", data=images, resolution=28, epochs=1, autotune=False, out=folder / "run")
 
 
 def tree_of(path: Path) -> ET.Element:
@@ -89,7 +89,7 @@ def sections(tree: ET.Element) -> dict[str, ET.Element]:
 
 
 def images(element: ET.Element) -> Iterator[tuple[str, bytes]]:
-    """Kind and content of every picture in it."""
+    """Kind and content of every image in it."""
     for image in element.iter(f"{HTML}img"):
         kind, content = image.attrib["src"].removeprefix("data:").split(";base64,")
         yield kind, base64.b64decode(content, validate=True)
@@ -142,18 +142,18 @@ def test_the_headline_is_what_training_measured(run: Run, tree: ET.Element) -> N
     low, high = (f"{100 * end:.2f} %" for end in run.results.test_interval)
     assert shown == {
         "Test accuracy": f"{100 * run.test_accuracy:.2f} % {low} to {high} with 95 % confidence",
-        "Test pictures": "355",
+        "Test images": "355",
         "Answered wrongly": str(run.results.test_errors),
         "Training time": f"{run.results.seconds:.1f} s",
         "Parameters": "2,578",
-        "MACs a picture": "91,520",
+        "MACs an image": "91,520",
         "Weights on disk": f"{(run.folder / 'weights.safetensors').stat().st_size / 1024:.1f} KiB",
     }
 
 
 def test_the_classes_stand_in_order_of_their_recall(run: Run, tree: ET.Element) -> None:
     head, *rows = cells(sections(tree)["Classes"])
-    assert head == ["class", "pictures", "recall", "precision", "F1", "most often taken for"]
+    assert head == ["class", "images", "recall", "precision", "F1", "most often taken for"]
     confusion = run.evaluate().confusion
     recalls = [float(row[2].removesuffix(" %")) for row in rows]
     assert recalls == sorted(recalls)
@@ -185,15 +185,15 @@ def test_the_worst_mistakes_show_what_the_network_saw(run: Run, tree: ET.Element
     test, answers = run.load_data().test, write_report(run).answers
     probabilities = []
     for figure in figures:
-        match = re.fullmatch(r"(\d) ([\d.]+) %is (\d)picture (\d+)", text_of(figure))
+        match = re.fullmatch(r"(\d) ([\d.]+) %is (\d)image (\d+)", text_of(figure))
         assert match is not None
         given, probability, truth, place = match.groups()
         assert (int(truth), int(given)) == (test.labels[int(place)], int(answers.given[int(place)]))
         assert truth != given
         ((kind, content),) = images(figure)
         assert kind == "image/png"
-        # Every pixel of the picture of that place in the split.
-        assert (np.asarray(Image.open(io.BytesIO(content))) == test.pictures[[int(place)]][0, 0]).all()
+        # Every pixel of the image of that place in the split.
+        assert (np.asarray(Image.open(io.BytesIO(content))) == test.images[[int(place)]][0, 0]).all()
         probabilities.append(float(probability))
     assert probabilities == sorted(probabilities, reverse=True)
 
@@ -204,7 +204,7 @@ def test_how_it_was_made_can_be_repeated(run: Run, tree: ET.Element) -> None:
     assert facts["data checksum"] == run.record.data_checksum
     assert facts["seed"] == "0"
     assert facts["recipe"] == "default"
-    assert (facts["optimiser"], facts["lr"], facts["epochs"]) == ("adamw", "0.004", "3")
+    assert (facts["optimizer"], facts["lr"], facts["epochs"]) == ("adamw", "0.004", "3")
     assert facts["schedule"] == "cosine: warm up 0.1"
     assert facts["augmentation"] == "shift 0.07, scale 0.1, squeeze 0.08, shear 0.15, rotation 8"
     assert f"torch {torch.__version__}" in facts["versions"]
@@ -225,7 +225,7 @@ def test_a_papers_recipe_names_its_sources(copy: Run) -> None:
 def test_hostile_names_are_text_and_nothing_else(hostile: Run) -> None:
     tree = tree_of(hostile.report())
     loads_nothing(tree)
-    assert text_of(next(tree.iter(f"{HTML}h1"))) == "lenet1 on <i>pictures"
+    assert text_of(next(tree.iter(f"{HTML}h1"))) == "lenet1 on <i>images"
     rows = cells(sections(tree)["Classes"])[1:]
     assert {row[0] for row in rows} == set(HOSTILE)
     captions = [text_of(figure) for figure in sections(tree)["Worst mistakes"].iter(f"{HTML}figure")]
@@ -240,19 +240,19 @@ def test_hostile_names_are_text_and_nothing_else(hostile: Run) -> None:
 
 def test_of_a_photograph_the_part_that_the_network_reads_is_shown(hostile: Run) -> None:
     assert hostile.record.preprocessing.margin == 2
-    pictures = hostile.load_data().test
+    images = hostile.load_data().test
     figure = next(sections(tree_of(hostile.report()))["Worst mistakes"].iter(f"{HTML}figure"))
     ((_, content),) = images(figure)
     shown = np.asarray(Image.open(io.BytesIO(content))).transpose(2, 0, 1)
-    place = next(i for i in range(len(pictures)) if text_of(figure).endswith(pictures.name_of(i)))
-    assert (shown == pictures.pictures[[place]][0][:, 2:30, 2:30]).all()
+    place = next(i for i in range(len(images)) if text_of(figure).endswith(images.name_of(i)))
+    assert (shown == images.images[[place]][0][:, 2:30, 2:30]).all()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_a_name_that_is_no_text_is_shown_with_a_replacement(tmp_path: Path) -> None:
     odd = (b"caf\xe9".decode(errors="surrogateescape"), "bell\x07", "plain")
     run = ca.train(
-        "lenet1", data=photographs(tmp_path / "odd", odd), resolution=28, epochs=1, tune=False, out=tmp_path / "run"
+        "lenet1", data=photographs(tmp_path / "odd", odd), resolution=28, epochs=1, autotune=False, out=tmp_path / "run"
     )
     rows = cells(sections(tree_of(run.report()))["Classes"])[1:]
     assert {row[0] for row in rows} == {"caf\N{REPLACEMENT CHARACTER}", "bell\N{REPLACEMENT CHARACTER}", "plain"}
@@ -265,7 +265,7 @@ def test_any_number_of_classes_has_a_row_each(tmp_path: Path) -> None:
         data=photographs(tmp_path / "many", classes),
         resolution=28,
         epochs=1,
-        tune=False,
+        autotune=False,
         out=tmp_path / "run",
     )
     assert {row[0] for row in cells(sections(tree_of(run.report()))["Classes"])[1:]} == set(classes)
@@ -274,32 +274,30 @@ def test_any_number_of_classes_has_a_row_each(tmp_path: Path) -> None:
 def test_a_network_without_mistakes_is_told_so(run: Run) -> None:
     labels = torch.arange(10)
     test = run.load_data().test.take(np.arange(10))
-    answers = Answers(torch.eye(10), labels)
+    answers = Predictions(torch.eye(10), labels)
     tree = ET.fromstring(contents(run, read_metrics(run), test, answers))
-    assert "Every test picture was answered rightly." in text_of(sections(tree)["Worst mistakes"])
+    assert "Every test image was answered rightly." in text_of(sections(tree)["Worst mistakes"])
     assert not list(tree.iter(f"{HTML}figure"))
 
 
-def test_a_class_without_test_pictures_stands_last(run: Run) -> None:
+def test_a_class_without_test_images_stands_last(run: Run) -> None:
     test = run.load_data().test.take(np.arange(9))
-    answers = Answers(torch.eye(10)[:9], torch.arange(9))
+    answers = Predictions(torch.eye(10)[:9], torch.arange(9))
     rows = cells(sections(ET.fromstring(contents(run, read_metrics(run), test, answers)))["Classes"])
     assert rows[-1] == ["9", "0", "–", "–", "–", ""]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("side", "kind", "shown"), [(28, "png", 28), (EXACT, "png", EXACT), (300, "jpeg", LARGEST)])
-def test_a_thumbnail_is_small_and_that_of_a_small_picture_exact(
-    channels: int, side: int, kind: str, shown: int
-) -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (channels, side, side), dtype=np.uint8)
-    uri = thumbnail(picture)
+def test_a_thumbnail_is_small_and_that_of_a_small_image_exact(channels: int, side: int, kind: str, shown: int) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (channels, side, side), dtype=np.uint8)
+    uri = thumbnail(image)
     assert uri.startswith(f"data:image/{kind};base64,")
     image = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
     assert image.size == (shown, shown)
     if kind == "png":
         pixels = np.asarray(image)
-        assert (pixels == (picture[0] if channels == 1 else picture.transpose(1, 2, 0))).all()
+        assert (pixels == (image[0] if channels == 1 else image.transpose(1, 2, 0))).all()
 
 
 def test_the_same_run_gives_the_same_page_wherever_it_is_written(run: Run, tmp_path: Path) -> None:
@@ -343,13 +341,13 @@ def says_one_line(run: Run, words: str) -> None:
     assert not (run.folder / "report.html").exists()
 
 
-def test_pictures_that_have_changed_or_are_gone(tmp_path: Path) -> None:
-    pictures = photographs(tmp_path / "pictures", ("cat", "dog"))
-    run = ca.train("lenet1", data=pictures, resolution=28, epochs=1, tune=False, out=tmp_path / "run")
-    (pictures / "cat" / "0.png").unlink()
+def test_images_that_have_changed_or_are_gone(tmp_path: Path) -> None:
+    images = photographs(tmp_path / "images", ("cat", "dog"))
+    run = ca.train("lenet1", data=images, resolution=28, epochs=1, autotune=False, out=tmp_path / "run")
+    (images / "cat" / "0.png").unlink()
     with pytest.raises(UserError, match="have changed since"):
         run.report()
-    shutil.rmtree(pictures)
+    shutil.rmtree(images)
     with pytest.raises(UserError, match="there is no folder"):
         run.report()
 

@@ -17,7 +17,7 @@ from convatlas.training.processes import Processes
 
 
 @pytest.mark.parametrize(("resolution", "at_once"), [(28, 500), (32, 500), (64, 128), (224, 10), (1024, 1)])
-def test_the_larger_the_pictures_the_fewer_are_judged_at_once(resolution: int, at_once: int) -> None:
+def test_the_larger_the_images_the_fewer_are_judged_at_once(resolution: int, at_once: int) -> None:
     record, _ = plan.planned(Request(network="squeezenet"), Processes())
     spec, preprocessing = (replace(part, resolution=resolution) for part in (record.spec, record.preprocessing))
     run = Run(Path(), replace(record, spec=spec, preprocessing=preprocessing))
@@ -26,7 +26,7 @@ def test_the_larger_the_pictures_the_fewer_are_judged_at_once(resolution: int, a
 
 
 def test_how_many_are_judged_at_once_changes_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = ca.train("lenet1", epochs=1, tune=False, out=tmp_path / "run")
+    run = ca.train("lenet1", epochs=1, autotune=False, out=tmp_path / "run")
     together = run.evaluate()
     monkeypatch.setattr("convatlas.runs.run.EVALUATED_AT_ONCE", 7)
     apart = run.evaluate()

@@ -18,20 +18,20 @@ from torch import Tensor, nn
 
 from convatlas import atlas
 from convatlas.errors import UserError
-from convatlas.recipe import Decayed, Optimiser, Recipe
+from convatlas.recipe import Decayed, Optimizer, Recipe
 from convatlas.runs import CHECKPOINT, METRICS
-from convatlas.training import checkpoint, optimisers
+from convatlas.training import checkpoint, optimizers
 from convatlas.training.checkpoint import PREVIOUS, Learner, State, Writer, average_of
 from convatlas.training.recipes import DEFAULT
 
 ADAMW = replace(DEFAULT, ema=0.1)
 RECIPES = {
     "adamw": ADAMW,
-    "sgd": replace(ADAMW, optimiser=Optimiser.SGD, momentum=0.9, weight_decay=1e-4, decayed=Decayed.ALL),
-    "sgd without momentum": replace(ADAMW, optimiser=Optimiser.SGD),
-    "rmsprop": replace(ADAMW, optimiser=Optimiser.RMSPROP, momentum=0.9, smoothing=0.9, eps=1e-3),
-    "rmsprop without momentum": replace(ADAMW, optimiser=Optimiser.RMSPROP, smoothing=0.9, eps=1e-3),
-    "levenberg-marquardt": replace(ADAMW, optimiser=Optimiser.LEVENBERG_MARQUARDT),
+    "sgd": replace(ADAMW, optimizer=Optimizer.SGD, momentum=0.9, weight_decay=1e-4, decayed=Decayed.ALL),
+    "sgd without momentum": replace(ADAMW, optimizer=Optimizer.SGD),
+    "rmsprop": replace(ADAMW, optimizer=Optimizer.RMSPROP, momentum=0.9, smoothing=0.9, eps=1e-3),
+    "rmsprop without momentum": replace(ADAMW, optimizer=Optimizer.RMSPROP, smoothing=0.9, eps=1e-3),
+    "levenberg-marquardt": replace(ADAMW, optimizer=Optimizer.LEVENBERG_MARQUARDT),
     "no average": replace(ADAMW, ema=0.0),
 }
 
@@ -59,7 +59,7 @@ class Mixed(nn.Module):
 def trained(steps: int, recipe: Recipe = ADAMW, seed: int = 0) -> Learner:
     torch.manual_seed(seed)
     network = Mixed()
-    learner = Learner(network, optimisers.build(recipe, network), average_of(network, recipe, num_steps=100))
+    learner = Learner(network, optimizers.build(recipe, network), average_of(network, recipe, num_steps=100))
     train(learner, steps, seed)
     return learner
 
@@ -68,12 +68,12 @@ def train(learner: Learner, steps: int, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         inputs = torch.rand(4, 2, 6, 6, generator=generator)
-        if isinstance(learner.optimiser, optimisers.DiagonalLevenbergMarquardt):
+        if isinstance(learner.optimizer, optimizers.DiagonalLevenbergMarquardt):
             for value in learner.network.parameters():
-                learner.optimiser.state[value].setdefault("curvature", torch.rand_like(value))
-        learner.optimiser.zero_grad()
+                learner.optimizer.state[value].setdefault("curvature", torch.rand_like(value))
+        learner.optimizer.zero_grad()
         (learner.network(inputs) - inputs.mean()).square().sum().backward()
-        learner.optimiser.step()
+        learner.optimizer.step()
         if learner.average is not None:
             learner.average.update_parameters(learner.network)
         learner.state.step += 1
@@ -96,7 +96,7 @@ def save(folder: Path, learner: Learner) -> None:
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_everything_comes_back_bit_for_bit_and_learns_on_alike(recipe: Recipe, tmp_path: Path) -> None:
     learner = trained(3, recipe)
-    learner.state = State(step=3, seconds=0.1 + 0.2, epoch_loss=1 / 3, epoch_right=2, epoch_pictures=12, best_epoch=1)
+    learner.state = State(step=3, seconds=0.1 + 0.2, epoch_loss=1 / 3, epoch_right=2, epoch_images=12, best_epoch=1)
     learner.state.close_epoch(lr=1e-3 / 3, seconds=0.3)
     save(tmp_path, learner)
 
@@ -112,14 +112,14 @@ def test_everything_comes_back_bit_for_bit_and_learns_on_alike(recipe: Recipe, t
     assert same(learner, other)
 
 
-def test_what_an_optimiser_remembers_lies_in_memory_as_its_parameter_does(tmp_path: Path) -> None:
+def test_what_an_optimizer_remembers_lies_in_memory_as_its_parameter_does(tmp_path: Path) -> None:
     save(tmp_path, trained(3))
     other = trained(1)
     checkpoint.load(tmp_path, other)
     weight = other.network.conv.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert not weight.is_contiguous()
-    assert other.optimiser.state[weight]["exp_avg"].stride() == weight.stride()
+    assert other.optimizer.state[weight]["exp_avg"].stride() == weight.stride()
 
 
 def test_without_a_checkpoint_a_learner_stays_as_it_is(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_without_a_checkpoint_a_learner_stays_as_it_is(tmp_path: Path) -> None:
 )
 def test_every_bit_of_where_training_stands_survives(steps: int, seconds: float, loss: float, right: int) -> None:
     learner, other = LEARNERS
-    learner.state = State(step=steps, seconds=seconds, epoch_loss=loss, epoch_right=right, epoch_pictures=right + 1)
+    learner.state = State(step=steps, seconds=seconds, epoch_loss=loss, epoch_right=right, epoch_images=right + 1)
     other.restore(learner.snapshot())
     assert other.state == learner.state
 
@@ -176,8 +176,8 @@ def test_the_average_of_a_network_that_stays_is_that_network(name: str) -> None:
         average.update_parameters(network)
     for (name, value), own in zip(network.named_buffers(), average.module.buffers(), strict=True):
         assert torch.equal(value, own), name
-    pictures = torch.randn(2, variant.spec.in_channels, variant.spec.resolution, variant.spec.resolution)
-    assert torch.equal(network(pictures), average.module(pictures))
+    images = torch.randn(2, variant.spec.in_channels, variant.spec.resolution, variant.spec.resolution)
+    assert torch.equal(network(images), average.module(images))
 
 
 def test_what_is_judged_is_the_average_where_there_is_one() -> None:
@@ -288,7 +288,7 @@ def test_another_networks_checkpoint_is_refused(tmp_path: Path) -> None:
     save(tmp_path, trained(1))
     network = atlas.create("lenet5")
     with pytest.raises(UserError, match="is damaged"):
-        checkpoint.load(tmp_path, Learner(network, optimisers.build(DEFAULT, network), None))
+        checkpoint.load(tmp_path, Learner(network, optimizers.build(DEFAULT, network), None))
 
 
 @pytest.fixture
@@ -429,7 +429,7 @@ def test_a_disk_that_fails_is_told_on_the_training_thread(
     with pytest.raises(OSError) as failure:  # noqa: PT011  # its kind depends on what failed; the file's name does not
         acts[then]()
     assert str(failure.value.filename).startswith(str(folder))
-    # Told once; whoever cleans up is not told again.
+    # StepResult once; whoever cleans up is not told again.
     writer.finish()
     writer.close()
 

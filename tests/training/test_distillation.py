@@ -16,8 +16,8 @@ from torch import nn
 import convatlas as ca
 from convatlas import atlas
 from convatlas.errors import UserError
+from convatlas.images import Preprocessing
 from convatlas.networks.blocks import CrossEntropy
-from convatlas.pictures import Preprocessing
 from convatlas.recipe import Distillation
 from convatlas.runs import Run, load
 from convatlas.training import Interrupted, Progress, Request, train_as
@@ -42,7 +42,7 @@ FAMILIES = {
 
 def little(network: str, epochs: int = 1, **given: object) -> Request:
     width = FAMILIES.get(network, 1.0)
-    return replace(Request(network=network, width=width, epochs=epochs, resolution=28, tune=False), **given)
+    return replace(Request(network=network, width=width, epochs=epochs, resolution=28, autotune=False), **given)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_softened_answers_of_every_objective_are_probabilities(name: str) -> Non
 
 def test_the_loss_is_hinton_s(teacher: Run) -> None:
     learner = nn.Linear(1, 1)
-    asked = taught_by(teacher, temperature=3.0, soft=0.7)
+    asked = taught_by(teacher, temperature=3.0, distill_weight=0.7)
     inputs, outputs, hard = torch.randn(4, 1, 28, 28), torch.randn(4, 10), torch.rand(4)
     found = Teacher.of(teacher, learner, asked).losses(hard, outputs, inputs)
     with torch.no_grad():
@@ -92,7 +92,9 @@ def test_the_loss_is_hinton_s(teacher: Run) -> None:
 def test_nothing_is_left_to_learn_of_oneself(teacher: Run) -> None:
     inputs = torch.randn(4, 1, 28, 28)
     outputs = teacher.network(inputs).detach().requires_grad_()
-    losses = Teacher.of(teacher, nn.Linear(1, 1), taught_by(teacher, soft=1.0)).losses(torch.zeros(4), outputs, inputs)
+    losses = Teacher.of(teacher, nn.Linear(1, 1), taught_by(teacher, distill_weight=1.0)).losses(
+        torch.zeros(4), outputs, inputs
+    )
     torch.testing.assert_close(losses, torch.zeros(4), rtol=0, atol=1e-4)
     losses.sum().backward()
     assert outputs.grad is not None
@@ -104,12 +106,12 @@ def preprocessing(channels: int, mean: float, deviation: float) -> Preprocessing
 
 
 @pytest.mark.parametrize(("own", "other"), [(1, 1), (1, 3), (3, 3), (3, 1)])
-def test_another_network_reads_the_same_pictures(own: int, other: int) -> None:
+def test_another_network_reads_the_same_images(own: int, other: int) -> None:
     one, two = preprocessing(own, 0.1, 0.3), preprocessing(other, 0.5, 0.2)
-    # Grey ones, so that grey of colour and colour of grey are known.
-    grey = np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8), np.uint8)
-    inputs = torch.from_numpy(one.normalise(grey.repeat(own, 1)))
-    expected = torch.from_numpy(two.normalise(grey.repeat(other, 1)))
+    # Gray ones, so that gray of color and color of gray are known.
+    gray = np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8), np.uint8)
+    inputs = torch.from_numpy(one.normalize(gray.repeat(own, 1)))
+    expected = torch.from_numpy(two.normalize(gray.repeat(other, 1)))
     torch.testing.assert_close(as_read_by(inputs, one, two, 8), expected, rtol=1e-4, atol=1e-5)
     assert as_read_by(inputs, one, two, 12).shape == (3, other, 12, 12)
 
@@ -140,27 +142,31 @@ def test_hints_of_a_network_to_itself_are_nothing(teacher: Run) -> None:
 
 @pytest.mark.parametrize("student", FAMILIES)
 def test_every_family_learns_from_any(student: str, teacher: Run, tmp_path: Path) -> None:
-    request = little(student, distillation=taught_by(teacher, hints=10.0))
+    request = little(student, distillation=taught_by(teacher, attention_weight=10.0))
     run = train_as(request, tmp_path / "student", Progress())
     assert run.results.epochs == 1
     again = load(run.folder)
-    assert again.record.distillation == replace(taught_by(teacher, hints=10.0), teacher=str(teacher.folder.resolve()))
+    assert again.record.distillation == replace(
+        taught_by(teacher, attention_weight=10.0), teacher=str(teacher.folder.resolve())
+    )
     assert again.evaluate().accuracy == run.test_accuracy
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "lenet5"])
 def test_every_family_teaches(name: str, tmp_path: Path) -> None:
     taught = train_as(little(name), tmp_path / "teacher", Progress())
-    request = little("lenet5-modern", distillation=taught_by(taught, hints=1.0))
+    request = little("lenet5-modern", distillation=taught_by(taught, attention_weight=1.0))
     assert train_as(request, tmp_path / "student", Progress()).results.epochs == 1
 
 
 def test_a_student_takes_after_its_teacher(teacher: Run, tmp_path: Path) -> None:
     # Of labels alone that are wrong for all, it would learn none of this.
     alike = []
-    for soft in (1e-3, 1.0):
-        asked = little("lenet5-modern", 5, distillation=taught_by(teacher, soft=soft), width=0.5, seed=1)
-        run = train_as(asked, tmp_path / str(soft), Progress())
+    for distill_weight in (1e-3, 1.0):
+        asked = little(
+            "lenet5-modern", 5, distillation=taught_by(teacher, distill_weight=distill_weight), width=0.5, seed=1
+        )
+        run = train_as(asked, tmp_path / str(distill_weight), Progress())
         batches = run.judging(run.load_data().test, torch.device("cpu"))
         inputs = batches.plain(torch.arange(355)).inputs
         with torch.inference_mode():
@@ -172,13 +178,13 @@ def test_a_student_takes_after_its_teacher(teacher: Run, tmp_path: Path) -> None
 
 def test_a_training_with_a_teacher_goes_on_to_the_same_weights(teacher: Run, tmp_path: Path) -> None:
     class Impatient(Progress):
-        def advance(self, num_pictures: int) -> None:
+        def advance(self, num_images: int) -> None:
             import os
             import signal
 
             os.kill(os.getpid(), signal.SIGTERM)
 
-    asked = little("lenet5-modern", 2, distillation=taught_by(teacher, hints=1.0), seed=3)
+    asked = little("lenet5-modern", 2, distillation=taught_by(teacher, attention_weight=1.0), seed=3)
     whole = train_as(asked, tmp_path / "whole", Progress())
     with pytest.raises(Interrupted):
         train_as(asked, tmp_path / "stopped", Impatient())
@@ -190,7 +196,7 @@ def test_a_training_with_a_teacher_goes_on_to_the_same_weights(teacher: Run, tmp
 
 
 def test_a_teacher_of_other_classes_is_refused(teacher: Run) -> None:
-    with pytest.raises(UserError, match=r"tells other classes apart: 10 \(0, 1, 2, ...\), and the pictures have 2"):
+    with pytest.raises(UserError, match=r"tells other classes apart: 10 \(0, 1, 2, ...\), and the images have 2"):
         teacher_named(teacher.folder, ("cat", "dog"))
 
 
@@ -202,8 +208,8 @@ def test_a_teacher_that_is_none_is_refused_before_anything_is_begun(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"temperature": 0.0}, "--temperature 0 softens nothing"), ({"hints": -1.0}, "--hints -1 cannot weigh"),
-     ({"soft": 1.5}, "1.5 of the loss cannot be the teacher's")],
+    [({"temperature": 0.0}, "--temperature 0 softens nothing"), ({"attention_weight": -1.0}, "--attention_weight -1 cannot weigh"),
+     ({"distill_weight": 1.5}, "1.5 of the loss cannot be the teacher's")],
 )  # fmt: skip
 def test_numbers_with_which_nothing_is_learned_are_refused(given: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
@@ -211,10 +217,12 @@ def test_numbers_with_which_nothing_is_learned_are_refused(given: dict[str, floa
 
 
 def test_hints_take_maps(teacher: Run, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="lenet-300 has no maps that respond somewhere; leave --hints out"):
-        train_as(little("lenet-300", distillation=taught_by(teacher, hints=1.0)), tmp_path / "run", Progress())
+    with pytest.raises(UserError, match="lenet-300 has no maps that respond somewhere; leave --attention_weight out"):
+        train_as(
+            little("lenet-300", distillation=taught_by(teacher, attention_weight=1.0)), tmp_path / "run", Progress()
+        )
 
 
 def test_a_frozen_body_has_no_teacher(teacher: Run) -> None:
-    with pytest.raises(UserError, match="no teacher sees their pictures"):
+    with pytest.raises(UserError, match="no teacher sees their images"):
         little("lenet5", start="run", freeze=True, distillation=taught_by(teacher))

@@ -1,14 +1,14 @@
 import pytest
 
 from convatlas.training import Request
-from convatlas.training.finder import Finding, find_lr
+from convatlas.training.finder import LRFinding, find_lr
 
 
 def test_the_suggestion_is_where_the_loss_falls_fastest() -> None:
     rates = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    assert Finding(rates, (2.3, 2.2, 1.0, 0.9, 5.0)).suggestion == 1e-3
+    assert LRFinding(rates, (2.3, 2.2, 1.0, 0.9, 5.0)).suggestion == 1e-3
     # What falls again after the lowest loss is chance.
-    assert Finding(rates, (2.3, 1.9, 1.8, 9.0, 1.9)).suggestion == 1e-4
+    assert LRFinding(rates, (2.3, 1.9, 1.8, 9.0, 1.9)).suggestion == 1e-4
 
 
 def test_rates_climb_evenly_and_the_search_ends_where_the_loss_is_lost() -> None:

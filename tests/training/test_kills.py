@@ -81,7 +81,7 @@ KILLS = 50 // len(RUNS)
 def test_killed_at_random_times_a_run_of_each_family_ends_in_the_same_weights(
     name: str, seed: int, tmp_path: Path
 ) -> None:
-    job = ["train", name, *JOBS[name], "--seed", str(seed), "--no-tune", "--checkpoint-steps", "3"]
+    job = ["train", name, *JOBS[name], "--seed", str(seed), "--no-autotune", "--checkpoint-steps", "3"]
     begun = time.monotonic()
     finish(*job, "--out", str(tmp_path / "whole"))
     took = time.monotonic() - begun

@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 
 import convatlas as ca
 from convatlas.data import find as find_data
-from convatlas.data.batches import Share
+from convatlas.data.batches import Shard
 from convatlas.errors import UserError
+from convatlas.images import Preprocessing
 from convatlas.networks.resnet import ResNet
-from convatlas.pictures import Preprocessing
 from convatlas.runs import CHECKPOINT, Execution, Record, Run
 from convatlas.spec import Spec, Variant
 from convatlas.training import Interrupted, Progress, plan
@@ -33,7 +33,7 @@ class StopAt(Progress):
     def __init__(self, step: int, number: signal.Signals = signal.SIGINT) -> None:
         self.left, self.number = step, number
 
-    def advance(self, num_pictures: int) -> None:
+    def advance(self, num_images: int) -> None:
         self.left -= 1
         if self.left == 0:
             signal.raise_signal(self.number)
@@ -45,14 +45,14 @@ class Notes(Progress):
     def __init__(self) -> None:
         self.said: list[str] = []
         self.threads: list[int] = []
-        self.pictures: list[int] = []
+        self.images: list[int] = []
 
     def say(self, line: str) -> None:
         self.said.append(line)
 
-    def advance(self, num_pictures: int) -> None:
+    def advance(self, num_images: int) -> None:
         self.threads.append(torch.get_num_threads())
-        self.pictures.append(num_pictures)
+        self.images.append(num_images)
 
 
 def weights(run: Run) -> bytes:
@@ -75,8 +75,8 @@ def test_a_run_folder_holds_what_the_readme_says(undisturbed: Run) -> None:
     assert record["seed"] == 0
     assert record["recipe"]["epochs"] == 3
     assert record["versions"]["torch"] == torch.__version__
-    assert record["results"]["test_pictures"] == 355
-    assert record["results"]["train_pictures"] == 1442
+    assert record["results"]["test_images"] == 355
+    assert record["results"]["train_images"] == 1442
 
 
 FAST = ("lenet1", "lenet5", "lenet5-modern")
@@ -158,7 +158,7 @@ def test_a_step_without_a_number_stops_before_the_update_and_keeps_the_last_good
 ) -> None:
     notes = Notes()
     with pytest.raises(UserError) as stopped:
-        ca.train(name, epochs=2, lr=lr, tune=False, out=tmp_path / "run", progress=notes)
+        ca.train(name, epochs=2, lr=lr, autotune=False, out=tmp_path / "run", progress=notes)
     said = re.fullmatch(
         rf"the {what} is not a number at step {step} in epoch 1, with (?P<names>.*) and (?P<others>\d+) others; "
         rf"{tmp_path / 'run'} keeps the last good state, and a new run with a lower --lr than (?P<lr>\S+) may help",
@@ -167,14 +167,14 @@ def test_a_step_without_a_number_stops_before_the_update_and_keeps_the_last_good
     assert said is not None, str(stopped.value)
     assert float(said["lr"]) == lr
     # The steps before it are done, and nothing after them is in the checkpoint.
-    assert len(notes.pictures) == step - 1
+    assert len(notes.images) == step - 1
     kept = load_file(tmp_path / "run" / "checkpoint.safetensors")
     assert json.loads(bytes(kept["state"].numpy()))["step"] == step - 1
     assert all(value.isfinite().all() for key, value in kept.items() if key.startswith("network."))
-    # Pictures of that very step, and all of them where it is the gradient.
+    # Images of that very step, and all of them where it is the gradient.
     run = ca.load(tmp_path / "run")
-    source = plan.batches(run.record, run.load_data().train, torch.device("cpu"), Share())
-    shown = [f"picture {index}" for index in source.order(0)[128 * (step - 1) : 128 * step].tolist()]
+    source = plan.batches(run.record, run.load_data().train, torch.device("cpu"), Shard())
+    shown = [f"image {index}" for index in source.order(0)[128 * (step - 1) : 128 * step].tolist()]
     names = said["names"].split(", ")
     assert len(names) == 5
     assert set(names) <= set(shown)
@@ -187,7 +187,7 @@ def test_a_step_without_a_number_stops_before_the_update_and_keeps_the_last_good
 def test_a_run_that_lost_its_numbers_says_the_same_when_it_is_resumed(tmp_path: Path) -> None:
     said = []
     with pytest.raises(UserError) as stopped:
-        ca.train("lenet5-modern", epochs=2, lr=1e30, tune=False, out=tmp_path / "run")
+        ca.train("lenet5-modern", epochs=2, lr=1e30, autotune=False, out=tmp_path / "run")
     said.append(str(stopped.value))
     with pytest.raises(UserError) as stopped:
         ca.resume(tmp_path / "run")
@@ -202,7 +202,7 @@ def test_no_checkpoint_holds_weights_that_are_no_numbers(batch_size: int, epochs
         assert all(value.isfinite().all() for value in load_file(path).values())
 
 
-def test_pictures_of_a_folder_are_named_where_numbers_end(shades: Path, tmp_path: Path) -> None:
+def test_images_of_a_folder_are_named_where_numbers_end(shades: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"with .*(dark|light)\S*\.png"):
         ca.train("lenet5-modern", data=shades, epochs=3, batch_size=4, lr=1e30, out=tmp_path / "run")
 
@@ -300,11 +300,11 @@ def test_weights_that_the_last_update_ruined_are_no_finished_run(tmp_path: Path)
     assert ca.load(tmp_path / "run").record.results is None
 
 
-def test_predict_sees_the_sets_own_pictures_as_evaluate_does(undisturbed: Run) -> None:
-    pictures = find_data("digits").load(8).test
-    answers = [undisturbed.predict(Image.fromarray(picture[0])).classes[0] for picture in pictures.pictures]
-    right = sum(answer == str(label) for answer, label in zip(answers, pictures.labels, strict=True))
-    assert right / len(pictures) == undisturbed.test_accuracy
+def test_predict_sees_the_sets_own_images_as_evaluate_does(undisturbed: Run) -> None:
+    images = find_data("digits").load(8).test
+    answers = [undisturbed.predict(Image.fromarray(image[0])).classes[0] for image in images.images]
+    right = sum(answer == str(label) for answer, label in zip(answers, images.labels, strict=True))
+    assert right / len(images) == undisturbed.test_accuracy
 
 
 def test_a_long_thin_stroke_is_framed_in_little_memory(undisturbed: Run, tmp_path: Path) -> None:
@@ -322,19 +322,19 @@ def test_runs_without_a_name_get_one_each(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def stripes(tmp_path: Path) -> Path:
-    """Upright and level stripes, in colour."""
+    """Upright and level stripes, in color."""
     generator = np.random.default_rng(0)
     for name, axis in (("level", 0), ("upright", 1)):
         (tmp_path / "stripes" / name).mkdir(parents=True)
         for i in range(30):
             wave = np.sin(np.arange(48) / generator.uniform(1.5, 3) + generator.uniform(0, 6)) * 100 + 128
-            picture = np.broadcast_to(np.expand_dims(wave, 1 - axis), (48, 48))
-            colour = np.stack([picture, generator.uniform(0, 1) * picture, picture], 2).astype(np.uint8)
-            Image.fromarray(colour).save(tmp_path / "stripes" / name / f"{i}.png")
+            image = np.broadcast_to(np.expand_dims(wave, 1 - axis), (48, 48))
+            color = np.stack([image, generator.uniform(0, 1) * image, image], 2).astype(np.uint8)
+            Image.fromarray(color).save(tmp_path / "stripes" / name / f"{i}.png")
     return tmp_path / "stripes"
 
 
-def test_a_folder_of_ones_own_pictures_is_learned(stripes: Path, tmp_path: Path) -> None:
+def test_a_folder_of_ones_own_images_is_learned(stripes: Path, tmp_path: Path) -> None:
     run = ca.train("lenet5-modern", data=stripes, epochs=25, batch_size=16, out=tmp_path / "run")
     assert run.test_accuracy == 1.0
     assert run.record.classes == ("level", "upright")
@@ -343,7 +343,7 @@ def test_a_folder_of_ones_own_pictures_is_learned(stripes: Path, tmp_path: Path)
     assert run.evaluate().accuracy == 1.0
 
 
-def test_pictures_that_changed_since_are_noticed(stripes: Path, tmp_path: Path) -> None:
+def test_images_that_changed_since_are_noticed(stripes: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         ca.train("lenet1", data=stripes, epochs=2, out=tmp_path / "run", progress=StopAt(1))
     Image.new("RGB", (48, 48)).save(stripes / "level" / "0.png")
@@ -362,7 +362,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def shades(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of noise in colour, 28 pixels: 9 pictures to train on, 6 to test."""
+    """Two classes of noise in color, 28 pixels: 9 images to train on, 6 to test."""
     root = tmp_path_factory.mktemp("shades") / "shades"
     generator = np.random.default_rng(0)
     for split, numbers in (("train", (5, 4)), ("test", (3, 3))):
@@ -376,10 +376,10 @@ def shades(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", [family.variants[-1].name for family in ca.families()])
-def test_a_network_of_each_family_trains_on_small_pictures_in_colour_and_comes_back(
+def test_a_network_of_each_family_trains_on_small_images_in_color_and_comes_back(
     name: str, shades: Path, tmp_path: Path
 ) -> None:
-    # The last variant of each family: with batch normalisation where the family has that.
+    # The last variant of each family: with batch normalization where the family has that.
     sizes = {"width": 0.25, "depth": 0.1, "resolution": 28}
     run = ca.train(name, data=shades, epochs=1, batch_size=4, out=tmp_path / "run", **sizes)
     assert (run.record.spec.in_channels, run.record.spec.num_classes) == (3, 2)
@@ -417,7 +417,7 @@ def test_stopped_at_a_step_a_run_goes_on_to_the_same_weights_and_buffers(
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of stripes in colour, 64 pixels, unevenly many: photographs by their size."""
+    """Three classes of stripes in color, 64 pixels, unevenly many: photographs by their size."""
     root = tmp_path_factory.mktemp("photographs") / "photographs"
     generator = np.random.default_rng(1)
     for split, numbers in (("train", (12, 5, 3)), ("test", (3, 3, 3))):
@@ -461,9 +461,9 @@ def test_stopped_again_and_again_a_run_with_any_choice_goes_on_to_the_same_weigh
     options: dict[str, object], photographs: Path, tmp_path: Path
 ) -> None:
     notes = Notes()
-    job = {"data": photographs, "tune": False, **options}
+    job = {"data": photographs, "autotune": False, **options}
     whole = ca.train(**job, out=tmp_path / "whole", progress=notes)
-    num_steps = len(notes.pictures)
+    num_steps = len(notes.images)
     # After the first step, at up to ten others whatever they are, and after the last.
     others = np.random.default_rng(0).choice(np.arange(2, num_steps), min(10, num_steps // 4), replace=False)
     folder, done = tmp_path / "stopped", 0
@@ -485,7 +485,7 @@ def test_the_choices_above_are_what_they_are_called(photographs: Path, tmp_path:
     records = {}
     for name, options in OPTIONS.items():
         with pytest.raises(Interrupted) as stopped:
-            ca.train(**options, data=photographs, tune=False, out=tmp_path / name, progress=StopAt(1))
+            ca.train(**options, data=photographs, autotune=False, out=tmp_path / name, progress=StopAt(1))
         records[name] = stopped.value.run.record
     mixed = records["average and mixing"].recipe
     assert min(mixed.augmentation.mixup, mixed.augmentation.cutmix, mixed.augmentation.crop) > 0
@@ -495,7 +495,7 @@ def test_the_choices_above_are_what_they_are_called(photographs: Path, tmp_path:
     assert records["held out, with patience"].hold_out
     assert records["balanced"].balance
     assert records["SGD with lighting"].recipe.augmentation.lighting
-    kinds = [records[name].recipe.optimiser for name in ("SGD", "RMSprop", "Levenberg-Marquardt")]
+    kinds = [records[name].recipe.optimizer for name in ("SGD", "RMSprop", "Levenberg-Marquardt")]
     assert kinds == ["sgd", "rmsprop", "levenberg-marquardt"]
 
 
@@ -513,7 +513,7 @@ def test_a_damaged_checkpoint_costs_a_few_steps_and_nothing_else(shades: Path, t
     resumed = ca.resume(folder, progress=notes)
     assert notes.said == [f"{folder / CHECKPOINT} is damaged; going on from the one before it"]
     # Steps 7 and 8, after the checkpoint of step 6; an epoch has two.
-    assert len(notes.pictures) == 2
+    assert len(notes.images) == 2
     assert weights(resumed) == weights(whole)
 
 
@@ -522,9 +522,9 @@ def test_a_folder_that_goes_away_stops_training_with_its_name(shades: Path, tmp_
     folder = tmp_path / "run"
 
     class Removes(Notes):
-        def advance(self, num_pictures: int) -> None:
-            super().advance(num_pictures)
-            if len(self.pictures) == 3:
+        def advance(self, num_images: int) -> None:
+            super().advance(num_images)
+            if len(self.images) == 3:
                 # At once: a checkpoint may be being written.
                 folder.rename(tmp_path / "elsewhere")
 
@@ -533,7 +533,7 @@ def test_a_folder_that_goes_away_stops_training_with_its_name(shades: Path, tmp_
         ca.train("lenet5-modern", data=shades, epochs=50, batch_size=4, checkpoint_steps=1, out=folder, progress=notes)
     assert str(failure.value.filename).startswith(str(folder))
     # Not at the end of all steps, which are 100.
-    assert len(notes.pictures) <= 6
+    assert len(notes.images) <= 6
 
 
 # The way of computing
@@ -542,9 +542,9 @@ def test_a_folder_that_goes_away_stops_training_with_its_name(shades: Path, tmp_
 @pytest.mark.usefixtures("one_thread")
 def test_who_wants_no_measuring_gets_the_plain_way(shades: Path, tmp_path: Path) -> None:
     notes = Notes()
-    run = ca.train("lenet5-modern", data=shades, epochs=1, tune=False, out=tmp_path / "run", progress=notes)
+    run = ca.train("lenet5-modern", data=shades, epochs=1, autotune=False, out=tmp_path / "run", progress=notes)
     assert run.record.execution == Execution(threads=1)
-    assert run.record.tuned
+    assert run.record.autotuned
     assert notes.said == []
 
 
@@ -554,19 +554,19 @@ def test_a_short_training_is_not_measured_and_computes_alike(shades: Path, tmp_p
     job = {"network": "lenet5-modern", "data": shades, "epochs": 2}
     measured = ca.train(**job, out=tmp_path / "measured", progress=notes)
     assert measured.record.execution == Execution(threads=1)
-    assert measured.record.tuned
+    assert measured.record.autotuned
     assert notes.said == []
-    assert weights(measured) == weights(ca.train(**job, tune=False, out=tmp_path / "plain"))
+    assert weights(measured) == weights(ca.train(**job, autotune=False, out=tmp_path / "plain"))
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_is_resumed_in_the_way_of_computing_of_its_record(shades: Path, tmp_path: Path) -> None:
     job = {"network": "resnet20-cifar", "data": shades, "epochs": 2, "batch_size": 4, "width": 0.25, "depth": 0.3}
-    plain = ca.train(**job, tune=False, out=tmp_path / "plain")
+    plain = ca.train(**job, autotune=False, out=tmp_path / "plain")
     runs = []
     for name in ("whole", "stopped"):
         with pytest.raises(Interrupted) as stopped:
-            ca.train(**job, tune=False, out=tmp_path / name, progress=StopAt(1))
+            ca.train(**job, autotune=False, out=tmp_path / name, progress=StopAt(1))
         run = stopped.value.run
         # Begun anew in another way, as if that had been measured to be the fastest.
         (run.folder / CHECKPOINT).unlink()
@@ -593,12 +593,12 @@ def test_a_run_is_resumed_in_the_way_of_computing_of_its_record(shades: Path, tm
 def test_a_batch_in_pieces_changes_the_weights_as_the_whole_does(
     micro_batch: int, shades: Path, tmp_path: Path
 ) -> None:
-    # One step of all 9 pictures, by an optimiser that is linear in the gradient.
-    job = {"network": "lenet1", "recipe": "paper", "data": shades, "epochs": 1, "batch_size": 9, "tune": False}
+    # One step of all 9 images, by an optimizer that is linear in the gradient.
+    job = {"network": "lenet1", "recipe": "paper", "data": shades, "epochs": 1, "batch_size": 9, "autotune": False}
     whole = ca.train(**job, out=tmp_path / "whole").network.state_dict()
     notes = Notes()
     pieces = ca.train(**job, micro_batch=micro_batch, out=tmp_path / "pieces", progress=notes).network.state_dict()
-    assert notes.pictures == [9]
+    assert notes.images == [9]
     torch.manual_seed(0)
     before = ca.find("lenet1").network(ca.load(tmp_path / "whole").record.spec).state_dict()
     for name, value in whole.items():
@@ -609,45 +609,52 @@ def test_a_batch_in_pieces_changes_the_weights_as_the_whole_does(
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", ["googlenet-bn", "efficientnet-b0"])
-def test_no_piece_of_a_batch_is_a_single_picture_that_cannot_be_normalised(
+def test_no_piece_of_a_batch_is_a_single_image_that_cannot_be_normalized(
     name: str, shades: Path, tmp_path: Path
 ) -> None:
-    # 9 pictures in batches of 4 and 5; the last in pieces of 2 at most.
-    job = {"data": shades, "epochs": 1, "batch_size": 4, "width": 0.25, "resolution": 28, "tune": False}
+    # 9 images in batches of 4 and 5; the last in pieces of 2 at most.
+    job = {"data": shades, "epochs": 1, "batch_size": 4, "width": 0.25, "resolution": 28, "autotune": False}
     run = ca.train(name, **job, micro_batch=2, out=tmp_path / "run")
     assert all(value.isfinite().all() for value in run.network.state_dict().values())
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_balance_lets_each_class_count_the_same(photographs: Path, tmp_path: Path) -> None:
-    # The loss of the first step is of the weights before it, without random changes of pictures.
-    job = {"network": "lenet1", "recipe": "paper", "data": photographs, "epochs": 1, "batch_size": 20, "tune": False}
+    # The loss of the first step is of the weights before it, without random changes of images.
+    job = {
+        "network": "lenet1",
+        "recipe": "paper",
+        "data": photographs,
+        "epochs": 1,
+        "batch_size": 20,
+        "autotune": False,
+    }
     losses = {}
     for balance in (False, True):
         run = ca.train(**job, balance=balance, out=tmp_path / str(balance))
         losses[balance] = metrics(run)[0]["loss"]
     train = run.load_data().train
     middle = slice(run.record.preprocessing.margin, run.record.preprocessing.margin + 28)
-    inputs = torch.from_numpy(run.record.preprocessing.normalise(train.pictures[:][..., middle, middle]))
+    inputs = torch.from_numpy(run.record.preprocessing.normalize(train.images[:][..., middle, middle]))
     torch.manual_seed(0)
     network = ca.find("lenet1").network(run.record.spec)
     labels = torch.from_numpy(train.labels)
     targets = torch.nn.functional.one_hot(labels).float()
     each = ca.find("lenet1").objective.losses(network(inputs), targets).detach()
     assert losses[False] == pytest.approx(each.mean().item(), rel=1e-5)
-    # 12, 5 and 3 pictures: the mean of the classes' means.
+    # 12, 5 and 3 images: the mean of the classes' means.
     assert losses[True] == pytest.approx(sum(each[labels == i].mean().item() for i in range(3)) / 3, rel=1e-5)
     assert losses[True] != pytest.approx(losses[False], rel=1e-4)
     assert weights(ca.load(tmp_path / "False")) != weights(ca.load(tmp_path / "True"))
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_checkpoint_has_what_batch_normalisation_has_seen(shades: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_has_what_batch_normalization_has_seen(shades: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted) as stopped:
         ca.train("resnet20-cifar", data=shades, width=0.25, batch_size=4, out=tmp_path / "run", progress=StopAt(3))
     kept = load_file(tmp_path / "run" / "checkpoint.safetensors")
     buffers = dict(ResNet(stopped.value.run.record.spec).named_buffers())
-    # Mean, variance and count, of one normalisation after each of 19 convolutions.
+    # Mean, variance and count, of one normalization after each of 19 convolutions.
     assert len(buffers) == 3 * 19
     for name, fresh in buffers.items():
         if name.endswith("num_batches_tracked"):
@@ -660,12 +667,12 @@ def test_a_checkpoint_has_what_batch_normalisation_has_seen(shades: Path, tmp_pa
 @pytest.mark.parametrize("name", ["efficientnet-b0", "googlenet"])
 def test_what_is_dropped_at_random_is_another_at_each_step_and_the_same_in_each_run(name: str) -> None:
     network = ca.create(name, num_classes=2, width=0.25, resolution=28).train()
-    pictures = torch.randn(8, 3, 28, 28)
+    images = torch.randn(8, 3, 28, 28)
     answers = []
     for seed in (1, 2, 1):
         seed_draws(torch.device("cpu"), seed)
         with torch.no_grad():
-            outputs = network(pictures)
+            outputs = network(images)
         answers.append(outputs if isinstance(outputs, torch.Tensor) else outputs[0])
     assert torch.equal(answers[0], answers[2])
     assert not torch.equal(answers[0], answers[1])
@@ -673,15 +680,15 @@ def test_what_is_dropped_at_random_is_another_at_each_step_and_the_same_in_each_
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", ["googlenet-bn", "efficientnet-b0"])
-def test_a_single_picture_at_the_end_of_an_epoch_trains_with_batch_normalisation(
+def test_a_single_image_at_the_end_of_an_epoch_trains_with_batch_normalization(
     name: str, shades: Path, tmp_path: Path
 ) -> None:
-    # 9 pictures in batches of 4; at 28 pixels the last maps of googlenet-bn are single points in its classifiers.
+    # 9 images in batches of 4; at 28 pixels the last maps of googlenet-bn are single points in its classifiers.
     steps: list[int] = []
 
     class Counted(Progress):
-        def advance(self, num_pictures: int) -> None:
-            steps.append(num_pictures)
+        def advance(self, num_images: int) -> None:
+            steps.append(num_images)
 
     run = ca.train(
         name, data=shades, epochs=2, batch_size=4, width=0.25, resolution=28, out=tmp_path / "run", progress=Counted()
@@ -703,9 +710,9 @@ def test_a_single_picture_at_the_end_of_an_epoch_trains_with_batch_normalisation
     ],
     ids=str,
 )
-def test_phi_scales_the_pictures_own_size(sizes: dict[str, int], resolution: int, tmp_path: Path) -> None:
+def test_phi_scales_the_images_own_size(sizes: dict[str, int], resolution: int, tmp_path: Path) -> None:
     with pytest.raises(Interrupted) as stopped:
-        ca.train("mobilenet", width=0.25, tune=False, out=tmp_path / "run", progress=StopAt(1), **sizes)
+        ca.train("mobilenet", width=0.25, autotune=False, out=tmp_path / "run", progress=StopAt(1), **sizes)
     # Width and depth are the network's, times powers of 1.1 and 1.2.
     scaled = ca.find("mobilenet").spec.compound(sizes.get("phi", 0), width=0.25, resolution=resolution)
     record = stopped.value.run.record
@@ -714,7 +721,7 @@ def test_phi_scales_the_pictures_own_size(sizes: dict[str, int], resolution: int
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_phi_scales_the_usual_size_of_a_folders_pictures(shades: Path, tmp_path: Path) -> None:
+def test_phi_scales_the_usual_size_of_a_folders_images(shades: Path, tmp_path: Path) -> None:
     sizes = {"width": 0.25, "depth": 0.1, "phi": 1}
     with pytest.raises(Interrupted) as stopped:
         ca.train("mobilenet", data=shades, batch_size=2, out=tmp_path / "run", progress=StopAt(1), **sizes)

@@ -28,13 +28,13 @@ ALONE = Processes()
 T = TypeVar("T")
 
 
-def planned(**asked: object) -> tuple[ca.runs.Record, data.PictureSet]:
+def planned(**asked: object) -> tuple[ca.runs.Record, data.Dataset]:
     return plan.planned(Request(**asked), ALONE)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Colour, 120 pixels wide and 90 high."""
+    """Color, 120 pixels wide and 90 high."""
     root = tmp_path_factory.mktemp("photographs") / "photographs"
     generator = np.random.default_rng(0)
     for split, num in (("train", 6), ("test", 2)):
@@ -50,16 +50,16 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_nothing_asked_is_the_default_of_the_digits() -> None:
-    record, pictures = planned(network="lenet5-modern")
+    record, images = planned(network="lenet5-modern")
     assert (record.data, record.seed, record.device) == ("digits", 0, device_named(None).type)
-    assert record.spec.num_classes == len(pictures.classes) == 10
-    assert record.spec.in_channels == pictures.channels == 1
+    assert record.spec.num_classes == len(images.classes) == 10
+    assert record.spec.in_channels == images.channels == 1
     assert record.recipe == replace(
-        recipes.CHARACTERS, epochs=recipes.CHARACTERS.epochs_for(len(pictures.train)), epochs_of=None
+        recipes.CHARACTERS, epochs=recipes.CHARACTERS.epochs_for(len(images.train)), epochs_of=None
     )
     assert record.execution == Execution(threads=torch.get_num_threads())
     # Whether to measure is still open, and nothing else was asked for.
-    assert not record.tuned
+    assert not record.autotuned
     assert (record.micro_batch, record.balance, record.hold_out, record.patience) == (None, False, False, None)
     assert (record.width, record.depth, record.phi, record.processes) == (1.0, 1.0, 0.0, 1)
     assert record.results is None
@@ -68,7 +68,7 @@ def test_nothing_asked_is_the_default_of_the_digits() -> None:
 def test_everything_asked_is_in_the_record() -> None:
     record, _ = planned(
         network="resnet20-cifar", data="digits", epochs=7, batch_size=33, lr=0.5, seed=5, width=0.5, depth=2.0,
-        resolution=40, phi=1.0, recipe="paper", micro_batch=11, balance=True, patience=3, device="cpu", tune=False,
+        resolution=40, phi=1.0, recipe="paper", micro_batch=11, balance=True, patience=3, device="cpu", autotune=False,
         checkpoint_steps=9, skip_bad=True,
     )  # fmt: skip
     recipe = record.recipe
@@ -76,9 +76,9 @@ def test_everything_asked_is_in_the_record() -> None:
     assert (record.seed, record.width, record.depth, record.phi) == (5, 0.5, 2.0, 1.0)
     assert record.spec.resolution == record.preprocessing.resolution == 40
     assert (record.micro_batch, record.balance, record.patience, record.checkpoint_steps) == (11, True, 3, 9)
-    # Patience needs pictures to judge by.
+    # Patience needs images to judge by.
     assert record.hold_out
-    assert record.tuned
+    assert record.autotuned
     assert record.skip_bad
 
 
@@ -150,7 +150,7 @@ def test_a_number_that_trains_nothing_is_a_one_line_error(asked: dict[str, float
         (4, 7, None, False),
     ],
 )
-def test_who_normalises_over_a_batch_needs_two_pictures_at_once(
+def test_who_normalizes_over_a_batch_needs_two_images_at_once(
     num_processes: int, batch_size: int, micro_batch: int | None, works: bool
 ) -> None:
     # The only one of them that has come, and what it says is what all say.
@@ -158,7 +158,7 @@ def test_who_normalises_over_a_batch_needs_two_pictures_at_once(
         def main_first(self, work: Callable[[], T]) -> T:
             return work()
 
-        def gathered(self, value: T) -> list[T]:
+        def all_gather(self, value: T) -> list[T]:
             return [value] * self.num
 
     processes = Others(0, num_processes, 0, num_processes)
@@ -167,9 +167,9 @@ def test_who_normalises_over_a_batch_needs_two_pictures_at_once(
         record, _ = plan.planned(request, processes)
         assert record.processes == num_processes
     else:
-        with pytest.raises(UserError, match="resnet20-cifar normalises over a batch"):
+        with pytest.raises(UserError, match="resnet20-cifar normalizes over a batch"):
             plan.planned(request, processes)
-    # Whoever normalises nothing may.
+    # Whoever normalizes nothing may.
     plan.planned(replace(request, network="lenet1", width=1.0), processes)
 
 
@@ -178,7 +178,7 @@ def test_who_normalises_over_a_batch_needs_two_pictures_at_once(
 
 @given(detail=st.integers(1, 5000))
 @pytest.mark.parametrize("name", ["lenet5", "lenet1989", "resnet20-cifar", "vgg16", "efficientnet-b3"])
-def test_a_network_reads_pictures_at_their_size_between_its_smallest_and_its_own(name: str, detail: int) -> None:
+def test_a_network_reads_images_at_their_size_between_its_smallest_and_its_own(name: str, detail: int) -> None:
     variant = ca.find(name)
     chosen = plan.resolution(variant, detail)
     assert variant.spec.smallest_resolution <= chosen <= variant.spec.resolution
@@ -186,12 +186,12 @@ def test_a_network_reads_pictures_at_their_size_between_its_smallest_and_its_own
         assert chosen == detail
 
 
-def test_of_pictures_of_unknown_size_the_networks_own_is_taken() -> None:
+def test_of_images_of_unknown_size_the_networks_own_is_taken() -> None:
     assert plan.resolution(ca.find("vgg16"), None) == 224
 
 
 @given(resolution=st.integers(28, 600), detail=st.none() | st.integers(1, 2000))
-def test_a_margin_is_never_made_of_pixels_that_pictures_do_not_have(resolution: int, detail: int | None) -> None:
+def test_a_margin_is_never_made_of_pixels_that_images_do_not_have(resolution: int, detail: int | None) -> None:
     margin = plan.margin(resolution, detail)
     assert margin in (0, round(resolution / 14))
     if detail is not None and margin:
@@ -204,21 +204,21 @@ def test_the_margin_is_that_of_2012() -> None:
 
 
 def test_photographs_are_decoded_with_their_margin_and_read_without(photographs: Path) -> None:
-    record, pictures = planned(network="resnet20-cifar", data=photographs, resolution=70)
+    record, images = planned(network="resnet20-cifar", data=photographs, resolution=70)
     assert (record.preprocessing.resolution, record.preprocessing.margin) == (70, 5)
     assert record.spec.resolution == 70
-    assert pictures.train.pictures.shape[1:] == (3, 80, 80)
+    assert images.train.images.shape[1:] == (3, 80, 80)
     assert record.preprocessing.working_side == 80
     # Larger than they are, there is no room.
-    record, pictures = planned(network="resnet20-cifar", data=photographs, resolution=96)
+    record, images = planned(network="resnet20-cifar", data=photographs, resolution=96)
     assert record.preprocessing.margin == 0
-    assert pictures.train.pictures.shape[1:] == (3, 96, 96)
+    assert images.train.images.shape[1:] == (3, 96, 96)
 
 
 def test_a_set_of_one_size_has_no_margin() -> None:
-    record, pictures = planned(network="lenet5")
+    record, images = planned(network="lenet5")
     assert record.preprocessing.margin == 0
-    assert pictures.side == record.preprocessing.side == 8
+    assert images.side == record.preprocessing.side == 8
 
 
 # Folders
@@ -254,42 +254,42 @@ def test_a_folder_with_something_in_it_is_not_taken(tmp_path: Path) -> None:
 
 @dataclass
 class Shelf:
-    """Pictures that are read as they are asked for."""
+    """Images that are read as they are asked for."""
 
-    pictures: np.ndarray
+    images: np.ndarray
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.pictures.shape
+        return self.images.shape
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, indices: Indices, /) -> np.ndarray:
-        read = self.pictures[indices]
+        read = self.images[indices]
         # Never all of a large set at once.
-        assert len(read) <= plan.PICTURES_AT_ONCE
+        assert len(read) <= plan.IMAGES_AT_ONCE
         return read
 
 
 @pytest.mark.parametrize("num", [1, 999, 1000, 1001, 2500])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_statistics_are_those_of_all_pixels_wherever_they_lie(num: int, channels: int) -> None:
-    pictures = np.random.default_rng(num).integers(0, 200, (num, channels, 3, 5), dtype=np.uint8)
-    pictures[:, 0] //= 3
+    images = np.random.default_rng(num).integers(0, 200, (num, channels, 3, 5), dtype=np.uint8)
+    images[:, 0] //= 3
     labels = np.zeros(num, np.int64)
-    mean, deviation = plan.statistics(Split(pictures, labels))
-    values = pictures.transpose(1, 0, 2, 3).reshape(channels, -1) / 255
+    mean, deviation = plan.statistics(Split(images, labels))
+    values = images.transpose(1, 0, 2, 3).reshape(channels, -1) / 255
     assert mean == pytest.approx(values.mean(1))
     assert deviation == pytest.approx(values.std(1))
     # To the bit, or a resumed run would see other numbers.
-    assert plan.statistics(Split(Shelf(pictures), labels)) == (mean, deviation)
+    assert plan.statistics(Split(Shelf(images), labels)) == (mean, deviation)
 
 
 def test_what_does_not_vary_is_divided_by_one() -> None:
-    pictures = np.full((4, 2, 3, 3), 51, np.uint8)
-    pictures[0, 1] = 0
-    mean, deviation = plan.statistics(Split(pictures, np.zeros(4, np.int64)))
+    images = np.full((4, 2, 3, 3), 51, np.uint8)
+    images[0, 1] = 0
+    mean, deviation = plan.statistics(Split(images, np.zeros(4, np.int64)))
     assert mean[0] == pytest.approx(0.2)
     assert deviation[0] == 1.0
     assert 0 < deviation[1] < 1
@@ -298,12 +298,12 @@ def test_what_does_not_vary_is_divided_by_one() -> None:
 def test_a_paper_that_prints_a_range_has_it_and_others_the_sets_mean() -> None:
     lenet, _ = planned(network="lenet5")
     # Black is -0.1 and white 1.175.
-    black, white = lenet.preprocessing.normalise(np.array([0, 255], np.uint8)[:, None, None, None]).ravel()
+    black, white = lenet.preprocessing.normalize(np.array([0, 255], np.uint8)[:, None, None, None]).ravel()
     assert (black, white) == pytest.approx((-0.1, 1.175), abs=1e-6)
-    modern, pictures = planned(network="lenet5-modern")
-    normalised = modern.preprocessing.normalise(pictures.train.pictures[:])
-    assert normalised.mean() == pytest.approx(0, abs=1e-4)
-    assert normalised.std() == pytest.approx(1, abs=1e-4)
+    modern, images = planned(network="lenet5-modern")
+    normalized = modern.preprocessing.normalize(images.train.images[:])
+    assert normalized.mean() == pytest.approx(0, abs=1e-4)
+    assert normalized.std() == pytest.approx(1, abs=1e-4)
 
 
 def test_characters_are_framed_as_in_their_set_and_photographs_are_not(photographs: Path) -> None:
@@ -312,8 +312,8 @@ def test_characters_are_framed_as_in_their_set_and_photographs_are_not(photograp
 
 
 def test_batches_are_as_the_record_says() -> None:
-    record, pictures = planned(network="lenet5-modern", batch_size=50, seed=7)
-    batches = plan.batches(record, pictures.train, torch.device("cpu"), ALONE.share)
+    record, images = planned(network="lenet5-modern", batch_size=50, seed=7)
+    batches = plan.batches(record, images.train, torch.device("cpu"), ALONE.share)
     assert (batches.batch_size, batches.seed, batches.num_classes) == (50, 7, 10)
     assert batches.augmentation == record.recipe.augmentation
     assert batches.label_smoothing == record.recipe.label_smoothing == 0.1

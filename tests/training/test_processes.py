@@ -115,9 +115,9 @@ def test_two_processes_leave_one_run_that_one_process_judges_alike(
     }  # fmt: skip
     run = ca.load(folder)
     assert run.record.processes == 2
-    # Each picture was counted once, by one of the two.
+    # Each image was counted once, by one of the two.
     evaluation = run.evaluate()
-    assert run.results.test_pictures == evaluation.num_pictures == 355
+    assert run.results.test_images == evaluation.num_images == 355
     assert run.results.test_errors == evaluation.num_errors
     assert run.test_accuracy == evaluation.accuracy > 0.3
 
@@ -128,16 +128,16 @@ def test_one_of_two_processes_speaks(undisturbed: tuple[Path, subprocess.Complet
     assert done.stdout.count(f"run folder     {folder}") == 1
     lines = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
     assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
-    assert done.stderr.count("1,442 pictures") == 1
+    assert done.stderr.count("1,442 images") == 1
 
 
 def test_two_processes_learn_what_one_does_but_for_rounding(
     undisturbed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    # The same pictures in the same order, changed alike: another order, and the losses would differ at once.
-    alone = ca.train("lenet5-modern", epochs=1, tune=False, out=tmp_path / "alone")
+    # The same images in the same order, changed alike: another order, and the losses would differ at once.
+    alone = ca.train("lenet5-modern", epochs=1, autotune=False, out=tmp_path / "alone")
     first = [json.loads((folder / "metrics.jsonl").read_text().splitlines()[0]) for folder in (alone.folder,)]
-    done = together("train", "lenet5-modern", "--epochs", "1", "--no-tune", "--json", "--out", tmp_path / "two")
+    done = together("train", "lenet5-modern", "--epochs", "1", "--no-autotune", "--json", "--out", tmp_path / "two")
     assert done.returncode == 0, done.stderr
     # One object and nothing else.
     assert json.loads(done.stdout)["run"] == str(tmp_path / "two")
@@ -167,7 +167,7 @@ THREADS_AFTER = """
 import sys
 from pathlib import Path
 import convatlas as ca
-ca.train("lenet5-modern", epochs=1, tune=False, out=sys.argv[1])
+ca.train("lenet5-modern", epochs=1, autotune=False, out=sys.argv[1])
 print(*(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")))
 """
 
@@ -237,11 +237,13 @@ def test_after_one_of_two_was_killed_torchrun_starts_them_again_to_the_same_weig
 
 @pytest.mark.slow
 def test_an_end_without_numbers_is_said_once_by_two_processes(tmp_path: Path) -> None:
-    done = together("train", "lenet5-modern", "--epochs", "1", "--lr", "1e30", "--no-tune", "--out", tmp_path / "run")
+    done = together(
+        "train", "lenet5-modern", "--epochs", "1", "--lr", "1e30", "--no-autotune", "--out", tmp_path / "run"
+    )
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if line.startswith("convatlas: ")]
     assert len(said) == 1
-    # The pictures of both.
+    # The images of both.
     assert "is not a number at step 2 in epoch 1" in said[0]
     assert "and 123 others" in said[0]
 
@@ -253,16 +255,16 @@ def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     alone = Processes.started()
     assert (alone.rank, alone.num, alone.main, alone.restarts) == (0, 1, True, 0)
-    assert alone.agreed(lambda: 5) == 5
+    assert alone.broadcast(lambda: 5) == 5
     assert alone.main_first(lambda: 6) == 6
-    assert alone.gathered(7) == [7]
-    assert alone.largest(8) == 8
+    assert alone.all_gather(7) == [7]
+    assert alone.all_reduce_max(8) == 8
     values = torch.tensor([1.0, 2.0])
     assert alone.sum(values) is values
     layer = torch.nn.Linear(1, 1)
     assert alone.wrapped(layer, torch.device("cpu")) is layer
-    with alone.joined(torch.device("cpu")), alone.apart(layer):
-        alone.alike(layer)
+    with alone.joined(torch.device("cpu")), alone.no_sync(layer):
+        alone.sync_state(layer)
 
 
 def test_what_torchrun_tells_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +273,7 @@ def test_what_torchrun_tells_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     processes = Processes.started()
     assert (processes.rank, processes.num, processes.local_rank, processes.local_num) == (5, 8, 1, 4)
-    assert (processes.main, processes.restarts, processes.share) == (False, 2, (5, 8))
+    assert (processes.main, processes.restarts, processes.shard) == (False, 2, (5, 8))
 
 
 @pytest.mark.parametrize(("name", "value"), [("RANK", None), ("LOCAL_RANK", "one"), ("WORLD_SIZE", "")])

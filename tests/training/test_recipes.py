@@ -1,4 +1,4 @@
-"""Which recipe trains what: by the word for it, the network's layers, and the kind and size of the pictures."""
+"""Which recipe trains what: by the word for it, the network's layers, and the kind and size of the images."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 
 from convatlas import atlas, measure
-from convatlas.data import PictureSet, Split
+from convatlas.data import Dataset, Split
 from convatlas.errors import UserError
 from convatlas.networks.lenet import RECIPE_1998
 from convatlas.recipe import Recipe
 from convatlas.training import recipes
 
 
-def pictures(*, side: int = 28, own: int | None = 28, ink: bool = False) -> PictureSet:
-    """Pictures of that side, whose own size was another."""
+def images(*, side: int = 28, own: int | None = 28, ink: bool = False) -> Dataset:
+    """Images of that side, whose own size was another."""
     split = Split(np.zeros((2, 1, side, side), np.uint8), np.arange(2))
-    return PictureSet(name="some", classes=("a", "b"), train=split, test=split, side=own, ink=ink)
+    return Dataset(name="some", classes=("a", "b"), train=split, test=split, side=own, ink=ink)
 
 
-DIGITS = pictures(ink=True)
+DIGITS = images(ink=True)
 
 
-def find(recipe: str, name: str, of: PictureSet = DIGITS, *, fine_tuned: bool = False, **scale: float) -> Recipe:
+def find(recipe: str, name: str, of: Dataset = DIGITS, *, fine_tuned: bool = False, **scale: float) -> Recipe:
     variant = atlas.find(name)
     layers = measure.layers_of(variant.network, variant.spec.scaled(**scale))
     return recipes.find(recipe, variant, layers, of, fine_tuned=fine_tuned)
@@ -46,14 +46,14 @@ def test_an_unknown_recipe_names_the_near_one() -> None:
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg11", "googlenet", "squeezenet"])
-def test_deep_networks_that_normalise_nothing_train_at_a_lower_rate(name: str) -> None:
+def test_deep_networks_that_normalize_nothing_train_at_a_lower_rate(name: str) -> None:
     assert find("default", name).lr == recipes.DEEP_LR < recipes.DEFAULT.lr
     # And differ in nothing else.
     assert replace(find("default", name), lr=recipes.DEFAULT.lr) == find("default", "lenet5")
 
 
 @pytest.mark.parametrize("name", ["lenet5-modern", "alexnet-bn", "vgg11-bn", "plain18", "mobilenet", "efficientnet-b0"])
-def test_shallow_and_normalised_networks_train_at_the_full_rate(name: str) -> None:
+def test_shallow_and_normalized_networks_train_at_the_full_rate(name: str) -> None:
     assert find("default", name).lr == recipes.DEFAULT.lr
 
 
@@ -62,8 +62,8 @@ def test_what_makes_a_network_deep_is_its_scale() -> None:
 
 
 @pytest.mark.parametrize("name", ["lenet5-modern", "alexnet", "efficientnet-b0"])
-@pytest.mark.parametrize("of", [pictures(ink=True), pictures(side=128, own=128)], ids=["digits", "photographs"])
-def test_trained_weights_learn_on_at_a_rate_of_their_own_and_not_for_longer(name: str, of: PictureSet) -> None:
+@pytest.mark.parametrize("of", [images(ink=True), images(side=128, own=128)], ids=["digits", "photographs"])
+def test_trained_weights_learn_on_at_a_rate_of_their_own_and_not_for_longer(name: str, of: Dataset) -> None:
     new, old = find("default", name, of), find("default", name, of, fine_tuned=True)
     assert old.lr == recipes.FINE_LR < recipes.DEFAULT.lr
     assert old.epochs_for(500) <= new.epochs_for(500)
@@ -78,20 +78,20 @@ def test_a_paper_recipe_knows_nothing_of_trained_weights() -> None:
 @pytest.mark.parametrize(
     ("of", "expected"),
     [
-        (pictures(ink=True), recipes.CHARACTERS),
+        (images(ink=True), recipes.CHARACTERS),
         # Characters stay characters, however large they are drawn.
-        (pictures(side=224, own=224, ink=True), recipes.CHARACTERS),
-        (pictures(), recipes.SMALL_PICTURES),
-        (pictures(own=63), recipes.SMALL_PICTURES),
-        (pictures(own=64), recipes.PHOTOGRAPHS),
+        (images(side=224, own=224, ink=True), recipes.CHARACTERS),
+        (images(), recipes.SMALL_IMAGES),
+        (images(own=63), recipes.SMALL_IMAGES),
+        (images(own=64), recipes.PHOTOGRAPHS),
         # What counts is the size that they had, not the one to which a network enlarged them.
-        (pictures(side=224, own=32), recipes.SMALL_PICTURES),
+        (images(side=224, own=32), recipes.SMALL_IMAGES),
         # Of many sizes: the one that they were brought to.
-        (pictures(side=32, own=None), recipes.SMALL_PICTURES),
-        (pictures(side=64, own=None), recipes.PHOTOGRAPHS),
+        (images(side=32, own=None), recipes.SMALL_IMAGES),
+        (images(side=64, own=None), recipes.PHOTOGRAPHS),
     ],
 )
-def test_pictures_are_learned_as_their_kind_and_size_bear(of: PictureSet, expected: Recipe) -> None:
+def test_images_are_learned_as_their_kind_and_size_bear(of: Dataset, expected: Recipe) -> None:
     assert find("default", "resnet20-cifar", of) is expected
 
 

@@ -62,19 +62,19 @@ def test_pieces_are_the_batch_in_order_and_no_larger_than_asked(num: int, size: 
         assert torch.equal(torch.cat([piece[field] for piece, _ in pieces]), batch[field])
     assert [last for _, last in pieces] == [False] * (len(pieces) - 1) + [True]
     lengths = [len(piece.labels) for piece, _ in pieces]
-    # One more where a single picture would be left, which could not be normalised.
+    # One more where a single image would be left, which could not be normalized.
     assert max(lengths) <= (size or num) + (size in (1, 2))
     assert max(lengths) - min(lengths) <= 1
     assert {piece.num_in_all for piece, _ in pieces} == {99}
 
 
 @given(num=st.integers(2, 12), size=st.integers(2, 5))
-def test_no_piece_of_several_pictures_at_a_time_is_a_single_one(num: int, size: int) -> None:
+def test_no_piece_of_several_images_at_a_time_is_a_single_one(num: int, size: int) -> None:
     assert min(len(piece.labels) for piece, _ in parts(batch_of(num), size)) >= 2
 
 
 @pytest.mark.parametrize("size", [None, 1, 2])
-def test_a_share_of_no_pictures_is_one_piece_that_others_wait_for(size: int | None) -> None:
+def test_a_share_of_no_images_is_one_piece_that_others_wait_for(size: int | None) -> None:
     (piece, last), *more = parts(batch_of(0, in_all=3), size)
     assert (len(piece.labels), last, more) == (0, True, [])
     told = step_of(network_of(), micro_batch=size).gradient(batch_of(0, in_all=3))
@@ -86,7 +86,7 @@ def test_pieces_have_the_gradient_of_the_mean_over_all(num: int, size: int, unev
     weights = torch.tensor([0.5, 2.0, 1.0]) if uneven else torch.ones(3)
     batch = batch_of(num)
     expected = network_of()
-    # By hand: each picture's loss times the weight of its target.
+    # By hand: each image's loss times the weight of its target.
     outputs = expected(batch.inputs)
     each = -(batch.targets * F.log_softmax(outputs, 1)).sum(1) * (batch.targets * weights).sum(1)
     each.mean().backward()
@@ -114,7 +114,7 @@ def test_a_part_of_a_batch_counts_as_a_part_of_its_mean() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_picture_without_a_loss_is_told(value: float) -> None:
+def test_a_image_without_a_loss_is_told(value: float) -> None:
     batch = batch_of(5)
     batch.inputs[3] = value
     told = step_of(network_of()).gradient(batch)
@@ -152,5 +152,5 @@ def test_losses_that_are_large_and_finite_are_not_called_lost() -> None:
     batch = Batch(torch.zeros(5, 1, 2, 2), F.one_hot(labels, 3).float(), labels, torch.arange(5), 5)
     told = step_of(Large()).gradient(batch)
     assert told.losses.isfinite().all()
-    # Five of them are more than single precision holds; which picture would be to blame?
+    # Five of them are more than single precision holds; which image would be to blame?
     assert math.isfinite(told.loss)

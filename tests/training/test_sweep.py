@@ -11,7 +11,7 @@ from convatlas.runs import Run
 from convatlas.training import Interrupted, Progress, Request
 from convatlas.training.sweep import best_accuracy, parsed, sweep
 
-REQUEST = Request(network="lenet5-modern", epochs=1, tune=False)
+REQUEST = Request(network="lenet5-modern", epochs=1, autotune=False)
 GRID: Mapping[str, Sequence[float]] = {"lr": (1e-6, 4e-3), "batch_size": (128,)}
 
 
@@ -32,10 +32,10 @@ def test_the_best_combination_is_trained_once_more_on_all(tmp_path: Path) -> Non
     run = swept(tmp_path / "sweep", progress=said)
     assert run.record.recipe.lr == 4e-3
     assert not run.record.hold_out
-    assert run.results.train_pictures == 1442
+    assert run.results.train_images == 1442
     trials = [ca.load(folder) for folder in sorted((tmp_path / "sweep").glob("lr=*"))]
     assert [trial.record.recipe.lr for trial in trials] == [4e-3, 1e-6]
-    # The test pictures are read once, by the run that stays.
+    # The test images are read once, by the run that stays.
     assert all(trial.record.hold_out and trial.record.results is None for trial in trials)
     assert best_accuracy(trials[0]) > best_accuracy(trials[1])
     assert len([line for line in said.lines if line.startswith("trial ")]) == 2
@@ -43,7 +43,7 @@ def test_the_best_combination_is_trained_once_more_on_all(tmp_path: Path) -> Non
 
 def test_a_sweep_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     class StopInSecondTrial(Said):
-        def advance(self, num_pictures: int) -> None:
+        def advance(self, num_images: int) -> None:
             if sum(line.startswith("trial ") for line in self.lines) == 2:
                 import os
                 import signal

@@ -12,7 +12,7 @@ from convatlas.errors import UserError
 from convatlas.runs import Run
 from convatlas.training import transfer
 from convatlas.training.loop import resume
-from convatlas.training.transfer import Body, FeatureBatches, FrozenBody, rates, thaw, units
+from convatlas.training.transfer import Body, FeatureBatches, FrozenBody, rates, unfreeze, units
 
 SMALL = {"width": 0.25, "depth": 0.1, "resolution": 28}
 FIRST_OF_EACH_FAMILY = [family.variants[0].name for family in ca.families()]
@@ -28,7 +28,7 @@ def built(name: str, num_classes: int = 5) -> tuple[nn.Module, str]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """resnet20-cifar, narrow, after one epoch of digits."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    return ca.train("resnet20-cifar", width=0.25, depth=0.3, epochs=1, tune=False, out=folder)
+    return ca.train("resnet20-cifar", width=0.25, depth=0.3, epochs=1, autotune=False, out=folder)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,11 @@ def test_a_frozen_body_answers_as_the_network_does(name: str) -> None:
     torch.manual_seed(0)
     network, head = built(name)
     network.eval()
-    pictures = torch.randn(3, 1, 28, 28)
+    images = torch.randn(3, 1, 28, 28)
     seen: list[Tensor] = []
     with torch.no_grad(), network.get_submodule(head).register_forward_pre_hook(lambda _, x: seen.append(x[0])):
-        expected = network(pictures)
-    frozen = FrozenBody(network, head, pictures[:0]).train()
+        expected = network(images)
+    frozen = FrozenBody(network, head, images[:0]).train()
     answered = frozen(seen[0])
     assert torch.allclose(answered, expected, atol=1e-6)
     answered.sum().backward()
@@ -123,7 +123,7 @@ def test_units_are_thawed_from_the_top_and_all_in_the_end() -> None:
     found = units(network, head)
     learning = []
     for percent in range(0, 100, 2):
-        thaw(found, percent / 100)
+        unfreeze(found, percent / 100)
         flags = [unit.learns for unit in found]
         assert flags == sorted(flags, reverse=True)
         assert [unit.module.training for unit in found] == flags
@@ -131,8 +131,8 @@ def test_units_are_thawed_from_the_top_and_all_in_the_end() -> None:
     assert learning[0] == 1
     assert learning == sorted(learning)
     assert learning[-1] == len(found)
-    assert thaw(found, 0.0)
-    assert not thaw(found, 0.05)
+    assert unfreeze(found, 0.0)
+    assert not unfreeze(found, 0.05)
 
 
 def test_with_freeze_the_body_stays_to_the_bit(trained: Run, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_with_freeze_the_body_stays_to_the_bit(trained: Run, tmp_path: Path) -> 
 
 
 def test_without_freeze_the_head_learns_first_and_in_the_end_all(trained: Run, tmp_path: Path) -> None:
-    arguments = {"width": 0.25, "depth": 0.3, "start": trained.folder, "tune": False}
+    arguments = {"width": 0.25, "depth": 0.3, "start": trained.folder, "autotune": False}
     run = ca.train("resnet20-cifar", epochs=10, batch_size=500, out=tmp_path / "run", **arguments)
     before = trained.network.state_dict()
     changed = {
@@ -162,7 +162,7 @@ def test_a_fine_tuning_that_was_stopped_ends_in_the_same_weights(trained: Run, t
         def __init__(self, step: int) -> None:
             self.left = step
 
-        def advance(self, num_pictures: int) -> None:
+        def advance(self, num_images: int) -> None:
             import os
             import signal
 
@@ -170,7 +170,14 @@ def test_a_fine_tuning_that_was_stopped_ends_in_the_same_weights(trained: Run, t
             if not self.left:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    arguments = {"width": 0.25, "depth": 0.3, "start": trained.folder, "epochs": 6, "batch_size": 500, "tune": False}
+    arguments = {
+        "width": 0.25,
+        "depth": 0.3,
+        "start": trained.folder,
+        "epochs": 6,
+        "batch_size": 500,
+        "autotune": False,
+    }
     for freeze in (False, True):
         whole = ca.train("resnet20-cifar", out=tmp_path / f"whole{freeze}", freeze=freeze, **arguments)
         folder = tmp_path / f"stopped{freeze}"

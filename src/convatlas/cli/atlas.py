@@ -100,7 +100,7 @@ def show(
     variant = atlas.find(network)
     spec = atlas.scale(variant, width=width, depth=depth, resolution=resolution, phi=phi)
     table = measure.layers_of(variant.network, spec)
-    findings = measure.findings(variant)
+    check_claims = measure.check_claims(variant)
     if json:
         print_json(
             {
@@ -108,10 +108,10 @@ def show(
                 "paper": dataclasses.asdict(variant.paper),
                 "resolution": spec.resolution,
                 "small_below": spec.small_below,
-                "small_picture_stem": spec.left_out > 0,
+                "small_image_stem": spec.num_skipped_downsamplings > 0,
                 **totals(table),
                 "layers": [dataclasses.asdict(layer) for layer in table],
-                "claims": [entry(finding) for finding in findings],
+                "claims": [entry(finding) for finding in check_claims],
                 "recipe": [
                     {"what": what, "value": plain(value), "printed_in": where}
                     for what, value, where in ingredients(variant.recipe)
@@ -125,7 +125,7 @@ def show(
     typer.echo(f"{paper.url}\n")
     if spec.small_limits:
         stem = zip(spec.small_limits, spec.small_stem, strict=True)
-        typer.echo(f"Small pictures: {'; '.join(f'below {limit} px {what}' for limit, what in stem)}.\n")
+        typer.echo(f"Small images: {'; '.join(f'below {limit} px {what}' for limit, what in stem)}.\n")
     shape = f"{spec.in_channels}×{spec.resolution}×{spec.resolution}"
     print_table(
         [
@@ -158,17 +158,17 @@ def show(
     )
     typer.echo()
     print_facts(memory(table))
-    if findings:
+    if check_claims:
         typer.echo()
         print_heading("What the paper says of it" if spec == variant.spec else "What the paper says of it, unscaled")
-        print_findings(findings)
+        print_findings(check_claims)
     if variant.recipe:
         typer.echo()
         print_heading("How the paper trains it (--recipe paper)")
         print_table(
             [Column("what"), Column("value", wrap=True), Column("printed in", wrap=True)],
             [
-                (what.replace("_", " "), worded(value, variant.recipe.epochs), where or "not printed")
+                (what.replace("_", " "), describe(value, variant.recipe.epochs), where or "not printed")
                 for what, value, where in ingredients(variant.recipe)
             ],
         )
@@ -241,7 +241,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def worded(value: Any, epochs: int) -> str:
+def describe(value: Any, epochs: int) -> str:
     """A value of a recipe for people; `epochs` is how long it trains."""
     if isinstance(value, bool):
         return "yes"
@@ -249,7 +249,7 @@ def worded(value: Any, epochs: int) -> str:
         return count(value)
     if isinstance(value, float):
         return f"{value:.4g}"
-    return value if isinstance(value, str) else value.words(epochs)
+    return value if isinstance(value, str) else value.describe(epochs)
 
 
 def totals(table: Layers) -> dict[str, int]:

@@ -8,14 +8,14 @@ import typer
 
 from convatlas.cli.console import Column, Json, count, print_json, print_table, size
 from convatlas.files import decoded_folder
-from convatlas.files.entries import clear, entries, footprint, limit
+from convatlas.files.decoded_cache import clear, entries, footprint, limit
 
-cache = typer.Typer(help="The cache of decoded pictures.", no_args_is_help=True)
+cache = typer.Typer(help="The cache of decoded images.", no_args_is_help=True)
 
 
 @cache.command("list")
 def list_entries(json: Json = False) -> None:
-    """The folders whose decoded pictures are kept, the last used first."""
+    """The folders whose decoded images are kept, the last used first."""
     folder = decoded_folder()
     found = entries(folder)
     used = [datetime.fromtimestamp(entry.used).astimezone() for entry in found]
@@ -28,7 +28,7 @@ def list_entries(json: Json = False) -> None:
                 "entries": [
                     {
                         "folder": entry.source,
-                        "pictures": entry.num_pictures,
+                        "images": entry.num_images,
                         "side": entry.side,
                         "kind": entry.kind,
                         "bytes": entry.num_bytes,
@@ -43,7 +43,7 @@ def list_entries(json: Json = False) -> None:
         print_table(
             [
                 Column("folder", wrap=True),
-                Column("pictures", right=True),
+                Column("images", right=True),
                 Column("side", right=True),
                 Column("kind"),
                 Column("size", right=True),
@@ -52,7 +52,7 @@ def list_entries(json: Json = False) -> None:
             [
                 (
                     entry.source,
-                    count(entry.num_pictures),
+                    count(entry.num_images),
                     f"{entry.side} px",
                     entry.kind,
                     size(entry.num_bytes),

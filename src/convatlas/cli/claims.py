@@ -13,7 +13,7 @@ from convatlas.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from convatlas.measure import Finding
+    from convatlas.measure import ClaimCheck
     from convatlas.spec import Claim, Variant
 
 COLUMNS = (
@@ -36,7 +36,7 @@ def claims(
     if markdown and json:
         raise UserError("--markdown and --json are two forms of the same; choose one")
     variants = atlas.variants() if network is None else (atlas.find(network),)
-    ledger = {variant: found for variant in variants if (found := measure.findings(variant))}
+    ledger = {variant: found for variant in variants if (found := measure.check_claims(variant))}
     if json:
         print_json(
             {"claims": [{"network": v.name, **entry(finding)} for v, found in ledger.items() for finding in found]}
@@ -56,14 +56,14 @@ def claims(
         typer.echo(f"\n{summary([finding for found in ledger.values() for finding in found])}")
 
 
-def print_findings(found: Sequence[Finding]) -> None:
+def print_findings(found: Sequence[ClaimCheck]) -> None:
     """The ledger of one network, with the arithmetic of its errata."""
     print_table(COLUMNS, [cells(finding) for finding in found])
     for title, arithmetic in errata(found):
         typer.echo(f"Erratum, {title}: {arithmetic}")
 
 
-def entry(finding: Finding) -> dict[str, Any]:
+def entry(finding: ClaimCheck) -> dict[str, Any]:
     """A finding for programs."""
     claim, counted = finding.claim, finding.counted
     return {
@@ -76,13 +76,13 @@ def entry(finding: Finding) -> dict[str, Any]:
     }
 
 
-def cells(finding: Finding) -> tuple[str, str, str, str, str]:
+def cells(finding: ClaimCheck) -> tuple[str, str, str, str, str]:
     claim, counted = finding.claim, finding.counted
-    here = "" if counted is None else worded(claim, counted)
+    here = "" if counted is None else describe(claim, counted)
     return claim.title, claim.printed, here, finding.verdict, claim.source
 
 
-def worded(claim: Claim, counted: int | Fraction) -> str:
+def describe(claim: Claim, counted: int | Fraction) -> str:
     """The figure that the network gives, in full or, where the paper's unit is none to count in, in that unit."""
     if claim.unit in ("K", "MB", "%", "times"):
         from convatlas.spec import SCALES
@@ -91,21 +91,21 @@ def worded(claim: Claim, counted: int | Fraction) -> str:
     return count(int(counted))
 
 
-def errata(found: Sequence[Finding]) -> list[tuple[str, str]]:
+def errata(found: Sequence[ClaimCheck]) -> list[tuple[str, str]]:
     """Title and arithmetic of each erratum."""
     return [(finding.claim.title, finding.arithmetic) for finding in found if finding.arithmetic]
 
 
-def summary(found: Sequence[Finding]) -> str:
+def summary(found: Sequence[ClaimCheck]) -> str:
     """How often each verdict was given: 100 claims: 60 holds, ..."""
-    from convatlas.spec import Verdict
+    from convatlas.spec import ClaimVerdict
 
     verdicts = [finding.verdict for finding in found]
-    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict if verdict in verdicts]
+    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in ClaimVerdict if verdict in verdicts]
     return f"{len(found)} claims{': ' if found else ''}{', '.join(counts)}."
 
 
-def page(ledger: Mapping[Variant, Sequence[Finding]]) -> list[str]:
+def page(ledger: Mapping[Variant, Sequence[ClaimCheck]]) -> list[str]:
     """The ledger in Markdown, line by line."""
     lines = [
         "# What the papers claim, and what the networks say",

@@ -43,7 +43,7 @@ def compress(
     epochs: Annotated[int | None, typer.Option(help="Of the training after each change.")] = None,
     lr: Annotated[float | None, typer.Option(help="Its highest learning rate.")] = None,
     device: Device = None,
-    tune: Annotated[bool, typer.Option(help="Measure first which way of computing is fastest here.")] = True,
+    autotune: Annotated[bool, typer.Option(help="Measure first which way of computing is fastest here.")] = True,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -51,19 +51,19 @@ def compress(
     from convatlas.cli.progress import progress_on
     from convatlas.compression.channels import Importance
     from convatlas.compression.compress import STAGES, compress
-    from convatlas.compression.stages import Tuning
+    from convatlas.compression.stages import FineTuning
     from convatlas.recipe import Distillation
     from convatlas.training import Stopped
 
     if by not in tuple(Importance):
         raise UserError(f"channels are not pruned by {by!r}; choose {', '.join(Importance)}")
     folder = out or beside(run)
-    tuning = Tuning(
+    fine_tuning = FineTuning(
         epochs=epochs,
         lr=lr,
         distillation=None if teacher is None else Distillation(teacher=str(teacher)),
         device=device,
-        tune=tune,
+        autotune=autotune,
         progress=progress_on(quiet),
     )
     try:
@@ -77,7 +77,7 @@ def compress(
             rounds=rounds,
             int8=int8,
             bits=bits,
-            tuning=tuning,
+            fine_tuning=fine_tuning,
         )
     except Stopped as stop:
         raise stopped_by(stop.signal, "what was done is kept; the same command goes on") from stop
@@ -91,7 +91,7 @@ def compress(
             Column("size", right=True),
             Column("parameters", right=True),
             Column("MACs", right=True),
-            Column("a picture", right=True),
+            Column("an image", right=True),
             Column("accuracy", right=True),
         ),
         [
@@ -107,7 +107,7 @@ def compress(
         ],
     )
     if made.run.folder.is_file() and not made.run.record.low_bits:
-        typer.echo("Weights that are 0 or share values make a smaller file; a picture takes as long as before.")
+        typer.echo("Weights that are 0 or share values make a smaller file; an image takes as long as before.")
     if made.stages[-1].compiled:
         typer.echo("Times are of compiled networks; those of 8 bits compute in 8 bits.")
     elif made.run.record.low_bits:

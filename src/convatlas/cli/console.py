@@ -12,10 +12,10 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from convatlas.wording import count as count
-from convatlas.wording import duration as duration
-from convatlas.wording import percent as percent
-from convatlas.wording import size as size
+from convatlas.formatting import count as count
+from convatlas.formatting import duration as duration
+from convatlas.formatting import percent as percent
+from convatlas.formatting import size as size
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
 Width = Annotated[float, typer.Option(help="Multiplier of every internal channel count.")]

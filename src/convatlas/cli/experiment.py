@@ -136,9 +136,9 @@ def tell(result: PartResult) -> None:
 
 
 def show(result: Result) -> None:
-    from convatlas.experiments.report import worded
+    from convatlas.experiments.report import describe
 
-    print_heading(f"{result.experiment.id}: {result.worded}")
+    print_heading(f"{result.experiment.id}: {result.describe}")
     print_table(
         (
             Column("part", wrap=True),
@@ -146,7 +146,7 @@ def show(result: Result) -> None:
             Column("threshold", right=True),
             Column("verdict"),
         ),
-        [(one.part.claim, worded(one), str(one.part.threshold), one.verdict) for one in result.parts],
+        [(one.part.claim, describe(one), str(one.part.threshold), one.verdict) for one in result.parts],
     )
     for one in result.parts:
         if one.reason:

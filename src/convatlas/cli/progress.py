@@ -11,7 +11,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from convatlas.cli.console import complain, count, duration, percent, speaks
-from convatlas.data import PictureSet
+from convatlas.data import Dataset
 from convatlas.runs import Run
 from convatlas.training import Progress
 from convatlas.training.progress import EpochMetrics
@@ -25,7 +25,7 @@ def progress_on(quiet: bool) -> Progress:
 
 def epoch_line(metrics: EpochMetrics, num_epochs: int) -> str:
     width = len(str(num_epochs))
-    held_out = metrics.get("held_out_accuracy")
+    held_out = metrics.get("val_accuracy")
     return (
         f"epoch {metrics['epoch']:{width}}/{num_epochs}  loss {metrics['loss']:.4f}"
         f"  training accuracy {percent(metrics['accuracy']):>8}"
@@ -37,12 +37,12 @@ def epoch_line(metrics: EpochMetrics, num_epochs: int) -> str:
 class LineProgress(Progress):
     """Plain lines."""
 
-    def begin(self, run: Run, pictures: PictureSet, num_steps: int, step: int) -> None:
-        for error in pictures.left_out:
+    def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
+        for error in images.skipped:
             complain(f"left out {error}")
         record = run.record
         typer.echo(
-            f"{record.variant} on {record.data}: {count(len(pictures.train))} pictures of "
+            f"{record.variant} on {record.data}: {count(len(images.train))} images of "
             f"{record.preprocessing.resolution} px, {len(record.classes)} classes, on {record.device}, in {run.folder}",
             err=True,
         )
@@ -71,16 +71,14 @@ class BarProgress(LineProgress):
             transient=True,
         )
 
-    def begin(self, run: Run, pictures: PictureSet, num_steps: int, step: int) -> None:
-        super().begin(run, pictures, num_steps, step)
-        num_pictures = len(pictures.train) * run.record.recipe.epochs
-        self._task = self._bar.add_task(
-            run.record.variant, total=num_pictures, completed=num_pictures * step // num_steps
-        )
+    def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
+        super().begin(run, images, num_steps, step)
+        num_images = len(images.train) * run.record.recipe.epochs
+        self._task = self._bar.add_task(run.record.variant, total=num_images, completed=num_images * step // num_steps)
         self._bar.start()
 
-    def advance(self, num_pictures: int) -> None:
-        self._bar.advance(self._task, num_pictures)
+    def advance(self, num_images: int) -> None:
+        self._bar.advance(self._task, num_images)
 
     def epoch(self, metrics: EpochMetrics, num_epochs: int) -> None:
         self._bar.print(Text(epoch_line(metrics, num_epochs)))
@@ -90,7 +88,7 @@ class BarProgress(LineProgress):
 
 
 class RateColumn(ProgressColumn):
-    """Pictures a second, of late."""
+    """Images a second, of late."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} pictures/s" if task.speed else "")
+        return Text(f"{task.speed:,.0f} images/s" if task.speed else "")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from convatlas.runs import Run
     from convatlas.training import Progress
 
-CHOICES = "Choices, on training pictures that are held out"
+CHOICES = "Choices, on training images that are held out"
 FINE_TUNING = "Fine-tuning"
 DISTILLATION = "Distillation"
 
@@ -49,10 +49,10 @@ TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write metrics 
 def train(
     network: Annotated[str, typer.Argument(help="A name from convatlas list.")],
     data: Data = "digits",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training pictures.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures a step.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order, changes of pictures, and a folder's split.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights, order, changes of images, and a folder's split.")] = 0,
     width: Width = 1.0,
     depth: Depth = 1.0,
     resolution: Resolution = None,
@@ -60,16 +60,14 @@ def train(
     recipe: Annotated[str, typer.Option(help="default, or paper for the paper's own.")] = "default",
     micro_batch: Annotated[
         int | None,
-        typer.Option(
-            help="Pictures computed at once, where a batch does not fit into memory.", rich_help_panel=MACHINE
-        ),
+        typer.Option(help="Images computed at once, where a batch does not fit into memory.", rich_help_panel=MACHINE),
     ] = None,
     balance: Annotated[bool, typer.Option("--balance", help="Let each class weigh the same.")] = False,
     hold_out: Annotated[
         bool,
         typer.Option(
             "--hold-out",
-            help="Hold out a tenth of the training pictures; the best epoch on it stays.",
+            help="Hold out a tenth of the training images; the best epoch on it stays.",
             rich_help_panel=CHOICES,
         ),
     ] = False,
@@ -100,15 +98,15 @@ def train(
     temperature: Annotated[
         float, typer.Option(help="What softens the teacher's answers.", rich_help_panel=DISTILLATION)
     ] = 2.0,
-    hints: Annotated[
+    attention_weight: Annotated[
         float,
         typer.Option(help="Weight of where the teacher's layers respond, in addition.", rich_help_panel=DISTILLATION),
     ] = 0.0,
     device: Device = None,
-    tune: Annotated[
+    autotune: Annotated[
         bool,
         typer.Option(
-            "--tune/--no-tune", help="Measure first which way of computing is fastest.", rich_help_panel=MACHINE
+            "--autotune/--no-autotune", help="Measure first which way of computing is fastest.", rich_help_panel=MACHINE
         ),
     ] = True,
     checkpoint_steps: Annotated[
@@ -116,7 +114,7 @@ def train(
         typer.Option(help="Write a checkpoint every so many steps, beside those by time.", rich_help_panel=MACHINE),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; a new one under runs/.")] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be used.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be used.")] = False,
     swept: Annotated[
         list[str] | None,
         typer.Option(
@@ -135,7 +133,7 @@ def train(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Train a network on a data set or on your own pictures."""
+    """Train a network on a data set or on your own images."""
     from convatlas.recipe import Distillation
     from convatlas.training import Request, train_as
     from convatlas.training.plan import name_for
@@ -143,7 +141,7 @@ def train(
 
     distillation = None
     if teacher is not None:
-        distillation = Distillation(teacher=str(teacher), temperature=temperature, hints=hints)
+        distillation = Distillation(teacher=str(teacher), temperature=temperature, attention_weight=attention_weight)
     request = Request(
         network=network,
         data=data,
@@ -164,7 +162,7 @@ def train(
         freeze=freeze,
         distillation=distillation,
         device=device,
-        tune=tune,
+        autotune=autotune,
         checkpoint_steps=checkpoint_steps,
         skip_bad=skip_bad,
     )
@@ -186,8 +184,8 @@ def train(
 def find_lr(
     network: Annotated[str, typer.Argument(help="A name from convatlas list.")],
     data: Data = "digits",
-    batch_size: Annotated[int | None, typer.Option(help="Pictures a step.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order and changes of pictures.")] = 0,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order and changes of images.")] = 0,
     width: Width = 1.0,
     depth: Depth = 1.0,
     resolution: Resolution = None,
@@ -254,18 +252,18 @@ def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: 
         print_json({"run": str(run.folder), **asdict(results)})
         return
     low, high = results.test_interval
-    right = results.test_pictures - results.test_errors
-    trained = f"{count(results.train_pictures)} training pictures, {results.epochs} epochs"
+    right = results.test_images - results.test_errors
+    trained = f"{count(results.train_images)} training images, {results.epochs} epochs"
     if results.best_epoch:
         trained += f", the best of them epoch {results.best_epoch}"
-    if results.left_out_pictures:
-        trained += f", {count(results.left_out_pictures)} damaged pictures left out"
+    if results.skipped_images:
+        trained += f", {count(results.skipped_images)} damaged images left out"
     typer.echo()
     print_facts(
         [
             ("network", record.variant),
             ("data", f"{record.data}: {trained}"),
-            ("test accuracy", f"{percent(results.test_accuracy)} ({count(right)} of {count(results.test_pictures)})"),
+            ("test accuracy", f"{percent(results.test_accuracy)} ({count(right)} of {count(results.test_images)})"),
             ("95 % interval", f"{percent(low)} to {percent(high)}"),
             ("training time", duration(results.seconds)),
             ("parameters", count(results.params)),
@@ -273,4 +271,4 @@ def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: 
             ("run folder", str(run.folder)),
         ]
     )
-    typer.echo(f"\nTry a picture of your own:  convatlas predict {run.folder} PICTURE")
+    typer.echo(f"\nTry an image of your own:  convatlas predict {run.folder} IMAGE")

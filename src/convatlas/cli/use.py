@@ -17,7 +17,7 @@ def evaluate(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Answer the test pictures of a run again."""
+    """Answer the test images of a run again."""
     from convatlas.compression.deep.container import load
 
     opened = load(run)
@@ -30,21 +30,21 @@ def evaluate(
                 "test_accuracy": evaluation.accuracy,
                 "test_interval": [low, high],
                 "test_errors": evaluation.num_errors,
-                "test_pictures": evaluation.num_pictures,
+                "test_images": evaluation.num_images,
                 "test_loss": evaluation.loss,
                 "classes": opened.record.classes,
                 "confusion": evaluation.confusion.tolist(),
             }
         )
         return
-    right = evaluation.num_pictures - evaluation.num_errors
+    right = evaluation.num_images - evaluation.num_errors
     print_facts(
         [
             ("network", opened.record.variant),
             ("data", opened.record.data),
             (
                 "test accuracy",
-                f"{percent(evaluation.accuracy)} ({count(right)} of {count(evaluation.num_pictures)})",
+                f"{percent(evaluation.accuracy)} ({count(right)} of {count(evaluation.num_images)})",
             ),
             ("95 % interval", f"{percent(low)} to {percent(high)}"),
             ("test loss", f"{evaluation.loss:.4f}"),
@@ -57,7 +57,7 @@ def evaluate(
     print_table(
         [
             Column("class", wrap=True),
-            Column("pictures", right=True),
+            Column("images", right=True),
             Column("right", right=True),
             Column("most often taken for", wrap=True),
         ],
@@ -97,14 +97,14 @@ def report(
             "report": str(written.path),
             "test_accuracy": answers.accuracy,
             "test_interval": answers.interval,
-            "test_pictures": len(answers),
+            "test_images": len(answers),
             "ece": answers.calibration.ece,
             "mean_confidence": answers.mean_confidence,
             "nll": answers.nll,
             "classes": [
                 {
                     "class": classes[figures.label],
-                    "pictures": figures.num_pictures,
+                    "images": figures.num_images,
                     "recall": figures.recall,
                     "precision": figures.precision,
                     "f1": figures.f1,
@@ -118,22 +118,22 @@ def report(
 
 def predict(
     run: Annotated[Path, typer.Argument(help="A run folder, or a compressed file.")],
-    pictures: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     json: Json = False,
 ) -> None:
-    """Classify pictures of any common format and size: the five likeliest classes with their probabilities."""
+    """Classify images of any common format and size: the five likeliest classes with their probabilities."""
     from convatlas.compression.deep.container import load
     from convatlas.errors import UserError
-    from convatlas.pictures import PictureError, files_below
+    from convatlas.images import ImageError, files_below
 
     opened = load(run)
     paths: list[Path] = []
-    for path in pictures:
+    for path in images:
         if path.is_dir():
             inside = sorted(files_below(path))
             if not inside:
-                raise UserError(f"{path} has no pictures in it")
+                raise UserError(f"{path} has no images in it")
             paths += inside
         else:
             paths.append(path)
@@ -141,7 +141,7 @@ def predict(
     for path in paths:
         try:
             predictions.append(opened.predict(path))
-        except PictureError as error:
+        except ImageError as error:
             # One bad file must not cost the answers for the others.
             complain(str(error))
             failed = True
@@ -149,8 +149,7 @@ def predict(
         print_json(
             {
                 "predictions": [
-                    {"picture": str(p.path), "classes": p.classes, "probabilities": p.probabilities}
-                    for p in predictions
+                    {"image": str(p.path), "classes": p.classes, "probabilities": p.probabilities} for p in predictions
                 ]
             }
         )
@@ -159,7 +158,7 @@ def predict(
     elif predictions:
         print_table(
             [
-                Column("picture", wrap=True),
+                Column("image", wrap=True),
                 Column("answer", wrap=True),
                 Column("probability", right=True),
                 Column("then", wrap=True),
@@ -184,6 +183,6 @@ def predict(
 def _print_csv(rows: list[tuple[str, list[tuple[str, float]]]]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     num = max((len(ranked) for _, ranked in rows), default=0)
-    writer.writerow(["picture", *(f"{what}_{rank}" for rank in range(1, num + 1) for what in ("class", "probability"))])
+    writer.writerow(["image", *(f"{what}_{rank}" for rank in range(1, num + 1) for what in ("class", "probability"))])
     for path, ranked in rows:
         writer.writerow([path, *(cell for name, p in ranked for cell in (name, f"{p:.6f}"))])

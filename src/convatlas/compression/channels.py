@@ -19,17 +19,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convatlas.compression.stages import Tuning, rewritten, some_pictures
-from convatlas.compression.target import Cost, Latency, Macs
+from convatlas.compression.stages import FineTuning, calibration_batch, derive_run
+from convatlas.compression.target import CostTarget, Latency, Macs
 from convatlas.errors import UserError
-from convatlas.measure.table import call, no_pictures, weightless
+from convatlas.formatting import plural
+from convatlas.measure.table import call, no_images, weightless
 from convatlas.measure.trace import Trace
 from convatlas.networks.blocks import LocalResponseNorm
 from convatlas.networks.resnet import ZeroPadded
-from convatlas.recipe import Kept
+from convatlas.recipe import WeightConstraint
 from convatlas.runs import Run
 from convatlas.spec import Spec, Variant
-from convatlas.wording import plural
 
 MULTIPLE = 8
 """Of channels in layers that have as many: what processors compute at once."""
@@ -45,13 +45,13 @@ class Importance(enum.StrEnum):
     MAGNITUDE = "magnitude"
     """The mean square of the weights that make it and read it (Li et al. 2017; Fang et al. 2023)."""
     TAYLOR = "taylor"
-    """About how much the loss on training pictures changes without it (Molchanov et al. 2019)."""
+    """About how much the loss on training images changes without it (Molchanov et al. 2019)."""
     BATCH_NORM = "batch-norm"
-    """The scale that batch normalisation learned for it (Liu et al. 2017)."""
+    """The scale that batch normalization learned for it (Liu et al. 2017)."""
 
 
 @dataclass(frozen=True)
-class Group:
+class ChannelGroup:
     """Channels that stand side by side in some layers, where each can only go from all of them."""
 
     root: nn.Module
@@ -129,20 +129,20 @@ def traceable(network: nn.Module) -> nn.Module:
 
 def graph_of(traced: nn.Module, spec: Spec) -> Any:
     """torch-pruning's graph of a network's dependencies."""
-    picture = torch.zeros(2, spec.in_channels, spec.resolution, spec.resolution)
+    image = torch.zeros(2, spec.in_channels, spec.resolution, spec.resolution)
     with warnings.catch_warnings(), torch.random.fork_rng(), torch.enable_grad():
         # Of parameters in layers that it does not know, which stay as they are.
         warnings.simplefilter("ignore")
-        return torch_pruning().DependencyGraph().build_dependency(traced, picture, forward_fn=in_training)
+        return torch_pruning().DependencyGraph().build_dependency(traced, image, forward_fn=in_training)
 
 
-def in_training(network: nn.Module, picture: Tensor) -> Any:
-    """The outputs in training, those of auxiliary classifiers among them; of normalisation nothing is learned."""
+def in_training(network: nn.Module, image: Tensor) -> Any:
+    """The outputs in training, those of auxiliary classifiers among them; of normalization nothing is learned."""
     network.train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
-    return network(picture)
+    return network(image)
 
 
 def asked_for(spec: Spec) -> dict[str, int]:
@@ -157,7 +157,7 @@ def asked_for(spec: Spec) -> dict[str, int]:
     return found
 
 
-def groups_of(graph: Any, traced: nn.Module, spec: Spec, score: Callable[[Any], Tensor | None]) -> list[Group]:
+def groups_of(graph: Any, traced: nn.Module, spec: Spec, score: Callable[[Any], Tensor | None]) -> list[ChannelGroup]:
     """All channels that can go.
 
     Args:
@@ -186,11 +186,11 @@ def groups_of(graph: Any, traced: nn.Module, spec: Spec, score: Callable[[Any], 
             places = torch.tensor([place for place, names in touching.items() if tuple(names) == layers])
             worth = scores.detach().float()[places].view(towers, -1).mean(0)
             if layers:
-                found.append(Group(root, layers, places.view(towers, -1), worth / worth.mean().clamp_min(TINY)))
+                found.append(ChannelGroup(root, layers, places.view(towers, -1), worth / worth.mean().clamp_min(TINY)))
     return found
 
 
-def narrowed(spec: Spec, groups: list[Group], kept: Callable[[Group], int]) -> Spec:
+def narrowed(spec: Spec, groups: list[ChannelGroup], kept: Callable[[ChannelGroup], int]) -> Spec:
     """The spec with as many channels of a tower of each group as that."""
     gone: dict[str, int] = {}
     for group in groups:
@@ -199,7 +199,7 @@ def narrowed(spec: Spec, groups: list[Group], kept: Callable[[Group], int]) -> S
     return spec.mapped(lambda name, num: num - gone.get(name, 0))
 
 
-def above(threshold: float) -> Callable[[Group], int]:
+def above(threshold: float) -> Callable[[ChannelGroup], int]:
     """Without the channels that are worth less than the threshold."""
     return lambda group: group.num_kept(threshold)
 
@@ -208,11 +208,11 @@ def form(variant: Variant, spec: Spec) -> tuple[list[str], list[Any]]:
     """The names of a network's tensors, and its operations: what is the same of any width."""
     network = weightless(variant.network, spec)
     with Trace() as trace:
-        call(network, no_pictures(spec))
+        call(network, no_images(spec))
     return list(network.state_dict()), [operation.op for operation in trace.operations]
 
 
-def threshold_for(variant: Variant, spec: Spec, groups: list[Group], cost: Cost) -> float | None:
+def threshold_for(variant: Variant, spec: Spec, groups: list[ChannelGroup], cost: CostTarget) -> float | None:
     """The least threshold that leaves a network of at most that cost; None if none does."""
     # The last leaves the least that there may be.
     thresholds = [*sorted({float(value) for group in groups for value in group.scores}), float("inf")]
@@ -222,13 +222,15 @@ def threshold_for(variant: Variant, spec: Spec, groups: list[Group], cost: Cost)
         return cost.of(variant, narrowed(spec, groups, above(threshold))) <= cost.most
 
     for threshold in thresholds[bisect.bisect_left(thresholds, True, key=fits) :]:
-        # A count that happens to equal a neighbour's may bring a shortcut that was not there, or save a layer.
+        # A count that happens to equal a neighbor's may bring a shortcut that was not there, or save a layer.
         if form(variant, narrowed(spec, groups, above(threshold))) == own:
             return threshold
     return None
 
 
-def without(traced: nn.Module, graph: Any, groups: list[Group], threshold: float, network: nn.Module) -> nn.Module:
+def without(
+    traced: nn.Module, graph: Any, groups: list[ChannelGroup], threshold: float, network: nn.Module
+) -> nn.Module:
     """A network of the narrower spec with the weights that stay."""
     gone: dict[nn.Module, list[int]] = {}
     for group in groups:
@@ -242,7 +244,7 @@ def without(traced: nn.Module, graph: Any, groups: list[Group], threshold: float
     return network
 
 
-def prune(run: Run, network: nn.Module, cost: Cost, importance: Importance) -> nn.Module:
+def prune(run: Run, network: nn.Module, cost: CostTarget, importance: Importance) -> nn.Module:
     """The network without as many of its channels as it takes to cost no more than that.
 
     Raises:
@@ -260,7 +262,7 @@ def prune(run: Run, network: nn.Module, cost: Cost, importance: Importance) -> n
     return without(traced, graph, groups, threshold, narrow)
 
 
-def grouped(run: Run, network: nn.Module, traced: nn.Module, importance: Importance) -> tuple[Any, list[Group]]:
+def grouped(run: Run, network: nn.Module, traced: nn.Module, importance: Importance) -> tuple[Any, list[ChannelGroup]]:
     """torch-pruning's graph, and all channels that can go.
 
     Raises:
@@ -274,9 +276,9 @@ def grouped(run: Run, network: nn.Module, traced: nn.Module, importance: Importa
     return graph, groups
 
 
-def unreachable(run: Run, groups: list[Group], cost: Cost, rounds: int) -> UserError:
+def unreachable(run: Run, groups: list[ChannelGroup], cost: CostTarget, rounds: int) -> UserError:
     nearest = narrowed(run.record.spec, groups, lambda group: group.fewest(rounds))
-    took = cost.words(cost.of(run.variant, nearest))
+    took = cost.describe(cost.of(run.variant, nearest))
     return UserError(
         f"{cost} cannot be reached in {plural(rounds, 'round')} of pruning; the narrowest network takes about {took}"
     )
@@ -296,8 +298,8 @@ def scorer(run: Run, network: nn.Module, traced: nn.Module, importance: Importan
 
 
 def put_gradients(run: Run, network: nn.Module, traced: nn.Module) -> None:
-    """Give the copy's parameters the gradients of the network's loss on training pictures."""
-    batch = some_pictures(run)
+    """Give the copy's parameters the gradients of the network's loss on training images."""
+    batch = calibration_batch(run)
     learning = copy.deepcopy(network).eval().requires_grad_()
     with torch.enable_grad():
         run.variant.objective.losses(learning(batch.inputs), batch.targets).mean().backward()
@@ -315,7 +317,7 @@ def prune_channels(
     importance: Importance = Importance.TAYLOR,
     *,
     rounds: int = 1,
-    tuning: Tuning | None = None,
+    fine_tuning: FineTuning | None = None,
 ) -> tuple[Run, ...]:
     """Prune channels and train on, until the network costs no more than that.
 
@@ -328,12 +330,12 @@ def prune_channels(
         UserError: the cost cannot be reached, or see `train`.
         Interrupted: see `train`; the same call goes on.
     """
-    out, tuning = Path(out), tuning or Tuning()
+    out, fine_tuning = Path(out), fine_tuning or FineTuning()
     if rounds < 1:
         raise UserError(f"{rounds} rounds prune nothing; there must be at least 1")
     before = cost.of(run.variant, run.record.spec)
     if before <= cost.most:
-        raise UserError(f"{run.folder} takes {cost.words(before)} already, which is no more than {cost}")
+        raise UserError(f"{run.folder} takes {cost.describe(before)} already, which is no more than {cost}")
     _, groups = grouped(run, run.network, traceable(run.network), importance)
     if cost.of(run.variant, narrowed(run.record.spec, groups, lambda group: group.fewest(rounds))) > cost.most:
         # Before hours of training, not after them.
@@ -345,11 +347,11 @@ def prune_channels(
         # Not for which part: a time is measured anew by each call, and what is done stays.
         name, how = f"narrowed-{number}", f"narrowed for {cost} by {importance}, round {number} of {rounds}"
         change = partial(prune, stages[-1], cost=part, importance=importance)
-        pruned = rewritten(stages[-1], change, how, out / name)
-        stages += [pruned, tuning(pruned, Kept.ALL, out / f"{name}-tuned")]
+        pruned = derive_run(stages[-1], change, how, out / name)
+        stages += [pruned, fine_tuning(pruned, WeightConstraint.ALL, out / f"{name}-autotuned")]
     took = cost.of(run.variant, stages[-1].record.spec)
     if took > cost.most:
-        tuning.progress.say(
-            f"{stages[-1].folder} takes {cost.words(took)} now, and not {cost}: this machine's pace varies"
+        fine_tuning.progress.say(
+            f"{stages[-1].folder} takes {cost.describe(took)} now, and not {cost}: this machine's pace varies"
         )
     return tuple(stages[1:])

@@ -10,20 +10,20 @@ from pathlib import Path
 from convatlas import draw
 from convatlas.compression.channels import Importance, prune_channels
 from convatlas.compression.deep.container import SUFFIX, CompressedRun, encoded, load, pack
-from convatlas.compression.deep.pruning import Pruning, Smallest, TwoInFour
+from convatlas.compression.deep.pruning import LAMP, Pruning, TwoOfFour
 from convatlas.compression.deep.stages import BITS, Settings, compress_deeply, prune_and_train
 from convatlas.compression.latency import latencies
-from convatlas.compression.low_bits import lower_and_train, mixed
-from convatlas.compression.stages import Tuning
+from convatlas.compression.low_bits import mixed, quantize_and_train
+from convatlas.compression.stages import FineTuning
 from convatlas.compression.target import Bytes, Macs, Target, parsed
 from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
 from convatlas.files import write
+from convatlas.formatting import size
 from convatlas.networks.low_bits import FEWEST, MOST
 from convatlas.runs import Run
 from convatlas.runs.run import WEIGHTS
 from convatlas.training import Progress
-from convatlas.wording import size
 
 STAGES = "stages.json"
 TWO_IN_FOUR = "2:4"
@@ -39,7 +39,7 @@ class Stage:
     params: int
     macs: int
     seconds: float
-    """That a picture takes alone, on this machine's CPU; see `latencies`."""
+    """That an image takes alone, on this machine's CPU; see `latencies`."""
     compiled: bool
     """Whether that is of a compiled network, which alone computes in 8 bits."""
     test_accuracy: float
@@ -65,7 +65,7 @@ def compress(
     bits: float | None = None,
     importance: Importance = Importance.TAYLOR,
     rounds: int = 3,
-    tuning: Tuning | None = None,
+    fine_tuning: FineTuning | None = None,
 ) -> Compression:
     """Make a finished run smaller: fewer channels for a target in MACs or in time, Deep Compression for one in bytes,
     fewer bits by themselves or after that.
@@ -91,9 +91,9 @@ def compress(
     opened = run if isinstance(run, Run) else load(run)
     target = parsed(to) if isinstance(to, str) else to
     single = None if sparse is None else sparsity_from(sparse)
-    out, tuning = Path(out), tuning or Tuning()
+    out, fine_tuning = Path(out), fine_tuning or FineTuning()
     check(opened, target, prune=prune, single=single, int8=int8, bits=bits, rounds=rounds)
-    tuning.check(opened)
+    fine_tuning.check(opened)
     cost = None if isinstance(target, Bytes) else target
     if prune is not None:
         cost = Macs((1 - prune) * opened.results.macs)
@@ -107,29 +107,29 @@ def compress(
         "bits": bits,
         "by": str(importance),
         "rounds": rounds,
-        "epochs": tuning.epochs,
-        "lr": tuning.lr,
-        "teacher": None if tuning.distillation is None else asdict(tuning.distillation),
+        "epochs": fine_tuning.epochs,
+        "lr": fine_tuning.lr,
+        "teacher": None if fine_tuning.distillation is None else asdict(fine_tuning.distillation),
     }
     begin(out, asked)
     narrowed: tuple[Run, ...] = ()
     if cost is not None:
-        narrowed = prune_channels(opened, out, cost, importance, rounds=rounds, tuning=tuning)
+        narrowed = prune_channels(opened, out, cost, importance, rounds=rounds, fine_tuning=fine_tuning)
     last = (opened, *narrowed)[-1]
     coded: tuple[Run, ...] = ()
     if isinstance(target, Bytes):
         codes = BITS if bits is None else int(bits)
-        coded = compress_deeply(last, out, Settings(target=target, steps=rounds, bits=codes), tuning=tuning)
+        coded = compress_deeply(last, out, Settings(target=target, steps=rounds, bits=codes), fine_tuning=fine_tuning)
     elif single is not None:
-        coded = prune_and_train(last, out, single, steps=rounds, tuning=tuning)
+        coded = prune_and_train(last, out, single, steps=rounds, fine_tuning=fine_tuning)
     elif int8 or bits is not None:
-        coded = lower_and_train(last, out, bits_for(last, bits), inputs=int8, tuning=tuning)
+        coded = quantize_and_train(last, out, bits_for(last, bits), inputs=int8, fine_tuning=fine_tuning)
     if coded and not isinstance(coded[-1], CompressedRun):
         coded = (*coded, pack(coded[-1], out / f"network{SUFFIX}"))
     made = (opened, *narrowed, *coded)
     # What zeros and few values save shows in a file; a run folder keeps all at 32 bits.
     sizes = [*map(size_of, (opened, *narrowed)), *(len(encoded(one.record, one.network)) for one in coded)]
-    seconds, compiled = timed(made, int8, tuning.progress)
+    seconds, compiled = timed(made, int8, fine_tuning.progress)
     stages = tuple(
         Stage(
             name="as it was" if one is opened else one.folder.name,
@@ -216,14 +216,14 @@ def sparsity_from(words: str) -> Pruning:
         UserError: they say none.
     """
     if words == TWO_IN_FOUR:
-        return TwoInFour()
+        return TwoOfFour()
     try:
         part = float(words)
     except ValueError as error:
         raise UserError(
             f"--sparse {words!r} is no part of the weights; it is one like 0.9, or {TWO_IN_FOUR}"
         ) from error
-    return Smallest(part)
+    return LAMP(part)
 
 
 def bits_for(run: Run, bits: float | None) -> int | dict[str, int]:
@@ -234,7 +234,7 @@ def bits_for(run: Run, bits: float | None) -> int | dict[str, int]:
 
 
 def timed(runs: Sequence[Run], compiling: bool, progress: Progress) -> tuple[list[float], bool]:
-    """What a picture takes in each, and whether that is of compiled networks."""
+    """What an image takes in each, and whether that is of compiled networks."""
     if compiling:
         progress.say("compiling, to compute in 8 bits ...")
         try:
@@ -265,5 +265,5 @@ def charts(network: str, stages: tuple[Stage, ...]) -> tuple[Lines, Lines]:
 
     return (
         against("size", "size, KiB", lambda stage: stage.num_bytes / 2**10, log_x=True),
-        against("latency", "a picture takes, ms", lambda stage: 1000 * stage.seconds, log_x=False),
+        against("latency", "an image takes, ms", lambda stage: 1000 * stage.seconds, log_x=False),
     )

@@ -1,4 +1,4 @@
-"""How long networks take for a picture alone in its batch, on this machine's CPU."""
+"""How long networks take for an image alone in its batch, on this machine's CPU."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from convatlas import measure
-from convatlas.compression.eight_bits import compiled, in_eight_bits
-from convatlas.networks.blocks import folded
-from convatlas.networks.low_bits import disarmed
+from convatlas.compression.int8 import compiled, to_int8
+from convatlas.networks.blocks import fold_batch_norm
+from convatlas.networks.low_bits import remove_fake_quant
 from convatlas.runs import Run
 from convatlas.spec import Spec
 
 REPEATS = 25
-"""Pictures over which a latency is the median."""
+"""Images over which a latency is the median."""
 
 
 @torch.inference_mode()
 def latency(network: nn.Module, spec: Spec) -> float:
-    """The median of the seconds that a picture takes, batch normalisation folded, as engines run it."""
-    deployed, picture = folded(network), a_picture(spec)
-    return measure.seconds(lambda: deployed(picture), REPEATS)
+    """The median of the seconds that an image takes, batch normalization fold_batch_norm, as engines run it."""
+    deployed, image = fold_batch_norm(network), a_image(spec)
+    return measure.seconds(lambda: deployed(image), REPEATS)
 
 
 @torch.no_grad()
@@ -35,7 +35,7 @@ def latencies(runs: Sequence[Run], *, compiling: bool = False, repeats: int = RE
 
     Args:
         compiling: whether all networks are compiled; what has weights and inputs of 8 bits then computes in 8 bits.
-        repeats: pictures over which each is the median.
+        repeats: images over which each is the median.
 
     Raises:
         RuntimeError: see `compiled`.
@@ -48,14 +48,14 @@ def latencies(runs: Sequence[Run], *, compiling: bool = False, repeats: int = RE
         kinds.append((spec, eight))
         if kinds[-1] in works:
             continue
-        network = in_eight_bits(run.network, low_bits) if eight else disarmed(folded(run.network))
-        picture = a_picture(spec)
-        works[kinds[-1]] = partial(compiled(network, picture) if compiling else network, picture)
+        network = to_int8(run.network, low_bits) if eight else remove_fake_quant(fold_batch_norm(run.network))
+        image = a_image(spec)
+        works[kinds[-1]] = partial(compiled(network, image) if compiling else network, image)
     times = measure.seconds_in_turn(works, repeats)
     return [statistics.median(times[kind]) for kind in kinds]
 
 
-def a_picture(spec: Spec) -> Tensor:
+def a_image(spec: Spec) -> Tensor:
     """(1, channels, height, width)"""
     shape = 1, spec.in_channels, spec.resolution, spec.resolution
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))

@@ -9,19 +9,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from convatlas.compression.stages import Tuning, rewritten, some_pictures
+from convatlas.compression.stages import FineTuning, calibration_batch, derive_run
 from convatlas.errors import UserError
-from convatlas.networks.blocks import multiplying
+from convatlas.networks.blocks import weighted_layers
 from convatlas.networks.low_bits import (
     FEWEST,
     MOST,
     LayerBits,
     LowBits,
-    armed,
+    attach_fake_quant,
+    fake_quantize,
     num_steps,
-    stepped,
 )
-from convatlas.recipe import Kept
+from convatlas.recipe import WeightConstraint
 from convatlas.runs import Run
 
 CLIPPED = 50
@@ -44,7 +44,7 @@ def calibrated(network: nn.Module, inputs: Tensor) -> Bounds:
 
         return hook
 
-    hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in multiplying(network)]
+    hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in weighted_layers(network)]
     network.eval()(inputs)
     for hook in hooks:
         hook.remove()
@@ -58,21 +58,21 @@ def best_steps(weights: Tensor, num: int, bits: int) -> Tensor:
     best, least = torch.empty(0), torch.full((num,), float("inf"))
     for part in torch.linspace(1.0, 1 / CLIPPED, CLIPPED):
         steps = part * largest / (2 ** (bits - 1) - 1)
-        error = (stepped(rows, steps, bits) - rows).square().sum(1)
+        error = (fake_quantize(rows, steps, bits) - rows).square().sum(1)
         best = steps if not len(best) else torch.where(error < least, steps, best)
         least = torch.minimum(error, least)
     return best
 
 
 @torch.no_grad()
-def lowered(network: nn.Module, low_bits: LowBits) -> nn.Module:
+def quantize_weights(network: nn.Module, low_bits: LowBits) -> nn.Module:
     """The network with the nearest weights that these bits can say, in place."""
-    armed(network, low_bits)
+    attach_fake_quant(network, low_bits)
     for bits in low_bits:
         layer = network.get_submodule(bits.name)
         weights, steps = layer.get_parameter("weight"), layer.get_buffer("steps")
         steps.copy_(best_steps(weights, num_steps(layer), bits.weight))
-        weights.copy_(stepped(weights, steps, bits.weight))
+        weights.copy_(fake_quantize(weights, steps, bits.weight))
     return network
 
 
@@ -87,7 +87,7 @@ def low_bits_of(network: nn.Module, bits: int | Mapping[str, int], bounds: Bound
         UserError: no weights have so many.
     """
     found = []
-    for name, _ in multiplying(network):
+    for name, _ in weighted_layers(network):
         num = bits if isinstance(bits, int) else bits.get(name, MOST)
         if not FEWEST <= num <= MOST:
             raise UserError(f"weights of {num} bits are not made here; it must be from {FEWEST} to {MOST}")
@@ -97,25 +97,30 @@ def low_bits_of(network: nn.Module, bits: int | Mapping[str, int], bounds: Bound
     return tuple(found)
 
 
-def lower(run: Run, out: str | Path, bits: int | Mapping[str, int] = 8, *, inputs: bool = True) -> Run:
-    """A run folder of the network in few bits, as they come out without training; `Tuning` with `Kept.STEPS` mends it.
+def quantize(run: Run, out: str | Path, bits: int | Mapping[str, int] = 8, *, inputs: bool = True) -> Run:
+    """A run folder of the network in few bits, as they come out without training; `FineTuning` with `WeightConstraint.STEPS` mends it.
 
     Args:
         bits: of the weights, from 8 to 2, of all layers or by name.
-        inputs: whether what layers read gets 8 bits, with bounds as training pictures give them.
+        inputs: whether what layers read gets 8 bits, with bounds as training images give them.
 
     Raises:
-        UserError: see `rewritten`; or the bits are out of range.
+        UserError: see `derive_run`; or the bits are out of range.
     """
     network = run.network
-    low_bits = low_bits_of(network, bits, calibrated(network, some_pictures(run).inputs) if inputs else None)
+    low_bits = low_bits_of(network, bits, calibrated(network, calibration_batch(run).inputs) if inputs else None)
     words = f"{bits} bits" if isinstance(bits, int) else f"{mean_bits(network, bits):.2g} bits in the mean"
-    how = f"lowered to {words}" + (", inputs to 8" if inputs else "")
-    return rewritten(run, lambda own: lowered(own, low_bits), how, out, low_bits)
+    how = f"quantize_weights to {words}" + (", inputs to 8" if inputs else "")
+    return derive_run(run, lambda own: quantize_weights(own, low_bits), how, out, low_bits)
 
 
-def lower_and_train(
-    run: Run, out: str | Path, bits: int | Mapping[str, int] = 8, *, inputs: bool = True, tuning: Tuning | None = None
+def quantize_and_train(
+    run: Run,
+    out: str | Path,
+    bits: int | Mapping[str, int] = 8,
+    *,
+    inputs: bool = True,
+    fine_tuning: FineTuning | None = None,
 ) -> tuple[Run, Run]:
     """The same, and then trained on: two run folders below `out`.
 
@@ -125,8 +130,8 @@ def lower_and_train(
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    begun = lower(run, out / "lowered", bits, inputs=inputs)
-    return begun, (tuning or Tuning())(begun, Kept.STEPS, out / "lowered-tuned")
+    begun = quantize(run, out / "quantize_weights", bits, inputs=inputs)
+    return begun, (fine_tuning or FineTuning())(begun, WeightConstraint.STEPS, out / "quantize_weights-autotuned")
 
 
 def mean_bits(network: nn.Module, bits: Mapping[str, int]) -> float:
@@ -137,15 +142,15 @@ def mean_bits(network: nn.Module, bits: Mapping[str, int]) -> float:
 
 @torch.inference_mode()
 def sensitivities(run: Run, choices: Iterable[int] = range(FEWEST, MOST + 1)) -> dict[str, dict[int, float]]:
-    """How much the loss on training pictures rises if one layer alone has so many bits, for each layer and number.
+    """How much the loss on training images rises if one layer alone has so many bits, for each layer and number.
 
     Auxiliary classifiers answer nothing, and are left out.
 
     Raises:
-        UserError: see `some_pictures`.
+        UserError: see `calibration_batch`.
     """
     network = copy.deepcopy(run.network)
-    batch = some_pictures(run)
+    batch = calibration_batch(run)
 
     def loss() -> float:
         return float(run.variant.objective.losses(network(batch.inputs), batch.targets).mean())
@@ -158,7 +163,7 @@ def sensitivities(run: Run, choices: Iterable[int] = range(FEWEST, MOST + 1)) ->
         own = weights.clone()
         found[name] = {}
         for bits in choices:
-            weights.copy_(stepped(own, best_steps(own, num_steps(layer), bits), bits))
+            weights.copy_(fake_quantize(own, best_steps(own, num_steps(layer), bits), bits))
             found[name][bits] = loss() - before
         weights.copy_(own)
     return found

@@ -15,8 +15,8 @@ from convatlas import measure, training
 from convatlas.data.batches import Batch
 from convatlas.errors import UserError
 from convatlas.files import lock, occupied, write
-from convatlas.networks.low_bits import LowBits, disarmed
-from convatlas.recipe import Distillation, Kept
+from convatlas.networks.low_bits import LowBits, remove_fake_quant
+from convatlas.recipe import Distillation, WeightConstraint
 from convatlas.runs import METRICS, Run, evaluate, load
 from convatlas.runs.run import RECORD
 from convatlas.spec import Spec
@@ -25,7 +25,7 @@ from convatlas.training.distillation import teacher_named
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuning:
+class FineTuning:
     """Of the trainings that mend a network after each change."""
 
     epochs: int | None = None
@@ -34,7 +34,7 @@ class Tuning:
     distillation: Distillation | None = None
     device: str | None = None
     """See `train`."""
-    tune: bool = True
+    autotune: bool = True
     """See `train`."""
     progress: Progress = field(default_factory=Progress)
 
@@ -47,12 +47,12 @@ class Tuning:
         if self.distillation is not None:
             teacher_named(self.distillation.teacher, run.record.classes)
 
-    def __call__(self, run: Run, kept: Kept, out: str | Path, *, seed: int | None = None) -> Run:
-        """Train on, on the run's own pictures; a training that is there goes on.
+    def __call__(self, run: Run, kept: WeightConstraint, out: str | Path, *, seed: int | None = None) -> Run:
+        """Train on, on the run's own images; a training that is there goes on.
 
         Args:
             kept: what stays of the weights.
-            seed: without it, the run's own, which its split of the pictures may hang on.
+            seed: without it, the run's own, which its split of the images may hang on.
 
         Raises:
             UserError: see `train`.
@@ -71,15 +71,15 @@ class Tuning:
             kept=kept,
             distillation=self.distillation,
             device=self.device,
-            tune=self.tune,
+            autotune=self.autotune,
             skip_bad=record.skip_bad,
             micro_batch=record.micro_batch,
         )
         return training.finish(request, Path(out), self.progress)
 
 
-def some_pictures(run: Run, most: int = 500) -> Batch:
-    """About so many training pictures of a run, unchanged, drawn of each class with its seed.
+def calibration_batch(run: Run, most: int = 500) -> Batch:
+    """About so many training images of a run, unchanged, drawn of each class with its seed.
 
     Raises:
         UserError: they are all of one class, of which they say nothing; or the data set is gone or has changed.
@@ -89,11 +89,11 @@ def some_pictures(run: Run, most: int = 500) -> Batch:
     batch = run.judging(drawn, torch.device("cpu")).plain(torch.arange(len(drawn)))
     if len(batch.labels.unique()) < 2:
         name = run.record.classes[int(batch.labels[0])]
-        raise UserError(f"all {len(drawn)} pictures to calibrate on are of class {name}; it takes at least two")
+        raise UserError(f"all {len(drawn)} images to calibrate on are of class {name}; it takes at least two")
     return batch
 
 
-def rewritten(
+def derive_run(
     run: Run, change: Callable[[nn.Module], nn.Module], how: str, out: str | Path, low_bits: LowBits | None = None
 ) -> Run:
     """A finished run folder of a network that was made of the run's, judged anew; one that is there is opened.
@@ -116,7 +116,7 @@ def rewritten(
         # Its process was killed.
     elif occupied(out):
         raise UserError(f"{out} holds something already; choose a new or empty folder")
-    network = change(disarmed(copy.deepcopy(run.network))).eval()
+    network = change(remove_fake_quant(copy.deepcopy(run.network))).eval()
     test = run.judging(run.load_data().test, torch.device("cpu"))
     evaluation = evaluate(network, run.variant.objective, test)
     spec = network.spec

@@ -11,15 +11,15 @@ import torch
 from convatlas import measure
 from convatlas.compression.latency import latency
 from convatlas.errors import UserError
+from convatlas.formatting import count, size
 from convatlas.spec import Spec, Variant
-from convatlas.wording import count, size
 
 COUNTS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 BYTES = {"KB": 10**3, "MB": 10**6, "KiB": 2**10, "MiB": 2**20}
 SECONDS = {"ms": 1e-3, "us": 1e-6, "s": 1.0}
 
 
-class Cost(ABC):
+class CostTarget(ABC):
     """What a network may cost at most."""
 
     most: float
@@ -29,29 +29,29 @@ class Cost(ABC):
         """What the network of that spec costs."""
 
     @abstractmethod
-    def words(self, cost: float) -> str:
+    def describe(self, cost: float) -> str:
         """A cost with its unit."""
 
     def __str__(self) -> str:
-        return self.words(self.most)
+        return self.describe(self.most)
 
 
 @dataclass(frozen=True)
-class Macs(Cost):
-    """Multiply-accumulates of a picture."""
+class Macs(CostTarget):
+    """Multiply-accumulates of an image."""
 
     most: float
 
     def of(self, variant: Variant, spec: Spec) -> float:
         return measure.cost_of(variant.network, spec).macs
 
-    def words(self, cost: float) -> str:
+    def describe(self, cost: float) -> str:
         return f"{count(round(cost))} MACs"
 
 
 @dataclass(frozen=True)
-class Latency(Cost):
-    """Seconds that a picture takes on this machine, alone in its batch; see `latency`."""
+class Latency(CostTarget):
+    """Seconds that an image takes on this machine, alone in its batch; see `latency`."""
 
     most: float
 
@@ -60,7 +60,7 @@ class Latency(Cost):
         with torch.random.fork_rng():
             return latency(variant.network(spec), spec)
 
-    def words(self, cost: float) -> str:
+    def describe(self, cost: float) -> str:
         return f"{1000 * cost:.3g} ms"
 
 

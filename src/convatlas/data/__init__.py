@@ -1,8 +1,8 @@
 """Data sets by name or by folder, and batches made on the device."""
 
 from convatlas.data.batches import Batches as Batches
-from convatlas.data.catalogue import find as find
-from convatlas.data.dataset import Pictures as Pictures
-from convatlas.data.dataset import PictureSet as PictureSet
+from convatlas.data.catalog import find as find
+from convatlas.data.dataset import Dataset as Dataset
+from convatlas.data.dataset import Images as Images
 from convatlas.data.dataset import Source as Source
 from convatlas.data.dataset import Split as Split

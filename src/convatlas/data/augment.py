@@ -1,6 +1,6 @@
 """Random changes of whole batches, on the device that they lie on.
 
-What is drawn is a function of the generator alone, and drawn for all pictures at once: a part of a batch sees what it
+What is drawn is a function of the generator alone, and drawn for all images at once: a part of a batch sees what it
 would see in the whole.
 """
 
@@ -18,46 +18,46 @@ from torch import Tensor
 from convatlas.recipe import Augmentation
 
 MIXUP_ALPHA = 0.2
-"""Of Beta(alpha, alpha), from which the share of a picture's partner is drawn (Zhang et al. 2018, section 4.1)."""
+"""Of Beta(alpha, alpha), from which the share of an image's partner is drawn (Zhang et al. 2018, section 4.1)."""
 
 
 @dataclass(frozen=True)
-class Colours:
-    """The principal components of a set's colours."""
+class Colors:
+    """The principal components of a set's colors."""
 
     directions: Tensor
     """(channels, channels), each column one, as long as its deviation in values of 0 to 255."""
 
     @classmethod
-    def of(cls, pictures: npt.NDArray[np.uint8]) -> Colours:
-        """Those of pictures (n, channels, height, width)."""
-        channels = pictures.shape[1]
-        pixels = pictures.transpose(1, 0, 2, 3).reshape(channels, -1).astype(np.float64)
+    def of(cls, images: npt.NDArray[np.uint8]) -> Colors:
+        """Those of images (n, channels, height, width)."""
+        channels = images.shape[1]
+        pixels = images.transpose(1, 0, 2, 3).reshape(channels, -1).astype(np.float64)
         values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(pixels)))
         # The sign of an eigenvector is free, and must not depend on the library.
         vectors *= np.sign(vectors[np.abs(vectors).argmax(0), np.arange(channels)])
         return cls(torch.from_numpy(vectors * np.sqrt(values.clip(0))).float())
 
     def moved(self, num: int, deviation: float, generator: np.random.Generator) -> Tensor:
-        """What to add to each of `num` pictures: (num, channels, 1, 1)."""
+        """What to add to each of `num` images: (num, channels, 1, 1)."""
         draws = torch.from_numpy(generator.normal(0, deviation, (num, len(self.directions)))).float()
         return (draws @ self.directions.T)[:, :, None, None]
 
 
 def pixel_grid(side: int) -> Tensor:
-    """Homogeneous coordinates (3, side * side) of pixel centres; the picture spans -1 to 1."""
-    centres = (2 * torch.arange(side, dtype=torch.float32) + 1) / side - 1
-    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    """Homogeneous coordinates (3, side * side) of pixel centers; the image spans -1 to 1."""
+    centers = (2 * torch.arange(side, dtype=torch.float32) + 1) / side - 1
+    y, x = torch.meshgrid(centers, centers, indexing="ij")
     return torch.stack([x.flatten(), y.flatten(), torch.ones(side * side)])
 
 
 def affine_maps(
     num: int, augmentation: Augmentation, resolution: int, frame: int, generator: np.random.Generator
 ) -> Tensor:
-    """Random maps (num, 2, 3) from places in changed pictures to places in the given ones.
+    """Random maps (num, 2, 3) from places in changed images to places in the given ones.
 
     Args:
-        resolution: side of the changed pictures.
+        resolution: side of the changed images.
         frame: side of the given ones; what is wider than `resolution` leaves room to place it.
     """
     draws = torch.from_numpy(generator.uniform(-1, 1, (9, num))).float()
@@ -69,31 +69,31 @@ def affine_maps(
     if augmentation.crop:
         area = augmentation.crop + (1 - augmentation.crop) * (draws[7] + 1) / 2
         aspect = (math.log(augmentation.aspect) * draws[8]).exp()
-        # Half of the sides of the part that is cut out; a cut wider than the picture is as wide as it.
+        # Half of the sides of the part that is cut out; a cut wider than the image is as wide as it.
         half = torch.stack([area * aspect, area / aspect]).sqrt().clamp(max=1)
-        centre = (1 - half) * draws[4:6]
+        center = (1 - half) * draws[4:6]
     else:
         half = torch.full((2, num), resolution / frame)
         # Whole pixels, so that a mere shift does not blur. One unit is half the side.
-        centre = (((frame - resolution) / 2 + augmentation.shift * resolution) * draws[4:6]).round() * (2 / frame)
+        center = (((frame - resolution) / 2 + augmentation.shift * resolution) * draws[4:6]).round() * (2 / frame)
     cos, sin = angle.cos() / scale, angle.sin() / scale
     rows = [
-        half[0] * cos * squeeze * mirror, half[0] * (cos * shear - sin) / squeeze, centre[0],
-        half[1] * sin * squeeze * mirror, half[1] * (sin * shear + cos) / squeeze, centre[1],
+        half[0] * cos * squeeze * mirror, half[0] * (cos * shear - sin) / squeeze, center[0],
+        half[1] * sin * squeeze * mirror, half[1] * (sin * shear + cos) / squeeze, center[1],
     ]  # fmt: skip
     return torch.stack(rows, dim=1).view(num, 2, 3)
 
 
-def warp(pictures: Tensor, maps: Tensor, grid: Tensor) -> Tensor:
-    """Pictures (num, channels, frame, frame) under their maps, bilinear, 0 from outside.
+def warp(images: Tensor, maps: Tensor, grid: Tensor) -> Tensor:
+    """Images (num, channels, frame, frame) under their maps, bilinear, 0 from outside.
 
     Args:
         grid: `pixel_grid` of the side that the result has.
     """
-    num, side = len(pictures), math.isqrt(grid.shape[1])
+    num, side = len(images), math.isqrt(grid.shape[1])
     # One product for the whole batch; affine_grid multiplies many tiny matrices and takes ten times as long.
     places = (maps.view(2 * num, 3) @ grid).view(num, 2, side, side).permute(0, 2, 3, 1)
-    return F.grid_sample(pictures, places, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.grid_sample(images, places, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def mix(inputs: Tensor, targets: Tensor, augmentation: Augmentation, generator: np.random.Generator) -> Tensor:
@@ -108,7 +108,7 @@ def mix(inputs: Tensor, targets: Tensor, augmentation: Augmentation, generator: 
         inputs.lerp_(inputs.flip(0), share)
     elif kind < augmentation.mixup + augmentation.cutmix:
         height, width = inputs.shape[2:]
-        # The rectangle's centre lies anywhere; what would be outside the picture is cut off.
+        # The rectangle's center lies anywhere; what would be outside the image is cut off.
         half_height, half_width = (round(math.sqrt(share) * side / 2) for side in (height, width))
         top, left = max(round(y * height) - half_height, 0), max(round(x * width) - half_width, 0)
         bottom, right = round(y * height) + half_height, round(x * width) + half_width

@@ -1,10 +1,10 @@
-"""Decoded once: the pictures of a folder at their working size, in one file that is mapped into memory.
+"""Decoded once: the images of a folder at their working size, in one file that is mapped into memory.
 
 An entry of the cache is a folder named by what it was made from: the contents of the sources, the side, and the version
-of the decoder. It holds `pictures`, the pixels one picture after another, and `index.json`, which says what each of
+of the decoder. It holds `images`, the pixels one image after another, and `index.json`, which says what each of
 them was made from and why a source is not among them. The index is written last: without it there is no entry.
 
-Opening an entry checks the index and the size of the file of pictures. Its bytes are not all read again; that would
+Opening an entry checks the index and the size of the file of images. Its bytes are not all read again; that would
 take as long as the first epoch.
 """
 
@@ -28,43 +28,43 @@ import numpy.typing as npt
 import PIL
 from PIL import Image
 
-from convatlas.data.dataset import Indices, Pictures
-from convatlas.data.sources import Source, Stamp
+from convatlas.data.dataset import Images, Indices
+from convatlas.data.sources import SourceFile, Stamp
 from convatlas.errors import UserError
-from convatlas.files import entries, lock, write
+from convatlas.files import decoded_cache, lock, write
 from convatlas.files.cache import DECODED
-from convatlas.files.entries import ENTRY, INDEX, LIMIT, PICTURES, Kind
-from convatlas.pictures import PictureError, ReadError, decode_all, fit, side_by_side
+from convatlas.files.decoded_cache import ENTRY, IMAGES, INDEX, LIMIT, Kind
+from convatlas.images import ImageError, ReadError, decode_all, fit, side_by_side
 
 FORMAT = 1
-"""Higher, whenever `pictures.decode` or `pictures.fit` make something else of a file."""
+"""Higher, whenever `images.decode` or `images.fit` make something else of a file."""
 
 QUALITY = 90
 JPEG_PART = 0.25
 """Of the pixels' bytes, what their JPEGs take at most, as a rule."""
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-COLOUR = 3
+COLOR = 3
 
 
 @dataclass(frozen=True)
 class Decoded:
     """What the cache holds of a set of sources."""
 
-    pictures: Pictures
+    images: Images
     """Of each content that is one, in no order that matters."""
     places: dict[bytes, int]
-    """Where the picture of a content lies."""
+    """Where the image of a content lies."""
     unusable: dict[bytes, str]
-    """Why a content is no picture."""
+    """Why a content is no image."""
     contents: npt.NDArray[np.uint8]
-    """(n, 32), a digest of what each picture was made from and how."""
+    """(n, 32), a digest of what each image was made from and how."""
 
 
-def decoded(root: Path, sources: Sequence[Source], side: int, cache: Path) -> Decoded:
-    """The pictures that the sources hold, `side` pixels high and wide: from the cache, or decoded now and kept there.
+def decoded(root: Path, sources: Sequence[SourceFile], side: int, cache: Path) -> Decoded:
+    """The images that the sources hold, `side` pixels high and wide: from the cache, or decoded now and kept there.
 
-    They are grey if all of them are grey. Those of a set that is too large for the cache are kept as JPEG, which
+    They are gray if all of them are gray. Those of a set that is too large for the cache are kept as JPEG, which
     changes them a little: of what came without loss, as PNG, some is lost then.
 
     Args:
@@ -88,7 +88,7 @@ def decoded(root: Path, sources: Sequence[Source], side: int, cache: Path) -> De
             folder.rmdir()
         if error.errno in FULL:
             raise UserError(
-                f"{cache} has no room for the decoded pictures of {root} ({error.strerror}); free some space, run "
+                f"{cache} has no room for the decoded images of {root} ({error.strerror}); free some space, run "
                 f"convatlas cache clear, or name a folder on another disk with {DECODED}"
             ) from error
         raise UserError(
@@ -96,11 +96,11 @@ def decoded(root: Path, sources: Sequence[Source], side: int, cache: Path) -> De
         ) from error
     if found is None:
         raise UserError(f"{folder} was removed while it was made; start again")
-    entries.touch(folder)
+    decoded_cache.touch(folder)
     return found
 
 
-def _key(sources: Sequence[Source], side: int) -> str:
+def _key(sources: Sequence[SourceFile], side: int) -> str:
     digest = hashlib.sha256(f"{FORMAT} {PIL.__version__} {Image.MAX_IMAGE_PIXELS} {side}".encode())
     # Sorted, so that files may change their names and places.
     for content in sorted(source.content for source in sources):
@@ -113,11 +113,11 @@ def _key(sources: Sequence[Source], side: int) -> str:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Pictures that lie in a file as JPEG, decoded side by side whenever they are asked for."""
+    """Images that lie in a file as JPEG, decoded side by side whenever they are asked for."""
 
     file: memoryview
     ends: npt.NDArray[np.int64]
-    """(n,), where the JPEG of each picture ends; the next one's begins there."""
+    """(n,), where the JPEG of each image ends; the next one's begins there."""
     channels: int
     side: int
     where: Path
@@ -136,25 +136,25 @@ class Encoded:
             UserError: the file is damaged.
         """
         places = np.arange(len(self))[indices]
-        pictures = np.empty((len(places), *self.shape[1:]), np.uint8)
-        for picture, made in zip(pictures, side_by_side(self._picture, places.tolist()), strict=True):
-            picture[:] = made
-        return pictures
+        images = np.empty((len(places), *self.shape[1:]), np.uint8)
+        for image, made in zip(images, side_by_side(self._image, places.tolist()), strict=True):
+            image[:] = made
+        return images
 
-    def _picture(self, place: int) -> npt.NDArray[np.uint8]:
+    def _image(self, place: int) -> npt.NDArray[np.uint8]:
         begin = int(self.ends[place - 1]) if place else 0
         try:
-            with Image.open(io.BytesIO(self.file[begin : int(self.ends[place])]), formats=["JPEG"]) as picture:
-                if picture.size != (self.side, self.side):
+            with Image.open(io.BytesIO(self.file[begin : int(self.ends[place])]), formats=["JPEG"]) as image:
+                if image.size != (self.side, self.side):
                     raise ValueError("of another size")
-                return fit(picture, self.side, self.channels)
+                return fit(image, self.side, self.channels)
         except (OSError, SyntaxError, ValueError) as error:
             raise UserError(f"{self.where} is damaged; run convatlas cache clear and start again") from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Index:
-    """`index.json`: what the file of pictures beside it holds."""
+    """`index.json`: what the file of images beside it holds."""
 
     source: str
     """The folder that it was made from."""
@@ -162,7 +162,7 @@ class _Index:
     side: int
     channels: int
     contents: list[str]
-    """In the order of the pictures."""
+    """In the order of the images."""
     ends: list[int]
     """Where each ends in the file."""
     unusable: dict[str, str]
@@ -180,9 +180,9 @@ class _Index:
         write(path, json.dumps(vars(self)).encode())
 
 
-def _open(folder: Path, sources: Sequence[Source], side: int) -> Decoded | None:
+def _open(folder: Path, sources: Sequence[SourceFile], side: int) -> Decoded | None:
     """What an entry holds; None if there is none, or it is damaged."""
-    path = folder / PICTURES
+    path = folder / IMAGES
     try:
         index = _Index.read(folder / INDEX)
         ends = np.array(index.ends, np.int64)
@@ -192,7 +192,7 @@ def _open(folder: Path, sources: Sequence[Source], side: int) -> Decoded | None:
         unusable = {bytes.fromhex(content): str(reason) for content, reason in index.unusable.items()}
         whole = (
             index.side == side
-            and index.channels in (1, COLOUR)
+            and index.channels in (1, COLOR)
             and {*contents, *unusable} == {source.content for source in sources}
             and len(ends) == len(contents)
             and path.stat().st_size == (ends[-1] if len(ends) else 0)
@@ -200,21 +200,21 @@ def _open(folder: Path, sources: Sequence[Source], side: int) -> Decoded | None:
         )
         if not whole:
             return None
-        pictures: Pictures
+        images: Images
         if not contents:
             # There is no map of an empty file.
-            pictures = np.empty(shape, np.uint8)
+            images = np.empty(shape, np.uint8)
         elif index.kind is Kind.RAW:
-            pictures = np.memmap(path, np.uint8, mode="r", shape=shape)
+            images = np.memmap(path, np.uint8, mode="r", shape=shape)
         else:
-            pictures = Encoded(np.memmap(path, np.uint8, mode="r").data, ends, index.channels, index.side, path)
+            images = Encoded(np.memmap(path, np.uint8, mode="r").data, ends, index.channels, index.side, path)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    # How a picture was made changes it too: what is trained on JPEG is not what is trained on pixels.
+    # How an image was made changes it too: what is trained on JPEG is not what is trained on pixels.
     how = f"{index.kind} {index.side} {index.channels}".encode()
     digests = b"".join(hashlib.sha256(how + content).digest() for content in contents)
     return Decoded(
-        pictures=pictures,
+        images=images,
         places={content: place for place, content in enumerate(contents)},
         unusable=unusable,
         contents=np.frombuffer(digests, np.uint8).reshape(-1, 32),
@@ -224,38 +224,38 @@ def _open(folder: Path, sources: Sequence[Source], side: int) -> Decoded | None:
 # Entries as they are made
 
 
-def _make(folder: Path, root: Path, sources: Sequence[Source], side: int) -> None:
+def _make(folder: Path, root: Path, sources: Sequence[SourceFile], side: int) -> None:
     """Decode the sources into a new entry; nothing stays of it if that fails.
 
     Raises:
-        UserError: a source changed meanwhile, or the pictures are too large for the cache.
+        UserError: a source changed meanwhile, or the images are too large for the cache.
         OSError: the disk is full, or may not be written.
     """
     cache = folder.parent
     try:
-        for left in folder.glob(f"{PICTURES}.*"):
+        for left in folder.glob(f"{IMAGES}.*"):
             # By a process that was killed.
             left.unlink()
-        # Nobody knows yet whether they are grey.
-        raw = len(sources) * COLOUR * side**2
-        kind = Kind.RAW if raw <= entries.allowance(cache) else Kind.JPEG
-        entries.make_room(cache, raw if kind is Kind.RAW else int(JPEG_PART * raw), apart_from=folder)
-        most = entries.allowance(cache)
+        # Nobody knows yet whether they are gray.
+        raw = len(sources) * COLOR * side**2
+        kind = Kind.RAW if raw <= decoded_cache.allowance(cache) else Kind.JPEG
+        decoded_cache.make_room(cache, raw if kind is Kind.RAW else int(JPEG_PART * raw), apart_from=folder)
+        most = decoded_cache.allowance(cache)
         unusable: dict[str, str] = {}
         with (
-            _Writer(folder / PICTURES, kind, side) as writer,
+            _Writer(folder / IMAGES, kind, side) as writer,
             _bar(f"decoding {root.resolve().name}", len(sources)) as advance,
             closing(decode_all((source.path for source in sources), writer.encoded, at_least=side)) as made,
         ):
-            for source, picture in zip(sources, made, strict=True):
-                _check_unchanged(source, picture)
-                if isinstance(picture, PictureError):
-                    unusable[source.content.hex()] = picture.reason
+            for source, image in zip(sources, made, strict=True):
+                _check_unchanged(source, image)
+                if isinstance(image, ImageError):
+                    unusable[source.content.hex()] = image.reason
                 else:
-                    writer.add(source.content, *picture)
+                    writer.add(source.content, *image)
                 if writer.num_bytes > most:
                     raise UserError(
-                        f"the decoded pictures of {root} take more than the cache may, {most / 2**20:,.1f} MiB; "
+                        f"the decoded images of {root} take more than the cache may, {most / 2**20:,.1f} MiB; "
                         f"free some space, set {LIMIT} higher, or take a lower --resolution"
                     )
                 advance()
@@ -272,10 +272,10 @@ def _make(folder: Path, root: Path, sources: Sequence[Source], side: int) -> Non
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    entries.make_room(cache, 0, apart_from=folder)
+    decoded_cache.make_room(cache, 0, apart_from=folder)
 
 
-def _check_unchanged(source: Source, made: object) -> None:
+def _check_unchanged(source: SourceFile, made: object) -> None:
     """
     Raises:
         UserError: the file is not as it was when its content was read.
@@ -292,7 +292,7 @@ def _check_unchanged(source: Source, made: object) -> None:
 
 
 class _Writer:
-    """The file of pictures, written one after another."""
+    """The file of images, written one after another."""
 
     def __init__(self, path: Path, kind: Kind, side: int) -> None:
         # Where there are no locks, two processes may write the same entry.
@@ -309,39 +309,39 @@ class _Writer:
     def num_bytes(self) -> int:
         return self.ends[-1] if self.ends else 0
 
-    def encoded(self, picture: Image.Image) -> tuple[int, bytes]:
-        """A picture's channels, and the bytes that are kept of it; in any thread."""
-        channels = 1 if picture.mode == "L" else COLOUR
-        pixels = fit(picture, self._side, channels)
+    def encoded(self, image: Image.Image) -> tuple[int, bytes]:
+        """An image's channels, and the bytes that are kept of it; in any thread."""
+        channels = 1 if image.mode == "L" else COLOR
+        pixels = fit(image, self._side, channels)
         if self._kind is Kind.RAW:
             return channels, pixels.tobytes()
         file = io.BytesIO()
-        # Colours as fine as brightness: what is drawn, and not photographed, has sharp edges of both.
+        # Colors as fine as brightness: what is drawn, and not photographed, has sharp edges of both.
         fitted = Image.fromarray(pixels[0] if channels == 1 else pixels.transpose(1, 2, 0))
         fitted.save(file, "JPEG", quality=QUALITY, subsampling="4:4:4")
         return channels, file.getvalue()
 
     def add(self, content: bytes, channels: int, encoded: bytes) -> None:
         if channels > self.channels:
-            self._become_colour()
+            self._become_color()
         self._file.write(encoded * (self.channels // channels) if self._kind is Kind.RAW else encoded)
         self.contents.append(content.hex())
         self.ends.append(self.num_bytes + len(encoded) * (self.channels // channels if self._kind is Kind.RAW else 1))
 
-    def _become_colour(self) -> None:
-        """Spread the grey pictures so far over three channels: the first one in colour has come."""
-        self.channels = COLOUR
+    def _become_color(self) -> None:
+        """Spread the gray images so far over three channels: the first one in color has come."""
+        self.channels = COLOR
         if self._kind is Kind.JPEG:
             return
         self._file.close()
-        grey = self._part.with_suffix(".grey.part")
-        os.replace(self._part, grey)
+        gray = self._part.with_suffix(".gray.part")
+        os.replace(self._part, gray)
         self._file = self._part.open("wb")
-        with open(grey, "rb") as file:
-            while picture := file.read(self._side**2):
-                self._file.write(picture * COLOUR)
-        grey.unlink()
-        self.ends = [COLOUR * end for end in self.ends]
+        with open(gray, "rb") as file:
+            while image := file.read(self._side**2):
+                self._file.write(image * COLOR)
+        gray.unlink()
+        self.ends = [COLOR * end for end in self.ends]
 
     def __enter__(self) -> Self:
         return self
@@ -359,7 +359,7 @@ class _Writer:
 
 @contextmanager
 def _bar(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """What to call after each picture: a bar moves on, where standard error is a terminal."""
+    """What to call after each image: a bar moves on, where standard error is a terminal."""
     if not sys.stderr.isatty():
         yield lambda: None
         return

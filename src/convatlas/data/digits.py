@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from convatlas.data.dataset import PictureSet, Split
+from convatlas.data.dataset import Dataset, Split
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class Digits:
     side: int = 8
     detail: int = 8
 
-    def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> PictureSet:
-        """1,442 training and 355 test pictures: of each digit every fifth is for the test, whatever the seed."""
+    def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> Dataset:
+        """1,442 training and 355 test images: of each digit every fifth is for the test, whatever the seed."""
         train, test = splits(resolution)
-        return PictureSet(name=self.name, classes=tuple("0123456789"), side=self.side, ink=True, train=train, test=test)
+        return Dataset(name=self.name, classes=tuple("0123456789"), side=self.side, ink=True, train=train, test=test)
 
 
 @lru_cache(maxsize=2)
@@ -30,7 +30,7 @@ def splits(resolution: int) -> tuple[Split, Split]:
     packed = (files("convatlas.data") / "embedded" / "digits.csv.gz").read_bytes()
     table = np.loadtxt(gzip.decompress(packed).decode().splitlines(), delimiter=",", dtype=np.int64)
     # 0 to 16 counts the set dots of a 4x4 cell.
-    pictures = np.round(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
+    images = np.round(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     labels = table[:, 64]
     rank = np.empty_like(labels)
     for digit in range(10):
@@ -38,6 +38,6 @@ def splits(resolution: int) -> tuple[Split, Split]:
         rank[of_digit] = np.arange(of_digit.sum())
     test = rank % 5 == 4
     return (
-        Split(pictures[~test], labels[~test]).resized(resolution),
-        Split(pictures[test], labels[test]).resized(resolution),
+        Split(images[~test], labels[~test]).resized(resolution),
+        Split(images[test], labels[test]).resized(resolution),
     )

@@ -18,10 +18,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from convatlas.data.dataset import PictureSet, Split
+from convatlas.data.dataset import Dataset, Split
 from convatlas.data.stream import DEALT, Shards, Stream
 from convatlas.errors import UserError
-from convatlas.pictures import PictureError, opened, side_by_side
+from convatlas.images import ImageError, opened, side_by_side
 
 PREFIX = "hf:"
 NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -29,7 +29,7 @@ PARQUET, FOLDER = "parquet", "imagefolder"
 """The layouts that are read, by the library's names: none of them runs a set's own code or unpickles anything."""
 TRAIN = "train"
 TESTS = ("test", "validation", "valid", "val")
-"""Splits to test on, the first that has labels: those of many a competition's test pictures are kept secret."""
+"""Splits to test on, the first that has labels: those of many a competition's test images are kept secret."""
 AT_ONCE = 10_000
 """Labels that are read at a time."""
 LONGEST = 300
@@ -40,8 +40,8 @@ LONGEST = 300
 class Hub:
     """`hf:cifar10`, `hf:owner/name`, or `hf:PATH` of a folder.
 
-    Its pictures lie in parquet files, or in files of their own in a folder for each class. Before anything else the
-    column of labels is read, and nothing else where the library can: how many pictures there are, and of which classes,
+    Its images lie in parquet files, or in files of their own in a folder for each class. Before anything else the
+    column of labels is read, and nothing else where the library can: how many images there are, and of which classes,
     is known before the first is decoded.
     """
 
@@ -74,50 +74,50 @@ class Hub:
 
     @property
     def detail(self) -> int | None:
-        """The median shorter side of some of the training pictures, by their headers."""
+        """The median shorter side of some of the training images, by their headers."""
         return self._stream(self._train, 1).shorter_side()
 
-    def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> PictureSet:
-        """Its `train` split beside the first of `TESTS` that has labels; grey if all of a seeded sample is grey.
+    def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> Dataset:
+        """Its `train` split beside the first of `TESTS` that has labels; gray if all of a seeded sample is gray.
 
-        The checksum covers where the pictures come from, which is the revision on the hub, the names and sizes of the
+        The checksum covers where the images come from, which is the revision on the hub, the names and sizes of the
         files of a folder, and all labels, but no pixel.
 
         Raises:
-            UserError: the set cannot be read, has no columns of pictures and of class labels, no such splits, or
-                pictures without a class; or, while `skip_bad` is off, a picture of the sample cannot be used.
+            UserError: the set cannot be read, has no columns of images and of class labels, no such splits, or
+                images without a class; or, while `skip_bad` is off, an image of the sample cannot be used.
         """
         streams = [self._stream(part, resolution) for part in (self._train, self._test)]
         labels = [self._train.labels, self._test.labels]
-        left_out: list[PictureError] = []
+        skipped: list[ImageError] = []
         if skip_bad:
             for i, stream in enumerate(streams):
                 good, errors = stream.usable()
                 if not len(good):
-                    raise UserError(f"of a split of {self.name} no picture can be used, the first is {errors[0]}")
+                    raise UserError(f"of a split of {self.name} no image can be used, the first is {errors[0]}")
                 streams[i], labels[i] = stream.take(good), labels[i][good]
-                left_out += errors
+                skipped += errors
         train = streams[0].sampled(seed)
         test = replace(streams[1], channels=train.channels, sample=train.sample)
-        return PictureSet(
+        return Dataset(
             name=self.name,
             classes=self._columns.classes,
             train=Split(train, labels[0]),
             test=Split(test, labels[1]),
-            left_out=tuple(left_out),
+            skipped=tuple(skipped),
         )
 
-    def _stream(self, part: Part, side: int) -> Stream:
+    def _stream(self, part: HubSplit, side: int) -> Stream:
         return Stream(part.shards, part.origin, np.arange(len(part.labels)), side)
 
     @cached_property
     def _builder(self) -> Any:
         library = _library()
-        with told(self.name):
+        with as_user_error(self.name):
             builder = library.load_dataset_builder(self.where)
         if builder.name not in (PARQUET, FOLDER):
             raise UserError(
-                f"{self.name} is laid out as {builder.name}; pictures are read from parquet files, or from a folder "
+                f"{self.name} is laid out as {builder.name}; images are read from parquet files, or from a folder "
                 "with a folder for each class"
             )
         return builder
@@ -126,14 +126,14 @@ class Hub:
     def _splits(self) -> dict[str, Any]:
         """The library's stream of each split."""
         builder = copy.deepcopy(self._builder)
-        with told(self.name):
+        with as_user_error(self.name):
             return dict(builder.as_streaming_dataset())
 
     def _column(self, split: str, column: str) -> Any:
         """The library's stream of one column of parquet files; of others no byte is read."""
         builder = copy.deepcopy(self._builder)
         builder.config.columns = [column]
-        with told(self.name):
+        with as_user_error(self.name):
             stream = builder.as_streaming_dataset(split).decode(False)
             # Few files are shuffled better by the groups of rows in each.
             return stream.reshard() if stream.num_shards < DEALT else stream
@@ -145,44 +145,44 @@ class Hub:
         return Columns.of(self.name, self._splits[TRAIN].features)
 
     @cached_property
-    def _train(self) -> Part:
+    def _train(self) -> HubSplit:
         return self._part(TRAIN)
 
     @cached_property
-    def _test(self) -> Part:
+    def _test(self) -> HubSplit:
         for name in TESTS:
-            if name in self._splits and (part := self._part(name, labelled=False)).labels.min() >= 0:
+            if name in self._splits and (part := self._part(name, labeled=False)).labels.min() >= 0:
                 return part
         raise UserError(
-            f"{self.name} has no pictures with labels to test on, in {' or '.join(TESTS)}; its splits are "
+            f"{self.name} has no images with labels to test on, in {' or '.join(TESTS)}; its splits are "
             f"{', '.join(self._splits)}, and a stream is not split by us"
         )
 
-    def _part(self, split: str, *, labelled: bool = True) -> Part:
+    def _part(self, split: str, *, labeled: bool = True) -> HubSplit:
         """
         Args:
-            labelled: whether it must have a class for each picture.
+            labeled: whether it must have a class for each image.
         """
         columns = self._columns
         where = f"{self.name}/{split}"
         if self._builder.name == FOLDER:
-            with told(where):
+            with as_user_error(where):
                 stream = self._splits[split].decode(False)
                 rows = [(row[columns.image]["path"], row[columns.label]) for row in stream]
             shards: Shards = Files(tuple(path for path, _ in rows))
             found: Sequence[Sequence[int | None]] = [[label for _, label in rows]]
         else:
             stream = self._column(split, columns.label)
-            with told(where):
+            with as_user_error(where):
                 found = list(side_by_side(lambda i: labels_in(stream, i, columns.label), range(stream.num_shards)))
             sizes = np.array([len(some) for some in found], np.int64)
-            shards = Rows(where, self._column(split, columns.image), columns.image, sizes)
+            shards = ParquetRows(where, self._column(split, columns.image), columns.image, sizes)
         labels = np.array([-1 if label is None else label for some in found for label in some], np.int64)
         if not len(labels):
-            raise UserError(f"{where} has no pictures")
-        if labels.max() >= len(columns.classes) or (labelled and labels.min() < 0):
-            raise UserError(f"{where} has pictures whose class in the column {columns.label} is none of the set's")
-        return Part(shards, labels, self._origin(split))
+            raise UserError(f"{where} has no images")
+        if labels.max() >= len(columns.classes) or (labeled and labels.min() < 0):
+            raise UserError(f"{where} has images whose class in the column {columns.label} is none of the set's")
+        return HubSplit(shards, labels, self._origin(split))
 
     def _origin(self, split: str) -> bytes:
         digest = hashlib.sha256()
@@ -202,7 +202,7 @@ class Columns:
 
     @classmethod
     def of(cls, name: str, features: Any) -> Columns:
-        """The first column of pictures and the first of class labels.
+        """The first column of images and the first of class labels.
 
         Raises:
             UserError: one of them is missing.
@@ -217,7 +217,7 @@ class Columns:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class HubSplit:
     """A split."""
 
     shards: Shards
@@ -228,7 +228,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Inside:
-    """A picture within a parquet file."""
+    """An image within a parquet file."""
 
     path: Path
     content: bytes
@@ -239,7 +239,7 @@ class Inside:
 
 @dataclass(frozen=True)
 class Apart:
-    """A picture in a file of its own, on this machine or elsewhere."""
+    """An image in a file of its own, on this machine or elsewhere."""
 
     address: str
 
@@ -255,14 +255,14 @@ class Apart:
             return
         import fsspec
 
-        # Read whole: what the network does is not to be taken for a damaged picture.
-        with told(self.address), fsspec.open(self.address) as file:
+        # Read whole: what the network does is not to be taken for a damaged image.
+        with as_user_error(self.address), fsspec.open(self.address) as file:
             content = file.read()
         yield io.BytesIO(content)
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class ParquetRows:
     """Parquet files, or the groups of rows in them."""
 
     where: str
@@ -273,7 +273,7 @@ class Rows:
 
     def read(self, shard: int) -> Iterator[Inside]:
         begin = int(self.sizes[:shard].sum())
-        with told(self.where):
+        with as_user_error(self.where):
             rows: Iterable[Any] = self.stream.shard(self.stream.num_shards, shard)
             for place, row in enumerate(rows, begin):
                 # A path in place of the content is not followed: it may lead to any file of this machine.
@@ -282,7 +282,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Pictures in files of their own, each a shard, since each can be read alone."""
+    """Images in files of their own, each a shard, since each can be read alone."""
 
     addresses: tuple[str, ...]
 
@@ -299,7 +299,7 @@ def labels_in(stream: Any, shard: int, column: str) -> list[int | None]:
 
 
 @contextmanager
-def told(where: str) -> Iterator[None]:
+def as_user_error(where: str) -> Iterator[None]:
     """While active, what the library raises is a mistake of one line: no network, no such set, a damaged file."""
     try:
         yield

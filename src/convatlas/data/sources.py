@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from convatlas.errors import UserError
 from convatlas.files import lock, write
-from convatlas.files.entries import MEMORY
-from convatlas.pictures import ReadError, opened, side_by_side, status
+from convatlas.files.decoded_cache import MEMORY
+from convatlas.images import ReadError, opened, side_by_side, status
 
 FORMAT = 1
 SETTLED = 2 * 10**9
@@ -41,7 +41,7 @@ class Stamp(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """A file as it was when its content was read."""
 
     path: Path
@@ -52,7 +52,7 @@ class Source:
     """SHA-256 of what it holds."""
 
 
-def look(root: Path, paths: Sequence[Path], cache: Path) -> list[Source | ReadError]:
+def look(root: Path, paths: Sequence[Path], cache: Path) -> list[SourceFile | ReadError]:
     """Each file below `root` with a digest of what it holds, or why it cannot be read.
 
     As git does, `cache` remembers what each one held: a file whose size and times are as they were is not read again.
@@ -60,14 +60,14 @@ def look(root: Path, paths: Sequence[Path], cache: Path) -> list[Source | ReadEr
     memory = _Memory(cache, root)
     began = time.time_ns()
 
-    def one(path: Path) -> Source | ReadError:
+    def one(path: Path) -> SourceFile | ReadError:
         name = path.relative_to(root).as_posix()
         try:
             stamp = Stamp.of(path)
             if (content := memory.recall(name, stamp)) is None:
                 with opened(path) as file:
                     content = hashlib.file_digest(file, "sha256").digest()
-            return Source(path, name, stamp, content)
+            return SourceFile(path, name, stamp, content)
         except ReadError as error:
             return error
         except OSError as error:
@@ -75,7 +75,7 @@ def look(root: Path, paths: Sequence[Path], cache: Path) -> list[Source | ReadEr
 
     found = list(side_by_side(one, paths))
     # A file that was written just now may be written again in the same tick of the clock.
-    memory.keep([one for one in found if isinstance(one, Source) and one.stamp.modified < began - SETTLED])
+    memory.keep([one for one in found if isinstance(one, SourceFile) and one.stamp.modified < began - SETTLED])
     return found
 
 
@@ -99,7 +99,7 @@ class _Memory:
         known = self._known.get(name)
         return known[1] if known is not None and known[0] == stamp else None
 
-    def keep(self, sources: Sequence[Source]) -> None:
+    def keep(self, sources: Sequence[SourceFile]) -> None:
         now = {source.name: (source.stamp, source.content) for source in sources}
         if now == self._known:
             return

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from convatlas.data.dataset import PictureSet, Split
+from convatlas.data.dataset import Dataset, Split
 from convatlas.errors import UserError
 from convatlas.files import cache_folder, download
 
@@ -43,17 +43,17 @@ class Standard:
     present: Callable[[Path], bool]
     read: Callable[[Path], tuple[Split, Split]]
     checksum: str
-    """Of the decoded pictures and labels; see `pixel_checksum`."""
+    """Of the decoded images and labels; see `pixel_checksum`."""
     num_checked: int | None = None
-    """How many of the test pictures the checksum covers; None: all."""
+    """How many of the test images the checksum covers; None: all."""
     ink: bool = False
-    """Whether the pictures show bright ink on black, one character each."""
+    """Whether the images show bright ink on black, one character each."""
 
     @property
     def detail(self) -> int:
         return self.side
 
-    def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> PictureSet:
+    def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> Dataset:
         folder = cache_folder() / self.name
         if not self.present(folder):
             for remote in self.remotes:
@@ -66,7 +66,7 @@ class Standard:
             raise self._damaged(folder) from error
         if self.checksum != pixel_checksum(train, test, self.num_checked):
             raise self._damaged(folder)
-        return PictureSet(
+        return Dataset(
             name=self.name,
             classes=self.classes,
             train=train.resized(resolution),
@@ -83,7 +83,7 @@ class Standard:
 
 def pixel_checksum(train: Split, test: Split, num_checked: int | None = None) -> str:
     """Half of the SHA-256 of the training split, then half of that of the first `num_checked` for the test."""
-    checked = Split(test.pictures[:num_checked], test.labels[:num_checked])
+    checked = Split(test.images[:num_checked], test.labels[:num_checked])
     return train.checksum[:32] + checked.checksum[:32]
 
 
@@ -127,8 +127,8 @@ def read_usps(folder: Path) -> tuple[Split, Split]:
         table = np.array(words, dtype=np.float64).reshape(-1, 1 + 16 * 16)
         if not (np.abs(table[:, 1:]) <= 1).all():
             raise ValueError(f"{file} has values beyond -1 to 1")
-        pictures = np.round((table[:, 1:] + 1) * 127.5).astype(np.uint8).reshape(-1, 1, 16, 16)
-        return Split(pictures, table[:, 0].astype(np.int64))
+        images = np.round((table[:, 1:] + 1) * 127.5).astype(np.uint8).reshape(-1, 1, 16, 16)
+        return Split(images, table[:, 0].astype(np.int64))
 
     return split(USPS_FILES[0]), split(USPS_FILES[1])
 
@@ -141,7 +141,7 @@ CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
 
 
 def read_cifar10(folder: Path) -> tuple[Split, Split]:
-    """The official binary archive, or lossless pictures of 1,000 images each with one file of labels."""
+    """The official binary archive, or lossless images of 1,000 images each with one file of labels."""
     if (folder / CIFAR10_ARCHIVE).exists():
         with tarfile.open(folder / CIFAR10_ARCHIVE) as archive:
             # Members are read where they lie: nothing of an archive is ever unpacked.
@@ -149,17 +149,17 @@ def read_cifar10(folder: Path) -> tuple[Split, Split]:
             members = [archive.extractfile(name) for name in [*names, "cifar-10-batches-bin/test_batch.bin"]]
             content = b"".join(member.read() for member in members if member)
         table = np.frombuffer(content, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
-        pictures, labels = table[:, 1:].reshape(-1, 3, 32, 32), table[:, 0].astype(np.int64)
+        images, labels = table[:, 1:].reshape(-1, 3, 32, 32), table[:, 0].astype(np.int64)
     else:
         sheets = []
         for i in range(51):
             with Image.open(folder / f"cifar10_batch_{i}.png", formats=["PNG"]) as sheet:
                 sheets.append(np.asarray(sheet.convert("RGB")).reshape(-1, 32, 32, 3))
-        pictures = np.ascontiguousarray(np.concatenate(sheets).transpose(0, 3, 1, 2))
+        images = np.ascontiguousarray(np.concatenate(sheets).transpose(0, 3, 1, 2))
         labels = np.array((folder / "labels.txt").read_text().split(), dtype=np.int64)
-    if len(pictures) != len(labels):
-        raise ValueError("the pictures are not all there")
-    return Split(pictures[:50000], labels[:50000]), Split(pictures[50000:], labels[50000:])
+    if len(images) != len(labels):
+        raise ValueError("the images are not all there")
+    return Split(images[:50000], labels[:50000]), Split(images[50000:], labels[50000:])
 
 
 def has_cifar10(folder: Path) -> bool:
@@ -209,7 +209,7 @@ CIFAR10 = Standard(
     remotes=(
         Remote(
             url=f"https://www.cs.toronto.edu/~kriz/{CIFAR10_ARCHIVE}",
-            # Nine tenths of its test pictures are beyond the pixel checksum.
+            # Nine tenths of its test images are beyond the pixel checksum.
             md5="c32a1d4ab5d03f1284b67883e8d87530",
         ),
     ),

@@ -1,11 +1,11 @@
-"""Pictures that pass by: read from their source whenever they are asked for, and never kept.
+"""Images that pass by: read from their source whenever they are asked for, and never kept.
 
-A stream lies in shards, of which each is read from its front only. Whoever wants pictures in some order walks through
+A stream lies in shards, of which each is read from its front only. Whoever wants images in some order walks through
 the shards once and holds, as they came and not decoded, the few that are wanted later.
 
 Its shuffled order is made for that: shards come in a random order, `DEALT` of them are dealt into one another, and each
-picture is then put off by at most `BUFFER` places. Only a stream of no more pictures than that, or one whose pictures
-are a shard each, is shuffled as a set in memory is, every order as likely as any other. Of a longer one pictures of the
+image is then put off by at most `BUFFER` places. Only a stream of no more images than that, or one whose images
+are a shard each, is shuffled as a set in memory is, every order as likely as any other. Of a longer one images of the
 same shard stay near each other: a set that lies sorted by class in few large shards is not mixed well.
 """
 
@@ -24,9 +24,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from convatlas.errors import UserError
-from convatlas.pictures import (
+from convatlas.images import (
     LOOKED_AT,
-    PictureError,
+    ImageError,
     decode_content,
     fit,
     pillow_silenced,
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
     from convatlas.data.dataset import Indices
 
 BUFFER = 4096
-"""Pictures that are held at most, but for a few, as they came."""
+"""Images that are held at most, but for a few, as they came."""
 DEALT = 10
 """Shards that are read in turn."""
 SAMPLED = 500
-"""Pictures that stand for all of a stream where all would take too long."""
-COLOUR = 3
+"""Images that stand for all of a stream where all would take too long."""
+COLOR = 3
 
 
 class Example(Protocol):
-    """A picture as it came."""
+    """An image as it came."""
 
     @property
     def path(self) -> Path:
@@ -58,7 +58,7 @@ class Example(Protocol):
     def opened(self) -> AbstractContextManager[BinaryIO]:
         """
         Raises:
-            PictureError: it cannot be read.
+            ImageError: it cannot be read.
         """
         ...
 
@@ -80,17 +80,17 @@ class Shards(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Pictures with sides of `side` pixels."""
+    """Images with sides of `side` pixels."""
 
     shards: Shards
     origin: bytes
     """A digest of where all of it comes from."""
     places: npt.NDArray[np.int64]
-    """(n,), where each picture lies in all of it."""
+    """(n,), where each image lies in all of it."""
     side: int
-    channels: int = COLOUR
-    sample: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, COLOUR, 1, 1), np.uint8))
-    """(m, channels, side, side), what stands for all where their colours are asked for; none before `sampled`."""
+    channels: int = COLOR
+    sample: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, COLOR, 1, 1), np.uint8))
+    """(m, channels, side, side), what stands for all where their colors are asked for; none before `sampled`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -101,7 +101,7 @@ class Stream:
         return len(self.places)
 
     def __getitem__(self, indices: Indices, /) -> npt.NDArray[np.uint8]:
-        """Those pictures (m, channels, side, side); fast only if each call goes on where the one before ended.
+        """Those images (m, channels, side, side); fast only if each call goes on where the one before ended.
 
         Raises:
             UserError: one of them cannot be used, or the source cannot be reached.
@@ -115,7 +115,7 @@ class Stream:
 
     @property
     def identity(self) -> bytes:
-        """A digest of where the pictures come from. Their pixels are not read for it."""
+        """A digest of where the images come from. Their pixels are not read for it."""
         return hashlib.sha256(self.origin + self.places.astype("<i8").tobytes()).digest()
 
     def order(self, seed: int) -> npt.NDArray[np.int64]:
@@ -128,7 +128,7 @@ class Stream:
         return line[np.argsort(np.arange(num) + generator.uniform(0, BUFFER, num), kind="stable")]
 
     def line(self, generator: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Indices (n,) in the order in which shards pass by: they are shuffled, but the pictures of none are."""
+        """Indices (n,) in the order in which shards pass by: they are shuffled, but the images of none are."""
         sizes = self.shards.sizes
         rank = generator.permutation(len(sizes))
         shard = sizes.cumsum().searchsorted(self.places, side="right")
@@ -136,7 +136,7 @@ class Stream:
         return np.lexsort((passed, rank[shard] // DEALT))
 
     def read(self, wanted: Sequence[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.uint8]]:
-        """The pictures (m, channels, side, side) of each of these indices (m,) in turn, in one walk.
+        """The images (m, channels, side, side) of each of these indices (m,) in turn, in one walk.
 
         No index is wanted twice. `pillow_silenced` is for the caller to enter, since this may run in any thread.
 
@@ -147,14 +147,14 @@ class Stream:
         for indices in wanted:
             yield self._decoded(walk, self.places[indices])
 
-    def usable(self) -> tuple[npt.NDArray[np.int64], list[PictureError]]:
-        """Decode every picture once: the indices (m,) of the good ones, and what is wrong with the others."""
+    def usable(self) -> tuple[npt.NDArray[np.int64], list[ImageError]]:
+        """Decode every image once: the indices (m,) of the good ones, and what is wrong with the others."""
 
-        def one(example: Example) -> PictureError | None:
+        def one(example: Example) -> ImageError | None:
             try:
                 with example.opened() as file:
                     decode_content(file, example.path, self.side)
-            except PictureError as error:
+            except ImageError as error:
                 return error
             return None
 
@@ -164,7 +164,7 @@ class Stream:
         return np.flatnonzero(good), [error for error in found if error is not None]
 
     def sampled(self, seed: int) -> Stream:
-        """The same, grey if all of a seeded sample is grey, and with that sample.
+        """The same, gray if all of a seeded sample is gray, and with that sample.
 
         Raises:
             UserError: one of the sample cannot be used, or the source cannot be reached.
@@ -172,23 +172,23 @@ class Stream:
         places = self.places[self.line(np.random.default_rng(seed))[:SAMPLED]]
 
         def one(example: Example) -> tuple[bool, npt.NDArray[np.uint8]]:
-            picture = decoded(example, self.side)
-            return picture.mode == "L", fit(picture, self.side, COLOUR)
+            image = decoded(example, self.side)
+            return image.mode == "L", fit(image, self.side, COLOR)
 
         with pillow_silenced():
             found = list(side_by_side(one, self._examples(self._cursor, places)))
-        channels = 1 if all(grey for grey, _ in found) else COLOUR
+        channels = 1 if all(gray for gray, _ in found) else COLOR
         return replace(self, channels=channels, sample=np.stack([pixels[:channels] for _, pixels in found]))
 
     def shorter_side(self) -> int | None:
-        """The median over some of the pictures, by their headers; None where those say no such thing."""
+        """The median over some of the images, by their headers; None where those say no such thing."""
 
         def one(example: Example) -> int | None:
             try:
                 with example.opened() as file:
                     return shorter_side_of(file)
             # What is wrong with it is said when it is decoded.
-            except PictureError:
+            except ImageError:
                 return None
 
         places = self.places[self.line(np.random.default_rng(0))[:LOOKED_AT]]
@@ -206,14 +206,14 @@ class Stream:
         def one(example: Example) -> npt.NDArray[np.uint8]:
             return fit(decoded(example, self.side), self.side, self.channels)
 
-        pictures = np.empty((len(places), *self.shape[1:]), np.uint8)
-        for picture, made in zip(pictures, side_by_side(one, self._examples(walk, places)), strict=True):
-            picture[:] = made
-        return pictures
+        images = np.empty((len(places), *self.shape[1:]), np.uint8)
+        for image, made in zip(images, side_by_side(one, self._examples(walk, places)), strict=True):
+            image[:] = made
+        return images
 
 
 def decoded(example: Example, side: int) -> Image.Image:
-    """A picture of whose shorter side at least `side` pixels are left, where it has them.
+    """An image of whose shorter side at least `side` pixels are left, where it has them.
 
     Raises:
         UserError: it cannot be used.
@@ -221,9 +221,9 @@ def decoded(example: Example, side: int) -> Image.Image:
     try:
         with example.opened() as file:
             return decode_content(file, example.path, side)
-    except PictureError as error:
+    except ImageError as error:
         raise UserError(
-            f"{error}; --skip-bad leaves such pictures out, for which all are decoded once before training"
+            f"{error}; --skip-bad leaves such images out, for which all are decoded once before training"
         ) from error
 
 
@@ -262,4 +262,4 @@ class _Walk:
                 return example
             if self._wanted[here]:
                 self.held[here] = example
-        raise UserError("the stream has fewer pictures than when it was opened; start again when nothing changes it")
+        raise UserError("the stream has fewer images than when it was opened; start again when nothing changes it")

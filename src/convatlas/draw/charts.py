@@ -16,10 +16,10 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from convatlas.draw.plots import BLUE, LONG, ORANGE, printable, rendered
 from convatlas.files import tuples
 
-# Okabe and Ito 2008, whom colour-blind people can follow; the yellow is left out, which white paper swallows.
-COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# Okabe and Ito 2008, whom color-blind people can follow; the yellow is left out, which white paper swallows.
+COLORS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-"""And those who see no colours."""
+"""And those who see no colors."""
 MARKED = 40
 """Points of a line up to which each is marked."""
 DASHES: tuple[tuple[float, tuple[float, ...]], ...] = ((0, ()), (0, (4, 4)), (0, (1, 7)))
@@ -68,9 +68,9 @@ def on_each_other(series: Sequence[Series], *, log: bool) -> npt.NDArray[np.bool
 def draw_lines(axes: Axes, series: Sequence[Series], *, log: bool, points: bool = False, dashed: bool = False) -> None:
     together = on_each_other(series, log=log)
     for i, one in enumerate(series):
-        colour = COLOURS[i % len(COLOURS)]
-        # Where colours begin again, markers are others.
-        marker = MARKERS[(i + i // len(COLOURS)) % len(MARKERS)] if len(one.x) <= MARKED else ""
+        color = COLORS[i % len(COLORS)]
+        # Where colors begin again, markers are others.
+        marker = MARKERS[(i + i // len(COLORS)) % len(MARKERS)] if len(one.x) <= MARKED else ""
         size = 4 + 2.5 * together[i, i + 1 :].sum()
         label = printable(one.name)
         if points:
@@ -79,17 +79,17 @@ def draw_lines(axes: Axes, series: Sequence[Series], *, log: bool, points: bool 
                 one.y,
                 one.spread or None,
                 fmt=marker or "o",
-                color=colour,
+                color=color,
                 markersize=size,
                 capsize=3,
                 label=label,
             )
             continue
-        line = (0, (4, 2)) if dashed or i >= len(COLOURS) else DASHES[together[i, :i].sum() % len(DASHES)]
-        axes.plot(one.x, one.y, color=colour, marker=marker, markersize=size, linestyle=line, label=label)
+        line = (0, (4, 2)) if dashed or i >= len(COLORS) else DASHES[together[i, :i].sum() % len(DASHES)]
+        axes.plot(one.x, one.y, color=color, marker=marker, markersize=size, linestyle=line, label=label)
         if one.spread:
             low, high = (np.add(one.y, sign * np.asarray(one.spread)) for sign in (-1, 1))
-            axes.fill_between(one.x, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.fill_between(one.x, low, high, color=color, alpha=0.15, linewidth=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ class Lines:
         if self.threshold is not None:
             axes.axhline(
                 self.threshold,
-                color="grey",
+                color="gray",
                 linestyle=":",
                 label=printable(self.threshold_name or f"{self.threshold:g}"),
             )
@@ -194,7 +194,7 @@ class Bars:
                 one.y,
                 width * 0.92,
                 yerr=one.spread or None,
-                color=COLOURS[i % len(COLOURS)],
+                color=COLORS[i % len(COLORS)],
                 label=printable(one.name),
                 error_kw={"capsize": 2, "linewidth": 1},
             )
@@ -204,7 +204,7 @@ class Bars:
         if self.log_y:
             axes.set_yscale("log")
         if self.threshold is not None:
-            axes.axhline(self.threshold, color="grey", linestyle=":", label="threshold")
+            axes.axhline(self.threshold, color="gray", linestyle=":", label="threshold")
         long = max(map(len, self.labels)) * len(self.labels) > 60
         axes.set_xticks(places, [printable(label) for label in self.labels], rotation=30 if long else 0)
         if long:

@@ -1,4 +1,4 @@
-"""Pages that need nothing beside themselves: no script, no style sheet, no picture from elsewhere."""
+"""Pages that need nothing beside themselves: no script, no style sheet, no image from elsewhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 
 import jinja2
 
-from convatlas import wording
+from convatlas import formatting
 from convatlas.draw.plots import printable
 
 
@@ -24,16 +24,16 @@ def page(package: str, template: str, values: dict[str, object]) -> bytes:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "count": wording.count,
-        "size": wording.size,
-        "duration": wording.duration,
-        "percent": wording.percent,
+        "count": formatting.count,
+        "size": formatting.size,
+        "duration": formatting.duration,
+        "percent": formatting.percent,
     }
     return printable(environment.get_template(template).render(values)).encode()
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """A picture as an address; `kind` is its media type."""
+    """An image as an address; `kind` is its media type."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 

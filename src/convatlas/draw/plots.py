@@ -14,10 +14,10 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-# Blue and orange that colour-blind people tell apart (Okabe and Ito 2008).
+# Blue and orange that color-blind people tell apart (Okabe and Ito 2008).
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
-LABELLED = 30
+LABELED = 30
 """Classes up to which a confusion matrix has its names and counts written out."""
 
 SHORT, LONG = 5, 1000
@@ -38,12 +38,12 @@ def curves(title: str, metrics: Sequence[Mapping[str, Any]]) -> bytes:
     """Loss and error over the epochs, as SVG.
 
     Args:
-        metrics: a row for each epoch, with `epoch`, `loss` and `accuracy` on the training pictures, and with
-            `held_out_loss` and `held_out_accuracy` where some were held out.
+        metrics: a row for each epoch, with `epoch`, `loss` and `accuracy` on the training images, and with
+            `val_loss` and `val_accuracy` where some were held out.
     """
     epochs = [row["epoch"] for row in metrics]
     shown = {"training": ("", "-")}
-    if all("held_out_loss" in row for row in metrics):
+    if all("val_loss" in row for row in metrics):
         shown["held out"] = ("held_out_", "--")
     losses = {label: [row[f"{prefix}loss"] for row in metrics] for label, (prefix, _) in shown.items()}
     errors = {label: [100 * (1 - row[f"{prefix}accuracy"]) for row in metrics] for label, (prefix, _) in shown.items()}
@@ -52,13 +52,13 @@ def curves(title: str, metrics: Sequence[Mapping[str, Any]]) -> bytes:
     upper.set_title(printable(title), loc="left", parse_math=False)
     upper.set_ylabel("training loss" if len(shown) == 1 else "loss")
     lower.set_ylabel("training error, %" if len(shown) == 1 else "error, %")
-    lower.set_xlabel("epoch (error and loss on the training pictures as they were augmented)")
+    lower.set_xlabel("epoch (error and loss on the training images as they were augmented)")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     lower.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
-    for axes, lines, colour in ((upper, losses, BLUE), (lower, errors, ORANGE)):
+    for axes, lines, color in ((upper, losses, BLUE), (lower, errors, ORANGE)):
         for label, values in lines.items():
             marker = "." if len(epochs) == 1 else None
-            axes.plot(epochs, values, color=colour, linestyle=shown[label][1], marker=marker, label=label)
+            axes.plot(epochs, values, color=color, linestyle=shown[label][1], marker=marker, label=label)
         lowest, highest = min(map(min, lines.values())), max(map(max, lines.values()))
         # Logarithms show the last epochs as well as the first, but nothing at 0, and no round numbers in a short range.
         if 0 < SHORT * lowest < highest:
@@ -78,15 +78,15 @@ def confusion(title: str, classes: Sequence[str], counts: npt.NDArray[np.int64])
     num = len(classes)
     classes = [printable(name) for name in classes]
     # Without names and counts in it, a larger one has no more to tell.
-    side = min(max(4.0, 2 + 0.08 * max(map(len, classes)) + 0.42 * num), 14) if num <= LABELLED else 8
+    side = min(max(4.0, 2 + 0.08 * max(map(len, classes)) + 0.42 * num), 14) if num <= LABELED else 8
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if num <= LABELLED:
+    if num <= LABELED:
         for row, column in np.argwhere(counts > 0):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=color, fontsize=8)
         upright = max(map(len, classes)) <= 2
         axes.set_xticks(range(num), classes, rotation=0 if upright else 90, parse_math=False)
         axes.set_yticks(range(num), classes, parse_math=False)
@@ -99,10 +99,10 @@ def confusion(title: str, classes: Sequence[str], counts: npt.NDArray[np.int64])
 def reliability(
     counts: npt.NDArray[np.int64], confidence: npt.NDArray[np.float64], accuracy: npt.NDArray[np.float64]
 ) -> bytes:
-    """A reliability diagram (Guo et al. 2017, figure 1) above the share of pictures in each bin, as SVG.
+    """A reliability diagram (Guo et al. 2017, figure 1) above the share of images in each bin, as SVG.
 
     Args:
-        counts: pictures in each bin (bins,); the bins part 0 to 1 evenly.
+        counts: images in each bin (bins,); the bins part 0 to 1 evenly.
         confidence: the mean probability of the answers in each (bins,), fractions.
         accuracy: the part of them that is right (bins,), fractions.
     """
@@ -119,8 +119,8 @@ def reliability(
     upper.set_ylabel("accuracy")
     upper.set_ylim(0, 1)
     figure.legend(frameon=False, loc="outside upper center", ncols=3)
-    lower.bar(middles, 100 * counts / max(counts.sum(), 1), width=0.9 / num, color="grey")
-    lower.set_ylabel("pictures, %")
+    lower.bar(middles, 100 * counts / max(counts.sum(), 1), width=0.9 / num, color="gray")
+    lower.set_ylabel("images, %")
     lower.set_xlabel("probability that the network gave its answer")
     lower.set_xlim(0, 1)
     for axes in (upper, lower):

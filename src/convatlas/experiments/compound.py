@@ -75,7 +75,7 @@ class Base:
 
 
 B0 = Base("efficientnet-b0", 0.25, 68)
-"""From 64 px on it has the paper's own stem; below, that for small pictures would change with the resolution. From 65
+"""From 64 px on it has the paper's own stem; below, that for small images would change with the resolution. From 65
 to 96 px the last maps keep their 3x3, so that no pixel more makes a leap of the cost."""
 RESNET = Base("resnet20-cifar", 0.1875, 36)
 """From there the steps of its width, depth and resolution meet at about equal MACs."""
@@ -122,11 +122,11 @@ class Scaled:
         return own if self.times == 1 else grown(self.base.network, own, self.triple, self.times)
 
     def request(self, setting: Setting, seed: int) -> Request:
-        """A tenth of the training pictures is held out, to choose by."""
+        """A tenth of the training images is held out, to choose by."""
         asked = Request(network=self.base.network, spec=self.spec(setting), seed=seed, hold_out=True)
         if not setting.quick:
             return replace(asked, data="cifar10")
-        return replace(asked, data="digits", epochs=EPOCHS, batch_size=BATCH, lr=LR, tune=False)
+        return replace(asked, data="digits", epochs=EPOCHS, batch_size=BATCH, lr=LR, autotune=False)
 
     def million_macs(self, setting: Setting) -> float:
         return macs(atlas.find(self.base.network), self.spec(setting)) / 1e6
@@ -136,16 +136,16 @@ def trained(setting: Setting, forms: Iterable[Scaled]) -> dict[Scaled, list[Run]
     return setting.train_each({form: partial(form.request, setting) for form in forms})
 
 
-def held_out_loss(run: Run) -> float:
-    """The least of its epochs: a loss tells more of a hundred pictures than how many of them were right."""
-    return min(float(row["held_out_loss"]) for row in read_metrics(run))
+def val_loss(run: Run) -> float:
+    """The least of its epochs: a loss tells more of a hundred images than how many of them were right."""
+    return min(float(row["val_loss"]) for row in read_metrics(run))
 
 
 def search(setting: Setting, forms: Mapping[str, Scaled]) -> dict[str, float]:
     """Held-out loss of each, of one training with the first seed, as a search is done before the rest."""
     requests = {name: form.request(setting, setting.seeds[0]) for name, form in forms.items()}
     setting.train_all(requests.values())
-    return {name: held_out_loss(setting.train(request)) for name, request in requests.items()}
+    return {name: val_loss(setting.train(request)) for name, request in requests.items()}
 
 
 def best(losses: Mapping[str, float], names: Sequence[str]) -> str:
@@ -166,7 +166,7 @@ def won(setting: Setting, base: Base, together: Mapping[str, Triple], times: int
     chart = Bars(
         name=f"{base.network}-times-{times}" + ("" if len(together) > 1 else "-paper"),
         title=f"{base.network} with the MACs of {times} times its depth: how it grew",
-        y="loss on held-out pictures, one seed",
+        y="loss on held-out images, one seed",
         labels=tuple(forms),
         series=(Series("loss", (), tuple(losses.values())),),
     )
@@ -271,12 +271,12 @@ EXPERIMENT = Experiment(
     source="Tan and Le 2019, sections 3 to 5, equations 2 and 3, Figures 3 and 8, Tables 3 and 7",
     done="B0 and, of the older families, ResNet-20 grow to the MACs of the network twice as deep (full: also four "
     "times), along each dimension and in four ways along all three. A search with one seed and a tenth of the "
-    "training pictures held out chooses a way of each kind; both are then trained with every seed and compared on the "
-    f"test pictures. Quick: B0 a quarter as wide from {B0.side} px, ResNet-20 three sixteenths from "
+    "training images held out chooses a way of each kind; both are then trained with every seed and compared on the "
+    f"test images. Quick: B0 a quarter as wide from {B0.side} px, ResNet-20 three sixteenths from "
     f"{RESNET.side} px, without dropout, {EPOCHS} epochs of digits; full: the paper's width, CIFAR-10.",
     limits="Digits have 8x8 pixels and are enlarged: a higher resolution adds positions and no detail, for which the "
     "paper scales it; what it wins here all the same, and which dimension is best, stands among the figures. The "
-    "search is of one seed, with hardly more than a hundred pictures held out. A difference found here is of these "
+    "search is of one seed, with hardly more than a hundred images held out. A difference found here is of these "
     "small networks in a short training, in which what learns fast counts as much as what ends well, and says little "
     "about ImageNet. Depth grows by whole units, which at twice the MACs is most of it.",
     minutes=(5, 300),
@@ -296,7 +296,7 @@ EXPERIMENT = Experiment(
             threshold=at_least(WORTH),
             measure=saturation,
             only_full="nearly all digits are answered rightly by a network that is trained to its end: there any "
-            "accuracy levels off, whatever was scaled. It needs harder pictures and long trainings of four times the "
+            "accuracy levels off, whatever was scaled. It needs harder images and long trainings of four times the "
             "MACs, as --budget full has",
         ),
         Part(

@@ -43,7 +43,7 @@ def network_of(kind: str, depth: int) -> str:
 def request(setting: Setting, network: str, seed: int) -> Request:
     """The training of one network: of CIFAR-10 as the paper did, or of digits, narrow and short.
 
-    Digits are not changed at random, so that the training error is that of the pictures that were learned.
+    Digits are not changed at random, so that the training error is that of the images that were learned.
     """
     if not setting.quick:
         return Request(network=network, data="cifar10", recipe="paper", seed=seed)
@@ -58,7 +58,7 @@ def request(setting: Setting, network: str, seed: int) -> Request:
         lr=printed.lr * QUICK_BATCH / printed.batch_size,
         recipe=replace(printed, augmentation=Augmentation()),
         seed=seed,
-        tune=False,
+        autotune=False,
     )
 
 
@@ -67,7 +67,7 @@ def trained(setting: Setting, kind: str, depth: int, seed: int) -> Run:
 
 
 def training_error(setting: Setting, kind: str, depth: int, seed: int) -> float:
-    """In percent, of the finished network on its unchanged training pictures."""
+    """In percent, of the finished network on its unchanged training images."""
     return 100 * (1 - training_evaluation(trained(setting, kind, depth, seed)).accuracy)
 
 
@@ -165,7 +165,7 @@ def residual(setting: Setting) -> Measured:
 
 
 def on_test(setting: Setting) -> Measured:
-    """What the shortcuts are worth on pictures that were not learned."""
+    """What the shortcuts are worth on images that were not learned."""
     without, with_shortcuts = (test_errors(setting, kind) for kind in (PLAIN, RESIDUAL))
     return Measured(values=tuple(one[-1] - other[-1] for one, other in zip(without, with_shortcuts, strict=True)))
 
@@ -177,10 +177,10 @@ EXPERIMENT = Experiment(
     "with shortcuts gain from depth.",
     source="He, Zhang, Ren and Sun 2015, sections 1 and 4.2, Figures 1 and 6",
     done="Networks of 20, 32, 44 and 56 layers, plain and with shortcuts (option A). Quick: a quarter of the paper's "
-    f"width, {QUICK_EPOCHS} epochs of digits, with the paper's optimiser and schedule and no random changes. Full: "
+    f"width, {QUICK_EPOCHS} epochs of digits, with the paper's optimizer and schedule and no random changes. Full: "
     "CIFAR-10 with the paper's recipe, 64,000 iterations.",
     limits="At quick, training is a three-hundredth of the paper's: what is told apart is how fast networks learn at "
-    "first as much as how far they get. Figure 6 has the test error of each epoch, too; here test pictures are read "
+    "first as much as how far they get. Figure 6 has the test error of each epoch, too; here test images are read "
     "once, at the end, and the curves are of the training error alone.",
     minutes=(3, 900),
     parts=(
@@ -196,7 +196,7 @@ EXPERIMENT = Experiment(
             id="order",
             claim="It rises at each step of depth.",
             statistic="rank correlation of depth and training error of the plain networks",
-            # 0.8: one neighbouring pair of four is the wrong way round.
+            # 0.8: one neighboring pair of four is the wrong way round.
             threshold=at_least(0.8),
             measure=order,
         ),
@@ -209,7 +209,7 @@ EXPERIMENT = Experiment(
         ),
         Part(
             id="test",
-            claim="So the deepest network is better with shortcuts than without, on pictures that it has not seen.",
+            claim="So the deepest network is better with shortcuts than without, on images that it has not seen.",
             statistic="test error of 56 plain layers less that of 56 with shortcuts, in points",
             # Figure 6: about 6 points between them; half of that.
             threshold=at_least(3.0),

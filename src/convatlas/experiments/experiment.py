@@ -22,12 +22,12 @@ from typing import TypeVar
 import torch
 
 from convatlas.draw import Chart
-from convatlas.experiments.side_by_side import Crew
+from convatlas.experiments.side_by_side import WorkerPool
+from convatlas.formatting import plural
 from convatlas.runs import Evaluation, Run, load
 from convatlas.runs.record import installed_versions
 from convatlas.runs.run import RECORD
 from convatlas.training import Progress, Request, finish
-from convatlas.wording import plural
 
 
 class Budget(enum.StrEnum):
@@ -132,7 +132,7 @@ class Setting:
     folder: Path
     """For run folders, which parts and experiments share: the same training is done once."""
     progress: Progress = field(default_factory=Progress)
-    crew: Crew = field(default_factory=Crew)
+    workers: WorkerPool = field(default_factory=WorkerPool)
     """For trainings side by side."""
     trained: Callable[[], None] = lambda: None
     """Called when a training is done, in whatever thread."""
@@ -153,7 +153,7 @@ class Setting:
     def train_all(self, requests: Iterable[Request]) -> None:
         """Train what is asked for and not finished yet, side by side; `train` gives each run then."""
         folders = {self._folder_of(request): request for request in requests}
-        self.crew.train([(one, folder) for folder, one in folders.items() if not is_finished(folder)], self.trained)
+        self.workers.train([(one, folder) for folder, one in folders.items() if not is_finished(folder)], self.trained)
 
     def train_each(self, wanted: Mapping[K, Callable[[int], Request]]) -> dict[K, list[Run]]:
         """The finished runs of each of several networks, one a seed, of which a request is made."""
@@ -171,17 +171,17 @@ def is_finished(folder: Path) -> bool:
 
 
 def training_evaluation(run: Run) -> Evaluation:
-    """What the finished network answers to its own training pictures, unchanged."""
+    """What the finished network answers to its own training images, unchanged."""
     return run.judge(run.load_data().train)
 
 
 def accuracies_of(runs: Iterable[Run]) -> tuple[float, ...]:
-    """Of the test pictures, in percent."""
+    """Of the test images, in percent."""
     return tuple(100 * run.test_accuracy for run in runs)
 
 
 def errors_of(runs: Iterable[Run]) -> tuple[float, ...]:
-    """Of the test pictures, in percent."""
+    """Of the test images, in percent."""
     return tuple(100 * (1 - run.test_accuracy) for run in runs)
 
 
@@ -191,17 +191,17 @@ def differences(first: Iterable[float], second: Iterable[float]) -> tuple[float,
 
 
 LEARNED = 80.0
-"""Accuracy in percent, on the training pictures, under which a network is not taken for a trained one."""
+"""Accuracy in percent, on the training images, under which a network is not taken for a trained one."""
 
 
 def training_accuracy(runs: Iterable[Run]) -> float:
-    """In percent, the least of them: of the finished networks, on the pictures that they learned."""
+    """In percent, the least of them: of the finished networks, on the images that they learned."""
     return min(100 * training_evaluation(run).accuracy for run in runs)
 
 
 def unlearned(runs: Mapping[str, Sequence[Run]]) -> str:
     """A doubt, where a claim is about trained networks and one of these, by its name in words, is none."""
-    # Who answers test pictures so well must have learned; asking for more would take as long as an epoch.
+    # Who answers test images so well must have learned; asking for more would take as long as an epoch.
     doubtful = {name: each for name, each in runs.items() if min(accuracies_of(each)) < LEARNED}
     return doubted({name: training_accuracy(each) for name, each in doubtful.items()}) if doubtful else ""
 
@@ -212,7 +212,7 @@ def doubted(learned: Mapping[str, float]) -> str:
     if learned[name] >= LEARNED:
         return ""
     return (
-        f"{name}: a network that answers {learned[name]:.0f} % of its training pictures rightly has hardly learned, "
+        f"{name}: a network that answers {learned[name]:.0f} % of its training images rightly has hardly learned, "
         "and the claim is about trained networks; it needs a longer training, as --budget full has"
     )
 
@@ -346,7 +346,7 @@ class Result:
         return f"{num} of {plural(len(self.parts), 'part')} tested"
 
     @property
-    def worded(self) -> str:
+    def describe(self) -> str:
         """The verdict with what it rests on, without which it says too much."""
         return f"{self.verdict} ({self.tested})"
 

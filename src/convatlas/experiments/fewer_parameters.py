@@ -87,7 +87,7 @@ def pair() -> dict[str, Variant]:
 # --- timed -----------------------------------------------------------------------------------------------------------
 
 REPEATS = {1: 20, 16: 5}
-"""At each batch size: a single picture is over soon, and what else the machine does weighs more."""
+"""At each batch size: a single image is over soon, and what else the machine does weighs more."""
 THREE = at_least(2.5)
 """What rounds to three."""
 
@@ -100,7 +100,7 @@ def faster(make: Callable[[Variant, Spec, int], Callable[[], None]], batch_size:
     return Measured(
         values=tuple(slow / fast for slow, fast in zip(*taken.values(), strict=True)),
         figures=tuple(
-            (name, f"{1000 * statistics.median(times) / batch_size:.3g} ms a picture, {macs[name] / 1e6:,.0f} M MACs")
+            (name, f"{1000 * statistics.median(times) / batch_size:.3g} ms an image, {macs[name] / 1e6:,.0f} M MACs")
             for name, times in taken.items()
         ),
     )
@@ -171,7 +171,7 @@ def distributed(setting: Setting) -> Measured:
     sending = {line: {name: measure.ring_seconds(gradient_bytes(name), line) for name in specs} for line in LINES}
     chart = Bars(
         name="step-time",
-        title=f"A step of training on two machines, {batch_size} pictures each, networks at full size",
+        title=f"A step of training on two machines, {batch_size} images each, networks at full size",
         y="milliseconds",
         labels=tuple(specs),
         series=(
@@ -193,7 +193,7 @@ def distributed(setting: Setting) -> Measured:
             ("the same on one machine", f"{computed['alexnet'] / computed['squeezenet']:.2f}"),
             *(
                 (
-                    f"pictures that {name} computes while its gradients are sent at {line:g} Gbit/s",
+                    f"images that {name} computes while its gradients are sent at {line:g} Gbit/s",
                     f"{batch_size * sending[line][name] / computed[name]:.3g}",
                 )
                 for name in PAIR
@@ -238,7 +238,7 @@ EXPERIMENT = Experiment(
     "3x3 filters, where it pools, and its bypasses; quick on digits with four modules a quarter as wide, full on "
     "CIFAR-10 with the paper's own. The paper judges by top-5 accuracy, here it is the test loss.",
     limits=f"Quick trains {fire_designs.QUICK.epochs} epochs, so that what learns faster has an advantage over what "
-    "ends better; 355 test pictures would tell errors coarsely. The paper trained on ImageNet. Times are this "
+    "ends better; 355 test images would tell errors coarsely. The paper trained on ImageNet. Times are this "
     "machine's, and no delay of a network is counted.",
     minutes=(3.5, 120),
     parts=(
@@ -273,28 +273,28 @@ EXPERIMENT = Experiment(
         ),
         Part(
             id="forward-1",
-            claim="It answers one picture three times as fast as AlexNet.",
+            claim="It answers one image three times as fast as AlexNet.",
             statistic="time of AlexNet over that of SqueezeNet, inference, batch 1",
             threshold=THREE,
             measure=partial(faster, forward_of, 1),
         ),
         Part(
             id="forward-16",
-            claim="It answers sixteen pictures three times as fast as AlexNet.",
+            claim="It answers sixteen images three times as fast as AlexNet.",
             statistic="time of AlexNet over that of SqueezeNet, inference, batch 16",
             threshold=THREE,
             measure=partial(faster, forward_of, 16),
         ),
         Part(
             id="training-1",
-            claim="It learns from one picture three times as fast as AlexNet.",
+            claim="It learns from one image three times as fast as AlexNet.",
             statistic="time of AlexNet over that of SqueezeNet, a step of training, batch 1",
             threshold=THREE,
             measure=partial(faster, step_of, 1),
         ),
         Part(
             id="training-16",
-            claim="It learns from sixteen pictures three times as fast as AlexNet.",
+            claim="It learns from sixteen images three times as fast as AlexNet.",
             statistic="time of AlexNet over that of SqueezeNet, a step of training, batch 16",
             threshold=THREE,
             measure=partial(faster, step_of, 16),
@@ -323,7 +323,7 @@ EXPERIMENT = Experiment(
             # The paper's is 0.3 points better; it calls networks that are 1.2 points worse a loss.
             threshold=at_most(1.0),
             measure=accuracy,
-            only_full="Fire modules without normalisation take tens of epochs to the end of their learning even when "
+            only_full="Fire modules without normalization take tens of epochs to the end of their learning even when "
             "narrow, minutes on two cores; needs a GPU, and CIFAR-10, which digits that both learn are no match for",
         ),
     ),

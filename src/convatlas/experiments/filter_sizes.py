@@ -78,7 +78,7 @@ def request(setting: Setting, spec: GoogLeNetSpec, seed: int) -> Request:
     asked = Request(network="googlenet", spec=spec, seed=seed)
     if not setting.quick:
         return replace(asked, data="cifar10")
-    return replace(asked, data="digits", epochs=QUICK_EPOCHS, batch_size=QUICK_BATCH, tune=False)
+    return replace(asked, data="digits", epochs=QUICK_EPOCHS, batch_size=QUICK_BATCH, autotune=False)
 
 
 def trained(setting: Setting, specs: Mapping[str, GoogLeNetSpec]) -> dict[str, list[Run]]:
@@ -124,7 +124,7 @@ def gradient(setting: Setting) -> Measured:
     """How much longer the gradient at the first convolution is with the auxiliary classifiers than without."""
     spec = replace(paper(setting), num_classes=10, in_channels=1)
     split = data.find("digits").load(spec.resolution, seed=0).train
-    pictures = torch.from_numpy(split.pictures[:64]).float() / 255
+    images = torch.from_numpy(split.images[:64]).float() / 255
     labels = torch.from_numpy(split.labels[:64])
     targets = F.one_hot(labels, spec.num_classes).float()
 
@@ -134,7 +134,7 @@ def gradient(setting: Setting) -> Measured:
             # The auxiliary classifiers are drawn last, so that all else is the same.
             network = GoogLeNet(replace(spec, supervised=supervised)).train()
             losses = DiscountedAuxiliaries()
-            found = measure.gradient_norms(network, lambda outputs: losses.losses(outputs, targets).mean(), pictures)
+            found = measure.gradient_norms(network, lambda outputs: losses.losses(outputs, targets).mean(), images)
         return dict(found)["conv1.conv"]
 
     return Measured(

@@ -44,7 +44,7 @@ class Design:
         else:
             stages = (1, 1, 6) if self.early else (3, 4, 1)
             spec = designed(pct3x3=self.pct3x3, sr=self.sr, stages=stages, resolution=32)
-        # Digits are grey; both sets have ten classes.
+        # Digits are gray; both sets have ten classes.
         return replace(
             spec,
             in_channels=1 if setting.quick else 3,
@@ -54,18 +54,18 @@ class Design:
         )
 
 
-# Fire modules without normalisation begin to learn late: small batches for many steps, and pictures as they are.
+# Fire modules without normalization begin to learn late: small batches for many steps, and images as they are.
 QUICK = replace(DEFAULT, name="plain", lr=2e-3, batch_size=16, epochs=7, epochs_of=None, label_smoothing=0.0)
 
 
 def request(setting: Setting, design: Design, seed: int) -> Request:
     spec = design.spec(setting)
     if setting.quick:
-        return Request(network="squeezenet", spec=spec, seed=seed, recipe=QUICK, tune=False)
+        return Request(network="squeezenet", spec=spec, seed=seed, recipe=QUICK, autotune=False)
     return Request(network="squeezenet", spec=spec, data="cifar10", seed=seed)
 
 
-Answers = dict[str, list[Evaluation]]
+Predictions = dict[str, list[Evaluation]]
 """For each design, one of each seed."""
 
 
@@ -75,7 +75,7 @@ def compared(
     designs: Mapping[str, Design],
     worse: str,
     better: str,
-    draw: Callable[[Answers], Bars | Lines] | None = None,
+    draw: Callable[[Predictions], Bars | Lines] | None = None,
 ) -> Measured:
     """The test loss of one design over that of another, for each seed."""
     designs = {name: one for name, one in designs.items() if not (setting.quick and name in ONLY_FULL)}
@@ -97,7 +97,7 @@ def compared(
     )
 
 
-def over_seeds(found: Answers, x: Sequence[float]) -> tuple[Series, ...]:
+def over_seeds(found: Predictions, x: Sequence[float]) -> tuple[Series, ...]:
     runs = [[one.loss for one in of_seed] for of_seed in zip(*found.values(), strict=True)]
     return (Series.of("test loss", x, runs),)
 
@@ -114,7 +114,7 @@ BYPASSED = {
 }
 
 
-def by_ratio(found: Answers) -> Lines:
+def by_ratio(found: Predictions) -> Lines:
     """Figure 3(a)."""
     return Lines(
         name="squeeze-ratio",
@@ -125,7 +125,7 @@ def by_ratio(found: Answers) -> Lines:
     )
 
 
-def by_share(found: Answers) -> Lines:
+def by_share(found: Predictions) -> Lines:
     """Figure 3(b)."""
     return Lines(
         name="share-of-3x3",
@@ -136,7 +136,7 @@ def by_share(found: Answers) -> Lines:
     )
 
 
-def bars(name: str, title: str, found: Answers) -> Bars:
+def bars(name: str, title: str, found: Predictions) -> Bars:
     return Bars(name=name, title=title, y="test loss", labels=tuple(found), series=over_seeds(found, range(len(found))))
 
 

@@ -84,7 +84,7 @@ def run(
         parts = tuple(done[part.id] for part in experiment.parts if part.id in done)
         return Result(experiment=experiment, budget=budget, num_seeds=num_seeds, parts=parts)
 
-    with setting.crew:
+    with setting.workers:
         for part in experiment.parts:
             begins(part)
             if part.id not in done:

@@ -13,13 +13,13 @@ from convatlas.errors import UserError
 from convatlas.experiments.experiment import Budget, Experiment, Part, PartResult, Result, Verdict
 from convatlas.experiments.ledger import RESULT, draw, folder_of, read
 from convatlas.files import write
-from convatlas.wording import duration, plural
+from convatlas.formatting import duration, plural
 
 LONGER = "the longer run's result"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class Outcome:
     """What there is to tell of an experiment."""
 
     result: Result
@@ -63,7 +63,7 @@ def write_reports(out: str | Path, experiments: tuple[Experiment, ...]) -> tuple
         UserError: there is no result in it, or a damaged one.
     """
     out = Path(out)
-    claims = [told for one in experiments if (told := Told.found(one, out))]
+    claims = [told for one in experiments if (told := Outcome.found(one, out))]
     if not claims:
         raise UserError(f"{out} holds no results; convatlas experiment run --all --out {out} makes them")
     for told in claims:
@@ -75,7 +75,7 @@ def write_reports(out: str | Path, experiments: tuple[Experiment, ...]) -> tuple
         "claims": claims,
         "missing": [one for one in experiments if one.id not in {told.experiment.id for told in claims}],
         "svg": lambda drawn: svg(chart(drawn, "svg")),
-        "worded": worded,
+        "describe": describe,
         "unbroken": unbroken,
         "summary": summary(claims),
         "conditions": conditions,
@@ -85,7 +85,7 @@ def write_reports(out: str | Path, experiments: tuple[Experiment, ...]) -> tuple
     return paths
 
 
-def worded(one: PartResult) -> str:
+def describe(one: PartResult) -> str:
     """What was measured: the mean with its deviation over seeds, or the single value."""
     if one.measured is None:
         return "–"
@@ -105,7 +105,7 @@ def unbroken(words: str) -> str:
     return re.sub(r"(?<=\d) (?=\S{1,2}\b|%)", "\N{NO-BREAK SPACE}", words)
 
 
-def summary(claims: list[Told]) -> str:
+def summary(claims: list[Outcome]) -> str:
     """How many claims and parts got which verdict."""
     told = counted([one.result for one in claims])
     longer = [one.longer for one in claims if one.longer]
@@ -143,7 +143,7 @@ def conditions(result: Result) -> str:
     )
 
 
-def markdown(claims: list[Told], out: Path) -> list[str]:
+def markdown(claims: list[Outcome], out: Path) -> list[str]:
     """The page, line by line."""
     lines = [
         "# The claims that made these networks famous, re-run",
@@ -161,8 +161,8 @@ def markdown(claims: list[Told], out: Path) -> list[str]:
         "|---|---|---|",
     ]
     for told in claims:
-        longer = "not run" if told.without_full else told.longer.worded if told.longer else "this one"
-        lines.append(f"| {told.experiment.title} | {told.result.worded} | {longer} |")
+        longer = "not run" if told.without_full else told.longer.describe if told.longer else "this one"
+        lines.append(f"| {told.experiment.title} | {told.result.describe} | {longer} |")
     for told in claims:
         one = told.experiment
         lines += [
@@ -192,12 +192,12 @@ def markdown(claims: list[Told], out: Path) -> list[str]:
         ]
         for given in told.result.parts:
             lines.append(
-                f"| {given.part.claim} | {given.part.statistic} | {given.part.threshold} | {worded(given)} "
+                f"| {given.part.claim} | {given.part.statistic} | {given.part.threshold} | {describe(given)} "
                 f"| {given.verdict} |"
             )
             if told.longer:
                 again = told.again(given.part)
-                lines[-1] += f" {worded(again)} | {again.verdict} |" if again else " – | not run |"
+                lines[-1] += f" {describe(again)} | {again.verdict} |" if again else " – | not run |"
         for given in told.result.parts:
             lines += outcome(given, given.part.id, folder_of(Path(out.name), one, told.result.budget))
             if told.longer and (again := told.again(given.part)):

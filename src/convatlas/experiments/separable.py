@@ -41,7 +41,7 @@ DEPTHWISE, POINTWISE, FULL = ".depthwise.conv", ".pointwise.conv", ".full.conv"
 WIDTH = 0.25
 """At quick: alpha of what is called 1 there."""
 SIDE = 64
-"""From it on the network has the paper's own stem; below, that for small pictures would change with rho."""
+"""From it on the network has the paper's own stem; below, that for small images would change with rho."""
 EPOCHS, BATCH, LR = 12, 32, 0.012
 """At quick. With small batches and a high rate the plain chain of 27 layers learns the digits in so few epochs."""
 THIN = 0.75
@@ -54,9 +54,9 @@ SIDES = (224, 192, 160, 128)
 RHOS = (64, 80, 96)
 """Sides that are trained; of 112, that of rho = 1, they are 4/7, 5/7 and 6/7, as Table 7's are of 224."""
 RHO_ALPHA = 0.5
-"""At quick, for the time that larger pictures take."""
+"""At quick, for the time that larger images take."""
 TIMED, TIMED_FULL = 4, 64
-"""Pictures in a batch that is timed: a GPU needs more to be busy."""
+"""Images in a batch that is timed: a GPU needs more to be busy."""
 REPEATS = 5
 
 
@@ -223,7 +223,7 @@ def followed(found: Counter[Place], separable: Times, full: Times) -> Measured:
 
 @dataclass(frozen=True)
 class Form:
-    """A network of this family, as a part of the budget's base in width, and the side of its pictures."""
+    """A network of this family, as a part of the budget's base in width, and the side of its images."""
 
     network: str = "mobilenet"
     alpha: float = 1.0
@@ -244,7 +244,7 @@ class Form:
             batch_size=BATCH,
             lr=LR,
             seed=seed,
-            tune=False,
+            autotune=False,
         )
 
 
@@ -256,7 +256,7 @@ class Trained:
     test: tuple[float, ...]
     """Accuracy in percent, one a seed."""
     training: float
-    """The same of the pictures that were learned, the least of the seeds."""
+    """The same of the images that were learned, the least of the seeds."""
 
     def __str__(self) -> str:
         return (
@@ -301,7 +301,7 @@ def thin(setting: Setting) -> Measured:
     left = 100 - statistics.fmean(found[shallow].test)
     no_room = (
         f"the shallow network leaves {left:.2f} points to be won, fewer than the {THIN_GAIN:g} of the threshold; "
-        f"it needs pictures of which that network gets {THIN_GAIN:g} % wrong at least, as CIFAR-10 of --budget full"
+        f"it needs images of which that network gets {THIN_GAIN:g} % wrong at least, as CIFAR-10 of --budget full"
     )
     return ahead(found, no_room if left < THIN_GAIN else "")
 
@@ -345,8 +345,8 @@ def rho(setting: Setting) -> Measured:
     title = f"The resolution multiplier at alpha {alpha:g}: {RHOS[0]} to {RHOS[-1]} px"
     pixels = 8 if setting.quick else 32
     note = (
-        f"The pictures have {pixels}x{pixels} pixels and are enlarged: this is what smaller maps cost. What the paper "
-        "measured is that together with the detail that smaller pictures lose."
+        f"The images have {pixels}x{pixels} pixels and are enlarged: this is what smaller maps cost. What the paper "
+        "measured is that together with the detail that smaller images lose."
     )
     return along(setting, "rho", title, [Form(alpha=alpha, side=side) for side in RHOS], note)
 
@@ -361,9 +361,9 @@ EXPERIMENT = Experiment(
     "point of accuracy; alpha and rho trade accuracy for cost smoothly; thin networks are better than shallow ones.",
     source="Howard et al. 2017, sections 3.1 to 3.4 and 4.1, Tables 4 to 7, Figure 4",
     done="Every separable layer is counted against its full counterpart at 224 px, and timed against it, in turn, in "
-    f"single precision, with its normalisation and rectifiers. Trained: quick with alpha {WIDTH:g} for what the paper "
+    f"single precision, with its normalization and rectifiers. Trained: quick with alpha {WIDTH:g} for what the paper "
     f"calls 1, {EPOCHS} epochs of digits; full at the paper's width on CIFAR-10, both from {SIDE} px on.",
-    limits="Digits of 8x8 pixels are enlarged, so that rho takes positions away and no detail. So few epochs favour "
+    limits="Digits of 8x8 pixels are enlarged, so that rho takes positions away and no detail. So few epochs favor "
     "networks that learn fast, as full convolutions and shallow networks do; the figures tell what was learned. "
     "ImageNet was not run.",
     minutes=(3, 90),

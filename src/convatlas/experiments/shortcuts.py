@@ -32,7 +32,7 @@ from convatlas.runs import Run, evaluate
 
 SHALLOW, DEEP = 20, 56
 KINDS = {"plain": PLAIN, "with shortcuts": RESIDUAL}
-PICTURES = 128
+IMAGES = 128
 """Of the training set, on which responses, gradients and surfaces are measured."""
 QUICK_SURFACE = 32
 """Layers. Deeper plain networks have hardly learned in the quick budget: see the experiment `degradation`."""
@@ -51,7 +51,7 @@ def of_both(setting: Setting, depth: int) -> dict[str, list[Run]]:
 def some(run: Run) -> tuple[Tensor, Tensor]:
     """Inputs of the run's network and their labels."""
     batches = run.judging(run.load_data().train, torch.device("cpu"))
-    batch = batches.plain(torch.arange(PICTURES))
+    batch = batches.plain(torch.arange(IMAGES))
     return batch.inputs, batch.labels
 
 
@@ -62,7 +62,7 @@ def mean_response(run: Run) -> float:
 
 
 def mean_scale(run: Run) -> float:
-    """Of normalisation, in size, in the same layers; it begins at 1, and the responses with it."""
+    """Of normalization, in size, in the same layers; it begins at 1, and the responses with it."""
     _, *norms = (layer for layer in run.network.modules() if isinstance(layer, nn.BatchNorm2d))
     return statistics.fmean(float(layer.weight.detach().abs().mean()) for layer in norms)
 
@@ -80,7 +80,7 @@ def layer_responses(setting: Setting) -> Lines:
         name="responses",
         title="How strongly the layers respond",
         x="place of the layer, as a part of the depth",
-        y="standard deviation after normalisation",
+        y="standard deviation after normalization",
         log_y=True,
         series=tuple(lines),
     )
@@ -89,7 +89,7 @@ def layer_responses(setting: Setting) -> Lines:
 def response_figures(runs: dict[str, list[Run]]) -> tuple[tuple[str, str], ...]:
     return tuple(
         (
-            f"mean response, and mean scale of normalisation, {words}",
+            f"mean response, and mean scale of normalization, {words}",
             f"{statistics.fmean(map(mean_response, each)):.3f}, {statistics.fmean(map(mean_scale, each)):.3f}",
         )
         for words, each in runs.items()
@@ -97,13 +97,13 @@ def response_figures(runs: dict[str, list[Run]]) -> tuple[tuple[str, str], ...]:
 
 
 def unmoved(runs: Mapping[str, Sequence[Run]]) -> str:
-    """A doubt, where no scale of normalisation has left the 1 at which it began, as far as the threshold is from 1."""
+    """A doubt, where no scale of normalization has left the 1 at which it began, as far as the threshold is from 1."""
     scales = {words: statistics.fmean(map(mean_scale, each)) for words, each in runs.items()}
     if any(abs(scale - 1) > 1 - WEAKER for scale in scales.values()):
         return ""
     told = ", ".join(f"{words} {scale:.3f}" for words, scale in scales.items())
     return (
-        f"responses follow the scales of normalisation, which begin at 1 and have hardly left it ({told}): they tell "
+        f"responses follow the scales of normalization, which begin at 1 and have hardly left it ({told}): they tell "
         "how the networks began, not what they learned; it needs a training that moves a mean scale by "
         f"{1 - WEAKER:.2g}, as that of --budget full, which is far longer"
     )
@@ -248,7 +248,7 @@ def options(setting: Setting) -> Measured:
 
 
 def around(run: Run) -> npt.NDArray[np.float64]:
-    """The loss around the trained weights of a run, on some of its training pictures."""
+    """The loss around the trained weights of a run, on some of its training images."""
     inputs, labels = some(run)
     return measure.loss_surface(run.network, lambda: float(F.cross_entropy(run.network(inputs), labels)), PLACES)
 
@@ -266,7 +266,7 @@ def surface(setting: Setting) -> Measured:
         places=PLACES,
         panels=tuple((words, tuple(map(tuple, each[0].tolist()))) for words, each in surfaces.items()),
     )
-    bent = {words: [measure.bent_down(one) for one in each] for words, each in surfaces.items()}
+    bent = {words: [measure.negative_curvature(one) for one in each] for words, each in surfaces.items()}
     plain, residual = bent.values()
     return Measured(
         values=differences(plain, residual),
@@ -284,10 +284,10 @@ EXPERIMENT = Experiment(
     source="He, Zhang, Ren and Sun 2015, sections 3.1, 3.3 and 4.2, Figure 7, Table 3; Veit, Wilber and Belongie 2016, "
     "section 4.1; Li, Xu, Taylor, Studer and Goldstein 2018, section 4",
     done=f"The networks of the experiment `degradation` with {SHALLOW} and {DEEP} layers, and options B and C trained "
-    f"in the same way. Responses, gradients and the loss on {PICTURES} training pictures; blocks that keep the shape "
-    "are removed one by one at test time. The loss surface spans two random filter-normalised directions, with the "
-    "statistics of normalisation held.",
-    limits="At quick, the scales of normalisation, from which Figure 7's responses follow, have a few hundred steps to "
+    f"in the same way. Responses, gradients and the loss on {IMAGES} training images; blocks that keep the shape "
+    "are removed one by one at test time. The loss surface spans two random filter-normalized directions, with the "
+    "statistics of normalization held.",
+    limits="At quick, the scales of normalization, from which Figure 7's responses follow, have a few hundred steps to "
     f"leave 1; the surfaces are those of {QUICK_SURFACE} layers, where Li et al. have {DEEP}. "
     "Veit et al. removed blocks of 110 layers, of which one is a smaller part.",
     minutes=(2, 60),

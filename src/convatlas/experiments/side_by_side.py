@@ -26,7 +26,7 @@ Wanted = tuple[Request, Path]
 """What is trained, and its folder."""
 
 
-class Crew:
+class WorkerPool:
     """Processes that train side by side, as many as there are cores, each with one thread.
 
     They begin with the first training and stay for the next: starting one takes as long as a small training.

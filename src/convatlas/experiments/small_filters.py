@@ -35,7 +35,7 @@ QUICK_CHANNELS = (8, 16)
 """Of the small networks that are trained, in two stages."""
 QUICK_EPOCHS, QUICK_BATCH = 10, 32
 LR = 1e-3
-"""The default's for deep networks without normalisation, for all: those with fewer layers would have another."""
+"""The default's for deep networks without normalization, for all: those with fewer layers would have another."""
 
 
 def layers_of(name: str) -> Layers:
@@ -115,7 +115,7 @@ def request(setting: Setting, kernel: int, number: int, seed: int) -> Request:
     asked = Request(network="vgg13", spec=spec, seed=seed, lr=LR)
     if not setting.quick:
         return replace(asked, data="cifar10")
-    return replace(asked, data="digits", epochs=QUICK_EPOCHS, batch_size=QUICK_BATCH, tune=False)
+    return replace(asked, data="digits", epochs=QUICK_EPOCHS, batch_size=QUICK_BATCH, autotune=False)
 
 
 def accuracy(small: str, large: str, setting: Setting) -> Measured:
@@ -147,14 +147,14 @@ def cost(setting: Setting) -> Measured:
     chart = Bars(
         name="training-cost",
         title=f"A step of training at {SIDE} px, batch {BATCH}",
-        y="milliseconds a picture",
+        y="milliseconds an image",
         labels=OF_EACH_FAMILY,
         series=(Series("time", (), tuple(milliseconds.values())),),
     )
     return Measured(
         values=tuple(one / other for one, other in zip(vgg, others, strict=True)),
         figures=tuple(
-            (name, f"{milliseconds[name]:.3g} ms a picture, {macs[name] / 1e6:,.0f} million MACs")
+            (name, f"{milliseconds[name]:.3g} ms an image, {macs[name] / 1e6:,.0f} million MACs")
             for name in OF_EACH_FAMILY
         ),
         charts=(chart,),

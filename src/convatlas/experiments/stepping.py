@@ -1,4 +1,4 @@
-"""One step of training on pictures that are in memory, to be timed."""
+"""One step of training on images that are in memory, to be timed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from convatlas.data.batches import Batch
 from convatlas.runs import Execution, device_named
 from convatlas.spec import Spec, Variant
-from convatlas.training import optimisers
+from convatlas.training import optimizers
 from convatlas.training.recipes import DEFAULT
 from convatlas.training.step import Step, arranged
 
@@ -41,7 +41,7 @@ def step_of(variant: Variant, spec: Spec, batch_size: int) -> Callable[[], None]
     execution = Execution(threads=torch.get_num_threads())
     network = arranged(variant.network(spec).to(device).train(), execution)
     # So small a rate that no network leaves the range of numbers while it is timed.
-    optimiser = optimisers.build(replace(DEFAULT, lr=1e-6), network)
+    optimizer = optimizers.build(replace(DEFAULT, lr=1e-6), network)
     step = Step.prepared(
         network,
         variant.objective,
@@ -60,8 +60,8 @@ def step_of(variant: Variant, spec: Spec, batch_size: int) -> Callable[[], None]
     )
 
     def train() -> None:
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         step.gradient(batch)
-        optimiser.step()
+        optimizer.step()
 
     return train

@@ -109,7 +109,7 @@ class Task:
     spec: AlexNetSpec
     weights: Mapping[str, Tensor]
     """Of the whole network."""
-    pictures: Tensor
+    images: Tensor
     labels: Tensor
 
 
@@ -127,9 +127,9 @@ class Answer:
 def step(task: Task, rank: int) -> Answer:
     """One step of training without dropout, in the process of one tower."""
     wire, device = Wire(rank), device_of(rank)
-    tower = Tower(task.spec, wire).to(device, task.pictures.dtype)
+    tower = Tower(task.spec, wire).to(device, task.images.dtype)
     tower.network.load_state_dict({name: rows_of(value, rank) for name, value in task.weights.items()})
-    outputs = tower(task.pictures.to(device))
+    outputs = tower(task.images.to(device))
     forward_bytes = wire.num_bytes
     # The loss of both is one and the same: each lets its own half of the outputs learn from it.
     F.cross_entropy(outputs, task.labels.to(device)).div(TOWERS).backward()

@@ -38,7 +38,7 @@ from convatlas.training.recipes import DEFAULT
 
 WORTH = 0.1
 """Points of error that a part must win to count; the paper's figures are 0.3 to 1.4."""
-PICTURES = 2
+IMAGES = 2
 """That go through both forms of the whole network."""
 QUICK_WIDTH, QUICK_SIDE, QUICK_EPOCHS = 0.125, 32, 12
 FULL_EPOCHS = 60
@@ -74,11 +74,11 @@ def parameters(setting: Setting) -> Measured:
 # Two processes
 
 
-def pictures() -> tuple[Tensor, Tensor]:
+def images() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     side = paper().resolution
-    noise = torch.randn(PICTURES, 3, side, side, generator=generator, dtype=torch.double)
-    return noise, torch.arange(PICTURES)
+    noise = torch.randn(IMAGES, 3, side, side, generator=generator, dtype=torch.double)
+    return noise, torch.arange(IMAGES)
 
 
 def whole() -> AlexNet:
@@ -104,7 +104,7 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
 def equal(setting: Setting) -> Measured:
     # In double precision, where 1e-6 tells apart.
     network = whole().double()
-    given, labels = pictures()
+    given, labels = images()
     answers = in_pair(step, Task(network.spec, network.state_dict(), given, labels))
     # After it: three processes with gradients of this size at once are more than a small machine has room for.
     outputs, gradients = stepped(network, given, labels)
@@ -121,7 +121,7 @@ def equal(setting: Setting) -> Measured:
 
 
 def exchanged() -> dict[str, int]:
-    """Numbers a picture that cross between the towers, each of them once: what convolution 3 and the fully connected
+    """Numbers an image that cross between the towers, each of them once: what convolution 3 and the fully connected
     layers read of the other tower, and the outputs."""
     rows = {row.name: row for row in layers()}
     across = {}
@@ -137,20 +137,20 @@ def exchanged() -> dict[str, int]:
 
 
 def traffic(setting: Setting) -> Measured:
-    """Bytes a picture in single precision, forward, over both directions."""
+    """Bytes an image in single precision, forward, over both directions."""
     network = whole()
-    given, labels = pictures()
+    given, labels = images()
     answers = in_pair(step, Task(network.spec, network.state_dict(), given.float(), labels))
     forward, trained = (
-        sum(getattr(answer, name) for answer in answers) / PICTURES for name in ("forward_bytes", "step_bytes")
+        sum(getattr(answer, name) for answer in answers) / IMAGES for name in ("forward_bytes", "step_bytes")
     )
     counted = exchanged()
     return Measured(
         values=(forward - 4 * sum(counted.values()),),
         figures=(
-            *((f"read across by {name}", f"{number:,} numbers a picture") for name, number in counted.items()),
-            ("bytes a picture, forward", f"{forward:,.0f}"),
-            ("bytes a picture, a step of training", f"{trained:,.0f}"),
+            *((f"read across by {name}", f"{number:,} numbers an image") for name, number in counted.items()),
+            ("bytes an image, forward", f"{forward:,.0f}"),
+            ("bytes an image, a step of training", f"{trained:,.0f}"),
         ),
         note=f"Each of the {TOWERS} processes sends half of it.",
     )
@@ -160,7 +160,7 @@ def traffic(setting: Setting) -> Measured:
 
 
 def recipe(setting: Setting, lr: float) -> Recipe:
-    """Nothing but the optimiser: no decay, smoothing, averaging or random changes, as for Figure 1."""
+    """Nothing but the optimizer: no decay, smoothing, averaging or random changes, as for Figure 1."""
     return replace(
         DEFAULT, lr=lr, weight_decay=0.0, label_smoothing=0.0, ema=0.0, augmentation=Augmentation(), batch_size=32
     )
@@ -180,7 +180,7 @@ def request(setting: Setting, spec: AlexNetSpec, lr: float, seed: int) -> Reques
         recipe=recipe(setting, lr),
         epochs=QUICK_EPOCHS if setting.quick else FULL_EPOCHS,
         seed=seed,
-        tune=not setting.quick,
+        autotune=not setting.quick,
     )
 
 
@@ -251,7 +251,7 @@ def relu(setting: Setting) -> Measured:
 
 
 WHOLE, NO_LRN, NO_OVERLAP, NO_DROPOUT = (
-    "everything", "no response normalisation", "no overlapping pooling", "no dropout",
+    "everything", "no response normalization", "no overlapping pooling", "no dropout",
 )  # fmt: skip
 
 
@@ -290,12 +290,12 @@ EXPERIMENT = Experiment(
     title="AlexNet: eight layers, 60 million parameters, two GPUs",
     claim="Five convolutional and three fully connected layers with 60 million parameters, in two towers on two GPUs "
     "that speak to each other in certain layers only, learn several times faster with ReLU than with tanh, and err "
-    "less with response normalisation, overlapping pooling and dropout.",
+    "less with response normalization, overlapping pooling and dropout.",
     source="Krizhevsky, Sutskever and Hinton 2012, abstract, sections 3.1 to 3.5 and 4.2, Figures 1 and 2",
     done="Layers and parameters are counted. The whole network at 227 px is computed once in one process and once in "
     "two (gloo), each with half of the kernels and no traffic but the paper's; outputs and gradients are compared in "
     "double precision, bytes counted in single. Trained: quick an eighth as wide at 32 px on digits, full at the "
-    "paper's size on CIFAR-10; AdamW, and for ReLU against tanh the better of two rates each, without regularisation.",
+    "paper's size on CIFAR-10; AdamW, and for ReLU against tanh the better of two rates each, without regularization.",
     limits="The paper measured these parts on ImageNet and CIFAR-10; digits leave little to win, and "
     f"{QUICK_EPOCHS} epochs little to overfit. Figure 1 is of a network with four layers; here it is AlexNet itself, "
     "eight layers deep. The biases of 1, which give rectified units positive inputs to begin with (section 5), are "
@@ -334,7 +334,7 @@ EXPERIMENT = Experiment(
         Part(
             id="traffic",
             claim="They exchange what convolution 3, the fully connected layers and the outputs need, and no more.",
-            statistic="bytes a picture sent forward, less those that the layer table asks for",
+            statistic="bytes an image sent forward, less those that the layer table asks for",
             threshold=exactly(0),
             measure=traffic,
         ),
@@ -348,7 +348,7 @@ EXPERIMENT = Experiment(
         ),
         Part(
             id="lrn",
-            claim="Response normalisation lowers the test error.",
+            claim="Response normalization lowers the test error.",
             statistic="test error without it less that with it, in points",
             threshold=at_least(WORTH),
             measure=partial(worth, NO_LRN, charted=True),

@@ -17,8 +17,8 @@ from convatlas.draw import Lines, Series
 from convatlas.experiments.experiment import Experiment, Measured, Part, Setting, Threshold, at_least, at_most
 
 UNITS = 64
-"""Of each layer: as many as a digit of 8x8 pixels has, so that the pictures enter without a layer more."""
-PICTURES = 256
+"""Of each layer: as many as a digit of 8x8 pixels has, so that the images enter without a layer more."""
+IMAGES = 256
 DEPTH = 50
 DEPTHS = (5, 10, 20, 35, 50, 70, 100)
 
@@ -75,11 +75,11 @@ class Chain(nn.Module):
 
 
 def digits() -> tuple[Tensor, Tensor]:
-    """Pictures (n, 64), each value with mean 0 and the whole with deviation 1, and their labels."""
+    """Images (n, 64), each value with mean 0 and the whole with deviation 1, and their labels."""
     split = data.find("digits").load(8, seed=0).train
-    pictures = torch.from_numpy(split.pictures[:PICTURES]).double().flatten(1)
-    pictures = pictures - pictures.mean(0)
-    return pictures / pictures.std(), torch.from_numpy(split.labels[:PICTURES])
+    images = torch.from_numpy(split.images[:IMAGES]).double().flatten(1)
+    images = images - images.mean(0)
+    return images / images.std(), torch.from_numpy(split.labels[:IMAGES])
 
 
 def chain(depth: int, kind: Kind, seed: int) -> Chain:
@@ -91,8 +91,8 @@ def chain(depth: int, kind: Kind, seed: int) -> Chain:
 
 def norms(depth: int, kind: Kind, seed: int) -> list[float]:
     """Of the loss's gradient at each layer from the first to the last, without the head."""
-    pictures, labels = digits()
-    found = measure.gradient_norms(chain(depth, kind, seed), lambda out: F.cross_entropy(out, labels), pictures)
+    images, labels = digits()
+    found = measure.gradient_norms(chain(depth, kind, seed), lambda out: F.cross_entropy(out, labels), images)
     return [norm for _, norm in found[:-1]]
 
 
@@ -103,7 +103,7 @@ def factor(kind: Kind, seed: int, depth: int = DEPTH) -> float:
 
 
 def jacobians(depth: int, kind: Kind, seed: int) -> tuple[list[Tensor], Tensor]:
-    """Of each layer of a chain at one picture, and from its end to its beginning as autograd gives it."""
+    """Of each layer of a chain at one image, and from its end to its beginning as autograd gives it."""
     network = chain(depth, kind, seed).eval()
     x = digits()[0][0]
     whole = measure.jacobian(network.body, x)
@@ -212,9 +212,9 @@ def xavier_tanh(setting: Setting) -> Measured:
     )
 
 
-def normalised(setting: Setting) -> Measured:
+def normalized(setting: Setting) -> Measured:
     kinds = of_scales(F.relu, norm=True)
-    chart = by_layer("norm-by-layer", f"ReLU with batch normalisation: the gradient by layer, {DEPTH} layers", kinds)
+    chart = by_layer("norm-by-layer", f"ReLU with batch normalization: the gradient by layer, {DEPTH} layers", kinds)
     return compared(setting, lambda found: max(found.values()) / min(found.values()), kinds, chart)
 
 
@@ -291,8 +291,8 @@ EXPERIMENT = Experiment(
     "explodes with depth, whatever the depth at which that is felt.",
     source="Hochreiter 1991; Bengio, Simard and Frasconi 1994; Glorot and Bengio 2010, section 4.2; He et al. 2015 "
     "(Delving deep into rectifiers), section 2.2; He et al. 2015 (ResNet), section 1",
-    done=f"Chains of 5 to 100 fully connected layers of {UNITS} units, before training, on {PICTURES} digits, in "
-    "double precision: the length of the loss's gradient at each layer, and the Jacobian of each layer at one picture. "
+    done=f"Chains of 5 to 100 fully connected layers of {UNITS} units, before training, on {IMAGES} digits, in "
+    "double precision: the length of the loss's gradient at each layer, and the Jacobian of each layer at one image. "
     "The factor a layer is the slope of a straight line through the logarithms over 50 layers. Both budgets measure "
     "the same.",
     limits="Networks before their first step, fully connected, at one width; how they train is another claim.",
@@ -342,10 +342,10 @@ EXPERIMENT = Experiment(
         ),
         Part(
             id="norm",
-            claim="With batch normalisation it does not depend on how large the weights began.",
+            claim="With batch normalization it does not depend on how large the weights began.",
             statistic="largest over smallest factor a layer of small, Xavier, He and large weights, ReLU",
             threshold=at_most(1.02),
-            measure=normalised,
+            measure=normalized,
         ),
         Part(
             id="shortcuts",

@@ -65,20 +65,20 @@ def request(setting: Setting, network: str, seed: int) -> Request:
         epochs=QUICK_EPOCHS if setting.quick else None,
         recipe=replace(CHARACTERS, augmentation=Augmentation()),
         seed=seed,
-        tune=False,
+        autotune=False,
     )
 
 
 def moved(split: Split, right: int, down: int) -> Split:
-    """The same pictures, shifted by so many pixels; background moves in."""
-    pictures = split.pictures[:]
-    around = np.pad(pictures, ((0, 0), (0, 0), (SIDE, SIDE), (SIDE, SIDE)))
+    """The same images, shifted by so many pixels; background moves in."""
+    images = split.images[:]
+    around = np.pad(images, ((0, 0), (0, 0), (SIDE, SIDE), (SIDE, SIDE)))
     rows, columns = (slice(SIDE - by, 2 * SIDE - by) for by in (down, right))
     return Split(np.ascontiguousarray(around[:, :, rows, columns]), split.labels)
 
 
 def error(run: Run, shift: int) -> float:
-    """In percent, of the test pictures shifted by so many pixels, over the four directions."""
+    """In percent, of the test images shifted by so many pixels, over the four directions."""
     test = run.load_data().test
     accuracies = []
     for right, down in ((shift, 0), (-shift, 0), (0, shift), (0, -shift)):

@@ -1,4 +1,4 @@
-"""Where downloaded data sets and decoded pictures lie."""
+"""Where downloaded data sets and decoded images lie."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ def cache_folder() -> Path:
 
 
 def decoded_folder() -> Path:
-    """Of decoded pictures: the folder named by the environment variable `CONVATLAS_CACHE`, else the platform's own.
+    """Of decoded images: the folder named by the environment variable `CONVATLAS_CACHE`, else the platform's own.
 
     It is another than that of data sets, which may be shared by many and not be written by all.
     """

@@ -1,15 +1,15 @@
 """What a network costs, and what it says to the claims of its paper."""
 
-from convatlas.measure.claims import Finding as Finding
-from convatlas.measure.claims import findings as findings
+from convatlas.measure.claims import ClaimCheck as ClaimCheck
+from convatlas.measure.claims import check_claims as check_claims
 from convatlas.measure.claims import verdict as verdict
 from convatlas.measure.gradients import gradient_norms as gradient_norms
 from convatlas.measure.gradients import jacobian as jacobian
 from convatlas.measure.gradients import product as product
 from convatlas.measure.responses import responses as responses
-from convatlas.measure.surface import bent_down as bent_down
 from convatlas.measure.surface import loss_surface as loss_surface
-from convatlas.measure.table import Cost as Cost
+from convatlas.measure.surface import negative_curvature as negative_curvature
+from convatlas.measure.table import Totals as Totals
 from convatlas.measure.table import cost_of as cost_of
 from convatlas.measure.table import layers as layers
 from convatlas.measure.table import layers_of as layers_of

@@ -7,35 +7,35 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from convatlas.measure.table import layers_of
-from convatlas.spec import Claim, Layer, Layers, Scale, Variant, Verdict
+from convatlas.spec import Claim, ClaimVerdict, Layer, Layers, Scale, Variant
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimCheck:
     claim: Claim
     counted: int | Fraction | None
     """What the built network gives; None for what only a training run can give."""
-    verdict: Verdict
+    verdict: ClaimVerdict
     arithmetic: str = ""
     """Of an erratum: how the sum comes about."""
 
 
-def findings(variant: Variant) -> tuple[Finding, ...]:
+def check_claims(variant: Variant) -> tuple[ClaimCheck, ...]:
     """Every claim of the variant with what its network gives, at the scale that the claim is of."""
     tables: dict[Scale, Layers] = {}
     found = []
     for claim in variant.claims:
         if claim.count is None:
-            found.append(Finding(claim, None, Verdict.NOT_TESTED_HERE))
+            found.append(ClaimCheck(claim, None, ClaimVerdict.NOT_TESTED_HERE))
             continue
         if claim.at not in tables:
             tables[claim.at] = layers_of(variant.network, variant.spec.at(claim.at))
         counted = claim.count(tables[claim.at])
         judged = verdict(claim, counted)
         arithmetic = ""
-        if judged == Verdict.ERRATUM:
+        if judged == ClaimVerdict.ERRATUM:
             arithmetic = claim.note or by_parts(claim.count, tables[claim.at])
-        found.append(Finding(claim, counted, judged, arithmetic))
+        found.append(ClaimCheck(claim, counted, judged, arithmetic))
     return tuple(found)
 
 
@@ -50,10 +50,10 @@ def by_parts(count: Callable[[Layers], int | Fraction], table: Layers) -> str:
     return f"{words} = {sum(sums.values()):,}"
 
 
-def verdict(claim: Claim, counted: int | Fraction | None) -> Verdict:
+def verdict(claim: Claim, counted: int | Fraction | None) -> ClaimVerdict:
     """Whether `counted` agrees with what is printed, to the printed precision."""
     if counted is None:
-        return Verdict.NOT_TESTED_HERE
+        return ClaimVerdict.NOT_TESTED_HERE
     if abs(counted - Fraction(claim.value)) < Fraction(claim.last_digit):
-        return Verdict.HOLDS
-    return Verdict.ERRATUM if counted == claim.sum else Verdict.DISAGREES
+        return ClaimVerdict.HOLDS
+    return ClaimVerdict.ERRATUM if counted == claim.sum else ClaimVerdict.DISAGREES

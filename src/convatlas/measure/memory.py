@@ -17,7 +17,7 @@ from convatlas.measure.trace import Operation
 
 aten = torch.ops.aten
 
-# Batch normalisation of an empty batch is clone, mul and add.
+# Batch normalization of an empty batch is clone, mul and add.
 ELEMENT_BY_ELEMENT = {
     aten.add,
     aten.clone,
@@ -34,12 +34,12 @@ ELEMENT_BY_ELEMENT = {
 BYTES = 4
 
 
-def peak_activation_bytes(pictures: Tensor, operations: Sequence[Operation], outputs: Tensor) -> int:
-    """The most bytes that the activations of one picture take at once, the picture included, as 32-bit numbers.
+def peak_activation_bytes(images: Tensor, operations: Sequence[Operation], outputs: Tensor) -> int:
+    """The most bytes that the activations of one image take at once, the image included, as 32-bit numbers.
 
-    `outputs` is what the network gives for `pictures`, by these operations.
+    `outputs` is what the network gives for `images`, by these operations.
     """
-    sizes = {storage(pictures): size(pictures)}
+    sizes = {storage(images): size(images)}
     last_read: dict[int, int] = {}
     made: list[list[int]] = []
     for time, (_, _, inputs, results) in enumerate(operations):
@@ -54,7 +54,7 @@ def peak_activation_bytes(pictures: Tensor, operations: Sequence[Operation], out
     # What the network gives is read by whoever asked.
     last_read[storage(outputs)] = len(operations)
 
-    alive = {storage(pictures)}
+    alive = {storage(images)}
     most = 0
     for time, (op, _, inputs, _) in enumerate(operations):
         ending = {key for key in map(storage, inputs) if key in alive and last_read[key] == time}

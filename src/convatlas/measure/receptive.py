@@ -2,7 +2,7 @@
 
 After Dumoulin and Visin 2016, "A guide to convolution arithmetic for deep learning", and Araujo, Norris and Sim
 2019, "Computing receptive fields of convolutional neural networks": a window of k at stride s over a field of
-f pixels whose neighbours lie j pixels apart sees f + (k - 1) j, and its neighbours lie j s apart.
+f pixels whose neighbors lie j pixels apart sees f + (k - 1) j, and its neighbors lie j s apart.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class Field(NamedTuple):
     size: int
     """Pixels of the input that one place sees, along one side."""
     jump: int
-    """Pixels of the input between two neighbouring places."""
+    """Pixels of the input between two neighboring places."""
 
 
-def receptive_fields(pictures: Tensor, operations: Iterable[Operation]) -> dict[int, Field]:
-    """The field of every tensor, by its `id`, that comes from `pictures` (n, channels, side, side)."""
-    fields = {id(pictures): Field(1, 1)}
+def receptive_fields(images: Tensor, operations: Iterable[Operation]) -> dict[int, Field]:
+    """The field of every tensor, by its `id`, that comes from `images` (n, channels, side, side)."""
+    fields = {id(images): Field(1, 1)}
     for op, args, inputs, outputs in operations:
         known = [tensor for tensor in inputs if id(tensor) in fields]
         if known:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def responses(network: nn.Module, inputs: Tensor) -> list[tuple[str, float]]:
-    """The standard deviation of each batch normalisation's outputs, before what follows it.
+    """The standard deviation of each batch normalization's outputs, before what follows it.
 
     Args:
         network: in evaluation mode, where its statistics are those of training.

@@ -16,8 +16,8 @@ def loss_surface(
 ) -> npt.NDArray[np.float64]:
     """The loss at weights + x * first + y * second; the weights are as before afterwards.
 
-    The directions are drawn at random and filter-normalised (section 4): each filter of them is as long as the
-    network's own. Biases and what normalises stay.
+    The directions are drawn at random and filter-normalized (section 4): each filter of them is as long as the
+    network's own. Biases and what normalizes stay.
 
     Args:
         loss: of the network as it is.
@@ -55,7 +55,7 @@ ROUNDING = 1e-5
 """Of the loss; a mean of single-precision losses is not known better."""
 
 
-def bent_down(surface: npt.NDArray[np.float64]) -> float:
+def negative_curvature(surface: npt.NDArray[np.float64]) -> float:
     """The part of the second differences, along both directions, that are negative: 0 of a convex surface.
 
     What may be rounding is no bend, so that a flat surface has none.

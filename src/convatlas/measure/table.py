@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from convatlas.measure.memory import peak_activation_bytes, size
 from convatlas.measure.receptive import Field, receptive_fields
 from convatlas.measure.trace import Trace, UncompiledMode, Unweighted
-from convatlas.networks.blocks import Multiplying
+from convatlas.networks.blocks import WeightedLayer
 from convatlas.spec import Layer, Layers, Spec
 
 
@@ -26,7 +26,7 @@ def layers(network: nn.Module) -> Layers:
     """The layer table of a network of the atlas: a row for each layer that computes, in order of execution.
 
     No weight is read or allocated. Parameters are all trainable numbers; multiply-accumulates (`macs`) those of
-    convolutions and fully connected layers for one picture, biases not counted.
+    convolutions and fully connected layers for one image, biases not counted.
     """
     return layers_of(type(network), network.spec)  # type: ignore[arg-type]  # set by every network of the atlas
 
@@ -35,16 +35,16 @@ def layers(network: nn.Module) -> Layers:
 @torch.inference_mode(False)
 def layers_of(network: Callable[[Any], nn.Module], spec: Spec) -> Layers:
     """The layer table of the network class `network` for a spec, without building it in memory."""
-    module, pictures = weightless(network, spec), no_pictures(spec)
+    module, images = weightless(network, spec), no_images(spec)
     with Trace() as trace:
-        called, outputs = call(module, pictures)
-    fields = receptive_fields(pictures, trace.operations)
+        called, outputs = call(module, images)
+    fields = receptive_fields(images, trace.operations)
     rows = tuple(row(name, layer, output, fields[id(output)], spec.resolution) for name, layer, output in called)
     everything = sum(value.numel() for value in module.parameters() if value.requires_grad)
     return Layers(
         rows,
         training_only_params=everything - sum(row.params for row in rows),
-        peak_activation_bytes=peak_activation_bytes(pictures, trace.operations, outputs),
+        peak_activation_bytes=peak_activation_bytes(images, trace.operations, outputs),
     )
 
 
@@ -52,26 +52,26 @@ Called = list[tuple[str, nn.Module, Tensor]]
 """The layers that compute, in order of execution: each with its name and its output."""
 
 
-class Cost(NamedTuple):
+class Totals(NamedTuple):
     params: int
     macs: int
 
 
 @torch.inference_mode(False)
-def cost_of(network: Callable[[Any], nn.Module], spec: Spec) -> Cost:
+def cost_of(network: Callable[[Any], nn.Module], spec: Spec) -> Totals:
     """The totals of `layers_of`, in a third of its time."""
     return total(called_by(weightless(network, spec), spec))
 
 
 @torch.inference_mode(False)
 def called_by(module: nn.Module, spec: Spec) -> Called:
-    """The layers with their outputs for no pictures."""
+    """The layers with their outputs for no images."""
     with Unweighted():
-        return call(module, no_pictures(spec))[0]
+        return call(module, no_images(spec))[0]
 
 
-def total(called: Called) -> Cost:
-    return Cost(
+def total(called: Called) -> Totals:
+    return Totals(
         sum(num_params(layer) for _, layer, _ in called),
         sum(num_macs(layer, output) for _, layer, output in called),
     )
@@ -92,12 +92,12 @@ def row(name: str, layer: nn.Module, output: Tensor, field: Field, resolution: i
     )
 
 
-def no_pictures(spec: Spec) -> Tensor:
+def no_images(spec: Spec) -> Tensor:
     return torch.empty(0, spec.in_channels, spec.resolution, spec.resolution, device="cpu")
 
 
-def call(module: nn.Module, pictures: Tensor) -> tuple[Called, Tensor]:
-    """The layers with their outputs for `pictures`, and the network's own."""
+def call(module: nn.Module, images: Tensor) -> tuple[Called, Tensor]:
+    """The layers with their outputs for `images`, and the network's own."""
     called: Called = []
 
     def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -107,7 +107,7 @@ def call(module: nn.Module, pictures: Tensor) -> tuple[Called, Tensor]:
         if not layer._modules and layer is not module and not isinstance(layer, nn.Identity):
             layer.register_forward_hook(note(name))
     with torch.no_grad(), on_cpu():
-        outputs = module(pictures)
+        outputs = module(images)
     return called, outputs
 
 
@@ -154,7 +154,7 @@ def num_multiplications(layer: nn.Module) -> int:
     match layer:
         case nn.Conv2d() | nn.Linear():
             return layer.weight.numel()
-        case Multiplying():
+        case WeightedLayer():
             return layer.num_multiplications
         case _:
             return 0

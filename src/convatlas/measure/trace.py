@@ -1,4 +1,4 @@
-"""What a network does with a picture: every operation of one forward pass, with its tensors."""
+"""What a network does with an image: every operation of one forward pass, with its tensors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class UncompiledMode(TorchDispatchMode):
 
 
 class Unweighted(UncompiledMode):
-    """While active a convolution of no pictures gives its shape alone: PyTorch would copy the weights first."""
+    """While active a convolution of no images gives its shape alone: PyTorch would copy the weights first."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

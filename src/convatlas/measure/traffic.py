@@ -17,7 +17,7 @@ def sent_bytes(variant: Variant, spec: Spec) -> int:
     """The bytes of gradients over which all processes take the mean in one step of training.
 
     To be called by each process of the group that it has joined (`torch.distributed`), at the same time. They train a
-    step under DistributedDataParallel, on a picture of noise each; what it hands over to be sent is counted on its
+    step under DistributedDataParallel, on an image of noise each; what it hands over to be sent is counted on its
     way.
     """
     network = DistributedDataParallel(variant.network(spec).train(), gradient_as_bucket_view=True)
@@ -32,9 +32,9 @@ def sent_bytes(variant: Variant, spec: Spec) -> int:
         return allreduce_hook(group, bucket)
 
     network.register_comm_hook(dist.group.WORLD, counting)
-    pictures = torch.randn(1, spec.in_channels, spec.resolution, spec.resolution)
+    images = torch.randn(1, spec.in_channels, spec.resolution, spec.resolution)
     targets = F.one_hot(torch.zeros(1, dtype=torch.long), spec.num_classes).float()
-    variant.objective.losses(network(pictures), targets).sum().backward()
+    variant.objective.losses(network(images), targets).sum().backward()
     return sum(sent)
 
 

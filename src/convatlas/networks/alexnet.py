@@ -1,18 +1,18 @@
 """AlexNet (Krizhevsky, Sutskever and Hinton 2012; Krizhevsky 2014).
 
 Five convolutional and three fully connected layers of rectified units, trained on two graphics processors: half of
-the maps live on each, and only the third convolution and the fully connected layers read both halves. Neighbouring
-maps compete through local response normalisation, and pooling windows overlap. Dropout keeps the 60 million
-parameters from learning the training pictures by heart.
+the maps live on each, and only the third convolution and the fully connected layers read both halves. Neighboring
+maps compete through local response normalization, and pooling windows overlap. Dropout keeps the 60 million
+parameters from learning the training images by heart.
 
 Departures, where the papers leave something open or are departed from:
 - The 2012 paper says 224 pixels; its arithmetic (55 x 55 after the first layer) is that of 227.
 - `alexnet-owt`, the network of one tower, is printed in words only; here it is the form whose weights other libraries
-  publish, without response normalisation. (In training those drop units before the fully connected layers, this one
+  publish, without response normalization. (In training those drop units before the fully connected layers, this one
   after them.)
 - Scaled in width, weights begin with a deviation of 0.01 / sqrt(width): a layer that sums over fewer inputs then gives
   outputs as large as the paper's. With 0.01 a network an eighth as wide does not begin to learn.
-- `alexnet-bn` is no paper's: batch normalisation after every convolution in place of response normalisation.
+- `alexnet-bn` is no paper's: batch normalization after every convolution in place of response normalization.
 - Recipes: the rate of 2012 fell when the validation error no longer did; here it falls after equal parts of training.
   `alexnet-owt` takes from 2012 what 2014 does not print, and keeps softmax where 2014 trains a logistic unit a class.
   `alexnet-bn` takes the recipe of 2012.
@@ -30,15 +30,15 @@ from torch import Tensor, nn
 
 from convatlas.errors import UserError
 from convatlas.networks.blocks import (
+    ConvReLU,
     CrossEntropy,
     LocalResponseNorm,
-    Rectified,
     check_width,
     scale_channels,
     scale_stage,
     side,
 )
-from convatlas.recipe import Augmentation, Optimiser, Recipe, Staircase
+from convatlas.recipe import Augmentation, Optimizer, Recipe, Staircase
 from convatlas.spec import Claim, Family, Layers, Paper, Spec, Variant, top_errors
 
 IMAGENET_2012 = Paper(
@@ -88,14 +88,14 @@ class AlexNetSpec(Spec):
     @property
     def conv1(self) -> tuple[int, int]:
         """Stride and padding of the first convolution."""
-        return (2, 5) if self.left_out else (4, self.padding)
+        return (2, 5) if self.num_skipped_downsamplings else (4, self.padding)
 
     @property
     def side(self) -> int:
         """Of the maps after the last pooling."""
         stride, padding = self.conv1
         conv1 = side(self.resolution, 11, stride, padding)
-        pool1 = conv1 if self.left_out > 1 else side(conv1, self.window, stride=2)
+        pool1 = conv1 if self.num_skipped_downsamplings > 1 else side(conv1, self.window, stride=2)
         return side(side(pool1, self.window, stride=2), self.window, stride=2)
 
     @property
@@ -138,7 +138,7 @@ class Linear(nn.Linear):
     reset_parameters = undrawn
 
 
-class Squashed(Rectified):
+class Squashed(ConvReLU):
     """The same with tanh, which the paper trains for comparison (Figure 1)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -153,9 +153,9 @@ class AlexNet(nn.Module):
         super().__init__()
         self.spec = spec
 
-        def convolution(below: int, maps: int, kernel: int, stride: int, padding: int, groups: int = 1) -> Rectified:
+        def convolution(below: int, maps: int, kernel: int, stride: int, padding: int, groups: int = 1) -> ConvReLU:
             conv = Conv2d(below, maps, kernel, stride, padding, groups=groups)
-            activated = Rectified if spec.rectified else Squashed
+            activated = ConvReLU if spec.rectified else Squashed
             return activated(conv, nn.BatchNorm2d(maps) if spec.batch_norm else None)
 
         def pool() -> nn.MaxPool2d:
@@ -167,7 +167,7 @@ class AlexNet(nn.Module):
         c1, c2, c3, c4, *c5 = spec.convolutions
         self.conv1 = convolution(spec.in_channels, c1, 11, *spec.conv1)
         self.lrn1 = lrn()
-        self.pool1 = nn.Identity() if spec.left_out > 1 else pool()
+        self.pool1 = nn.Identity() if spec.num_skipped_downsamplings > 1 else pool()
         self.conv2 = convolution(c1, c2, 5, 1, 2, spec.towers)
         self.lrn2 = lrn()
         self.pool2 = pool()
@@ -207,7 +207,7 @@ def neurons(net: Layers) -> int:
 
 RECIPE_2012 = Recipe(
     name="paper",
-    optimiser=Optimiser.SGD,
+    optimizer=Optimizer.SGD,
     lr=0.01,
     schedule=Staircase(factor=0.1, every=22.5, of=90),
     batch_size=128,
@@ -217,7 +217,7 @@ RECIPE_2012 = Recipe(
     # Section 4.1 takes 224 of 256 pixels at a random place as well; so does any augmentation, of photographs.
     augmentation=Augmentation(flip=True, lighting=0.1),
     sources=(
-        ("optimiser, lr, batch_size, epochs, momentum, weight_decay", "section 5"),
+        ("optimizer, lr, batch_size, epochs, momentum, weight_decay", "section 5"),
         ("schedule", "section 5: three times, when the error stopped improving"),
         ("flip, lighting", "section 4.1"),
     ),
@@ -226,7 +226,7 @@ RECIPE_2014 = replace(
     RECIPE_2012,
     schedule=Staircase(factor=250 ** (-1 / 3), every=22.5, of=90),
     sources=(
-        ("optimiser, schedule, epochs, momentum", "2014, section 5"),
+        ("optimizer, schedule, epochs, momentum", "2014, section 5"),
         ("lr, batch_size, weight_decay", "2012, section 5"),
         ("flip, lighting", "2012, section 4.1"),
     ),
@@ -241,7 +241,7 @@ FAMILY = Family(
     variants=(
         Variant(
             name="alexnet",
-            summary="two towers, response normalisation, overlapping pooling",
+            summary="two towers, response normalization, overlapping pooling",
             paper=IMAGENET_2012,
             network=AlexNet,
             spec=TWO_TOWERS,
@@ -266,8 +266,8 @@ FAMILY = Family(
                 *top_errors("ILSVRC-2012 validation, five nets", "38.1", "16.4", "Table 2"),
                 *top_errors("ILSVRC-2012 validation, seven nets", "36.7", "15.4", "Table 2"),
                 Claim("top-5 error on ILSVRC-2012 test, seven nets", "15.3 %", "Table 2"),
-                Claim("top-1 error less by response normalisation", "1.4 %", "section 3.3"),
-                Claim("top-5 error less by response normalisation", "1.2 %", "section 3.3"),
+                Claim("top-1 error less by response normalization", "1.4 %", "section 3.3"),
+                Claim("top-5 error less by response normalization", "1.2 %", "section 3.3"),
                 Claim("top-1 error less by overlapping pooling", "0.4 %", "section 3.4"),
                 Claim("top-5 error less by overlapping pooling", "0.3 %", "section 3.4"),
             ),
@@ -283,7 +283,7 @@ FAMILY = Family(
         ),
         Variant(
             name="alexnet-bn",
-            summary="two towers, batch normalisation in place of response normalisation",
+            summary="two towers, batch normalization in place of response normalization",
             paper=IMAGENET_2012,
             network=AlexNet,
             spec=replace(TWO_TOWERS, lrn=False, batch_norm=True),

@@ -19,7 +19,7 @@ from convatlas.errors import UserError
 Unit = TypeVar("Unit")
 
 
-class Multiplying(nn.Module):
+class WeightedLayer(nn.Module):
     """A layer of a family's own that multiplies inputs by weights, as a convolution does; `measure` counts it."""
 
     @property
@@ -28,18 +28,18 @@ class Multiplying(nn.Module):
         """Multiplications at one position of the output, over all its channels."""
 
 
-def multiplying(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def weighted_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The layers whose learned weights multiply inputs, by name, auxiliary classifiers included."""
     for name, layer in network.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear | Multiplying) and isinstance(
+        if isinstance(layer, nn.Conv2d | nn.Linear | WeightedLayer) and isinstance(
             getattr(layer, "weight", None), nn.Parameter
         ):
             yield name, layer
 
 
-def weights_of_layers(network: nn.Module) -> dict[str, Tensor]:
+def layer_weights(network: nn.Module) -> dict[str, Tensor]:
     """The weights of these layers, in the network itself, by their names in its state."""
-    return {f"{name}.weight": layer.get_parameter("weight").data for name, layer in multiplying(network)}
+    return {f"{name}.weight": layer.get_parameter("weight").data for name, layer in weighted_layers(network)}
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Conv2d(nn.Conv2d):
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias that halves the side or keeps it, and batch normalisation (Ioffe and Szegedy 2015)."""
+    """A convolution without bias that halves the side or keeps it, and batch normalization (Ioffe and Szegedy 2015)."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, eps: float = 1e-5
@@ -92,9 +92,9 @@ class ConvNorm(nn.Module):
 
 
 class LocalResponseNorm(nn.Module):
-    """Each map divided by (k + alpha times the sum of squares over its `n` neighbours)^beta (Krizhevsky et al. 2012).
+    """Each map divided by (k + alpha times the sum of squares over its `n` neighbors)^beta (Krizhevsky et al. 2012).
 
-    Neighbours are of the same group. PyTorch's own divides alpha by n, knows no groups, is slower, and leaves an
+    Neighbors are of the same group. PyTorch's own divides alpha by n, knows no groups, is slower, and leaves an
     empty batch as it is.
     """
 
@@ -104,21 +104,21 @@ class LocalResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.groups == 1:
-            return self.normalised(x)
-        return torch.cat([self.normalised(group) for group in x.chunk(self.groups, dim=1)], dim=1)
+            return self.normalized(x)
+        return torch.cat([self.normalized(group) for group in x.chunk(self.groups, dim=1)], dim=1)
 
-    def normalised(self, x: Tensor) -> Tensor:
+    def normalized(self, x: Tensor) -> Tensor:
         maps = x.shape[1]
         before = self.n // 2
         squares = F.pad(x.square(), (0, 0, 0, 0, before, self.n - 1 - before))
-        neighbours = squares[:, :maps]
+        neighbors = squares[:, :maps]
         for i in range(1, self.n):
-            neighbours = neighbours + squares[:, i : i + maps]
-        return x * (self.k + self.alpha * neighbours).pow(-self.beta)
+            neighbors = neighbors + squares[:, i : i + maps]
+        return x * (self.k + self.alpha * neighbors).pow(-self.beta)
 
 
-class Rectified(nn.Module):
-    """A convolution, batch normalisation where there is one, and ReLU."""
+class ConvReLU(nn.Module):
+    """A convolution, batch normalization where there is one, and ReLU."""
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> None:
         super().__init__()
@@ -129,15 +129,15 @@ class Rectified(nn.Module):
         return F.relu(self.norm(self.conv(x)))
 
 
-def folded(network: nn.Module) -> nn.Module:
-    """A copy that answers the same but for rounding, and sooner: batch normalisation is in the convolution before it.
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """A copy that answers the same but for rounding, and sooner: batch normalization is in the convolution before it.
 
-    A network that answers only, as engines run it (Jacob et al. 2018, section 3.2). Normalisation that comes before
+    A network that answers only, as engines run it (Jacob et al. 2018, section 3.2). Normalization that comes before
     its convolution, as in ResNets with pre-activation, stays.
     """
     copied = copy.deepcopy(network).eval()
     for block in copied.modules():
-        if isinstance(block, ConvNorm | Rectified) and isinstance(block.norm, nn.BatchNorm2d):
+        if isinstance(block, ConvNorm | ConvReLU) and isinstance(block.norm, nn.BatchNorm2d):
             block.conv, block.norm = fuse_conv_bn_eval(block.conv, block.norm), nn.Identity()
     return copied
 
@@ -147,7 +147,7 @@ def side(of: int, kernel: int, stride: int, padding: int = 0) -> int:
     return (of + 2 * padding - kernel) // stride + 1
 
 
-def to_eights(exact: float) -> int:
+def round_channels(exact: float) -> int:
     """The nearest whole number up to 16, above it the nearest multiple of 8."""
     step = 1 if exact <= 16 else 8
     return step * math.floor(exact / step + 0.5)
@@ -176,7 +176,7 @@ def check_width(width: float, channels: Iterable[int]) -> None:
         )
 
 
-def scale_channels(channels: int, width: float, rounded: Callable[[float], int] = to_eights) -> int:
+def scale_channels(channels: int, width: float, rounded: Callable[[float], int] = round_channels) -> int:
     """`channels` times `width`, rounded as the papers of the family do; most print nothing of it."""
     if width == 1.0:
         return channels

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from convatlas.networks.blocks import Multiplying
+from convatlas.networks.blocks import WeightedLayer
 
 # 1998, Figure 3: the ten digits in 7x12 dots, side by side.
 BITMAPS = """
@@ -36,7 +36,7 @@ def codes(num_classes: int) -> Tensor:
     return torch.tensor((digits + more)[:num_classes])
 
 
-class RBF(Multiplying):
+class RBF(WeightedLayer):
     """Minus the squared distance of the input to each class's fixed code: the larger, the nearer (1998, eq. 7)."""
 
     codes: Tensor

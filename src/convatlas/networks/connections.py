@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.networks.blocks import Multiplying, scale_channels
+from convatlas.networks.blocks import WeightedLayer, scale_channels
 
 Table = tuple[tuple[int, ...], ...]
 """For each map of a layer, the maps of the layer below that it reads."""
@@ -14,7 +14,7 @@ Maps = int | Table
 """A layer's maps: so many that read every map below, or a table."""
 
 
-def initialise(weight: Tensor, fan_in: Tensor) -> None:
+def initialize(weight: Tensor, fan_in: Tensor) -> None:
     """Uniform in plus and minus 2.4 / fan-in (1989, section 4; 1998, Appendix A)."""
     with torch.no_grad():
         weight.uniform_(-2.4, 2.4).div_(fan_in)
@@ -36,7 +36,7 @@ def scale_maps(maps: Maps, width: float, below: int, below_scaled: int) -> Maps:
     return tuple(row or tuple(range(below_scaled)) for row in resampled)
 
 
-class ConnectedConv2d(Multiplying):
+class ConnectedConv2d(WeightedLayer):
     """A convolution whose maps each read the maps below that `maps` names, with weights for those alone.
 
     `units` is (1, 1) for a bias a map, or (height, width) of the output for a bias a unit, as in 1989.
@@ -65,7 +65,7 @@ class ConnectedConv2d(Multiplying):
         self.bias = nn.Parameter(torch.empty(num_maps(maps), *units))
         self.register_buffer("pairs", torch.tensor(pairs), persistent=False)
         fan_in = [len(row) * kernel_size**2 for row in table for _ in row] or [in_channels * kernel_size**2]
-        initialise(self.weight, torch.tensor(fan_in)[:, None, None])
+        initialize(self.weight, torch.tensor(fan_in)[:, None, None])
         nn.init.zeros_(self.bias)
 
     @property

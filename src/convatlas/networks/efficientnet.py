@@ -7,12 +7,12 @@ input, filter it depthwise, weigh its maps by squeeze-and-excitation and project
 Departures, where the paper leaves something open:
 - B1 to B7 are scaled by the multipliers of the authors' release, which the paper does not print and which are not
   alpha^phi, beta^phi and gamma^phi; for those, scale `efficientnet-b0` with phi.
-- Rounding, dropout and the epsilon of the normalisation are the release's; the weights begin as He et al. draw them, in
+- Rounding, dropout and the epsilon of the normalization are the release's; the weights begin as He et al. draw them, in
   the fully connected layer as PyTorch does.
 - Convolutions of stride 2 are padded alike on all sides; the release pads to the right and below first.
-- The paper prints neither batch size nor length of training; these, the climb of the rate, RMSprop's epsilon (which the
+- The paper prints neither batch size nor length of training; these, the warmup of the rate, RMSprop's epsilon (which the
   release adds under the root), what decays, the cuts and mirroring are the release's. Left out: AutoAugment, early
-  stopping, and batch normalisation's momentum of 0.99 (here 0.9, PyTorch's own).
+  stopping, and batch normalization's momentum of 0.99 (here 0.9, PyTorch's own).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from convatlas.errors import UserError
 from convatlas.networks.blocks import Conv2d, ConvNorm, CrossEntropy, check_width, scale_channels, scale_units
-from convatlas.recipe import Augmentation, Decayed, Optimiser, Recipe, Staircase
+from convatlas.recipe import Augmentation, Decayed, Optimizer, Recipe, Staircase
 from convatlas.spec import Claim, Family, Layers, Paper, Scale, Spec, Variant
 
 EFFICIENTNET_2019 = Paper(
@@ -153,7 +153,7 @@ class SqueezeExcitation(nn.Module):
 class MBConv(nn.Module):
     """An inverted bottleneck (Sandler et al. 2018) with squeeze-and-excitation and swish.
 
-    `drop` is the probability to leave the block out for a picture in training (drop-connect: Huang et al. 2016).
+    `drop` is the probability to leave the block out for an image in training (drop-connect: Huang et al. 2016).
     """
 
     def __init__(
@@ -184,14 +184,16 @@ class EfficientNet(nn.Module):
     def __init__(self, spec: EfficientNetSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.stem = ConvNorm(spec.in_channels, spec.stem, 3, stride=1 if spec.left_out else 2, eps=1e-3)
+        self.stem = ConvNorm(
+            spec.in_channels, spec.stem, 3, stride=1 if spec.num_skipped_downsamplings else 2, eps=1e-3
+        )
         num_blocks = sum(len(blocks) for _, _, _, blocks in spec.stages)
         self.stages = nn.ModuleList()
         below, before = spec.stem, 0
         # A spec of one's own may halve the side nowhere.
         early = next((i for i, (_, stride, _, _) in enumerate(spec.stages) if stride == 2), None)
         for i, (kernel, stride, maps, blocks) in enumerate(spec.stages):
-            if spec.left_out > 1 and i == early:
+            if spec.num_skipped_downsamplings > 1 and i == early:
                 stride = 1
             stage = nn.Sequential()
             for expanded, squeezed in blocks:
@@ -244,20 +246,20 @@ SCALED_B0 = (
 
 RECIPE = Recipe(
     name="paper",
-    optimiser=Optimiser.RMSPROP,
+    optimizer=Optimizer.RMSPROP,
     lr=0.256,
-    schedule=Staircase(factor=0.97, every=2.4, of=350, climb=5),
+    schedule=Staircase(factor=0.97, every=2.4, of=350, warmup=5),
     batch_size=4096,
     epochs=350,
     momentum=0.9,
-    smoothing=0.9,
+    alpha=0.9,
     eps=0.001**0.5,
     weight_decay=0.00001,
     decayed=Decayed.WEIGHTS,
     augmentation=Augmentation(crop=0.08, aspect=4 / 3, flip=True),
     sources=(
-        ("optimiser, lr, momentum, smoothing, weight_decay", "section 5.2"),
-        ("schedule", "section 5.2; not the climb"),
+        ("optimizer, lr, momentum, alpha, weight_decay", "section 5.2"),
+        ("schedule", "section 5.2; not the warmup"),
     ),
 )
 

@@ -6,17 +6,17 @@ auxiliary classifiers in the middle give the lower layers a shorter way to the l
 afterwards.
 
 Departures, where the paper leaves something open or is departed from:
-- Neither the values of the response normalisation nor the beginning of the weights is printed; here they are those of
+- Neither the values of the response normalization nor the beginning of the weights is printed; here they are those of
   the authors' contemporaries (Caffe's n = 5, k = 1, alpha = 1e-4 over n, beta = 0.75; He et al. 2015 for convolutions,
   PyTorch's own for fully connected layers).
 - Pooling may reach beyond the map by a pixel (sizes are rounded up), which gives the sizes of Table 1.
 - Deeper networks keep their auxiliary classifiers after the first and after four fifths of the modules of stage 4.
-- `googlenet-bn` and `googlenet-bn-3x3` are no paper's: batch normalisation in place of biases and response
-  normalisation. The latter, with 3x3 filters where 5x5 should be and 2x2 pooling before stage 5, is the network whose
+- `googlenet-bn` and `googlenet-bn-3x3` are no paper's: batch normalization in place of biases and response
+  normalization. The latter, with 3x3 filters where 5x5 should be and 2x2 pooling before stage 5, is the network whose
   weights other libraries publish. (In training those drop a fifth of the last layer's inputs, this one two.) They take
   the paper's recipe.
 - The paper prints no first rate, batch size, weight decay or length of training; here they are those of Caffe's
-  reproduction. What Polyak averaging spans and that pictures are mirrored are ours; photometric distortions and random
+  reproduction. What Polyak averaging spans and that images are mirrored are ours; photometric distortions and random
   interpolation are left out. Gradients come one after another, not from asynchronous replicas.
 """
 
@@ -35,15 +35,15 @@ from torch import Tensor, nn
 from convatlas.errors import UserError
 from convatlas.networks.blocks import (
     Conv2d,
+    ConvReLU,
     CrossEntropy,
     LocalResponseNorm,
-    Rectified,
     check_width,
     scale_channels,
     scale_stage,
     side,
 )
-from convatlas.recipe import Augmentation, Optimiser, Recipe, Staircase
+from convatlas.recipe import Augmentation, Optimizer, Recipe, Staircase
 from convatlas.spec import Claim, Family, Layers, Paper, Spec, Variant
 
 GOOGLENET_2014 = Paper(
@@ -124,8 +124,8 @@ class GoogLeNetSpec(Spec):
     @property
     def auxiliary_side(self) -> int:
         """Of the maps that the auxiliary classifiers see after their pooling."""
-        conv1 = self.resolution if self.left_out > 1 else (self.resolution + 1) // 2
-        stage4 = conv1 // (4 if self.left_out else 8)
+        conv1 = self.resolution if self.num_skipped_downsamplings > 1 else (self.resolution + 1) // 2
+        stage4 = conv1 // (4 if self.num_skipped_downsamplings else 8)
         return side(stage4, 5, stride=3)
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
@@ -160,9 +160,9 @@ class GoogLeNetSpec(Spec):
         )
 
 
-def convolution(below: int, maps: int, kernel: int, spec: GoogLeNetSpec, stride: int = 1) -> Rectified:
+def convolution(below: int, maps: int, kernel: int, spec: GoogLeNetSpec, stride: int = 1) -> ConvReLU:
     conv = Conv2d(below, maps, kernel, stride, kernel // 2, bias=not spec.batch_norm)
-    return Rectified(conv, nn.BatchNorm2d(maps, eps=1e-3) if spec.batch_norm else None)
+    return ConvReLU(conv, nn.BatchNorm2d(maps, eps=1e-3) if spec.batch_norm else None)
 
 
 class Inception(nn.Module):
@@ -227,8 +227,8 @@ class GoogLeNet(nn.Module):
             return nn.MaxPool2d(kernel, stride=2, ceil_mode=True)
 
         c1, c2_reduce, c2 = spec.stem
-        self.conv1 = convolution(spec.in_channels, c1, 7, spec, stride=1 if spec.left_out > 1 else 2)
-        self.pool1 = nn.Identity() if spec.left_out else pool()
+        self.conv1 = convolution(spec.in_channels, c1, 7, spec, stride=1 if spec.num_skipped_downsamplings > 1 else 2)
+        self.pool1 = nn.Identity() if spec.num_skipped_downsamplings else pool()
         self.lrn1 = lrn()
         self.conv2_reduce = convolution(c1, c2_reduce, 1, spec)
         self.conv2 = convolution(c2_reduce, c2, 3, spec)
@@ -359,7 +359,7 @@ NAIVE = tuple(tuple(sizes._replace(r3x3=0, r5x5=0, pool_proj=0) for sizes in sta
 
 RECIPE = Recipe(
     name="paper",
-    optimiser=Optimiser.SGD,
+    optimizer=Optimizer.SGD,
     lr=0.01,
     schedule=Staircase(factor=0.96, every=8, of=250),
     batch_size=32,
@@ -369,7 +369,7 @@ RECIPE = Recipe(
     ema=0.02,
     augmentation=Augmentation(crop=0.08, aspect=4 / 3, flip=True),
     sources=(
-        ("optimiser, schedule, momentum", "section 6"),
+        ("optimizer, schedule, momentum", "section 6"),
         ("ema", "section 6; not over how long"),
         ("crop, aspect", "section 6"),
     ),
@@ -395,10 +395,10 @@ FAMILY = Family(
     variants=(
         variant("googlenet", "Inception modules, two auxiliary classifiers in training", GoogLeNetSpec(), CLAIMS),
         variant("googlenet-naive", "modules without reductions, Figure 2(a)", GoogLeNetSpec(stages=NAIVE)),
-        variant("googlenet-bn", "batch normalisation", GoogLeNetSpec(batch_norm=True)),
+        variant("googlenet-bn", "batch normalization", GoogLeNetSpec(batch_norm=True)),
         variant(
             "googlenet-bn-3x3",
-            "batch normalisation, 3x3 in the 5x5 branch: what other libraries ship",
+            "batch normalization, 3x3 in the 5x5 branch: what other libraries ship",
             GoogLeNetSpec(batch_norm=True, five=3, pool4=2),
         ),
     ),

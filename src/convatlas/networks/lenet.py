@@ -37,8 +37,8 @@ from convatlas.networks.blocks import (
     scale_units,
 )
 from convatlas.networks.codes import RBF, MaximumAPosteriori
-from convatlas.networks.connections import ConnectedConv2d, Maps, Table, initialise, num_maps, scale_maps
-from convatlas.recipe import Optimiser, Recipe, Steps
+from convatlas.networks.connections import ConnectedConv2d, Maps, Table, initialize, num_maps, scale_maps
+from convatlas.recipe import Optimizer, Recipe, Steps
 from convatlas.spec import Claim, Family, Layer, Layers, Paper, Spec, Variant
 
 ZIP_CODES_1989 = Paper(
@@ -71,7 +71,7 @@ class LeNetSpec(Spec):
     num_classes: int = 10
     in_channels: int = 1
     field: int
-    """Side of the input that the paper draws; a smaller picture is framed to it."""
+    """Side of the input that the paper draws; a smaller image is framed to it."""
     c1: int
     s2: int
     c3: Maps
@@ -134,7 +134,9 @@ LENET5_C3: Table = (
 LENET1_C3: Table = ((0,), (0, 1), (0, 1), (1,), (0, 1), (0, 1), (2,), (2, 3), (2, 3), (3,), (2, 3), (2, 3))
 # Not printed; see Departures.
 LENET1989_H2: Table = tuple(
-    tuple(m for m in range(12) if m // 4 != left_out) for left_out in (2, 0, 1) for _ in range(4)
+    tuple(m for m in range(12) if m // 4 != unread)
+    for unread in (2, 0, 1)
+    for _ in range(4)
 )
 LENET4_C3: Table = tuple(tuple(sorted((m + i) % 8 for i in range(4))) for m in range(16))
 LENET4_F5: Table = tuple(tuple(sorted((m + 3 * i) % 16 for i in range(4 + m % 2))) for m in range(120))
@@ -156,7 +158,7 @@ class Subsampling(nn.Module):
         self.below, self.maps = below, maps
         self.coefficient = nn.Parameter(torch.empty(maps, 1, 1))
         self.bias = nn.Parameter(torch.zeros(maps, 1, 1))
-        initialise(self.coefficient, torch.tensor(4))
+        initialize(self.coefficient, torch.tensor(4))
 
     def forward(self, x: Tensor) -> Tensor:
         summed = F.avg_pool2d(x, 2, divisor_override=1)
@@ -167,13 +169,13 @@ class Subsampling(nn.Module):
 
 def linear(in_features: int, out_features: int) -> nn.Linear:
     layer = nn.Linear(in_features, out_features)
-    initialise(layer.weight, torch.tensor(in_features))
+    initialize(layer.weight, torch.tensor(in_features))
     nn.init.zeros_(layer.bias)
     return layer
 
 
 def framed(x: Tensor, field: int, background: float) -> Tensor:
-    """Pictures in the middle of a field of at least `field` pixels a side."""
+    """Images in the middle of a field of at least `field` pixels a side."""
     missing = max(field - x.shape[-1], 0)
     if not missing:
         return x
@@ -246,7 +248,7 @@ class LeNet(nn.Module):
 
 
 class ModernLeNet(nn.Module):
-    """LeNet-5's sizes with today's parts, in PyTorch's own initialisation."""
+    """LeNet-5's sizes with today's parts, in PyTorch's own initialization."""
 
     def __init__(self, spec: LeNetSpec) -> None:
         super().__init__()
@@ -330,13 +332,13 @@ def connections(net: Layers) -> int:
 
 RECIPE_1998 = Recipe(
     name="paper",
-    optimiser=Optimiser.LEVENBERG_MARQUARDT,
+    optimizer=Optimizer.LEVENBERG_MARQUARDT,
     lr=0.0005,
     schedule=Steps(((2, 0.0005), (3, 0.0002), (3, 0.0001), (4, 0.00005), (8, 0.00001))),
     batch_size=1,
     epochs=20,
     sources=(
-        ("optimiser", "1998, Appendix C"),
+        ("optimizer", "1998, Appendix C"),
         ("lr, schedule, epochs", "1998, section III.B"),
         ("batch_size", "1998, section III.B: stochastic gradient"),
     ),

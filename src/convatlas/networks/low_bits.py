@@ -1,7 +1,7 @@
 """Networks of few bits, computed in 32: every weight, and every input of a layer, is a number that so few bits can say.
 
 Weights lie on even steps, a step for each output channel, 0 among them; inputs on 256 even steps between two bounds
-(Jacob et al. 2018). Batch normalisation after a layer multiplies its channels, and so its steps: folding it changes no
+(Jacob et al. 2018). Batch normalization after a layer multiplies its channels, and so its steps: folding it changes no
 code.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from convatlas.networks.blocks import Multiplying, multiplying
+from convatlas.networks.blocks import WeightedLayer, weighted_layers
 
 INPUT_BITS = 8
 HIGHEST_PLACE = (1 << INPUT_BITS) - 1
@@ -34,9 +34,9 @@ class LayerBits:
     highest: float | None = None
 
     @property
-    def inputs(self) -> Rounded | None:
+    def inputs(self) -> FakeQuantize | None:
         """What its inputs become, where they have few bits too."""
-        return None if self.lowest is None or self.highest is None else Rounded(self.lowest, self.highest)
+        return None if self.lowest is None or self.highest is None else FakeQuantize(self.lowest, self.highest)
 
 
 LowBits = tuple[LayerBits, ...]
@@ -45,7 +45,7 @@ LowBits = tuple[LayerBits, ...]
 
 def num_steps(layer: nn.Module) -> int:
     """One for each output channel; one for all weights where a list of connections says which they belong to."""
-    return 1 if isinstance(layer, Multiplying) else int(layer.get_parameter("weight").shape[0])
+    return 1 if isinstance(layer, WeightedLayer) else int(layer.get_parameter("weight").shape[0])
 
 
 def across(steps: Tensor, weights: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def across(steps: Tensor, weights: Tensor) -> Tensor:
     return steps.view(-1, *(1,) * (weights.dim() - 1))
 
 
-def stepped(weights: Tensor, steps: Tensor, bits: int) -> Tensor:
+def fake_quantize(weights: Tensor, steps: Tensor, bits: int) -> Tensor:
     """The nearest weights (n, ...) on steps (n,)."""
     step = across(steps, weights)
     # Plus 0: there is no minus 0 among the steps.
@@ -61,7 +61,7 @@ def stepped(weights: Tensor, steps: Tensor, bits: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Rounded:
+class FakeQuantize:
     """What an input becomes before a layer reads it."""
 
     lowest: float
@@ -87,7 +87,7 @@ class Rounded:
         return (within + (rounded - within).detach(),)
 
 
-def armed(network: nn.Module, low_bits: LowBits) -> nn.Module:
+def attach_fake_quant(network: nn.Module, low_bits: LowBits) -> nn.Module:
     """The same network, whose layers have steps and round their inputs."""
     for bits in low_bits:
         layer = network.get_submodule(bits.name)
@@ -97,20 +97,20 @@ def armed(network: nn.Module, low_bits: LowBits) -> nn.Module:
     return network
 
 
-def disarmed(network: nn.Module) -> nn.Module:
+def remove_fake_quant(network: nn.Module) -> nn.Module:
     """The same network with these weights, and no more than that."""
-    for _, layer in multiplying(network):
+    for _, layer in weighted_layers(network):
         if "steps" in layer._buffers:
             del layer._buffers["steps"]
         for key, hook in list(layer._forward_pre_hooks.items()):
-            if isinstance(hook, Rounded):
+            if isinstance(hook, FakeQuantize):
                 del layer._forward_pre_hooks[key]
     return network
 
 
 @torch.no_grad()
 def places_of(network: nn.Module, low_bits: LowBits) -> dict[str, Tensor]:
-    """The state of an armed network, with the places of weights on their steps, whole numbers, in place of these."""
+    """The state of an attach_fake_quant network, with the places of weights on their steps, whole numbers, in place of these."""
     state = dict(network.state_dict())
     for bits in low_bits:
         weights, steps = state[f"{bits.name}.weight"], state[f"{bits.name}.steps"]
@@ -120,7 +120,7 @@ def places_of(network: nn.Module, low_bits: LowBits) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_places(network: nn.Module, low_bits: LowBits, state: dict[str, Tensor]) -> None:
-    """Give an armed network that state; its weights get the same bits as before."""
+    """Give an attach_fake_quant network that state; its weights get the same bits as before."""
     network.load_state_dict(state)
     for bits in low_bits:
         layer = network.get_submodule(bits.name)
@@ -128,7 +128,7 @@ def load_places(network: nn.Module, low_bits: LowBits, state: dict[str, Tensor])
         weights.mul_(across(layer.get_buffer("steps"), weights))
 
 
-class Stepping(nn.Module):
+class LSQ(nn.Module):
     """Weights on steps that are learned with them (Esser et al. 2020)."""
 
     def __init__(self, steps: Tensor, bits: int, num_weights: int) -> None:
@@ -148,24 +148,24 @@ class Stepping(nn.Module):
         return (places + (places.round() - places).detach()) * steps
 
 
-def learn_steps(network: nn.Module, low_bits: LowBits) -> None:
+def attach_lsq(network: nn.Module, low_bits: LowBits) -> None:
     """From now on weights learn beside what they are rounded to, and so do their steps."""
     for bits in low_bits:
         layer = network.get_submodule(bits.name)
         weights = layer.get_parameter("weight")
-        stepping = Stepping(layer.get_buffer("steps"), bits.weight, weights.numel())
+        stepping = LSQ(layer.get_buffer("steps"), bits.weight, weights.numel())
         parametrize.register_parametrization(layer, "weight", stepping, unsafe=True)
 
 
 @torch.no_grad()
-def settle_steps(network: nn.Module, low_bits: LowBits) -> None:
+def remove_lsq(network: nn.Module, low_bits: LowBits) -> None:
     """The end of that: the weights are what they were rounded to."""
     for bits in low_bits:
         layer = network.get_submodule(bits.name)
         stepping = layer.get_submodule("parametrizations.weight.0")
-        assert isinstance(stepping, Stepping), "see learn_steps"
+        assert isinstance(stepping, LSQ), "see attach_lsq"
         steps = stepping.steps.abs()
         layer.get_buffer("steps").copy_(steps)
-        weights = stepped(layer.get_parameter("parametrizations.weight.original"), steps, bits.weight)
+        weights = fake_quantize(layer.get_parameter("parametrizations.weight.original"), steps, bits.weight)
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
         layer.get_parameter("weight").copy_(weights)

@@ -7,7 +7,7 @@ every layer, rho shrinks the input. In this package they are `width` and `resolu
 Departures, where the paper leaves something open:
 - The beginning of the weights is not printed; here it is He et al.'s, in the fully connected layer PyTorch's.
 - Table 1 gives the last depthwise convolution stride 2 and yet the same size of map; here it has stride 1.
-- Training is "similar to Inception V3" (section 3.2), whose paper has 50 asynchronous replicas with 32 pictures each
+- Training is "similar to Inception V3" (section 3.2), whose paper has 50 asynchronous replicas with 32 images each
   (Szegedy et al. 2016, section 8); here one batch of 32 comes after another. Momentum and weight decay are those of the
   code that Google released for both, the span of the average, the smallest cut and mirroring are ours.
 """
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convatlas.networks.blocks import ConvNorm, CrossEntropy, check_width, scale_channels, scale_stage
-from convatlas.recipe import Augmentation, Decayed, Optimiser, Recipe, Staircase
+from convatlas.recipe import Augmentation, Decayed, Optimizer, Recipe, Staircase
 from convatlas.spec import Claim, Family, Layers, Paper, Scale, Spec, Variant
 
 MOBILENETS_2017 = Paper(
@@ -115,12 +115,12 @@ class MobileNet(nn.Module):
         super().__init__()
         self.spec = spec
         layer_class = Separable if spec.separable else Full
-        self.conv1 = ConvNorm(spec.in_channels, spec.conv1, 3, stride=1 if spec.left_out else 2)
+        self.conv1 = ConvNorm(spec.in_channels, spec.conv1, 3, stride=1 if spec.num_skipped_downsamplings else 2)
         self.stages = nn.ModuleList()
         below = spec.conv1
         for number, stage in enumerate(spec.stages, 1):
             layers = nn.Sequential()
-            halves = number > (2 if spec.left_out > 1 else 1)
+            halves = number > (2 if spec.num_skipped_downsamplings > 1 else 1)
             for maps in stage:
                 layers.append(layer_class(below, maps, stride=2 if halves and not layers else 1))
                 below = maps
@@ -207,13 +207,13 @@ CLAIMS = (
 
 RECIPE = Recipe(
     name="paper",
-    optimiser=Optimiser.RMSPROP,
+    optimizer=Optimizer.RMSPROP,
     lr=0.045,
     schedule=Staircase(factor=0.94, every=2, of=100),
     batch_size=32,
     epochs=100,
     momentum=0.9,
-    smoothing=0.9,
+    alpha=0.9,
     eps=1.0,
     weight_decay=0.00004,
     decayed=Decayed.NOT_DEPTHWISE,
@@ -221,8 +221,8 @@ RECIPE = Recipe(
     max_norm=2.0,
     augmentation=Augmentation(crop=0.25, aspect=4 / 3, flip=True),
     sources=(
-        ("optimiser, decayed", "section 3.2"),
-        ("lr, schedule, epochs, smoothing, eps, max_norm", "Szegedy et al. 2016, section 8"),
+        ("optimizer, decayed", "section 3.2"),
+        ("lr, schedule, epochs, alpha, eps, max_norm", "Szegedy et al. 2016, section 8"),
         ("batch_size", "Szegedy et al. 2016, section 8, of each replica"),
         ("ema", "Szegedy et al. 2016, section 8; not over how long"),
         ("crop", "section 3.2: larger than Inception's; not how large"),

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convatlas.networks.blocks import Conv2d, ConvNorm, CrossEntropy, check_width, scale_channels, scale_stage
-from convatlas.recipe import Augmentation, Optimiser, Recipe, Staircase, Steps
+from convatlas.recipe import Augmentation, Optimizer, Recipe, Staircase, Steps
 from convatlas.spec import Claim, Family, Paper, Scale, Spec, Variant
 
 RESIDUAL_2015 = Paper(
@@ -71,7 +71,7 @@ class ResNetSpec(Spec):
     stages: tuple[tuple[Unit, ...], ...]
     shortcut: Shortcut = Shortcut.B
     cifar: bool = False
-    """A first convolution of 3x3 and no pooling, for pictures of 32 pixels."""
+    """A first convolution of 3x3 and no pooling, for images of 32 pixels."""
     stride_in_3x3: bool = False
     preactivation: bool = False
 
@@ -151,7 +151,7 @@ class ResidualUnit(nn.Module):
 
 
 class PreactivationUnit(nn.Module):
-    """Figure 4(e) (2016): normalisation and ReLU before each convolution, and nothing after the sum.
+    """Figure 4(e) (2016): normalization and ReLU before each convolution, and nothing after the sum.
 
     The first unit of a network activates its input before the shortcut leaves (appendix), and so does one that
     changes the shape.
@@ -193,13 +193,13 @@ class ResNet(nn.Module):
     def __init__(self, spec: ResNetSpec) -> None:
         super().__init__()
         self.spec = spec
-        kernel, stride = (3, 1) if spec.cifar else (7, 1 if spec.left_out > 1 else 2)
+        kernel, stride = (3, 1) if spec.cifar else (7, 1 if spec.num_skipped_downsamplings > 1 else 2)
         self.conv1: nn.Module
         if spec.preactivation:
             self.conv1 = Conv2d(spec.in_channels, spec.stem, kernel, stride, kernel // 2, bias=False)
         else:
             self.conv1 = ConvNorm(spec.in_channels, spec.stem, kernel, stride)
-        self.pool1 = nn.Identity() if spec.cifar or spec.left_out else nn.MaxPool2d(3, 2, padding=1)
+        self.pool1 = nn.Identity() if spec.cifar or spec.num_skipped_downsamplings else nn.MaxPool2d(3, 2, padding=1)
         self.stages = nn.ModuleList()
         below = spec.stem
         for stage in spec.stages:
@@ -315,7 +315,7 @@ TABLE_6 = (
 
 RECIPE_IMAGENET = Recipe(
     name="paper",
-    optimiser=Optimiser.SGD,
+    optimizer=Optimizer.SGD,
     lr=0.1,
     schedule=Staircase(factor=0.1, every=30, of=120),
     batch_size=256,
@@ -324,9 +324,9 @@ RECIPE_IMAGENET = Recipe(
     weight_decay=0.0001,
     augmentation=Augmentation(crop=224**2 / 480**2, flip=True, lighting=0.1),
     sources=(
-        ("optimiser, lr, batch_size, momentum, weight_decay", "section 3.4"),
+        ("optimizer, lr, batch_size, momentum, weight_decay", "section 3.4"),
         ("schedule", "section 3.4: when the error plateaus"),
-        ("epochs", "section 3.4: 600,000 iterations of 256, in 1.28 million pictures"),
+        ("epochs", "section 3.4: 600,000 iterations of 256, in 1.28 million images"),
         ("crop", "section 3.4: 224 of 256 to 480 pixels"),
         ("flip", "section 3.4"),
         ("lighting", "section 3.4, as Krizhevsky et al. 2012"),
@@ -334,7 +334,7 @@ RECIPE_IMAGENET = Recipe(
 )
 RECIPE_CIFAR = Recipe(
     name="paper",
-    optimiser=Optimiser.SGD,
+    optimizer=Optimizer.SGD,
     lr=0.1,
     schedule=Steps(((32_000, 0.1), (16_000, 0.01), (16_000, 0.001))),
     batch_size=128,
@@ -343,9 +343,9 @@ RECIPE_CIFAR = Recipe(
     weight_decay=0.0001,
     augmentation=Augmentation(shift=4 / 32, flip=True),
     sources=(
-        ("optimiser", "section 3.4"),
+        ("optimizer", "section 3.4"),
         ("lr, schedule, batch_size, momentum, weight_decay", "section 4.2"),
-        ("epochs", "section 4.2: 64,000 iterations of 128, in 50,000 pictures"),
+        ("epochs", "section 4.2: 64,000 iterations of 128, in 50,000 images"),
         ("shift, flip", "section 4.2"),
     ),
 )
@@ -355,8 +355,8 @@ RECIPE_2016 = replace(
     RECIPE_CIFAR_110,
     sources=(
         ("lr, schedule, batch_size, momentum, weight_decay", "2016, appendix"),
-        ("optimiser", "2015, section 3.4"),
-        ("epochs", "2015, section 4.2: 64,000 iterations of 128, in 50,000 pictures"),
+        ("optimizer", "2015, section 3.4"),
+        ("epochs", "2015, section 4.2: 64,000 iterations of 128, in 50,000 images"),
         ("shift, flip", "2016, appendix, as 2015, section 4.2"),
     ),
 )
@@ -434,13 +434,13 @@ FAMILY = Family(
         ),
         variant(
             "resnet110-preact-cifar",
-            "normalisation and ReLU before convolutions",
+            "normalization and ReLU before convolutions",
             cifar(110, preactivation=True),
             on_cifar("6.37", "2016, Table 2"),
         ),
         variant(
             "resnet164-preact-cifar",
-            "bottlenecks, normalisation and ReLU before convolutions",
+            "bottlenecks, normalization and ReLU before convolutions",
             cifar(164, B, preactivation=True),
             on_cifar("5.46", "2016, Table 2"),
             on_cifar("4.92", "2016, Table 3", ", 1001 layers"),

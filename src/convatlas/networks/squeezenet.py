@@ -10,7 +10,7 @@ Departures, where the paper leaves something open or is departed from:
 - The paper rectifies the squeeze and expand layers; the authors' release rectifies conv10 too. Here `squeezenet1.1`
   does, which is no paper's: the authors' later release with 2.4 times fewer operations.
 - The paper leaves its recipe to the authors' configuration files, which place 227 of 256 pixels at random; here
-  pictures are mirrored as well.
+  images are mirrored as well.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convatlas.errors import UserError
-from convatlas.networks.blocks import Conv2d, CrossEntropy, Rectified, check_width, scale_channels, scale_stage
-from convatlas.recipe import Augmentation, Linear, Optimiser, Recipe
+from convatlas.networks.blocks import Conv2d, ConvReLU, CrossEntropy, check_width, scale_channels, scale_stage
+from convatlas.recipe import Augmentation, LinearDecay, Optimizer, Recipe
 from convatlas.spec import Claim, Family, Layers, Paper, Spec, Variant, top_accuracies
 
 SQUEEZENET_2016 = Paper(
@@ -173,9 +173,9 @@ class Fire(nn.Module):
         super().__init__()
         s1x1, e1x1, e3x3 = sizes
         self.maps = e1x1 + e3x3
-        self.squeeze = Rectified(Conv2d(below, s1x1, 1))
-        self.expand1x1 = Rectified(Conv2d(s1x1, e1x1, 1))
-        self.expand3x3 = Rectified(Conv2d(s1x1, e3x3, 3, padding=1))
+        self.squeeze = ConvReLU(Conv2d(below, s1x1, 1))
+        self.expand1x1 = ConvReLU(Conv2d(s1x1, e1x1, 1))
+        self.expand3x3 = ConvReLU(Conv2d(s1x1, e3x3, 3, padding=1))
         self.bypass: nn.Module | None = None
         if spec.bypass and below == self.maps:
             self.bypass = nn.Identity()
@@ -194,13 +194,13 @@ class SqueezeNet(nn.Module):
     def __init__(self, spec: SqueezeNetSpec) -> None:
         super().__init__()
         self.spec = spec
-        stride, padding = (1, spec.kernel // 2) if spec.left_out > 1 else (2, 0)
-        self.conv1 = Rectified(Conv2d(spec.in_channels, spec.conv1, spec.kernel, stride, padding))
+        stride, padding = (1, spec.kernel // 2) if spec.num_skipped_downsamplings > 1 else (2, 0)
+        self.conv1 = ConvReLU(Conv2d(spec.in_channels, spec.conv1, spec.kernel, stride, padding))
         self.stages = nn.ModuleList()
         below, number = spec.conv1, 2
         for fires in spec.stages:
             stage = nn.Sequential()
-            if self.stages or not spec.left_out:
+            if self.stages or not spec.num_skipped_downsamplings:
                 stage.add_module("pool", nn.MaxPool2d(3, 2, ceil_mode=True))
             for sizes in fires:
                 fire = Fire(below, sizes, spec)
@@ -235,9 +235,9 @@ def filter_ratio(net: Layers) -> Fraction:
 
 RECIPE = Recipe(
     name="paper",
-    optimiser=Optimiser.SGD,
+    optimizer=Optimizer.SGD,
     lr=0.04,
-    schedule=Linear(),
+    schedule=LinearDecay(),
     batch_size=512,
     epochs=68,
     momentum=0.9,
@@ -246,8 +246,8 @@ RECIPE = Recipe(
     augmentation=Augmentation(flip=True),
     sources=(
         ("lr, schedule", "section 3.3.1"),
-        ("optimiser, batch_size, momentum, weight_decay", "authors' configuration files, named in section 3.3.1"),
-        ("epochs", "the same files: 170,000 iterations of 512, in 1.28 million pictures"),
+        ("optimizer, batch_size, momentum, weight_decay", "authors' configuration files, named in section 3.3.1"),
+        ("epochs", "the same files: 170,000 iterations of 512, in 1.28 million images"),
     ),
 )
 

@@ -7,7 +7,7 @@ and each but the last twice as wide as the one before, and three fully connected
 Departures:
 - Weights begin as Glorot and Bengio draw them, which the paper found afterwards to make its pre-training unnecessary
   (section 3.1).
-- The networks with `-bn` are no paper's: batch normalisation after every convolution, biases kept, as in the networks
+- The networks with `-bn` are no paper's: batch normalization after every convolution, biases kept, as in the networks
   whose weights other libraries publish. They take the paper's recipe.
 - The rate fell when the validation accuracy no longer rose; here it falls after equal parts of training. The training
   scale is 256; neither 384 nor scale jitter is here.
@@ -23,14 +23,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convatlas.networks.blocks import (
+    ConvReLU,
     CrossEntropy,
     LocalResponseNorm,
-    Rectified,
     check_width,
     scale_channels,
     scale_stage,
 )
-from convatlas.recipe import Augmentation, Optimiser, Recipe, Staircase
+from convatlas.recipe import Augmentation, Optimizer, Recipe, Staircase
 from convatlas.spec import Claim, Family, Paper, Spec, Variant, top_errors
 
 VGG_2014 = Paper(
@@ -63,7 +63,7 @@ class VGGSpec(Spec):
     @property
     def pooled(self) -> tuple[bool, ...]:
         """Whether max pooling follows each stage."""
-        return tuple(number > self.left_out for number in range(1, len(self.stages) + 1))
+        return tuple(number > self.num_skipped_downsamplings for number in range(1, len(self.stages) + 1))
 
     @property
     def side(self) -> int:
@@ -142,7 +142,7 @@ class VGG(nn.Module):
             layers = nn.Sequential()
             for channels, kernel in stage:
                 conv = Conv2d(below, channels, kernel, padding=kernel // 2)
-                layers.append(Rectified(conv, nn.BatchNorm2d(channels) if spec.batch_norm else None))
+                layers.append(ConvReLU(conv, nn.BatchNorm2d(channels) if spec.batch_norm else None))
                 below = channels
             if spec.lrn and not self.stages:
                 layers.append(LocalResponseNorm())
@@ -204,7 +204,7 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
 
 RECIPE = Recipe(
     name="paper",
-    optimiser=Optimiser.SGD,
+    optimizer=Optimizer.SGD,
     lr=0.01,
     schedule=Staircase(factor=0.1, every=18.5, of=74),
     batch_size=256,
@@ -213,7 +213,7 @@ RECIPE = Recipe(
     weight_decay=0.0005,
     augmentation=Augmentation(flip=True, lighting=0.1),
     sources=(
-        ("optimiser, lr, batch_size, epochs, momentum, weight_decay", "section 3.1"),
+        ("optimizer, lr, batch_size, epochs, momentum, weight_decay", "section 3.1"),
         ("schedule", "section 3.1: three times, when the accuracy stopped improving"),
         ("flip", "section 3.1"),
         ("lighting", "section 3.1, as Krizhevsky et al. 2012"),
@@ -240,15 +240,15 @@ FAMILY = Family(
     variants=(
         variant("vgg11", "configuration A", VGGSpec(stages=A)),
         variant(
-            "vgg11-lrn", "configuration A-LRN: response normalisation after the first", VGGSpec(stages=A, lrn=True)
+            "vgg11-lrn", "configuration A-LRN: response normalization after the first", VGGSpec(stages=A, lrn=True)
         ),
         variant("vgg13", "configuration B", VGGSpec(stages=B)),
         variant("vgg16-1x1", "configuration C: three convolutions are 1x1", VGGSpec(stages=C)),
         variant("vgg16", "configuration D", VGGSpec(stages=D)),
         variant("vgg19", "configuration E", VGGSpec(stages=E)),
-        variant("vgg11-bn", "A with batch normalisation", VGGSpec(stages=A, batch_norm=True)),
-        variant("vgg13-bn", "B with batch normalisation", VGGSpec(stages=B, batch_norm=True)),
-        variant("vgg16-bn", "D with batch normalisation", VGGSpec(stages=D, batch_norm=True)),
-        variant("vgg19-bn", "E with batch normalisation", VGGSpec(stages=E, batch_norm=True)),
+        variant("vgg11-bn", "A with batch normalization", VGGSpec(stages=A, batch_norm=True)),
+        variant("vgg13-bn", "B with batch normalization", VGGSpec(stages=B, batch_norm=True)),
+        variant("vgg16-bn", "D with batch normalization", VGGSpec(stages=D, batch_norm=True)),
+        variant("vgg19-bn", "E with batch normalization", VGGSpec(stages=E, batch_norm=True)),
     ),
 )

@@ -34,7 +34,7 @@ def command(record: Record) -> str | None:
         given |= {
             "--teacher": distilled.teacher,
             "--temperature": f"{distilled.temperature:g}",
-            "--hints": f"{distilled.hints:g}",
+            "--attention_weight": f"{distilled.attention_weight:g}",
         }
     options |= {name: str(value) for name, value in given.items() if value is not None}
     switches = {

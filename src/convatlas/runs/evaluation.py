@@ -20,26 +20,26 @@ class Evaluation:
     loss: float
 
     @property
-    def num_pictures(self) -> int:
+    def num_images(self) -> int:
         return int(self.confusion.sum())
 
     @property
     def num_errors(self) -> int:
-        return self.num_pictures - int(self.confusion.trace())
+        return self.num_images - int(self.confusion.trace())
 
     @property
     def accuracy(self) -> float:
         """A fraction."""
-        return 1 - self.num_errors / self.num_pictures
+        return 1 - self.num_errors / self.num_images
 
     @property
     def interval(self) -> tuple[float, float]:
         """Where the accuracy lies with 95 % confidence (Wilson 1927)."""
-        n, p, z = self.num_pictures, self.accuracy, 1.959964
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+        n, p, z = self.num_images, self.accuracy, 1.959964
+        center = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         # At 0 and 1 rounding would leave the accuracy itself outside.
-        return max(min(centre - half, p), 0.0), min(max(centre + half, p), 1.0)
+        return max(min(center - half, p), 0.0), min(max(center + half, p), 1.0)
 
 
 def evaluate(
@@ -48,10 +48,10 @@ def evaluate(
     batches: Batches,
     over_processes: Callable[[Tensor], Tensor] = lambda values: values,
 ) -> Evaluation:
-    """Answer every picture of the batches once, in order, with the network in evaluation mode.
+    """Answer every image of the batches once, in order, with the network in evaluation mode.
 
     Args:
-        over_processes: the sum of a tensor over all processes, where each has a share of the batches.
+        over_processes: the sum of a tensor over all processes, where each has a shard of the batches.
     """
     network.eval()
     num_classes = batches.num_classes

@@ -15,11 +15,11 @@ from torch import nn
 from convatlas import atlas, measure
 from convatlas.errors import UserError
 from convatlas.files import tuples
-from convatlas.networks.low_bits import LayerBits, LowBits, armed
-from convatlas.pictures import Preprocessing
-from convatlas.recipe import SCHEDULES, Augmentation, Decayed, Distillation, Kept, Optimiser, Recipe, Steps
+from convatlas.formatting import plural
+from convatlas.images import Preprocessing
+from convatlas.networks.low_bits import LayerBits, LowBits, attach_fake_quant
+from convatlas.recipe import SCHEDULES, Augmentation, Decayed, Distillation, Optimizer, Recipe, Steps, WeightConstraint
 from convatlas.spec import Spec
-from convatlas.wording import plural
 
 FORMAT = 2
 ADDED = {"kept": None, "distillation": None, "made": None, "low_bits": None}
@@ -43,14 +43,14 @@ class Execution:
     threads: int
     """Of each process on the CPU."""
     channels_last: bool = True
-    """The order of weights and pictures in memory; else contiguous."""
+    """The order of weights and images in memory; else contiguous."""
     bfloat16: bool = False
     """Convolutions and products in half precision (`torch.autocast`)."""
     compiled: bool = False
     """By `torch.compile`."""
 
     @property
-    def words(self) -> str:
+    def describe(self) -> str:
         return ", ".join(
             [
                 "bfloat16" if self.bfloat16 else "float32",
@@ -68,14 +68,14 @@ class Results:
     test_interval: tuple[float, float]
     """Where it lies with 95 % confidence."""
     test_errors: int
-    test_pictures: int
-    train_pictures: int
-    left_out_pictures: int
+    test_images: int
+    train_images: int
+    skipped_images: int
     """Damaged ones, with --skip-bad."""
     epochs: int
     """Those that were trained: with patience, they may be fewer than the recipe's."""
     best_epoch: int | None
-    """The one whose weights these are, where pictures were held out."""
+    """The one whose weights these are, where images were held out."""
     seconds: float
     """Of training, interruptions not counted."""
     params: int
@@ -100,16 +100,16 @@ class Record:
     """As it was run: with the epochs, batch size and rate that the person gave."""
     device: str
     execution: Execution
-    tuned: bool = True
+    autotuned: bool = True
     """Whether `execution` is what was measured to be fastest, or to be taken as it is."""
     processes: int = 1
     """How many trained together."""
     micro_batch: int | None = None
-    """Pictures whose gradients are computed at once, where the batch would not fit."""
+    """Images whose gradients are computed at once, where the batch would not fit."""
     balance: bool = False
-    """Whether each class weighs the same, however many pictures it has."""
+    """Whether each class weighs the same, however many images it has."""
     hold_out: bool = False
-    """Whether a seeded tenth of the training pictures is held out, and the best epoch by it is what stays."""
+    """Whether a seeded tenth of the training images is held out, and the best epoch by it is what stays."""
     patience: int | None = None
     """Epochs without a better one after which training stops early."""
     checkpoint_steps: int | None = None
@@ -117,7 +117,7 @@ class Record:
     """The weights that training began from."""
     freeze: bool = False
     """Whether the head alone is trained."""
-    kept: Kept | None = None
+    kept: WeightConstraint | None = None
     """What stays of the weights at `start`, all of which training then begins from; None: a new head is put on them."""
     distillation: Distillation | None = None
     """What is learned from another run."""
@@ -143,7 +143,7 @@ class Record:
     def network(self) -> nn.Module:
         """What the run trains, with new weights."""
         network = atlas.find(self.variant).network(self.spec)
-        return armed(network, self.low_bits) if self.low_bits else network
+        return attach_fake_quant(network, self.low_bits) if self.low_bits else network
 
     def to_json(self) -> bytes:
         values = dataclasses.asdict(self) | {"format": FORMAT}
@@ -184,7 +184,7 @@ class Record:
                 recipe=_recipe(recipe),
                 execution=Execution(**values.pop("execution")),
                 results=Results(**results) if results else None,
-                kept=Kept(kept) if kept else None,
+                kept=WeightConstraint(kept) if kept else None,
                 low_bits=tuple(LayerBits(**layer) for layer in low_bits) if low_bits else None,
                 distillation=Distillation(**distillation) if distillation else None,
                 **values,
@@ -199,7 +199,7 @@ class Record:
 def _recipe(values: dict[str, Any]) -> Recipe:
     schedule = values.pop("schedule")
     return Recipe(
-        optimiser=Optimiser(values.pop("optimiser")),
+        optimizer=Optimizer(values.pop("optimizer")),
         schedule=SCHEDULES[schedule.pop("kind")](**schedule),
         decayed=Decayed(values.pop("decayed")),
         augmentation=Augmentation(**values.pop("augmentation")),
@@ -210,8 +210,8 @@ def _recipe(values: dict[str, Any]) -> Recipe:
 def _from_format_1(values: dict[str, Any]) -> None:
     """Bring the values of the first format, of before there were other ways of computing a step, to this one."""
     recipe = values["recipe"]
-    steps, warm_up = recipe.pop("schedule"), recipe.pop("warm_up")
-    recipe["schedule"] = {"kind": Steps.__name__, "rates": steps} if steps else {"kind": "Cosine", "warm_up": warm_up}
+    steps, warmup = recipe.pop("schedule"), recipe.pop("warmup")
+    recipe["schedule"] = {"kind": Steps.__name__, "rates": steps} if steps else {"kind": "Cosine", "warmup": warmup}
     source = recipe.pop("source")
     recipe["sources"] = (("all", source),) if source else ()
     recipe["decayed"] = Decayed.WEIGHTS

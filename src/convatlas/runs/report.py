@@ -1,4 +1,4 @@
-"""A finished run as one page that needs nothing beside itself: no script, no style sheet, no picture from elsewhere."""
+"""A finished run as one page that needs nothing beside itself: no script, no style sheet, no image from elsewhere."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from convatlas import data, draw
 from convatlas.draw.pages import data_uri, page, svg
 from convatlas.errors import UserError
 from convatlas.files import write
-from convatlas.runs.answers import Answers, ClassFigures, answer
 from convatlas.runs.command import command
 from convatlas.runs.device import device_named
+from convatlas.runs.predictions import ClassFigures, Predictions, answer
 from convatlas.runs.record import Record
 from convatlas.runs.run import WEIGHTS, Run, read_metrics
 
@@ -32,23 +32,23 @@ REPORT = "report.html"
 SHOWN = 48
 """Mistakes, at most."""
 LARGEST = 160
-"""Pixels along a side of a mistake's picture."""
+"""Pixels along a side of a mistake's image."""
 EXACT = 64
-"""Up to so many pixels a picture is shown as it is; a larger one is photograph enough for JPEG."""
+"""Up to so many pixels an image is shown as it is; a larger one is photograph enough for JPEG."""
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
     path: Path
-    answers: Answers
-    """Those that the page is made from, of the test pictures."""
+    answers: Predictions
+    """Those that the page is made from, of the test images."""
 
 
 @dataclass(frozen=True)
 class Mistake:
     """A wrong answer as the page shows it."""
 
-    picture: str
+    image: str
     """A data URI."""
     small: bool
     """Whether its pixels are to be seen when it is enlarged."""
@@ -59,7 +59,7 @@ class Mistake:
 
 
 def write_report(run: Run, out: Path | None = None, device: str | None = None) -> Report:
-    """Answer the test pictures and write the page.
+    """Answer the test images and write the page.
 
     Args:
         out: the file; without it `report.html` in the run folder.
@@ -79,7 +79,7 @@ def write_report(run: Run, out: Path | None = None, device: str | None = None) -
     return Report(path, answers)
 
 
-def contents(run: Run, metrics: list[dict[str, Any]], test: data.Split, answers: Answers) -> bytes:
+def contents(run: Run, metrics: list[dict[str, Any]], test: data.Split, answers: Predictions) -> bytes:
     """The whole page, well-formed XML too.
 
     Args:
@@ -113,31 +113,31 @@ def contents(run: Run, metrics: list[dict[str, Any]], test: data.Split, answers:
 
 
 def by_recall(figures: ClassFigures) -> tuple[float, int]:
-    """Orders classes, the worst first, and those without pictures last."""
+    """Orders classes, the worst first, and those without images last."""
     return 2.0 if figures.recall is None else figures.recall, figures.label
 
 
-def mistakes(record: Record, test: data.Split, answers: Answers) -> list[Mistake]:
+def mistakes(record: Record, test: data.Split, answers: Predictions) -> list[Mistake]:
     """The wrong answers that the network was surest of."""
     worst = answers.worst(SHOWN)
     margin, resolution = record.preprocessing.margin, record.preprocessing.resolution
     read = slice(margin, margin + resolution)
     return [
         Mistake(
-            picture=thumbnail(picture[:, read, read]),
+            image=thumbnail(image[:, read, read]),
             small=resolution <= EXACT,
             name=test.name_of(place),
             truth=record.classes[int(answers.labels[place])],
             answer=record.classes[int(answers.given[place])],
             probability=float(answers.confidence[place]),
         )
-        for place, picture in zip(worst.tolist(), test.pictures[worst.numpy()], strict=True)
+        for place, image in zip(worst.tolist(), test.images[worst.numpy()], strict=True)
     ]
 
 
-def thumbnail(picture: npt.NDArray[np.uint8]) -> str:
-    """A data URI of a picture (channels, height, width)."""
-    image = Image.fromarray(picture[0] if len(picture) == 1 else np.ascontiguousarray(picture.transpose(1, 2, 0)))
+def thumbnail(pixels: npt.NDArray[np.uint8]) -> str:
+    """A data URI of an image (channels, height, width)."""
+    image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     kind = "PNG" if max(image.size) <= EXACT else "JPEG"
     image.thumbnail((LARGEST, LARGEST))
     buffer = io.BytesIO()
@@ -167,7 +167,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
         ("augmentation", augmentation),
         *((f"{what}, printed in", where) for what, where in recipe.sources),
         *((name, value) for name, value in settings(record) if name in chosen),
-        ("computed on", f"{record.device}, {record.machine}: {record.execution.words}"),
+        ("computed on", f"{record.device}, {record.machine}: {record.execution.describe}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
     ]
 
@@ -175,18 +175,18 @@ def facts(record: Record) -> list[tuple[str, str]]:
 def settings(plain: DataclassInstance, but: tuple[str, ...] = ()) -> list[tuple[str, str]]:
     """The fields that say something: those that have no default, or another value than it."""
     return [
-        (part.name.replace("_", " "), words(getattr(plain, part.name)))
+        (part.name.replace("_", " "), describe(getattr(plain, part.name)))
         for part in dataclasses.fields(plain)
         if part.name not in but and getattr(plain, part.name) != part.default
     ]
 
 
-def words(value: object) -> str:
+def describe(value: object) -> str:
     """True is yes; of rows of numbers each stands alone."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, tuple):
-        return ", ".join(f"({words(part)})" if isinstance(part, tuple) else words(part) for part in value)
+        return ", ".join(f"({describe(part)})" if isinstance(part, tuple) else describe(part) for part in value)
     return str(value)

@@ -20,10 +20,10 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from convatlas import atlas, data
-from convatlas.data.batches import Share
+from convatlas.data.batches import Shard
 from convatlas.errors import UserError
 from convatlas.files import write
-from convatlas.pictures import decode, reframe
+from convatlas.images import decode, reframe
 from convatlas.runs.device import device_named
 from convatlas.runs.evaluation import Evaluation, evaluate
 from convatlas.runs.record import Record, Results
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def test_accuracy(self) -> float:
-        """The fraction of test pictures that the finished run answered rightly."""
+        """The fraction of test images that the finished run answered rightly."""
         return self.results.test_accuracy
 
     @property
@@ -96,21 +96,21 @@ class Run:
             raise UserError(f"{path} does not fit the network in {RECORD}") from error
         return network.eval()
 
-    def predict(self, picture: str | Path | Image.Image) -> Prediction:
-        """The likeliest classes of one picture: a file of any common format, or a decoded picture.
+    def predict(self, image: str | Path | Image.Image) -> Prediction:
+        """The likeliest classes of one image: a file of any common format, or a decoded image.
 
         Raises:
-            UserError: the file cannot be used as a picture.
+            UserError: the file cannot be used as an image.
         """
         preprocessing = self.record.preprocessing
-        path = Path() if isinstance(picture, Image.Image) else Path(picture)
-        # As training decoded a folder's pictures; of a page with a drawing on it every pixel may count.
+        path = Path() if isinstance(image, Image.Image) else Path(image)
+        # As training decoded a folder's images; of a page with a drawing on it every pixel may count.
         at_least = preprocessing.working_side if preprocessing.side is None else None
-        opened = picture if isinstance(picture, Image.Image) else decode(path, at_least)
-        # A picture of the set's own size is taken for one like the set's.
+        opened = image if isinstance(image, Image.Image) else decode(path, at_least)
+        # An image of the set's own size is taken for one like the set's.
         if preprocessing.ink is not None and opened.size != (preprocessing.side, preprocessing.side):
             opened = reframe(opened, preprocessing.ink)
-        inputs = preprocessing.normalise(preprocessing.fit(opened)[None])
+        inputs = preprocessing.normalize(preprocessing.fit(opened)[None])
         with torch.inference_mode():
             probabilities = self.variant.objective.probabilities(self.network(torch.from_numpy(inputs)))[0]
         best = probabilities.topk(min(5, len(self.record.classes)))
@@ -121,7 +121,7 @@ class Run:
         )
 
     def evaluate(self, device: str | None = None) -> Evaluation:
-        """Answer the test pictures again.
+        """Answer the test images again.
 
         Args:
             device: "cpu", "cuda" or "mps"; without it, the fastest that is there.
@@ -132,7 +132,7 @@ class Run:
         return self.judge(self.load_data().test, device)
 
     def judge(self, split: data.Split, device: str | None = None) -> Evaluation:
-        """Answer pictures of the classes that the run was trained on; see `evaluate`."""
+        """Answer images of the classes that the run was trained on; see `evaluate`."""
         place = device_named(device)
         with self.network_on(place) as network:
             return evaluate(network, self.variant.objective, self.judging(split, place))
@@ -145,19 +145,19 @@ class Run:
         finally:
             self.network.cpu()
 
-    def judging(self, split: data.Split, device: torch.device, share: Share | None = None) -> data.Batches:
-        """Unchanged pictures to judge the network on, of which this process gets its share."""
+    def judging(self, split: data.Split, device: torch.device, shard: Shard | None = None) -> data.Batches:
+        """Unchanged images to judge the network on, of which this process gets its shard."""
         return data.Batches(
             split,
             self.record.preprocessing,
             num_classes=len(self.record.classes),
             batch_size=max(min(EVALUATED_AT_ONCE, EVALUATED_PIXELS // self.record.spec.resolution**2), 1),
             device=device,
-            share=share,
+            shard=shard,
         )
 
     def report(self, out: Path | None = None, device: str | None = None) -> Path:
-        """Answer the test pictures again and write a page about the run, as `report.html` in its folder or as `out`.
+        """Answer the test images again and write a page about the run, as `report.html` in its folder or as `out`.
 
         Raises:
             UserError: see `evaluate`; or there is no folder to write `out` into.
@@ -167,19 +167,19 @@ class Run:
 
         return write_report(self, out, device).path
 
-    def load_data(self) -> data.PictureSet:
+    def load_data(self) -> data.Dataset:
         """The data set of the run, with its split.
 
         Raises:
             UserError: the data set is gone, or not the one that the run was trained on.
         """
         record = self.record
-        pictures = data.find(record.data).load(
+        images = data.find(record.data).load(
             record.preprocessing.working_side, seed=record.seed, skip_bad=record.skip_bad
         )
-        if pictures.checksum != record.data_checksum:
-            raise UserError(f"the pictures of {record.data} have changed since {self.folder} was trained on them")
-        return pictures
+        if images.checksum != record.data_checksum:
+            raise UserError(f"the images of {record.data} have changed since {self.folder} was trained on them")
+        return images
 
     def write_record(self) -> None:
         write(self.folder / RECORD, self.record.to_json())

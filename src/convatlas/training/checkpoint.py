@@ -1,6 +1,6 @@
 """Checkpoints: the whole state of training in one safe file, written beside the training.
 
-The order of the pictures and every random number are functions of the seed, the epoch and the step
+The order of the images and every random number are functions of the seed, the epoch and the step
 (`data.batches`), so that the step stands for both; what else there is lies in the file.
 """
 
@@ -41,30 +41,30 @@ class State:
     """Steps done, over all epochs."""
     seconds: float = 0.0
     epoch_loss: float = 0.0
-    """Summed over the pictures of the epoch so far."""
+    """Summed over the images of the epoch so far."""
     epoch_right: int = 0
-    epoch_pictures: int = 0
+    epoch_images: int = 0
     metrics: list[EpochMetrics] = field(default_factory=list)
     best_epoch: int = 0
-    """The one whose weights did best on the pictures that were held out, from 1; 0: none yet."""
+    """The one whose weights did best on the images that were held out, from 1; 0: none yet."""
 
     def tally(self, loss: float, right: int, num: int) -> None:
         """Count a batch of `num` with that sum of losses and so many right answers."""
         self.epoch_loss += loss
         self.epoch_right += right
-        self.epoch_pictures += num
+        self.epoch_images += num
 
     def close_epoch(self, lr: float, seconds: float) -> EpochMetrics:
         """Turn the sums of the epoch into its metrics, and begin the next."""
         metrics: EpochMetrics = {
             "epoch": len(self.metrics) + 1,
-            "loss": self.epoch_loss / self.epoch_pictures,
-            "accuracy": self.epoch_right / self.epoch_pictures,
+            "loss": self.epoch_loss / self.epoch_images,
+            "accuracy": self.epoch_right / self.epoch_images,
             "lr": lr,
             "seconds": round(seconds, 3),
         }
         self.metrics.append(metrics)
-        self.epoch_loss, self.epoch_right, self.epoch_pictures = 0.0, 0, 0
+        self.epoch_loss, self.epoch_right, self.epoch_images = 0.0, 0, 0
         return metrics
 
 
@@ -73,7 +73,7 @@ class Learner:
     """What training changes: all that a checkpoint holds."""
 
     network: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     average: AveragedModel | None
     """Of the weights, where the recipe asks for one."""
     state: State = field(default_factory=State)
@@ -94,8 +94,8 @@ class Learner:
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of everything, on the CPU."""
         tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for index, values in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{name}": value for name, value in values.items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
         if self.average is not None:
             tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
@@ -116,16 +116,16 @@ class Learner:
 
         state = State(**json.loads(bytes(tensors[STATE].numpy())))
         self.network.load_state_dict(part("network."))
-        parameters = [value for group in self.optimiser.param_groups for value in group["params"]]
+        parameters = [value for group in self.optimizer.param_groups for value in group["params"]]
         restored: dict[int, dict[str, Tensor]] = {}
-        for path, value in part("optimiser.").items():
+        for path, value in part("optimizer.").items():
             index, name = path.split(".", 1)
-            # Into memory like the parameter's own, since a fused optimiser walks through both side by side, and never
+            # Into memory like the parameter's own, since a fused optimizer walks through both side by side, and never
             # the file's, which is not aligned: arithmetic may depend on alignment.
             like = parameters[int(index)]
             place = torch.empty_like(like if like.shape == value.shape else value)
             restored.setdefault(int(index), {})[name] = place.copy_(value)
-        self.optimiser.load_state_dict({"state": restored, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        self.optimizer.load_state_dict({"state": restored, "param_groups": self.optimizer.state_dict()["param_groups"]})
         if self.average is not None:
             self.average.load_state_dict(part("average."))
         self.best = {name: value.clone() for name, value in part("best.").items()}

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from convatlas import measure
 from convatlas.errors import UserError
-from convatlas.pictures import Preprocessing
+from convatlas.images import Preprocessing
 from convatlas.recipe import Distillation
 from convatlas.runs import Execution, Run, load
 from convatlas.spec import Objective, Spec, Variant
 from convatlas.training.step import arranged
 
 LUMA = (0.299, 0.587, 0.114)
-"""Grey of red, green and blue (ITU-R BT.601), as pictures are made grey everywhere here."""
+"""Gray of red, green and blue (ITU-R BT.601), as images are made gray everywhere here."""
 LEAST = 1e-30
 """Probability below which nothing is learned of a class: not far below it, single precision has no numbers."""
 
@@ -35,14 +35,14 @@ def teacher_named(path: str | Path, classes: tuple[str, ...]) -> Run:
     run = load(path)
     if run.record.classes != classes:
         here, there = (f"{len(names)} ({', '.join(names[:3])}, ...)" for names in (classes, run.record.classes))
-        raise UserError(f"the teacher {path} tells other classes apart: {there}, and the pictures have {here}")
+        raise UserError(f"the teacher {path} tells other classes apart: {there}, and the images have {here}")
     # Reads results and weights, and says what is wrong with them before anything is begun.
     _ = run.network
     return run
 
 
 def as_read_by(inputs: Tensor, own: Preprocessing, other: Preprocessing, side: int) -> Tensor:
-    """A network's inputs (batch, channels, height, width) as another network reads the same pictures.
+    """A network's inputs (batch, channels, height, width) as another network reads the same images.
 
     Args:
         own: how the inputs were made.
@@ -53,13 +53,13 @@ def as_read_by(inputs: Tensor, own: Preprocessing, other: Preprocessing, side: i
     def column(values: tuple[float, ...]) -> Tensor:
         return inputs.new_tensor(values)[:, None, None]
 
-    pictures = inputs * column(own.deviation) + column(own.mean)
+    images = inputs * column(own.deviation) + column(own.mean)
     if own.channels == 3 and other.channels == 1:
-        pictures = (pictures * column(LUMA)).sum(1, keepdim=True)
+        images = (images * column(LUMA)).sum(1, keepdim=True)
     if inputs.shape[-1] != side:
-        pictures = F.interpolate(pictures, size=(side, side), mode="bilinear", antialias=True)
-    # Grey is read as a colour of three like parts.
-    return (pictures.expand(-1, other.channels, -1, -1) - column(other.mean)) / column(other.deviation)
+        images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+    # Gray is read as a color of three like parts.
+    return (images.expand(-1, other.channels, -1, -1) - column(other.mean)) / column(other.deviation)
 
 
 def log_probabilities(objective: Objective, outputs: Tensor, temperature: float) -> Tensor:
@@ -83,7 +83,7 @@ def last_of_each_size(variant: Variant, spec: Spec) -> list[str]:
             names[layer.output_shape[-1]] = layer.name
     found = [names[side] for side in sorted(names) if side > 1]
     if not found:
-        raise UserError(f"{variant.name} has no maps that respond somewhere; leave --hints out")
+        raise UserError(f"{variant.name} has no maps that respond somewhere; leave --attention_weight out")
     return found
 
 
@@ -132,7 +132,7 @@ class Teacher:
     """How the learner's inputs were made."""
     execution: Execution
     """How both compute."""
-    hints: tuple[Watched, Watched] | None
+    attention_weight: tuple[Watched, Watched] | None
     """The learner's layers and the teacher's."""
 
     @classmethod
@@ -142,13 +142,15 @@ class Teacher:
         taught = teacher_named(distillation.teacher, run.record.classes)
         device = next(learner.parameters()).device
         network = arranged(taught.network.to(device).requires_grad_(False), execution)
-        hints = None
-        if distillation.hints:
-            hints = (
+        attention_weight = None
+        if distillation.attention_weight:
+            attention_weight = (
                 Watched(learner, last_of_each_size(run.variant, run.record.spec)),
                 Watched(network, last_of_each_size(taught.variant, taught.record.spec)),
             )
-        return cls(taught, network, distillation, run.variant.objective, run.record.preprocessing, execution, hints)
+        return cls(
+            taught, network, distillation, run.variant.objective, run.record.preprocessing, execution, attention_weight
+        )
 
     def losses(self, hard: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
         """Losses (batch,) of the learner's outputs (batch, classes) for its inputs, by its own targets and the teacher.
@@ -159,16 +161,16 @@ class Teacher:
             hard: the losses (batch,) by its targets.
         """
         asked = self.distillation
-        theirs = log_probabilities(self.run.variant.objective, self.answers(inputs), asked.temperature)
+        theirs = log_probabilities(self.run.variant.objective, self.outputs_for(inputs), asked.temperature)
         own = log_probabilities(self.objective, outputs, asked.temperature)
-        soft = asked.temperature**2 * F.kl_div(own, theirs, reduction="none", log_target=True).sum(1)
-        losses = (1 - asked.soft) * hard + asked.soft * soft
-        if self.hints is not None:
-            learner, teacher = self.hints
-            losses = losses + asked.hints * learner.attention_to(teacher)
+        distill_weight = asked.temperature**2 * F.kl_div(own, theirs, reduction="none", log_target=True).sum(1)
+        losses = (1 - asked.distill_weight) * hard + asked.distill_weight * distill_weight
+        if self.attention_weight is not None:
+            learner, teacher = self.attention_weight
+            losses = losses + asked.attention_weight * learner.attention_to(teacher)
         return losses
 
-    def answers(self, inputs: Tensor) -> Tensor:
+    def outputs_for(self, inputs: Tensor) -> Tensor:
         """The teacher's outputs (batch, classes) for the learner's inputs."""
         record = self.run.record
         side = record.recipe.augmentation.side_for(record.spec.resolution)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from convatlas.data.batches import Share
+from convatlas.data.batches import Shard
 from convatlas.runs import Run, device_named
-from convatlas.training import optimisers, plan
+from convatlas.training import optimizers, plan
 from convatlas.training.plan import Request
 from convatlas.training.processes import Processes
 from convatlas.training.step import arranged
-from convatlas.training.transfer import Lesson
+from convatlas.training.transfer import TrainingSetup
 
 LOWEST, HIGHEST = 1e-6, 10.0
 STEPS = 100
@@ -24,10 +24,10 @@ LOST = 2.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class LRFinding:
     rates: tuple[float, ...]
     losses: tuple[float, ...]
-    """Smoothed, of a training picture, after each rate."""
+    """Smoothed, of a training image, after each rate."""
 
     @property
     def suggestion(self) -> float:
@@ -37,18 +37,18 @@ class Finding:
         return self.rates[falls.index(max(falls))]
 
 
-def find_lr(request: Request) -> Finding:
+def find_lr(request: Request) -> LRFinding:
     """Train on ever higher rates; nothing is kept.
 
     Raises:
         UserError: what is asked for cannot be trained.
     """
-    record, pictures = plan.planned(request, Processes())
+    record, images = plan.planned(request, Processes())
     device = device_named(record.device)
-    batches = plan.batches(record, pictures.train, device, Share())
+    batches = plan.batches(record, images.train, device, Shard())
     with torch.random.fork_rng():
-        lesson = Lesson.of(Run(Path(), record))
-        network, optimiser = lesson.begun(device)
+        lesson = TrainingSetup.of(Run(Path(), record))
+        network, optimizer = lesson.begun(device)
         step = lesson.step(arranged(network, record.execution), batches, Processes())
         rates: list[float] = []
         losses: list[float] = []
@@ -56,17 +56,17 @@ def find_lr(request: Request) -> Finding:
         while len(rates) < STEPS:
             for batch in batches.epoch(len(rates) // len(batches)):
                 rate = LOWEST * (HIGHEST / LOWEST) ** (len(rates) / (STEPS - 1))
-                optimisers.set_rate(optimiser, rate)
-                optimiser.zero_grad(set_to_none=True)
+                optimizers.set_rate(optimizer, rate)
+                optimizer.zero_grad(set_to_none=True)
                 told = step.gradient(batch)
                 mean = SMOOTHING * mean + (1 - SMOOTHING) * told.loss / told.num
                 # Early means lean to the 0 that they began with.
                 smoothed = mean / (1 - SMOOTHING ** (len(rates) + 1))
                 if not told.finite or (losses and smoothed > LOST * min(losses)):
-                    return Finding(tuple(rates), tuple(losses))
+                    return LRFinding(tuple(rates), tuple(losses))
                 rates.append(rate)
                 losses.append(smoothed)
-                optimiser.step()
+                optimizer.step()
                 if len(rates) == STEPS:
                     break
-    return Finding(tuple(rates), tuple(losses))
+    return LRFinding(tuple(rates), tuple(losses))

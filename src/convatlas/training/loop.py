@@ -20,19 +20,19 @@ from convatlas.recipe import Distillation, Recipe
 from convatlas.runs import METRICS, Results, Run, device_named, evaluate, load
 from convatlas.runs.run import RECORD
 from convatlas.spec import Spec
-from convatlas.training import checkpoint, optimisers, plan
+from convatlas.training import checkpoint, optimizers, plan
+from convatlas.training.autotune import Autotuner
 from convatlas.training.checkpoint import Learner, Writer, average_of
 from convatlas.training.plan import Request
 from convatlas.training.processes import Processes
 from convatlas.training.progress import Progress
 from convatlas.training.signals import Stopped, StopRequest
-from convatlas.training.step import Told, arranged
-from convatlas.training.transfer import Lesson
-from convatlas.training.tuning import Tuner
-from convatlas.training.validation import held_apart, run_out, validate
+from convatlas.training.step import StepResult, arranged
+from convatlas.training.transfer import TrainingSetup
+from convatlas.training.validation import should_stop, split_validation, validate
 
 NAMED = 5
-"""Pictures that a message names."""
+"""Images that a message names."""
 
 
 class Interrupted(Stopped):
@@ -65,7 +65,7 @@ def train(
     freeze: bool = False,
     distillation: Distillation | None = None,
     device: str | None = None,
-    tune: bool = True,
+    autotune: bool = True,
     checkpoint_steps: int | None = None,
     out: str | Path | None = None,
     skip_bad: bool = False,
@@ -73,35 +73,35 @@ def train(
 ) -> Run:
     """Train a network of the atlas on a data set and leave a run folder.
 
-    Under torchrun, its processes train together, each on its share of every batch.
+    Under torchrun, its processes train together, each on its shard of every batch.
 
     Args:
         network: a variant's name, as "lenet5".
         spec: in place of the variant's own, and of its family; its classes and channels are taken from the data.
-        data: the name of a standard set, a folder of pictures, or "hf:NAME" for a set that is streamed.
+        data: the name of a standard set, a folder of images, or "hf:NAME" for a set that is streamed.
         epochs, batch_size, lr: in place of the recipe's own.
-        seed: of the weights, the order, the changes of pictures and the split of a folder that has none.
-        width, depth, resolution, phi: see `create`. Without a resolution, the pictures' own size is used where the
+        seed: of the weights, the order, the changes of images and the split of a folder that has none.
+        width, depth, resolution, phi: see `create`. Without a resolution, the images' own size is used where the
             network takes it, and phi scales that.
         recipe: "default", or "paper" for the one that the network's paper prints, or one of your own.
-        micro_batch: pictures whose gradients are computed at once, where a batch would not fit into memory.
-        balance: let each class weigh the same, however many pictures it has.
-        hold_out: hold out a seeded tenth of the training pictures, and keep the weights of the epoch that does best
+        micro_batch: images whose gradients are computed at once, where a batch would not fit into memory.
+        balance: let each class weigh the same, however many images it has.
+        hold_out: hold out a seeded tenth of the training images, and keep the weights of the epoch that does best
             on it.
         patience: stop after so many epochs that did no better on what is held out.
         start: a run folder, or a file of weights, of the same network: training begins from its weights under a new
             head. The head learns first, then one part after another below it, at smaller rates.
-        freeze: train the head alone, on features that are computed once; the pictures are not changed at random.
+        freeze: train the head alone, on features that are computed once; the images are not changed at random.
         distillation: learn the answers of a trained network too, of any family.
         device: "cpu", "cuda" or "mps"; without it, the fastest that is there.
-        tune: measure first which way of computing is fastest here.
+        autotune: measure first which way of computing is fastest here.
         checkpoint_steps: write a checkpoint also every so many steps, beside those by time.
         out: the run folder, new or empty; without it a new one under `runs/`.
-        skip_bad: leave out pictures that cannot be used.
+        skip_bad: leave out images that cannot be used.
         progress: who watches.
 
     Raises:
-        UserError: something in the arguments or the pictures cannot work; it says what.
+        UserError: something in the arguments or the images cannot work; it says what.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved and `resume` goes on.
     """
     request = Request(
@@ -125,7 +125,7 @@ def train(
         freeze=freeze,
         distillation=distillation,
         device=device,
-        tune=tune,
+        autotune=autotune,
         checkpoint_steps=checkpoint_steps,
         skip_bad=skip_bad,
     )
@@ -136,18 +136,18 @@ def train_as(request: Request, out: Path | None, progress: Progress, *, tested: 
     """Do what `train` does with the same arguments as data.
 
     Args:
-        tested: whether to finish the run on the test pictures, which are read once; a trial is not.
+        tested: whether to finish the run on the test images, which are read once; a trial is not.
     """
     processes = Processes.started()
     with processes.joined(device_named(request.device, processes.local_rank)):
         # After one was lost, torchrun gives the same command again to all of them. It counts that on the machine where
         # it was lost, and on another one only if it was lost there too, as that machine saw it.
-        if processes.largest(processes.restarts):
+        if processes.all_reduce_max(processes.restarts):
             if out is None:
                 raise UserError("torchrun starts this training again and cannot tell its folder; name one with --out")
-            if processes.agreed((out / RECORD).exists):
+            if processes.broadcast((out / RECORD).exists):
                 return _resumed(load(out), processes, progress, tested=tested)
-        record, pictures = plan.planned(request, processes)
+        record, images = plan.planned(request, processes)
 
         def founded() -> Run:
             folder = plan.vacant(out, plan.name_for(record.variant, record.data))
@@ -157,20 +157,20 @@ def train_as(request: Request, out: Path | None, progress: Progress, *, tested: 
                 run.write_record()
             return run
 
-        return _fit(processes.agreed(founded), pictures, processes, progress, tested=tested)
+        return _fit(processes.broadcast(founded), images, processes, progress, tested=tested)
 
 
 def resume(folder: str | Path, *, progress: Progress | None = None, tested: bool = True) -> Run:
     """Go on with a run that was stopped or killed, to the same weights as if it never had been.
 
-    A finished run is returned as it is. With another number of processes the order of the pictures is the same, but
+    A finished run is returned as it is. With another number of processes the order of the images is the same, but
     the bits may differ.
 
     Args:
         tested: see `train_as`.
 
     Raises:
-        UserError: it is no run folder, it is damaged, an older convatlas began it and did not end it, or its pictures
+        UserError: it is no run folder, it is damaged, an older convatlas began it and did not end it, or its images
             have changed.
     """
     run = load(folder)
@@ -198,16 +198,16 @@ def _resumed(run: Run, processes: Processes, progress: Progress, *, tested: bool
         return run
     if not run.record.resumable:
         raise UserError(f"{run.folder} was begun by an older convatlas and cannot be resumed; train it again")
-    pictures = processes.main_first(run.load_data)
+    images = processes.main_first(run.load_data)
     if run.record.processes != processes.num:
         progress.say(
             f"begun by {run.record.processes} and resumed by {processes.num} processes: "
-            "the order of the pictures is the same, the bits of the weights may differ"
+            "the order of the images is the same, the bits of the weights may differ"
         )
-    return _fit(run, pictures, processes, progress, tested=tested)
+    return _fit(run, images, processes, progress, tested=tested)
 
 
-def _fit(run: Run, pictures: data.PictureSet, processes: Processes, progress: Progress, *, tested: bool) -> Run:
+def _fit(run: Run, images: data.Dataset, processes: Processes, progress: Progress, *, tested: bool) -> Run:
     record = run.record
     callers_threads = torch.get_num_threads()
     # The random numbers of whoever called us are theirs, and so are the threads: another number of them adds up in
@@ -215,30 +215,30 @@ def _fit(run: Run, pictures: data.PictureSet, processes: Processes, progress: Pr
     with torch.random.fork_rng(), lock(run.folder) if processes.main else nullcontext():
         try:
             torch.set_num_threads(record.execution.threads)
-            lesson = Lesson.of(run)
-            learner = _learn(run, lesson, pictures, processes, progress)
-            return _finish(run, lesson, learner, pictures, processes) if tested else run
+            lesson = TrainingSetup.of(run)
+            learner = _learn(run, lesson, images, processes, progress)
+            return _finish(run, lesson, learner, images, processes) if tested else run
         finally:
             torch.set_num_threads(callers_threads)
 
 
-def _learn(run: Run, lesson: Lesson, pictures: data.PictureSet, processes: Processes, progress: Progress) -> Learner:
+def _learn(run: Run, lesson: TrainingSetup, images: data.Dataset, processes: Processes, progress: Progress) -> Learner:
     record, recipe, seed = run.record, run.record.recipe, run.record.seed
     device = device_named(record.device, processes.local_rank)
-    train, held_out = held_apart(pictures.train, seed) if record.hold_out else (pictures.train, None)
-    batches = plan.batches(record, train, device, processes.share)
+    train, held_out = split_validation(images.train, seed) if record.hold_out else (images.train, None)
+    batches = plan.batches(record, train, device, processes.shard)
     num_steps = recipe.epochs * len(batches)
-    if not record.tuned and lesson.measurable:
-        tuner = Tuner(lambda: lesson.begun(device), run.variant.objective, next(batches.epoch(0)))
-        execution, line = processes.agreed(lambda: tuner.choose(record.execution, num_steps))
-        run.record = record = replace(record, execution=execution, tuned=True)
+    if not record.autotuned and lesson.measurable:
+        tuner = Autotuner(lambda: lesson.begun(device), run.variant.objective, next(batches.epoch(0)))
+        execution, line = processes.broadcast(lambda: tuner.choose(record.execution, num_steps))
+        run.record = record = replace(record, execution=execution, autotuned=True)
         torch.set_num_threads(execution.threads)
         if line:
             progress.say(line)
     if processes.main:
         run.write_record()
-    network, optimiser = lesson.begun(device)
-    learner = Learner(arranged(network, record.execution), optimiser, average_of(network, recipe, num_steps))
+    network, optimizer = lesson.begun(device)
+    learner = Learner(arranged(network, record.execution), optimizer, average_of(network, recipe, num_steps))
     note = checkpoint.load(run.folder, learner)
     if note:
         progress.say(note)
@@ -256,23 +256,23 @@ def _learn(run: Run, lesson: Lesson, pictures: data.PictureSet, processes: Proce
             state.seconds = clock.seconds()
             writer.begin(learner)
 
-    progress.begin(run, pictures, num_steps, state.step)
+    progress.begin(run, images, num_steps, state.step)
     with StopRequest() as stop:
         try:
-            while state.step < num_steps and not run_out(state, record.patience):
+            while state.step < num_steps and not should_stop(state, record.patience):
                 epoch, first = divmod(state.step, len(batches))
-                if isinstance(optimiser, optimisers.DiagonalLevenbergMarquardt) and first == 0:
-                    sample = batches.sample(epoch, optimiser.NUM_PICTURES)
-                    optimiser.estimate(network, run.variant.objective, sample.inputs, sample.targets)
+                if isinstance(optimizer, optimizers.DiagonalLevenbergMarquardt) and first == 0:
+                    sample = batches.sample(epoch, optimizer.NUM_IMAGES)
+                    optimizer.estimate(network, run.variant.objective, sample.inputs, sample.targets)
                 learning.train()
                 if lesson.thawed(network, epoch / recipe.epochs):
                     # Other parameters learn than before.
                     step = lesson.step(learning, batches, processes, teacher)
                 for batch in shown.epoch(epoch, first):
                     rate = recipe.rate(state.step, num_steps)
-                    optimisers.set_rate(optimiser, rate)
+                    optimizers.set_rate(optimizer, rate)
                     seed_draws(device, derived_seed(seed, epoch, state.step, processes.rank))
-                    optimiser.zero_grad(set_to_none=True)
+                    optimizer.zero_grad(set_to_none=True)
                     told = step.gradient(batch)
                     if not told.finite:
                         save()
@@ -280,7 +280,7 @@ def _learn(run: Run, lesson: Lesson, pictures: data.PictureSet, processes: Proce
                         raise not_finite(run, told, state.step, len(batches), batch, train, processes)
                     if recipe.max_norm:
                         clip_grads_with_norm_(network.parameters(), recipe.max_norm, told.norm)
-                    optimiser.step()
+                    optimizer.step()
                     if learner.average is not None:
                         learner.average.update_parameters(network)
                     state.step += 1
@@ -291,7 +291,7 @@ def _learn(run: Run, lesson: Lesson, pictures: data.PictureSet, processes: Proce
                         if held_out is not None:
                             validate(learner, run, held_out, device, processes)
                         progress.epoch(metrics, recipe.epochs)
-                    signal = processes.largest(stop.signal or 0)
+                    signal = processes.all_reduce_max(stop.signal or 0)
                     if signal or writer.due(state.step):
                         save()
                     if signal:
@@ -312,12 +312,12 @@ def _learn(run: Run, lesson: Lesson, pictures: data.PictureSet, processes: Proce
 
 
 def not_finite(
-    run: Run, told: Told, step: int, steps_per_epoch: int, batch: Batch, train: data.Split, processes: Processes
+    run: Run, told: StepResult, step: int, steps_per_epoch: int, batch: Batch, train: data.Split, processes: Processes
 ) -> UserError:
-    """Say what left the range of numbers, where, and in which pictures."""
+    """Say what left the range of numbers, where, and in which images."""
     lost = not math.isfinite(told.loss)
     odd = batch.indices[~told.losses.isfinite().cpu()] if lost else batch.indices
-    names = [name for some in processes.gathered([train.name_of(i) for i in odd.tolist()]) for name in some]
+    names = [name for some in processes.all_gather([train.name_of(i) for i in odd.tolist()]) for name in some]
     shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} others" if len(names) > NAMED else "")
     kept = "keeps the last good state" if checkpoint.exists(run.folder) else "can only begin again"
     return UserError(
@@ -327,23 +327,23 @@ def not_finite(
     )
 
 
-def _finish(run: Run, lesson: Lesson, learner: Learner, pictures: data.PictureSet, processes: Processes) -> Run:
-    """Read the test pictures once, and write what stays of the run. Killed here, `resume` does it again."""
+def _finish(run: Run, lesson: TrainingSetup, learner: Learner, images: data.Dataset, processes: Processes) -> Run:
+    """Read the test images once, and write what stays of the run. Killed here, `resume` does it again."""
     record, state, network = run.record, learner.state, learner.judged
     if learner.best:
         network.load_state_dict(learner.best)
     if lesson.ties is not None:
         lesson.ties.settle(network)
-    processes.alike(network)
+    processes.sync_state(network)
     device = device_named(record.device, processes.local_rank)
-    batches = run.judging(pictures.test, device, processes.share)
+    batches = run.judging(images.test, device, processes.shard)
     evaluation = evaluate(network, run.variant.objective, batches, processes.sum)
     if processes.main:
         cost = measure.cost_of(run.variant.network, record.spec)
-        title = f"{record.variant} on {Path(pictures.name).name}"
+        title = f"{record.variant} on {Path(images.name).name}"
         write(run.folder / METRICS, checkpoint.lines(state))
         write(run.folder / "curves.svg", draw.curves(title, state.metrics))
-        accuracy = f"{100 * evaluation.accuracy:.2f} % of {evaluation.num_pictures:,} test pictures"
+        accuracy = f"{100 * evaluation.accuracy:.2f} % of {evaluation.num_images:,} test images"
         write(
             run.folder / "confusion.svg",
             draw.confusion(f"{title}\n{accuracy}", record.classes, evaluation.confusion.numpy()),
@@ -352,9 +352,9 @@ def _finish(run: Run, lesson: Lesson, learner: Learner, pictures: data.PictureSe
             test_accuracy=evaluation.accuracy,
             test_interval=evaluation.interval,
             test_errors=evaluation.num_errors,
-            test_pictures=evaluation.num_pictures,
-            train_pictures=len(pictures.train),
-            left_out_pictures=len(pictures.left_out),
+            test_images=evaluation.num_images,
+            train_images=len(images.train),
+            skipped_images=len(images.skipped),
             epochs=len(state.metrics),
             best_epoch=state.best_epoch or None,
             seconds=round(state.seconds, 3),
@@ -365,7 +365,7 @@ def _finish(run: Run, lesson: Lesson, learner: Learner, pictures: data.PictureSe
         run.record = replace(record, results=results)
         run.write_record()
         checkpoint.remove(run.folder)
-    run.record = processes.agreed(lambda: run.record)
+    run.record = processes.broadcast(lambda: run.record)
     return run
 
 
@@ -381,7 +381,7 @@ def seed_draws(device: torch.device, seed: int) -> None:
 
 
 def finite(network: nn.Module) -> bool:
-    """Whether all weights, and all that normalisation has seen, are numbers."""
+    """Whether all weights, and all that normalization has seen, are numbers."""
     return all(bool(value.isfinite().all()) for value in network.state_dict().values())
 
 

@@ -12,26 +12,26 @@ import torch
 from torch import nn
 
 from convatlas import atlas, data, measure
-from convatlas.data.batches import Share
+from convatlas.data.batches import Shard
 from convatlas.data.stream import Stream
 from convatlas.errors import UserError
 from convatlas.files import occupied
+from convatlas.images import Preprocessing
+from convatlas.images.ink import span
 from convatlas.measure.table import weightless
-from convatlas.pictures import Preprocessing
-from convatlas.pictures.ink import span
-from convatlas.recipe import Distillation, Kept, Recipe
+from convatlas.recipe import Distillation, Recipe, WeightConstraint
 from convatlas.runs import Execution, Record, device_named, load
 from convatlas.runs.run import RECORD
 from convatlas.spec import Spec, Variant
 from convatlas.training import recipes
+from convatlas.training.autotune import available_threads, bears_channels_last
+from convatlas.training.constraints import ConstrainedWeights
 from convatlas.training.distillation import last_of_each_size, teacher_named
 from convatlas.training.processes import Processes
-from convatlas.training.ties import Ties
 from convatlas.training.transfer import Body
-from convatlas.training.tuning import available_threads, bears_channels_last
 
-PICTURES_AT_ONCE = 1000
-"""Pictures over which statistics are summed at a time."""
+IMAGES_AT_ONCE = 1000
+"""Images over which statistics are summed at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +56,11 @@ class Request:
     patience: int | None = None
     start: str | Path | None = None
     freeze: bool = False
-    kept: Kept | None = None
+    kept: WeightConstraint | None = None
     """What stays of the weights at `start`, which are then those of a whole network, its head included."""
     distillation: Distillation | None = None
     device: str | None = None
-    tune: bool = True
+    autotune: bool = True
     checkpoint_steps: int | None = None
     skip_bad: bool = False
 
@@ -80,13 +80,13 @@ class Request:
         if self.freeze and self.recipe == "paper":
             raise UserError("--freeze trains with the default recipe: papers train the whole network")
         if self.freeze and self.distillation is not None:
-            raise UserError("--freeze computes features once, so no teacher sees their pictures; leave one of both out")
+            raise UserError("--freeze computes features once, so no teacher sees their images; leave one of both out")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"--seed {self.seed} is out of range; it must be a whole number from 0 to 2**63 - 1")
 
 
-def planned(request: Request, processes: Processes) -> tuple[Record, data.PictureSet]:
-    """The record of the run that is asked for, and its pictures.
+def planned(request: Request, processes: Processes) -> tuple[Record, data.Dataset]:
+    """The record of the run that is asked for, and its images.
 
     Raises:
         UserError: something in it cannot work.
@@ -103,52 +103,52 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
     spec = own.compound(request.phi, width=request.width, depth=request.depth, resolution=request.resolution)
     around = 0 if source.side is not None else margin(spec.resolution, detail)
     layers = measure.layers_of(variant.network, spec)
-    pictures = processes.main_first(
+    images = processes.main_first(
         lambda: source.load(spec.resolution + 2 * around, seed=request.seed, skip_bad=request.skip_bad)
     )
-    if len(set(processes.gathered(pictures.checksum))) > 1:
+    if len(set(processes.all_gather(images.checksum))) > 1:
         raise UserError(f"{source.name} is not the same on every machine; put it where all of them see it")
     fine_tuned = request.start is not None and not request.freeze
     if isinstance(request.recipe, Recipe):
         recipe = request.recipe
     else:
-        found = recipes.find(request.recipe, variant, layers, pictures, fine_tuned=fine_tuned)
+        found = recipes.find(request.recipe, variant, layers, images, fine_tuned=fine_tuned)
         recipe = recipes.fitted(found, variant, spec)
     recipe = adjusted(recipe, request.epochs, request.batch_size, request.lr)
-    at_once = min(recipe.batch_size // processes.num, request.micro_batch or recipe.batch_size, len(pictures.train))
+    at_once = min(recipe.batch_size // processes.num, request.micro_batch or recipe.batch_size, len(images.train))
     if at_once < 2 and layers.of_kind(nn.BatchNorm2d.__name__):
-        raise UserError(f"{variant.name} normalises over a batch, which must have at least 2 pictures")
-    spec = replace(spec, num_classes=len(pictures.classes), in_channels=pictures.channels)
+        raise UserError(f"{variant.name} normalizes over a batch, which must have at least 2 images")
+    spec = replace(spec, num_classes=len(images.classes), in_channels=images.channels)
     by_command = request.spec is None and isinstance(request.recipe, str)
     start = None if request.start is None else Path(request.start).resolve()
     if start is not None and request.kept is None:
         Body.of(str(start), variant, spec).names()
-    low_bits = load(start).record.low_bits if start is not None and request.kept is Kept.STEPS else None
-    if request.kept is Kept.STEPS and not low_bits:
+    low_bits = load(start).record.low_bits if start is not None and request.kept is WeightConstraint.STEPS else None
+    if request.kept is WeightConstraint.STEPS and not low_bits:
         raise UserError(f"{start} has weights of 32 bits, which lie on no steps")
     distillation = request.distillation
     if distillation is not None:
         distillation = replace(distillation, teacher=str(Path(distillation.teacher).resolve()))
-        teacher = teacher_named(distillation.teacher, pictures.classes)
-        if distillation.hints:
+        teacher = teacher_named(distillation.teacher, images.classes)
+        if distillation.attention_weight:
             last_of_each_size(variant, spec)
             last_of_each_size(teacher.variant, teacher.record.spec)
     record = Record(
         variant=variant.name,
         spec=spec,
-        classes=pictures.classes,
-        preprocessing=preprocessing(variant, pictures, around, start),
+        classes=images.classes,
+        preprocessing=preprocessing(variant, images, around, start),
         data=source.name,
-        data_checksum=pictures.checksum,
+        data_checksum=images.checksum,
         skip_bad=request.skip_bad,
         seed=request.seed,
-        recipe=replace(recipe, epochs=recipe.epochs_for(len(pictures.train)), epochs_of=None),
+        recipe=replace(recipe, epochs=recipe.epochs_for(len(images.train)), epochs_of=None),
         device=device_named(request.device).type,
         execution=Execution(
             threads=available_threads(processes.local_num),
             channels_last=bears_channels_last(weightless(variant.network, spec)),
         ),
-        tuned=not request.tune,
+        autotuned=not request.autotune,
         processes=processes.num,
         micro_batch=request.micro_batch,
         balance=request.balance,
@@ -165,11 +165,11 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Pictur
         phi=request.phi if by_command else None,
     )
     if record.start is not None and record.kept is not None:
-        Ties.of(record.start, record)
-    return record, pictures
+        ConstrainedWeights.of(record.start, record)
+    return record, images
 
 
-def batches(record: Record, split: data.Split, device: torch.device, share: Share) -> data.Batches:
+def batches(record: Record, split: data.Split, device: torch.device, shard: Shard) -> data.Batches:
     """The batches that a run trains on."""
     return data.Batches(
         split,
@@ -180,7 +180,7 @@ def batches(record: Record, split: data.Split, device: torch.device, share: Shar
         seed=record.seed,
         augmentation=record.recipe.augmentation,
         label_smoothing=record.recipe.label_smoothing,
-        share=share,
+        shard=shard,
     )
 
 
@@ -205,13 +205,13 @@ def adjusted(recipe: Recipe, epochs: int | None, batch_size: int | None, lr: flo
 
 
 def resolution(variant: Variant, detail: int | None) -> int:
-    """The pictures' own size where the network takes it, between the smallest it takes and the paper's."""
+    """The images' own size where the network takes it, between the smallest it takes and the paper's."""
     spec = variant.spec
     return spec.resolution if detail is None else min(max(detail, spec.smallest_resolution), spec.resolution)
 
 
 def margin(resolution: int, detail: int | None) -> int:
-    """Room to place what is read, 256 pixels for 224 (Krizhevsky et al. 2012, section 4.1), where pictures have it.
+    """Room to place what is read, 256 pixels for 224 (Krizhevsky et al. 2012, section 4.1), where images have it.
 
     Of small ones the whole is read: they have no pixels to spare.
     """
@@ -244,28 +244,28 @@ def vacant(out: Path | None, name: str) -> Path:
     return folder
 
 
-def preprocessing(variant: Variant, pictures: data.PictureSet, margin: int, start: Path | None) -> Preprocessing:
+def preprocessing(variant: Variant, images: data.Dataset, margin: int, start: Path | None) -> Preprocessing:
     """The paper's own range of pixel values, else the training set's mean and deviation.
 
     Args:
         start: where the weights come from; a run's were trained on values of its own mean and deviation.
     """
     before = load(start).record.preprocessing if start is not None and start.is_dir() else None
-    if before is not None and before.channels == pictures.channels:
+    if before is not None and before.channels == images.channels:
         mean, deviation = before.mean, before.deviation
     elif variant.pixels is None:
-        mean, deviation = statistics(pictures.train)
+        mean, deviation = statistics(images.train)
     else:
         black, white = variant.pixels
-        mean = (-black / (white - black),) * pictures.channels
-        deviation = (1 / (white - black),) * pictures.channels
+        mean = (-black / (white - black),) * images.channels
+        deviation = (1 / (white - black),) * images.channels
     return Preprocessing(
-        resolution=pictures.train.pictures.shape[-1] - 2 * margin,
-        channels=pictures.channels,
+        resolution=images.train.images.shape[-1] - 2 * margin,
+        channels=images.channels,
         mean=mean,
         deviation=deviation,
-        side=pictures.side,
-        ink=span(pictures.train.pictures[:PICTURES_AT_ONCE]) if pictures.ink else None,
+        side=images.side,
+        ink=span(images.train.images[:IMAGES_AT_ONCE]) if images.ink else None,
         margin=margin,
     )
 
@@ -277,13 +277,13 @@ def statistics(split: data.Split) -> tuple[tuple[float, ...], tuple[float, ...]]
     """
 
     def parts() -> Iterator[np.ndarray]:
-        if isinstance(split.pictures, Stream):
-            yield split.pictures.sample
+        if isinstance(split.images, Stream):
+            yield split.images.sample
             return
-        for begin in range(0, len(split), PICTURES_AT_ONCE):
-            yield split.pictures[begin : begin + PICTURES_AT_ONCE]
+        for begin in range(0, len(split), IMAGES_AT_ONCE):
+            yield split.images[begin : begin + IMAGES_AT_ONCE]
 
-    channels = split.pictures.shape[1]
+    channels = split.images.shape[1]
     # Counts of each value are exact, whatever is cut where.
     counts = np.zeros((channels, 256), np.int64)
     for part in parts():

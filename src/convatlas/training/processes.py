@@ -18,7 +18,7 @@ import torch.distributed.nn
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
-from convatlas.data.batches import Share
+from convatlas.data.batches import Shard
 from convatlas.errors import UserError
 
 T = TypeVar("T")
@@ -49,8 +49,8 @@ class Processes:
         return self.rank == 0
 
     @property
-    def share(self) -> Share:
-        return Share(self.rank, self.num)
+    def shard(self) -> Shard:
+        return Shard(self.rank, self.num)
 
     @property
     def restarts(self) -> int:
@@ -90,7 +90,7 @@ class Processes:
         finally:
             dist.destroy_process_group()
 
-    def agreed(self, work: Callable[[], T]) -> T:
+    def broadcast(self, work: Callable[[], T]) -> T:
         """What the main process makes of `work`, for all of them.
 
         Raises:
@@ -123,17 +123,17 @@ class Processes:
             mine.append(work())
             return True
 
-        self.agreed(of_main)
+        self.broadcast(of_main)
         if not self.main:
             try:
                 mine.append(work())
             except UserError as error:
                 trouble = f"{socket.gethostname()}: {error}"
-        for told in filter(None, self.gathered(trouble)):
+        for told in filter(None, self.all_gather(trouble)):
             raise UserError(told)
         return mine[0]
 
-    def gathered(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """That of every process."""
         if self.num == 1:
             return [value]
@@ -147,7 +147,7 @@ class Processes:
             dist.all_reduce(values)
         return values
 
-    def largest(self, value: int) -> int:
+    def all_reduce_max(self, value: int) -> int:
         """Over all processes."""
         if self.num > 1:
             device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -163,13 +163,13 @@ class Processes:
             network, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
         )
 
-    def apart(self, network: nn.Module) -> AbstractContextManager[None]:
+    def no_sync(self, network: nn.Module) -> AbstractContextManager[None]:
         """While active, gradients stay each process's own: more of the batch is to come."""
         if isinstance(network, nn.parallel.DistributedDataParallel):
             return network.no_sync()
         return nullcontext()
 
-    def alike(self, network: nn.Module) -> None:
+    def sync_state(self, network: nn.Module) -> None:
         """Give every process the main one's weights and statistics."""
         if self.num > 1:
             for value in network.state_dict().values():

@@ -6,17 +6,17 @@ from dataclasses import replace
 
 from torch import nn
 
-from convatlas.data import PictureSet
+from convatlas.data import Dataset
 from convatlas.errors import UserError, unknown
 from convatlas.measure.table import weightless
-from convatlas.recipe import Augmentation, Cosine, Decayed, Optimiser, Recipe
+from convatlas.recipe import Augmentation, Cosine, Decayed, Optimizer, Recipe
 from convatlas.spec import Layers, Spec, Variant
 
 DEFAULT = Recipe(
     name="default",
-    optimiser=Optimiser.ADAMW,
+    optimizer=Optimizer.ADAMW,
     lr=4e-3,
-    schedule=Cosine(warm_up=0.1),
+    schedule=Cosine(warmup=0.1),
     batch_size=128,
     epochs=20,
     epochs_of=60000,
@@ -28,7 +28,7 @@ DEFAULT = Recipe(
 
 CHARACTERS = replace(DEFAULT, augmentation=Augmentation(shift=0.07, scale=0.1, squeeze=0.08, shear=0.15, rotation=8.0))
 """Small distortions, as those of LeCun et al. 1998, section III.B. A mirrored digit is none."""
-SMALL_PICTURES = replace(DEFAULT, augmentation=Augmentation(shift=0.125, flip=True))
+SMALL_IMAGES = replace(DEFAULT, augmentation=Augmentation(shift=0.125, flip=True))
 """He et al. 2015, section 4.2: 4 of 32 pixels."""
 PHOTOGRAPHS = replace(
     DEFAULT,
@@ -40,20 +40,20 @@ PHOTOGRAPHS = replace(
 """Crops as Szegedy et al. 2014, section 6, from a quarter of the area instead of 8 %, and mixing in half of the
 batches."""
 LARGE = 64
-"""Pixels from which pictures are taken for photographs."""
+"""Pixels from which images are taken for photographs."""
 
 RECIPES = ("default", "paper")
 
 DEEP = 7
-"""More layers with weights than that do not learn at the default rate unless something normalises between them."""
+"""More layers with weights than that do not learn at the default rate unless something normalizes between them."""
 DEEP_LR = 1e-3
 
 FINE_LR = 1e-3
 """Of trained weights, which should not be lost."""
 
 
-def find(name: str, variant: Variant, layers: Layers, pictures: PictureSet, *, fine_tuned: bool = False) -> Recipe:
-    """The recipe that `name` means for a variant, scaled so that it has these layers, on these pictures.
+def find(name: str, variant: Variant, layers: Layers, images: Dataset, *, fine_tuned: bool = False) -> Recipe:
+    """The recipe that `name` means for a variant, scaled so that it has these layers, on these images.
 
     Args:
         fine_tuned: whether a body learns on that was trained before.
@@ -63,7 +63,7 @@ def find(name: str, variant: Variant, layers: Layers, pictures: PictureSet, *, f
     """
     if name == "default":
         deep = sum(layer.macs > 0 for layer in layers) > DEEP and not layers.of_kind(nn.BatchNorm2d.__name__)
-        found = for_pictures(pictures)
+        found = for_images(images)
         if fine_tuned:
             return replace(found, lr=FINE_LR, epochs=DEFAULT.epochs, epochs_of=DEFAULT.epochs_of)
         return replace(found, lr=DEEP_LR) if deep else found
@@ -77,7 +77,7 @@ def find(name: str, variant: Variant, layers: Layers, pictures: PictureSet, *, f
 
 
 def fitted(recipe: Recipe, variant: Variant, spec: Spec) -> Recipe:
-    """The recipe for a network that may take pictures of no other size than its own."""
+    """The recipe for a network that may take images of no other size than its own."""
     side = recipe.augmentation.side_for(spec.resolution)
     if side >= spec.smallest_resolution:
         own, other = (
@@ -89,9 +89,9 @@ def fitted(recipe: Recipe, variant: Variant, spec: Spec) -> Recipe:
     return replace(recipe, augmentation=replace(recipe.augmentation, side=1.0))
 
 
-def for_pictures(pictures: PictureSet) -> Recipe:
-    """The default for pictures of this kind and size."""
-    if pictures.ink:
+def for_images(images: Dataset) -> Recipe:
+    """The default for images of this kind and size."""
+    if images.ink:
         return CHARACTERS
-    own = pictures.train.pictures.shape[-1] if pictures.side is None else pictures.side
-    return PHOTOGRAPHS if own >= LARGE else SMALL_PICTURES
+    own = images.train.images.shape[-1] if images.side is None else images.side
+    return PHOTOGRAPHS if own >= LARGE else SMALL_IMAGES

@@ -14,22 +14,22 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from convatlas.data import Split
-from convatlas.data.batches import Batch, Share
+from convatlas.data.batches import Batch, Shard
 from convatlas.runs import Execution
 from convatlas.spec import Objective
 from convatlas.training.processes import Processes
 
 
 @dataclass(frozen=True)
-class Told:
+class StepResult:
     """What a step came to."""
 
     losses: Tensor
-    """(n,), of this process's pictures."""
+    """(n,), of this process's images."""
     norm: Tensor
     """The gradient's length, over all processes."""
     loss: float
-    """The sum over all pictures of all processes; the counts likewise."""
+    """The sum over all images of all processes; the counts likewise."""
     right: int
     num: int
     finite: bool
@@ -45,7 +45,7 @@ class Told:
         return cls(losses, norm, loss, int(num_right), int(num), math.isfinite(loss) and not num_odd)
 
 
-class Lessons(Protocol):
+class AuxiliaryLoss(Protocol):
     """Another network's part in the loss."""
 
     def losses(self, hard: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
@@ -65,10 +65,10 @@ class Step:
     batch_size: int
     """Of a whole batch, over all processes."""
     micro_batch: int | None
-    """Pictures at once, where not all fit into memory."""
+    """Images at once, where not all fit into memory."""
     compiled: Callable[[Tensor], Any]
     """The same network, compiled where `execution` says so."""
-    teacher: Lessons | None
+    teacher: AuxiliaryLoss | None
     """What adds to the losses."""
 
     @classmethod
@@ -82,7 +82,7 @@ class Step:
         batch_size: int,
         micro_batch: int | None = None,
         processes: Processes | None = None,
-        teacher: Lessons | None = None,
+        teacher: AuxiliaryLoss | None = None,
     ) -> Self:
         """The step of a network in that way of computing."""
         processes = processes or Processes()
@@ -90,11 +90,11 @@ class Step:
         compiled = torch.compile(network, dynamic=False) if execution.compiled else network
         return cls(network, objective, execution, processes, class_weights, batch_size, micro_batch, compiled, teacher)
 
-    def gradient(self, batch: Batch) -> Told:
+    def gradient(self, batch: Batch) -> StepResult:
         """Add the gradient of the mean loss over the whole batch to the parameters'."""
         losses, right = [], []
         for part, last in parts(batch, self.micro_batch):
-            with nullcontext() if last else self.processes.apart(self.network):
+            with nullcontext() if last else self.processes.no_sync(self.network):
                 outputs = self.outputs(part)
                 # Those of auxiliary heads come after the network's own.
                 own = outputs if isinstance(outputs, Tensor) else outputs[0]
@@ -107,7 +107,7 @@ class Step:
             losses.append(weighted.detach())
             right.append(own.argmax(1) == part.labels)
         gradients = [value.grad for value in self.network.parameters() if value.grad is not None]
-        return Told.of(torch.cat(losses), torch.cat(right), get_total_norm(gradients), self.processes)
+        return StepResult.of(torch.cat(losses), torch.cat(right), get_total_norm(gradients), self.processes)
 
     def outputs(self, part: Batch) -> Tensor | tuple[Tensor, ...]:
         """What the network gives for a piece of a batch, in single precision."""
@@ -120,24 +120,24 @@ class Step:
 
 
 def parts(batch: Batch, size: int | None) -> Iterator[tuple[Batch, bool]]:
-    """A batch in even pieces of at most `size` pictures, each with whether it is the last.
+    """A batch in even pieces of at most `size` images, each with whether it is the last.
 
-    A single picture is no piece, unless that is asked for: batch normalisation has nothing to compare it with. So a
+    A single image is no piece, unless that is asked for: batch normalization has nothing to compare it with. So a
     piece may have one more.
     """
     num = len(batch.labels)
     num_parts = -(-num // size) if size else 1
-    # A share of no pictures is a piece too: the other processes wait for its part of the gradient.
+    # A shard of no images is a piece too: the other processes wait for its part of the gradient.
     num_parts = max(num_parts if size == 1 else min(num_parts, num // 2), 1)
     for i in range(num_parts):
-        piece = Share(i, num_parts).part(num)
+        piece = Shard(i, num_parts).part(num)
         inputs, targets, labels, indices, num_in_all = batch
         part = Batch(inputs[piece], targets[piece], labels[piece], indices[piece], num_in_all)
         yield part, i == num_parts - 1
 
 
 def class_weights(split: Split, num_classes: int, *, balanced: bool) -> Tensor:
-    """Weights (classes,): all 1, or such that each class counts the same, with a mean over the pictures of 1."""
+    """Weights (classes,): all 1, or such that each class counts the same, with a mean over the images of 1."""
     if not balanced:
         return torch.ones(num_classes)
     counts = np.bincount(split.labels, minlength=num_classes)

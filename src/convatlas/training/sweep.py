@@ -1,4 +1,4 @@
-"""A sweep: the same training with other values, judged on pictures held out, and the best trained once more on all."""
+"""A sweep: the same training with other values, judged on images held out, and the best trained once more on all."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def sweep(
     study: str | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """Train with every combination of values, and return the run of the best on all training pictures.
+    """Train with every combination of values, and return the run of the best on all training images.
 
-    A combination is judged by the best epoch on a tenth of the training pictures; the test pictures are read by the
+    A combination is judged by the best epoch on a tenth of the training images; the test images are read by the
     returned run alone. Killed, the same sweep goes on where it was.
 
     Args:
@@ -77,7 +77,7 @@ def sweep(
     values: dict[str, Any] = asked.best_params
     progress.say(
         f"best: {', '.join(f'{name}={value:g}' for name, value in values.items())} "
-        f"({100 * asked.best_value:.2f} % held out); once more on all training pictures"
+        f"({100 * asked.best_value:.2f} % held out); once more on all training images"
     )
     return finish(replace(request, **values), out / "best", progress)
 
@@ -107,7 +107,7 @@ def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 def best_accuracy(run: Run) -> float:
     """On what was held out, of the best epoch."""
-    return max(float(row["held_out_accuracy"]) for row in read_metrics(run))
+    return max(float(row["val_accuracy"]) for row in read_metrics(run))
 
 
 def _optuna() -> Any:

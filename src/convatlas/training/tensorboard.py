@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convatlas.data import PictureSet
+from convatlas.data import Dataset
 from convatlas.errors import UserError
 from convatlas.runs import Run
 from convatlas.training.progress import EpochMetrics, Progress
@@ -26,8 +26,8 @@ class TensorBoardProgress(Progress):
         self.watcher = watcher
         self._summary = SummaryWriter
 
-    def begin(self, run: Run, pictures: PictureSet, num_steps: int, step: int) -> None:
-        self.watcher.begin(run, pictures, num_steps, step)
+    def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
+        self.watcher.begin(run, images, num_steps, step)
         # What a killed run had written beyond its checkpoint is dropped.
         done = step * run.record.recipe.epochs // num_steps
         self._writer = self._summary(str(run.folder / FOLDER), purge_step=done + 1)
@@ -35,8 +35,8 @@ class TensorBoardProgress(Progress):
     def say(self, line: str) -> None:
         self.watcher.say(line)
 
-    def advance(self, num_pictures: int) -> None:
-        self.watcher.advance(num_pictures)
+    def advance(self, num_images: int) -> None:
+        self.watcher.advance(num_images)
 
     def epoch(self, metrics: EpochMetrics, num_epochs: int) -> None:
         self.watcher.epoch(metrics, num_epochs)
@@ -45,8 +45,8 @@ class TensorBoardProgress(Progress):
             ("training/loss", metrics["loss"]),
             ("training/accuracy", metrics["accuracy"]),
             ("training/lr", metrics["lr"]),
-            ("held out/loss", metrics.get("held_out_loss")),
-            ("held out/accuracy", metrics.get("held_out_accuracy")),
+            ("held out/loss", metrics.get("val_loss")),
+            ("held out/accuracy", metrics.get("val_accuracy")),
         ):
             if value is not None:
                 self._writer.add_scalar(name, value, epoch)

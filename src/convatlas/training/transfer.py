@@ -15,21 +15,21 @@ from convatlas.data import Batches
 from convatlas.data.batches import Batch
 from convatlas.errors import UserError
 from convatlas.measure.table import weightless
-from convatlas.recipe import Optimiser
+from convatlas.recipe import Optimizer
 from convatlas.runs import Run
 from convatlas.spec import Spec, Variant
-from convatlas.training import optimisers
+from convatlas.training import optimizers
+from convatlas.training.constraints import ConstrainedWeights, weights_of
 from convatlas.training.distillation import Teacher
-from convatlas.training.optimisers import Group
+from convatlas.training.optimizers import ParamGroup
 from convatlas.training.processes import Processes
 from convatlas.training.step import Step, class_weights
-from convatlas.training.ties import Ties, weights_of
 
 LOWEST = 0.1
 """The rate of the lowest unit, as a part of the head's: what sees edges needs to change least."""
 HEAD_ALONE = 0.1
 """Fraction of training in which the head alone learns."""
-THAWED = 0.3
+UNFROZEN = 0.3
 """Fraction after which all learns; between the two, one unit after another from the top (Howard and Ruder 2018)."""
 
 
@@ -70,7 +70,7 @@ class Body:
                 there, here = (tuple(values[name].shape) for values in (self.weights, own))
                 raise UserError(
                     f"{self.where} does not fit: its {name} has the shape {there}, this network's {here}; "
-                    "the same network, width, depth, resolution and colours are needed"
+                    "the same network, width, depth, resolution and colors are needed"
                 )
         return names
 
@@ -82,8 +82,8 @@ class Body:
     def is_head(self, name: str) -> bool:
         return name.startswith(f"{self.head}.")
 
-    def head_of(self, network: nn.Module) -> Group:
-        return Group({name: value for name, value in network.named_parameters() if self.is_head(name)})
+    def head_of(self, network: nn.Module) -> ParamGroup:
+        return ParamGroup({name: value for name, value in network.named_parameters() if self.is_head(name)})
 
 
 @dataclass(frozen=True)
@@ -115,21 +115,21 @@ def units(network: nn.Module, head: str) -> list[Unit]:
     return [Unit(nn.ModuleList(unit.module for unit in named[at:]), top), *reversed(named[:at])]
 
 
-def rates(units: list[Unit]) -> list[Group]:
+def rates(units: list[Unit]) -> list[ParamGroup]:
     """The parameters with their part of the rate: from all of it at the head down to a tenth."""
     last = max(len(units) - 1, 1)
-    return [Group(unit.parameters, LOWEST ** (i / last)) for i, unit in enumerate(units)]
+    return [ParamGroup(unit.parameters, LOWEST ** (i / last)) for i, unit in enumerate(units)]
 
 
-def thaw(units: list[Unit], done: float) -> bool:
-    """Freeze what does not learn yet after that fraction of training: weights, and what normalisation has seen.
+def unfreeze(units: list[Unit], done: float) -> bool:
+    """Freeze what does not learn yet after that fraction of training: weights, and what normalization has seen.
 
     Returns:
         whether other parameters learn than before.
     """
     before = [unit.learns for unit in units]
     body = len(units) - 1
-    freed = 1 + int(body * (done - HEAD_ALONE) / (THAWED - HEAD_ALONE)) if done >= HEAD_ALONE else 0
+    freed = 1 + int(body * (done - HEAD_ALONE) / (UNFROZEN - HEAD_ALONE)) if done >= HEAD_ALONE else 0
     for i, unit in enumerate(units):
         unit.module.train(i <= freed).requires_grad_(i <= freed)
     return before != [unit.learns for unit in units]
@@ -141,7 +141,7 @@ class FrozenBody(nn.Module):
     def __init__(self, network: nn.Module, head: str, nothing: Tensor) -> None:
         """
         Args:
-            nothing: an empty batch of pictures (0, channels, height, width).
+            nothing: an empty batch of images (0, channels, height, width).
         """
         super().__init__()
         self.network = network.requires_grad_(False)
@@ -149,13 +149,13 @@ class FrozenBody(nn.Module):
         self.nothing = nothing
 
     def train(self, mode: bool = True) -> Self:
-        # The body does not learn, so neither does what its normalisation has seen; nor is anything dropped.
+        # The body does not learn, so neither does what its normalization has seen; nor is anything dropped.
         self.network.eval()
         return self
 
     def forward(self, features: Tensor) -> Tensor:
         """Outputs (batch, classes) of features (batch, ...), the head's inputs."""
-        # The network's own forward knows what comes after the head. No picture goes through the body.
+        # The network's own forward knows what comes after the head. No image goes through the body.
         with self.head.register_forward_pre_hook(lambda head, inputs: (features,)):
             outputs: Tensor = self.network(self.nothing)
         return outputs
@@ -163,15 +163,15 @@ class FrozenBody(nn.Module):
 
 @dataclass(frozen=True)
 class FeatureBatches:
-    """Batches of what the head sees of each picture as it is, computed once and kept."""
+    """Batches of what the head sees of each image as it is, computed once and kept."""
 
     batches: Batches
     features: Tensor
-    """(pictures, ...), on the device."""
+    """(images, ...), on the device."""
 
     @classmethod
     def of(cls, batches: Batches, network: nn.Module, head: str) -> Self:
-        """Show every picture to the body, once, in evaluation mode."""
+        """Show every image to the body, once, in evaluation mode."""
         seen: list[Tensor] = []
 
         def keep(head: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -189,18 +189,18 @@ class FeatureBatches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         for own, num in self.batches.places(epoch, start):
-            labels, targets = self.batches.answers(own)
+            labels, targets = self.batches.labels_and_targets(own)
             yield Batch(self.features[own.to(self.features.device)], targets, labels, own, num)
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingSetup:
     """What of a run's network learns, from which weights, shown what."""
 
     run: Run
     body: Body | None
     """The weights to begin from, under a new head; None: new ones."""
-    ties: Ties | None = None
+    ties: ConstrainedWeights | None = None
     """The weights of a whole network to begin from, and what stays of them."""
 
     @classmethod
@@ -209,16 +209,16 @@ class Lesson:
         if start is None:
             return cls(run, None)
         if kept is not None:
-            return cls(run, None, Ties.of(start, run.record))
+            return cls(run, None, ConstrainedWeights.of(start, run.record))
         return cls(run, Body.of(start, run.variant, run.record.spec))
 
     @property
     def measurable(self) -> bool:
         """Whether measuring a step is worth it: a head alone learns in no time, and curvatures come between epochs."""
-        return not self.run.record.freeze and self.run.record.recipe.optimiser is not Optimiser.LEVENBERG_MARQUARDT
+        return not self.run.record.freeze and self.run.record.recipe.optimizer is not Optimizer.LEVENBERG_MARQUARDT
 
     def begun(self, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """The network before the first step, and its optimiser."""
+        """The network before the first step, and its optimizer."""
         record = self.run.record
         torch.manual_seed(record.seed)
         network = record.network().to(device).train()
@@ -228,7 +228,7 @@ class Lesson:
         if self.body is not None:
             self.body.put_into(network)
             groups = [self.body.head_of(network)] if record.freeze else rates(units(network, self.body.head))
-        return network, optimisers.build(record.recipe, network, groups)
+        return network, optimizers.build(record.recipe, network, groups)
 
     def learning(self, network: nn.Module, batches: Batches) -> tuple[nn.Module, Batches | FeatureBatches]:
         """What learns of the network, and the batches that it is shown."""
@@ -261,4 +261,4 @@ class Lesson:
         """Let learn what should after that fraction of training; whether that is other than before."""
         if self.body is None or self.run.record.freeze:
             return False
-        return thaw(units(network, self.body.head), done)
+        return unfreeze(units(network, self.body.head), done)

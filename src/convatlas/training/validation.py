@@ -1,4 +1,4 @@
-"""Choices by pictures that are held out of the training set: which epoch's weights stay, and when to stop."""
+"""Choices by images that are held out of the training set: which epoch's weights stay, and when to stop."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ PART = 0.1
 """Of each class."""
 
 
-def held_apart(split: data.Split, seed: int) -> tuple[data.Split, data.Split]:
-    """A seeded tenth of each class, at least one picture, apart from the rest: (rest, tenth).
+def split_validation(split: data.Split, seed: int) -> tuple[data.Split, data.Split]:
+    """A seeded tenth of each class, at least one image, apart from the rest: (rest, tenth).
 
     Raises:
-        UserError: a class has one picture only.
+        UserError: a class has one image only.
     """
     if min(np.unique(split.labels, return_counts=True)[1]) < 2:
-        raise UserError("a class with one training picture leaves none to hold out; train without --hold-out")
+        raise UserError("a class with one training image leaves none to hold out; train without --hold-out")
     return split.parted(PART, np.random.default_rng(derived_seed(seed, "held out")))
 
 
 def validate(learner: Learner, run: Run, held_out: data.Split, device: torch.device, processes: Processes) -> None:
-    """Judge the epoch that just ended on the pictures that were held out, and keep its weights if none did better."""
-    processes.alike(learner.judged)
-    batches = run.judging(held_out, device, processes.share)
+    """Judge the epoch that just ended on the images that were held out, and keep its weights if none did better."""
+    processes.sync_state(learner.judged)
+    batches = run.judging(held_out, device, processes.shard)
     evaluation = evaluate(learner.judged, run.variant.objective, batches, processes.sum)
     metrics = learner.state.metrics[-1]
-    metrics["held_out_loss"], metrics["held_out_accuracy"] = evaluation.loss, evaluation.accuracy
+    metrics["val_loss"], metrics["val_accuracy"] = evaluation.loss, evaluation.accuracy
     best = learner.state.best_epoch
     # Of equals the later: it has learned longer.
-    if not best or evaluation.accuracy >= learner.state.metrics[best - 1]["held_out_accuracy"]:
+    if not best or evaluation.accuracy >= learner.state.metrics[best - 1]["val_accuracy"]:
         learner.state.best_epoch = len(learner.state.metrics)
         learner.keep_best()
 
 
-def run_out(state: State, patience: int | None) -> bool:
+def should_stop(state: State, patience: int | None) -> bool:
     """Whether so many epochs have passed without a better one."""
     return patience is not None and bool(state.best_epoch) and len(state.metrics) - state.best_epoch >= patience

@@ -58,8 +58,8 @@ def test_numbers_beyond_networks_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda values: values["preprocessing"].update(side=10**9), "no such pictures"),
-        (lambda values: values["preprocessing"].update(side=0), "no such pictures"),
+        (lambda values: values["preprocessing"].update(side=10**9), "no such images"),
+        (lambda values: values["preprocessing"].update(side=0), "no such images"),
         (lambda values: values["preprocessing"].update(margin=-3), "preprocessing that no run has"),
         (lambda values: values["preprocessing"].update(margin=500), "mostly margin"),
         (lambda values: values["preprocessing"].update(ink=7.0), "ink spans no part"),
@@ -91,9 +91,9 @@ def test_numbers_beyond_networks_are_refused() -> None:
         (lambda values: values["results"].update(macs="x"), "results that no run has"),
         (lambda values: values["results"].update(macs=-1), "results that no run has"),
         (lambda values: values["results"].update(test_accuracy=float("nan")), "results that no run has"),
-        (lambda values: values["results"].update(test_accuracy=1.5), "no part of the pictures"),
+        (lambda values: values["results"].update(test_accuracy=1.5), "no part of the images"),
         (lambda values: values["results"].update(test_interval=[0.5]), "results that no run has"),
-        (lambda values: values["results"].update(test_interval=[-0.5, 1]), "no part of the pictures"),
+        (lambda values: values["results"].update(test_interval=[-0.5, 1]), "no part of the images"),
         (lambda values: values["results"].update(params=60_000), "results are of another network"),
         (lambda values: values["results"].update(macs=1), "results are of another network"),
         (lambda values: values.update(format=99), "newer convatlas"),
@@ -136,17 +136,17 @@ def test_limits_hold_however_large_a_file_is(finished: Callable[..., Run]) -> No
 
         return change
 
-    assert "makes more of a picture than fits" in complaint("resnet20-cifar", of(8000))
+    assert "makes more of an image than fits" in complaint("resnet20-cifar", of(8000))
     assert complaint("lenet5", of(28, field=7000, c5=1))
     framed = of(4096, conv1=1, stages=[[1]] * 5)
-    assert "pictures are too large" in complaint(
+    assert "images are too large" in complaint(
         "mobilenet", lambda values: (framed(values), values["preprocessing"].update(margin=4096))
     )
     assert "more weights" in complaint("lenet5-modern", of(28, c5=100_000, f6=3_000))
-    # Small pictures, of which many are answered at once.
-    assert "makes more of a picture than fits" in complaint("vgg11", of(28, stages=[[[1400, 3]]] * 5))
+    # Small images, of which many are answered at once.
+    assert "makes more of an image than fits" in complaint("vgg11", of(28, stages=[[[1400, 3]]] * 5))
     assert "computes more than any" in complaint("vgg11", of(1024, stages=[[[64, 3]] * 3] * 5))
-    assert "makes more of a picture than any" in complaint("mobilenet", of(4096, stages=[[4] * 70, [1], [1], [1], [1]]))
+    assert "makes more of an image than any" in complaint("mobilenet", of(4096, stages=[[4] * 70, [1], [1], [1], [1]]))
     # A window half as large as the map.
     modules = [[[1, 0, 0, 0, 0, 0]], [[1024, 0, 0, 0, 0, 0]], [[1, 0, 0, 0, 0, 0]]]
     found = complaint("googlenet", of(4096, stem=[1, 1, 1], stages=modules, supervised=False, pooled=False, pool4=128))

@@ -11,15 +11,15 @@ from hypothesis.extra.numpy import arrays
 
 import convatlas as ca
 from convatlas.compression.deep.codebook import k_means, nearest, share_weights
-from convatlas.compression.deep.pruning import Smallest
+from convatlas.compression.deep.pruning import LAMP
 from convatlas.errors import UserError
-from convatlas.networks.blocks import weights_of_layers
+from convatlas.networks.blocks import layer_weights
 
 WEIGHTS = arrays(np.float32, st.integers(1, 200), elements=st.floats(-10, 10, width=32))
 
 
 def test_clusters_are_found() -> None:
-    weights = np.concatenate([centre + np.array([-0.01, 0, 0.01]) for centre in (-1, 0.2, 3)]).astype(np.float32)
+    weights = np.concatenate([center + np.array([-0.01, 0, 0.01]) for center in (-1, 0.2, 3)]).astype(np.float32)
     assert k_means(weights, 3) == pytest.approx([-1, 0.2, 3])
 
 
@@ -53,10 +53,10 @@ def test_more_values_are_no_worse_than_one(weights: np.ndarray) -> None:
 @pytest.mark.parametrize("halves", [True, False])
 def test_a_network_gets_so_many_values(halves: bool) -> None:
     network = ca.create("mobilenet", width=0.25, resolution=32, num_classes=10)
-    Smallest(0.6).prune(network)
-    before = {name: own.clone() for name, own in weights_of_layers(network).items()}
+    LAMP(0.6).prune(network)
+    before = {name: own.clone() for name, own in layer_weights(network).items()}
     share_weights(network, 4, halves=halves)
-    for name, own in weights_of_layers(network).items():
+    for name, own in layer_weights(network).items():
         values = own.unique()
         assert len(values[values != 0]) <= 16
         assert torch.equal(own == 0, before[name] == 0)

@@ -39,8 +39,8 @@ def test_every_family_comes_back_bit_for_bit(family: str, ranges: bool, finished
     same_bits(opened, run)
     assert opened.record == replace(run.record, start=None)
     assert ranges or not RANGED & set(opened.kinds)
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8))
-    assert opened.predict(picture) == run.predict(picture)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8))
+    assert opened.predict(image) == run.predict(image)
     with torch.inference_mode():
         inputs = torch.randn(2, 1, 28, 28)
         assert torch.equal(opened.network(inputs), run.network(inputs))

@@ -25,10 +25,10 @@ from convatlas.compression.deep.bytestream import Damaged, count
 from convatlas.compression.deep.container import CompressedRun, pack, parsed, sealed
 from convatlas.compression.deep.records import deflated, inflated
 from convatlas.compression.deep.update import apply_update, write_update
-from convatlas.compression.low_bits import calibrated, low_bits_of, lowered
+from convatlas.compression.low_bits import calibrated, low_bits_of, quantize_weights
 from convatlas.errors import UserError
 from convatlas.files import tuples
-from convatlas.networks.blocks import weights_of_layers
+from convatlas.networks.blocks import layer_weights
 from convatlas.networks.low_bits import LowBits
 from convatlas.runs import Run
 
@@ -41,14 +41,14 @@ HEAD = len(container.MAGIC) + 1 + container.SIZE_BYTES
 MOST_BYTES = 64 * 2**20
 """That a file of some kilobytes may take to open, and more than its network's outputs to answer."""
 OUTPUTS = 8
-"""So many of the largest that it may have lie in memory at once, while a picture is answered."""
+"""So many of the largest that it may have lie in memory at once, while an image is answered."""
 FLOAT_BYTES = 4
 CLEAR_PEAK = Path("/proc/self/clear_refs")
 """Where Linux begins anew with what a process held at most."""
 MOST_SECONDS = 10.0
 """Of processor time: a busy machine is no failure."""
-PICTURE = Image.new("L", (40, 30), 255)
-PICTURE.paste(0, (12, 8, 20, 25))
+IMAGE = Image.new("L", (40, 30), 255)
+IMAGE.paste(0, (12, 8, 20, 25))
 ODD = [
     0,
     -1,
@@ -119,7 +119,7 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 def mutated_record(record: bytes, draw: random.Random) -> Any:
     values = json.loads(record)
-    # What the network is and how pictures are read, more often than the rest.
+    # What the network is and how images are read, more often than the rest.
     part = values[draw.choice(("spec", "spec", "spec", "preprocessing"))] if draw.random() < 0.7 else values
     for _ in range(draw.choice((1, 1, 2, 3))):
         held, key = draw.choice(list(places(part)))
@@ -161,7 +161,7 @@ def ends_well(content: bytes, path: Path) -> bool:
             suppress(UserError),
             taking_at_most(MOST_BYTES + OUTPUTS * FLOAT_BYTES * at_once(packed.record.spec.resolution)),
         ):
-            packed.predict(PICTURE)
+            packed.predict(IMAGE)
         return True
     return False
 
@@ -208,9 +208,9 @@ def packed(finished: Callable[..., Run], tmp_path_factory: pytest.TempPathFactor
         for end in ("", "-plain")
     }
     run = finished(FEW_BITS, compressed=False)
-    pictures = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    low_bits = low_bits_of(run.network, 4, calibrated(run.network, pictures))
-    few = changed(run, folder / "few", lambda network: lowered(network, low_bits), low_bits)
+    images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    low_bits = low_bits_of(run.network, 4, calibrated(run.network, images))
+    few = changed(run, folder / "few", lambda network: quantize_weights(network, low_bits), low_bits)
     return found | {"few bits": pack(few, folder / "few.cva")}
 
 
@@ -265,7 +265,7 @@ def test_a_hundred_thousand_mutated_files_open_or_are_refused(packed: dict[str, 
 
 
 UNUSED = ("divisor", "padding", "s2")
-"""Numbers that some spec has and its network does not use, or not for pictures so small."""
+"""Numbers that some spec has and its network does not use, or not for images so small."""
 
 
 def test_a_record_that_describes_a_huge_network_is_refused_at_once(packed: dict[str, CompressedRun]) -> None:
@@ -299,7 +299,7 @@ def check_updates(finished: Callable[..., Run], folder: Path, num: int, seed: in
     old = pack(run, folder / "old.cva").folder
 
     def moved(network: nn.Module) -> None:
-        for weights in weights_of_layers(network).values():
+        for weights in layer_weights(network).values():
             weights.mul_(1.01)
 
     pairs = []

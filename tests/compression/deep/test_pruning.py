@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import convatlas as ca
-from convatlas.compression.deep.pruning import Smallest, TwoInFour, lamp, sparsity, two_in_four
+from convatlas.compression.deep.pruning import LAMP, TwoOfFour, lamp, sparsity, two_in_four
 from convatlas.errors import UserError
-from convatlas.networks.blocks import weights_of_layers
+from convatlas.networks.blocks import layer_weights
 
 
 def little() -> nn.Module:
@@ -37,9 +37,9 @@ def test_a_layers_scale_does_not_count(scale: float, seed: int) -> None:
 @pytest.mark.parametrize("part", [0.3, 0.9])
 def test_the_smallest_of_each_layer_go(part: float) -> None:
     network, before = little(), little()
-    Smallest(part).prune(network)
-    old = weights_of_layers(before)
-    for name, own in weights_of_layers(network).items():
+    LAMP(part).prune(network)
+    old = layer_weights(before)
+    for name, own in layer_weights(network).items():
         gone = own == 0
         assert torch.equal(own[~gone], old[name][~gone])
         # Of every layer something stays.
@@ -52,24 +52,24 @@ def test_the_smallest_of_each_layer_go(part: float) -> None:
 
 def test_large_layers_lose_more_than_small_ones() -> None:
     network = little()
-    Smallest(0.8).prune(network)
-    gone = {name: float((own == 0).float().mean()) for name, own in weights_of_layers(network).items()}
-    sizes = {name: own.numel() for name, own in weights_of_layers(network).items()}
+    LAMP(0.8).prune(network)
+    gone = {name: float((own == 0).float().mean()) for name, own in layer_weights(network).items()}
+    sizes = {name: own.numel() for name, own in layer_weights(network).items()}
     assert gone[max(sizes, key=sizes.__getitem__)] > 0.8 > gone[min(sizes, key=sizes.__getitem__)]
 
 
 def test_what_went_before_counts() -> None:
     network = little()
     for part in (0.5, 0.8):
-        Smallest(part).prune(network)
+        LAMP(part).prune(network)
         assert sparsity(network) == pytest.approx(part, abs=1e-3)
-    before = {name: own.clone() for name, own in weights_of_layers(network).items()}
-    Smallest(0.7).prune(network)
-    assert all(torch.equal(own, before[name]) for name, own in weights_of_layers(network).items())
+    before = {name: own.clone() for name, own in layer_weights(network).items()}
+    LAMP(0.7).prune(network)
+    assert all(torch.equal(own, before[name]) for name, own in layer_weights(network).items())
 
 
 def test_gradually_more() -> None:
-    whole = Smallest(0.9)
+    whole = LAMP(0.9)
     assert whole.after(1.0) == whole
     parts = [whole.after(done / 4).part for done in range(1, 5)]
     assert parts == pytest.approx([0.9 * (1 - (1 - done / 4) ** 3) for done in range(1, 5)])
@@ -77,20 +77,20 @@ def test_gradually_more() -> None:
 
 def test_nothing_and_everything() -> None:
     network = little()
-    Smallest(0.0).prune(network)
+    LAMP(0.0).prune(network)
     assert sparsity(network) == 0
-    Smallest(1.0).prune(network)
+    LAMP(1.0).prune(network)
     assert sparsity(network) == 1
 
 
 @pytest.mark.parametrize("part", [1.5, -0.1])
 def test_out_of_range_is_refused(part: float) -> None:
     with pytest.raises(UserError, match=f"{part:g} of the weights cannot go; it must be from 0 to 1"):
-        Smallest(part)
+        LAMP(part)
 
 
 @given(st.integers(1, 5), st.integers(1, 12), st.sampled_from([1, 3]))
-def test_two_of_every_four_neighbouring_maps_go(num: int, maps: int, kernel: int) -> None:
+def test_two_of_every_four_neighboring_maps_go(num: int, maps: int, kernel: int) -> None:
     weights = torch.randn(num, maps, kernel, kernel, generator=torch.Generator().manual_seed(maps))
     found = two_in_four(weights)
     if maps % 4:
@@ -106,6 +106,6 @@ def test_two_of_every_four_neighbouring_maps_go(num: int, maps: int, kernel: int
 
 def test_two_in_four_is_half_of_a_layer_or_nothing() -> None:
     network = nn.Sequential(nn.Conv2d(8, 4, 3), nn.Conv2d(4, 6, 1), nn.Linear(6, 8), nn.Linear(8, 3))
-    TwoInFour().after(0.1).prune(network)
+    TwoOfFour().after(0.1).prune(network)
     zeros = [float((layer.weight == 0).float().mean()) for layer in network]
     assert zeros == [0.5, 0.5, 0.0, 0.5]

@@ -19,7 +19,7 @@ from convatlas.compression.deep.container import pack
 from convatlas.compression.deep.tensors import put_together, taken_apart
 from convatlas.compression.deep.update import apply_update, write_update
 from convatlas.errors import UserError
-from convatlas.networks.blocks import weights_of_layers
+from convatlas.networks.blocks import layer_weights
 from convatlas.runs import Run
 
 Finished = Callable[..., Run]
@@ -32,7 +32,7 @@ def version(run: Run, folder: Path, moved: float, recoded: float, seed: int = 0)
     new = Run(folder, run.record)
     network = run.variant.network(run.record.spec)
     network.load_state_dict(run.network.state_dict())
-    for weights in weights_of_layers(network).values():
+    for weights in layer_weights(network).values():
         values = weights.unique()
         other = (values * (1 + moved * torch.randn(len(values)))).half().float()
         codes = torch.searchsorted(values, weights.contiguous())

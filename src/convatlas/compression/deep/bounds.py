@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from convatlas.compression.deep.bytestream import Damaged
 from convatlas.compression.deep.fields import fields, fits
 from convatlas.errors import UserError
+from convatlas.images.ink import LARGEST
 from convatlas.measure.table import called_by, num_macs, total, weightless
 from convatlas.measure.trace import UncompiledMode
-from convatlas.networks.blocks import multiplying
+from convatlas.networks.blocks import weighted_layers
 from convatlas.networks.connections import ConnectedConv2d
 from convatlas.networks.low_bits import FEWEST, MOST, LayerBits
-from convatlas.pictures.ink import LARGEST
 from convatlas.runs import Record
 from convatlas.spec import MOST_PIXELS
 
@@ -33,17 +33,17 @@ ROOM = 2**16
 MOST_WEIGHTS = 2**28
 """Of a network, however large its file; VGG-19 has 2^27.1."""
 MOST_WORK = 2**36
-"""Multiplications and comparisons for a picture; EfficientNet-B7 takes 2^35.1."""
+"""Multiplications and comparisons for an image; EfficientNet-B7 takes 2^35.1."""
 MOST_OUTPUTS = 2**31
-"""Numbers that all layers together make of a picture; those of EfficientNet-B7 make 2^29.1."""
+"""Numbers that all layers together make of an image; those of EfficientNet-B7 make 2^29.1."""
 MOST_AT_ONCE = 2**26
-"""Numbers of a picture, and of what any operation makes of it; EfficientNet-B7 makes 2^24."""
+"""Numbers of an image, and of what any operation makes of it; EfficientNet-B7 makes 2^24."""
 MOST_OF_A_PIXEL = 2**10
-"""Of these for each pixel of what the network reads, since many small pictures are answered at once."""
+"""Of these for each pixel of what the network reads, since many small images are answered at once."""
 SMALL = 32
-"""The side in pixels that smaller pictures count as here: LeNet frames them to it."""
+"""The side in pixels that smaller images count as here: LeNet frames them to it."""
 LEAST_INK = LARGEST / math.isqrt(MOST_AT_ONCE)
-"""The part of a frame that ink spans, a sixteenth; a larger frame would have more numbers than a picture may."""
+"""The part of a frame that ink spans, a sixteenth; a larger frame would have more numbers than an image may."""
 
 Shapes = dict[str, tuple[tuple[int, ...], torch.dtype]]
 """Of a network's tensors, by name and in order."""
@@ -51,7 +51,7 @@ Shapes = dict[str, tuple[tuple[int, ...], torch.dtype]]
 
 class Bounded(UncompiledMode):
     """While active, no more operations than that, none that makes a larger tensor, and none that would make more
-    than `at_once` numbers of a picture."""
+    than `at_once` numbers of an image."""
 
     def __init__(self, operations: int, numbers: int, at_once: int = MOST_AT_ONCE) -> None:
         super().__init__()
@@ -68,9 +68,9 @@ class Bounded(UncompiledMode):
         if any(abs(num) > self.numbers for num in map(numbers, args)):
             raise Damaged("its network has more weights than the file has room for")
         output = func(*args, **(kwargs or {}))
-        # Of no pictures there is nothing, but its shape says what there would be of one.
+        # Of no images there is nothing, but its shape says what there would be of one.
         if isinstance(output, Tensor) and not output.numel() and math.prod(output.shape[1:]) > self.at_once:
-            raise Damaged("its network makes more of a picture than fits into memory")
+            raise Damaged("its network makes more of an image than fits into memory")
         return output
 
 
@@ -136,7 +136,7 @@ def described(content: bytes, num_tensors: int, most_numbers: int) -> tuple[Reco
 
 
 def at_once(resolution: int) -> int:
-    """Numbers at most that an operation may make of a picture with that side in pixels."""
+    """Numbers at most that an operation may make of an image with that side in pixels."""
     return min(MOST_OF_A_PIXEL * max(resolution, SMALL) ** 2, MOST_AT_ONCE)
 
 
@@ -163,26 +163,26 @@ def check_record(record: Record) -> None:
     preprocessing, results = record.preprocessing, record.results
     side = 1 if preprocessing.side is None else preprocessing.side
     if not (1 <= side <= MOST_PIXELS and preprocessing.channels in (1, 3)):
-        raise Damaged("there are no such pictures")
+        raise Damaged("there are no such images")
     if preprocessing.margin > preprocessing.resolution:
-        raise Damaged("its pictures are mostly margin")
+        raise Damaged("its images are mostly margin")
     if preprocessing.channels * preprocessing.working_side**2 > MOST_AT_ONCE:
-        raise Damaged("its pictures are too large")
+        raise Damaged("its images are too large")
     if preprocessing.resolution != record.spec.resolution:
-        raise Damaged("its pictures are not what its network reads")
+        raise Damaged("its images are not what its network reads")
     # Beyond these, single precision may have no such numbers.
     if max(map(abs, preprocessing.mean)) > MOST_COUNT or not all(
         1 / MOST_COUNT <= abs(deviation) <= MOST_COUNT for deviation in preprocessing.deviation
     ):
-        raise Damaged("its pictures have no such values")
+        raise Damaged("its images have no such values")
     if preprocessing.ink is not None and not LEAST_INK <= preprocessing.ink <= 1:
-        raise Damaged("its ink spans no part of a picture")
+        raise Damaged("its ink spans no part of an image")
     if not all(map(sound, record.low_bits or ())):
         raise Damaged("its layers have bits that none can have")
     if results is None:
         raise Damaged("its run was not finished")
     if not all(0 <= part <= 1 for part in (results.test_accuracy, *results.test_interval)):
-        raise Damaged("its accuracy is no part of the pictures")
+        raise Damaged("its accuracy is no part of the images")
 
 
 def sound(layer: LayerBits) -> bool:
@@ -197,20 +197,20 @@ def check_network(record: Record, network: nn.Module) -> None:
     Raises:
         Damaged: it is not the one of the record's results, or an answer takes too much.
     """
-    if record.low_bits and [layer.name for layer in record.low_bits] != [name for name, _ in multiplying(network)]:
+    if record.low_bits and [layer.name for layer in record.low_bits] != [name for name, _ in weighted_layers(network)]:
         raise Damaged("its layers are not those that have few bits")
     called = called_by(network, record.spec)
     if sum(work(layer, output) for _, layer, output in called) > MOST_WORK:
         raise Damaged("its network computes more than any does")
     if sum(math.prod(output.shape[1:]) for _, _, output in called) > MOST_OUTPUTS:
-        raise Damaged("its network makes more of a picture than any does")
+        raise Damaged("its network makes more of an image than any does")
     results = record.results
     if results is None or (results.params, results.macs) != total(called):
         raise Damaged("its results are of another network")
 
 
 def work(layer: nn.Module, output: Tensor) -> int:
-    """Multiplications and comparisons for a picture."""
+    """Multiplications and comparisons for an image."""
     match layer:
         case ConnectedConv2d():
             # What is not connected is multiplied by 0.

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from convatlas.errors import UserError
-from convatlas.networks.blocks import weights_of_layers
+from convatlas.networks.blocks import layer_weights
 
 ROUNDS = 100
 """Of k-means, at most."""
@@ -29,7 +29,7 @@ def share_weights(network: nn.Module, bits: int, *, halves: bool = True) -> None
     """
     if not 1 <= bits <= MOST_BITS:
         raise UserError(f"codes of {bits} bits cannot work; it must be from 1 to {MOST_BITS}")
-    for weights in weights_of_layers(network).values():
+    for weights in layer_weights(network).values():
         flat = weights.flatten().numpy()
         left = flat[flat != 0]
         if not len(left):
@@ -55,7 +55,7 @@ def k_means(weights: npt.NDArray[np.float32], num: int) -> npt.NDArray[np.float3
     sums = np.concatenate([[0.0], np.cumsum(ordered)])
     values = np.linspace(ordered[0], ordered[-1], num)
     for _ in range(ROUNDS):
-        # On a line, the weights nearest to a value are those between the middles to its neighbours.
+        # On a line, the weights nearest to a value are those between the middles to its neighbors.
         edges = np.concatenate([[0], np.searchsorted(ordered, middles(values)), [len(ordered)]])
         counts = np.diff(edges)
         means = np.where(counts > 0, np.diff(sums[edges]) / np.maximum(counts, 1), values)

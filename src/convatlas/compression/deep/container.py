@@ -20,9 +20,9 @@ from convatlas.compression.deep.records import compact, deflated, inflated
 from convatlas.compression.deep.tensors import Tensor
 from convatlas.errors import UserError
 from convatlas.files import lock, occupied
+from convatlas.formatting import size
 from convatlas.networks.low_bits import load_places, places_of
 from convatlas.runs import Record, Run
-from convatlas.wording import size
 
 MAGIC = b"\x89cva\r\n\x1a\n"
 """As PNG's: a file that went through a conversion of text is found out."""
@@ -79,7 +79,7 @@ class CompressedRun(Run):
 def pack(run: Run, path: str | Path, *, ranges: bool = True) -> CompressedRun:
     """Write a finished run's network into one file; what is read back from it has the same bits.
 
-    What the file gains comes from zeros and from weights that have few values: see `quantise`.
+    What the file gains comes from zeros and from weights that have few values: see `quantize`.
 
     Args:
         path: the file; what is there is overwritten.

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from convatlas.errors import UserError
-from convatlas.networks.blocks import weights_of_layers
+from convatlas.networks.blocks import layer_weights
 
 
 @dataclass(frozen=True)
-class Smallest:
+class LAMP:
     """A part of all weights goes: those with the least of their layer's magnitude (LAMP, Lee et al. 2021).
 
     Which layers can spare how much need not be said, as it must in the papers of Deep Compression.
@@ -43,7 +43,7 @@ class Smallest:
     @torch.no_grad()
     def prune(self, network: nn.Module) -> None:
         """Make them 0, in place."""
-        weights = weights_of_layers(network)
+        weights = layer_weights(network)
         scores = {name: lamp(own) for name, own in weights.items()}
         num = math.floor(self.part * sum(own.numel() for own in weights.values()))
         if not num:
@@ -54,8 +54,8 @@ class Smallest:
 
 
 @dataclass(frozen=True)
-class TwoInFour:
-    """The two smallest of every four weights that read neighbouring maps at one place (Mishra et al. 2021).
+class TwoOfFour:
+    """The two smallest of every four weights that read neighboring maps at one place (Mishra et al. 2021).
 
     That is half of a layer, or nothing: one whose maps cannot be taken in fours stays as it is.
     """
@@ -70,11 +70,11 @@ class TwoInFour:
     @torch.no_grad()
     def prune(self, network: nn.Module) -> None:
         """Make them 0, in place."""
-        for own in weights_of_layers(network).values():
+        for own in layer_weights(network).values():
             own.copy_(two_in_four(own))
 
 
-Pruning = Smallest | TwoInFour
+Pruning = LAMP | TwoOfFour
 
 
 def lamp(weights: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def lamp(weights: Tensor) -> Tensor:
 
 
 def two_in_four(weights: Tensor) -> Tensor:
-    """Weights (n, maps, ...) without the two smallest of every four neighbouring maps."""
+    """Weights (n, maps, ...) without the two smallest of every four neighboring maps."""
     if weights.shape[1] % 4:
         return weights
     fours = weights.movedim(1, -1).unflatten(-1, (-1, 4))
@@ -100,5 +100,5 @@ def two_in_four(weights: Tensor) -> Tensor:
 
 def sparsity(network: nn.Module) -> float:
     """The part of the weights that is 0."""
-    found = weights_of_layers(network).values()
+    found = layer_weights(network).values()
     return sum(int((own == 0).sum()) for own in found) / sum(own.numel() for own in found)

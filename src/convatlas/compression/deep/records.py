@@ -13,8 +13,8 @@ from importlib.resources import files
 
 from convatlas.compression.deep.bytestream import Damaged
 from convatlas.errors import UserError
+from convatlas.formatting import size
 from convatlas.runs import Record
-from convatlas.wording import size
 
 MOST_BYTES = 2**18
 """Of the JSON."""

@@ -1,4 +1,4 @@
-"""The stages of Deep Compression, from a run to a run: prune, fine-tune, share weights, fine-tune, pack."""
+"""The stages of Deep Compression, from a run to a run: prune, fine-autotune, share weights, fine-autotune, pack."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import nn
 
 from convatlas.compression.deep.codebook import share_weights
 from convatlas.compression.deep.container import SUFFIX, encoded, pack
-from convatlas.compression.deep.pruning import Pruning, Smallest
-from convatlas.compression.stages import Tuning, rewritten
+from convatlas.compression.deep.pruning import LAMP, Pruning
+from convatlas.compression.stages import FineTuning, derive_run
 from convatlas.compression.target import Bytes
 from convatlas.errors import UserError
-from convatlas.networks.low_bits import disarmed
-from convatlas.recipe import Kept
+from convatlas.formatting import size
+from convatlas.networks.low_bits import remove_fake_quant
+from convatlas.recipe import WeightConstraint
 from convatlas.runs import Run
-from convatlas.wording import size
 
 TRIALS = 10
 """Of how many weights stay, each half as far from the last as that from the one before."""
@@ -28,7 +28,7 @@ BITS = 5
 """Of the codes: those of the paper for fully connected layers (section 5)."""
 
 
-NINE_TENTHS = Smallest(0.9)
+NINE_TENTHS = LAMP(0.9)
 """As much as of AlexNet goes in the paper (Table 4)."""
 
 
@@ -36,11 +36,11 @@ NINE_TENTHS = Smallest(0.9)
 class Settings:
     """What Deep Compression does to a network."""
 
-    pruning: Smallest = NINE_TENTHS
+    pruning: LAMP = NINE_TENTHS
     target: Bytes | None = None
     """What the file may have at most; then it decides how much is pruned."""
     steps: int = 1
-    """Of pruning, each with a fine-tuning after it."""
+    """Of pruning, each with a fine-fine_tuning after it."""
     bits: int = BITS
     """Of the codes of weights."""
     ranges: bool = True
@@ -52,27 +52,27 @@ class Settings:
 
 
 def prune(run: Run, pruning: Pruning, out: str | Path) -> Run:
-    """A run folder of the network without its smallest weights; `Tuning` with `Kept.ZEROS` trains it on.
+    """A run folder of the network without its smallest weights; `FineTuning` with `WeightConstraint.ZEROS` trains it on.
 
     Raises:
-        UserError: see `rewritten`.
+        UserError: see `derive_run`.
     """
 
     def change(network: nn.Module) -> nn.Module:
         pruning.prune(network)
         return network
 
-    return rewritten(run, change, f"made without {pruning}", out)
+    return derive_run(run, change, f"made without {pruning}", out)
 
 
-def quantise(run: Run, bits: int, out: str | Path, *, halves: bool = True, target: Bytes | None = None) -> Run:
+def quantize(run: Run, bits: int, out: str | Path, *, halves: bool = True, target: Bytes | None = None) -> Run:
     """A run folder of the network with weights of few values; see `share_weights`.
 
     Args:
         target: what the file may have at most; as many more of the smallest weights go as it takes.
 
     Raises:
-        UserError: see `rewritten`.
+        UserError: see `derive_run`.
     """
 
     def change(network: nn.Module) -> nn.Module:
@@ -82,10 +82,10 @@ def quantise(run: Run, bits: int, out: str | Path, *, halves: bool = True, targe
         return network
 
     how = f"made with weights that share 2^{bits} values" + ("" if target is None else f", for {target}")
-    return rewritten(run, change, how, out)
+    return derive_run(run, change, how, out)
 
 
-def pruning_for(run: Run, target: Bytes, bits: int) -> Smallest:
+def pruning_for(run: Run, target: Bytes, bits: int) -> LAMP:
     """How much of a network must go for its file to have that size: tried on it, without training.
 
     Raises:
@@ -95,25 +95,25 @@ def pruning_for(run: Run, target: Bytes, bits: int) -> Smallest:
     record = replace(run.record, low_bits=None)
 
     def size_without(part: float) -> int:
-        network = disarmed(copy.deepcopy(run.network))
-        Smallest(part).prune(network)
+        network = remove_fake_quant(copy.deepcopy(run.network))
+        LAMP(part).prune(network)
         share_weights(network, bits)
         return len(encoded(record, network))
 
     most = target.most - max(SPARE * target.most, LEAST_SPARE)
     if size_without(0.0) <= most:
-        return Smallest(0.0)
+        return LAMP(0.0)
     low, high = 0.0, 1.0
     for _ in range(TRIALS):
         middle = (low + high) / 2
         low, high = (low, middle) if size_without(middle) <= most else (middle, high)
     if high == 1:
         raise UserError(f"{target} cannot be reached; with hardly a weight left it takes {size(size_without(low))}")
-    return Smallest(high)
+    return LAMP(high)
 
 
 def compress_deeply(
-    run: Run, out: str | Path, settings: Settings | None = None, *, tuning: Tuning | None = None
+    run: Run, out: str | Path, settings: Settings | None = None, *, fine_tuning: FineTuning | None = None
 ) -> tuple[Run, ...]:
     """All stages, each a run folder below `out`, and the file `network.cva` there. What is done already stays.
 
@@ -126,23 +126,23 @@ def compress_deeply(
         UserError: see `prune` and `train`.
         Interrupted: see `train`; the same call goes on.
     """
-    settings, tuning, out = settings or Settings(), tuning or Tuning(), Path(out)
+    settings, fine_tuning, out = settings or Settings(), fine_tuning or FineTuning(), Path(out)
     pruning = settings.pruning if settings.target is None else pruning_for(run, settings.target, settings.bits)
     pruned: tuple[Run, ...] = ()
     if pruning.part:
-        pruned = prune_and_train(run, out, pruning, steps=settings.steps, tuning=tuning)
+        pruned = prune_and_train(run, out, pruning, steps=settings.steps, fine_tuning=fine_tuning)
     out.mkdir(parents=True, exist_ok=True)
-    shared = quantise((run, *pruned)[-1], settings.bits, out / "shared", target=settings.target)
-    tuned = tuning(shared, Kept.VALUES, out / "shared-tuned")
-    stages: tuple[Run, ...] = (*pruned, shared, tuned)
-    if settings.target is not None and len(encoded(tuned.record, tuned.network)) > settings.target.most:
+    shared = quantize((run, *pruned)[-1], settings.bits, out / "shared", target=settings.target)
+    autotuned = fine_tuning(shared, WeightConstraint.VALUES, out / "shared-autotuned")
+    stages: tuple[Run, ...] = (*pruned, shared, autotuned)
+    if settings.target is not None and len(encoded(autotuned.record, autotuned.network)) > settings.target.most:
         # Training moved values farther than was spared for: a few more weights go.
-        stages += (quantise(tuned, settings.bits, out / "fitted", target=settings.target),)
+        stages += (quantize(autotuned, settings.bits, out / "fitted", target=settings.target),)
     return (*stages, pack(stages[-1], out / f"network{SUFFIX}", ranges=settings.ranges))
 
 
 def prune_and_train(
-    run: Run, out: str | Path, pruning: Pruning, *, steps: int = 1, tuning: Tuning | None = None
+    run: Run, out: str | Path, pruning: Pruning, *, steps: int = 1, fine_tuning: FineTuning | None = None
 ) -> tuple[Run, ...]:
     """Prune single weights, and train on with the zeros kept, in steps; two run folders below `out` for each.
 
@@ -152,10 +152,10 @@ def prune_and_train(
         UserError: see `prune` and `train`.
         Interrupted: see `train`; the same call goes on.
     """
-    tuning, out = tuning or Tuning(), Path(out)
+    fine_tuning, out = fine_tuning or FineTuning(), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     stages = [run]
     for step in range(1, steps + 1):
         pruned = prune(stages[-1], pruning.after(step / steps), out / f"pruned-{step}")
-        stages += [pruned, tuning(pruned, Kept.ZEROS, out / f"pruned-{step}-tuned")]
+        stages += [pruned, fine_tuning(pruned, WeightConstraint.ZEROS, out / f"pruned-{step}-autotuned")]
     return tuple(stages[1:])

@@ -1,6 +1,6 @@
 import pytest
 
-from convatlas.wording import count, duration, percent, plural, size
+from convatlas.formatting import count, duration, percent, plural, size
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from convatlas.pictures import reframe
-from convatlas.pictures.ink import span
+from convatlas.images import reframe
+from convatlas.images.ink import span
 
 INK = 0.7
 
@@ -19,24 +19,24 @@ def drawing(
     paper: int = 255, ink: int = 0, size: tuple[int, int] = (200, 160), at: tuple[int, int] = (40, 30), scale: int = 1
 ) -> Image.Image:
     """A figure seven: 60 by 90 pixels at scale 1."""
-    picture = Image.new("L", size, paper)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("L", size, paper)
+    draw = ImageDraw.Draw(image)
     left, top = at
     draw.rectangle((left, top, left + 60 * scale - 1, top + 10 * scale - 1), fill=ink)
     draw.rectangle((left + 40 * scale, top, left + 50 * scale - 1, top + 90 * scale - 1), fill=ink)
-    return picture
+    return image
 
 
-def values(picture: Image.Image, side: int | None = None) -> npt.NDArray[np.float64]:
-    shown = picture if side is None else picture.resize((side, side), Image.Resampling.BOX)
+def values(image: Image.Image, side: int | None = None) -> npt.NDArray[np.float64]:
+    shown = image if side is None else image.resize((side, side), Image.Resampling.BOX)
     return np.asarray(shown, dtype=np.float64)
 
 
-def as_set(*pictures: Image.Image) -> npt.NDArray[np.uint8]:
-    return np.stack([np.asarray(picture, np.uint8)[None] for picture in pictures])
+def as_set(*images: Image.Image) -> npt.NDArray[np.uint8]:
+    return np.stack([np.asarray(image, np.uint8)[None] for image in images])
 
 
-def test_frame_is_a_grey_square_of_bright_ink_on_black() -> None:
+def test_frame_is_a_gray_square_of_bright_ink_on_black() -> None:
     frame = reframe(drawing(), INK)
     assert frame.mode == "L"
     assert frame.width == frame.height
@@ -75,7 +75,7 @@ def test_frame_of_a_larger_drawing_shows_the_same() -> None:
     assert np.abs(values(large, 28) - values(small, 28)).mean() < 3
 
 
-def test_colour_drawing_is_read_as_grey() -> None:
+def test_color_drawing_is_read_as_gray() -> None:
     assert np.array_equal(reframe(drawing().convert("RGB"), INK), reframe(drawing(), INK))
 
 
@@ -99,7 +99,7 @@ def test_blank_page_stays_blank_at_its_size(paper: int, size: tuple[int, int]) -
     ink=st.floats(0.05, 1.0),
     seed=st.integers(0, 1000),
 )
-def test_any_picture_gives_a_grey_picture(width: int, height: int, ink: float, seed: int) -> None:
+def test_any_image_gives_a_gray_image(width: int, height: int, ink: float, seed: int) -> None:
     noise = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
     frame = reframe(Image.fromarray(noise), ink)
     assert frame.mode == "L"
@@ -107,16 +107,16 @@ def test_any_picture_gives_a_grey_picture(width: int, height: int, ink: float, s
 
 
 def test_the_given_drawing_is_left_as_it_was() -> None:
-    picture = drawing()
-    reframe(picture, INK)
-    assert np.array_equal(picture, drawing())
+    image = drawing()
+    reframe(image, INK)
+    assert np.array_equal(image, drawing())
 
 
 def test_span_is_the_mean_of_the_inks_longer_sides() -> None:
-    pictures = np.zeros((2, 1, 40, 40), np.uint8)
-    pictures[0, 0, 10:20, 12:15] = 255
-    pictures[1, 0, 10:12, 5:25] = 200
-    assert span(pictures) == pytest.approx((10 + 20) / 2 / 40)
+    images = np.zeros((2, 1, 40, 40), np.uint8)
+    images[0, 0, 10:20, 12:15] = 255
+    images[1, 0, 10:12, 5:25] = 200
+    assert span(images) == pytest.approx((10 + 20) / 2 / 40)
 
 
 @given(ink=st.floats(0.3, 0.9))
@@ -131,5 +131,5 @@ def test_empty_frames_do_not_count_for_the_span() -> None:
     assert span(as_set(frame, empty)) == span(as_set(frame))
 
 
-def test_pictures_without_any_ink_have_no_span() -> None:
+def test_images_without_any_ink_have_no_span() -> None:
     assert span(np.zeros((3, 1, 8, 8), np.uint8)) is None

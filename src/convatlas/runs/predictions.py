@@ -1,4 +1,4 @@
-"""What a network answered to every picture of a split, and every figure that follows from it."""
+"""What a network answered to every image of a split, and every figure that follows from it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class ClassFigures:
     """How well one class is told from the others."""
 
     label: int
-    num_pictures: int
+    num_images: int
     precision: float | None
-    """The part of the pictures that got this answer which are of the class; None where none got it."""
+    """The part of the images that got this answer which are of the class; None where none got it."""
     recall: float | None
-    """The part of the class's pictures that got this answer; None where there are none."""
+    """The part of the class's images that got this answer; None where there are none."""
     f1: float | None
-    """The harmonic mean of the two: 0 where nothing is right, None where there is neither picture nor answer."""
+    """The harmonic mean of the two: 0 where nothing is right, None where there is neither image nor answer."""
     taken_for: int | None
-    """The wrong class that its pictures are most often taken for; None where all are right."""
+    """The wrong class that its images are most often taken for; None where all are right."""
     num_taken: int
     """How often."""
 
@@ -43,7 +43,7 @@ class Calibration:
     """
 
     counts: Tensor
-    """(bins,), int64: pictures."""
+    """(bins,), int64: images."""
     confidence: Tensor
     """(bins,), float64: the mean probability of the answers; 0 in an empty bin."""
     accuracy: Tensor
@@ -51,14 +51,14 @@ class Calibration:
 
     @property
     def ece(self) -> float:
-        """The expected calibration error: how far confidence is from accuracy, on average over the pictures."""
+        """The expected calibration error: how far confidence is from accuracy, on average over the images."""
         gaps = (self.accuracy - self.confidence).abs()
         return float((self.counts * gaps).sum() / self.counts.sum())
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """At least one picture's."""
+class Predictions:
+    """At least one image's."""
 
     probabilities: Tensor
     """(n, classes), float32."""
@@ -70,7 +70,7 @@ class Answers:
 
     @cached_property
     def given(self) -> Tensor:
-        """The answers (n,): the likeliest class of each picture."""
+        """The answers (n,): the likeliest class of each image."""
         return self.probabilities.argmax(1)
 
     @cached_property
@@ -129,7 +129,7 @@ class Answers:
         return tuple(
             ClassFigures(
                 label=label,
-                num_pictures=num,
+                num_images=num,
                 precision=hits / answered if answered else None,
                 recall=hits / num if num else None,
                 f1=2 * hits / (num + answered) if num + answered else None,
@@ -156,8 +156,8 @@ class Answers:
         return wrong[order[:num]]
 
 
-def answer(network: nn.Module, objective: Objective, batches: Batches) -> Answers:
-    """Show a network in evaluation mode every picture of the batches once, in order."""
+def answer(network: nn.Module, objective: Objective, batches: Batches) -> Predictions:
+    """Show a network in evaluation mode every image of the batches once, in order."""
     network.eval()
     probabilities, labels = [], []
     with torch.inference_mode():
@@ -165,4 +165,4 @@ def answer(network: nn.Module, objective: Objective, batches: Batches) -> Answer
             batch = batches.in_order(step)
             probabilities.append(objective.probabilities(network(batch.inputs)).float().cpu())
             labels.append(batch.labels.cpu())
-    return Answers(torch.cat(probabilities), torch.cat(labels))
+    return Predictions(torch.cat(probabilities), torch.cat(labels))

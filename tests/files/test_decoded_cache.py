@@ -11,7 +11,7 @@ import pytest
 
 from convatlas.errors import UserError
 from convatlas.files import lock
-from convatlas.files.entries import (
+from convatlas.files.decoded_cache import (
     DEFAULT_LIMIT,
     Kind,
     allowance,
@@ -28,9 +28,9 @@ def entry(cache: Path, name: str, num_bytes: int, used: int | None) -> Path:
     """An entry of that size; one without a time is unfinished."""
     folder = cache / f"{name}.decoded"
     folder.mkdir(parents=True)
-    values = {"source": f"/pictures/{name}", "kind": "raw", "side": 8, "contents": ["aa", "bb"]}
+    values = {"source": f"/images/{name}", "kind": "raw", "side": 8, "contents": ["aa", "bb"]}
     index = json.dumps(values)
-    (folder / "pictures").write_bytes(bytes(num_bytes - (0 if used is None else len(index))))
+    (folder / "images").write_bytes(bytes(num_bytes - (0 if used is None else len(index))))
     if used is not None:
         (folder / "index.json").write_text(index)
         os.utime(folder / "index.json", (used, used))
@@ -71,10 +71,10 @@ def test_entries_are_listed_the_last_used_first(tmp_path: Path) -> None:
     entry(tmp_path, "old", 1000, 5)
     entry(tmp_path, "new", 2000, 9)
     new, old = entries(tmp_path)
-    assert (old.source, old.num_pictures, old.side, old.kind) == ("/pictures/old", 2, 8, Kind.RAW)
+    assert (old.source, old.num_images, old.side, old.kind) == ("/images/old", 2, 8, Kind.RAW)
     assert (old.num_bytes, old.used, new.num_bytes, new.used) == (1000, 5, 2000, 9)
     touch(old.folder)
-    assert [one.source for one in entries(tmp_path)] == ["/pictures/old", "/pictures/new"]
+    assert [one.source for one in entries(tmp_path)] == ["/images/old", "/images/new"]
 
 
 def test_what_is_unfinished_or_damaged_is_no_entry_and_takes_room(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_what_is_being_written_is_never_removed(tmp_path: Path, monkeypatch: pyt
     with lock(busy):
         make_room(tmp_path, 5000, apart_from=tmp_path / "other.decoded")
         assert clear(tmp_path) == (0, [busy])
-        assert (busy / "pictures").stat().st_size == 1000
+        assert (busy / "images").stat().st_size == 1000
     assert clear(tmp_path) == (1000, [])
     assert names(tmp_path) == set()
 

@@ -10,21 +10,21 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from convatlas.data import Batches, Split
+from convatlas.images import Preprocessing
 from convatlas.networks.blocks import CrossEntropy
-from convatlas.pictures import Preprocessing
 from convatlas.runs import evaluate
-from convatlas.runs.answers import NUM_BINS, Answers, answer
+from convatlas.runs.predictions import NUM_BINS, Predictions, answer
 
 
 class Told(NamedTuple):
-    """The same as `Answers`, as plain lists."""
+    """The same as `Predictions`, as plain lists."""
 
     rows: list[list[float]]
     labels: list[int]
 
     @property
-    def answers(self) -> Answers:
-        return Answers(torch.tensor(self.rows, dtype=torch.float32), torch.tensor(self.labels))
+    def answers(self) -> Predictions:
+        return Predictions(torch.tensor(self.rows, dtype=torch.float32), torch.tensor(self.labels))
 
     @property
     def given(self) -> list[int]:
@@ -43,9 +43,9 @@ def of_weights(weights: list[list[int]], labels: list[int]) -> Told:
 
 def told_of(num_classes: int) -> st.SearchStrategy[Told]:
     row = st.lists(st.integers(0, 20), min_size=num_classes, max_size=num_classes).filter(any)
-    picture = st.tuples(row, st.integers(0, num_classes - 1))
-    return st.lists(picture, min_size=1, max_size=60).map(
-        lambda pictures: of_weights([weights for weights, _ in pictures], [label for _, label in pictures])
+    image = st.tuples(row, st.integers(0, num_classes - 1))
+    return st.lists(image, min_size=1, max_size=60).map(
+        lambda images: of_weights([weights for weights, _ in images], [label for _, label in images])
     )
 
 
@@ -53,7 +53,7 @@ told = st.integers(2, 6).flatmap(told_of)
 
 
 @given(told)
-def test_the_confusion_counts_each_picture_at_its_class_and_its_likeliest_answer(told: Told) -> None:
+def test_the_confusion_counts_each_image_at_its_class_and_its_likeliest_answer(told: Told) -> None:
     num = len(told.rows[0])
     pairs = list(zip(told.labels, told.given, strict=True))
     expected = [[pairs.count((truth, given)) for given in range(num)] for truth in range(num)]
@@ -71,18 +71,18 @@ def test_the_accuracy_is_the_part_that_is_right(told: Told) -> None:
 
 
 @given(told)
-def test_the_figures_of_a_class_count_its_pictures_and_its_answers(told: Told) -> None:
+def test_the_figures_of_a_class_count_its_images_and_its_answers(told: Told) -> None:
     for label, figures in enumerate(told.answers.of_classes):
-        pictures = {i for i, truth in enumerate(told.labels) if truth == label}
+        images = {i for i, truth in enumerate(told.labels) if truth == label}
         answered = {i for i, given in enumerate(told.given) if given == label}
-        hits = len(pictures & answered)
-        assert (figures.label, figures.num_pictures) == (label, len(pictures))
-        assert figures.recall == (pytest.approx(hits / len(pictures)) if pictures else None)
+        hits = len(images & answered)
+        assert (figures.label, figures.num_images) == (label, len(images))
+        assert figures.recall == (pytest.approx(hits / len(images)) if images else None)
         assert figures.precision == (pytest.approx(hits / len(answered)) if answered else None)
         if hits:
-            assert figures.f1 == pytest.approx(2 / (len(pictures) / hits + len(answered) / hits))
+            assert figures.f1 == pytest.approx(2 / (len(images) / hits + len(answered) / hits))
         else:
-            assert figures.f1 == (0 if pictures or answered else None)
+            assert figures.f1 == (0 if images or answered else None)
 
 
 @given(told)
@@ -148,7 +148,7 @@ def test_the_worst_mistakes_are_the_surest_of_the_wrong_answers(told: Told, num:
 
 
 class Shown(nn.Module):
-    """Answers with the picture itself: one pixel, a channel for each class. Dropout tells the mode."""
+    """Predictions with the image itself: one pixel, a channel for each class. Dropout tells the mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,16 +159,16 @@ class Shown(nn.Module):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
-def test_every_picture_is_answered_once_in_order_in_evaluation_mode(batch_size: int) -> None:
-    pictures = [[255, 0, 0], [0, 255, 51], [0, 0, 255], [10, 20, 30], [200, 100, 0]]
+def test_every_image_is_answered_once_in_order_in_evaluation_mode(batch_size: int) -> None:
+    images = [[255, 0, 0], [0, 255, 51], [0, 0, 255], [10, 20, 30], [200, 100, 0]]
     labels = [0, 1, 2, 0, 1]
-    split = Split(np.array(pictures, np.uint8)[:, :, None, None], np.array(labels, np.int64))
+    split = Split(np.array(images, np.uint8)[:, :, None, None], np.array(labels, np.int64))
     plain = Preprocessing(resolution=1, channels=3, mean=(0.0,) * 3, deviation=(1.0,) * 3)
     batches = Batches(split, plain, num_classes=3, batch_size=batch_size, device=torch.device("cpu"))
     answers = answer(Shown().train(), CrossEntropy(), batches)
     assert answers.labels.tolist() == labels
-    for row, picture in zip(answers.probabilities.tolist(), pictures, strict=True):
-        exponents = [math.exp(value / 255) for value in picture]
+    for row, image in zip(answers.probabilities.tolist(), images, strict=True):
+        exponents = [math.exp(value / 255) for value in image]
         assert row == pytest.approx([value / sum(exponents) for value in exponents])
     evaluation = evaluate(Shown(), CrossEntropy(), batches)
     assert torch.equal(answers.confusion, evaluation.confusion)

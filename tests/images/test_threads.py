@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from convatlas.pictures import side_by_side
-from convatlas.pictures.threads import AHEAD
+from convatlas.images import side_by_side
+from convatlas.images.threads import AHEAD
 
 
 def test_results_come_in_the_order_of_the_things() -> None:

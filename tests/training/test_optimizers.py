@@ -7,13 +7,13 @@ from torch import nn
 
 from convatlas import atlas
 from convatlas.networks.lenet import RECIPE_1998
-from convatlas.recipe import Decayed, Optimiser, Recipe
-from convatlas.training import optimisers
-from convatlas.training.optimisers import Group
+from convatlas.recipe import Decayed, Optimizer, Recipe
+from convatlas.training import optimizers
+from convatlas.training.optimizers import ParamGroup
 from convatlas.training.recipes import DEFAULT
 
-SGD = replace(DEFAULT, optimiser=Optimiser.SGD, lr=0.1, momentum=0.9, weight_decay=0.01, decayed=Decayed.ALL)
-RMSPROP = replace(DEFAULT, optimiser=Optimiser.RMSPROP, lr=0.1, momentum=0.9, smoothing=0.8, eps=0.5, weight_decay=0.01)
+SGD = replace(DEFAULT, optimizer=Optimizer.SGD, lr=0.1, momentum=0.9, weight_decay=0.01, decayed=Decayed.ALL)
+RMSPROP = replace(DEFAULT, optimizer=Optimizer.RMSPROP, lr=0.1, momentum=0.9, alpha=0.8, eps=0.5, weight_decay=0.01)
 RMSPROP = replace(RMSPROP, decayed=Decayed.ALL)
 
 
@@ -21,11 +21,11 @@ def stepped(recipe: Recipe, gradients: list[float], weight: float = 2.0) -> list
     """The only weight of a layer after each step."""
     layer = nn.Linear(1, 1, bias=False)
     nn.init.constant_(layer.weight, weight)
-    optimiser = optimisers.build(recipe, layer)
+    optimizer = optimizers.build(recipe, layer)
     weights = []
     for gradient in gradients:
         layer.weight.grad = torch.tensor([[gradient]])
-        optimiser.step()
+        optimizer.step()
         weights.append(layer.weight.item())
     return weights
 
@@ -74,24 +74,24 @@ def test_what_decays_is_what_the_recipe_says(which: Decayed, names: set[str]) ->
             "fc": nn.Linear(4, 2, bias=False),
         }
     )
-    assert optimisers.decayed(which, network) == names
+    assert optimizers.decayed(which, network) == names
     of = {value: name for name, value in network.named_parameters()}
-    groups = optimisers.build(replace(SGD, decayed=which), network).param_groups
+    groups = optimizers.build(replace(SGD, decayed=which), network).param_groups
     assert {of[value] for group in groups if group["weight_decay"] for value in group["params"]} == names
     # And every parameter learns once.
     learned = [of[value] for group in groups for value in group["params"]]
     assert sorted(learned) == sorted(of.values())
 
 
-@pytest.mark.parametrize("optimiser", [Optimiser.SGD, Optimiser.RMSPROP, Optimiser.ADAMW])
-def test_groups_learn_at_their_part_of_the_rate(optimiser: Optimiser) -> None:
+@pytest.mark.parametrize("optimizer", [Optimizer.SGD, Optimizer.RMSPROP, Optimizer.ADAMW])
+def test_groups_learn_at_their_part_of_the_rate(optimizer: Optimizer) -> None:
     network = nn.ModuleDict({"body": nn.Linear(1, 1), "head": nn.Linear(1, 1), "frozen": nn.Linear(1, 1)})
     groups = [
-        Group({f"{name}.{key}": value for key, value in network[name].named_parameters()}, factor)
+        ParamGroup({f"{name}.{key}": value for key, value in network[name].named_parameters()}, factor)
         for name, factor in (("head", 1.0), ("body", 0.1))
     ]
-    built = optimisers.build(replace(SGD, optimiser=optimiser, decayed=Decayed.WEIGHTS, smoothing=0.9), network, groups)
-    optimisers.set_rate(built, 0.5)
+    built = optimizers.build(replace(SGD, optimizer=optimizer, decayed=Decayed.WEIGHTS, alpha=0.9), network, groups)
+    optimizers.set_rate(built, 0.5)
     of = {value: name for name, value in network.named_parameters()}
     rates = {of[value]: group["lr"] for group in built.param_groups for value in group["params"]}
     assert rates == pytest.approx({"head.weight": 0.5, "head.bias": 0.5, "body.weight": 0.05, "body.bias": 0.05})
@@ -99,7 +99,7 @@ def test_groups_learn_at_their_part_of_the_rate(optimiser: Optimiser) -> None:
 
 def test_decay_is_for_weights_and_not_for_biases_or_coefficients() -> None:
     network = atlas.create("lenet5")
-    decayed, spared = optimisers.build(DEFAULT, network).param_groups
+    decayed, spared = optimizers.build(DEFAULT, network).param_groups
     names = {value: name for name, value in network.named_parameters()}
     assert {names[value] for value in decayed["params"]} == {"c1.weight", "c3.weight", "c5.weight", "f6.weight"}
     assert len(decayed["params"]) + len(spared["params"]) == len(names)
@@ -107,15 +107,15 @@ def test_decay_is_for_weights_and_not_for_biases_or_coefficients() -> None:
     assert spared["weight_decay"] == 0.0
 
 
-def test_curvature_is_the_mean_square_of_single_pictures_gradients() -> None:
+def test_curvature_is_the_mean_square_of_single_images_gradients() -> None:
     torch.manual_seed(0)
     variant = atlas.find("lenet1")
     network = variant.network(variant.spec)
     inputs = torch.rand(6, 1, 28, 28)
     targets = F.one_hot(torch.arange(6), 10).float()
-    optimiser = optimisers.build(RECIPE_1998, network)
-    assert isinstance(optimiser, optimisers.DiagonalLevenbergMarquardt)
-    optimiser.estimate(network, variant.objective, inputs, targets)
+    optimizer = optimizers.build(RECIPE_1998, network)
+    assert isinstance(optimizer, optimizers.DiagonalLevenbergMarquardt)
+    optimizer.estimate(network, variant.objective, inputs, targets)
 
     squares = [torch.zeros_like(value) for value in network.parameters()]
     for i in range(6):
@@ -123,14 +123,14 @@ def test_curvature_is_the_mean_square_of_single_pictures_gradients() -> None:
         for square, gradient in zip(squares, torch.autograd.grad(loss, list(network.parameters())), strict=True):
             square += gradient**2 / 6
     for value, square in zip(network.parameters(), squares, strict=True):
-        torch.testing.assert_close(optimiser.state[value]["curvature"], square)
+        torch.testing.assert_close(optimizer.state[value]["curvature"], square)
 
 
 def test_a_step_is_the_gradient_over_mu_plus_curvature() -> None:
     layer = nn.Linear(2, 1, bias=False)
-    optimiser = optimisers.DiagonalLevenbergMarquardt(layer.parameters(), lr=0.1)
+    optimizer = optimizers.DiagonalLevenbergMarquardt(layer.parameters(), lr=0.1)
     before = layer.weight.detach().clone()
     layer.weight.grad = torch.tensor([[1.0, 2.0]])
-    optimiser.state[layer.weight]["curvature"] = torch.tensor([[0.08, 0.18]])
-    optimiser.step()
+    optimizer.state[layer.weight]["curvature"] = torch.tensor([[0.08, 0.18]])
+    optimizer.step()
     torch.testing.assert_close(layer.weight.detach(), before - 0.1 * torch.tensor([[1.0 / 0.10, 2.0 / 0.20]]))

@@ -1,4 +1,4 @@
-"""Any file becomes an upright 8-bit picture, or one line that says why it cannot."""
+"""Any file becomes an upright 8-bit image, or one line that says why it cannot."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convatlas.errors import UserError
-from convatlas.pictures import PictureError, ReadError, decode, decode_all, fit
-from convatlas.pictures.decode import SUFFIXES
+from convatlas.images import ImageError, ReadError, decode, decode_all, fit
+from convatlas.images.decode import SUFFIXES
 
 ORIENTATION = 0x0112
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
@@ -29,32 +29,32 @@ RAMP = np.add.outer(np.arange(24) * 5, np.arange(40) * 3).astype(np.uint8)
 """24 rows of 40, no two corners alike."""
 
 ENCODINGS: dict[str, Callable[[Image.Image, io.BytesIO], None]] = {
-    "jpeg": lambda picture, file: picture.save(file, "JPEG", quality=95),
-    "progressive jpeg": lambda picture, file: picture.save(file, "JPEG", progressive=True),
-    "png": lambda picture, file: picture.save(file, "PNG"),
-    "bmp": lambda picture, file: picture.save(file, "BMP"),
-    "gif": lambda picture, file: picture.save(file, "GIF"),
-    "tiff": lambda picture, file: picture.save(file, "TIFF"),
-    "lzw tiff": lambda picture, file: picture.save(file, "TIFF", compression="tiff_lzw"),
-    "webp": lambda picture, file: picture.save(file, "WEBP", lossless=True),
-    "ppm": lambda picture, file: picture.save(file, "PPM"),
+    "jpeg": lambda image, file: image.save(file, "JPEG", quality=95),
+    "progressive jpeg": lambda image, file: image.save(file, "JPEG", progressive=True),
+    "png": lambda image, file: image.save(file, "PNG"),
+    "bmp": lambda image, file: image.save(file, "BMP"),
+    "gif": lambda image, file: image.save(file, "GIF"),
+    "tiff": lambda image, file: image.save(file, "TIFF"),
+    "lzw tiff": lambda image, file: image.save(file, "TIFF", compression="tiff_lzw"),
+    "webp": lambda image, file: image.save(file, "WEBP", lossless=True),
+    "ppm": lambda image, file: image.save(file, "PPM"),
 }
 
 
 @functools.cache
 def encoded(encoding: str) -> bytes:
-    """A noisy colour picture, 56 wide and 40 high."""
+    """A noisy color image, 56 wide and 40 high."""
     file = io.BytesIO()
     ENCODINGS[encoding](Image.fromarray(NOISE), file)
     return file.getvalue()
 
 
-def values(picture: Image.Image) -> npt.NDArray[np.int64]:
-    return np.asarray(picture).astype(np.int64)
+def values(image: Image.Image) -> npt.NDArray[np.int64]:
+    return np.asarray(image).astype(np.int64)
 
 
 def complaint(path: Path) -> str:
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         decode(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
@@ -80,27 +80,27 @@ def with_exif(jpeg: bytes, content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", sorted(SUFFIXES))
-def test_every_suffix_that_counts_as_a_picture_decodes(suffix: str, tmp_path: Path) -> None:
+def test_every_suffix_that_counts_as_a_image_decodes(suffix: str, tmp_path: Path) -> None:
     Image.new("L", (5, 3), 99).save(tmp_path / f"a{suffix}")
-    picture = decode(tmp_path / f"a{suffix}")
-    assert picture.size == (5, 3)
-    assert values(picture.convert("L")) == pytest.approx(99, abs=1)
+    image = decode(tmp_path / f"a{suffix}")
+    assert image.size == (5, 3)
+    assert values(image.convert("L")) == pytest.approx(99, abs=1)
 
 
 @pytest.mark.parametrize("encoding", ["png", "bmp", "tiff", "lzw tiff", "webp", "ppm"])
-def test_lossless_colour_comes_back_exactly(encoding: str, tmp_path: Path) -> None:
-    (tmp_path / "picture").write_bytes(encoded(encoding))
-    picture = decode(tmp_path / "picture")
-    assert picture.mode == "RGB"
-    assert np.array_equal(picture, NOISE)
+def test_lossless_color_comes_back_exactly(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(encoded(encoding))
+    image = decode(tmp_path / "image")
+    assert image.mode == "RGB"
+    assert np.array_equal(image, NOISE)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".pgm", ".jpg"])
-def test_grey_stays_grey(suffix: str, tmp_path: Path) -> None:
+def test_gray_stays_gray(suffix: str, tmp_path: Path) -> None:
     Image.fromarray(RAMP).save(tmp_path / f"a{suffix}")
-    picture = decode(tmp_path / f"a{suffix}")
-    assert picture.mode == "L"
-    assert values(picture) == pytest.approx(RAMP, abs=4 if suffix == ".jpg" else 0)
+    image = decode(tmp_path / f"a{suffix}")
+    assert image.mode == "L"
+    assert values(image) == pytest.approx(RAMP, abs=4 if suffix == ".jpg" else 0)
 
 
 def test_the_content_and_not_the_suffix_says_what_a_file_is(tmp_path: Path) -> None:
@@ -108,34 +108,34 @@ def test_the_content_and_not_the_suffix_says_what_a_file_is(tmp_path: Path) -> N
     assert np.array_equal(decode(tmp_path / "really-png.jpg"), NOISE)
 
 
-def test_black_and_white_becomes_grey(tmp_path: Path) -> None:
+def test_black_and_white_becomes_gray(tmp_path: Path) -> None:
     Image.fromarray(np.array([[False, True]])).save(tmp_path / "a.png")
-    picture = decode(tmp_path / "a.png")
-    assert picture.mode == "L"
-    assert values(picture).tolist() == [[0, 255]]
+    image = decode(tmp_path / "a.png")
+    assert image.mode == "L"
+    assert values(image).tolist() == [[0, 255]]
 
 
-def test_palette_becomes_colour(tmp_path: Path) -> None:
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([255, 0, 0, 0, 0, 255])
-    picture.putdata([0, 1])
-    picture.save(tmp_path / "a.png")
+def test_palette_becomes_color(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putdata([0, 1])
+    image.save(tmp_path / "a.png")
     assert values(decode(tmp_path / "a.png")).tolist() == [[[255, 0, 0], [0, 0, 255]]]
 
 
-def test_cmyk_jpeg_becomes_colour(tmp_path: Path) -> None:
+def test_cmyk_jpeg_becomes_color(tmp_path: Path) -> None:
     Image.new("RGB", (16, 16), (200, 40, 90)).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
-    picture = decode(tmp_path / "a.jpg")
-    assert picture.mode == "RGB"
-    assert values(picture)[8, 8] == pytest.approx([200, 40, 90], abs=4)
+    image = decode(tmp_path / "a.jpg")
+    assert image.mode == "RGB"
+    assert values(image)[8, 8] == pytest.approx([200, 40, 90], abs=4)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_sixteen_bits_become_eight(suffix: str, tmp_path: Path) -> None:
     Image.fromarray(RAMP.astype(np.uint16) * 257).save(tmp_path / f"a{suffix}")
-    picture = decode(tmp_path / f"a{suffix}")
-    assert picture.mode == "L"
-    assert np.array_equal(picture, RAMP)
+    image = decode(tmp_path / f"a{suffix}")
+    assert image.mode == "L"
+    assert np.array_equal(image, RAMP)
 
 
 def test_sixteen_bits_in_the_other_byte_order_become_eight(tmp_path: Path) -> None:
@@ -143,13 +143,13 @@ def test_sixteen_bits_in_the_other_byte_order_become_eight(tmp_path: Path) -> No
     assert np.array_equal(decode(tmp_path / "a.tif"), RAMP)
 
 
-def test_sixteen_bit_portable_greymap_becomes_eight(tmp_path: Path) -> None:
+def test_sixteen_bit_portable_graymap_becomes_eight(tmp_path: Path) -> None:
     (tmp_path / "a.pgm").write_bytes(b"P5 40 24 65535\n" + (RAMP.astype(">u2") * 257).tobytes())
     assert np.array_equal(decode(tmp_path / "a.pgm"), RAMP)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_a_dark_sixteen_bit_picture_stays_dark(suffix: str, tmp_path: Path) -> None:
+def test_a_dark_sixteen_bit_image_stays_dark(suffix: str, tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 200, np.uint16)).save(tmp_path / f"a{suffix}")
     assert values(decode(tmp_path / f"a{suffix}")).max() <= 1
 
@@ -157,74 +157,74 @@ def test_a_dark_sixteen_bit_picture_stays_dark(suffix: str, tmp_path: Path) -> N
 def test_float_values_that_are_no_numbers_cause_no_warning(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "a.tif")
     try:
-        picture = decode(tmp_path / "a.tif")
-    except PictureError:
+        image = decode(tmp_path / "a.tif")
+    except ImageError:
         return
-    assert picture.mode == "L"
+    assert image.mode == "L"
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tif"])
 def test_of_an_animation_it_is_the_first_frame(suffix: str, tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ((250, 0, 0), (0, 250, 0), (0, 0, 250))]
+    frames = [Image.new("RGB", (8, 8), color) for color in ((250, 0, 0), (0, 250, 0), (0, 0, 250))]
     frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
     assert values(decode(tmp_path / f"a{suffix}"))[4, 4] == pytest.approx([250, 0, 0], abs=3)
 
 
-def test_of_a_phones_two_picture_jpeg_it_is_the_first(tmp_path: Path) -> None:
+def test_of_a_phones_two_image_jpeg_it_is_the_first(tmp_path: Path) -> None:
     first, second = Image.new("RGB", (16, 16), (200, 0, 0)), Image.new("RGB", (16, 16), (0, 0, 200))
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
     assert values(decode(tmp_path / "a.jpg"))[8, 8] == pytest.approx([200, 0, 0], abs=3)
 
 
-def test_picture_outlives_its_file(tmp_path: Path) -> None:
+def test_image_outlives_its_file(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encoded("png"))
-    picture = decode(tmp_path / "a.png")
+    image = decode(tmp_path / "a.png")
     (tmp_path / "a.png").unlink()
-    assert np.array_equal(picture, NOISE)
+    assert np.array_equal(image, NOISE)
 
 
 # Transparency
 
 
 def test_alpha_is_laid_on_white(tmp_path: Path) -> None:
-    picture = Image.new("RGBA", (3, 1))
-    picture.putdata([(10, 20, 30, 255), (0, 0, 0, 0), (0, 0, 0, 51)])
-    picture.save(tmp_path / "a.png")
+    image = Image.new("RGBA", (3, 1))
+    image.putdata([(10, 20, 30, 255), (0, 0, 0, 0), (0, 0, 0, 51)])
+    image.save(tmp_path / "a.png")
     assert values(decode(tmp_path / "a.png")).tolist() == [[[10, 20, 30], [255] * 3, [204] * 3]]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".gif"])
 def test_fully_transparent_black_is_white_paper(suffix: str, tmp_path: Path) -> None:
-    picture = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
-    picture.paste((0, 0, 0, 255), (2, 2, 6, 6))
-    picture.save(tmp_path / f"a{suffix}", **({"lossless": True} if suffix == ".webp" else {}))
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (2, 2, 6, 6))
+    image.save(tmp_path / f"a{suffix}", **({"lossless": True} if suffix == ".webp" else {}))
     decoded = values(decode(tmp_path / f"a{suffix}").convert("L"))
     assert decoded[0, 0] == 255
     assert decoded[4, 4] == 0
 
 
-def test_grey_with_alpha_is_laid_on_white(tmp_path: Path) -> None:
-    picture = Image.new("LA", (3, 1))
-    picture.putdata([(10, 255), (0, 0), (0, 51)])
-    picture.save(tmp_path / "a.png")
+def test_gray_with_alpha_is_laid_on_white(tmp_path: Path) -> None:
+    image = Image.new("LA", (3, 1))
+    image.putdata([(10, 255), (0, 0), (0, 51)])
+    image.save(tmp_path / "a.png")
     assert values(decode(tmp_path / "a.png").convert("L")).tolist() == [[10, 255, 204]]
 
 
 @pytest.mark.parametrize("transparency", [0, b"\x00\xff"])
 def test_transparent_palette_entry_is_white(transparency: int | bytes, tmp_path: Path) -> None:
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([0, 0, 0, 10, 20, 30])
-    picture.putdata([0, 1])
-    picture.save(tmp_path / "a.png", transparency=transparency)
+    image = Image.new("P", (2, 1))
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    image.putdata([0, 1])
+    image.save(tmp_path / "a.png", transparency=transparency)
     assert values(decode(tmp_path / "a.png")).tolist() == [[[255, 255, 255], [10, 20, 30]]]
 
 
 @pytest.mark.parametrize(("mode", "transparent"), [("L", 0), ("RGB", (0, 0, 0)), ("1", 0)])
-def test_a_colour_declared_transparent_is_white(mode: str, transparent: int | tuple[int, ...], tmp_path: Path) -> None:
-    """PNG optimisers write this in place of an alpha channel."""
-    picture = Image.new(mode, (2, 1), "white")
-    picture.putpixel((0, 0), transparent)
-    picture.save(tmp_path / "a.png", transparency=transparent)
+def test_a_color_declared_transparent_is_white(mode: str, transparent: int | tuple[int, ...], tmp_path: Path) -> None:
+    """PNG optimizers write this in place of an alpha channel."""
+    image = Image.new(mode, (2, 1), "white")
+    image.putpixel((0, 0), transparent)
+    image.save(tmp_path / "a.png", transparency=transparent)
     assert values(decode(tmp_path / "a.png").convert("L")).tolist() == [[255, 255]]
 
 
@@ -240,12 +240,12 @@ STORED: dict[int, Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]] = {
     7: lambda upright: upright[::-1, ::-1].T,
     8: lambda upright: np.rot90(upright, -1),
 }
-"""How a camera that writes this orientation stores an upright picture."""
+"""How a camera that writes this orientation stores an upright image."""
 
 
 @pytest.mark.parametrize("orientation", STORED)
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_picture_is_upright_whatever_its_orientation(orientation: int, suffix: str, tmp_path: Path) -> None:
+def test_image_is_upright_whatever_its_orientation(orientation: int, suffix: str, tmp_path: Path) -> None:
     tags = Image.Exif()
     tags[ORIENTATION] = orientation
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](RAMP)))
@@ -269,7 +269,7 @@ def test_orientation_that_does_not_exist_changes_nothing(orientation: int, tmp_p
         pytest.param((0x011A, 7, 4, b"abcd"), id="density as bytes"),
     ],
 )
-def test_nonsense_beside_the_orientation_does_not_lose_the_picture(
+def test_nonsense_beside_the_orientation_does_not_lose_the_image(
     entry: tuple[int, int, int, bytes], tmp_path: Path
 ) -> None:
     """The pixels are whole, and editors do write such tags."""
@@ -303,16 +303,16 @@ def test_damaged_png_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><html><body>404</body></html>", b"\xff\xd8", b"\x89PNG"])
-def test_what_is_no_picture_is_told_with_the_formats_that_are(content: bytes, tmp_path: Path) -> None:
+def test_what_is_no_image_is_told_with_the_formats_that_are(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
-    expected = "not a picture of a known format (JPEG, PNG, BMP, GIF, TIFF, WEBP, PPM)"
+    expected = "not an image of a known format (JPEG, PNG, BMP, GIF, TIFF, WEBP, PPM)"
     assert complaint(tmp_path / "a.jpg") == expected
 
 
 @pytest.mark.parametrize("file_format", ["ICO", "PCX", "PDF", "TGA"])
 def test_formats_beyond_the_list_are_not_opened(file_format: str, tmp_path: Path) -> None:
     Image.fromarray(NOISE).save(tmp_path / "a.png", file_format)
-    assert complaint(tmp_path / "a.png").startswith("not a picture of a known format")
+    assert complaint(tmp_path / "a.png").startswith("not an image of a known format")
 
 
 # There are no pixels in these files: whoever looked for them before the limit would say "cut short".
@@ -336,7 +336,7 @@ def test_missing_file_is_told(tmp_path: Path) -> None:
 
 
 def test_folder_is_told(tmp_path: Path) -> None:
-    assert complaint(tmp_path) == "a folder, not a picture"
+    assert complaint(tmp_path) == "a folder, not an image"
 
 
 def test_a_link_to_itself_is_told(tmp_path: Path) -> None:
@@ -345,17 +345,17 @@ def test_a_link_to_itself_is_told(tmp_path: Path) -> None:
     assert complaint(tmp_path / "a.jpg") == "a symbolic link that leads back to itself"
 
 
-def test_what_cannot_be_read_is_told_from_what_is_no_picture(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_told_from_what_is_no_image(tmp_path: Path) -> None:
     with pytest.raises(ReadError):
         decode(tmp_path / "a.jpg")
     (tmp_path / "a.jpg").write_bytes(b"")
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         decode(tmp_path / "a.jpg")
     assert not isinstance(caught.value, ReadError)
 
 
 def test_an_error_survives_the_way_to_another_process(tmp_path: Path) -> None:
-    error = pickle.loads(pickle.dumps(PictureError(tmp_path / "a.jpg", "why")))
+    error = pickle.loads(pickle.dumps(ImageError(tmp_path / "a.jpg", "why")))
     assert (error.path, error.reason, str(error)) == (tmp_path / "a.jpg", "why", f"{tmp_path / 'a.jpg'}: why")
 
 
@@ -364,8 +364,8 @@ def test_path_below_a_file_is_an_error(tmp_path: Path) -> None:
     complaint(tmp_path / "a.jpg" / "b.jpg")
 
 
-def test_picture_error_is_a_mistake_of_the_user() -> None:
-    assert issubclass(PictureError, UserError)
+def test_image_error_is_a_mistake_of_the_user() -> None:
+    assert issubclass(ImageError, UserError)
 
 
 def test_decoding_in_many_threads_leaves_the_callers_warnings_alone(tmp_path: Path) -> None:
@@ -374,7 +374,7 @@ def test_decoding_in_many_threads_leaves_the_callers_warnings_alone(tmp_path: Pa
     path.write_bytes(encoded("jpeg"))
     before = list(warnings.filters)
     for _ in range(3):
-        assert len(list(decode_all([path] * 600, lambda picture: picture.size))) == 600
+        assert len(list(decode_all([path] * 600, lambda image: image.size))) == 600
     assert warnings.filters == before
 
 
@@ -382,7 +382,7 @@ def test_decoding_in_many_threads_leaves_the_callers_warnings_alone(tmp_path: Pa
 
 
 def photograph(width: int, height: int) -> Image.Image:
-    """Soft colours, as photographs have."""
+    """Soft colors, as photographs have."""
     coarse = np.random.default_rng(1).integers(0, 256, (7, 9, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -399,7 +399,7 @@ def test_a_scaled_jpeg_keeps_at_least_the_side_that_is_asked_for(
     assert size == (-(-width // scale), -(-height // scale))
 
 
-def test_a_scaled_jpeg_shows_the_same_picture(tmp_path: Path) -> None:
+def test_a_scaled_jpeg_shows_the_same_image(tmp_path: Path) -> None:
     photograph(1600, 1200).save(tmp_path / "a.jpg", quality=95)
     whole, scaled = (fit(decode(tmp_path / "a.jpg", at_least), 128, 3) for at_least in (None, 128))
     assert decode(tmp_path / "a.jpg", 128).size == (200, 150)
@@ -414,17 +414,17 @@ def test_a_scaled_jpeg_is_upright(orientation: int, tmp_path: Path) -> None:
     upright = np.asarray(photograph(640, 480))
     stored = {1: upright, 3: upright[::-1, ::-1], 6: np.rot90(upright), 8: np.rot90(upright, -1)}[orientation]
     Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.jpg", exif=tags, quality=95)
-    picture = decode(tmp_path / "a.jpg", 120)
-    assert picture.size == (160, 120)
+    image = decode(tmp_path / "a.jpg", 120)
+    assert image.size == (160, 120)
     expected = photograph(640, 480).resize((160, 120), Image.Resampling.BOX)
-    assert np.abs(values(picture) - values(expected)).mean() < 2
+    assert np.abs(values(image) - values(expected)).mean() < 2
 
 
-def test_a_scaled_cmyk_jpeg_keeps_its_colours(tmp_path: Path) -> None:
+def test_a_scaled_cmyk_jpeg_keeps_its_colors(tmp_path: Path) -> None:
     Image.new("RGB", (400, 400), (200, 40, 90)).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
-    picture = decode(tmp_path / "a.jpg", 50)
-    assert (picture.mode, picture.size) == ("RGB", (50, 50))
-    assert values(picture)[25, 25] == pytest.approx([200, 40, 90], abs=4)
+    image = decode(tmp_path / "a.jpg", 50)
+    assert (image.mode, image.size) == ("RGB", (50, 50))
+    assert values(image)[25, 25] == pytest.approx([200, 40, 90], abs=4)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -433,14 +433,14 @@ def test_half_a_jpeg_is_found_when_it_is_scaled(part: float, progressive: bool, 
     photograph(800, 800).save(tmp_path / "a.jpg", progressive=progressive)
     content = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(content[: int(part * len(content))])
-    with pytest.raises(PictureError, match="damaged or cut short"):
+    with pytest.raises(ImageError, match="damaged or cut short"):
         decode(tmp_path / "a.jpg", 100)
 
 
 def test_the_limit_is_of_the_pixels_that_the_file_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (800, 800)).save(tmp_path / "a.jpg")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
-    with pytest.raises(PictureError, match="larger than the limit"):
+    with pytest.raises(ImageError, match="larger than the limit"):
         decode(tmp_path / "a.jpg", 100)
 
 
@@ -460,11 +460,11 @@ SIGNATURES = (
 def decodes_or_complains(content: bytes, path: Path) -> None:
     path.write_bytes(content)
     try:
-        picture = decode(path)
-    except PictureError as error:
+        image = decode(path)
+    except ImageError as error:
         message = str(error)
     else:
-        assert picture.mode in ("L", "RGB")
+        assert image.mode in ("L", "RGB")
         return
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -476,13 +476,13 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(signature=st.sampled_from(SIGNATURES), content=st.binary(max_size=200))
-def test_random_bytes_raise_picture_errors_only(signature: bytes, content: bytes, scratch: Path) -> None:
+def test_random_bytes_raise_image_errors_only(signature: bytes, content: bytes, scratch: Path) -> None:
     decodes_or_complains(signature + content, scratch)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @given(data=st.data())
-def test_mutated_files_raise_picture_errors_only(encoding: str, data: st.DataObject, scratch: Path) -> None:
+def test_mutated_files_raise_image_errors_only(encoding: str, data: st.DataObject, scratch: Path) -> None:
     content = bytearray(encoded(encoding))
     # Headers are where damage does most.
     places = st.integers(0, 200) | st.integers(0, len(content) - 1)
@@ -502,7 +502,7 @@ def test_mutated_files_raise_picture_errors_only(encoding: str, data: st.DataObj
         max_size=4,
     )
 )
-def test_random_exif_raises_picture_errors_only(entries: list[tuple[int, int, int, bytes]], scratch: Path) -> None:
+def test_random_exif_raises_image_errors_only(entries: list[tuple[int, int, int, bytes]], scratch: Path) -> None:
     orientation = (ORIENTATION, 3, 1, struct.pack("<HH", 6, 0))
     decodes_or_complains(with_exif(encoded("jpeg"), exif(orientation, *entries)), scratch)
 

@@ -1,6 +1,6 @@
 """Networks of 8 bits as processors compute them: in whole numbers, through PyTorch's compiler and oneDNN.
 
-The operations are those that torchao writes into a graph that it quantises (`quantized_decomposed`). Inductor finds
+The operations are those that torchao writes into a graph that it quantizes (`quantized_decomposed`). Inductor finds
 them before a convolution or a fully connected layer, and puts one of 8 bits in the place of all.
 """
 
@@ -16,20 +16,20 @@ import torch.ao.quantization.fx._decomposed  # the operations, which torchao and
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.networks.blocks import folded
-from convatlas.networks.low_bits import HIGHEST_PLACE, LowBits, Rounded, disarmed, places_of
+from convatlas.networks.blocks import fold_batch_norm
+from convatlas.networks.low_bits import HIGHEST_PLACE, FakeQuantize, LowBits, places_of, remove_fake_quant
 
 operations = torch.ops.quantized_decomposed
 
 
-class EightBits(nn.Module):
+class QuantizedLayer(nn.Module):
     """A layer whose inputs and weights are whole numbers of 8 bits."""
 
     codes: Tensor
     steps: Tensor
     zeros: Tensor
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, inputs: Rounded, codes: Tensor, steps: Tensor) -> None:
+    def __init__(self, layer: nn.Conv2d | nn.Linear, inputs: FakeQuantize, codes: Tensor, steps: Tensor) -> None:
         """
         Args:
             layer: whose bias, stride and the like it has.
@@ -53,13 +53,13 @@ class EightBits(nn.Module):
 
 
 @torch.no_grad()
-def in_eight_bits(network: nn.Module, low_bits: LowBits) -> nn.Module:
-    """A copy that answers the same but for rounding, in 8 bits once it is compiled, its batch normalisation folded.
+def to_int8(network: nn.Module, low_bits: LowBits) -> nn.Module:
+    """A copy that answers the same but for rounding, in 8 bits once it is compiled, its batch normalization fold_batch_norm.
 
-    What has no inputs of 8 bits, and layers of a family's own (`Multiplying`), stay at 32.
+    What has no inputs of 8 bits, and layers of a family's own (`WeightedLayer`), stay at 32.
     """
     places = places_of(network, low_bits)
-    copied = disarmed(folded(network))
+    copied = remove_fake_quant(fold_batch_norm(network))
     for bits in low_bits:
         layer, inputs = copied.get_submodule(bits.name), bits.inputs
         if inputs is None or not inputs.step or not isinstance(layer, nn.Conv2d | nn.Linear):
@@ -72,13 +72,13 @@ def in_eight_bits(network: nn.Module, low_bits: LowBits) -> nn.Module:
         # A channel of zeros has none.
         steps = torch.where(steps.isfinite(), steps, 1.0)
         parent, _, name = bits.name.rpartition(".")
-        setattr(copied.get_submodule(parent), name, EightBits(layer, inputs, codes, steps.squeeze(1)))
+        setattr(copied.get_submodule(parent), name, QuantizedLayer(layer, inputs, codes, steps.squeeze(1)))
     return copied
 
 
 @torch.no_grad()
-def compiled(network: nn.Module, picture: Tensor) -> Callable[[Tensor], Tensor]:
-    """The network for pictures (batch, channels, height, width) like that one, to be called without gradients.
+def compiled(network: nn.Module, image: Tensor) -> Callable[[Tensor], Tensor]:
+    """The network for images (batch, channels, height, width) like that one, to be called without gradients.
 
     Raises:
         RuntimeError: PyTorch cannot compile it here; without a compiler for C++ it compiles nothing.
@@ -87,5 +87,5 @@ def compiled(network: nn.Module, picture: Tensor) -> Callable[[Tensor], Tensor]:
     with torch._inductor.config.patch(freezing=True), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         answers: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
-        answers(picture)
+        answers(image)
     return answers

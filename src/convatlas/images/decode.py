@@ -1,4 +1,4 @@
-"""Safe decoding: a list of formats, a limit on pixels, and every byte decoded before a picture counts as good."""
+"""Safe decoding: a list of formats, a limit on pixels, and every byte decoded before an image counts as good."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from convatlas.errors import UserError
-from convatlas.pictures.threads import side_by_side
+from convatlas.images.threads import side_by_side
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
-"""Files of a folder that are taken for pictures."""
+"""Files of a folder that are taken for images."""
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 LOOKED_AT = 100
-"""Pictures from which the usual size of a set is taken."""
+"""Images from which the usual size of a set is taken."""
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,13 +34,13 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns a picture upright, by the orientation that its EXIF states."""
+"""What turns an image upright, by the orientation that its EXIF states."""
 
 T = TypeVar("T")
 
 
-class PictureError(UserError):
-    """A file that cannot be used as a picture: names the file and says why."""
+class ImageError(UserError):
+    """A file that cannot be used as an image: names the file and says why."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(path, reason)
@@ -51,12 +51,12 @@ class PictureError(UserError):
         return f"{self.path}: {self.reason}"
 
 
-class ReadError(PictureError):
+class ReadError(ImageError):
     """A file that cannot be read: what it holds is not known."""
 
 
 def decode(path: Path, at_least: int | None = None) -> Image.Image:
-    """Decode a picture file upright, as 8-bit grey ("L") or colour ("RGB"); of an animation the first frame.
+    """Decode an image file upright, as 8-bit gray ("L") or color ("RGB"); of an animation the first frame.
 
     Transparency is laid on white, 16 bits become 8, CMYK becomes RGB.
 
@@ -65,7 +65,7 @@ def decode(path: Path, at_least: int | None = None) -> Image.Image:
             quarter or an eighth of its size, which takes a fraction of the time. Without it, nothing is scaled.
 
     Raises:
-        PictureError: the file is missing, damaged, cut short, no picture of a known format, or of more pixels than
+        ImageError: the file is missing, damaged, cut short, no image of a known format, or of more pixels than
             Pillow's `Image.MAX_IMAGE_PIXELS`.
     """
     with pillow_silenced(), opened(path) as file:
@@ -74,17 +74,17 @@ def decode(path: Path, at_least: int | None = None) -> Image.Image:
 
 def decode_all(
     paths: Iterable[Path], use: Callable[[Image.Image], T], at_least: int | None = None
-) -> Generator[T | PictureError]:
-    """Decode files side by side, as `decode` does: for each in turn what `use` makes of its picture, or its error.
+) -> Generator[T | ImageError]:
+    """Decode files side by side, as `decode` does: for each in turn what `use` makes of its image, or its error.
 
     A few are decoded ahead of what is taken, never all: a set of any size passes through little memory.
     """
 
-    def work(path: Path) -> T | PictureError:
+    def work(path: Path) -> T | ImageError:
         try:
             with opened(path) as file:
                 return use(decode_content(file, path, at_least))
-        except PictureError as error:
+        except ImageError as error:
             return error
 
     with pillow_silenced():
@@ -98,23 +98,23 @@ def decode_content(file: BinaryIO, path: Path, at_least: int | None = None) -> I
         path: for messages.
     """
     try:
-        with Image.open(file, formats=_FORMATS) as picture:
+        with Image.open(file, formats=_FORMATS) as image:
             # Pillow itself warns from its limit on and refuses from twice its limit; for us the limit is the limit.
-            if Image.MAX_IMAGE_PIXELS is not None and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+            if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
             if at_least is not None:
                 # Of the sizes that the decoder can give, the smallest that is large enough; JPEG alone has any.
-                picture.draft(None, (at_least, at_least))
+                image.draft(None, (at_least, at_least))
             # Only decoding finds half a file: open() and verify() read no more than headers.
-            picture.load()
-            return _upright(picture, _eight_bits(picture))
+            image.load()
+            return _upright(image, _eight_bits(image))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise PictureError(path, f"larger than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from error
+        raise ImageError(path, f"larger than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
-        raise PictureError(path, f"not a picture of a known format ({', '.join(_FORMATS)})") from error
+        raise ImageError(path, f"not an image of a known format ({', '.join(_FORMATS)})") from error
     # What Pillow's decoders raise on damaged files is not one family of errors.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, MemoryError) as error:
-        raise PictureError(path, f"damaged or cut short ({error})") from error
+        raise ImageError(path, f"damaged or cut short ({error})") from error
 
 
 @contextmanager
@@ -146,21 +146,21 @@ def shorter_side(path: Path) -> int | None:
         with pillow_silenced(), opened(path) as file:
             return shorter_side_of(file)
     # What is wrong with the file is said when it is decoded.
-    except PictureError:
+    except ImageError:
         return None
 
 
 def shorter_side_of(file: BinaryIO) -> int | None:
     """What `shorter_side` finds in a file that is open already."""
     try:
-        with Image.open(file, formats=_FORMATS) as picture:
-            return min(picture.size)
+        with Image.open(file, formats=_FORMATS) as image:
+            return min(image.size)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """The files that are taken for pictures, at any depth; hidden ones and hidden folders are passed over.
+    """The files that are taken for images, at any depth; hidden ones and hidden folders are passed over.
 
     Raises:
         UserError: a folder among them cannot be read.
@@ -190,10 +190,10 @@ def status(path: Path) -> os.stat_result:
     except OSError as error:
         raise ReadError(path, _reason(error)) from error
     if stat.S_ISDIR(found.st_mode):
-        raise ReadError(path, "a folder, not a picture")
+        raise ReadError(path, "a folder, not an image")
     if not stat.S_ISREG(found.st_mode):
         # To open a pipe would be to wait for whoever writes to it.
-        raise ReadError(path, "a device or a pipe, not a picture")
+        raise ReadError(path, "a device or a pipe, not an image")
     return found
 
 
@@ -219,31 +219,31 @@ def _reason(error: OSError) -> str:
     return f"cannot be read ({error.strerror})"
 
 
-def _upright(original: Image.Image, picture: Image.Image) -> Image.Image:
+def _upright(original: Image.Image, image: Image.Image) -> Image.Image:
     try:
         orientation = original.getexif().get(_ORIENTATION)
-    # Cameras write odd EXIF, and Pillow raises many kinds of errors on it; the picture itself is good.
+    # Cameras write odd EXIF, and Pillow raises many kinds of errors on it; the image itself is good.
     except Exception:
-        return picture
+        return image
     turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return picture if turn is None else picture.transpose(turn)
+    return image if turn is None else image.transpose(turn)
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    if "A" in picture.mode or "transparency" in picture.info:
-        grey = picture.mode in ("1", "L", "LA")
-        picture = picture.convert("RGBA")
-        flat = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        return flat.convert("L" if grey else "RGB")
-    if picture.mode in ("L", "RGB"):
-        return picture.copy()
-    if picture.mode == "1":
-        return picture.convert("L")
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if "A" in image.mode or "transparency" in image.info:
+        gray = image.mode in ("1", "L", "LA")
+        image = image.convert("RGBA")
+        flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return flat.convert("L" if gray else "RGB")
+    if image.mode in ("L", "RGB"):
+        return image.copy()
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
         largest = values.max(initial=0)
         # Files of 16 bits say so; wider ones hold 8 or 16 bits, or parts of 1.
-        tops = (65535.0,) if picture.mode.startswith("I;16") else (1.0, 255.0) if picture.mode == "F" else (255.0,)
+        tops = (65535.0,) if image.mode.startswith("I;16") else (1.0, 255.0) if image.mode == "F" else (255.0,)
         top = next((top for top in tops if largest <= top), 65535.0)
         return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
-    return picture.convert("RGB")
+    return image.convert("RGB")

@@ -1,8 +1,8 @@
 """A person's own drawing, brought to the look of a training set of bright ink on black.
 
-Digit sets show each character size-normalised in a black frame. A photograph or drawing has dark ink on light
+Digit sets show each character size-normalized in a black frame. A photograph or drawing has dark ink on light
 paper, anywhere, at any size. As the makers of MNIST did with NIST's scans, the ink is found, turned bright and
-placed in the middle at the size that the training pictures have.
+placed in the middle at the size that the training images have.
 """
 
 import numpy as np
@@ -16,24 +16,24 @@ LARGEST = 512
 """Side of the ink in a new frame, at most."""
 
 
-def span(pictures: npt.NDArray[np.uint8]) -> float | None:
-    """The part of the frame's side that ink spans, the mean over pictures (n, 1, side, side); None without ink."""
-    boxes = (_box(picture[0].astype(np.float32)) for picture in pictures[:1000])
+def span(images: npt.NDArray[np.uint8]) -> float | None:
+    """The part of the frame's side that ink spans, the mean over images (n, 1, side, side); None without ink."""
+    boxes = (_box(image[0].astype(np.float32)) for image in images[:1000])
     spans = [max(bottom - top, right - left) for box in boxes if box for left, top, right, bottom in [box]]
-    return float(np.mean(spans)) / pictures.shape[-1] if spans else None
+    return float(np.mean(spans)) / images.shape[-1] if spans else None
 
 
-def reframe(picture: Image.Image, ink: float) -> Image.Image:
-    """The picture's ink, bright on black, spanning `ink` of a square frame; a blank picture is a blank frame."""
-    grey = picture.convert("L")
-    values = np.asarray(grey, dtype=np.float32)
+def reframe(image: Image.Image, ink: float) -> Image.Image:
+    """The image's ink, bright on black, spanning `ink` of a square frame; a blank image is a blank frame."""
+    gray = image.convert("L")
+    values = np.asarray(gray, dtype=np.float32)
     paper = np.median(np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]]))
     if paper > 127:
-        grey, values, paper = ImageOps.invert(grey), 255 - values, 255 - paper
+        gray, values, paper = ImageOps.invert(gray), 255 - values, 255 - paper
     values = (values - paper).clip(min=0)
     box = _box(values)
     if box is None:
-        return grey
+        return gray
     bright = Image.fromarray((values * (255 / values.max())).round().astype(np.uint8)).crop(box)
     # Finer than any network looks, and a long thin stroke needs no frame of gigabytes.
     bright.thumbnail((LARGEST, LARGEST))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from convatlas.data import find
-from convatlas.data.catalogue import NAMED
+from convatlas.data.catalog import NAMED
 from convatlas.data.folder import Folder
 from convatlas.errors import UserError
 
@@ -24,7 +24,7 @@ def test_the_catalogue_has_the_five_sets_once_each() -> None:
 
 
 @pytest.mark.parametrize(("name", "side"), [("digits", 8), ("mnist", 28), ("usps", 16), ("cifar10", 32)])
-def test_a_set_is_found_by_its_name_with_the_size_of_its_pictures(name: str, side: int) -> None:
+def test_a_set_is_found_by_its_name_with_the_size_of_its_images(name: str, side: int) -> None:
     assert find(name).name == name
     assert find(name).side == side
 
@@ -40,8 +40,8 @@ def test_a_folder_is_found_by_its_path(as_typed: type[str] | type[Path], tmp_pat
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    (tmp_path / "pictures").mkdir()
-    assert find("~/pictures") == Folder(tmp_path / "pictures")
+    (tmp_path / "images").mkdir()
+    assert find("~/images") == Folder(tmp_path / "images")
 
 
 def test_a_folder_beside_us_is_found_by_its_bare_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ def test_a_path_that_is_not_there_is_told_as_a_folder(as_typed: type[str] | type
 
 def test_a_file_is_told_what_is_read_instead(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"")
-    expected = f"{tmp_path / 'a.zip'} is a file; pictures are read from a folder with a folder for each class"
+    expected = f"{tmp_path / 'a.zip'} is a file; images are read from a folder with a folder for each class"
     assert complaint(tmp_path / "a.zip") == expected
 
 

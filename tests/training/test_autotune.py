@@ -16,9 +16,9 @@ from convatlas.data.batches import Batch
 from convatlas.networks.blocks import CrossEntropy
 from convatlas.runs import Execution
 from convatlas.training import Request, plan
+from convatlas.training.autotune import Autotuner, available_threads, computes_bfloat16
 from convatlas.training.processes import Processes
 from convatlas.training.step import Step, arranged
-from convatlas.training.tuning import Tuner, available_threads, computes_bfloat16
 
 PLAIN = Execution(threads=1)
 LONG = 10**9
@@ -46,28 +46,28 @@ def batch_of(num: int, side: int = 8, channels: int = 1, num_classes: int = 3) -
 
 
 @pytest.fixture
-def tuner() -> Tuner:
-    return Tuner(Tiny(), CrossEntropy(), batch_of(6))
+def tuner() -> Autotuner:
+    return Autotuner(Tiny(), CrossEntropy(), batch_of(6))
 
 
-def test_a_short_training_is_not_measured(tuner: Tuner) -> None:
+def test_a_short_training_is_not_measured(tuner: Autotuner) -> None:
     assert tuner.choose(PLAIN, 1) == (PLAIN, "")
     # But for the steps that tell that it is short.
     assert isinstance(tuner.build, Tiny)
     assert len(tuner.build.built) == 1
 
 
-def without_compiling(tuner: Tuner, plain: Execution = PLAIN) -> tuple[Execution, str]:
+def without_compiling(tuner: Autotuner, plain: Execution = PLAIN) -> tuple[Execution, str]:
     """The choice for a training long enough to measure and too short for compiling."""
     num_steps = 2 * int(20 / tuner.seconds(plain, 1.0))
     return tuner.choose(plain, num_steps)
 
 
-def test_a_long_training_gets_one_of_the_ways_and_a_line_that_names_each(tuner: Tuner) -> None:
+def test_a_long_training_gets_one_of_the_ways_and_a_line_that_names_each(tuner: Autotuner) -> None:
     plain = Execution(threads=4)
     chosen, line = without_compiling(tuner, plain)
     told, _, words = line.partition("; chosen: ")
-    assert words == chosen.words
+    assert words == chosen.describe
     assert re.fullmatch(r"plain \d+(, [\w ]+ \d+)* ms a step", told), told
     names = [part.rpartition(" ")[0] for part in told.removesuffix(" ms a step").split(", ")]
     expected = ["plain", *(["bfloat16"] if computes_bfloat16("cpu") else []), "contiguous", "2 threads"]
@@ -76,23 +76,23 @@ def test_a_long_training_gets_one_of_the_ways_and_a_line_that_names_each(tuner: 
     assert not chosen.compiled
 
 
-def test_one_thread_is_not_halved(tuner: Tuner) -> None:
+def test_one_thread_is_not_halved(tuner: Autotuner) -> None:
     assert [name for name, _ in tuner.changes(PLAIN, 50.0)] in (["bfloat16", "contiguous"], ["contiguous"])
 
 
-def test_compiling_is_tried_where_it_is_won_back(tuner: Tuner) -> None:
+def test_compiling_is_tried_where_it_is_won_back(tuner: Autotuner) -> None:
     assert ("compiled", {"compiled": True}) in tuner.changes(PLAIN, 3600.0)
     assert ("compiled", {"compiled": True}) not in tuner.changes(PLAIN, 300.0)
 
 
-def test_each_change_is_of_the_way_of_computing_and_of_one_thing_in_it(tuner: Tuner) -> None:
+def test_each_change_is_of_the_way_of_computing_and_of_one_thing_in_it(tuner: Autotuner) -> None:
     for _, change in tuner.changes(Execution(threads=8), 1e6):
         [(name, value)] = change.items()
         assert getattr(Execution(threads=8), name) != value
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_measuring_leaves_the_callers_threads_and_random_numbers_alone(threads: int, tuner: Tuner) -> None:
+def test_measuring_leaves_the_callers_threads_and_random_numbers_alone(threads: int, tuner: Autotuner) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -116,11 +116,11 @@ def test_a_way_that_fails_leaves_the_callers_threads_alone() -> None:
 
     threads = torch.get_num_threads()
     with pytest.raises(RuntimeError, match="no memory"):
-        Tuner(build, CrossEntropy(), batch_of(2)).choose(Execution(threads=threads + 1), LONG)
+        Autotuner(build, CrossEntropy(), batch_of(2)).choose(Execution(threads=threads + 1), LONG)
     assert torch.get_num_threads() == threads
 
 
-def test_measuring_learns_nothing(tuner: Tuner) -> None:
+def test_measuring_learns_nothing(tuner: Autotuner) -> None:
     assert isinstance(tuner.build, Tiny)
     inputs = tuner.batch.inputs.clone()
     without_compiling(tuner)
@@ -130,14 +130,14 @@ def test_measuring_learns_nothing(tuner: Tuner) -> None:
 
 
 @pytest.mark.skipif(computes_bfloat16("cpu"), reason="this processor has instructions for bfloat16")
-def test_a_processor_without_bfloat16_does_not_try_it(tuner: Tuner) -> None:
+def test_a_processor_without_bfloat16_does_not_try_it(tuner: Autotuner) -> None:
     assert "bfloat16" not in [name for name, _ in tuner.changes(PLAIN, 1e6)]
     _, line = without_compiling(tuner)
     assert "bfloat16" not in line
 
 
 @pytest.mark.skipif(not computes_bfloat16("cpu"), reason="this processor has no instructions for bfloat16")
-def test_a_processor_with_bfloat16_tries_it_first(tuner: Tuner) -> None:
+def test_a_processor_with_bfloat16_tries_it_first(tuner: Autotuner) -> None:
     assert next(name for name, _ in tuner.changes(PLAIN, 1e6)) == "bfloat16"
 
 
@@ -145,7 +145,7 @@ def test_a_device_that_nobody_knows_does_not_try_bfloat16() -> None:
     assert not computes_bfloat16("mps")
     # Nor does a meta device, on which nothing is computed.
     nowhere = batch_of(2)._replace(inputs=torch.empty(2, 1, 8, 8, device="meta"))
-    assert [name for name, _ in Tuner(Tiny(), CrossEntropy(), nowhere).changes(PLAIN, 1.0)] == ["contiguous"]
+    assert [name for name, _ in Autotuner(Tiny(), CrossEntropy(), nowhere).changes(PLAIN, 1.0)] == ["contiguous"]
 
 
 def test_processes_on_one_machine_share_its_threads() -> None:

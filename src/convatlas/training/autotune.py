@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from convatlas.data.batches import Batch
+from convatlas.formatting import plural
 from convatlas.runs import Execution
 from convatlas.spec import Objective
 from convatlas.training.step import Step, arranged
-from convatlas.wording import plural
 
 WORTH_S = 20.0
 """A training that is shorter than this is not measured."""
@@ -46,7 +46,7 @@ def bears_channels_last(network: nn.Module) -> bool:
     """Whether a network can be trained with its channels last in memory.
 
     The oneDNN of PyTorch 2.13 writes beyond its memory in the backward pass of a strided 1x1 convolution that reads few
-    maps (8 to 16 maps, 5 pictures of 16 pixels, two threads, AVX512), and the process dies.
+    maps (8 to 16 maps, 5 images of 16 pixels, two threads, AVX512), and the process dies.
     """
     return not any(
         isinstance(layer, nn.Conv2d)
@@ -58,11 +58,11 @@ def bears_channels_last(network: nn.Module) -> bool:
 
 
 @dataclass(frozen=True)
-class Tuner:
+class Autotuner:
     """Measures steps of training on copies of a network."""
 
     build: Callable[[], tuple[nn.Module, torch.optim.Optimizer]]
-    """A new network in training mode on the device, and its optimiser."""
+    """A new network in training mode on the device, and its optimizer."""
     objective: Objective
     batch: Batch
 
@@ -89,7 +89,7 @@ class Tuner:
             told.append(f"{name} {1000 * took:.0f}")
             if took < GAIN * fastest:
                 best, fastest = tried, took
-        return best, f"{', '.join(told)} ms a step; chosen: {best.words}"
+        return best, f"{', '.join(told)} ms a step; chosen: {best.describe}"
 
     def changes(self, plain: Execution, planned_s: float) -> list[tuple[str, dict[str, Any]]]:
         """What to try in turn, each on top of what won before."""
@@ -116,7 +116,7 @@ class Tuner:
         threads = torch.get_num_threads()
         torch.set_num_threads(execution.threads)
         try:
-            network, optimiser = self.build()
+            network, optimizer = self.build()
             weights = torch.ones(self.batch.targets.shape[1], device=self.batch.targets.device)
             size = self.batch.num_in_all
             step = Step.prepared(
@@ -126,9 +126,9 @@ class Tuner:
             begun = time.monotonic()
             while len(times) < 2 or (len(times) <= MOST_STEPS and time.monotonic() - begun < within):
                 start = time.monotonic()
-                optimiser.zero_grad(set_to_none=True)
+                optimizer.zero_grad(set_to_none=True)
                 step.gradient(self.batch)
-                optimiser.step()
+                optimizer.step()
                 times.append(time.monotonic() - start)
                 if len(times) == 1:
                     begun = time.monotonic()

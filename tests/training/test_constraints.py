@@ -14,19 +14,19 @@ from torch import Tensor, nn
 import convatlas as ca
 from convatlas import atlas
 from convatlas.compression.deep.codebook import share_weights
-from convatlas.compression.deep.pruning import Smallest
+from convatlas.compression.deep.pruning import LAMP
 from convatlas.errors import UserError
-from convatlas.recipe import Kept
+from convatlas.recipe import WeightConstraint
 from convatlas.runs import Record, Run, load
 from convatlas.training import Interrupted, Progress, Request, plan, train_as
+from convatlas.training.constraints import ConstrainedWeights, codes_of
 from convatlas.training.processes import Processes
-from convatlas.training.ties import Ties, codes_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def request(start: Path, kept: Kept, **given: object) -> Request:
-    asked = Request(network="lenet5-modern", epochs=2, resolution=28, tune=False, start=start, kept=kept, seed=1)
+def request(start: Path, kept: WeightConstraint, **given: object) -> Request:
+    asked = Request(network="lenet5-modern", epochs=2, resolution=28, autotune=False, start=start, kept=kept, seed=1)
     return replace(asked, **given)
 
 
@@ -34,9 +34,9 @@ def request(start: Path, kept: Kept, **given: object) -> Request:
 def start(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A trained network, pruned and with few values of 16 bits."""
     folder = tmp_path_factory.mktemp("start") / "run"
-    run = ca.train("lenet5-modern", epochs=3, resolution=28, tune=False, out=folder)
+    run = ca.train("lenet5-modern", epochs=3, resolution=28, autotune=False, out=folder)
     network = run.network
-    Smallest(0.6).prune(network)
+    LAMP(0.6).prune(network)
     share_weights(network, 4)
     run.record = replace(run.record, results=replace(run.results, weights_sha256=run.write_weights(network)))
     run.write_record()
@@ -47,8 +47,8 @@ def weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in network.state_dict().items() if name.endswith("weight")}
 
 
-@pytest.mark.parametrize("kept", [Kept.ZEROS, Kept.VALUES])
-def test_what_is_kept_stays_and_all_else_learns(kept: Kept, start: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [WeightConstraint.ZEROS, WeightConstraint.VALUES])
+def test_what_is_kept_stays_and_all_else_learns(kept: WeightConstraint, start: Run, tmp_path: Path) -> None:
     run = train_as(request(start.folder, kept), tmp_path / "run", Progress())
     assert run.test_accuracy > 0.5
     again = load(run.folder)
@@ -59,7 +59,7 @@ def test_what_is_kept_stays_and_all_else_learns(kept: Kept, start: Run, tmp_path
         new = after[name]
         assert torch.equal(new == 0, old == 0)
         assert not torch.equal(new, old)
-        if kept is Kept.VALUES:
+        if kept is WeightConstraint.VALUES:
             for value in old.unique():
                 assert len(new[old == value].unique()) == 1
             assert torch.equal(new.half().float(), new)
@@ -71,7 +71,7 @@ def test_what_is_kept_stays_and_all_else_learns(kept: Kept, start: Run, tmp_path
 
 def test_gradients_are_summed_by_code(start: Run) -> None:
     spec = start.record.spec
-    ties = Ties.of(str(start.folder), replace(start.record, spec=spec, kept=Kept.VALUES))
+    ties = ConstrainedWeights.of(str(start.folder), replace(start.record, spec=spec, kept=WeightConstraint.VALUES))
     network, plain = (start.variant.network(spec) for _ in range(2))
     ties.bind(network)
     plain.load_state_dict(ties.weights)
@@ -88,7 +88,7 @@ def test_gradients_are_summed_by_code(start: Run) -> None:
 
 
 def test_rounding_between_equal_weights_is_taken_away(start: Run) -> None:
-    ties = Ties.of(str(start.folder), replace(start.record, kept=Kept.VALUES))
+    ties = ConstrainedWeights.of(str(start.folder), replace(start.record, kept=WeightConstraint.VALUES))
     network = start.variant.network(start.record.spec)
     network.load_state_dict({name: value + 1e-6 * torch.randn(value.shape) for name, value in ties.weights.items()})
     ties.settle(network)
@@ -98,10 +98,10 @@ def test_rounding_between_equal_weights_is_taken_away(start: Run) -> None:
         assert len(new.unique()) <= len(old.unique())
 
 
-@pytest.mark.parametrize("kept", [Kept.ZEROS, Kept.VALUES])
-def test_a_training_goes_on_to_the_same_weights(kept: Kept, start: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [WeightConstraint.ZEROS, WeightConstraint.VALUES])
+def test_a_training_goes_on_to_the_same_weights(kept: WeightConstraint, start: Run, tmp_path: Path) -> None:
     class Impatient(Progress):
-        def advance(self, num_pictures: int) -> None:
+        def advance(self, num_images: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     asked = request(start.folder, kept)
@@ -111,16 +111,16 @@ def test_a_training_goes_on_to_the_same_weights(kept: Kept, start: Run, tmp_path
     assert ca.resume(tmp_path / "stopped").results.weights_sha256 == whole.results.weights_sha256
 
 
-def test_held_out_pictures_choose_weights_that_are_kept_too(start: Run, tmp_path: Path) -> None:
-    run = train_as(request(start.folder, Kept.VALUES, hold_out=True), tmp_path / "run", Progress())
+def test_held_out_images_choose_weights_that_are_kept_too(start: Run, tmp_path: Path) -> None:
+    run = train_as(request(start.folder, WeightConstraint.VALUES, hold_out=True), tmp_path / "run", Progress())
     values = weights(run.network)["f6.weight"].unique()
     assert len(values) <= 17
 
 
 def test_which_values_are_shared() -> None:
-    assert codes_of(torch.tensor([[0.0, 2.0], [-1.0, 2.0]]), Kept.VALUES).tolist() == [0, 2, 1, 2]
-    assert codes_of(torch.tensor([[0.0, 2.0], [-1.0, 2.0]]), Kept.ZEROS).tolist() == [0, 1, 1, 1]
-    assert codes_of(torch.arange(4.0), Kept.VALUES) is None
+    assert codes_of(torch.tensor([[0.0, 2.0], [-1.0, 2.0]]), WeightConstraint.VALUES).tolist() == [0, 2, 1, 2]
+    assert codes_of(torch.tensor([[0.0, 2.0], [-1.0, 2.0]]), WeightConstraint.ZEROS).tolist() == [0, 1, 1, 1]
+    assert codes_of(torch.arange(4.0), WeightConstraint.VALUES) is None
 
 
 def test_old_records_keep_nothing(start: Run) -> None:
@@ -130,8 +130,8 @@ def test_old_records_keep_nothing(start: Run) -> None:
 def test_weights_of_another_network_are_refused(start: Run) -> None:
     variant = atlas.find("lenet5-modern")
     with pytest.raises(UserError, match="other weights than this network"):
-        plan.planned(request(start.folder, Kept.ZEROS, spec=variant.spec.scaled(width=0.5)), Processes())
+        plan.planned(request(start.folder, WeightConstraint.ZEROS, spec=variant.spec.scaled(width=0.5)), Processes())
     with pytest.raises(UserError, match="needs a run to begin from"):
-        Request(network="lenet5", kept=Kept.ZEROS)
+        Request(network="lenet5", kept=WeightConstraint.ZEROS)
     with pytest.raises(UserError, match="needs a run to begin from"):
-        Request(network="lenet5", kept=Kept.ZEROS, start="run", freeze=True)
+        Request(network="lenet5", kept=WeightConstraint.ZEROS, start="run", freeze=True)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 import convatlas as ca
-from convatlas.compression.eight_bits import EightBits, compiled, in_eight_bits
-from convatlas.compression.low_bits import calibrated, low_bits_of, lowered
-from convatlas.networks.blocks import Multiplying, folded
+from convatlas.compression.int8 import QuantizedLayer, compiled, to_int8
+from convatlas.compression.low_bits import calibrated, low_bits_of, quantize_weights
+from convatlas.networks.blocks import WeightedLayer, fold_batch_norm
 from convatlas.networks.low_bits import LowBits
 from convatlas.runs import Run
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def of_eight_bits(network: nn.Module) -> tuple[nn.Module, LowBits, Tensor]:
-    """A copy in 8 bits, its normalisation far from that of a new network, and pictures for it."""
+    """A copy in 8 bits, its normalization far from that of a new network, and images for it."""
     torch.manual_seed(0)
     own = copy.deepcopy(network)
     for layer in own.modules():
@@ -32,29 +32,29 @@ def of_eight_bits(network: nn.Module) -> tuple[nn.Module, LowBits, Tensor]:
             nn.init.normal_(layer.running_mean)
             nn.init.uniform_(layer.running_var, 0.5, 2.0)
     spec = own.spec
-    pictures = torch.randn(20, spec.in_channels, spec.resolution, spec.resolution)
-    low_bits = low_bits_of(own, 8, calibrated(own, pictures))
-    return lowered(own, low_bits), low_bits, pictures
+    images = torch.randn(20, spec.in_channels, spec.resolution, spec.resolution)
+    low_bits = low_bits_of(own, 8, calibrated(own, images))
+    return quantize_weights(own, low_bits), low_bits, images
 
 
 @torch.no_grad()
 def test_each_layer_multiplies_the_same_numbers(family: str, finished: Callable[..., Run]) -> None:
-    network, low_bits, pictures = of_eight_bits(finished(family, compressed=False).network)
-    expected, found = folded(network), in_eight_bits(network, low_bits)
+    network, low_bits, images = of_eight_bits(finished(family, compressed=False).network)
+    expected, found = fold_batch_norm(network), to_int8(network, low_bits)
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in found.modules())
     for bits in low_bits:
         layer, other = expected.get_submodule(bits.name), found.get_submodule(bits.name)
-        if bits.inputs is None or isinstance(layer, Multiplying):
-            assert not isinstance(other, EightBits)
+        if bits.inputs is None or isinstance(layer, WeightedLayer):
+            assert not isinstance(other, QuantizedLayer)
             continue
-        assert isinstance(other, EightBits)
+        assert isinstance(other, QuantizedLayer)
         assert other.codes.dtype == torch.int8
         # Inputs that lie on their steps: half a step away, both may round otherwise.
         shape = (layer.in_channels, 16, 16) if isinstance(layer, nn.Conv2d) else (layer.in_features,)
         (x,) = bits.inputs(layer, (torch.randn(2, *shape),))
         torch.testing.assert_close(other(x), layer(x), rtol=1e-3, atol=1e-5)
-    answers = found(pictures)
-    assert answers.shape == network(pictures).shape
+    answers = found(images)
+    assert answers.shape == network(images).shape
     assert answers.isfinite().all()
 
 
@@ -62,14 +62,14 @@ def test_each_layer_multiplies_the_same_numbers(family: str, finished: Callable[
 @pytest.mark.parametrize(("name", "width", "num"), [("resnet20-cifar", 1, 20), ("mobilenet", 0.25, 28)])
 def test_the_compiler_puts_layers_of_eight_bits_in_their_place(name: str, width: float, num: int) -> None:
     network = ca.create(name, width=width, resolution=32, in_channels=1, num_classes=10).eval()
-    lowered, low_bits, pictures = of_eight_bits(network)
-    whole = in_eight_bits(lowered, low_bits)
+    quantize_weights, low_bits, images = of_eight_bits(network)
+    whole = to_int8(quantize_weights, low_bits)
     counters.clear()
     with torch.no_grad():
-        answers = compiled(whole, pictures[:1])
+        answers = compiled(whole, images[:1])
         kinds = ("qconv_unary_lower_count", "qlinear_unary_lower_count")
         assert sum(counters["inductor"][kind] for kind in kinds) == num
-        found = torch.cat([answers(picture[None]) for picture in pictures])
+        found = torch.cat([answers(image[None]) for image in images])
         # A number half way between two steps may go up in one and down in the other.
-        expected = whole(pictures)
+        expected = whole(images)
         assert (found - expected).abs().mean() < 0.02 * expected.std()

@@ -14,7 +14,7 @@ NAMED: tuple[Source, ...] = (Digits(), MNIST, USPS, FASHION_MNIST, CIFAR10)
 
 
 def find(name: str | Path) -> Source:
-    """A standard set by its name, a folder of pictures by its path, or after `hf:` a set to be streamed.
+    """A standard set by its name, a folder of images by its path, or after `hf:` a set to be streamed.
 
     Raises:
         UserError: it is neither; the message gives near names.
@@ -33,7 +33,7 @@ def find(name: str | Path) -> Source:
     if str(name) and is_folder:
         return Folder(path)
     if is_file:
-        raise UserError(f"{name} is a file; pictures are read from a folder with a folder for each class")
+        raise UserError(f"{name} is a file; images are read from a folder with a folder for each class")
     if isinstance(name, Path) or os.sep in name:
         raise UserError(f"there is no folder {name}")
     raise unknown("data set or folder", name, named)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from convatlas.errors import UserError
 from convatlas.measure.table import weightless
-from convatlas.networks.blocks import weights_of_layers
-from convatlas.networks.low_bits import LowBits, learn_steps, settle_steps
-from convatlas.recipe import Kept
+from convatlas.networks.blocks import layer_weights
+from convatlas.networks.low_bits import LowBits, attach_lsq, remove_lsq
+from convatlas.recipe import WeightConstraint
 from convatlas.runs import Record, load
 
 MOST_VALUES = 4096
@@ -40,14 +40,14 @@ def weights_of(path: Path) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class Ties:
+class ConstrainedWeights:
     """The weights that training begins from, and which of them learn as one.
 
     All that is kept is read off these weights, so that a training goes on from them alone.
     """
 
     weights: dict[str, Tensor]
-    kept: Kept
+    kept: WeightConstraint
     low_bits: LowBits
     """Of a network whose steps learn too."""
     codes: dict[str, Tensor]
@@ -66,25 +66,25 @@ class Ties:
         own = {name: value.shape for name, value in network.state_dict().items()}
         if own != {name: value.shape for name, value in weights.items()}:
             raise UserError(f"{where} has other weights than this network, all of which would learn on")
-        found = {name: codes_of(weights[name], kept) for name in weights_of_layers(network)}
-        low_bits = record.low_bits or () if kept is Kept.STEPS else ()
+        found = {name: codes_of(weights[name], kept) for name in layer_weights(network)}
+        low_bits = record.low_bits or () if kept is WeightConstraint.STEPS else ()
         return cls(weights, kept, low_bits, {name: codes for name, codes in found.items() if codes is not None})
 
     def bind(self, network: nn.Module) -> None:
         """Give a network these weights, and let those that are tied learn as one from now on.
 
-        Their gradients are summed (section 3.3), and each gets the sum: equal weights under an optimiser that treats
+        Their gradients are summed (section 3.3), and each gets the sum: equal weights under an optimizer that treats
         all alike stay equal. What is 0 gets none.
         """
         network.load_state_dict(self.weights)
-        learn_steps(network, self.low_bits)
+        attach_lsq(network, self.low_bits)
         parameters = dict(network.named_parameters())
         for name, codes in self.codes.items():
             parameters[name].register_hook(self.hook(codes.to(parameters[name].device)))
 
     def hook(self, codes: Tensor) -> Callable[[Tensor], Tensor]:
         """What becomes of the gradient of weights with these codes (n,)."""
-        if self.kept is Kept.ZEROS:
+        if self.kept is WeightConstraint.ZEROS:
             return lambda gradient: gradient.masked_fill(codes.view(gradient.shape) == 0, 0.0)
         num = int(codes.max()) + 1
 
@@ -99,30 +99,30 @@ class Ties:
     @torch.no_grad()
     def settle(self, network: nn.Module) -> None:
         """Take away what rounding may have put between equal weights, and between numbers and their 16 bits."""
-        settle_steps(network, self.low_bits)
+        remove_lsq(network, self.low_bits)
         state = network.state_dict()
         for name, codes in self.codes.items():
             value, places = state[name], codes.to(state[name].device)
-            if self.kept is Kept.ZEROS:
+            if self.kept is WeightConstraint.ZEROS:
                 value.masked_fill_(places.view(value.shape) == 0, 0.0)
                 continue
             num = int(codes.max()) + 1
             means = sums_by(places, value, num) / torch.bincount(places, minlength=num).clamp_min(1)
             means[0] = 0.0
             value.copy_(means[places].view(value.shape))
-        if self.kept is Kept.VALUES:
+        if self.kept is WeightConstraint.VALUES:
             for name, value in state.items():
                 # What has grown beyond 16 bits keeps its 32.
                 if is_half(self.weights[name]) and (rounded := value.half()).isfinite().all():
                     value.copy_(rounded)
 
 
-def codes_of(weights: Tensor, kept: Kept) -> Tensor | None:
+def codes_of(weights: Tensor, kept: WeightConstraint) -> Tensor | None:
     """Which value each of a layer's weights (n,) has, 0 for those that are 0; None where each learns by itself."""
-    if kept in (Kept.ALL, Kept.STEPS):
+    if kept in (WeightConstraint.ALL, WeightConstraint.STEPS):
         return None
     flat = weights.flatten()
-    if kept is Kept.ZEROS:
+    if kept is WeightConstraint.ZEROS:
         return (flat != 0).long()
     values, places = flat.unique(return_inverse=True)
     others = values[values != 0]

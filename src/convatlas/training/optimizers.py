@@ -1,4 +1,4 @@
-"""Optimisers from a recipe."""
+"""Optimizers from a recipe."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convatlas.recipe import Decayed, Optimiser, Recipe
+from convatlas.recipe import Decayed, Optimizer, Recipe
 from convatlas.spec import Objective
 
 
 @dataclass(frozen=True)
-class Group:
+class ParamGroup:
     """Parameters that learn at one rate."""
 
     parameters: dict[str, Tensor]
@@ -23,35 +23,35 @@ class Group:
     """Of the recipe's rate."""
 
 
-def build(recipe: Recipe, network: nn.Module, groups: Sequence[Group] | None = None) -> torch.optim.Optimizer:
-    """The recipe's optimiser; its parameter groups hold their `factor` of the learning rate.
+def build(recipe: Recipe, network: nn.Module, groups: Sequence[ParamGroup] | None = None) -> torch.optim.Optimizer:
+    """The recipe's optimizer; its parameter groups hold their `factor` of the learning rate.
 
     Args:
         groups: which parameters learn at which rate; without them, all at the recipe's.
     """
-    if recipe.optimiser is Optimiser.LEVENBERG_MARQUARDT:
+    if recipe.optimizer is Optimizer.LEVENBERG_MARQUARDT:
         return DiagonalLevenbergMarquardt(network.parameters(), lr=recipe.lr)
     drawn = decayed(recipe.decayed, network)
     options: list[dict[str, Any]] = []
-    for group in groups or [Group(dict(network.named_parameters()))]:
+    for group in groups or [ParamGroup(dict(network.named_parameters()))]:
         for decay in (True, False):
             parameters = [value for name, value in group.parameters.items() if (name in drawn) == decay]
             if parameters:
                 weight_decay = recipe.weight_decay if decay else 0.0
                 options.append({"params": parameters, "factor": group.factor, "weight_decay": weight_decay})
-    match recipe.optimiser:
-        case Optimiser.SGD:
+    match recipe.optimizer:
+        case Optimizer.SGD:
             return torch.optim.SGD(options, lr=recipe.lr, momentum=recipe.momentum, fused=True)
-        case Optimiser.RMSPROP:
+        case Optimizer.RMSPROP:
             return torch.optim.RMSprop(
-                options, lr=recipe.lr, alpha=recipe.smoothing, eps=recipe.eps, momentum=recipe.momentum
+                options, lr=recipe.lr, alpha=recipe.alpha, eps=recipe.eps, momentum=recipe.momentum
             )
-        case Optimiser.ADAMW:
+        case Optimizer.ADAMW:
             return torch.optim.AdamW(options, lr=recipe.lr, eps=recipe.eps, fused=True)
 
 
-def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimiser.param_groups:
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
         group["lr"] = rate * group.get("factor", 1.0)
 
 
@@ -72,23 +72,23 @@ class DiagonalLevenbergMarquardt(torch.optim.Optimizer):
     """Gradient descent with a rate for each weight, lr / (mu + h) with h its curvature (1998, Appendix C).
 
     Departure: the paper back-propagates second derivatives in the Gauss-Newton approximation; here h is the mean
-    square of single pictures' gradients, which has the same expectation for the logarithm of a probability.
+    square of single images' gradients, which has the same expectation for the logarithm of a probability.
     """
 
     MU = 0.02
     """Section III.B."""
-    NUM_PICTURES = 500
+    NUM_IMAGES = 500
     """From which h is estimated anew before each pass; section III.B."""
 
     def __init__(self, params: Any, lr: float) -> None:
         super().__init__(params, {"lr": lr})
 
     def estimate(self, network: nn.Module, objective: Objective, inputs: Tensor, targets: Tensor) -> None:
-        """Set the curvatures from pictures (n, ...) and their target probabilities (n, classes)."""
+        """Set the curvatures from images (n, ...) and their target probabilities (n, classes)."""
         parameters = {name: value.detach() for name, value in network.named_parameters()}
 
-        def loss(values: dict[str, Tensor], picture: Tensor, target: Tensor) -> Tensor:
-            outputs = torch.func.functional_call(network, values, (picture[None],))
+        def loss(values: dict[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
+            outputs = torch.func.functional_call(network, values, (image[None],))
             return objective.losses(outputs, target[None]).sum()
 
         gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(parameters, inputs, targets)

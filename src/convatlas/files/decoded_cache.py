@@ -1,6 +1,6 @@
-"""The cache of decoded pictures as files: what lies in it, how much may, and what makes room.
+"""The cache of decoded images as files: what lies in it, how much may, and what makes room.
 
-What the files hold is `data.cache`'s; here no picture is read, and listing them is quick.
+What the files hold is `data.cache`'s; here no image is read, and listing them is quick.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OF_FREE = 0.9
 """Of what is free on the disk: the runs need some."""
 
 INDEX = "index.json"
-PICTURES = "pictures"
+IMAGES = "images"
 ENTRY = ".decoded"
 """What an entry's folder ends in: nothing else in the cache is ever removed to make room."""
 MEMORY = ".sources.json"
@@ -38,12 +38,12 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A finished entry: a folder with an index and a file of pictures."""
+    """A finished entry: a folder with an index and a file of images."""
 
     folder: Path
     source: str
-    """The folder of pictures that it was made from."""
-    num_pictures: int
+    """The folder of images that it was made from."""
+    num_images: int
     side: int
     kind: Kind
     num_bytes: int
@@ -61,7 +61,7 @@ def entries(cache: Path) -> list[Entry]:
                 Entry(
                     folder=folder,
                     source=str(index["source"]),
-                    num_pictures=len(index["contents"]),
+                    num_images=len(index["contents"]),
                     side=int(index["side"]),
                     kind=Kind(index["kind"]),
                     num_bytes=_size(folder),
