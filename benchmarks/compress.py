@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 
 from convatlas.compression.compress import Compression, compress
-from convatlas.compression.deep.container import SUFFIX, load_file, pack, unpack
-from convatlas.compression.deep.update import write_update
 from convatlas.compression.int8 import compiled, to_int8
 from convatlas.compression.latency import latencies
 from convatlas.compression.stages import FineTuning
 from convatlas.compression.target import Bytes
+from convatlas.models.codec.container import SUFFIX, load_file, pack, unpack
+from convatlas.models.codec.update import write_update
 from convatlas.recipe import Distillation, WeightConstraint
 from convatlas.runs import Run, load
 from convatlas.runs.run import read_metrics

@@ -39,7 +39,7 @@ from torch.utils.data import DataLoader, Dataset
 from convatlas.data.batches import Shard
 from convatlas.files.cache import DECODED
 from convatlas.training import plan, recipes
-from convatlas.training.processes import Processes
+from convatlas.training.distribution import Processes
 
 ROUNDS = 5
 ENGINES = ["convatlas", "lean"]

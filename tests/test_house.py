@@ -125,7 +125,7 @@ def test_what_trains_and_measures_is_public_from_the_first_use() -> None:
         "Request True",
         "Recipe True",
         "convatlas.experiments True",
-        "convatlas.training.finder convatlas.training.sweep vanishing",
+        "convatlas.training.lr_finder convatlas.training.sweep vanishing",
     ]
 
 

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from convatlas.atlas import find as find
     from convatlas.atlas import variants as variants
     from convatlas.compression.compress import compress as compress
-    from convatlas.compression.deep.container import load as load
     from convatlas.errors import UserError as UserError
+    from convatlas.models.codec.container import load as load
     from convatlas.networks.blocks import fold_batch_norm as fold_batch_norm
     from convatlas.recipe import Recipe as Recipe
     from convatlas.training import Request as Request
     from convatlas.training import resume as resume
     from convatlas.training import train as train
-    from convatlas.training.finder import find_lr as find_lr
+    from convatlas.training.lr_finder import find_lr as find_lr
     from convatlas.training.sweep import sweep as sweep
 
 __version__ = "0.1.0"

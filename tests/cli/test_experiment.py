@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from convatlas.experiments import EXPERIMENTS, vanishing
+from convatlas.experiments import EXPERIMENTS
+from convatlas.experiments.topics import vanishing
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from convatlas.compression.deep.codebook import share_weights
 from convatlas.compression.deep.pruning import LAMP
 from convatlas.runs import Results, Run
 from convatlas.training import Request, plan
-from convatlas.training.processes import Processes
+from convatlas.training.distribution import Processes
 
 WIDTHS = {
     "lenet5": 1.0, "alexnet": 0.05, "vgg11": 0.05, "googlenet": 0.1, "resnet20-cifar": 0.25, "squeezenet": 0.1,

@@ -13,11 +13,11 @@ from PIL import Image
 
 from convatlas.compression.channels import Importance, prune_channels
 from convatlas.compression.compress import Compression, compress
-from convatlas.compression.deep.container import load
 from convatlas.compression.deep.pruning import LAMP, sparsity
 from convatlas.compression.deep.stages import prune_and_train
 from convatlas.compression.stages import FineTuning
 from convatlas.compression.target import Bytes, Macs
+from convatlas.models.codec.container import load
 from convatlas.runs import Run
 from convatlas.training import Interrupted, Progress
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 import convatlas as ca
 from convatlas.compression.channels import Importance, prune_channels
-from convatlas.compression.deep.container import load, pack
 from convatlas.compression.low_bits import (
     best_steps,
     calibrated,
@@ -27,6 +26,7 @@ from convatlas.compression.low_bits import (
 from convatlas.compression.stages import FineTuning, calibration_batch
 from convatlas.compression.target import Macs
 from convatlas.errors import UserError
+from convatlas.models.codec.container import load, pack
 from convatlas.networks.low_bits import across, fake_quantize, weighted_layers
 from convatlas.recipe import WeightConstraint
 from convatlas.runs import Run

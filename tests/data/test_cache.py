@@ -19,7 +19,7 @@ from PIL import Image
 from convatlas.data import Dataset, Split
 from convatlas.data.cache import Encoded, decoded
 from convatlas.data.folder import Folder
-from convatlas.data.sources import SourceFile, look
+from convatlas.data.source_files import SourceFile, look
 from convatlas.errors import UserError
 from convatlas.files.decoded_cache import Kind, entries
 from convatlas.images import Preprocessing, decode, fit

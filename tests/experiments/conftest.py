@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from convatlas.experiments import experiment
-from convatlas.experiments.experiment import Setting
+from convatlas.experiments.engine import experiment
+from convatlas.experiments.engine.experiment import Setting
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from convatlas.experiments import EXPERIMENTS, Experiment, Result, run
-from convatlas.experiments.ledger import asked, read
+from convatlas.experiments.engine.ledger import asked, read
 
 RESULTS = Path(__file__).parents[2] / "docs" / "experiments"
 BEFORE = {one.id: read(one, RESULTS / one.id) for one in EXPERIMENTS}

@@ -69,12 +69,8 @@ def two_towers(network: nn.Module, x: Tensor) -> Tensor:
         return [F.max_pool2d(maps, 3, 2) for maps in inputs]
 
     skipped = network.spec.num_skipped_downsamplings
-    top, bottom = normalized(
-        towers([x, x], 2 if skipped else 4, 5 if skipped else 0)
-    )
-    towers2 = pooled(
-        normalized(towers([top, bottom] if skipped > 1 else pooled([top, bottom]), padding=2))
-    )
+    top, bottom = normalized(towers([x, x], 2 if skipped else 4, 5 if skipped else 0))
+    towers2 = pooled(normalized(towers([top, bottom] if skipped > 1 else pooled([top, bottom]), padding=2)))
     both = torch.cat(towers2, 1)
     maps = towers(towers([both, both], padding=1), padding=1)
     for _ in network.conv5:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from convatlas import atlas
 from convatlas.errors import UserError
-from convatlas.measure import Cost, cost_of
+from convatlas.measure import Totals, cost_of
 from convatlas.measure.table import call, no_images, weightless
 from convatlas.networks.lenet import FullyConnectedSpec, LeNetSpec
 from convatlas.spec import Spec, Variant
@@ -98,11 +98,11 @@ def built_and_used(variant: Variant, spec: Spec) -> nn.Module:
     return network.eval()
 
 
-def cost(variant: Variant, spec: Spec) -> Cost:
+def cost(variant: Variant, spec: Spec) -> Totals:
     return cost_of(variant.network, spec)
 
 
-def never_cheaper(costs: list[Cost]) -> bool:
+def never_cheaper(costs: list[Totals]) -> bool:
     return all(one.params <= other.params and one.macs <= other.macs for one, other in pairwise(costs))
 
 

@@ -124,7 +124,7 @@ def test_words_of_the_file_are_the_enumerations_again() -> None:
         LinearDecay(),
         Steps(((400, 0.01), (31_600, 0.1))),
         Staircase(factor=0.97, every=2.4, of=350),
-        Staircase(factor=0.1, every=30, of=90, climb=5),
+        Staircase(factor=0.1, every=30, of=90, warmup=5),
     ],
     ids=str,
 )
@@ -159,7 +159,7 @@ def test_every_choice_of_a_run_survives_its_file() -> None:
             resolution=32, channels=1, mean=(0.5,), deviation=(0.25,), side=256, ink=0.9, margin=2
         ),
         "recipe": replace(
-            RECIPE, momentum=0.9, smoothing=0.99, eps=0.1, label_smoothing=0.1, ema=0.02, max_norm=1.0,
+            RECIPE, momentum=0.9, alpha=0.99, eps=0.1, label_smoothing=0.1, ema=0.02, max_norm=1.0,
             augmentation=Augmentation(crop=0.08, aspect=4 / 3, lighting=0.1, mixup=0.25, cutmix=0.5),
         ),
     }  # fmt: skip

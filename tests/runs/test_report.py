@@ -17,9 +17,9 @@ from PIL import Image
 
 import convatlas as ca
 from convatlas.errors import UserError
+from convatlas.models.predictions import Predictions
 from convatlas.runs import Run
 from convatlas.runs.command import command
-from convatlas.runs.predictions import Predictions
 from convatlas.runs.report import EXACT, LARGEST, SHOWN, contents, read_metrics, thumbnail, write_report
 
 HTML = "{http://www.w3.org/1999/xhtml}"

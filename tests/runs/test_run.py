@@ -13,7 +13,7 @@ import convatlas as ca
 from convatlas.data import Split
 from convatlas.runs import Run
 from convatlas.training import Request, plan
-from convatlas.training.processes import Processes
+from convatlas.training.distribution import Processes
 
 
 @pytest.mark.parametrize(("resolution", "at_once"), [(28, 500), (32, 500), (64, 128), (224, 10), (1024, 1)])

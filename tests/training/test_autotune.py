@@ -17,7 +17,7 @@ from convatlas.networks.blocks import CrossEntropy
 from convatlas.runs import Execution
 from convatlas.training import Request, plan
 from convatlas.training.autotune import Autotuner, available_threads, computes_bfloat16
-from convatlas.training.processes import Processes
+from convatlas.training.distribution import Processes
 from convatlas.training.step import Step, arranged
 
 PLAIN = Execution(threads=1)

@@ -29,8 +29,8 @@ RECIPES = {
     "adamw": ADAMW,
     "sgd": replace(ADAMW, optimizer=Optimizer.SGD, momentum=0.9, weight_decay=1e-4, decayed=Decayed.ALL),
     "sgd without momentum": replace(ADAMW, optimizer=Optimizer.SGD),
-    "rmsprop": replace(ADAMW, optimizer=Optimizer.RMSPROP, momentum=0.9, smoothing=0.9, eps=1e-3),
-    "rmsprop without momentum": replace(ADAMW, optimizer=Optimizer.RMSPROP, smoothing=0.9, eps=1e-3),
+    "rmsprop": replace(ADAMW, optimizer=Optimizer.RMSPROP, momentum=0.9, alpha=0.9, eps=1e-3),
+    "rmsprop without momentum": replace(ADAMW, optimizer=Optimizer.RMSPROP, alpha=0.9, eps=1e-3),
     "levenberg-marquardt": replace(ADAMW, optimizer=Optimizer.LEVENBERG_MARQUARDT),
     "no average": replace(ADAMW, ema=0.0),
 }

@@ -20,7 +20,7 @@ from convatlas.recipe import WeightConstraint
 from convatlas.runs import Record, Run, load
 from convatlas.training import Interrupted, Progress, Request, plan, train_as
 from convatlas.training.constraints import ConstrainedWeights, codes_of
-from convatlas.training.processes import Processes
+from convatlas.training.distribution import Processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

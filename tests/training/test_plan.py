@@ -22,7 +22,7 @@ from convatlas.errors import UserError
 from convatlas.networks.resnet import Shortcut
 from convatlas.runs import Execution, device_named
 from convatlas.training import Request, plan, recipes
-from convatlas.training.processes import Processes
+from convatlas.training.distribution import Processes
 
 ALONE = Processes()
 T = TypeVar("T")

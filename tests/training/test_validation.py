@@ -17,7 +17,7 @@ from convatlas.data import Batches, Split
 from convatlas.errors import UserError
 from convatlas.runs import Run, evaluate
 from convatlas.training.checkpoint import Learner, State
-from convatlas.training.processes import Processes
+from convatlas.training.distribution import Processes
 from convatlas.training.step import class_weights
 from convatlas.training.validation import should_stop, split_validation, validate
 

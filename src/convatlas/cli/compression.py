@@ -129,7 +129,7 @@ def unpack(
     ] = None,
 ) -> None:
     """Make a run folder of a compressed file, to train on from it or to learn from it."""
-    from convatlas.compression.deep.container import load_file, unpack
+    from convatlas.models.codec.container import load_file, unpack
 
     typer.echo(unpack(load_file(file), out or file.with_suffix("")).folder)
 
@@ -141,7 +141,7 @@ def update(
     json: Json = False,
 ) -> None:
     """Write the difference between two compressed files, or apply one."""
-    from convatlas.compression.deep.update import apply_update, is_update, write_update
+    from convatlas.models.codec.update import apply_update, is_update, write_update
 
     made = apply_update(old, new, out).folder if is_update(new) else write_update(old, new, out)
     num_bytes = made.stat().st_size

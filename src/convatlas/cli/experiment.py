@@ -71,7 +71,7 @@ def run_experiments(
 ) -> None:
     """Re-run claims; what is in the folder of results already is not run again."""
     from convatlas.experiments import BUDGETS, EXPERIMENTS, find, run
-    from convatlas.experiments.ledger import values
+    from convatlas.experiments.engine.ledger import values
     from convatlas.training import Stopped
 
     if bool(ids) == everything:
@@ -106,7 +106,7 @@ def run_experiments(
 def report(out: Folder = FOLDER) -> None:
     """One page of all results: beside the folder, as HTML that needs nothing else, and as Markdown."""
     from convatlas.experiments import EXPERIMENTS
-    from convatlas.experiments.report import write_reports
+    from convatlas.experiments.engine.report import write_reports
 
     for path in write_reports(out, EXPERIMENTS):
         typer.echo(path)
@@ -136,7 +136,7 @@ def tell(result: PartResult) -> None:
 
 
 def show(result: Result) -> None:
-    from convatlas.experiments.report import describe
+    from convatlas.experiments.engine.report import describe
 
     print_heading(f"{result.experiment.id}: {result.describe}")
     print_table(

@@ -196,7 +196,7 @@ def find_lr(
     from convatlas import draw
     from convatlas.files import write
     from convatlas.training import Request
-    from convatlas.training.finder import find_lr
+    from convatlas.training.lr_finder import find_lr
 
     finding = find_lr(
         Request(

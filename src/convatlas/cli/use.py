@@ -18,7 +18,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Answer the test images of a run again."""
-    from convatlas.compression.deep.container import load
+    from convatlas.models.codec.container import load
 
     opened = load(run)
     evaluation = opened.evaluate(device)
@@ -82,7 +82,7 @@ def report(
     json: Json = False,
 ) -> None:
     """Write a page about a run: its figures, its plots and its worst mistakes."""
-    from convatlas.compression.deep.container import load
+    from convatlas.models.codec.container import load
     from convatlas.runs.report import write_report
 
     opened = load(run)
@@ -123,9 +123,9 @@ def predict(
     json: Json = False,
 ) -> None:
     """Classify images of any common format and size: the five likeliest classes with their probabilities."""
-    from convatlas.compression.deep.container import load
     from convatlas.errors import UserError
     from convatlas.images import ImageError, files_below
+    from convatlas.models.codec.container import load
 
     opened = load(run)
     paths: list[Path] = []

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from convatlas import draw
 from convatlas.compression.channels import Importance, prune_channels
-from convatlas.compression.deep.container import SUFFIX, CompressedRun, encoded, load, pack
 from convatlas.compression.deep.pruning import LAMP, Pruning, TwoOfFour
 from convatlas.compression.deep.stages import BITS, Settings, compress_deeply, prune_and_train
 from convatlas.compression.latency import latencies
@@ -20,6 +19,7 @@ from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
 from convatlas.files import write
 from convatlas.formatting import size
+from convatlas.models.codec.container import SUFFIX, CompressedRun, encoded, load, pack
 from convatlas.networks.low_bits import FEWEST, MOST
 from convatlas.runs import Run
 from convatlas.runs.run import WEIGHTS

@@ -29,7 +29,7 @@ import PIL
 from PIL import Image
 
 from convatlas.data.dataset import Images, Indices
-from convatlas.data.sources import SourceFile, Stamp
+from convatlas.data.source_files import SourceFile, Stamp
 from convatlas.errors import UserError
 from convatlas.files import decoded_cache, lock, write
 from convatlas.files.cache import DECODED

@@ -9,7 +9,7 @@ import numpy as np
 
 from convatlas.data.cache import decoded
 from convatlas.data.dataset import Dataset, Split, Subset
-from convatlas.data.sources import SourceFile, look
+from convatlas.data.source_files import SourceFile, look
 from convatlas.errors import UserError
 from convatlas.files import decoded_folder
 from convatlas.images import LOOKED_AT, ImageError, files_below, shorter_side, usual_side

@@ -1,7 +1,15 @@
 """The claims that made the networks famous, each re-run with a verdict: one file a claim."""
 
 from convatlas.errors import unknown
-from convatlas.experiments import (
+from convatlas.experiments.engine.experiment import Budget as Budget
+from convatlas.experiments.engine.experiment import Experiment as Experiment
+from convatlas.experiments.engine.experiment import Part as Part
+from convatlas.experiments.engine.experiment import PartResult as PartResult
+from convatlas.experiments.engine.experiment import Result as Result
+from convatlas.experiments.engine.experiment import Verdict as Verdict
+from convatlas.experiments.engine.ledger import read as read
+from convatlas.experiments.engine.ledger import run as run
+from convatlas.experiments.topics import (
     compound,
     degradation,
     fewer_parameters,
@@ -13,14 +21,6 @@ from convatlas.experiments import (
     vanishing,
     zip_codes,
 )
-from convatlas.experiments.experiment import Budget as Budget
-from convatlas.experiments.experiment import Experiment as Experiment
-from convatlas.experiments.experiment import Part as Part
-from convatlas.experiments.experiment import PartResult as PartResult
-from convatlas.experiments.experiment import Result as Result
-from convatlas.experiments.experiment import Verdict as Verdict
-from convatlas.experiments.ledger import read as read
-from convatlas.experiments.ledger import run as run
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     zip_codes.EXPERIMENT,

@@ -14,6 +14,6 @@ from convatlas.images.decode import shorter_side_of as shorter_side_of
 from convatlas.images.decode import status as status
 from convatlas.images.decode import usual_side as usual_side
 from convatlas.images.ink import reframe as reframe
-from convatlas.images.preprocess import Preprocessing as Preprocessing
-from convatlas.images.preprocess import fit as fit
-from convatlas.images.threads import side_by_side as side_by_side
+from convatlas.images.parallel import side_by_side as side_by_side
+from convatlas.images.preprocessing import Preprocessing as Preprocessing
+from convatlas.images.preprocessing import fit as fit

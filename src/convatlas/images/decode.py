@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from convatlas.errors import UserError
-from convatlas.images.threads import side_by_side
+from convatlas.images.parallel import side_by_side
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 """Files of a folder that are taken for images."""

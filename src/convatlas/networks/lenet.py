@@ -133,11 +133,7 @@ LENET5_C3: Table = (
 # 1990, Table 1: the maps of H2 that each of the 12 maps of H3 reads. Its counts of parameters and connections hold.
 LENET1_C3: Table = ((0,), (0, 1), (0, 1), (1,), (0, 1), (0, 1), (2,), (2, 3), (2, 3), (3,), (2, 3), (2, 3))
 # Not printed; see Departures.
-LENET1989_H2: Table = tuple(
-    tuple(m for m in range(12) if m // 4 != unread)
-    for unread in (2, 0, 1)
-    for _ in range(4)
-)
+LENET1989_H2: Table = tuple(tuple(m for m in range(12) if m // 4 != unread) for unread in (2, 0, 1) for _ in range(4))
 LENET4_C3: Table = tuple(tuple(sorted((m + i) % 8 for i in range(4))) for m in range(16))
 LENET4_F5: Table = tuple(tuple(sorted((m + 3 * i) % 16 for i in range(4 + m % 2))) for m in range(120))
 

@@ -1,8 +1,8 @@
 """The run folder: written by training, opened by everyone after."""
 
-from convatlas.runs.device import device_named as device_named
-from convatlas.runs.evaluation import Evaluation as Evaluation
-from convatlas.runs.evaluation import evaluate as evaluate
+from convatlas.models.device import device_named as device_named
+from convatlas.models.evaluation import Evaluation as Evaluation
+from convatlas.models.evaluation import evaluate as evaluate
 from convatlas.runs.record import Execution as Execution
 from convatlas.runs.record import Record as Record
 from convatlas.runs.record import Results as Results

@@ -18,10 +18,20 @@ from convatlas.files import tuples
 from convatlas.formatting import plural
 from convatlas.images import Preprocessing
 from convatlas.networks.low_bits import LayerBits, LowBits, attach_fake_quant
-from convatlas.recipe import SCHEDULES, Augmentation, Decayed, Distillation, Optimizer, Recipe, Steps, WeightConstraint
+from convatlas.recipe import (
+    SCHEDULES,
+    Augmentation,
+    Decayed,
+    Distillation,
+    LinearDecay,
+    Optimizer,
+    Recipe,
+    Steps,
+    WeightConstraint,
+)
 from convatlas.spec import Spec
 
-FORMAT = 2
+FORMAT = 3
 ADDED = {"kept": None, "distillation": None, "made": None, "low_bits": None}
 """What records of this format have had since later, and what each was before."""
 
@@ -164,6 +174,8 @@ class Record:
                 raise UserError("written by a newer convatlas; update this one to read it")
             if written == 1:
                 _from_format_1(values)
+            if written <= 2:
+                _from_format_2(values)
             values = {**ADDED, **values}
             missing = {part.name for part in dataclasses.fields(cls)} - values.keys()
             if missing:
@@ -210,8 +222,8 @@ def _recipe(values: dict[str, Any]) -> Recipe:
 def _from_format_1(values: dict[str, Any]) -> None:
     """Bring the values of the first format, of before there were other ways of computing a step, to this one."""
     recipe = values["recipe"]
-    steps, warmup = recipe.pop("schedule"), recipe.pop("warmup")
-    recipe["schedule"] = {"kind": Steps.__name__, "rates": steps} if steps else {"kind": "Cosine", "warmup": warmup}
+    steps, warm_up = recipe.pop("schedule"), recipe.pop("warm_up")
+    recipe["schedule"] = {"kind": Steps.__name__, "rates": steps} if steps else {"kind": "Cosine", "warm_up": warm_up}
     source = recipe.pop("source")
     recipe["sources"] = (("all", source),) if source else ()
     recipe["decayed"] = Decayed.WEIGHTS
@@ -221,3 +233,26 @@ def _from_format_1(values: dict[str, Any]) -> None:
     defaults = (part for part in dataclasses.fields(Record) if part.default is not dataclasses.MISSING)
     for part in defaults:
         values.setdefault(part.name, part.default)
+
+
+def _from_format_2(values: dict[str, Any]) -> None:
+    """Bring the values of the second format to the field's words."""
+    recipe = values["recipe"]
+    _rename(recipe, {"optimiser": "optimizer", "smoothing": "alpha"})
+    _rename(recipe["schedule"], {"warm_up": "warmup", "climb": "warmup"})
+    if recipe["schedule"]["kind"] == "Linear":
+        recipe["schedule"]["kind"] = LinearDecay.__name__
+    _rename(values, {"hold_out": "val_split", "tuned": "autotuned"})
+    if values.get("distillation"):
+        _rename(values["distillation"], {"soft": "distill_weight", "hints": "attention_weight"})
+    if values["results"]:
+        _rename(
+            values["results"],
+            {"test_pictures": "test_images", "train_pictures": "train_images", "left_out_pictures": "skipped_images"},
+        )
+
+
+def _rename(values: dict[str, Any], names: dict[str, str]) -> None:
+    for old, new in names.items():
+        if old in values:
+            values[new] = values.pop(old)

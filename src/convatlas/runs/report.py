@@ -18,9 +18,9 @@ from convatlas import data, draw
 from convatlas.draw.pages import data_uri, page, svg
 from convatlas.errors import UserError
 from convatlas.files import write
+from convatlas.models.device import device_named
+from convatlas.models.predictions import ClassFigures, Predictions, answer
 from convatlas.runs.command import command
-from convatlas.runs.device import device_named
-from convatlas.runs.predictions import ClassFigures, Predictions, answer
 from convatlas.runs.record import Record
 from convatlas.runs.run import WEIGHTS, Run, read_metrics
 

@@ -24,8 +24,8 @@ from convatlas.data.batches import Shard
 from convatlas.errors import UserError
 from convatlas.files import write
 from convatlas.images import decode, reframe
-from convatlas.runs.device import device_named
-from convatlas.runs.evaluation import Evaluation, evaluate
+from convatlas.models.device import device_named
+from convatlas.models.evaluation import Evaluation, evaluate
 from convatlas.runs.record import Record, Results
 from convatlas.spec import Variant
 

@@ -23,12 +23,12 @@ from convatlas.spec import Spec
 from convatlas.training import checkpoint, optimizers, plan
 from convatlas.training.autotune import Autotuner
 from convatlas.training.checkpoint import Learner, Writer, average_of
+from convatlas.training.distribution import Processes
+from convatlas.training.fine_tuning import TrainingSetup
 from convatlas.training.plan import Request
-from convatlas.training.processes import Processes
 from convatlas.training.progress import Progress
 from convatlas.training.signals import Stopped, StopRequest
 from convatlas.training.step import StepResult, arranged
-from convatlas.training.transfer import TrainingSetup
 from convatlas.training.validation import should_stop, split_validation, validate
 
 NAMED = 5

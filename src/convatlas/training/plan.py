@@ -27,8 +27,8 @@ from convatlas.training import recipes
 from convatlas.training.autotune import available_threads, bears_channels_last
 from convatlas.training.constraints import ConstrainedWeights
 from convatlas.training.distillation import last_of_each_size, teacher_named
-from convatlas.training.processes import Processes
-from convatlas.training.transfer import Body
+from convatlas.training.distribution import Processes
+from convatlas.training.fine_tuning import Body
 
 IMAGES_AT_ONCE = 1000
 """Images over which statistics are summed at a time."""

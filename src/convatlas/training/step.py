@@ -17,7 +17,7 @@ from convatlas.data import Split
 from convatlas.data.batches import Batch, Shard
 from convatlas.runs import Execution
 from convatlas.spec import Objective
-from convatlas.training.processes import Processes
+from convatlas.training.distribution import Processes
 
 
 @dataclass(frozen=True)

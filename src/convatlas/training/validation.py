@@ -10,7 +10,7 @@ from convatlas.data.batches import derived_seed
 from convatlas.errors import UserError
 from convatlas.runs import Run, evaluate
 from convatlas.training.checkpoint import Learner, State
-from convatlas.training.processes import Processes
+from convatlas.training.distribution import Processes
 
 PART = 0.1
 """Of each class."""

@@ -11,13 +11,13 @@ import torch
 
 import convatlas as ca
 from convatlas.compression.deep import stages
-from convatlas.compression.deep.container import load, pack, unpack
 from convatlas.compression.deep.pruning import LAMP, sparsity
 from convatlas.compression.deep.stages import Settings, compress_deeply, prune, quantize
-from convatlas.compression.deep.update import write_update
 from convatlas.compression.stages import FineTuning
 from convatlas.compression.target import Bytes
 from convatlas.errors import UserError
+from convatlas.models.codec.container import load, pack, unpack
+from convatlas.models.codec.update import write_update
 from convatlas.networks.blocks import layer_weights
 from convatlas.recipe import WeightConstraint
 from convatlas.runs import Run

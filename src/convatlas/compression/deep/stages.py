@@ -9,12 +9,12 @@ from pathlib import Path
 from torch import nn
 
 from convatlas.compression.deep.codebook import share_weights
-from convatlas.compression.deep.container import SUFFIX, encoded, pack
 from convatlas.compression.deep.pruning import LAMP, Pruning
 from convatlas.compression.stages import FineTuning, derive_run
 from convatlas.compression.target import Bytes
 from convatlas.errors import UserError
 from convatlas.formatting import size
+from convatlas.models.codec.container import SUFFIX, encoded, pack
 from convatlas.networks.low_bits import remove_fake_quant
 from convatlas.recipe import WeightConstraint
 from convatlas.runs import Run

@@ -1,0 +1,1 @@
+"""What experiments share: statements, settings, budgets, the ledger and its report."""

@@ -1,0 +1,1 @@
+"""Models: a network with its weights, its classes and its preprocessing."""

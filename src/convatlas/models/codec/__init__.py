@@ -1,0 +1,1 @@
+"""The `.cva` format: a whole model in one small file."""

@@ -1,0 +1,210 @@
+"""The page of all results: it stands alone, every plot has words, and Markdown says the same."""
+
+from __future__ import annotations
+
+import base64
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from convatlas.draw import Lines, Series
+from convatlas.errors import UserError
+from convatlas.experiments import Budget, Experiment
+from convatlas.experiments.engine import ledger
+from convatlas.experiments.engine.experiment import Measured, NotTestable, Part, Setting, at_least, exactly
+from convatlas.experiments.engine.report import conditions, describe, number, unbroken, write_reports
+
+HTML = "{http://www.w3.org/1999/xhtml}"
+CHART = Lines(
+    name="chart", title="A < B & C", x="x", y="y", series=(Series("a", (1.0, 2.0), (3.0, 4.0)),), threshold=3.5
+)
+
+
+def measured(setting: Setting) -> Measured:
+    return Measured(values=(2.0, 2.5), charts=(CHART,), figures=(("name <b>", "1.5 s"),), note="a note")
+
+
+def counted(setting: Setting) -> Measured:
+    return Measured(values=(60_965_224,))
+
+
+def unknown(setting: Setting) -> Measured:
+    raise NotTestable("it takes a GPU")
+
+
+def part(name: str, measure: object, threshold: object) -> Part:
+    return Part(id=name, claim=f"Claim <{name}>", statistic="a statistic", threshold=threshold, measure=measure)  # type: ignore[arg-type]
+
+
+def experiment(name: str) -> Experiment:
+    return Experiment(
+        id=name,
+        title=f"Title & {name}",
+        claim="the claim",
+        source="the source",
+        done="what was done",
+        limits="the limits",
+        minutes=(0.1, 0.1),
+        parts=(
+            part("one", measured, at_least(1)),
+            part("two", counted, exactly(60_965_224)),
+            part("three", unknown, at_least(0)),
+        ),
+    )
+
+
+FIRST, SECOND = experiment("first"), experiment("second")
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> tuple[ET.Element, str]:
+    """Of one experiment that was run, and one that was not."""
+    ledger.run(FIRST, out=tmp_path / "results")
+    html, markdown = write_reports(tmp_path / "results", (FIRST, SECOND))
+    assert (html, markdown) == (tmp_path / "results.html", tmp_path / "results.md")
+    return ET.fromstring(html.read_bytes()), markdown.read_text()
+
+
+def text_of(element: ET.Element) -> str:
+    return " ".join("".join(element.itertext()).split())
+
+
+def test_the_page_stands_alone(pages: tuple[ET.Element, str]) -> None:
+    tree, _ = pages
+    for element in tree.iter():
+        assert element.tag.removeprefix(HTML) not in {"script", "link", "iframe", "object", "embed", "base"}
+        for name in ("src", "href"):
+            assert element.attrib.get(name, "#").startswith(("data:", "#"))
+    style = text_of(next(tree.iter(f"{HTML}style")))
+    assert not re.search(r"url\(|@import", style)
+
+
+def test_every_plot_has_words(pages: tuple[ET.Element, str]) -> None:
+    tree, markdown = pages
+    images = list(tree.iter(f"{HTML}img"))
+    assert [image.attrib["alt"] for image in images] == [CHART.alternative]
+    plot = ET.fromstring(base64.b64decode(images[0].attrib["src"].partition(",")[2]))
+    assert "A < B & C" in text_of(plot)
+    assert f"![{CHART.alternative}](results/first/chart.svg)" in markdown
+
+
+def test_it_says_everything_that_a_result_has(pages: tuple[ET.Element, str]) -> None:
+    tree, markdown = pages
+    page = text_of(tree)
+    for told in ("the claim", "the source", "what was done", "the limits", "a note", "it takes a GPU", "1.5 s"):
+        assert told in page
+        assert told in markdown
+    for told in (
+        "2.25 ± 0.35 (n = 2)",
+        "60,965,224",
+        "at least 1",
+        "exactly 60,965,224",
+        "not testable at this budget",
+    ):
+        assert told in page
+        assert told in markdown
+    assert "2 of 3 parts tested" in page
+    assert "**reproduced**, 2 of 3 parts tested" in markdown
+    assert "1 claim: 1 reproduced, 0 not reproduced" in page
+    # A bare verdict says too much, and one budget is not the other.
+    assert "(2 of 3 parts tested; full budget not run)" in text_of(next(tree.iter(f"{HTML}nav")))
+    assert "| Title & first | reproduced (2 of 3 parts tested) | not run |" in markdown
+    for told in (page, markdown):
+        assert "The full budget was not run for 1 claim." in told
+        assert "The full budget was not run." in told
+    # A link for each result; what was not run says so.
+    assert [link.attrib["href"] for link in tree.iter(f"{HTML}a")] == ["#first"]
+    assert "Title & second not run" in page.replace("secondnot", "second not")
+
+
+def test_a_longer_run_stands_beside_the_quick_one(tmp_path: Path) -> None:
+    def elsewhere(setting: Setting) -> Measured:
+        if setting.quick:
+            return Measured(values=(-1.0,))
+        return Measured(values=(7.5,), charts=(CHART,), figures=(("of the longer run", "8 s"),))
+
+    asked = replace(FIRST, parts=(part("one", elsewhere, at_least(1)), part("two", counted, exactly(60_965_224))))
+    out = tmp_path / "results"
+    ledger.run(asked, out=out)
+    ledger.run(asked, Budget.FULL, out=out)
+    html, path = write_reports(out, (asked,))
+    tree, markdown = ET.fromstring(html.read_bytes()), path.read_text()
+    page = text_of(tree)
+    assert "wanted at least 1. not reproduced" in page
+    assert "The longer run's result: 7.5. reproduced" in page
+    assert "the longer run: reproduced (2 of 2 parts tested)" in text_of(next(tree.iter(f"{HTML}nav")))
+    for told in (page, markdown):
+        assert "1 claim: 0 reproduced, 1 not reproduced" in told
+        assert "At the full budget, too: 1 claim: 1 reproduced" in told
+        assert "full budget was not run" not in told
+        assert "of the longer run" in told
+    assert "| Claim <one> | a statistic | at least 1 | -1 | not reproduced | 7.5 | reproduced |" in markdown
+    assert "| Title & first | not reproduced (2 of 2 parts tested) | reproduced (2 of 2 parts tested) |" in markdown
+    assert "](results/first/full/chart.svg)" in markdown
+
+
+def test_a_result_of_the_full_budget_alone_is_told_as_such(tmp_path: Path) -> None:
+    ledger.run(FIRST, Budget.FULL, out=tmp_path / "results")
+    html, markdown = write_reports(tmp_path / "results", (FIRST,))
+    assert "Budget full, 3 seeds" in text_of(ET.fromstring(html.read_bytes()))
+    assert "](results/first/full/chart.svg)" in markdown.read_text()
+
+
+def test_charts_are_drawn_again(tmp_path: Path) -> None:
+    ledger.run(FIRST, out=tmp_path / "results")
+    drawn = tmp_path / "results" / "first" / "chart.svg"
+    before = drawn.read_bytes()
+    drawn.write_text("as an older version drew it")
+    write_reports(tmp_path / "results", (FIRST,))
+    assert drawn.read_bytes() == before
+
+
+def test_parts_of_several_days_say_which(tmp_path: Path) -> None:
+    result = ledger.run(FIRST, out=tmp_path)
+    assert "one" not in conditions(result)
+    first, *rest = result.parts
+    older = replace(first, conditions=replace(first.conditions, when="2001-02-03"))
+    told = conditions(replace(result, parts=(older, *rest)))
+    assert "one: 2001-02-03; " in told
+    assert f"two, three: {first.conditions.when}; " in told
+
+
+def test_the_commands_name_the_folder_of_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ledger.run(FIRST, out="docs/results")
+    _, markdown = write_reports("docs/results", (FIRST,))
+    assert "`convatlas experiment report --out docs/results`" in markdown.read_text()
+    assert "](results/first/chart.svg)" in markdown.read_text()
+
+
+def test_nothing_to_report_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no results; convatlas experiment run --all"):
+        write_reports(tmp_path / "nowhere", (FIRST,))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (60_000.0, "60,000"),
+        (0.0, "0"),
+        (0.23434, "0.2343"),
+        (4.17e-15, "4.17e-15"),
+        (-2.0, "-2"),
+        (12345.6, "1.235e+04"),
+    ],
+)
+def test_whole_numbers_are_written_out(value: float, words: str) -> None:
+    assert number(value) == words
+
+
+def test_a_number_is_not_parted_from_its_unit() -> None:
+    space = "\N{NO-BREAK SPACE}"
+    assert unbroken("1.88 %, 24 million MACs, 68 px") == f"1.88{space}%, 24 million MACs, 68{space}px"
+
+
+def test_what_was_not_measured_has_no_number(tmp_path: Path) -> None:
+    result = ledger.run(FIRST, out=tmp_path)
+    assert [describe(one) for one in result.parts] == ["2.25 ± 0.35 (n = 2)", "60,965,224", "–"]

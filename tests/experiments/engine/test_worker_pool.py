@@ -1,0 +1,110 @@
+"""Trainings in processes of their own: the same as alone, and stopped together."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from convatlas.experiments.engine.experiment import is_finished
+from convatlas.experiments.engine.worker_pool import WorkerPool
+from convatlas.runs import load
+from convatlas.runs.run import METRICS, WEIGHTS
+from convatlas.training import Progress, Request, train_as
+
+STOPPED = """
+import sys
+from pathlib import Path
+from convatlas.experiments.engine.worker_pool import WorkerPool
+from convatlas.training import Request, Stopped
+
+try:
+    WorkerPool().train([
+        (Request(network="lenet5-modern", epochs=EPOCHS, seed=seed, autotune=False), Path(sys.argv[1]) / str(seed))
+        for seed in range(3)
+    ])
+except Stopped as stop:
+    sys.exit(128 + stop.signal)
+"""
+
+
+def little(seed: int, epochs: int = 1) -> Request:
+    return Request(network="lenet5-modern", epochs=epochs, seed=seed, autotune=False)
+
+
+def test_trainings_side_by_side_are_those_made_alone(tmp_path: Path) -> None:
+    told: list[str] = []
+    with WorkerPool() as workers:
+        workers.train([(little(0), tmp_path / "0")])
+        # Those of before serve again.
+        workers.train([(little(seed), tmp_path / str(seed)) for seed in (1, 2)], lambda: told.append("one more"))
+        workers.train([])
+    assert told == ["one more"] * 2
+    for seed in range(3):
+        assert is_finished(tmp_path / str(seed))
+        assert load(tmp_path / str(seed)).record.seed == seed
+    alone = train_as(little(2), tmp_path / "alone", Progress())
+    # One thread there, more here: the same but for rounding.
+    assert load(tmp_path / "2").test_accuracy == pytest.approx(alone.test_accuracy, abs=0.01)
+
+
+def test_a_training_that_fails_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with WorkerPool() as workers:
+        with pytest.raises(RuntimeError, match=r"the training in .*/bad ended with status 1"):
+            workers.train([(Request(network="lenet-none"), tmp_path / "bad"), (little(0), tmp_path / "0")])
+        assert "lenet-none" in capfd.readouterr().err
+        # Others take their place.
+        workers.train([(little(1), tmp_path / "1")])
+    assert is_finished(tmp_path / "1")
+
+
+@pytest.fixture
+def stoppable(tmp_path: Path) -> Callable[[int], tuple[subprocess.Popen[str], list[Path]]]:
+    """Begins trainings of so many epochs in a process, and gives it and the folders in which some are going on."""
+
+    def begin(epochs: int) -> tuple[subprocess.Popen[str], list[Path]]:
+        script = STOPPED.replace("EPOCHS", str(epochs))
+        process = subprocess.Popen([sys.executable, "-c", script, tmp_path], stderr=subprocess.PIPE, text=True)
+        folders = [tmp_path / str(seed) for seed in range(min(torch.get_num_threads(), 3))]
+        while not all((folder / METRICS).exists() for folder in folders):
+            assert process.poll() is None
+        return process, folders
+
+    return begin
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_all_are_stopped_together_and_saved(
+    number: signal.Signals,
+    stoppable: Callable[[int], tuple[subprocess.Popen[str], list[Path]]],
+    tmp_path: Path,
+) -> None:
+    process, folders = stoppable(1000)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert told == ""
+    for folder in folders:
+        assert not is_finished(folder)
+        assert load(folder).record.recipe.epochs == 1000
+    # None was begun after it.
+    assert sorted(tmp_path.iterdir()) == folders
+
+
+def test_what_was_stopped_goes_on_to_the_same_weights(
+    stoppable: Callable[[int], tuple[subprocess.Popen[str], list[Path]]], tmp_path: Path
+) -> None:
+    process, (first, *_) = stoppable(30)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert not is_finished(first)
+    with WorkerPool() as workers:
+        workers.train([(little(0, 30), first), (little(0, 30), tmp_path / "never stopped")])
+    assert is_finished(first)
+    weights = [(folder / WEIGHTS).read_bytes() for folder in (first, tmp_path / "never stopped")]
+    assert weights[0] == weights[1]

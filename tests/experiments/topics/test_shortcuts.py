@@ -1,0 +1,256 @@
+"""Why shortcuts help: the measurements on two networks of one epoch, the statistics on known answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from convatlas.experiments import Budget
+from convatlas.experiments.engine import experiment
+from convatlas.experiments.engine.experiment import Part, Setting, Verdict, carry_out
+from convatlas.experiments.topics import degradation, shortcuts
+from convatlas.experiments.topics.degradation import PLAIN, RESIDUAL, trained
+from convatlas.experiments.topics.shortcuts import (
+    EXPERIMENT,
+    IMAGES,
+    KINDS,
+    around,
+    lesions,
+    lost,
+    mean_response,
+    mean_scale,
+    some,
+)
+from convatlas.networks.resnet import ResidualUnit
+from convatlas.runs import Run, evaluate
+
+BLOCKS = 7
+"""Of 20 layers, those that keep the shape: 3, 2 and 2."""
+
+
+def part_named(name: str) -> Part:
+    return next(part for part in EXPERIMENT.parts if part.id == name)
+
+
+@pytest.fixture(scope="module")
+def trained_little(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    """A setting whose networks learn for one epoch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(degradation, "QUICK_EPOCHS", 1)
+        patch.setattr(degradation, "QUICK_BATCH", 256)
+        yield Setting(budget=Budget.QUICK, seeds=(0,), folder=tmp_path_factory.mktemp("runs"))
+
+
+def run_of(setting: Setting, kind: str) -> Run:
+    return trained(setting, kind, 20, 0)
+
+
+def test_what_is_measured_on_are_images_that_were_learned(trained_little: Setting) -> None:
+    run = run_of(trained_little, RESIDUAL)
+    inputs, labels = some(run)
+    spec = run.record.spec
+    assert inputs.shape == (IMAGES, spec.in_channels, spec.resolution, spec.resolution)
+    assert labels.tolist() == run.load_data().train.labels[:IMAGES].tolist()
+
+
+def test_the_mean_response_leaves_out_the_first_layer(trained_little: Setting) -> None:
+    run = run_of(trained_little, RESIDUAL)
+    norms = [layer for layer in run.network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for layer in norms[1:]:
+        nn.init.constant_(layer.weight, -0.5)
+    assert mean_scale(run) == 0.5
+    for layer in norms[1:]:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    assert mean_response(run) == mean_scale(run) == 0
+
+
+@pytest.mark.parametrize("kind", [PLAIN, RESIDUAL])
+def test_gradients_before_training_are_those_of_every_convolution(
+    trained_little: Setting, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(shortcuts, "DEEP", 20)
+    change, lengths = lost(trained_little, kind, 0)
+    assert len(lengths) == 19
+    assert change == pytest.approx(abs(math.log10(lengths[0] / lengths[-1])))
+    # By the seed alone: what was learned does not enter.
+    assert lost(trained_little, kind, 0)[1] == lengths
+
+
+def test_each_block_that_keeps_the_shape_is_left_out_once(
+    trained_little: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(trained_little, PLAIN)
+    seen: list[list[bool]] = []
+
+    def watching(network: nn.Module, objective: object, batches: object) -> object:
+        units = [unit for stage in range(3) for unit in shortcuts.units_of(network, stage)]
+        seen.append([isinstance(unit, nn.Identity) for unit in units])
+        return evaluate(network, run.variant.objective, run.judging(run.load_data().test, torch.device("cpu")))
+
+    monkeypatch.setattr(shortcuts, "evaluate", watching)
+    assert len(list(lesions(run))) == BLOCKS
+    assert [row.index(True) for row in seen] == [0, 1, 2, 4, 5, 7, 8]
+    assert all(row.count(True) == 1 for row in seen)
+    assert not any(isinstance(unit, nn.Identity) for unit in shortcuts.units_of(run.network, 0))
+
+
+def test_a_residual_block_whose_branch_gives_nothing_is_not_missed(trained_little: Setting) -> None:
+    run = run_of(trained_little, RESIDUAL)
+    for unit in run.network.modules():
+        if isinstance(unit, ResidualUnit):
+            last = [layer for layer in unit.layers.modules() if isinstance(layer, nn.BatchNorm2d)][-1]
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+    error = 100 * (1 - run.evaluate().accuracy)
+    assert list(lesions(run)) == [error] * BLOCKS
+
+
+def test_a_surface_has_the_loss_of_the_network_in_its_middle(
+    trained_little: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shortcuts, "PLACES", (-1.0, 0.0, 1.0))
+    run = run_of(trained_little, RESIDUAL)
+    inputs, labels = some(run)
+    surface = around(run)
+    assert surface.shape == (3, 3)
+    with torch.no_grad():
+        assert surface[1, 1] == pytest.approx(float(F.cross_entropy(run.network(inputs), labels)), rel=1e-5)
+
+
+# --- verdicts on known answers -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setting:
+    """A setting that trains nothing; a run is its (kind, depth)."""
+    monkeypatch.setattr(shortcuts, "trained", lambda setting, kind, depth, seed: (kind, depth))
+    monkeypatch.setattr(Setting, "train_all", lambda setting, requests: None)
+    return Setting(budget=Budget.QUICK, seeds=(0, 1, 2), folder=tmp_path)
+
+
+@pytest.mark.parametrize(("with_shortcuts", "verdict"), [(0.5, Verdict.REPRODUCED), (1.0, Verdict.NOT_REPRODUCED)])
+def test_responses_are_compared_at_one_depth(
+    untrained: Setting, monkeypatch: pytest.MonkeyPatch, with_shortcuts: float, verdict: Verdict
+) -> None:
+    found = {(PLAIN, 20): 1.0, (RESIDUAL, 20): with_shortcuts}
+    both = {words: [(kind, 20)] * 3 for words, kind in KINDS.items()}
+    monkeypatch.setattr(shortcuts, "of_both", lambda setting, depth: both)
+    monkeypatch.setattr(shortcuts, "mean_response", lambda run: found[run])
+    monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.9)
+    monkeypatch.setattr(shortcuts, "layer_responses", lambda setting: degradation.by_depth({"one": [[1, 1, 1, 1]]}))
+    given = carry_out(part_named("responses"), untrained)
+    assert given.verdict is verdict
+    assert given.measured is not None
+    assert given.measured.mean == pytest.approx(with_shortcuts)
+
+
+@pytest.mark.parametrize(("deep", "verdict"), [(0.25, Verdict.REPRODUCED), (0.5, Verdict.NOT_REPRODUCED)])
+def test_responses_are_compared_over_depth(
+    untrained: Setting, monkeypatch: pytest.MonkeyPatch, deep: float, verdict: Verdict
+) -> None:
+    found = {(RESIDUAL, 20): 0.5, (RESIDUAL, 56): deep}
+    monkeypatch.setattr(shortcuts, "mean_response", lambda run: found[run])
+    monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.9)
+    assert carry_out(part_named("deeper"), untrained).verdict is verdict
+    # Scales that are where they began say nothing of what was learned.
+    monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.96)
+    given = carry_out(part_named("deeper"), untrained)
+    assert given.verdict is Verdict.NOT_TESTABLE
+    assert "have hardly left it (20 layers 0.960, 56 layers 0.960)" in given.reason
+    assert given.measured is not None
+    assert given.measured.mean == pytest.approx(deep / 0.5)
+
+
+@pytest.mark.parametrize(("plain", "verdict"), [(2.0, Verdict.REPRODUCED), (0.5, Verdict.NOT_REPRODUCED)])
+def test_gradients_are_compared_by_powers_of_ten(
+    untrained: Setting, monkeypatch: pytest.MonkeyPatch, plain: float, verdict: Verdict
+) -> None:
+    found = {PLAIN: (plain, [1.0, 10.0]), RESIDUAL: (0.5, [1.0, 3.0])}
+    monkeypatch.setattr(shortcuts, "lost", lambda setting, kind, seed: found[kind])
+    given = carry_out(part_named("gradient"), untrained)
+    assert given.verdict is verdict
+    assert given.measured is not None
+    assert given.measured.mean == pytest.approx(plain - 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "residual", "value", "verdict"),
+    [
+        # Whole, the plain network errs by 10 %, the one with shortcuts by 5 %.
+        ("removal", 90.0, 6.0, 91 - 10 - 2, Verdict.REPRODUCED),
+        ("removal", 20.0, 6.0, 21 - 10 - 2, Verdict.NOT_REPRODUCED),
+        ("removal-plain", 90.0, 6.0, 81, Verdict.REPRODUCED),
+        ("removal-plain", 45.0, 6.0, 36, Verdict.NOT_REPRODUCED),
+        ("removal-residual", 90.0, 6.0, 2, Verdict.REPRODUCED),
+        ("removal-residual", 90.0, 50.0, 46, Verdict.NOT_REPRODUCED),
+    ],
+)
+def test_lesions_are_compared_by_how_much_the_error_rises(
+    name: str,
+    plain: float,
+    residual: float,
+    value: float,
+    verdict: Verdict,
+    untrained: Setting,
+    trainings: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainings({"plain": [90.0] * 3, "with shortcuts": [95.0] * 3})
+    without = {0.9: [plain, plain + 2], 0.95: [residual, residual + 2]}
+    monkeypatch.setattr(shortcuts, "lesions", lambda run: iter(without[run.test_accuracy]))
+    given = carry_out(part_named(name), untrained)
+    assert given.verdict is verdict
+    assert given.measured is not None
+    assert given.measured.mean == pytest.approx(value)
+
+
+@pytest.mark.parametrize(("a", "verdict"), [(3.5, Verdict.REPRODUCED), (5.0, Verdict.NOT_REPRODUCED)])
+def test_options_are_compared_by_their_test_errors(
+    untrained: Setting, trainings: Callable[..., None], a: float, verdict: Verdict
+) -> None:
+    trainings({"A": [100 - a] * 3, "B": [91.0] * 3, "C": [97.0] * 3})
+    given = carry_out(part_named("options"), untrained)
+    assert given.verdict is verdict
+    assert given.measured is not None
+    assert given.measured.mean == pytest.approx(a - 3.0)
+
+
+BOWL = np.array([[1 + x**2 + y**2 for x in shortcuts.PLACES] for y in shortcuts.PLACES])
+HILLS = np.array([[2 + math.sin(9 * x) * math.cos(9 * y) for x in shortcuts.PLACES] for y in shortcuts.PLACES])
+
+
+@pytest.mark.parametrize(("plain", "verdict"), [(HILLS, Verdict.REPRODUCED), (BOWL, Verdict.NOT_REPRODUCED)])
+def test_surfaces_are_compared_by_what_is_bent_down(
+    untrained: Setting,
+    trainings: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    plain: np.ndarray,
+    verdict: Verdict,
+) -> None:
+    trainings({"plain": [90.0] * 3, "with shortcuts": [95.0] * 3})
+    monkeypatch.setattr(shortcuts, "around", lambda run: plain if run.test_accuracy == 0.9 else BOWL)
+    given = carry_out(part_named("surface"), untrained)
+    assert given.verdict is verdict
+    assert given.measured is not None
+    (chart,) = given.measured.charts
+    assert "highest 3" in chart.alternative
+
+
+def test_around_weights_that_learned_nothing_there_is_nothing_to_tell(
+    untrained: Setting, trainings: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings({"plain": [30.0] * 3, "with shortcuts": [95.0] * 3})
+    monkeypatch.setattr(experiment, "training_accuracy", lambda runs: 100 * min(run.test_accuracy for run in runs))
+    monkeypatch.setattr(shortcuts, "around", lambda run: HILLS)
+    given = carry_out(part_named("surface"), untrained)
+    assert given.verdict is Verdict.NOT_TESTABLE
+    assert "plain: a network that answers 30 % of its training images rightly" in given.reason
+    assert given.measured is not None

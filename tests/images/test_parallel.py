@@ -1,0 +1,48 @@
+"""Side by side, in order, and never many at a time."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from convatlas.images import side_by_side
+from convatlas.images.parallel import AHEAD
+
+
+def test_results_come_in_the_order_of_the_things() -> None:
+    first = threading.Event()
+
+    def work(thing: int) -> int:
+        if thing == 0 and (os.cpu_count() or 1) > 1:
+            # The first ends last of those that are worked on together.
+            assert first.wait(60)
+        else:
+            first.set()
+        return thing**2
+
+    assert list(side_by_side(work, range(50))) == [thing**2 for thing in range(50)]
+
+
+def test_few_are_worked_on_ahead_of_what_is_taken() -> None:
+    asked = []
+
+    def things() -> Iterator[int]:
+        for thing in range(1000):
+            asked.append(thing)
+            yield thing
+
+    results = side_by_side(lambda thing: thing, things())
+    assert [next(results) for _ in range(10)] == list(range(10))
+    assert len(asked) <= 10 + AHEAD * (os.cpu_count() or 1)
+
+
+def test_an_error_comes_to_whoever_takes_the_result() -> None:
+    results = side_by_side(lambda thing: 1 // thing, [1, 0])
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_nothing_gives_nothing() -> None:
+    assert list(side_by_side(str, [])) == []

@@ -1,0 +1,135 @@
+"""Tensors come back bit for bit, however they are written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from convatlas.models.codec import tensors
+from convatlas.models.codec.bytestream import Choices, Damaged, Reader, count
+from convatlas.models.codec.tensors import (
+    FILLER,
+    Coded,
+    Floats,
+    Kind,
+    bits_of,
+    distances,
+    keys_of,
+    put_together,
+    read_places,
+    taken_apart,
+)
+
+FLOATS = arrays(np.float32, st.integers(0, 200), elements=st.floats(width=32))
+"""With minus 0, infinities and what is no number."""
+FEW = st.lists(st.floats(width=32), min_size=1, max_size=20).flatmap(
+    lambda values: arrays(np.float32, st.integers(0, 400), elements=st.sampled_from(values))
+)
+
+
+def back(values: np.ndarray) -> np.ndarray:
+    taken = taken_apart(values)
+    choices = Choices()
+    written = tensors.write(taken, choices)
+    reader = Reader(written)
+    found = tensors.read(reader, values.size, values.dtype == np.int64)
+    reader.finish()
+    assert reader.kinds == choices.made
+    assert tensors.write(found, Choices(choices.made)) == written
+    return put_together(found, values.shape)
+
+
+@given(st.one_of(FLOATS, FEW))
+def test_any_numbers_come_back_bit_for_bit(values: np.ndarray) -> None:
+    assert back(values).tobytes() == values.tobytes()
+
+
+@given(arrays(np.int64, st.integers(0, 20), elements=st.integers(-(2**62), 2**62 - 1)))
+def test_whole_numbers_come_back(values: np.ndarray) -> None:
+    assert back(values).tolist() == values.tolist()
+
+
+@given(arrays(np.float32, 50, elements=st.floats(width=32, allow_nan=False)))
+def test_keys_are_in_the_order_of_the_numbers(values: np.ndarray) -> None:
+    keys = keys_of(values.view(np.uint32))
+    assert bits_of(keys).tobytes() == values.tobytes()
+    assert (values[np.argsort(keys)] == np.sort(values)).all()
+
+
+@given(st.lists(st.integers(0, 5000), unique=True), st.integers(0, 2000))
+def test_places_come_back_from_their_distances(places: list[int], more: int) -> None:
+    wanted = np.array(sorted(places), np.int64)
+    num = max([*places, -1]) + 1 + more
+    gaps = distances(wanted, num)
+    assert read_places(gaps, num).tolist() == wanted.tolist()
+    # As many as there are fillers and places, so that a file bounds what it unfolds to.
+    assert num <= 256 * len(gaps) + FILLER
+
+
+def test_distances_are_as_the_paper_draws_them() -> None:
+    assert distances(np.array([1, 4]), 5).tolist() == [1, 2]
+    assert distances(np.array([0, 255, 511]), 512).tolist() == [0, 254, FILLER, 0]
+    assert distances(np.array([], np.int64), 600).tolist() == [FILLER, FILLER]
+
+
+@pytest.mark.parametrize("gaps", [[5, 5], [0], [FILLER] * 4])
+def test_distances_that_lead_elsewhere_are_refused(gaps: list[int]) -> None:
+    with pytest.raises(Damaged, match="lead to weight"):
+        read_places(np.array(gaps, np.int32), 700 if gaps == [0] else 8)
+
+
+def pruned(num: int, kept: float, num_values: int) -> np.ndarray:
+    draw = np.random.default_rng(0)
+    values = draw.standard_normal(num_values).astype(np.float16).astype(np.float32)
+    weights = values[draw.integers(0, num_values, num)]
+    weights[draw.random(num) > kept] = 0
+    return weights
+
+
+@pytest.mark.parametrize("kept", [0.05, 0.1, 0.3])
+@pytest.mark.parametrize("ranges", [True, False])
+def test_sparse_weights_are_near_their_entropy(kept: float, ranges: bool) -> None:
+    weights = pruned(100_000, kept, 16)
+    written = tensors.write(taken_apart(weights), Choices(ranges=ranges))
+    entropy = -kept * np.log2(kept) - (1 - kept) * np.log2(1 - kept) + 4 * kept
+    assert len(written) < (1.01 if ranges else 1.04) * entropy * len(weights) / 8 + 200
+    assert back(weights).tobytes() == weights.tobytes()
+
+
+def test_numbers_of_16_bits_take_half() -> None:
+    halves = np.random.default_rng(0).standard_normal(1000).astype(np.float16).astype(np.float32)
+    wide = halves * np.float32(1.0001)
+    assert len(tensors.write(taken_apart(halves), Choices())) < 2100 < len(tensors.write(taken_apart(wide), Choices()))
+
+
+def test_what_repeats_has_a_codebook_and_what_does_not_has_none() -> None:
+    assert isinstance(taken_apart(np.ones(10, np.float32)), Coded)
+    assert isinstance(taken_apart(np.arange(10, dtype=np.float32)), Floats)
+    coded = taken_apart(np.array([0, -1, 2, 0, 2, -1, 0, 0], np.float32))
+    assert isinstance(coded, Coded)
+    assert coded.codebook.values.tolist() == [-1, 2]
+    assert coded.codes.tolist() == [0, 1, 2, 0, 2, 1, 0, 0]
+
+
+def test_other_types_are_refused() -> None:
+    with pytest.raises(ValueError, match="float64"):
+        taken_apart(np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x09", "unknown way"),
+        (bytes([Kind.INTEGERS]), "another type"),
+        (bytes([Kind.FLOATS, 3]), "numbers of 3 bytes"),
+        (bytes([Kind.SPARSE]) + count(5000), "codebook of 5000"),
+        (bytes([Kind.SPARSE, 0, 2]) + count(10**9), "1000000000 distances"),
+        (bytes([Kind.DENSE, 0, 2]), "without a codebook"),
+    ],
+)
+def test_damage_is_named(content: bytes, message: str) -> None:
+    with pytest.raises(Damaged, match=message):
+        tensors.read(Reader(content), 4, integers=False)

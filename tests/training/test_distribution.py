@@ -1,0 +1,290 @@
+"""Several processes that train together, started by torchrun as a person does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import convatlas as ca
+from convatlas.errors import UserError
+from convatlas.training.distribution import Processes
+
+PROGRAM = ("-m", "convatlas")
+LIMIT_S = 100
+"""Processes that wait for each other for ever must not stop the tests too."""
+
+
+def free_port() -> int:
+    """For each torchrun one of its own, since several may run at a time."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def begin(*arguments: str | Path, options: tuple[str, ...] = PROGRAM) -> subprocess.Popen[str]:
+    """`torchrun --nproc-per-node 2 OPTIONS ARGUMENTS`"""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    return subprocess.Popen(
+        [*torchrun, "--master-port", str(free_port()), *options, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Else torchrun says that it sets it.
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def end(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        out, said = process.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        # They do not end with torchrun.
+        for pid in workers(process):
+            os.kill(pid, signal.SIGKILL)
+        process.kill()
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, said)
+
+
+def together(*arguments: str | Path, options: tuple[str, ...] = PROGRAM) -> subprocess.CompletedProcess[str]:
+    return end(begin(*arguments, options=options))
+
+
+def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait for something that must come while the process runs."""
+    end = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < end
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.02)
+
+
+def workers(process: subprocess.Popen[str]) -> list[int]:
+    """What torchrun started, in the order of their ranks."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == process.pid:
+                variables = (entry / "environ").read_bytes().split(b"\0")
+                [rank] = [int(value[5:]) for value in variables if value.startswith(b"RANK=")]
+                found.append((rank, int(entry.name)))
+        except (OSError, ValueError):
+            # Not a process, gone meanwhile, or not yet what it will be.
+            continue
+    return [pid for _, pid in sorted(found)]
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "weights.safetensors").read_bytes()
+
+
+def epochs(folder: Path) -> int:
+    path = folder / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+JOB = ("train", "lenet5-modern", "--epochs", "3", "--checkpoint-steps", "2")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    done = together(*JOB, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_two_processes_leave_one_run_that_one_process_judges_alike(
+    undisturbed: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, _ = undisturbed
+    assert {path.name for path in folder.iterdir()} == {
+        "run.json", "weights.safetensors", "metrics.jsonl", "curves.svg", "confusion.svg",
+    }  # fmt: skip
+    run = ca.load(folder)
+    assert run.record.processes == 2
+    # Each image was counted once, by one of the two.
+    evaluation = run.evaluate()
+    assert run.results.test_images == evaluation.num_images == 355
+    assert run.results.test_errors == evaluation.num_errors
+    assert run.test_accuracy == evaluation.accuracy > 0.3
+
+
+def test_one_of_two_processes_speaks(undisturbed: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = undisturbed
+    assert done.stdout.count("test accuracy") == 1
+    assert done.stdout.count(f"run folder     {folder}") == 1
+    lines = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
+    assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
+    assert done.stderr.count("1,442 images") == 1
+
+
+def test_two_processes_learn_what_one_does_but_for_rounding(
+    undisturbed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    # The same images in the same order, changed alike: another order, and the losses would differ at once.
+    alone = ca.train("lenet5-modern", epochs=1, autotune=False, out=tmp_path / "alone")
+    first = [json.loads((folder / "metrics.jsonl").read_text().splitlines()[0]) for folder in (alone.folder,)]
+    done = together("train", "lenet5-modern", "--epochs", "1", "--no-autotune", "--json", "--out", tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    # One object and nothing else.
+    assert json.loads(done.stdout)["run"] == str(tmp_path / "two")
+    both = json.loads((tmp_path / "two" / "metrics.jsonl").read_text())
+    assert both["loss"] == pytest.approx(first[0]["loss"], rel=1e-4)
+    ours, theirs = ca.load(tmp_path / "two").network.state_dict(), alone.network.state_dict()
+    for name, value in theirs.items():
+        assert (ours[name] - value).abs().max() < 0.02 * value.abs().max(), name
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [("--data", "mnits"), ("--out", "/proc/nowhere/run")],
+    ids=["no such data", "no such folder"],
+)
+def test_a_mistake_is_said_once_and_fails(mistake: tuple[str, str], tmp_path: Path) -> None:
+    done = together("train", "lenet5-modern", "--epochs", "1", "--out", tmp_path / "run", *mistake)
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if line.startswith("convatlas: ")]
+    assert len(said) == 1
+    assert mistake[1].removesuffix("/run") in said[0]
+    assert "convatlas/" not in done.stderr.replace(str(tmp_path), ""), "a traceback of ours"
+    assert done.stdout == ""
+
+
+THREADS_AFTER = """
+import sys
+from pathlib import Path
+import convatlas as ca
+ca.train("lenet5-modern", epochs=1, autotune=False, out=sys.argv[1])
+print(*(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")))
+"""
+
+
+def test_no_thread_of_their_group_is_left_at_the_end_of_python(tmp_path: Path) -> None:
+    # It would be stopped in the middle of what it does, and now and then abort the process.
+    program = tmp_path / "program.py"
+    program.write_text(THREADS_AFTER)
+    done = together(program, tmp_path / "run", options=())
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert "gloo" not in done.stdout
+
+
+@pytest.mark.slow
+def test_stopped_and_resumed_by_as_many_processes_a_run_ends_in_the_same_weights(
+    undisturbed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    process = begin(*JOB, "--out", folder)
+    until(lambda: epochs(folder) >= 1, process)
+    process.send_signal(signal.SIGTERM)
+    assert end(process).returncode != 0
+    assert ca.load(folder).record.results is None
+    done = together("resume", folder)
+    assert done.returncode == 0, done.stderr
+    assert "going on after step" in done.stderr
+    assert weights(folder) == weights(undisturbed[0])
+
+
+@pytest.mark.slow
+def test_resumed_by_one_process_a_run_says_that_two_began_it_and_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = begin(*JOB, "--out", folder)
+    until(lambda: epochs(folder) >= 1, process)
+    process.send_signal(signal.SIGTERM)
+    end(process)
+    said: list[str] = []
+
+    class Listens(ca.training.Progress):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    run = ca.resume(folder, progress=Listens())
+    assert [line for line in said if "begun by 2 and resumed by 1 processes" in line] == said != []
+    assert run.results.epochs == 3
+    assert run.evaluate().num_errors == run.results.test_errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_after_one_of_two_was_killed_torchrun_starts_them_again_to_the_same_weights(
+    rank: int, undisturbed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    process = begin(*JOB, "--out", folder, options=("--max-restarts", "2", *PROGRAM))
+    until(lambda: epochs(folder) >= 1, process)
+    os.kill(workers(process)[rank], signal.SIGKILL)
+    done = end(process)
+    assert done.returncode == 0, done.stderr
+    assert weights(folder) == weights(undisturbed[0])
+    # The one that was left says in a line why it ends.
+    assert "Traceback" not in done.stderr
+    assert "convatlas: another process of this training was lost" in done.stderr
+
+
+@pytest.mark.slow
+def test_an_end_without_numbers_is_said_once_by_two_processes(tmp_path: Path) -> None:
+    done = together(
+        "train", "lenet5-modern", "--epochs", "1", "--lr", "1e30", "--no-autotune", "--out", tmp_path / "run"
+    )
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if line.startswith("convatlas: ")]
+    assert len(said) == 1
+    # The images of both.
+    assert "is not a number at step 2 in epoch 1" in said[0]
+    assert "and 123 others" in said[0]
+
+
+# One alone
+
+
+def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    alone = Processes.started()
+    assert (alone.rank, alone.num, alone.main, alone.restarts) == (0, 1, True, 0)
+    assert alone.broadcast(lambda: 5) == 5
+    assert alone.main_first(lambda: 6) == 6
+    assert alone.all_gather(7) == [7]
+    assert alone.all_reduce_max(8) == 8
+    values = torch.tensor([1.0, 2.0])
+    assert alone.sum(values) is values
+    layer = torch.nn.Linear(1, 1)
+    assert alone.wrapped(layer, torch.device("cpu")) is layer
+    with alone.joined(torch.device("cpu")), alone.no_sync(layer):
+        alone.sync_state(layer)
+
+
+def test_what_torchrun_tells_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
+    for name, value in (told | {"TORCHELASTIC_RESTART_COUNT": "2"}).items():
+        monkeypatch.setenv(name, value)
+    processes = Processes.started()
+    assert (processes.rank, processes.num, processes.local_rank, processes.local_num) == (5, 8, 1, 4)
+    assert (processes.main, processes.restarts, processes.shard) == (False, 2, (5, 8))
+
+
+@pytest.mark.parametrize(("name", "value"), [("RANK", None), ("LOCAL_RANK", "one"), ("WORLD_SIZE", "")])
+def test_half_of_what_torchrun_tells_is_a_mistake(
+    name: str, value: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(key, "1")
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="start it by torchrun"):
+        Processes.started()
