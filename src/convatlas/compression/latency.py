@@ -48,8 +48,8 @@ def latencies(runs: Sequence[Run], *, compiling: bool = False, repeats: int = RE
         kinds.append((spec, eight))
         if kinds[-1] in works:
             continue
-        network = to_int8(run.network, low_bits) if eight else remove_fake_quant(fold_batch_norm(run.network))
         image = a_image(spec)
+        network = to_int8(run.network, low_bits, image) if eight else remove_fake_quant(fold_batch_norm(run.network))
         works[kinds[-1]] = partial(compiled(network, image) if compiling else network, image)
     times = measure.seconds_in_turn(works, repeats)
     return [statistics.median(times[kind]) for kind in kinds]
