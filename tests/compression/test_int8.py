@@ -20,7 +20,7 @@ from convatlas.compression.int8 import QuantizedLayer, compiled, has_int8_kernel
 from convatlas.compression.low_bits import calibrated, low_bits_of, quantize_weights
 from convatlas.networks.blocks import WeightedLayer, fold_batch_norm
 from convatlas.networks.low_bits import LowBits
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

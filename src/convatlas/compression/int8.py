@@ -16,7 +16,8 @@ import torch._inductor.config
 from torch import Tensor, nn
 
 from convatlas.networks.blocks import fold_batch_norm
-from convatlas.networks.low_bits import HIGHEST_PLACE, FakeQuantize, LowBits, places_of, remove_fake_quant
+from convatlas.networks.low_bits import HIGHEST_PLACE, FakeQuantize, input_quantizer, places_of, remove_fake_quant
+from convatlas.spec.quantization import Quantization
 
 FLOAT_OUTPUTS: tuple[object, ...] = (1.0, 0, torch.float32, "none", [], "")
 """The last arguments of oneDNN's operators: outputs have no step size and no zero point, and nothing is fused."""
@@ -113,7 +114,7 @@ def has_int8_kernels() -> bool:
 
 
 @torch.no_grad()
-def to_int8(network: nn.Module, low_bits: LowBits, images: Tensor) -> nn.Module:
+def to_int8(network: nn.Module, quantization: Quantization, images: Tensor) -> nn.Module:
     """A copy with folded batch normalization whose quantized layers compute in 8-bit integers.
 
     It gives the same answers but for rounding. Layers with float inputs and the families' own layers (`WeightedLayer`)
@@ -128,11 +129,11 @@ def to_int8(network: nn.Module, low_bits: LowBits, images: Tensor) -> nn.Module:
     """
     if not has_int8_kernels():
         raise RuntimeError("this CPU has no exact 8-bit kernels (x86 with VNNI)")
-    places = places_of(network, low_bits)
+    places = places_of(network, quantization)
     copied = remove_fake_quant(fold_batch_norm(network))
     shapes = input_shapes(copied, images)
-    for bits in low_bits:
-        layer, inputs = copied.get_submodule(bits.name), bits.inputs
+    for bits in quantization:
+        layer, inputs = copied.get_submodule(bits.name), input_quantizer(bits)
         # Auxiliary classifiers are not called.
         if inputs is None or not inputs.step or bits.name not in shapes:
             continue
