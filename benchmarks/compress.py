@@ -135,7 +135,7 @@ def accuracy_in_eight_bits(run: Run) -> float:
         batch = batches.in_order(step)
         num = len(batch.labels)
         if num not in answers:
-            answers[num] = compiled(to_int8(run.network, run.record.low_bits or (), batch.inputs), batch.inputs)
+            answers[num] = compiled(to_int8(run.model.network, run.card.quantization or (), batch.inputs), batch.inputs)
         right += int((answers[num](batch.inputs).argmax(1) == batch.labels).sum())
         total += num
     return right / total

@@ -56,7 +56,7 @@ def test_every_room_stands_in_the_layers() -> None:
         "convatlas.networks.blocks",
         "convatlas.networks.codes",
         "convatlas.networks.connections",
-        "convatlas.networks.low_bits",
+        "convatlas.networks.quantization",
     }
 
 

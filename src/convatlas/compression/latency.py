@@ -13,7 +13,7 @@ from convatlas import measure
 from convatlas.compression.int8 import compiled, to_int8
 from convatlas.compression.stages import TrainedModel
 from convatlas.networks.blocks import fold_batch_norm
-from convatlas.networks.low_bits import remove_fake_quant
+from convatlas.networks.quantization import remove_fake_quant
 from convatlas.spec import Spec
 
 REPEATS = 25
@@ -43,15 +43,16 @@ def latencies(models: Sequence[TrainedModel], *, compiling: bool = False, repeat
     works: dict[Hashable, Callable[[], Tensor]] = {}
     kinds: list[Hashable] = []
     for source in models:
-        spec, low_bits = source.spec, source.model.card.quantization or ()
-        eight = compiling and any(bits.input_low is not None for bits in low_bits)
+        spec, quantization = source.spec, source.model.card.quantization or ()
+        eight = compiling and any(part.input_low is not None for part in quantization)
         kinds.append((spec, eight))
         if kinds[-1] in works:
             continue
         image = a_image(spec)
-        network = (
-            to_int8(source.network, low_bits, image) if eight else remove_fake_quant(fold_batch_norm(source.network))
-        )
+        if eight:
+            network = to_int8(source.network, quantization, image)
+        else:
+            network = remove_fake_quant(fold_batch_norm(source.network))
         works[kinds[-1]] = partial(compiled(network, image) if compiling else network, image)
     times = measure.seconds_in_turn(works, repeats)
     return [statistics.median(times[kind]) for kind in kinds]

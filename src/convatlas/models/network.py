@@ -10,7 +10,7 @@ from convatlas import atlas
 from convatlas.files.typed_json import MalformedJsonError, decoded
 from convatlas.measure.table import Totals, cost_of
 from convatlas.models.card import Card
-from convatlas.networks.low_bits import attach_fake_quant
+from convatlas.networks.quantization import attach_fake_quant
 from convatlas.spec import Spec
 
 

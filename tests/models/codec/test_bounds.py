@@ -12,7 +12,7 @@ import pytest
 
 import convatlas as ca
 from convatlas import atlas
-from convatlas.compression.low_bits import low_bits_of
+from convatlas.compression.quantization import quantization_for
 from convatlas.errors import UserError
 from convatlas.measure.table import called_by, cost_of, weightless
 from convatlas.models.codec.bounds import (
@@ -180,7 +180,7 @@ def test_whatever_a_network_says_to_a_spec_is_the_files_fault(
 
 def test_few_bits_are_of_the_networks_own_layers(finished: Callable[..., Run]) -> None:
     run = finished("lenet5-modern")
-    low_bits = low_bits_of(run.network, 4, {"c1": (0.0, 1.0)})
+    low_bits = quantization_for(run.network, 4, {"c1": (0.0, 1.0)})
     num = len(run.network.state_dict()) + len(low_bits)
 
     def record(*layers: Any) -> bytes:

@@ -16,7 +16,7 @@ from convatlas.errors import UserError
 from convatlas.formatting import size
 from convatlas.models.codec.container import SUFFIX, encoded, write_file
 from convatlas.models.model import open_model
-from convatlas.networks.low_bits import remove_fake_quant
+from convatlas.networks.quantization import remove_fake_quant
 from convatlas.runs.options import WeightConstraint
 
 TRIALS = 10

@@ -23,9 +23,8 @@ from convatlas.models.codec.cards import card_from
 from convatlas.models.network import build, spec_of
 from convatlas.networks.blocks import weighted_layers
 from convatlas.networks.connections import ConnectedConv2d
-from convatlas.networks.low_bits import FEWEST, MOST
 from convatlas.spec import MOST_PIXELS, Spec
-from convatlas.spec.quantization import LayerQuantization
+from convatlas.spec.quantization import MAX_BITS, MIN_BITS, LayerQuantization
 
 MOST_COUNT = 2**20
 """Of any one thing in a network: maps, units, layers."""
@@ -197,7 +196,7 @@ def sound(layer: LayerQuantization) -> bool:
     """Whether a layer can have such bits."""
     low, high = layer.input_low, layer.input_high
     bounded = low is high if low is None or high is None else low <= 0 <= high
-    return FEWEST <= layer.weight_bits <= MOST and bounded
+    return MIN_BITS <= layer.weight_bits <= MAX_BITS and bounded
 
 
 def check_network(card: Card, spec: Spec, network: nn.Module) -> None:

@@ -22,7 +22,7 @@ from convatlas.models.codec.bytestream import Choices, Damaged, Reader, count
 from convatlas.models.codec.cards import compact, deflated, inflated
 from convatlas.models.codec.tensors import Tensor
 from convatlas.models.network import build
-from convatlas.networks.low_bits import load_places, places_of
+from convatlas.networks.quantization import integer_state, load_integer_state
 
 MAGIC = b"\x89cva\r\n\x1a\n"
 """As PNG's: a file that went through a conversion of text is found out."""
@@ -70,7 +70,7 @@ class CompressedFile:
             network = build(self.card)
             parts = zip(self.shapes.items(), self.contents.tensors, strict=True)
             state = {name: torch.from_numpy(tensor.values).reshape(shape) for (name, (shape, _)), tensor in parts}
-            load_places(network, self.card.quantization or (), state)
+            load_integer_state(network, self.card.quantization or (), state)
         return network.eval()
 
 
@@ -104,10 +104,11 @@ def encoded(card: Card, network: nn.Module, *, ranges: bool = True) -> bytes:
     Raises:
         UserError: its card is too long.
     """
+    state = integer_state(network, card.quantization or ())
     contents = Contents(
         version=VERSION,
         card=deflated(compact(card), VERSION),
-        tensors=[tensors.taken_apart(value.numpy()) for value in places_of(network, card.quantization or ()).values()],
+        tensors=[tensors.taken_apart(value.numpy()) for value in state.values()],
     )
     return written(contents, Choices(ranges=ranges))
 
