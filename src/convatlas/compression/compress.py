@@ -9,7 +9,7 @@ from pathlib import Path
 
 from convatlas import draw
 from convatlas.compression.channels import Importance, prune_channels
-from convatlas.compression.deep.pruning import LAMP, Pruning, TwoOfFour
+from convatlas.compression.deep.pruning import LAMP, Pruning, TwoFourSparsity
 from convatlas.compression.deep.stages import CODEBOOK_BITS, Settings, compress_deeply, pack, prune_and_train
 from convatlas.compression.latency import latencies
 from convatlas.compression.quantization import check_bits, mixed_bits, quantize_and_train
@@ -228,7 +228,7 @@ def parsed_sparsity(text: str) -> Pruning:
         UserError: it is neither a number nor "2:4".
     """
     if text == TWO_OF_FOUR:
-        return TwoOfFour()
+        return TwoFourSparsity()
     try:
         fraction = float(text)
     except ValueError as error:
