@@ -495,7 +495,9 @@ def test_a_larger_image_is_never_held_in_less(variant: Variant) -> None:
     for resolution in sorted({least, least + 1, least + 6, 40, 50, 63, 99, 100, side, side + 1, side + 9, 2 * side}):
         spec = variant.spec.scaled(resolution=resolution)
         # Among images with the same stem.
-        peaks.setdefault(spec.left_out, []).append(layers_of(variant.network, spec).peak_activation_bytes)
+        peaks.setdefault(spec.num_skipped_downsamplings, []).append(
+            layers_of(variant.network, spec).peak_activation_bytes
+        )
     assert all(peaks_of_one == sorted(peaks_of_one) for peaks_of_one in peaks.values())
     assert peak_of(variant, resolution=side) < peak_of(variant, resolution=2 * side)
 

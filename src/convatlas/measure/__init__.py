@@ -1,12 +1,25 @@
-"""What a network costs, and what it says to the claims of its paper."""
+"""What a network costs, how fast it is, and whether it agrees with the claims of its paper."""
 
+from convatlas.measure.claims import CheckedVariant as CheckedVariant
 from convatlas.measure.claims import ClaimCheck as ClaimCheck
 from convatlas.measure.claims import check_claims as check_claims
+from convatlas.measure.claims import check_variants as check_variants
+from convatlas.measure.claims import count_verdicts as count_verdicts
+from convatlas.measure.claims import errata as errata
 from convatlas.measure.claims import verdict as verdict
+from convatlas.measure.claims import verdict_line as verdict_line
+from convatlas.measure.claims_page import claims_page as claims_page
 from convatlas.measure.gradients import gradient_norms as gradient_norms
 from convatlas.measure.gradients import jacobian as jacobian
 from convatlas.measure.gradients import product as product
 from convatlas.measure.responses import responses as responses
+from convatlas.measure.summary import Footprint as Footprint
+from convatlas.measure.summary import NetworkSummary as NetworkSummary
+from convatlas.measure.summary import RecipeSetting as RecipeSetting
+from convatlas.measure.summary import VariantCost as VariantCost
+from convatlas.measure.summary import recipe_settings as recipe_settings
+from convatlas.measure.summary import summarize as summarize
+from convatlas.measure.summary import variant_costs as variant_costs
 from convatlas.measure.surface import loss_surface as loss_surface
 from convatlas.measure.surface import negative_curvature as negative_curvature
 from convatlas.measure.table import Totals as Totals
