@@ -238,10 +238,10 @@ def timed(runs: Sequence[Run], compiling: bool, progress: Progress) -> tuple[lis
     if compiling:
         progress.say("compiling, to compute in 8 bits ...")
         try:
-            return latencies(runs, compiling=True), True
+            return [timing.median_s for timing in latencies(runs, compiling=True)], True
         except RuntimeError as error:
             progress.say(f"not compiled ({str(error).splitlines()[0][:80]}); times are of 32 bits")
-    return latencies(runs), False
+    return [timing.median_s for timing in latencies(runs)], False
 
 
 def size_of(run: Run) -> int:

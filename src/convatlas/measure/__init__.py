@@ -26,7 +26,10 @@ from convatlas.measure.table import Totals as Totals
 from convatlas.measure.table import cost_of as cost_of
 from convatlas.measure.table import layers as layers
 from convatlas.measure.table import layers_of as layers_of
-from convatlas.measure.timing import seconds as seconds
-from convatlas.measure.timing import seconds_in_turn as seconds_in_turn
+from convatlas.measure.timing import Timing as Timing
+from convatlas.measure.timing import Workload as Workload
+from convatlas.measure.timing import time_call as time_call
+from convatlas.measure.timing import time_in_turn as time_in_turn
+from convatlas.measure.timing import torch_engine as torch_engine
 from convatlas.measure.traffic import ring_seconds as ring_seconds
 from convatlas.measure.traffic import sent_bytes as sent_bytes
