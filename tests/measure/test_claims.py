@@ -338,7 +338,7 @@ def test_the_figures_of_the_papers_are_stated(name: str, printed: str) -> None:
 
 # Errata
 
-# Szegedy et al. 2014, Table 1: maps below, their side, #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
+# Szegedy et al. 2014, Table 1: input channels, their side, #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
 MODULES = {
     "inception3.a": (192, 28, 64, 96, 128, 16, 32, 32),
     "inception3.b": (256, 28, 128, 128, 192, 32, 96, 64),

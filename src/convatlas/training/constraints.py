@@ -13,7 +13,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from convatlas.errors import UserError
-from convatlas.measure.table import weightless
+from convatlas.measure.table import build_without_memory
 from convatlas.networks.blocks import layer_weights
 from convatlas.networks.low_bits import LowBits, attach_lsq, remove_lsq
 from convatlas.recipe import WeightConstraint
@@ -62,7 +62,7 @@ class ConstrainedWeights:
         """
         weights, kept = weights_of(Path(where)), record.kept
         assert kept is not None, "or nothing ties"
-        network = weightless(lambda _: record.network(), record.spec)
+        network = build_without_memory(lambda _: record.network(), record.spec)
         own = {name: value.shape for name, value in network.state_dict().items()}
         if own != {name: value.shape for name, value in weights.items()}:
             raise UserError(f"{where} has other weights than this network, all of which would learn on")

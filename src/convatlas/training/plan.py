@@ -18,7 +18,7 @@ from convatlas.errors import UserError
 from convatlas.files import occupied
 from convatlas.images import Preprocessing
 from convatlas.images.ink import span
-from convatlas.measure.table import weightless
+from convatlas.measure.table import build_without_memory
 from convatlas.recipe import Distillation, Recipe, WeightConstraint
 from convatlas.runs import Execution, Record, device_named, load
 from convatlas.runs.run import RECORD
@@ -146,7 +146,7 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Datase
         device=device_named(request.device).type,
         execution=Execution(
             threads=available_threads(processes.local_num),
-            channels_last=bears_channels_last(weightless(variant.network, spec)),
+            channels_last=bears_channels_last(build_without_memory(variant.network, spec)),
         ),
         autotuned=not request.autotune,
         processes=processes.num,

@@ -124,7 +124,7 @@ def own_specs() -> dict[str, Spec]:
 def counted(specs: dict[str, Spec], rank: int) -> dict[str, int]:
     """What a process of that rank sends in a step of each, in bytes."""
     torch.manual_seed(rank)
-    return {name: measure.sent_bytes(atlas.find(name), spec) for name, spec in specs.items()}
+    return {name: measure.allreduce_bytes(atlas.find(name), spec) for name, spec in specs.items()}
 
 
 def traffic(setting: Setting) -> Measured:
@@ -172,7 +172,7 @@ def distributed(setting: Setting) -> Measured:
     pair = timed(*PAIR)
     taken = {name: pair[name] if name in pair else timed(name)[name] for name in specs}
     computed = {name: one.median_s for name, one in taken.items()}
-    sending = {line: {name: measure.ring_seconds(gradient_bytes(name), line) for name in specs} for line in LINES}
+    sending = {line: {name: measure.ring_allreduce_s(gradient_bytes(name), line) for name in specs} for line in LINES}
     chart = Bars(
         name="step-time",
         title=f"A step of training on two machines, {batch_size} images each, networks at full size",

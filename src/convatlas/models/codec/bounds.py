@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from convatlas.errors import UserError
 from convatlas.images.ink import LARGEST
-from convatlas.measure.table import called_by, num_macs, total, weightless
+from convatlas.measure.table import build_without_memory, layer_calls, num_macs, total_cost
 from convatlas.measure.trace import UncompiledMode
 from convatlas.models.codec.bytestream import Damaged
 from convatlas.models.codec.fields import fields, fits
@@ -126,7 +126,7 @@ def described(content: bytes, num_tensors: int, most_numbers: int) -> tuple[Reco
                 found = error.__cause__
                 raise found if isinstance(found, Damaged) else Damaged(str(error)) from error
             check_record(record)
-            check_network(record, network := weightless(lambda _: record.network(), record.spec))
+            check_network(record, network := build_without_memory(lambda _: record.network(), record.spec))
         shapes = {name: (tuple(value.shape), value.dtype) for name, value in network.state_dict().items()}
     if len(shapes) != num_tensors:
         raise Damaged(f"it has {num_tensors} tensors and its network {len(shapes)}")
@@ -199,13 +199,13 @@ def check_network(record: Record, network: nn.Module) -> None:
     """
     if record.low_bits and [layer.name for layer in record.low_bits] != [name for name, _ in weighted_layers(network)]:
         raise Damaged("its layers are not those that have few bits")
-    called = called_by(network, record.spec)
+    called = layer_calls(network, record.spec)
     if sum(work(layer, output) for _, layer, output in called) > MOST_WORK:
         raise Damaged("its network computes more than any does")
     if sum(math.prod(output.shape[1:]) for _, _, output in called) > MOST_OUTPUTS:
         raise Damaged("its network makes more of an image than any does")
     results = record.results
-    if results is None or (results.params, results.macs) != total(called):
+    if results is None or (results.params, results.macs) != total_cost(called):
         raise Damaged("its results are of another network")
 
 
