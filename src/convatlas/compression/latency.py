@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from convatlas import measure
 from convatlas.compression.int8 import compiled, to_int8
+from convatlas.compression.stages import TrainedModel
 from convatlas.measure import Timing, Workload
 from convatlas.networks.blocks import fold_batch_norm
 from convatlas.networks.low_bits import remove_fake_quant
-from convatlas.runs import Run
 from convatlas.spec import Spec
 
 REPEATS = 25
@@ -28,8 +28,8 @@ def latency(network: nn.Module, spec: Spec) -> Timing:
 
 
 @torch.no_grad()
-def latencies(runs: Sequence[Run], *, compiling: bool = False, repeats: int = REPEATS) -> list[Timing]:
-    """The latency of each run, timed in turn. Networks with the same layers are timed once and share the result.
+def latencies(models: Sequence[TrainedModel], *, compiling: bool = False, repeats: int = REPEATS) -> list[Timing]:
+    """The latency of each model, timed in turn. Networks with the same layers are timed once and share the result.
 
     Zeros, shared values and weights of few bits are multiplied in 32 bits like any others.
 
@@ -42,13 +42,13 @@ def latencies(runs: Sequence[Run], *, compiling: bool = False, repeats: int = RE
     """
     workloads: dict[Hashable, Workload] = {}
     keys: list[Hashable] = []
-    for run in runs:
-        spec, low_bits = run.record.spec, run.record.low_bits or ()
-        int8 = compiling and any(bits.inputs is not None for bits in low_bits)
+    for model in models:
+        spec, low_bits = model.spec, model.model.card.quantization or ()
+        int8 = compiling and any(bits.input_low is not None for bits in low_bits)
         keys.append((spec, int8))
         if keys[-1] in workloads:
             continue
-        network = to_int8(run.network, low_bits) if int8 else remove_fake_quant(fold_batch_norm(run.network))
+        network = to_int8(model.network, low_bits) if int8 else remove_fake_quant(fold_batch_norm(model.network))
         image = example_image(spec)
         workloads[keys[-1]] = Workload(
             partial(compiled(network, image) if compiling else network, image),

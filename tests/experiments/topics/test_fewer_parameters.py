@@ -17,8 +17,8 @@ from convatlas.experiments.topics import fewer_parameters, fire_designs
 from convatlas.experiments.topics.fewer_parameters import EXPERIMENT, PAIR
 from convatlas.experiments.topics.fire_designs import BYPASSED, ONLY_FULL, SHARES, SQUEEZED, Design
 from convatlas.measure import Timing, Workload, cost_of
+from convatlas.models.evaluation import Evaluation
 from convatlas.networks.squeezenet import SqueezeNet, designed
-from convatlas.runs import Evaluation
 from convatlas.spec import Spec
 from convatlas.training import Request
 

@@ -28,8 +28,9 @@ from convatlas.experiments.topics.shortcuts import (
     mean_scale,
     some,
 )
+from convatlas.models.evaluation import evaluate
 from convatlas.networks.resnet import ResidualUnit
-from convatlas.runs import Run, evaluate
+from convatlas.runs.run import Run
 
 BLOCKS = 7
 """Of 20 layers, those that keep the shape: 3, 2 and 2."""

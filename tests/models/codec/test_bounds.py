@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from convatlas.models.codec.records import compact
 
 import convatlas as ca
 from convatlas import atlas
@@ -28,9 +29,8 @@ from convatlas.models.codec.bounds import (
     work,
 )
 from convatlas.models.codec.bytestream import Damaged
-from convatlas.models.codec.records import compact
 from convatlas.networks.efficientnet import Stage
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 
 Change = Callable[[dict[str, Any]], object]
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from convatlas.models.codec.records import deflated, inflated
 from PIL import Image
 from torch import nn
 
@@ -26,11 +27,10 @@ from convatlas.models.codec import container
 from convatlas.models.codec.bounds import OPERATIONS, Bounded, at_once, check_numbers, described
 from convatlas.models.codec.bytestream import Damaged, count
 from convatlas.models.codec.container import CompressedRun, pack, parsed, sealed
-from convatlas.models.codec.records import deflated, inflated
 from convatlas.models.codec.update import apply_update, write_update
 from convatlas.networks.blocks import layer_weights
 from convatlas.networks.low_bits import LowBits
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 
 NETWORKS = (
     "lenet1", "lenet5", "alexnet", "vgg11", "googlenet", "resnet20-cifar", "squeezenet", "mobilenet", "efficientnet-b0",
