@@ -23,7 +23,7 @@ from convatlas.compression.stages import FineTuning, TrainedModel, calibration_b
 from convatlas.compression.target import CostTarget, Latency, Macs
 from convatlas.errors import UserError
 from convatlas.formatting import plural
-from convatlas.measure.table import call, no_images, weightless
+from convatlas.measure.table import build_without_memory, empty_batch, record_layer_calls
 from convatlas.measure.trace import Trace
 from convatlas.networks.blocks import LocalResponseNorm
 from convatlas.networks.resnet import ZeroPadded
@@ -205,9 +205,9 @@ def above(threshold: float) -> Callable[[ChannelGroup], int]:
 
 def form(variant: Variant, spec: Spec) -> tuple[list[str], list[Any]]:
     """The names of a network's tensors, and its operations: what is the same of any width."""
-    network = weightless(variant.network, spec)
+    network = build_without_memory(variant.network, spec)
     with Trace() as trace:
-        call(network, no_images(spec))
+        record_layer_calls(network, empty_batch(spec))
     return list(network.state_dict()), [operation.op for operation in trace.operations]
 
 

@@ -58,7 +58,7 @@ class Latency(CostTarget):
     def of(self, variant: Variant, spec: Spec) -> float:
         # The caller's random numbers are the caller's.
         with torch.random.fork_rng():
-            return latency(variant.network(spec), spec)
+            return latency(variant.network(spec), spec).median_s
 
     def describe(self, cost: float) -> str:
         return f"{1000 * cost:.3g} ms"
