@@ -128,7 +128,6 @@ def times(before: Run, after: Run, compiling: bool) -> float:
 @torch.no_grad()
 def accuracy_in_eight_bits(run: Run) -> float:
     """Of the network as it computes in 8 bits."""
-    network = to_int8(run.network, run.record.low_bits or ())
     batches = run.judging(run.load_data().test, torch.device("cpu"))
     answers: dict[int, Callable[[Tensor], Tensor]] = {}
     right = total = 0
@@ -136,7 +135,7 @@ def accuracy_in_eight_bits(run: Run) -> float:
         batch = batches.in_order(step)
         num = len(batch.labels)
         if num not in answers:
-            answers[num] = compiled(network, batch.inputs)
+            answers[num] = compiled(to_int8(run.network, run.record.low_bits or (), batch.inputs), batch.inputs)
         right += int((answers[num](batch.inputs).argmax(1) == batch.labels).sum())
         total += num
     return right / total

@@ -48,8 +48,11 @@ def latencies(models: Sequence[TrainedModel], *, compiling: bool = False, repeat
         keys.append((spec, int8))
         if keys[-1] in workloads:
             continue
-        network = to_int8(model.network, low_bits) if int8 else remove_fake_quant(fold_batch_norm(model.network))
         image = example_image(spec)
+        if int8:
+            network = to_int8(model.network, low_bits, image)
+        else:
+            network = remove_fake_quant(fold_batch_norm(model.network))
         workloads[keys[-1]] = Workload(
             partial(compiled(network, image) if compiling else network, image),
             measure.torch_engine(compiled=compiling, precision="int8" if int8 else "float32"),
