@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from convatlas.atlas import find as find
     from convatlas.atlas import variants as variants
     from convatlas.compression.compress import compress as compress
+    from convatlas.compression.folding import fold_batch_norm as fold_batch_norm
     from convatlas.errors import UserError as UserError
     from convatlas.models.codec.container import load as load
-    from convatlas.networks.blocks import fold_batch_norm as fold_batch_norm
     from convatlas.recipe import Recipe as Recipe
     from convatlas.training import Request as Request
     from convatlas.training import resume as resume
@@ -44,8 +44,8 @@ _HOMES = {
     "families": "atlas",
     "find": "atlas",
     "find_lr": "training.finder",
-    "fold_batch_norm": "networks.blocks",
-    "load": "compression.deep.container",
+    "fold_batch_norm": "compression.folding",
+    "load": "models.codec.container",
     "measure": None,
     "resume": "training",
     "sweep": "training.sweep",

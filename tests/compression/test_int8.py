@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 import convatlas as ca
+from convatlas.compression.folding import fold_batch_norm
 from convatlas.compression.int8 import QuantizedLayer, compiled, to_int8
 from convatlas.compression.low_bits import calibrated, low_bits_of, quantize_weights
-from convatlas.networks.blocks import WeightedLayer, fold_batch_norm
+from convatlas.networks.blocks import WeightedLayer
 from convatlas.networks.low_bits import LowBits
 from convatlas.runs import Run
 

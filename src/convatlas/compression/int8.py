@@ -16,7 +16,7 @@ import torch.ao.quantization.fx._decomposed  # the operations, which torchao and
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.networks.blocks import fold_batch_norm
+from convatlas.compression.folding import fold_batch_norm
 from convatlas.networks.low_bits import HIGHEST_PLACE, FakeQuantize, LowBits, places_of, remove_fake_quant
 
 operations = torch.ops.quantized_decomposed
