@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from convatlas import measure
+from convatlas.compression.folding import fold_batch_norm
 from convatlas.compression.int8 import compiled, to_int8
 from convatlas.compression.stages import TrainedModel
 from convatlas.measure import Timing, Workload
-from convatlas.networks.blocks import fold_batch_norm
 from convatlas.networks.low_bits import remove_fake_quant
 from convatlas.spec import Spec
 
