@@ -25,7 +25,7 @@ from convatlas.compression.counts import (
 )
 from convatlas.compression.folding import frozen_outputs
 from convatlas.errors import UserError
-from convatlas.measure.table import build_without_memory, empty_batch
+from convatlas.measure.table import build_without_memory, empty_batch, record_layer_calls
 from convatlas.networks.blocks import LocalResponseNorm, ZeroPadded
 from convatlas.spec import Spec
 
@@ -189,7 +189,7 @@ def can_change(network: Callable[[Any], nn.Module], spec: Spec, groups: list[Cha
     wider = narrowed(spec, groups, lambda group: 2 * len(group.scores))
     try:
         module = build_without_memory(network, wider)
-        call(module, empty_batch(wider))
+        record_layer_calls(module, empty_batch(wider))
     except (RuntimeError, ValueError):
         # Something else fixes the number, as the codes of LeNet-5 fix its F6.
         return False
