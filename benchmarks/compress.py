@@ -122,7 +122,7 @@ def trained(folder: Path, network: str, data: str, **given: Any) -> Run:
 def times(before: Run, after: Run, compiling: bool) -> float:
     """How many times as fast an image alone is answered."""
     took = latencies((before, after), compiling=compiling, repeats=TURNS)
-    return took[0] / took[1]
+    return took[0].median_s / took[1].median_s
 
 
 @torch.no_grad()

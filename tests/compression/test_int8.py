@@ -16,9 +16,10 @@ from torch.profiler import ProfilerActivity, profile
 
 import convatlas as ca
 from convatlas.compression import int8
+from convatlas.compression.folding import fold_batch_norm
 from convatlas.compression.int8 import QuantizedLayer, compiled, has_int8_kernels, to_int8
 from convatlas.compression.quantization import input_ranges, quantization_for, quantize_weights
-from convatlas.networks.blocks import WeightedLayer, fold_batch_norm
+from convatlas.networks.blocks import WeightedLayer
 from convatlas.networks.quantization import input_quantizer
 from convatlas.runs.run import Run
 from convatlas.spec.quantization import Quantization

@@ -15,7 +15,7 @@ import torch
 import torch._inductor.config
 from torch import Tensor, nn
 
-from convatlas.networks.blocks import fold_batch_norm
+from convatlas.compression.folding import fold_batch_norm
 from convatlas.networks.quantization import (
     MAX_INPUT,
     FakeQuantize,
