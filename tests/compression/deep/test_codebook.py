@@ -82,5 +82,5 @@ def test_a_small_layer_has_a_small_codebook() -> None:
 
 @pytest.mark.parametrize("bits", [0, 13])
 def test_bits_out_of_range_are_refused(bits: int) -> None:
-    with pytest.raises(UserError, match=f"`codebook_bits` {bits} is out of range; it must be from 1 to 12"):
+    with pytest.raises(UserError, match=f"a codebook of {bits} bits is out of range; it must be from 1 to 12"):
         share_weights(ca.create("lenet1"), bits)

@@ -85,7 +85,7 @@ def test_nothing_and_everything() -> None:
 
 @pytest.mark.parametrize("target", [1.5, -0.1])
 def test_out_of_range_is_refused(target: float) -> None:
-    with pytest.raises(UserError, match=f"`sparsity` {target:g} is no fraction of the weights; it must be from 0 to 1"):
+    with pytest.raises(UserError, match=f"a sparsity of {target:g} is out of range; it must be from 0 to 1"):
         LAMP(target)
 
 

@@ -28,7 +28,7 @@ def share_weights(network: nn.Module, codebook_bits: int, *, half_precision: boo
         UserError: there is no codebook of so many bits.
     """
     if not 1 <= codebook_bits <= MAX_CODEBOOK_BITS:
-        raise UserError(f"`codebook_bits` {codebook_bits} is out of range; it must be from 1 to {MAX_CODEBOOK_BITS}")
+        raise UserError(f"a codebook of {codebook_bits} bits is out of range; it must be from 1 to {MAX_CODEBOOK_BITS}")
     for weights in layer_weights(network).values():
         flat = weights.flatten().numpy()
         nonzero = flat[flat != 0]

@@ -28,7 +28,7 @@ class LAMP:
 
     def __post_init__(self) -> None:
         if not 0 <= self.sparsity <= 1:
-            raise UserError(f"`sparsity` {self.sparsity:g} is no fraction of the weights; it must be from 0 to 1")
+            raise UserError(f"a sparsity of {self.sparsity:g} is out of range; it must be from 0 to 1")
 
     def __str__(self) -> str:
         return f"{100 * self.sparsity:.3g} % zeros (LAMP)"
