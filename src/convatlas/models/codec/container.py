@@ -20,7 +20,7 @@ from convatlas.models.codec import tensors
 from convatlas.models.codec.bounds import Shapes, as_damage, check_card, described
 from convatlas.models.codec.bytestream import Choices, Damaged, Reader, count
 from convatlas.models.codec.cards import compact, deflated, inflated
-from convatlas.models.codec.tensors import Tensor
+from convatlas.models.codec.tensors import EncodedTensor
 from convatlas.models.network import build
 from convatlas.networks.quantization import integer_state, load_integer_state
 
@@ -44,7 +44,7 @@ class Contents:
     version: int
     card: bytes
     """The card's JSON, deflated."""
-    tensors: Sequence[Tensor]
+    tensors: Sequence[EncodedTensor]
     """In the order of the network's state."""
 
 
@@ -55,7 +55,7 @@ class CompressedFile:
     card: Card
     contents: Contents
     shapes: Shapes
-    kinds: list[int]
+    forms: list[int]
     """The choices that it was written with."""
     checksum: bytes
     """Which tells the file from every other."""
@@ -112,7 +112,7 @@ def encoded(card: Card, network: nn.Module, *, ranges: bool = True) -> bytes:
     contents = Contents(
         version=VERSION,
         card=deflated(compact(card), VERSION),
-        tensors=[tensors.taken_apart(value.numpy()) for value in state.values()],
+        tensors=[tensors.from_array(value.numpy()) for value in state.values()],
     )
     return written(contents, Choices(ranges=ranges))
 
@@ -226,4 +226,4 @@ def parsed(content: bytes) -> CompressedFile:
         for shape, dtype in shapes.values()
     ]
     reader.finish()
-    return CompressedFile(card, Contents(version, card_bytes, found), shapes, reader.kinds, checksum(content))
+    return CompressedFile(card, Contents(version, card_bytes, found), shapes, reader.forms, checksum(content))
