@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from convatlas import measure
+from convatlas.compression.folding import fold_batch_norm
 from convatlas.compression.int8 import compiled, to_int8
 from convatlas.compression.stages import TrainedModel
 from convatlas.measure import Timing, Workload
-from convatlas.networks.blocks import fold_batch_norm
 from convatlas.networks.low_bits import remove_fake_quant
 from convatlas.spec import Spec
 
@@ -48,8 +48,11 @@ def latencies(models: Sequence[TrainedModel], *, compiling: bool = False, repeat
         keys.append((spec, int8))
         if keys[-1] in workloads:
             continue
-        network = to_int8(model.network, low_bits) if int8 else remove_fake_quant(fold_batch_norm(model.network))
         image = example_image(spec)
+        if int8:
+            network = to_int8(model.network, low_bits, image)
+        else:
+            network = remove_fake_quant(fold_batch_norm(model.network))
         workloads[keys[-1]] = Workload(
             partial(compiled(network, image) if compiling else network, image),
             measure.torch_engine(compiled=compiling, precision="int8" if int8 else "float32"),

@@ -295,4 +295,8 @@ def is_leftover(folder: Path) -> bool:
     """Whether a folder holds only what a process left that was killed between writing the card and the record."""
     if [path.name for path in folder.iterdir() if not path.name.startswith(".")] != [CARD]:
         return False
-    return read_card(folder).weights_sha256 is None
+    try:
+        return read_card(folder).weights_sha256 is None
+    except (UserError, OSError):
+        # Another program's file of that name.
+        return False

@@ -28,8 +28,8 @@ from convatlas.experiments.topics.shortcuts import (
     mean_scale,
     some,
 )
-from convatlas.networks.resnet import ResidualUnit
 from convatlas.models.evaluation import evaluate
+from convatlas.networks.resnet import ResidualUnit
 from convatlas.runs.run import Run
 
 BLOCKS = 7

@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from convatlas.models.codec.records import compact
 
 import convatlas as ca
 from convatlas import atlas
 from convatlas.compression.low_bits import low_bits_of
 from convatlas.errors import UserError
-from convatlas.measure.table import layer_calls, cost_of, build_without_memory
+from convatlas.measure.table import build_without_memory, cost_of, layer_calls
 from convatlas.models.codec.bounds import (
     MOST_COUNT,
     MOST_OF_A_PIXEL,
@@ -28,7 +29,6 @@ from convatlas.models.codec.bounds import (
     work,
 )
 from convatlas.models.codec.bytestream import Damaged
-from convatlas.models.codec.records import compact
 from convatlas.networks.efficientnet import Stage
 from convatlas.runs.run import Run
 
