@@ -77,8 +77,8 @@ def with_options(message: str) -> str:
 
 def main() -> None:
     """Run the command. A mistake is one line on standard error and exit status 2; a bug keeps its traceback."""
-    # PyTorch's threads wait for one another by spinning. Beside another busy program, the thread that they wait for gets
-    # no core, and training takes several times as long; a shorter spin costs nothing otherwise. Read when torch loads.
+    # PyTorch's threads wait for one another by spinning. Beside another busy program, the one they wait for gets no
+    # core, and training takes several times as long; a shorter spin costs nothing otherwise. Read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         status = app(standalone_mode=False)
