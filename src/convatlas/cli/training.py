@@ -228,7 +228,8 @@ def find_lr(
         )
     )
     if out is not None:
-        write(out, draw.rates(f"{network} on {Path(data).name}", finding.lrs, finding.losses, finding.suggestion))
+        title = f"{network} on {Path(data).name}"
+        write(out, draw.lr_finder_curve(title, finding.lrs, finding.losses, finding.suggestion))
     if json:
         print_json({"lr": finding.suggestion, "lrs": finding.lrs, "losses": finding.losses})
         return
