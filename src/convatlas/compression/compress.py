@@ -141,7 +141,7 @@ def compress(
     )
     keep(out, request, stages)
     for chart in charts(opened.model.card.variant, stages):
-        write(out / f"{chart.name}.svg", draw.chart(chart, "svg"))
+        write(out / f"{chart.name}.svg", draw.render_chart(chart, "svg"))
     return Compression(model=models[-1].model, stages=stages)
 
 

@@ -331,11 +331,11 @@ def _finish(run: Run, setup: TrainingSetup, learner: Learner, dataset: data.Data
     if processes.main:
         title = f"{card.variant} on {Path(dataset.name).name}"
         write(run.folder / METRICS, checkpoint.lines(state))
-        write(run.folder / "curves.svg", draw.curves(title, state.metrics))
+        write(run.folder / "curves.svg", draw.training_curves(title, state.metrics))
         accuracy = f"{100 * evaluation.accuracy:.2f} % of {evaluation.num_images:,} test images"
         write(
             run.folder / "confusion.svg",
-            draw.confusion(f"{title}\n{accuracy}", card.classes, evaluation.confusion.numpy()),
+            draw.confusion_matrix(f"{title}\n{accuracy}", card.classes, evaluation.confusion.numpy()),
         )
         results = TrainingResults(
             train_images=len(dataset.train),

@@ -320,7 +320,7 @@ def along(setting: Setting, name: str, title: str, forms: Sequence[Form], note: 
         x="million MACs",
         y="test accuracy, %",
         log_x=True,
-        series=(Series.of("accuracy", macs, runs),),
+        series=(Series.mean_of_runs("accuracy", macs, runs),),
     )
     return Measured(
         values=tuple(correlation(np.log(macs), run) for run in runs),

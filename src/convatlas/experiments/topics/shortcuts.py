@@ -228,7 +228,7 @@ def removal(setting: Setting) -> Measured:
         x="block",
         y="test error, %",
         points=True,
-        series=tuple(Series.of(words, range(1, len(each[0]) + 1), each) for words, each in errors.items()),
+        series=tuple(Series.mean_of_runs(words, range(1, len(each[0]) + 1), each) for words, each in errors.items()),
     )
     return Measured(values=differences(plain, residual), charts=(chart,), doubt=unlearned(runs))
 

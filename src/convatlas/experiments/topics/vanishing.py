@@ -117,7 +117,7 @@ def jacobians(depth: int, kind: Kind, seed: int) -> tuple[list[Tensor], Tensor]:
 
 def by_layer(name: str, title: str, kinds: dict[str, Kind]) -> Lines:
     """The gradient's length at each layer, a line for each kind."""
-    lines = (Series.of(label, range(1, DEPTH + 1), [norms(DEPTH, kind, 0)]) for label, kind in kinds.items())
+    lines = (Series.mean_of_runs(label, range(1, DEPTH + 1), [norms(DEPTH, kind, 0)]) for label, kind in kinds.items())
     return Lines(
         name=name,
         title=title,
@@ -135,7 +135,7 @@ def by_depth(name: str, title: str, kinds: dict[str, Kind]) -> Lines:
         found = norms(depth, kind, 0)
         return found[0] / found[-1]
 
-    lines = (Series.of(label, DEPTHS, [[left(depth, kind) for depth in DEPTHS]]) for label, kind in kinds.items())
+    lines = (Series.mean_of_runs(label, DEPTHS, [[left(depth, kind) for depth in DEPTHS]]) for label, kind in kinds.items())
     return Lines(
         name=name,
         title=title,
@@ -271,7 +271,7 @@ def singular_values(setting: Setting) -> Measured:
         x="singular value, from the largest",
         y="its size",
         series=tuple(
-            Series.of(name, range(1, UNITS + 1), [torch.linalg.svdvals(layers[0]).tolist()])
+            Series.mean_of_runs(name, range(1, UNITS + 1), [torch.linalg.svdvals(layers[0]).tolist()])
             for name, layers in first.items()
         ),
     )
@@ -281,7 +281,7 @@ def singular_values(setting: Setting) -> Measured:
         x="layers multiplied",
         y="largest singular value",
         log_y=True,
-        series=tuple(Series.of(name, range(1, DEPTH + 1), [largest(layers)]) for name, layers in first.items()),
+        series=tuple(Series.mean_of_runs(name, range(1, DEPTH + 1), [largest(layers)]) for name, layers in first.items()),
     )
     return Measured(values=tuple(ratios), charts=(of_one, of_products))
 
