@@ -82,7 +82,7 @@ def row(name: str, layer: nn.Module, output: Tensor, field: Field, resolution: i
     many = any(places > 1 for places in shape[1:])
     return Layer(
         name=name,
-        kind=type(layer).__name__,
+        kind=kind(layer),
         output_shape=shape,
         params=num_params(layer),
         macs=num_macs(layer, output),
@@ -90,6 +90,12 @@ def row(name: str, layer: nn.Module, output: Tensor, field: Field, resolution: i
         receptive_field=min(field.size, resolution),
         stride=min(field.jump, resolution) if many else resolution,
     )
+
+
+def kind(layer: nn.Module) -> str:
+    """The name of the layer's class in PyTorch, as "Conv2d"; of a layer that is none of PyTorch's, its own."""
+    known = (base for base in type(layer).__mro__ if base.__module__.startswith("torch.nn") and base is not nn.Module)
+    return next(known, type(layer)).__name__
 
 
 def no_images(spec: Spec) -> Tensor:

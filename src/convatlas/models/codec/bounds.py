@@ -22,7 +22,7 @@ from convatlas.networks.blocks import weighted_layers
 from convatlas.networks.connections import ConnectedConv2d
 from convatlas.networks.low_bits import FEWEST, MOST, LayerBits
 from convatlas.runs import Record
-from convatlas.spec import MOST_PIXELS
+from convatlas.spec import MAX_RESOLUTION
 
 MOST_COUNT = 2**20
 """Of any one thing in a network: maps, units, layers."""
@@ -162,7 +162,7 @@ def check_record(record: Record) -> None:
             raise Damaged(f"its record has {name} that no run has")
     preprocessing, results = record.preprocessing, record.results
     side = 1 if preprocessing.side is None else preprocessing.side
-    if not (1 <= side <= MOST_PIXELS and preprocessing.channels in (1, 3)):
+    if not (1 <= side <= MAX_RESOLUTION and preprocessing.channels in (1, 3)):
         raise Damaged("there are no such images")
     if preprocessing.margin > preprocessing.resolution:
         raise Damaged("its images are mostly margin")
