@@ -31,7 +31,7 @@ class Scale:
         return ", ".join(parts + ([f"{self.resolution} px"] if self.resolution is not None else []))
 
 
-MOST_PIXELS = 10_000
+MAX_RESOLUTION = 10_000
 """Along a side; far beyond it, counts leave the range of PyTorch's numbers."""
 
 
@@ -60,9 +60,9 @@ class Spec(ABC):
                 f"an image of {self.resolution} px is too small for this network; "
                 f"the smallest that works is {self.smallest_resolution} px"
             )
-        if self.resolution > MOST_PIXELS:
+        if self.resolution > MAX_RESOLUTION:
             raise UserError(
-                f"an image of {self.resolution} px is too large; the largest that works is {MOST_PIXELS} px"
+                f"an image of {self.resolution} px is too large; the largest that works is {MAX_RESOLUTION} px"
             )
 
     @property

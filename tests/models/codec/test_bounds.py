@@ -29,7 +29,7 @@ from convatlas.models.codec.bounds import (
     work,
 )
 from convatlas.models.codec.bytestream import Damaged
-from convatlas.networks.efficientnet import Stage
+from convatlas.networks.efficientnet import MBConvStage
 from convatlas.runs.run import Run
 
 Change = Callable[[dict[str, Any]], object]
@@ -153,7 +153,7 @@ def test_limits_hold_however_large_a_file_is(finished: Callable[..., Run]) -> No
     assert "computes more than any" in found
 
 
-@pytest.mark.parametrize("stages", [(), (Stage(3, 1, 4, ((8, 1), (8, 1))),)], ids=["none", "one"])
+@pytest.mark.parametrize("stages", [(), (MBConvStage(3, 1, 4, ((8, 1), (8, 1))),)], ids=["none", "one"])
 def test_a_network_that_halves_the_side_nowhere_opens(stages: tuple[Stage, ...], finished: Callable[..., Run]) -> None:
     run = finished("efficientnet-b0")
     spec = replace(run.record.spec, stages=stages)  # type: ignore[call-arg]

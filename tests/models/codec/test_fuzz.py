@@ -29,8 +29,8 @@ from convatlas.models.codec.bytestream import Damaged, count
 from convatlas.models.codec.container import CompressedRun, pack, parsed, sealed
 from convatlas.models.codec.update import apply_update, write_update
 from convatlas.networks.blocks import layer_weights
-from convatlas.spec.quantization import Quantization
 from convatlas.runs.run import Run
+from convatlas.spec.quantization import Quantization
 
 NETWORKS = (
     "lenet1", "lenet5", "alexnet", "vgg11", "googlenet", "resnet20-cifar", "squeezenet", "mobilenet", "efficientnet-b0",

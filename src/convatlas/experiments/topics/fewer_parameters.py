@@ -29,7 +29,8 @@ from convatlas.experiments.topics import fire_designs
 from convatlas.experiments.topics.fire_designs import MB, megabytes
 from convatlas.experiments.topics.timed_steps import OF_EACH_FAMILY, forward_of, step_of
 from convatlas.measure import Timing, Workload
-from convatlas.networks.squeezenet import designed, filter_ratio
+from convatlas.networks.claims.squeezenet import filter_ratio
+from convatlas.networks.squeezenet import from_metaparameters
 from convatlas.spec import Layers, Spec, Variant
 from convatlas.training import Request
 
@@ -74,7 +75,7 @@ def files(setting: Setting) -> Measured:
 
 def sizes(setting: Setting) -> Measured:
     """Figure 3(a) of the paper has the sizes of both ends of what gains."""
-    found = {sr: megabytes(designed(sr=sr)) for sr in (0.125, 0.25, 0.5, 0.75, 1.0)}
+    found = {sr: megabytes(from_metaparameters(sr=sr)) for sr in (0.125, 0.25, 0.5, 0.75, 1.0)}
     return Measured(
         values=(found[0.75],),
         figures=tuple((f"size at squeeze ratio {sr:g}", f"{size:.1f} MB") for sr, size in found.items()),

@@ -23,7 +23,7 @@ from convatlas.experiments.engine.experiment import (
     unlearned,
 )
 from convatlas.experiments.topics.timed_steps import OF_EACH_FAMILY, step_of
-from convatlas.networks.vgg import Convolution, Stages, VGGSpec
+from convatlas.networks.vgg import ConvSize, Stages, VGGSpec
 from convatlas.spec import Layers
 from convatlas.training import Request
 
@@ -62,7 +62,7 @@ def fully_connected(setting: Setting) -> Measured:
 def stack(kernel: int, number: int) -> Layers:
     """So many convolutions of that kernel, one after the other, between as many maps."""
     variant = atlas.find("vgg16")
-    stage = (Convolution(CHANNELS, kernel),) * number
+    stage = (ConvSize(CHANNELS, kernel),) * number
     spec = VGGSpec(in_channels=CHANNELS, resolution=64, stages=(stage,), fully=(1, 1), num_classes=1)
     return Layers(measure.layers_of(variant.network, spec).of_kind(nn.Conv2d.__name__).rows)
 
@@ -103,7 +103,7 @@ def parameters(setting: Setting) -> Measured:
 def stages_of(setting: Setting, kernel: int, number: int) -> Stages:
     """The network B of Table 1, with such filters in place of its pairs of 3x3."""
     channels = QUICK_CHANNELS if setting.quick else (64, 128, 256, 512, 512)
-    return tuple((Convolution(maps, kernel),) * number for maps in channels)
+    return tuple((ConvSize(maps, kernel),) * number for maps in channels)
 
 
 def request(setting: Setting, kernel: int, number: int, seed: int) -> Request:

@@ -135,7 +135,9 @@ def by_depth(name: str, title: str, kinds: dict[str, Kind]) -> Lines:
         found = norms(depth, kind, 0)
         return found[0] / found[-1]
 
-    lines = (Series.mean_of_runs(label, DEPTHS, [[left(depth, kind) for depth in DEPTHS]]) for label, kind in kinds.items())
+    lines = (
+        Series.mean_of_runs(label, DEPTHS, [[left(depth, kind) for depth in DEPTHS]]) for label, kind in kinds.items()
+    )
     return Lines(
         name=name,
         title=title,
@@ -281,7 +283,9 @@ def singular_values(setting: Setting) -> Measured:
         x="layers multiplied",
         y="largest singular value",
         log_y=True,
-        series=tuple(Series.mean_of_runs(name, range(1, DEPTH + 1), [largest(layers)]) for name, layers in first.items()),
+        series=tuple(
+            Series.mean_of_runs(name, range(1, DEPTH + 1), [largest(layers)]) for name, layers in first.items()
+        ),
     )
     return Measured(values=tuple(ratios), charts=(of_one, of_products))
 

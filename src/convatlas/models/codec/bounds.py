@@ -23,7 +23,7 @@ from convatlas.models.codec.cards import card_from
 from convatlas.models.network import build, spec_of
 from convatlas.networks.blocks import weighted_layers
 from convatlas.networks.connections import ConnectedConv2d
-from convatlas.spec import MOST_PIXELS, Spec
+from convatlas.spec import MAX_RESOLUTION, Spec
 from convatlas.spec.quantization import MAX_BITS, MIN_BITS, LayerQuantization
 
 MOST_COUNT = 2**20
@@ -164,7 +164,7 @@ def check_card(card: Card) -> None:
         raise Damaged("its card has text that cannot be shown")
     preprocessing, score = card.preprocessing, card.score
     side = 1 if preprocessing.side is None else preprocessing.side
-    if not (1 <= side <= MOST_PIXELS and preprocessing.channels in (1, 3)):
+    if not (1 <= side <= MAX_RESOLUTION and preprocessing.channels in (1, 3)):
         raise Damaged("there are no such images")
     if preprocessing.margin > preprocessing.resolution:
         raise Damaged("its images are mostly margin")
