@@ -63,7 +63,8 @@ class PlaceCode:
     def probabilities(self, outputs: Tensor) -> Tensor:
         # Least squares estimates the mean of the target, 2p - 1; near 0 it bends instead of turning negative.
         p, bend = (outputs + 1) / 2, 0.01
-        p = torch.where(p > bend, p, bend * (p / bend - 1).exp())
+        # Without the clamp, exp overflows for outputs that do not use it, and the gradient is 0 times infinity.
+        p = torch.where(p > bend, p, bend * (p.clamp(max=bend) / bend - 1).exp())
         return p / p.sum(1, keepdim=True)
 
 
