@@ -183,13 +183,13 @@ class Recipe:
     label_smoothing: float = 0.0
     """Fraction of the target probability that is spread over all classes (Szegedy et al. 2016)."""
     ema: float = 0.0
-    """The evaluated weights are an exponential moving average over about this fraction of training; 0: the last ones."""
+    """Averages the evaluated weights exponentially, over about this fraction of training; 0: no average."""
     max_norm: float = 0.0
     """Gradient clipping: the largest norm; 0: none."""
     augmentation: Augmentation = Augmentation()
     sources: tuple[tuple[str, str], ...] = ()
-    """For a paper's recipe: (fields of it or of its augmentation, where the paper prints them). Fields that no row names
-    are not printed, and are our choice."""
+    """For a paper's recipe: (fields of it or of its augmentation, where the paper prints them). Other fields are not
+    printed, and are our choice."""
 
     def epochs_for(self, num_images: int) -> int:
         """Epochs for a training set of that many images."""
