@@ -85,9 +85,9 @@ def cells(finding: ClaimCheck) -> tuple[str, str, str, str, str]:
 def describe(claim: Claim, counted: int | Fraction) -> str:
     """The figure that the network gives, in full or, where the paper's unit is none to count in, in that unit."""
     if claim.unit in ("K", "MB", "%", "times"):
-        from convatlas.spec import SCALES
+        from convatlas.spec import UNITS
 
-        return f"{float(counted) / SCALES[claim.unit]:,.2f} {claim.unit}"
+        return f"{float(counted) / UNITS[claim.unit]:,.2f} {claim.unit}"
     return count(int(counted))
 
 
