@@ -1,4 +1,4 @@
-"""Training as it is seen on standard error: a bar and a line an epoch in a terminal, lines elsewhere."""
+"""Training progress on standard error: a bar and a line per epoch in a terminal, only lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemai
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from convatlas.cli.console import complain, count, duration, percent, speaks
+from convatlas.cli.console import count, duration, is_main_process, percent, print_error
 from convatlas.data import Dataset
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 from convatlas.training import Progress
 from convatlas.training.progress import EpochMetrics
 
 
 def progress_on(quiet: bool) -> Progress:
-    if quiet or not speaks():
+    if quiet or not is_main_process():
         return Progress()
     return BarProgress() if sys.stderr.isatty() else LineProgress()
 
 
 def epoch_line(metrics: EpochMetrics, num_epochs: int) -> str:
     width = len(str(num_epochs))
-    held_out = metrics.get("val_accuracy")
+    val_accuracy = metrics.get("val_accuracy")
     return (
         f"epoch {metrics['epoch']:{width}}/{num_epochs}  loss {metrics['loss']:.4f}"
         f"  training accuracy {percent(metrics['accuracy']):>8}"
-        + (f"  held out {percent(held_out):>8}" if held_out is not None else "")
+        + (f"  validation accuracy {percent(val_accuracy):>8}" if val_accuracy is not None else "")
         + f"  {duration(metrics['seconds'])}"
     )
 
 
 class LineProgress(Progress):
-    """Plain lines."""
+    """A line for each epoch."""
 
     def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
         for error in images.skipped:
-            complain(f"left out {error}")
-        record = run.record
+            print_error(f"left out {error}")
         typer.echo(
-            f"{record.variant} on {record.data}: {count(len(images.train))} images of "
-            f"{record.preprocessing.resolution} px, {len(record.classes)} classes, on {record.device}, in {run.folder}",
+            f"{run.card.variant} on {run.record.data}: {count(len(images.train))} images at "
+            f"{run.card.preprocessing.resolution} px, {len(run.card.classes)} classes, on {run.record.device}, "
+            f"in {run.folder}",
             err=True,
         )
         if step:
-            typer.echo(f"going on after step {count(step)} of {count(num_steps)}", err=True)
+            typer.echo(f"resuming after step {count(step)} of {count(num_steps)}", err=True)
 
     def say(self, line: str) -> None:
         typer.echo(line, err=True)
@@ -57,7 +57,7 @@ class LineProgress(Progress):
 
 
 class BarProgress(LineProgress):
-    """A live bar below the lines."""
+    """The same lines above a live bar."""
 
     def __init__(self) -> None:
         self._bar = Bar(
@@ -74,7 +74,7 @@ class BarProgress(LineProgress):
     def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
         super().begin(run, images, num_steps, step)
         num_images = len(images.train) * run.record.recipe.epochs
-        self._task = self._bar.add_task(run.record.variant, total=num_images, completed=num_images * step // num_steps)
+        self._task = self._bar.add_task(run.card.variant, total=num_images, completed=num_images * step // num_steps)
         self._bar.start()
 
     def advance(self, num_images: int) -> None:
@@ -88,7 +88,7 @@ class BarProgress(LineProgress):
 
 
 class RateColumn(ProgressColumn):
-    """Images a second, of late."""
+    """Recent images per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:,.0f} images/s" if task.speed else "")

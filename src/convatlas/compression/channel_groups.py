@@ -25,7 +25,7 @@ from convatlas.compression.counts import (
 )
 from convatlas.compression.folding import frozen_outputs
 from convatlas.errors import UserError
-from convatlas.measure.table import call, no_images, weightless
+from convatlas.measure.table import build_without_memory, empty_batch, record_layer_calls
 from convatlas.networks.blocks import LocalResponseNorm, ZeroPadded
 from convatlas.spec import Spec
 
@@ -181,15 +181,15 @@ def groups_of(graph: Any, traced: nn.Module, spec: Spec, score: Callable[[Any], 
 def can_change(network: Callable[[Any], nn.Module], spec: Spec, groups: list[ChannelGroup]) -> bool:
     """Whether the spec can change these groups by themselves: a network with each twice as wide runs, and has no other
     layers wider or narrower."""
-    expected = all_output_channels(weightless(network, spec))
+    expected = all_output_channels(build_without_memory(network, spec))
     for group in groups:
         for layer in group.layers:
             if layer in expected:
                 expected[layer] += group.places.numel()
     wider = narrowed(spec, groups, lambda group: 2 * len(group.scores))
     try:
-        module = weightless(network, wider)
-        call(module, no_images(wider))
+        module = build_without_memory(network, wider)
+        record_layer_calls(module, empty_batch(wider))
     except (RuntimeError, ValueError):
         # Something else fixes the number, as the codes of LeNet-5 fix its F6.
         return False

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from convatlas.measure.table import weightless
+from convatlas.measure.table import build_without_memory
 from convatlas.spec import Spec
 
 Place = tuple[str | int, ...]
@@ -55,7 +55,7 @@ def counted_layers(network: Callable[[Any], nn.Module], spec: Spec) -> dict[str,
     Args:
         network: the class that is built from the spec.
     """
-    channels = all_output_channels(weightless(network, with_numbers(spec, placed)))
+    channels = all_output_channels(build_without_memory(network, with_numbers(spec, placed)))
     return {name: num.place for name, num in channels.items() if isinstance(num, PlacedNumber)}
 
 

@@ -64,7 +64,8 @@ class PlaceCode:
     def probabilities(self, outputs: Tensor) -> Tensor:
         # Least squares estimates the mean of the target, 2p - 1. Below 1 % an exponential keeps p positive.
         p, lowest = (outputs + 1) / 2, 0.01
-        p = torch.where(p > lowest, p, lowest * (p / lowest - 1).exp())
+        # Without the clamp, exp overflows where it is not used, and its gradient is 0 times infinity.
+        p = torch.where(p > lowest, p, lowest * (p.clamp(max=lowest) / lowest - 1).exp())
         return p / p.sum(1, keepdim=True)
 
 

@@ -23,9 +23,13 @@ class Scale:
     """Multiplier of the number of layers or blocks in every stage that repeats them."""
     resolution: int | None = None
     """Side of the square input, in pixels. None: the network's own."""
+    phi: float = 0.0
+    """EfficientNet's compound coefficient, see `Spec.compound`. The multipliers come on top of it, and `resolution`
+    replaces the one that it gives."""
 
     def __str__(self) -> str:
         parts = [f"{name} {value:g}" for name, value in (("width", self.width), ("depth", self.depth)) if value != 1]
+        parts += [f"phi {self.phi:g}"] if self.phi else []
         return ", ".join(parts + ([f"{self.resolution} px"] if self.resolution is not None else []))
 
 
@@ -100,8 +104,8 @@ class Spec(ABC):
         """
 
     def at(self, scale: Scale) -> Self:
-        """See `scaled`."""
-        return self.scaled(scale.width, scale.depth, scale.resolution)
+        """See `compound`."""
+        return self.compound(scale.phi, width=scale.width, depth=scale.depth, resolution=scale.resolution)
 
     def compound(
         self,

@@ -28,8 +28,9 @@ from convatlas.experiments.topics.shortcuts import (
     mean_scale,
     some,
 )
+from convatlas.models.evaluation import evaluate
 from convatlas.networks.resnet import ResidualUnit
-from convatlas.runs import Run, evaluate
+from convatlas.runs.run import Run
 
 BLOCKS = 7
 """Of 20 layers, those that keep the shape: 3, 2 and 2."""
@@ -241,7 +242,7 @@ def test_surfaces_are_compared_by_what_is_bent_down(
     assert given.verdict is verdict
     assert given.measured is not None
     (chart,) = given.measured.charts
-    assert "highest 3" in chart.alternative
+    assert "highest 3" in chart.alt_text
 
 
 def test_around_weights_that_learned_nothing_there_is_nothing_to_tell(

@@ -24,7 +24,7 @@ from convatlas.experiments.engine.experiment import (
 )
 from convatlas.experiments.topics.equal_cost import at_cost, macs
 from convatlas.networks.googlenet import DiscountedAuxiliaries, GoogLeNet, GoogLeNetSpec, InceptionChannels
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 from convatlas.training import Request
 
 WORTH = 0.1
@@ -101,7 +101,7 @@ def all_sizes(setting: Setting) -> Measured:
         title="The module and each of its branches alone, at equal MACs",
         y="test error, %",
         labels=tuple(errors),
-        series=(Series.of("test error", range(len(errors)), list(zip(*errors.values(), strict=True))),),
+        series=(Series.mean_of_runs("test error", range(len(errors)), list(zip(*errors.values(), strict=True))),),
     )
     own, *others = errors.values()
     best = min(others, key=statistics.fmean)

@@ -10,8 +10,8 @@ from functools import partial
 from convatlas import atlas, measure
 from convatlas.draw import Bars, Lines, Series
 from convatlas.experiments.engine.experiment import Measured, Part, Setting, at_least, at_most, unlearned
+from convatlas.models.evaluation import Evaluation
 from convatlas.networks.squeezenet import SqueezeNetSpec, from_metaparameters
-from convatlas.runs import Evaluation
 from convatlas.spec import Spec
 from convatlas.training import Request
 from convatlas.training.recipes import DEFAULT
@@ -99,7 +99,7 @@ def compared(
 
 def over_seeds(found: Predictions, x: Sequence[float]) -> tuple[Series, ...]:
     runs = [[one.loss for one in of_seed] for of_seed in zip(*found.values(), strict=True)]
-    return (Series.of("test loss", x, runs),)
+    return (Series.mean_of_runs("test loss", x, runs),)
 
 
 SQUEEZED = {f"squeeze ratio {sr:g}": Design(sr=sr) for sr in (0.125, 0.25, 0.5, 0.75, 1.0)}

@@ -30,8 +30,7 @@ from convatlas.experiments.engine.process_pair import in_pair
 from convatlas.experiments.topics.towers import TOWERS, Task, rows_of, step
 from convatlas.networks.alexnet import AlexNet, AlexNetSpec
 from convatlas.recipe import Augmentation, Recipe
-from convatlas.runs import Run
-from convatlas.runs.run import read_metrics
+from convatlas.runs.run import Run, read_metrics
 from convatlas.spec import Layers
 from convatlas.training import Request
 from convatlas.training.recipes import DEFAULT
@@ -229,7 +228,7 @@ def relu(setting: Setting) -> Measured:
         title="The same network with ReLU and with tanh",
         x="epoch",
         y="training error, %",
-        series=tuple(Series.of(name, range(1, len(found[0]) + 1), found) for name, found in curves.items()),
+        series=tuple(Series.mean_of_runs(name, range(1, len(found[0]) + 1), found) for name, found in curves.items()),
         threshold=REACHED,
         threshold_name=f"{REACHED:g} %, to which epochs are counted",
     )
@@ -274,7 +273,7 @@ def worth(left_out: str, setting: Setting, *, charted: bool = False) -> Measured
         title="What each part is worth",
         y="test error, %",
         labels=tuple(errors),
-        series=(Series.of("test error", range(len(errors)), list(zip(*errors.values(), strict=True))),),
+        series=(Series.mean_of_runs("test error", range(len(errors)), list(zip(*errors.values(), strict=True))),),
     )
     compared = (WHOLE, left_out)
     return Measured(
