@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers as text for people: counts, sizes, durations, percentages."""
 
 from __future__ import annotations
 
@@ -30,4 +30,5 @@ def duration(seconds: float) -> str:
 
 
 def percent(fraction: float) -> str:
+    """98.37 %"""
     return f"{100 * fraction:.2f} %"

@@ -154,7 +154,9 @@ def test_limits_hold_however_large_a_file_is(finished: Callable[..., Run]) -> No
 
 
 @pytest.mark.parametrize("stages", [(), (MBConvStage(3, 1, 4, ((8, 1), (8, 1))),)], ids=["none", "one"])
-def test_a_network_that_halves_the_side_nowhere_opens(stages: tuple[MBConvStage, ...], finished: Callable[..., Run]) -> None:
+def test_a_network_that_halves_the_side_nowhere_opens(
+    stages: tuple[MBConvStage, ...], finished: Callable[..., Run]
+) -> None:
     run = finished("efficientnet-b0")
     spec = replace(run.record.spec, stages=stages)  # type: ignore[call-arg]
     cost = cost_of(run.variant.network, spec)
