@@ -22,6 +22,7 @@ from convatlas.data import Dataset, find, stream
 from convatlas.data.hub import Hub, ParquetRows
 from convatlas.data.stream import Stream
 from convatlas.errors import UserError
+from convatlas.images import Resize
 from convatlas.runs import Run
 from convatlas.training import Interrupted, Progress
 
@@ -135,14 +136,14 @@ def weights(run: Run) -> bytes:
 def test_parquet_is_streamed_with_its_classes_and_labels(write_set: Callable[..., Path], tmp_path: Path) -> None:
     source = find(f"hf:{write_set(tmp_path / 'set', train=60, test=12)}")
     assert source.name == f"hf:{tmp_path / 'set'}"
-    assert (source.side, source.detail) == (None, 40)
+    assert (source.native_side, source.typical_side) == (None, 40)
     images = source.load(28, seed=0)
     assert images.classes == CLASSES
     assert images.train.labels.tolist() == [number % 3 for number in range(60)]
     assert images.test.labels.tolist() == [number % 3 for number in range(60, 72)]
     assert isinstance(images.train.images, Stream)
     assert images.channels == 3
-    expected = np.stack([ca.images.fit(image(number), 28, 3) for number in range(72)])
+    expected = np.stack([Resize(28).square(image(number), 3) for number in range(72)])
     assert np.array_equal(images.train.images[:], expected[:60])
     assert np.array_equal(images.test.images[:], expected[60:])
 
@@ -157,7 +158,7 @@ def test_few_files_are_read_by_their_groups_of_rows(write_set: Callable[..., Pat
 @pytest.mark.parametrize("side", [28, 64])
 def test_images_are_those_of_the_folder_source_bit_for_bit(folder_of_classes: Path, side: int) -> None:
     ours, theirs = (find(name).load(side, seed=0) for name in (f"hf:{folder_of_classes}", folder_of_classes))
-    assert find(f"hf:{folder_of_classes}").detail == find(folder_of_classes).detail
+    assert find(f"hf:{folder_of_classes}").typical_side == find(folder_of_classes).typical_side
     assert ours.classes == theirs.classes
     for one, other in ((ours.train, theirs.train), (ours.test, theirs.test)):
         assert one.labels.tolist() == other.labels.tolist()
@@ -167,7 +168,7 @@ def test_images_are_those_of_the_folder_source_bit_for_bit(folder_of_classes: Pa
 def test_gray_images_stay_gray(write_set: Callable[..., Path], tmp_path: Path) -> None:
     images = load(write_set(tmp_path, gray=True, train=12, test=6))
     assert images.channels == 1
-    expected = np.stack([ca.images.fit(image(number, gray=True), 28, 1) for number in range(18)])
+    expected = np.stack([Resize(28).square(image(number, gray=True), 1) for number in range(18)])
     assert np.array_equal(images.train.images[:], expected[:12])
     assert np.array_equal(images.test.images[:], expected[12:])
 
@@ -240,7 +241,7 @@ def test_the_mean_and_deviation_are_the_samples(write_set: Callable[..., Path], 
     run = ca.train("lenet5-modern", data=f"hf:{where}", epochs=1, batch_size=4, out=tmp_path / "run")
     pixels = run.load_data().train.images[:] / 255
     assert run.record.preprocessing.mean == pytest.approx(pixels.mean((0, 2, 3)))
-    assert run.record.preprocessing.deviation == pytest.approx(pixels.std((0, 2, 3)))
+    assert run.record.preprocessing.std == pytest.approx(pixels.std((0, 2, 3)))
 
 
 def test_a_run_without_a_folder_gets_one_that_every_system_can_name(
@@ -310,7 +311,7 @@ def test_hostile_bytes_stop_the_training_in_one_line_or_are_left_out(
     )
     said = complaint(lambda: load(where))
     assert said.startswith(f"hf:{where}/train/5: {reason}")
-    assert "--skip-bad" in said
+    assert "skip_bad" in said
     images = load(where, skip_bad=True)
     assert len(images.train) == 17
     [skipped] = images.skipped
@@ -326,14 +327,14 @@ def test_a_damaged_image_beyond_the_sample_stops_the_training_when_it_comes(
     where = write_set(tmp_path / "set", train=60, test=6)
     contents = [file_of(image(number)) for number in range(30)]
     write_parquet(library, where / "train-00000-of-00002.parquet", [*contents[:-1], b"?"], [0, 1, 2] * 10)
-    monkeypatch.setattr(stream, "SAMPLED", 5)
+    monkeypatch.setattr(stream, "NUM_SAMPLED", 5)
     run = tmp_path / "run"
     settings: dict[str, Any] = {"data": f"hf:{where}", "epochs": 1, "batch_size": 8, "seed": 2}
     assert f"hf:{where}/train/29: not an image" in complaint(lambda: ca.train("lenet1", out=run, **settings))
     assert (run / "run.json").exists()
 
 
-def test_a_path_in_place_of_a_image_is_not_followed(
+def test_a_path_in_place_of_an_image_is_not_followed(
     library: Any, write_set: Callable[..., Path], tmp_path: Path
 ) -> None:
     secret = tmp_path / "secret.png"
@@ -343,7 +344,7 @@ def test_a_path_in_place_of_a_image_is_not_followed(
     assert "not an image" in complaint(lambda: load(where))
 
 
-def test_a_image_that_is_gone_says_so(folder_of_classes: Path) -> None:
+def test_an_image_that_is_gone_says_so(folder_of_classes: Path) -> None:
     images = load(folder_of_classes)
     path = folder_of_classes / "test" / "cat" / "030.jpg"
     path.unlink()

@@ -101,8 +101,8 @@ def test_nothing_is_left_to_learn_of_oneself(teacher: Run) -> None:
     assert outputs.grad.abs().max() < 1e-4
 
 
-def preprocessing(channels: int, mean: float, deviation: float) -> Preprocessing:
-    return Preprocessing(resolution=8, channels=channels, mean=(mean,) * channels, deviation=(deviation,) * channels)
+def preprocessing(channels: int, mean: float, std: float) -> Preprocessing:
+    return Preprocessing(resize=8, crop=8, channels=channels, mean=(mean,) * channels, std=(std,) * channels)
 
 
 @pytest.mark.parametrize(("own", "other"), [(1, 1), (1, 3), (3, 3), (3, 1)])

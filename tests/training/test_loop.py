@@ -634,8 +634,8 @@ def test_balance_lets_each_class_count_the_same(photographs: Path, tmp_path: Pat
         run = ca.train(**job, balance=balance, out=tmp_path / str(balance))
         losses[balance] = metrics(run)[0]["loss"]
     train = run.load_data().train
-    middle = slice(run.record.preprocessing.margin, run.record.preprocessing.margin + 28)
-    inputs = torch.from_numpy(run.record.preprocessing.normalize(train.images[:][..., middle, middle]))
+    preprocessing = run.record.preprocessing
+    inputs = torch.from_numpy(preprocessing.normalize(preprocessing.center(train.images[:])))
     torch.manual_seed(0)
     network = ca.find("lenet1").network(run.record.spec)
     labels = torch.from_numpy(train.labels)
@@ -717,7 +717,7 @@ def test_phi_scales_the_images_own_size(sizes: dict[str, int], resolution: int, 
     scaled = ca.find("mobilenet").spec.compound(sizes.get("phi", 0), width=0.25, resolution=resolution)
     record = stopped.value.run.record
     assert record.spec == replace(scaled, num_classes=10, in_channels=1)
-    assert record.preprocessing.resolution == resolution
+    assert record.preprocessing.crop == resolution
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -739,7 +739,8 @@ def on_no_device(variant: Variant, spec: Spec) -> dict[str, torch.Size]:
 def test_a_network_is_rebuilt_from_what_the_record_says_of_it(variant: Variant, undisturbed: Run) -> None:
     n = variant.spec.in_channels
     spec = replace(variant.spec, num_classes=len(undisturbed.record.classes))
-    preprocessing = Preprocessing(resolution=spec.resolution, channels=n, mean=(0.5,) * n, deviation=(0.25,) * n)
+    side = spec.resolution
+    preprocessing = Preprocessing(resize=side, crop=side, channels=n, mean=(0.5,) * n, std=(0.25,) * n)
     record = replace(undisturbed.record, variant=variant.name, spec=spec, preprocessing=preprocessing)
     read = Record.from_json(record.to_json(), "run.json")
     assert read == record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,8 +16,6 @@ from PIL import Image
 
 import convatlas as ca
 from convatlas import data
-from convatlas.data import Split
-from convatlas.data.dataset import Indices
 from convatlas.errors import UserError
 from convatlas.networks.resnet import Shortcut
 from convatlas.runs import Execution, device_named
@@ -74,7 +72,7 @@ def test_everything_asked_is_in_the_record() -> None:
     recipe = record.recipe
     assert (recipe.name, recipe.epochs, recipe.batch_size, recipe.lr) == ("paper", 7, 33, 0.5)
     assert (record.seed, record.width, record.depth, record.phi) == (5, 0.5, 2.0, 1.0)
-    assert record.spec.resolution == record.preprocessing.resolution == 40
+    assert record.spec.resolution == record.preprocessing.crop == 40
     assert (record.micro_batch, record.balance, record.patience, record.checkpoint_steps) == (11, True, 3, 9)
     # Patience needs images to judge by.
     assert record.hold_out
@@ -205,10 +203,10 @@ def test_the_margin_is_that_of_2012() -> None:
 
 def test_photographs_are_decoded_with_their_margin_and_read_without(photographs: Path) -> None:
     record, images = planned(network="resnet20-cifar", data=photographs, resolution=70)
-    assert (record.preprocessing.resolution, record.preprocessing.margin) == (70, 5)
+    assert (record.preprocessing.crop, record.preprocessing.margin) == (70, 5)
     assert record.spec.resolution == 70
     assert images.train.images.shape[1:] == (3, 80, 80)
-    assert record.preprocessing.working_side == 80
+    assert record.preprocessing.resize == 80
     # Larger than they are, there is no room.
     record, images = planned(network="resnet20-cifar", data=photographs, resolution=96)
     assert record.preprocessing.margin == 0
@@ -218,7 +216,7 @@ def test_photographs_are_decoded_with_their_margin_and_read_without(photographs:
 def test_a_set_of_one_size_has_no_margin() -> None:
     record, images = planned(network="lenet5")
     assert record.preprocessing.margin == 0
-    assert images.side == record.preprocessing.side == 8
+    assert images.native_side == record.preprocessing.native_side == 8
 
 
 # Folders
@@ -250,49 +248,6 @@ def test_a_folder_with_something_in_it_is_not_taken(tmp_path: Path) -> None:
 
 
 # Statistics and preprocessing
-
-
-@dataclass
-class Shelf:
-    """Images that are read as they are asked for."""
-
-    images: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.images.shape
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, indices: Indices, /) -> np.ndarray:
-        read = self.images[indices]
-        # Never all of a large set at once.
-        assert len(read) <= plan.IMAGES_AT_ONCE
-        return read
-
-
-@pytest.mark.parametrize("num", [1, 999, 1000, 1001, 2500])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_statistics_are_those_of_all_pixels_wherever_they_lie(num: int, channels: int) -> None:
-    images = np.random.default_rng(num).integers(0, 200, (num, channels, 3, 5), dtype=np.uint8)
-    images[:, 0] //= 3
-    labels = np.zeros(num, np.int64)
-    mean, deviation = plan.statistics(Split(images, labels))
-    values = images.transpose(1, 0, 2, 3).reshape(channels, -1) / 255
-    assert mean == pytest.approx(values.mean(1))
-    assert deviation == pytest.approx(values.std(1))
-    # To the bit, or a resumed run would see other numbers.
-    assert plan.statistics(Split(Shelf(images), labels)) == (mean, deviation)
-
-
-def test_what_does_not_vary_is_divided_by_one() -> None:
-    images = np.full((4, 2, 3, 3), 51, np.uint8)
-    images[0, 1] = 0
-    mean, deviation = plan.statistics(Split(images, np.zeros(4, np.int64)))
-    assert mean[0] == pytest.approx(0.2)
-    assert deviation[0] == 1.0
-    assert 0 < deviation[1] < 1
 
 
 def test_a_paper_that_prints_a_range_has_it_and_others_the_sets_mean() -> None:

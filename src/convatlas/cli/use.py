@@ -18,10 +18,11 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Answer the test images of a run again."""
+    from convatlas.cli.progress import loading_progress
     from convatlas.models.codec.container import load
 
     opened = load(run)
-    evaluation = opened.evaluate(device)
+    evaluation = opened.evaluate(device, loading_progress())
     low, high = evaluation.interval
     if json:
         print_json(
@@ -82,11 +83,12 @@ def report(
     json: Json = False,
 ) -> None:
     """Write a page about a run: its figures, its plots and its worst mistakes."""
+    from convatlas.cli.progress import loading_progress
     from convatlas.models.codec.container import load
     from convatlas.runs.report import write_report
 
     opened = load(run)
-    written = write_report(opened, out, device)
+    written = write_report(opened, out, device, loading_progress())
     if not json:
         typer.echo(written.path)
         return

@@ -85,7 +85,7 @@ def calibration_batch(run: Run, most: int = 500) -> Batch:
         UserError: they are all of one class, of which they say nothing; or the data set is gone or has changed.
     """
     train = run.load_data().train
-    _, drawn = train.parted(min(most / len(train), 1.0), np.random.default_rng(run.record.seed))
+    _, drawn = train.stratified_split(min(most / len(train), 1.0), np.random.default_rng(run.record.seed))
     batch = run.judging(drawn, torch.device("cpu")).plain(torch.arange(len(drawn)))
     if len(batch.labels.unique()) < 2:
         name = run.record.classes[int(batch.labels[0])]

@@ -17,6 +17,7 @@ from convatlas.errors import UserError
 from convatlas.files import tuples
 from convatlas.formatting import plural
 from convatlas.images import Preprocessing
+from convatlas.images.preprocessing import from_format_2 as preprocessing_from_format_2
 from convatlas.networks.low_bits import LayerBits, LowBits, attach_fake_quant
 from convatlas.recipe import (
     SCHEDULES,
@@ -188,7 +189,7 @@ class Record:
             preprocessing = Preprocessing(**values.pop("preprocessing"))
             if len(values["classes"]) != spec.num_classes:
                 raise ValueError("as many classes as the network has outputs")
-            if {spec.in_channels} != {preprocessing.channels, len(preprocessing.mean), len(preprocessing.deviation)}:
+            if spec.in_channels != preprocessing.channels:
                 raise ValueError("as many channels as the network reads")
             return cls(
                 spec=spec,
@@ -238,6 +239,7 @@ def _from_format_1(values: dict[str, Any]) -> None:
 def _from_format_2(values: dict[str, Any]) -> None:
     """Bring the values of the second format to the field's words."""
     recipe = values["recipe"]
+    values["preprocessing"] = preprocessing_from_format_2(values["preprocessing"])
     _rename(recipe, {"optimiser": "optimizer", "smoothing": "alpha"})
     _rename(recipe["schedule"], {"warm_up": "warmup", "climb": "warmup"})
     if recipe["schedule"]["kind"] == "Linear":

@@ -17,7 +17,7 @@ from PIL import Image
 from convatlas import data, draw
 from convatlas.draw.pages import data_uri, page, svg
 from convatlas.errors import UserError
-from convatlas.files import write
+from convatlas.files import SILENT, ProgressCallback, write
 from convatlas.models.device import device_named
 from convatlas.models.predictions import ClassFigures, Predictions, answer
 from convatlas.runs.command import command
@@ -58,12 +58,14 @@ class Mistake:
     probability: float
 
 
-def write_report(run: Run, out: Path | None = None, device: str | None = None) -> Report:
+def write_report(
+    run: Run, out: Path | None = None, device: str | None = None, progress: ProgressCallback = SILENT
+) -> Report:
     """Answer the test images and write the page.
 
     Args:
         out: the file; without it `report.html` in the run folder.
-        device: see `Run.evaluate`.
+        device, progress: see `Run.evaluate`.
 
     Raises:
         UserError: the run is not finished or damaged, its data set is gone or has changed, or there is no such folder.
@@ -73,7 +75,7 @@ def write_report(run: Run, out: Path | None = None, device: str | None = None) -
         raise UserError(f"there is no folder {path.parent} to write {path.name} into")
     place = device_named(device)
     with run.network_on(place) as network:
-        metrics, test = read_metrics(run), run.load_data().test
+        metrics, test = read_metrics(run), run.load_data(progress).test
         answers = answer(network, run.variant.objective, run.judging(test, place))
     write(path, contents(run, metrics, test, answers))
     return Report(path, answers)
@@ -120,12 +122,10 @@ def by_recall(figures: ClassFigures) -> tuple[float, int]:
 def mistakes(record: Record, test: data.Split, answers: Predictions) -> list[Mistake]:
     """The wrong answers that the network was surest of."""
     worst = answers.worst(SHOWN)
-    margin, resolution = record.preprocessing.margin, record.preprocessing.resolution
-    read = slice(margin, margin + resolution)
     return [
         Mistake(
-            image=thumbnail(image[:, read, read]),
-            small=resolution <= EXACT,
+            image=thumbnail(record.preprocessing.center(image)),
+            small=record.preprocessing.crop <= EXACT,
             name=test.name_of(place),
             truth=record.classes[int(answers.labels[place])],
             answer=record.classes[int(answers.given[place])],

@@ -22,8 +22,7 @@ from torch import nn
 from convatlas import atlas, data
 from convatlas.data.batches import Shard
 from convatlas.errors import UserError
-from convatlas.files import write
-from convatlas.images import decode, reframe
+from convatlas.files import SILENT, ProgressCallback, write
 from convatlas.models.device import device_named
 from convatlas.models.evaluation import Evaluation, evaluate
 from convatlas.runs.record import Record, Results
@@ -104,13 +103,7 @@ class Run:
         """
         preprocessing = self.record.preprocessing
         path = Path() if isinstance(image, Image.Image) else Path(image)
-        # As training decoded a folder's images; of a page with a drawing on it every pixel may count.
-        at_least = preprocessing.working_side if preprocessing.side is None else None
-        opened = image if isinstance(image, Image.Image) else decode(path, at_least)
-        # An image of the set's own size is taken for one like the set's.
-        if preprocessing.ink is not None and opened.size != (preprocessing.side, preprocessing.side):
-            opened = reframe(opened, preprocessing.ink)
-        inputs = preprocessing.normalize(preprocessing.fit(opened)[None])
+        inputs = preprocessing.prepare(image)[None]
         with torch.inference_mode():
             probabilities = self.variant.objective.probabilities(self.network(torch.from_numpy(inputs)))[0]
         best = probabilities.topk(min(5, len(self.record.classes)))
@@ -120,16 +113,17 @@ class Run:
             probabilities=tuple(best.values.tolist()),
         )
 
-    def evaluate(self, device: str | None = None) -> Evaluation:
+    def evaluate(self, device: str | None = None, progress: ProgressCallback = SILENT) -> Evaluation:
         """Answer the test images again.
 
         Args:
             device: "cpu", "cuda" or "mps"; without it, the fastest that is there.
+            progress: is told of downloads and of decoding.
 
         Raises:
             UserError: the data set is gone, or not the one that the run was trained on; or there is no such device.
         """
-        return self.judge(self.load_data().test, device)
+        return self.judge(self.load_data(progress).test, device)
 
     def judge(self, split: data.Split, device: str | None = None) -> Evaluation:
         """Answer images of the classes that the run was trained on; see `evaluate`."""
@@ -167,7 +161,7 @@ class Run:
 
         return write_report(self, out, device).path
 
-    def load_data(self) -> data.Dataset:
+    def load_data(self, progress: ProgressCallback = SILENT) -> data.Dataset:
         """The data set of the run, with its split.
 
         Raises:
@@ -175,7 +169,7 @@ class Run:
         """
         record = self.record
         images = data.find(record.data).load(
-            record.preprocessing.working_side, seed=record.seed, skip_bad=record.skip_bad
+            record.preprocessing.resizing, seed=record.seed, skip_bad=record.skip_bad, progress=progress
         )
         if images.checksum != record.data_checksum:
             raise UserError(f"the images of {record.data} have changed since {self.folder} was trained on them")

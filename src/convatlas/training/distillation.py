@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from convatlas import measure
 from convatlas.errors import UserError
-from convatlas.images import Preprocessing
+from convatlas.images import ChannelOrder, Preprocessing
 from convatlas.recipe import Distillation
 from convatlas.runs import Execution, Run, load
 from convatlas.spec import Objective, Spec, Variant
@@ -50,16 +50,22 @@ def as_read_by(inputs: Tensor, own: Preprocessing, other: Preprocessing, side: i
         side: of what the other network is shown, in pixels.
     """
 
-    def column(values: tuple[float, ...]) -> Tensor:
-        return inputs.new_tensor(values)[:, None, None]
+    def column(values: tuple[float, ...], value_range: float = 1.0) -> Tensor:
+        return inputs.new_tensor(values)[:, None, None] / value_range
 
-    images = inputs * column(own.deviation) + column(own.mean)
+    # Of 0 to 1.
+    images = inputs * column(own.std, own.value_range) + column(own.mean, own.value_range)
+    if own.channel_order is ChannelOrder.BGR:
+        images = images.flip(1)
     if own.channels == 3 and other.channels == 1:
         images = (images * column(LUMA)).sum(1, keepdim=True)
     if inputs.shape[-1] != side:
         images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
-    # Gray is read as a color of three like parts.
-    return (images.expand(-1, other.channels, -1, -1) - column(other.mean)) / column(other.deviation)
+    # Gray is read as a color of three equal parts.
+    images = images.expand(-1, other.channels, -1, -1)
+    if other.channel_order is ChannelOrder.BGR:
+        images = images.flip(1)
+    return (images - column(other.mean, other.value_range)) / column(other.std, other.value_range)
 
 
 def log_probabilities(objective: Objective, outputs: Tensor, temperature: float) -> Tensor:

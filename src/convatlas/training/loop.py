@@ -147,7 +147,7 @@ def train_as(request: Request, out: Path | None, progress: Progress, *, tested: 
                 raise UserError("torchrun starts this training again and cannot tell its folder; name one with --out")
             if processes.broadcast((out / RECORD).exists):
                 return _resumed(load(out), processes, progress, tested=tested)
-        record, images = plan.planned(request, processes)
+        record, images = plan.planned(request, processes, progress.loading)
 
         def founded() -> Run:
             folder = plan.vacant(out, plan.name_for(record.variant, record.data))
@@ -198,7 +198,7 @@ def _resumed(run: Run, processes: Processes, progress: Progress, *, tested: bool
         return run
     if not run.record.resumable:
         raise UserError(f"{run.folder} was begun by an older convatlas and cannot be resumed; train it again")
-    images = processes.main_first(run.load_data)
+    images = processes.main_first(lambda: run.load_data(progress.loading))
     if run.record.processes != processes.num:
         progress.say(
             f"begun by {run.record.processes} and resumed by {processes.num} processes: "
@@ -225,7 +225,9 @@ def _fit(run: Run, images: data.Dataset, processes: Processes, progress: Progres
 def _learn(run: Run, lesson: TrainingSetup, images: data.Dataset, processes: Processes, progress: Progress) -> Learner:
     record, recipe, seed = run.record, run.record.recipe, run.record.seed
     device = device_named(record.device, processes.local_rank)
-    train, held_out = split_validation(images.train, seed) if record.hold_out else (images.train, None)
+    train, held_out = images.train, None
+    if record.hold_out:
+        train, held_out = split_validation(images.train, seed, progress.loading)
     batches = plan.batches(record, train, device, processes.shard)
     num_steps = recipe.epochs * len(batches)
     if not record.autotuned and lesson.measurable:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from convatlas import atlas, data, measure
 from convatlas.data.batches import Shard
-from convatlas.data.stream import Stream
 from convatlas.errors import UserError
-from convatlas.files import occupied
+from convatlas.files import SILENT, ProgressCallback, occupied
 from convatlas.images import Preprocessing
-from convatlas.images.ink import span
+from convatlas.images.ink import ink_span
 from convatlas.measure.table import weightless
 from convatlas.recipe import Distillation, Recipe, WeightConstraint
 from convatlas.runs import Execution, Record, device_named, load
@@ -29,9 +26,6 @@ from convatlas.training.constraints import ConstrainedWeights
 from convatlas.training.distillation import last_of_each_size, teacher_named
 from convatlas.training.distribution import Processes
 from convatlas.training.fine_tuning import Body
-
-IMAGES_AT_ONCE = 1000
-"""Images over which statistics are summed at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +79,7 @@ class Request:
             raise UserError(f"--seed {self.seed} is out of range; it must be a whole number from 0 to 2**63 - 1")
 
 
-def planned(request: Request, processes: Processes) -> tuple[Record, data.Dataset]:
+def planned(request: Request, processes: Processes, progress: ProgressCallback = SILENT) -> tuple[Record, data.Dataset]:
     """The record of the run that is asked for, and its images.
 
     Raises:
@@ -93,7 +87,7 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Datase
     """
     variant = atlas.find(request.network)
     source = data.find(request.data)
-    detail = source.detail
+    detail = source.typical_side
     if request.spec is None:
         own = variant.spec.scaled(resolution=resolution(variant, detail))
     elif isinstance(request.spec, type(variant.spec)):
@@ -101,10 +95,12 @@ def planned(request: Request, processes: Processes) -> tuple[Record, data.Datase
     else:
         raise UserError(f"a {type(request.spec).__name__} is no spec of {variant.name}")
     spec = own.compound(request.phi, width=request.width, depth=request.depth, resolution=request.resolution)
-    around = 0 if source.side is not None else margin(spec.resolution, detail)
+    around = 0 if source.native_side is not None else margin(spec.resolution, detail)
     layers = measure.layers_of(variant.network, spec)
     images = processes.main_first(
-        lambda: source.load(spec.resolution + 2 * around, seed=request.seed, skip_bad=request.skip_bad)
+        lambda: source.load(
+            spec.resolution + 2 * around, seed=request.seed, skip_bad=request.skip_bad, progress=progress
+        )
     )
     if len(set(processes.all_gather(images.checksum))) > 1:
         raise UserError(f"{source.name} is not the same on every machine; put it where all of them see it")
@@ -252,45 +248,19 @@ def preprocessing(variant: Variant, images: data.Dataset, margin: int, start: Pa
     """
     before = load(start).record.preprocessing if start is not None and start.is_dir() else None
     if before is not None and before.channels == images.channels:
-        mean, deviation = before.mean, before.deviation
+        mean, std = before.mean, before.std
     elif variant.pixels is None:
-        mean, deviation = statistics(images.train)
+        mean, std = data.channel_statistics(images.train)
     else:
         black, white = variant.pixels
         mean = (-black / (white - black),) * images.channels
-        deviation = (1 / (white - black),) * images.channels
+        std = (1 / (white - black),) * images.channels
     return Preprocessing(
-        resolution=images.train.images.shape[-1] - 2 * margin,
+        resize=images.train.images.shape[-1],
+        crop=images.train.images.shape[-1] - 2 * margin,
         channels=images.channels,
         mean=mean,
-        deviation=deviation,
-        side=images.side,
-        ink=span(images.train.images[:IMAGES_AT_ONCE]) if images.ink else None,
-        margin=margin,
+        std=std,
+        native_side=images.native_side,
+        ink=ink_span(images.train.images[:]) if images.ink else None,
     )
-
-
-def statistics(split: data.Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel, of values from 0 to 1; what does not vary has deviation 1.
-
-    Of a stream a sample stands for all.
-    """
-
-    def parts() -> Iterator[np.ndarray]:
-        if isinstance(split.images, Stream):
-            yield split.images.sample
-            return
-        for begin in range(0, len(split), IMAGES_AT_ONCE):
-            yield split.images[begin : begin + IMAGES_AT_ONCE]
-
-    channels = split.images.shape[1]
-    # Counts of each value are exact, whatever is cut where.
-    counts = np.zeros((channels, 256), np.int64)
-    for part in parts():
-        for channel in range(channels):
-            counts[channel] += np.bincount(part[:, channel].ravel(), minlength=256)
-    values = np.arange(256) / 255
-    shares = counts / counts.sum(1, keepdims=True)
-    mean = shares @ values
-    deviation = np.sqrt(np.maximum((shares * (values - mean[:, None]) ** 2).sum(1), 0))
-    return tuple(mean.tolist()), tuple(float(value) or 1.0 for value in deviation)

@@ -8,6 +8,7 @@ import torch
 from convatlas import data
 from convatlas.data.batches import derived_seed
 from convatlas.errors import UserError
+from convatlas.files import SILENT, ProgressCallback
 from convatlas.runs import Run, evaluate
 from convatlas.training.checkpoint import Learner, State
 from convatlas.training.distribution import Processes
@@ -16,15 +17,18 @@ PART = 0.1
 """Of each class."""
 
 
-def split_validation(split: data.Split, seed: int) -> tuple[data.Split, data.Split]:
-    """A seeded tenth of each class, at least one image, apart from the rest: (rest, tenth).
+def split_validation(
+    split: data.Split, seed: int, progress: ProgressCallback = SILENT
+) -> tuple[data.Split, data.Split]:
+    """A seeded tenth of each class, at least one image, decoded exactly, apart from the rest: (rest, tenth).
 
     Raises:
         UserError: a class has one image only.
     """
     if min(np.unique(split.labels, return_counts=True)[1]) < 2:
         raise UserError("a class with one training image leaves none to hold out; train without --hold-out")
-    return split.parted(PART, np.random.default_rng(derived_seed(seed, "held out")))
+    rest, held_out = split.stratified_split(PART, np.random.default_rng(derived_seed(seed, "held out")))
+    return rest, held_out.exact(progress)
 
 
 def validate(learner: Learner, run: Run, held_out: data.Split, device: torch.device, processes: Processes) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convatlas.errors import UserError
-from convatlas.images.ink import LARGEST
+from convatlas.images.ink import LARGEST_INK
 from convatlas.measure.table import called_by, num_macs, total, weightless
 from convatlas.measure.trace import UncompiledMode
 from convatlas.models.codec.bytestream import Damaged
@@ -42,7 +42,7 @@ MOST_OF_A_PIXEL = 2**10
 """Of these for each pixel of what the network reads, since many small images are answered at once."""
 SMALL = 32
 """The side in pixels that smaller images count as here: LeNet frames them to it."""
-LEAST_INK = LARGEST / math.isqrt(MOST_AT_ONCE)
+LEAST_INK = LARGEST_INK / math.isqrt(MOST_AT_ONCE)
 """The part of a frame that ink spans, a sixteenth; a larger frame would have more numbers than an image may."""
 
 Shapes = dict[str, tuple[tuple[int, ...], torch.dtype]]
@@ -161,18 +161,17 @@ def check_record(record: Record) -> None:
         if not fits(getattr(record, name), hint):
             raise Damaged(f"its record has {name} that no run has")
     preprocessing, results = record.preprocessing, record.results
-    side = 1 if preprocessing.side is None else preprocessing.side
-    if not (1 <= side <= MOST_PIXELS and preprocessing.channels in (1, 3)):
+    if preprocessing.native_side is not None and preprocessing.native_side > MOST_PIXELS:
         raise Damaged("there are no such images")
-    if preprocessing.margin > preprocessing.resolution:
+    if preprocessing.margin > preprocessing.crop:
         raise Damaged("its images are mostly margin")
-    if preprocessing.channels * preprocessing.working_side**2 > MOST_AT_ONCE:
+    if preprocessing.channels * preprocessing.resize**2 > MOST_AT_ONCE:
         raise Damaged("its images are too large")
-    if preprocessing.resolution != record.spec.resolution:
+    if preprocessing.crop != record.spec.resolution:
         raise Damaged("its images are not what its network reads")
     # Beyond these, single precision may have no such numbers.
     if max(map(abs, preprocessing.mean)) > MOST_COUNT or not all(
-        1 / MOST_COUNT <= abs(deviation) <= MOST_COUNT for deviation in preprocessing.deviation
+        1 / MOST_COUNT <= std <= MOST_COUNT for std in preprocessing.std
     ):
         raise Damaged("its images have no such values")
     if preprocessing.ink is not None and not LEAST_INK <= preprocessing.ink <= 1:
