@@ -15,7 +15,8 @@ import convatlas as ca
 from convatlas import measure
 from convatlas.compression.deep.codebook import share_weights
 from convatlas.compression.deep.pruning import LAMP
-from convatlas.runs import Results, Run
+from convatlas.runs.record import Results
+from convatlas.runs.run import Run
 from convatlas.training import Request, plan
 from convatlas.training.distribution import Processes
 

@@ -17,7 +17,7 @@ from convatlas.compression.compress import STAGES, compress
 from convatlas.compression.deep.pruning import sparsity
 from convatlas.compression.stages import FineTuning
 from convatlas.errors import UserError
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -27,18 +27,18 @@ TUNING = FineTuning(epochs=8, autotune=False)
 def test_a_target_in_macs_is_met_by_fewer_channels(trained: Run, tmp_path: Path) -> None:
     macs = trained.results.macs
     made = compress(trained.folder, f"{macs // 2} macs", tmp_path / "small", rounds=2, fine_tuning=TUNING)
-    names = ["as it was", "narrowed-1", "narrowed-1-autotuned", "narrowed-2", "narrowed-2-autotuned"]
+    names = ["as it was", "narrowed-1", "narrowed-1-tuned", "narrowed-2", "narrowed-2-tuned"]
     assert [stage.name for stage in made.stages] == names
     assert made.stages[0].macs == macs
     assert made.stages[-1].macs == made.run.results.macs <= macs // 2
     assert made.stages[-1].num_bytes < made.stages[0].num_bytes
     assert all(stage.seconds > 0 for stage in made.stages)
     assert made.run.test_accuracy > trained.test_accuracy - 0.05
-    assert ca.load(tmp_path / "small" / "narrowed-2-autotuned").evaluate().accuracy == made.run.test_accuracy
+    assert ca.load(tmp_path / "small" / "narrowed-2-tuned").evaluate().accuracy == made.run.test_accuracy
     written = json.loads((tmp_path / "small" / STAGES).read_bytes())
     assert [row["macs"] for row in written["stages"]] == [stage.macs for stage in made.stages]
     for name in ("size.svg", "latency.svg"):
-        assert b"narrowed-1-autotuned" in (tmp_path / "small" / name).read_bytes()
+        assert b"narrowed-1-tuned" in (tmp_path / "small" / name).read_bytes()
 
 
 def test_a_target_in_bytes_is_met_by_deep_compression(trained: Run, tmp_path: Path) -> None:
@@ -88,11 +88,11 @@ def test_channels_go_first_and_then_bits(trained: Run, tmp_path: Path) -> None:
     made = compress(trained, "8 KB", tmp_path, prune=0.3, rounds=1, bits=5, fine_tuning=TUNING)
     names = [
         "narrowed-1",
-        "narrowed-1-autotuned",
+        "narrowed-1-tuned",
         "pruned-1",
-        "pruned-1-autotuned",
+        "pruned-1-tuned",
         "shared",
-        "shared-autotuned",
+        "shared-tuned",
         "network.cva",
     ]
     assert [stage.name for stage in made.stages[1:]] == names
@@ -104,8 +104,8 @@ def test_fewer_bits_are_a_stage_too(trained: Run, tmp_path: Path) -> None:
     made = compress(trained, None, tmp_path / "mixed", bits=3.5, fine_tuning=TUNING)
     assert [stage.name for stage in made.stages] == [
         "as it was",
-        "quantize_weights",
-        "quantize_weights-autotuned",
+        "quantized",
+        "quantized-tuned",
         "network.cva",
     ]
     assert made.run.test_accuracy > trained.test_accuracy - 0.05
@@ -149,7 +149,7 @@ def test_eight_bits_are_timed_as_they_compute(trained: Run, tmp_path: Path) -> N
 @pytest.mark.parametrize(("sparse", "zeros"), [("0.7", 0.7), ("2:4", 0.45)])
 def test_single_weights_go_and_the_file_is_smaller(sparse: str, zeros: float, trained: Run, tmp_path: Path) -> None:
     made = compress(trained, None, tmp_path, sparse=sparse, rounds=1, fine_tuning=TUNING)
-    assert [stage.name for stage in made.stages] == ["as it was", "pruned-1", "pruned-1-autotuned", "network.cva"]
+    assert [stage.name for stage in made.stages] == ["as it was", "pruned-1", "pruned-1-tuned", "network.cva"]
     assert sparsity(made.run.network) >= zeros
     # What zeros save shows before the file is there.
     assert made.stages[2].num_bytes < (1 - zeros / 2) * made.stages[0].num_bytes

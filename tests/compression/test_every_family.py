@@ -18,7 +18,7 @@ from convatlas.compression.deep.stages import prune_and_train
 from convatlas.compression.stages import FineTuning
 from convatlas.compression.target import Bytes, Macs
 from convatlas.models.codec.container import load
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 from convatlas.training import Interrupted, Progress
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]

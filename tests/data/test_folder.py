@@ -315,7 +315,7 @@ def test_bad_files_are_counted_and_the_first_is_named_with_both_ways_out(animals
     break_images(animals, {"dog/001.png": b"<html>", "cat/003.png": whole[: len(whole) // 2], "cat/004.png": b""})
     message = complaint(animals)
     assert message.startswith(f"3 of 15 images cannot be used, the first is {animals / 'cat' / '003.png'}: ")
-    assert message.endswith("; mend it, or set skip_bad to leave such files out")
+    assert message.endswith("; mend it, or set `skip_bad` to leave such files out")
 
 
 def test_skipped_files_are_left_out_and_listed_with_their_reasons(animals: Path) -> None:

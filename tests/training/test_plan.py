@@ -18,7 +18,8 @@ import convatlas as ca
 from convatlas import data
 from convatlas.errors import UserError
 from convatlas.networks.resnet import Shortcut
-from convatlas.runs import Execution, device_named
+from convatlas.models.device import device_named
+from convatlas.runs.options import Execution
 from convatlas.training import Request, plan, recipes
 from convatlas.training.distribution import Processes
 

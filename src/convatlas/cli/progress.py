@@ -1,4 +1,4 @@
-"""What a person sees on standard error: bars in a terminal, and a line an epoch."""
+"""What a person sees on standard error while something runs: bars in a terminal, and a line for each epoch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from convatlas.cli.console import complain, count, duration, percent, speaks
 from convatlas.data import Dataset
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.files.progress import Unit
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 from convatlas.training import Progress
 from convatlas.training.progress import EpochMetrics
 
@@ -72,7 +72,7 @@ def epoch_line(metrics: EpochMetrics, num_epochs: int) -> str:
     return (
         f"epoch {metrics['epoch']:{width}}/{num_epochs}  loss {metrics['loss']:.4f}"
         f"  training accuracy {percent(metrics['accuracy']):>8}"
-        + (f"  held out {percent(held_out):>8}" if held_out is not None else "")
+        + (f"  validation accuracy {percent(held_out):>8}" if held_out is not None else "")
         + f"  {duration(metrics['seconds'])}"
     )
 
@@ -83,14 +83,13 @@ class LineProgress(Progress):
     def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
         for error in images.skipped:
             complain(f"left out {error}")
-        record = run.record
         typer.echo(
-            f"{record.variant} on {record.data}: {count(len(images.train))} images of "
-            f"{record.preprocessing.crop} px, {len(record.classes)} classes, on {record.device}, in {run.folder}",
+            f"{run.card.variant} on {run.record.data}: {count(len(images.train))} images of "
+            f"{run.card.preprocessing.crop} px, {len(run.card.classes)} classes, on {run.record.device}, in {run.folder}",
             err=True,
         )
         if step:
-            typer.echo(f"going on after step {count(step)} of {count(num_steps)}", err=True)
+            typer.echo(f"resuming after step {count(step)} of {count(num_steps)}", err=True)
 
     def say(self, line: str) -> None:
         typer.echo(line, err=True)
@@ -118,7 +117,7 @@ class BarProgress(LineProgress):
     def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
         super().begin(run, images, num_steps, step)
         num_images = len(images.train) * run.record.recipe.epochs
-        self._task = self._bar.add_task(run.record.variant, total=num_images, completed=num_images * step // num_steps)
+        self._task = self._bar.add_task(run.card.variant, total=num_images, completed=num_images * step // num_steps)
         self._bar.start()
 
     def advance(self, num_images: int) -> None:

@@ -2,8 +2,9 @@
 
 from convatlas.data.batches import Batches as Batches
 from convatlas.data.catalog import find as find
+from convatlas.data.catalog import is_found_by_name as is_found_by_name
+from convatlas.data.catalog import portable_name as portable_name
 from convatlas.data.dataset import Dataset as Dataset
 from convatlas.data.dataset import Source as Source
 from convatlas.data.dataset import Split as Split
 from convatlas.data.images import Images as Images
-from convatlas.data.statistics import channel_statistics as channel_statistics

@@ -68,7 +68,7 @@ class Folder:
             num = len(skipped) + sum(map(len, splits))
             raise UserError(
                 f"{len(skipped)} of {num} images cannot be used, the first is {skipped[0]}; "
-                "mend it, or set skip_bad to leave such files out"
+                "mend it, or set `skip_bad` to leave such files out"
             )
         for split in splits:
             for label in set(range(len(classes))) - set(split.labels.tolist()):

@@ -1,19 +1,53 @@
-"""Statistics of a split's pixels."""
+"""Channel statistics of a data set, and the preprocessing that they make."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from convatlas.data.dataset import Split
+from convatlas.data.dataset import Dataset, Split
+from convatlas.images import Preprocessing
+from convatlas.images.ink import NUM_SPANS, ink_span
+
+
+def preprocessing_for(
+    dataset: Dataset, *, margin: int, pixels: tuple[float, float] | None, like: Preprocessing | None = None
+) -> Preprocessing:
+    """How the images of a data set become a network's input.
+
+    Args:
+        margin: pixels on each side that training's crops may use and everything else cuts off.
+        pixels: what black and white become; None: the training images get mean 0 and standard deviation 1.
+        like: of weights that training starts from, which learned on values of its mean and standard deviation.
+    """
+    value_range = 1.0
+    if like is not None and like.channels == dataset.channels:
+        mean, std, value_range = like.mean, like.std, like.value_range
+    elif pixels is None:
+        mean, std = channel_statistics(dataset.train)
+    else:
+        black, white = pixels
+        mean = (-black / (white - black),) * dataset.channels
+        std = (1 / (white - black),) * dataset.channels
+    side = dataset.train.images.shape[-1]
+    return Preprocessing(
+        resize=side,
+        crop=side - 2 * margin,
+        channels=dataset.channels,
+        mean=mean,
+        std=std,
+        value_range=value_range,
+        native_side=dataset.native_side,
+        ink=ink_span(dataset.train.images[:NUM_SPANS]) if dataset.ink else None,
+    )
 
 
 def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, of values from 0 to 1; a channel that does not vary has std 1.
+    """Mean and standard deviation of each channel, of values from 0 to 1; 1 for a channel that does not vary.
 
-    For a stream, a sample stands for all.
+    Of a stream a sample stands for all.
     """
     channels = split.images.shape[1]
-    # Counts of each value are exact, whatever the chunks.
+    # Counts of each value are exact, in whatever chunks they are summed.
     counts = np.zeros((channels, 256), np.int64)
     for chunk in split.reader.chunks():
         for channel in range(channels):

@@ -236,7 +236,7 @@ class Stream(ImageReader):
             return self._decode(example)
         except ImageError as error:
             raise UserError(
-                f"{error}; set skip_bad to leave such images out, for which all are decoded once before training"
+                f"{error}; set `skip_bad` to leave such images out, for which all are decoded once before training"
             ) from error
 
     def _square(self, image: Image.Image, channels: int) -> npt.NDArray[np.uint8]:

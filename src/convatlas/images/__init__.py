@@ -18,6 +18,7 @@ from convatlas.images.decode import status as status
 from convatlas.images.ink import reframe as reframe
 from convatlas.images.parallel import parallel_map as parallel_map
 from convatlas.images.preprocessing import ChannelOrder as ChannelOrder
+from convatlas.images.preprocessing import ImageInput as ImageInput
 from convatlas.images.preprocessing import Preprocessing as Preprocessing
 from convatlas.images.resize import Interpolation as Interpolation
 from convatlas.images.resize import Resize as Resize

@@ -18,6 +18,10 @@ from convatlas.images.ink import reframe
 from convatlas.images.resize import LARGEST_SIDE, Interpolation, Resize, ResizeMode, member
 
 
+ImageInput = str | Path | Image.Image | npt.NDArray[np.uint8]
+"""A file, a PIL image, or an array (height, width, 3) of RGB values or (height, width) of gray values, 0 to 255."""
+
+
 class ChannelOrder(StrEnum):
     """The order of the color channels that a network reads; networks trained with Caffe or OpenCV read BGR."""
 
@@ -109,23 +113,16 @@ class Preprocessing:
         """(channels, 1, 1), the standard deviation in pixel values of 0 to 255."""
         return self._of_pixels(self.std)
 
-    def prepare(self, image: str | Path | Image.Image | npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def prepare(self, image: ImageInput) -> npt.NDArray[np.float32]:
         """The network's input for one image: (channels, crop, crop), normalized.
 
         Args:
-            image: a file of any common format, an image opened with Pillow, or pixels (height, width, 3) or
-                (height, width), 0 to 255. Files and opened images are turned upright; transparency is laid on white.
+            image: it is turned upright as its EXIF says, and transparency is laid on white.
 
         Raises:
             UserError: it cannot be used as an image.
         """
-        if isinstance(image, np.ndarray):
-            opened = from_array(image)
-        elif isinstance(image, Image.Image):
-            opened = decode_opened(image)
-        else:
-            opened = decode(Path(image))
-        return self.normalize(self.center(self.square(opened)))
+        return self.normalize(self.center(self.square(decode_any(image))))
 
     def square(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """The resized image that the network reads a part of: (channels, resize, resize), 0 to 255, gray or RGB."""
@@ -168,22 +165,28 @@ def from_format_2(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def from_array(pixels: npt.NDArray[np.uint8]) -> Image.Image:
-    """An image of pixels (height, width, 3) or (height, width), 0 to 255.
+def decode_any(image: ImageInput) -> Image.Image:
+    """An image as 8-bit gray ("L") or color ("RGB"), upright.
 
     Raises:
-        UserError: the array has another type or shape.
+        UserError: the file cannot be used, or the array has another type or shape.
     """
-    if pixels.dtype != np.uint8:
+    if isinstance(image, str | Path):
+        return decode(Path(image))
+    if isinstance(image, Image.Image):
+        return decode_opened(image)
+    if not isinstance(image, np.ndarray):
+        raise UserError(f"a {type(image).__name__} is no image; pass a path, a PIL image or a uint8 array")
+    if image.dtype != np.uint8:
         raise UserError(
-            f"an image array must be uint8, 0 to 255; this one is {pixels.dtype}, whose range nobody can tell"
+            f"an array of {image.dtype} does not say what its values mean; pass uint8 values from 0 to 255, "
+            "not normalized ones"
         )
-    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3) or 0 in pixels.shape:
+    if 0 in image.shape or (image.ndim != 2 and (image.ndim != 3 or image.shape[2] != 3)):
         raise UserError(
-            f"an image array must have the shape (height, width, 3), or (height, width) for gray; this one has "
-            f"{pixels.shape}"
+            f"an array of shape {image.shape} is no image; pass (height, width, 3) in RGB order, or (height, width)"
         )
-    return Image.fromarray(np.ascontiguousarray(pixels))
+    return Image.fromarray(np.ascontiguousarray(image))
 
 
 def is_finite(value: object) -> bool:

@@ -19,8 +19,8 @@ from convatlas.errors import UserError
 from convatlas.models.codec.container import load, pack, unpack
 from convatlas.models.codec.update import write_update
 from convatlas.networks.blocks import layer_weights
-from convatlas.recipe import WeightConstraint
-from convatlas.runs import Run
+from convatlas.runs.options import WeightConstraint
+from convatlas.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,7 +30,7 @@ TUNING = FineTuning(epochs=15, lr=2e-3, autotune=False)
 
 def test_all_stages(trained: Run, tmp_path: Path) -> None:
     *found, packed = compress_deeply(trained, tmp_path, SETTINGS, fine_tuning=TUNING)
-    names = ["pruned-1", "pruned-1-autotuned", "pruned-2", "pruned-2-autotuned", "shared", "shared-autotuned"]
+    names = ["pruned-1", "pruned-1-tuned", "pruned-2", "pruned-2-tuned", "shared", "shared-tuned"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["network.cva", *names]
     assert [run.folder.name for run in found] == names
     zeros = [sparsity(run.network) for run in found]
@@ -50,14 +50,14 @@ def test_all_stages(trained: Run, tmp_path: Path) -> None:
 def test_a_file_has_the_size_that_was_asked_for(trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(target=Bytes(12_000), bits=4)
     *_, last, packed = compress_deeply(trained, tmp_path / "spared", settings, fine_tuning=TUNING)
-    assert last.folder.name == "shared-autotuned"
+    assert last.folder.name == "shared-tuned"
     assert 11_700 < packed.folder.stat().st_size <= 12_000
     # Nothing is pruned for a size that few values give.
     names = [
         run.folder.name
         for run in compress_deeply(trained, tmp_path / "easy", Settings(target=Bytes(60_000)), fine_tuning=TUNING)
     ]
-    assert names == ["shared", "shared-autotuned", "network.cva"]
+    assert names == ["shared", "shared-tuned", "network.cva"]
     # Also where the last training makes it larger than expected.
     monkeypatch.setattr(stages, "SPARE", -0.03)
     monkeypatch.setattr(stages, "LEAST_SPARE", -400)

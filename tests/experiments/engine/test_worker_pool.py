@@ -13,8 +13,9 @@ import torch
 
 from convatlas.experiments.engine.experiment import is_finished
 from convatlas.experiments.engine.worker_pool import WorkerPool
-from convatlas.runs import load
-from convatlas.runs.run import METRICS, WEIGHTS
+from convatlas.runs.run import load
+from convatlas.runs.run import METRICS
+from convatlas.models.folder import WEIGHTS
 from convatlas.training import Progress, Request, train_as
 
 STOPPED = """

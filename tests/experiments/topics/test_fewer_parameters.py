@@ -18,7 +18,7 @@ from convatlas.experiments.topics.fewer_parameters import EXPERIMENT, PAIR
 from convatlas.experiments.topics.fire_designs import BYPASSED, ONLY_FULL, SHARES, SQUEEZED, Design
 from convatlas.measure import cost_of
 from convatlas.networks.squeezenet import SqueezeNet, designed
-from convatlas.runs import Evaluation
+from convatlas.models.evaluation import Evaluation
 from convatlas.spec import Spec
 from convatlas.training import Request
 

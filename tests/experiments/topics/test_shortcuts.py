@@ -29,7 +29,8 @@ from convatlas.experiments.topics.shortcuts import (
     some,
 )
 from convatlas.networks.resnet import ResidualUnit
-from convatlas.runs import Run, evaluate
+from convatlas.models.evaluation import evaluate
+from convatlas.runs.run import Run
 
 BLOCKS = 7
 """Of 20 layers, those that keep the shape: 3, 2 and 2."""

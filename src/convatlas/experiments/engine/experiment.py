@@ -24,9 +24,9 @@ import torch
 from convatlas.draw import Chart
 from convatlas.experiments.engine.worker_pool import WorkerPool
 from convatlas.formatting import plural
-from convatlas.runs import Evaluation, Run, load
-from convatlas.runs.record import installed_versions
-from convatlas.runs.run import RECORD
+from convatlas.models.card import installed_versions
+from convatlas.models.evaluation import Evaluation
+from convatlas.runs.run import RECORD, Run, load
 from convatlas.training import Progress, Request, finish
 
 

@@ -24,8 +24,7 @@ from convatlas.experiments.engine.experiment import (
 )
 from convatlas.experiments.topics.equal_cost import at_cost, macs
 from convatlas.networks.efficientnet import EfficientNetSpec
-from convatlas.runs import Run
-from convatlas.runs.run import read_metrics
+from convatlas.runs.run import Run, read_metrics
 from convatlas.spec import Spec
 from convatlas.training import Request
 

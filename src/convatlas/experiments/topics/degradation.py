@@ -20,8 +20,7 @@ from convatlas.experiments.engine.experiment import (
     training_evaluation,
 )
 from convatlas.recipe import Augmentation
-from convatlas.runs import Run
-from convatlas.runs.run import read_metrics
+from convatlas.runs.run import Run, read_metrics
 from convatlas.training import Request
 
 DEPTHS = (20, 32, 44, 56)

@@ -24,7 +24,7 @@ from convatlas.experiments.engine.experiment import (
 )
 from convatlas.experiments.topics.equal_cost import at_cost, macs
 from convatlas.networks.googlenet import DiscountedAuxiliaries, GoogLeNet, GoogLeNetSpec, Sizes
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 from convatlas.training import Request
 
 WORTH = 0.1

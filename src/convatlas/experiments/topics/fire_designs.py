@@ -10,8 +10,8 @@ from functools import partial
 from convatlas import atlas, measure
 from convatlas.draw import Bars, Lines, Series
 from convatlas.experiments.engine.experiment import Measured, Part, Setting, at_least, at_most, unlearned
+from convatlas.models.evaluation import Evaluation
 from convatlas.networks.squeezenet import SqueezeNetSpec, designed
-from convatlas.runs import Evaluation
 from convatlas.spec import Spec
 from convatlas.training import Request
 from convatlas.training.recipes import DEFAULT

@@ -30,8 +30,9 @@ from convatlas.experiments.engine.experiment import (
     exactly,
     training_accuracy,
 )
+from convatlas.models.device import device_named
 from convatlas.networks.mobilenet import Full, MobileNetSpec, Separable
-from convatlas.runs import Execution, device_named
+from convatlas.runs.options import Execution
 from convatlas.spec import Layer, Layers
 from convatlas.training import Request
 from convatlas.training.step import arranged

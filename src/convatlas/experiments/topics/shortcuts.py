@@ -28,7 +28,8 @@ from convatlas.experiments.engine.experiment import (
     unlearned,
 )
 from convatlas.experiments.topics.degradation import PLAIN, RESIDUAL, network_of, request, trained
-from convatlas.runs import Run, evaluate
+from convatlas.models.evaluation import evaluate
+from convatlas.runs.run import Run
 
 SHALLOW, DEEP = 20, 56
 KINDS = {"plain": PLAIN, "with shortcuts": RESIDUAL}

@@ -30,8 +30,7 @@ from convatlas.experiments.engine.process_pair import in_pair
 from convatlas.experiments.topics.towers import TOWERS, Task, rows_of, step
 from convatlas.networks.alexnet import AlexNet, AlexNetSpec
 from convatlas.recipe import Augmentation, Recipe
-from convatlas.runs import Run
-from convatlas.runs.run import read_metrics
+from convatlas.runs.run import Run, read_metrics
 from convatlas.spec import Layers
 from convatlas.training import Request
 from convatlas.training.recipes import DEFAULT

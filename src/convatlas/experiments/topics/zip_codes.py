@@ -21,7 +21,7 @@ from convatlas.experiments.engine.experiment import (
 )
 from convatlas.networks.lenet import FullyConnectedSpec
 from convatlas.recipe import Augmentation
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 from convatlas.training import Request
 from convatlas.training.recipes import CHARACTERS
 

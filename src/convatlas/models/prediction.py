@@ -1,0 +1,31 @@
+"""What a model says of single images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from convatlas.images import ImageInput
+
+NUM_CLASSES = 5
+
+
+@dataclass(frozen=True)
+class Prediction:
+    path: Path | None
+    """The image's file, if it came from one."""
+    classes: tuple[str, ...]
+    """Up to five, the most probable first."""
+    probabilities: tuple[float, ...]
+
+    @classmethod
+    def of(cls, image: ImageInput, classes: tuple[str, ...], probabilities: Tensor) -> Prediction:
+        """The most probable classes of one image, from the probabilities (classes,) of all."""
+        top = probabilities.topk(min(NUM_CLASSES, len(classes)))
+        return cls(
+            path=Path(image) if isinstance(image, str | Path) else None,
+            classes=tuple(classes[i] for i in top.indices.tolist()),
+            probabilities=tuple(top.values.tolist()),
+        )
