@@ -173,10 +173,10 @@ def test_test_images_are_decoded_once_for_each_seed(
     for seed, num in ((0, 2), (0, 2), (1, 3), (0, 3)):
         images = Folder(photographs).load(SIDE, seed=seed)
         assert isinstance(images.test.images, FolderImages)
-        found = sorted(entry.num_images for entry in entries(decoded_cache))
-        assert found == [4] * (num - 1) + [20]
+        found = sorted((entry.num_images, entry.kind) for entry in entries(decoded_cache))
+        assert found == [(4, EntryKind.EXACT)] * (num - 1) + [(20, EntryKind.RAW)]
     for entry in entries(decoded_cache):
-        if entry.num_images == 4:
+        if entry.kind is EntryKind.EXACT:
             path = entry.folder / "images"
             path.write_bytes(b"\x07" * path.stat().st_size)
     # Nothing is decoded again.

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from PIL import Image
 
 import convatlas as ca
 from convatlas.data import Dataset, find, stream
-from convatlas.data.hub import Hub, ParquetRows
+from convatlas.data.hub import Hub, ParquetRows, as_user_error
 from convatlas.data.stream import Stream
 from convatlas.errors import UserError
 from convatlas.images import Resize
+from convatlas.runs.options import InitFrom, Validation
+from convatlas.runs.report import write_report
 from convatlas.runs.run import Run
 from convatlas.training import Interrupted, Progress
 
@@ -227,7 +230,7 @@ def test_a_run_is_trained_judged_and_after_a_stop_resumed_to_the_same_bits(
     whole = ca.train("lenet5-modern", out=tmp_path / "whole", **settings)
     assert whole.record.data == f"hf:{where}"
     assert whole.results.train_images == (60 if layout == "parquet" else 30)
-    assert whole.evaluate().num_errors == whole.results.test_errors
+    assert whole.evaluate().num_errors == whole.score.num_errors
     num_steps = 3 * ((60 if layout == "parquet" else 30) // 8)
     for step in (2, num_steps // 3, num_steps - 1):
         folder = tmp_path / f"stopped after {step}"
@@ -240,8 +243,8 @@ def test_the_mean_and_deviation_are_the_samples(write_set: Callable[..., Path], 
     where = write_set(tmp_path / "set", train=12, test=6)
     run = ca.train("lenet5-modern", data=f"hf:{where}", epochs=1, batch_size=4, out=tmp_path / "run")
     pixels = run.load_data().train.images[:] / 255
-    assert run.record.preprocessing.mean == pytest.approx(pixels.mean((0, 2, 3)))
-    assert run.record.preprocessing.std == pytest.approx(pixels.std((0, 2, 3)))
+    assert run.card.preprocessing.mean == pytest.approx(pixels.mean((0, 2, 3)))
+    assert run.card.preprocessing.std == pytest.approx(pixels.std((0, 2, 3)))
 
 
 def test_a_run_without_a_folder_gets_one_that_every_system_can_name(
@@ -258,13 +261,23 @@ def test_a_run_without_a_folder_gets_one_that_every_system_can_name(
 def test_what_needs_labels_beforehand_or_any_image_works_too(write_set: Callable[..., Path], tmp_path: Path) -> None:
     where = write_set(tmp_path / "set", train=60, test=12)
     held = ca.train(
-        "lenet5-modern", data=f"hf:{where}", epochs=2, batch_size=8, patience=2, balance=True, out=tmp_path / "held"
+        "lenet5-modern",
+        data=f"hf:{where}",
+        epochs=2,
+        batch_size=8,
+        validation=Validation(patience=2),
+        class_weights="balanced",
+        out=tmp_path / "held",
     )
     assert held.results.best_epoch in (1, 2)
     head = ca.train(
-        "lenet5-modern", data=f"hf:{where}", epochs=2, start=held.folder, freeze=True, out=tmp_path / "head"
+        "lenet5-modern",
+        data=f"hf:{where}",
+        epochs=2,
+        init_from=InitFrom(path=str(held.folder), freeze=True),
+        out=tmp_path / "head",
     )
-    assert head.report().is_file()
+    assert write_report(head).path.is_file()
     assert ca.train("lenet1", data=f"hf:{where}", recipe="paper", epochs=1, out=tmp_path / "paper").test_accuracy >= 0
 
 
@@ -284,9 +297,9 @@ def test_two_processes_train_one_run(write_set: Callable[..., Path], tmp_path: P
     )
     assert done.returncode == 0, done.stderr
     run = ca.load(tmp_path / "run")
-    assert run.record.processes == 2
-    assert run.results.test_images == 13
-    assert run.evaluate().num_errors == run.results.test_errors
+    assert run.record.num_processes == 2
+    assert run.score.num_images == 13
+    assert run.evaluate().num_errors == run.score.num_errors
 
 
 HOSTILE: Mapping[str, tuple[Callable[[], bytes | None], str]] = {
@@ -318,7 +331,7 @@ def test_hostile_bytes_stop_the_training_in_one_line_or_are_left_out(
     assert skipped.reason.startswith(reason)
     run = ca.train("lenet5-modern", data=f"hf:{where}", epochs=1, batch_size=4, skip_bad=True, out=tmp_path / "run")
     assert (run.results.train_images, run.results.skipped_images) == (17, 1)
-    assert run.evaluate().num_errors == run.results.test_errors
+    assert run.evaluate().num_errors == run.score.num_errors
 
 
 def test_a_damaged_image_beyond_the_sample_stops_the_training_when_it_comes(
@@ -400,6 +413,31 @@ def test_folders_that_hold_no_such_set_say_what_they_lack(
     where = write_set(tmp_path / "unlabeled", train=12, test=6)
     write_parquet(library, where / "train-00000-of-00002.parquet", [file_of(image(0))] * 2, [0, -1])
     assert "has images whose class in the column label is none of the set's" in complaint(lambda: load(where))
+
+
+@pytest.mark.parametrize("error", [TypeError("ours"), AttributeError("ours"), KeyError("ours"), ZeroDivisionError()])
+def test_our_own_bugs_stay_bugs(library: Any, error: Exception) -> None:
+    with pytest.raises(type(error)), as_user_error("here"):
+        raise error
+
+
+def test_what_the_library_raises_is_one_line(library: Any) -> None:
+    import pyarrow.lib
+    from huggingface_hub.errors import HTTPError
+
+    errors = [
+        OSError("gone"), ConnectionError("no network"), ValueError("no such set"), zipfile.BadZipFile("cut"),
+        library.exceptions.DatasetNotFoundError("no such set"), pyarrow.lib.ArrowKeyError("no column"),
+        pyarrow.lib.ArrowTypeError("another type"), HTTPError("timeout\nof 9 s"),
+    ]  # fmt: skip
+    for error in errors:
+        with pytest.raises(UserError, match=r"^here cannot be read: ") as caught, as_user_error("here"):
+            raise error
+        assert "\n" not in str(caught.value)
+        assert caught.value.__cause__ is error
+    # A mistake that is told already stays as it is.
+    with pytest.raises(UserError, match=r"^told$"), as_user_error("here"):
+        raise UserError("told")
 
 
 def test_without_the_library_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from convatlas.data import Split, channel_statistics
+from convatlas.data import Split
 from convatlas.data.images import CHUNK, Indices
+from convatlas.data.statistics import channel_statistics
 
 
 @dataclass

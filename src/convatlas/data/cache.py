@@ -264,10 +264,11 @@ class _Entry:
             whole = (
                 index.side == side
                 and index.channels in ((1, COLOR) if self.channels is None else (self.channels,))
+                and (index.kind is EntryKind.EXACT) == (self.channels is not None)
                 and {*contents, *unusable} == {source.content for source in self.sources}
                 and len(ends) == len(contents)
                 and path.stat().st_size == (ends[-1] if len(ends) else 0)
-                and (sizes == np.prod(shape[1:]) if index.kind is EntryKind.RAW else sizes > 0).all()
+                and (sizes > 0 if index.kind is EntryKind.JPEG else sizes == np.prod(shape[1:])).all()
             )
             if not whole:
                 return None
@@ -275,10 +276,10 @@ class _Entry:
             if not contents:
                 # There is no map of an empty file.
                 images = np.empty(shape, np.uint8)
-            elif index.kind is EntryKind.RAW:
-                images = np.memmap(path, np.uint8, mode="r", shape=shape)
-            else:
+            elif index.kind is EntryKind.JPEG:
                 images = Encoded(np.memmap(path, np.uint8, mode="r").data, ends, index.channels, side, path)
+            else:
+                images = np.memmap(path, np.uint8, mode="r", shape=shape)
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None
         # How an image was made changes it too: training on JPEG is not training on pixels.

@@ -85,7 +85,7 @@ class ExactWriter(EntryWriter):
     """Exact pixels, for evaluation, all with the same number of channels."""
 
     def __init__(self, path: Path, resize: Resize, channels: int) -> None:
-        super().__init__(path, resize, EntryKind.RAW, channels)
+        super().__init__(path, resize, EntryKind.EXACT, channels)
 
     def encode(self, file: BinaryIO, path: Path) -> EncodedImage:
         pixels = self._resize.square(decode_content(file, path), self.channels)

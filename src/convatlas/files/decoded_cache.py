@@ -33,10 +33,14 @@ DIGESTS = ".sources.json"
 
 
 class EntryKind(StrEnum):
+    """What an entry holds."""
+
     RAW = "raw"
-    """Pixels."""
+    """Pixels for training; large images may be decoded approximately."""
     JPEG = "jpeg"
-    """Training images of a set whose pixels would be too many. A little is lost; evaluation reads the files instead."""
+    """Images for training whose pixels would be too many. A little is lost; evaluation reads the files instead."""
+    EXACT = "exact"
+    """Exact pixels for evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,7 +111,7 @@ def decode_all(paths: Iterable[Path], decoder: Callable[[BinaryIO, Path], T]) ->
 
 
 def decode_opened(image: Image.Image) -> Image.Image:
-    """What `decode` makes of a file, made of an image that Pillow has opened; the given image is unchanged.
+    """Decode an image that is open in Pillow as `decode` does a file; the given image is not changed.
 
     Raises:
         ImageError: its file is damaged or cut short, or it has too many pixels.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +17,6 @@ from convatlas.errors import UserError
 from convatlas.images.decode import decode, decode_opened
 from convatlas.images.ink import reframe
 from convatlas.images.resize import LARGEST_SIDE, Interpolation, Resize, ResizeMode, member
-
 
 ImageInput = str | Path | Image.Image | npt.NDArray[np.uint8]
 """A file, a PIL image, or an array (height, width, 3) of RGB values or (height, width) of gray values, 0 to 255."""
@@ -37,7 +37,7 @@ class Preprocessing:
     Training reads random parts of the resized image instead of its center, and may decode faster and less exactly.
 
     Raises:
-        UserError: a field has a value that cannot work; the message names it.
+        UserError: a field has a value that does not work; the message names it.
     """
 
     resize: int
@@ -72,26 +72,26 @@ class Preprocessing:
             if side is None and name == "native_side":
                 continue
             if type(side) is not int or not 1 <= side <= LARGEST_SIDE:
-                raise UserError(f"{name} {side!r} is no size; it must be 1 to {LARGEST_SIDE} pixels")
+                raise UserError(f"`{name}` {side!r} is no size; it must be 1 to {LARGEST_SIDE} pixels")
         if self.crop > self.resize:
-            raise UserError(f"crop {self.crop} is larger than the resized image of {self.resize} pixels")
+            raise UserError(f"`crop` {self.crop} is larger than the resized image of {self.resize} pixels")
         if self.channels not in (1, 3):
-            raise UserError(f"channels {self.channels!r} cannot work; it must be 1 for gray or 3 for color")
+            raise UserError(f"`channels` {self.channels!r} does not work; it must be 1 for gray or 3 for color")
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, tuple | list) or not all(map(is_finite, values)):
-                raise UserError(f"{name} {values!r} cannot work; it must be a number for each channel")
+                raise UserError(f"`{name}` {values!r} does not work; it must be a number for each channel")
             if len(values) != self.channels:
                 raise UserError(
-                    f"{name} has {len(values)} values; it must have one for each of {self.channels} channels"
+                    f"`{name}` has {len(values)} values; it must have one for each of {self.channels} channels"
                 )
             object.__setattr__(self, name, tuple(values))
         if min(self.std) <= 0:
-            raise UserError(f"std {self.std} cannot work; each value must be above 0")
+            raise UserError(f"`std` {self.std} does not work; each value must be above 0")
         if self.value_range not in (1.0, 255.0):
-            raise UserError(f"value_range {self.value_range!r} cannot work; it must be 1.0 or 255.0")
+            raise UserError(f"`value_range` {self.value_range!r} does not work; it must be 1.0 or 255.0")
         if self.ink is not None and not (is_finite(self.ink) and 0 < self.ink <= 1):
-            raise UserError(f"ink {self.ink!r} cannot work; it must be a part of the frame, above 0 and at most 1")
+            raise UserError(f"`ink` {self.ink!r} does not work; it must be a part of the frame, above 0 and at most 1")
 
     @property
     def resizing(self) -> Resize:
@@ -148,7 +148,7 @@ class Preprocessing:
         return (np.asarray(values, np.float32) * np.float32(255 / self.value_range))[:, None, None]
 
 
-def from_format_2(values: dict[str, Any]) -> dict[str, Any]:
+def from_format_2(values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `Preprocessing` from those that run records of formats 1 and 2 have.
 
     Raises:
