@@ -17,8 +17,8 @@ from PIL import Image
 import convatlas as ca
 from convatlas import data
 from convatlas.errors import UserError
-from convatlas.networks.resnet import Shortcut
 from convatlas.models.device import device_named
+from convatlas.networks.resnet import Shortcut
 from convatlas.runs.options import Execution
 from convatlas.training import Request, plan, recipes
 from convatlas.training.distribution import Processes

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from convatlas.cli.console import complain, count, duration, percent, speaks
+from convatlas.cli.console import count, duration, is_main_process, percent, print_error
 from convatlas.data import Dataset
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.files.progress import Unit
@@ -28,14 +28,14 @@ from convatlas.training.progress import EpochMetrics
 
 
 def progress_on(quiet: bool) -> Progress:
-    if quiet or not speaks():
+    if quiet or not is_main_process():
         return Progress()
     return BarProgress() if sys.stderr.isatty() else LineProgress()
 
 
 def loading_progress(quiet: bool = False) -> ProgressCallback:
     """Shows downloads and decoding, in a terminal."""
-    return SILENT if quiet or not speaks() or not sys.stderr.isatty() else LoadingBar()
+    return SILENT if quiet or not is_main_process() or not sys.stderr.isatty() else LoadingBar()
 
 
 class LoadingBar:
@@ -68,24 +68,25 @@ class LoadingBar:
 
 def epoch_line(metrics: EpochMetrics, num_epochs: int) -> str:
     width = len(str(num_epochs))
-    held_out = metrics.get("val_accuracy")
+    val_accuracy = metrics.get("val_accuracy")
     return (
         f"epoch {metrics['epoch']:{width}}/{num_epochs}  loss {metrics['loss']:.4f}"
         f"  training accuracy {percent(metrics['accuracy']):>8}"
-        + (f"  validation accuracy {percent(held_out):>8}" if held_out is not None else "")
+        + (f"  validation accuracy {percent(val_accuracy):>8}" if val_accuracy is not None else "")
         + f"  {duration(metrics['seconds'])}"
     )
 
 
 class LineProgress(Progress):
-    """Plain lines."""
+    """A line for each epoch."""
 
     def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
         for error in images.skipped:
-            complain(f"left out {error}")
+            print_error(f"left out {error}")
         typer.echo(
-            f"{run.card.variant} on {run.record.data}: {count(len(images.train))} images of "
-            f"{run.card.preprocessing.crop} px, {len(run.card.classes)} classes, on {run.record.device}, in {run.folder}",
+            f"{run.card.variant} on {run.record.data}: {count(len(images.train))} images at "
+            f"{run.card.preprocessing.crop} px, {len(run.card.classes)} classes, on {run.record.device}, "
+            f"in {run.folder}",
             err=True,
         )
         if step:
@@ -99,7 +100,7 @@ class LineProgress(Progress):
 
 
 class BarProgress(LineProgress):
-    """A live bar below the lines."""
+    """The same lines above a live bar."""
 
     def __init__(self) -> None:
         self.loading = LoadingBar()
@@ -131,7 +132,7 @@ class BarProgress(LineProgress):
 
 
 class RateColumn(ProgressColumn):
-    """Images a second, of late."""
+    """Recent images per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:,.0f} images/s" if task.speed else "")

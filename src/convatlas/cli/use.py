@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convatlas.cli.console import Column, Device, Json, complain, count, percent, print_facts, print_json, print_table
+from convatlas.cli.console import (
+    Column,
+    Device,
+    Json,
+    count,
+    percent,
+    print_error,
+    print_facts,
+    print_json,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from convatlas.models.evaluation import Evaluation
@@ -147,7 +157,7 @@ def predict(
 
     def note(error: ImageError) -> None:
         # One bad file must not cost the predictions for the others.
-        complain(str(error))
+        print_error(str(error))
         failed.append(error)
 
     predictions = opened.predict(files_of(images), device=device, on_error=note)

@@ -22,7 +22,7 @@ from convatlas.models.card import CARD
 from convatlas.models.evaluation import evaluate, evaluation_batches
 from convatlas.models.folder import read_card, weights_checksum, write_card, write_weights
 from convatlas.models.model import Model, open_model
-from convatlas.networks.low_bits import remove_fake_quant
+from convatlas.networks.quantization import remove_fake_quant
 from convatlas.runs.options import ClassWeights, Distillation, InitFrom, Runtime, WeightConstraint
 from convatlas.runs.run import Run
 from convatlas.spec import Spec, Variant

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from convatlas import data, draw
-from convatlas.draw.pages import data_uri, page, svg
+from convatlas.draw.pages import data_uri, render_page, svg_uri
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, write
 from convatlas.models.device import device_named
@@ -102,11 +102,13 @@ def contents(run: Run, metrics: list[dict[str, Any]], test: data.Split, predicti
         "results": run.results,
         "predictions": predictions,
         "weight_bytes": weights.st_size,
-        "curves": svg(draw.curves("", metrics)),
-        "confusion": svg(draw.confusion("", model.classes, predictions.confusion.numpy())),
+        "curves": svg_uri(draw.training_curves("", metrics)),
+        "confusion": svg_uri(draw.confusion_matrix("", model.classes, predictions.confusion.numpy())),
         "classes": sorted(predictions.per_class, key=by_recall),
-        "reliability": svg(
-            draw.reliability(calibration.counts.numpy(), calibration.confidence.numpy(), calibration.accuracy.numpy())
+        "reliability": svg_uri(
+            draw.reliability_diagram(
+                calibration.counts.numpy(), calibration.confidence.numpy(), calibration.accuracy.numpy()
+            )
         ),
         "ece": calibration.ece,
         "num_bins": len(calibration.counts),
@@ -115,7 +117,7 @@ def contents(run: Run, metrics: list[dict[str, Any]], test: data.Split, predicti
         "facts": facts(run),
         "command": command(run),
     }
-    return page("convatlas.runs", "report.html.jinja", values)
+    return render_page("convatlas.runs", "report.html.jinja", values)
 
 
 def by_recall(metrics: ClassMetrics) -> tuple[float, int]:

@@ -13,7 +13,7 @@ from convatlas.spec.claims import top_accuracies as top_accuracies
 from convatlas.spec.claims import top_errors as top_errors
 from convatlas.spec.layers import Layer as Layer
 from convatlas.spec.layers import Layers as Layers
-from convatlas.spec.network import MOST_PIXELS as MOST_PIXELS
+from convatlas.spec.network import MAX_RESOLUTION as MAX_RESOLUTION
 from convatlas.spec.network import Objective as Objective
 from convatlas.spec.network import Scale as Scale
 from convatlas.spec.network import Spec as Spec

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -32,7 +31,7 @@ class Scale:
         return ", ".join(parts + ([f"{self.resolution} px"] if self.resolution is not None else []))
 
 
-MOST_PIXELS = 10_000
+MAX_RESOLUTION = 10_000
 """Along a side; far beyond it, counts leave the range of PyTorch's numbers."""
 
 
@@ -61,9 +60,9 @@ class Spec(ABC):
                 f"an image of {self.resolution} px is too small for this network; "
                 f"the smallest that works is {self.smallest_resolution} px"
             )
-        if self.resolution > MOST_PIXELS:
+        if self.resolution > MAX_RESOLUTION:
             raise UserError(
-                f"an image of {self.resolution} px is too large; the largest that works is {MOST_PIXELS} px"
+                f"an image of {self.resolution} px is too large; the largest that works is {MAX_RESOLUTION} px"
             )
 
     @property
@@ -83,15 +82,6 @@ class Spec(ABC):
     @abstractmethod
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
         """The spec with every internal channel count times `width`, every repeated unit times `depth`."""
-
-    def mapped(self, of: Callable[[str, int], int]) -> Self:
-        """The spec with other channel counts, layer by layer.
-
-        Args:
-            of: what becomes of a layer's count, from the layer's name in the network and the count. It is not asked
-                for what is fixed by others, and by default for nothing.
-        """
-        return self
 
     def at(self, scale: Scale) -> Self:
         return self.compound(scale.phi, width=scale.width, depth=scale.depth, resolution=scale.resolution)

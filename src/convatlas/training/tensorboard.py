@@ -46,8 +46,8 @@ class TensorBoardProgress(Progress):
             ("training/loss", metrics["loss"]),
             ("training/accuracy", metrics["accuracy"]),
             ("training/lr", metrics["lr"]),
-            ("held out/loss", metrics.get("val_loss")),
-            ("held out/accuracy", metrics.get("val_accuracy")),
+            ("validation/loss", metrics.get("val_loss")),
+            ("validation/accuracy", metrics.get("val_accuracy")),
         ):
             if value is not None:
                 self._writer.add_scalar(name, value, epoch)

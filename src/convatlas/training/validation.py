@@ -22,12 +22,14 @@ def split_validation(
     """The training images and the validation images, of which the seed draws a part of each class.
 
     Raises:
-        UserError: a class has one image only.
+        UserError: a class has one image only, or would have none left for training.
     """
     if min(np.unique(split.labels, return_counts=True)[1]) < 2:
         raise UserError("a class with one training image leaves none for validation; train without `val_split`")
     # These words are part of the seed: others would draw other images.
     train, val = split.stratified_split(validation.val_split, np.random.default_rng(derived_seed(seed, "held out")))
+    if len(np.unique(train.labels)) < len(np.unique(val.labels)):
+        raise UserError(f"`val_split` {validation.val_split:g} leaves no image of a class for training; choose less")
     return train, val.exact(progress)
 
 

@@ -15,22 +15,22 @@ from typing import Any
 
 import pytest
 import torch
+from convatlas.models.codec.records import deflated, inflated
 from PIL import Image
 from torch import nn
 
 from convatlas import atlas, measure
-from convatlas.compression.low_bits import calibrated, low_bits_of, quantize_weights
+from convatlas.compression.quantization import input_ranges, quantization_for, quantize_weights
 from convatlas.errors import UserError
 from convatlas.files import tuples
 from convatlas.models.codec import container
 from convatlas.models.codec.bounds import OPERATIONS, Bounded, at_once, check_numbers, described
 from convatlas.models.codec.bytestream import Damaged, count
 from convatlas.models.codec.container import CompressedRun, pack, parsed, sealed
-from convatlas.models.codec.records import deflated, inflated
 from convatlas.models.codec.update import apply_update, write_update
 from convatlas.networks.blocks import layer_weights
-from convatlas.networks.low_bits import LowBits
 from convatlas.runs.run import Run
+from convatlas.spec.quantization import Quantization
 
 NETWORKS = (
     "lenet1", "lenet5", "alexnet", "vgg11", "googlenet", "resnet20-cifar", "squeezenet", "mobilenet", "efficientnet-b0",
@@ -188,7 +188,7 @@ def held_bytes(name: str) -> int:
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
-def changed(run: Run, folder: Path, change: Callable[[nn.Module], object], low_bits: LowBits | None = None) -> Run:
+def changed(run: Run, folder: Path, change: Callable[[nn.Module], object], low_bits: Quantization | None = None) -> Run:
     """A run whose weights are changed."""
     folder.mkdir()
     new = Run(folder, run.record)
@@ -210,7 +210,7 @@ def packed(finished: Callable[..., Run], tmp_path_factory: pytest.TempPathFactor
     }
     run = finished(FEW_BITS, compressed=False)
     images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    low_bits = low_bits_of(run.network, 4, calibrated(run.network, images))
+    low_bits = quantization_for(run.network, 4, input_ranges(run.network, images))
     few = changed(run, folder / "few", lambda network: quantize_weights(network, low_bits), low_bits)
     return found | {"few bits": pack(few, folder / "few.cva")}
 

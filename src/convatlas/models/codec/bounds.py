@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from convatlas.errors import UserError
 from convatlas.files.typed_json import MalformedJsonError, NewerFormatError
 from convatlas.images.ink import LARGEST_INK
-from convatlas.measure.table import called_by, num_macs, total, weightless
+from convatlas.measure.table import build_without_memory, layer_calls, num_macs, total_cost
 from convatlas.measure.trace import UncompiledMode
 from convatlas.models.card import Card
 from convatlas.models.codec.bytestream import Damaged
@@ -23,9 +23,8 @@ from convatlas.models.codec.cards import card_from
 from convatlas.models.network import build, spec_of
 from convatlas.networks.blocks import weighted_layers
 from convatlas.networks.connections import ConnectedConv2d
-from convatlas.networks.low_bits import FEWEST, MOST
-from convatlas.spec import MOST_PIXELS, Spec
-from convatlas.spec.quantization import LayerQuantization
+from convatlas.spec import MAX_RESOLUTION, Spec
+from convatlas.spec.quantization import MAX_BITS, MIN_BITS, LayerQuantization
 
 MOST_COUNT = 2**20
 """Of any one thing in a network: maps, units, layers."""
@@ -129,7 +128,7 @@ def described(content: bytes, version: int, num_tensors: int, max_numbers: int) 
         # Once, for costs and shapes, and with room to spare.
         with Bounded(2 * OPERATIONS * (num_tensors + 1), max_numbers + ROOM, at_once(card.spec["resolution"])):
             spec = spec_of(card)
-            check_network(card, spec, network := weightless(lambda _: build(card), spec))
+            check_network(card, spec, network := build_without_memory(lambda _: build(card), spec))
         shapes = {name: (tuple(value.shape), value.dtype) for name, value in network.state_dict().items()}
     if len(shapes) != num_tensors:
         raise Damaged(f"it has {num_tensors} tensors and its network {len(shapes)}")
@@ -164,7 +163,7 @@ def check_card(card: Card) -> None:
     if not all(map(shown, (card.variant, *card.classes, card.provenance.method, card.provenance.data))):
         raise Damaged("its card has text that cannot be shown")
     preprocessing, score = card.preprocessing, card.score
-    if preprocessing.native_side is not None and preprocessing.native_side > MOST_PIXELS:
+    if preprocessing.native_side is not None and preprocessing.native_side > MAX_RESOLUTION:
         raise Damaged("there are no such images")
     if preprocessing.margin > preprocessing.crop:
         raise Damaged("its images are mostly margin")
@@ -196,7 +195,7 @@ def sound(layer: LayerQuantization) -> bool:
     """Whether a layer can have such bits."""
     low, high = layer.input_low, layer.input_high
     bounded = low is high if low is None or high is None else low <= 0 <= high
-    return FEWEST <= layer.weight_bits <= MOST and bounded
+    return MIN_BITS <= layer.weight_bits <= MAX_BITS and bounded
 
 
 def check_network(card: Card, spec: Spec, network: nn.Module) -> None:
@@ -207,12 +206,12 @@ def check_network(card: Card, spec: Spec, network: nn.Module) -> None:
     quantized = [layer.name for layer in card.quantization or ()]
     if quantized and quantized != [name for name, _ in weighted_layers(network)]:
         raise Damaged("its layers are not those that have few bits")
-    called = called_by(network, spec)
+    called = layer_calls(network, spec)
     if sum(work(layer, output) for _, layer, output in called) > MOST_WORK:
         raise Damaged("its network computes more than any does")
     if sum(math.prod(output.shape[1:]) for _, _, output in called) > MOST_OUTPUTS:
         raise Damaged("its network makes more of an image than any does")
-    if (card.params, card.macs) != total(called):
+    if (card.params, card.macs) != total_cost(called):
         raise Damaged("its costs are another network's")
 
 
