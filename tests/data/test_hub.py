@@ -23,7 +23,7 @@ from convatlas.data import Dataset, find, stream
 from convatlas.data.hub import Hub, ParquetRows, as_user_error
 from convatlas.data.stream import Stream
 from convatlas.errors import UserError
-from convatlas.images import Resize
+from convatlas.images import Resize, decode, decode_draft, opened
 from convatlas.runs.options import InitFrom, Validation
 from convatlas.runs.report import write_report
 from convatlas.runs.run import Run
@@ -192,6 +192,24 @@ def test_a_test_split_whose_labels_are_secret_is_passed_over(
     for path in tmp_path.glob("validation*"):
         path.unlink()
     assert "has no images with labels to test on" in complaint(lambda: load(tmp_path))
+
+
+def test_test_images_are_exact_and_training_images_as_fast_decoding_gives_them(folder_of_classes: Path) -> None:
+    images, resize = load(folder_of_classes), Resize(28)
+    assert images.train.exact().checksum == images.train.checksum
+
+    def files(split: str) -> list[Path]:
+        return sorted((folder_of_classes / split).rglob("*.*g"))
+
+    def fast(path: Path) -> np.ndarray:
+        with opened(path) as file:
+            return resize.square(decode_draft(file, path, 28)[0], 3, approximate=True)
+
+    exact = {part: np.stack([resize.square(decode(path), 3) for path in files(part)]) for part in ("train", "test")}
+    assert np.array_equal(images.test.images[:], exact["test"])
+    assert np.array_equal(images.train.images[:], np.stack([fast(path) for path in files("train")]))
+    assert not np.array_equal(images.train.images[:], exact["train"])
+    assert np.array_equal(images.train.exact().images[:], exact["train"])
 
 
 def test_the_checksum_knows_labels_files_and_their_sizes(
