@@ -1,4 +1,4 @@
-"""Numbers as people read and write them."""
+"""Numbers as text for people, and back: counts, sizes, durations, percentages."""
 
 from __future__ import annotations
 
@@ -43,4 +43,5 @@ def duration(seconds: float) -> str:
 
 
 def percent(fraction: float) -> str:
+    """98.37 %"""
     return f"{100 * fraction:.2f} %"
