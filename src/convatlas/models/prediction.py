@@ -54,7 +54,7 @@ def as_image(image: ImageInput) -> Path | Image.Image:
             f"an array of {image.dtype} does not say what its values mean; pass uint8 values from 0 to 255, "
             "not normalized ones"
         )
-    if image.ndim != 2 and (image.ndim != 3 or image.shape[2] != 3):
+    if 0 in image.shape or (image.ndim != 2 and (image.ndim != 3 or image.shape[2] != 3)):
         raise UserError(
             f"an array of shape {image.shape} is no image; pass (height, width, 3) in RGB order, or (height, width)"
         )
