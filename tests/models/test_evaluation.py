@@ -34,7 +34,7 @@ class Shown(nn.Module):
 def batches(images: list[list[int]], labels: list[int], batch_size: int, shard: Shard | None = None) -> Batches:
     split = Split(np.array(images, np.uint8)[:, :, None, None], np.array(labels, np.int64))
     channels = len(images[0])
-    plain = Preprocessing(resolution=1, channels=channels, mean=(0.0,) * channels, deviation=(1.0,) * channels)
+    plain = Preprocessing(resize=1, crop=1, channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels)
     device = torch.device("cpu")
     return Batches(split, plain, num_classes=channels, batch_size=batch_size, device=device, shard=shard)
 
@@ -90,8 +90,8 @@ def test_several_processes_count_every_image_once_and_all_of_them_know_the_sum(
 
 
 def test_classes_without_images_keep_their_rows() -> None:
-    evaluation = evaluate(Shown(), CrossEntropy(), batches([[0, 0, 0, 9]], [1], 1))
-    assert evaluation.confusion.tolist() == [[0] * 4, [0, 0, 0, 1], [0] * 4, [0] * 4]
+    evaluation = evaluate(Shown(), CrossEntropy(), batches([[0, 0, 9]], [1], 1))
+    assert evaluation.confusion.tolist() == [[0] * 3, [0, 0, 1], [0] * 3]
 
 
 def test_the_network_answers_in_evaluation_mode_without_gradients() -> None:

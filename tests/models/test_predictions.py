@@ -163,7 +163,7 @@ def test_every_image_is_answered_once_in_order_in_evaluation_mode(batch_size: in
     images = [[255, 0, 0], [0, 255, 51], [0, 0, 255], [10, 20, 30], [200, 100, 0]]
     labels = [0, 1, 2, 0, 1]
     split = Split(np.array(images, np.uint8)[:, :, None, None], np.array(labels, np.int64))
-    plain = Preprocessing(resolution=1, channels=3, mean=(0.0,) * 3, deviation=(1.0,) * 3)
+    plain = Preprocessing(resize=1, crop=1, channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
     batches = Batches(split, plain, num_classes=3, batch_size=batch_size, device=torch.device("cpu"))
     answers = answer(Shown().train(), CrossEntropy(), batches)
     assert answers.labels.tolist() == labels

@@ -57,7 +57,7 @@ def record(variant: Variant, spec: Spec | None = None, **changes: Any) -> Record
         "variant": variant.name,
         "spec": spec,
         "classes": classes,
-        "preprocessing": Preprocessing(resolution=32, channels=n, mean=(0.1,) * n, deviation=(1 / 3,) * n, ink=0.62),
+        "preprocessing": Preprocessing(resize=32, crop=32, channels=n, mean=(0.1,) * n, std=(1 / 3,) * n, ink=0.62),
         "data": "digits",
         "data_checksum": "cd" * 32,
         "skip_bad": False,
@@ -157,7 +157,7 @@ def test_every_choice_of_a_run_survives_its_file() -> None:
         "phi": 1.0,
         "skip_bad": True,
         "preprocessing": Preprocessing(
-            resolution=32, channels=1, mean=(0.5,), deviation=(0.25,), side=256, ink=0.9, margin=2
+            resize=36, crop=32, channels=1, mean=(0.5,), std=(0.25,), native_side=256, ink=0.9
         ),
         "recipe": replace(
             RECIPE, momentum=0.9, alpha=0.99, eps=0.1, label_smoothing=0.1, ema=0.02, max_norm=1.0,

@@ -19,7 +19,8 @@ from convatlas.training.distribution import Processes
 @pytest.mark.parametrize(("resolution", "at_once"), [(28, 500), (32, 500), (64, 128), (224, 10), (1024, 1)])
 def test_the_larger_the_images_the_fewer_are_judged_at_once(resolution: int, at_once: int) -> None:
     record, _ = plan.planned(Request(network="squeezenet"), Processes())
-    spec, preprocessing = (replace(part, resolution=resolution) for part in (record.spec, record.preprocessing))
+    spec = replace(record.spec, resolution=resolution)
+    preprocessing = replace(record.preprocessing, resize=resolution, crop=resolution)
     run = Run(Path(), replace(record, spec=spec, preprocessing=preprocessing))
     split = Split(np.zeros((2, 1, resolution, resolution), np.uint8), np.zeros(2, np.int64))
     assert run.judging(split, torch.device("cpu")).batch_size == at_once

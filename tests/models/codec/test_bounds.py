@@ -58,17 +58,17 @@ def test_numbers_beyond_networks_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda values: values["preprocessing"].update(side=10**9), "no such images"),
-        (lambda values: values["preprocessing"].update(side=0), "no such images"),
-        (lambda values: values["preprocessing"].update(margin=-3), "preprocessing that no run has"),
-        (lambda values: values["preprocessing"].update(margin=500), "mostly margin"),
-        (lambda values: values["preprocessing"].update(ink=7.0), "ink spans no part"),
+        (lambda values: values["preprocessing"].update(native_side=10**9), "native_side 1000000000 is no size"),
+        (lambda values: values["preprocessing"].update(native_side=0), "native_side 0 is no size"),
+        (lambda values: values["preprocessing"].update(crop=200), "crop 200 is larger"),
+        (lambda values: values["preprocessing"].update(resize=1000), "mostly margin"),
+        (lambda values: values["preprocessing"].update(ink=7.0), "ink 7.0 cannot work"),
         (lambda values: values["preprocessing"].update(ink=0.01), "ink spans no part"),
-        (lambda values: values["preprocessing"].update(deviation=[0.0]), "no such values"),
-        (lambda values: values["preprocessing"].update(deviation=[1e300]), "no such values"),
+        (lambda values: values["preprocessing"].update(std=[0.0]), "each value must be above 0"),
+        (lambda values: values["preprocessing"].update(std=[1e300]), "no such values"),
         (lambda values: values["preprocessing"].update(mean=[-1e300]), "no such values"),
-        (lambda values: values["preprocessing"].update(mean=[float("nan")]), "preprocessing that no run has"),
-        (lambda values: values["preprocessing"].update(resolution=64), "not what its network reads"),
+        (lambda values: values["preprocessing"].update(mean=[float("nan")]), "mean .nan. cannot work"),
+        (lambda values: values["preprocessing"].update(resize=64, crop=64), "not what its network reads"),
         (lambda values: values.update(results=None), "not finished"),
         (lambda values: values.update(classes=values["classes"][1:]), "more or fewer classes"),
         (lambda values: values.update(classes=[1] * 10), "classes that no run has"),
@@ -132,7 +132,7 @@ def test_limits_hold_however_large_a_file_is(finished: Callable[..., Run]) -> No
     def of(side: int, **spec: Any) -> Change:
         def change(values: dict[str, Any]) -> None:
             values["spec"] |= {"resolution": side, **spec}
-            values["preprocessing"]["resolution"] = side
+            values["preprocessing"] |= {"resize": side, "crop": side}
 
         return change
 
@@ -140,7 +140,7 @@ def test_limits_hold_however_large_a_file_is(finished: Callable[..., Run]) -> No
     assert complaint("lenet5", of(28, field=7000, c5=1))
     framed = of(4096, conv1=1, stages=[[1]] * 5)
     assert "images are too large" in complaint(
-        "mobilenet", lambda values: (framed(values), values["preprocessing"].update(margin=4096))
+        "mobilenet", lambda values: (framed(values), values["preprocessing"].update(resize=3 * 4096))
     )
     assert "more weights" in complaint("lenet5-modern", of(28, c5=100_000, f6=3_000))
     # Small images, of which many are answered at once.

@@ -148,7 +148,8 @@ def consistent(values: Any, num_tensors: int) -> Any:
         variant = atlas.find(values["variant"])
         cost = measure.cost_of(variant.network, type(variant.spec)(**tuples(values["spec"])))
         values["results"] |= cost._asdict()
-        values["preprocessing"]["resolution"] = values["spec"]["resolution"]
+        side = values["spec"]["resolution"]
+        values["preprocessing"] |= {"crop": side, "resize": max(values["preprocessing"]["resize"], side)}
     return values
 
 
