@@ -1,6 +1,10 @@
-"""Numbers as text for people: counts, sizes, durations, percentages."""
+"""Numbers as text for people, and back: counts, sizes, durations, percentages."""
 
 from __future__ import annotations
+
+import re
+
+POWERS = "KMGT"
 
 
 def count(number: int) -> str:
@@ -17,6 +21,15 @@ def size(num_bytes: int) -> str:
     """1.5 GiB, 4.8 MiB, 312 KiB"""
     unit, power = ("GiB", 30) if num_bytes >= 2**30 else ("MiB", 20) if num_bytes >= 2**20 else ("KiB", 10)
     return f"{num_bytes / 2**power:,.1f} {unit}"
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes of a size as 500, 20 GB or 1.5GiB: K, M, G and T are powers of 1000, with an i of 1024; else None."""
+    match = re.fullmatch(rf"(\d+(?:\.\d+)?)\s*(?:([{POWERS}])(i?))?B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        return None
+    number, unit, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** (POWERS.index(unit.upper()) + 1 if unit else 0))
 
 
 def duration(seconds: float) -> str:

@@ -9,8 +9,8 @@ import pytest
 
 from convatlas.data import Dataset, Split
 from convatlas.data import find as find_data
-from convatlas.data.dataset import Indices
-from convatlas.data.statistics import IMAGES_AT_ONCE, channel_statistics, preprocessing_for
+from convatlas.data.images import CHUNK, Indices
+from convatlas.data.statistics import channel_statistics, preprocessing_for
 from convatlas.images import Preprocessing
 
 
@@ -30,7 +30,7 @@ class OnDisk:
     def __getitem__(self, indices: Indices, /) -> np.ndarray:
         read = self.images[indices]
         # Never all of a large set at once.
-        assert len(read) <= IMAGES_AT_ONCE
+        assert len(read) <= CHUNK
         return read
 
 
@@ -89,10 +89,10 @@ def test_otherwise_the_training_images_get_mean_0_and_standard_deviation_1(datas
 def test_fine_tuning_keeps_the_mean_and_std_of_the_weights_that_it_starts_from() -> None:
     dataset = photographs()
     own = preprocessing_for(dataset, margin=2, pixels=None)
-    like = Preprocessing(resolution=99, channels=3, mean=(0.1, 0.2, 0.3), deviation=(0.4, 0.5, 0.6), margin=7)
+    like = Preprocessing(resize=113, crop=99, channels=3, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), value_range=255.0)
     kept = preprocessing_for(dataset, margin=2, pixels=(-0.1, 1.175), like=like)
     # All else is of these images.
-    assert kept == replace(own, mean=like.mean, deviation=like.deviation)
+    assert kept == replace(own, mean=like.mean, std=like.std, value_range=255.0)
     # Of images with other channels it says nothing.
     assert preprocessing_for(photographs(channels=1), margin=2, pixels=None, like=like) == preprocessing_for(
         photographs(channels=1), margin=2, pixels=None
@@ -101,7 +101,7 @@ def test_fine_tuning_keeps_the_mean_and_std_of_the_weights_that_it_starts_from()
 
 def test_the_margin_is_cut_off_the_sides() -> None:
     preprocessing = preprocessing_for(photographs(side=40), margin=3, pixels=None)
-    assert (preprocessing.resolution, preprocessing.margin, preprocessing.working_side) == (34, 3, 40)
+    assert (preprocessing.crop, preprocessing.margin, preprocessing.resize) == (34, 3, 40)
 
 
 def test_characters_are_framed_as_in_their_data_set_and_photographs_are_not() -> None:
@@ -109,5 +109,5 @@ def test_characters_are_framed_as_in_their_data_set_and_photographs_are_not() ->
     assert dataset.ink
     preprocessing = preprocessing_for(dataset, margin=0, pixels=None)
     assert preprocessing.ink is not None
-    assert preprocessing.side == dataset.side == 8
+    assert preprocessing.native_side == dataset.native_side == 8
     assert preprocessing_for(photographs(), margin=0, pixels=None).ink is None

@@ -118,7 +118,7 @@ def test_a_teacher_with_the_same_outputs_teaches_nothing(teacher: Run) -> None:
 
 
 def preprocessing(channels: int, mean: float, std: float) -> Preprocessing:
-    return Preprocessing(resolution=8, channels=channels, mean=(mean,) * channels, deviation=(std,) * channels)
+    return Preprocessing(resize=8, crop=8, channels=channels, mean=(mean,) * channels, std=(std,) * channels)
 
 
 @pytest.mark.parametrize(("own", "other"), [(1, 1), (1, 3), (3, 3), (3, 1)])

@@ -747,8 +747,7 @@ def test_balanced_class_weights_let_each_class_count_the_same(photographs: Path,
     balanced = ca.train(**job, class_weights="balanced", out=tmp_path / "balanced")
     loss, balanced_loss = metrics(plain)[0]["loss"], metrics(balanced)[0]["loss"]
     train, preprocessing = plain.load_data().train, plain.card.preprocessing
-    middle = slice(preprocessing.margin, preprocessing.margin + 28)
-    inputs = torch.from_numpy(preprocessing.normalize(train.images[:][..., middle, middle]))
+    inputs = torch.from_numpy(preprocessing.normalize(preprocessing.center(train.images[:])))
     torch.manual_seed(0)
     network = ca.find("lenet1").network(plain.spec)
     labels = torch.from_numpy(train.labels)
@@ -838,7 +837,7 @@ def test_phi_scales_the_images_own_size(scale: Scale, resolution: int, tmp_path:
     scaled = ca.find("mobilenet").spec.compound(scale.phi, width=0.25, resolution=resolution)
     run = stopped.value.run
     assert run.spec == replace(scaled, num_classes=10, in_channels=1)
-    assert run.card.preprocessing.resolution == resolution
+    assert run.card.preprocessing.crop == resolution
     assert run.record.scale == replace(scale, resolution=resolution)
 
 
@@ -861,7 +860,8 @@ def shapes(variant: Variant, spec: Spec) -> dict[str, torch.Size]:
 def test_a_network_is_rebuilt_from_its_card(variant: Variant, undisturbed: Run) -> None:
     n = variant.spec.in_channels
     spec = replace(variant.spec, num_classes=len(undisturbed.card.classes))
-    preprocessing = Preprocessing(resolution=spec.resolution, channels=n, mean=(0.5,) * n, deviation=(0.25,) * n)
+    side = spec.resolution
+    preprocessing = Preprocessing(resize=side, crop=side, channels=n, mean=(0.5,) * n, std=(0.25,) * n)
     card = replace(undisturbed.card, variant=variant.name, spec=encoded(spec), preprocessing=preprocessing)
     read = Card.from_json(card.to_json(), "model.json")
     assert read == card

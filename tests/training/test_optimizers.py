@@ -146,7 +146,7 @@ def noise_batches(num_images: int) -> Batches:
     noise = np.random.default_rng(0).integers(0, 256, (num_images, 1, 28, 28), dtype=np.uint8)
     return Batches(
         Split(noise, np.arange(num_images) % 10),
-        Preprocessing(resolution=28, channels=1, mean=(0.5,), deviation=(0.25,)),
+        Preprocessing(resize=28, crop=28, channels=1, mean=(0.5,), std=(0.25,)),
         num_classes=10,
         batch_size=4,
         device=torch.device("cpu"),

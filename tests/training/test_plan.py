@@ -105,7 +105,7 @@ def test_every_argument_is_in_the_card_or_the_record() -> None:
     recipe = record.recipe
     assert (recipe.name, recipe.epochs, recipe.batch_size, recipe.lr) == ("paper", 7, 33, 0.5)
     assert (record.seed, record.scale) == (5, Scale(width=0.5, depth=2.0, resolution=40, phi=1.0))
-    assert spec_of(card).resolution == card.preprocessing.resolution == 40
+    assert spec_of(card).resolution == card.preprocessing.crop == 40
     assert record.runtime == Runtime(device="cpu", autotune=False, micro_batch=11, checkpoint_steps=9)
     assert record.class_weights == "balanced"
     assert record.validation == Validation(val_split=0.2, patience=3)
@@ -227,10 +227,10 @@ def test_the_margin_is_that_of_alexnet() -> None:
 def test_photographs_are_decoded_with_their_margin_and_evaluated_without(photographs: Path) -> None:
     made = planned(network="resnet20-cifar", data=photographs, scale=Scale(resolution=70))
     preprocessing = made.card.preprocessing
-    assert (preprocessing.resolution, preprocessing.margin) == (70, 5)
+    assert (preprocessing.crop, preprocessing.margin) == (70, 5)
     assert spec_of(made.card).resolution == 70
     assert made.dataset.train.images.shape[1:] == (3, 80, 80)
-    assert preprocessing.working_side == 80
+    assert preprocessing.resize == 80
     # At a larger size than the images have, there is no room.
     made = planned(network="resnet20-cifar", data=photographs, scale=Scale(resolution=96))
     assert made.card.preprocessing.margin == 0
@@ -240,7 +240,7 @@ def test_photographs_are_decoded_with_their_margin_and_evaluated_without(photogr
 def test_a_data_set_of_one_size_has_no_margin() -> None:
     made = planned(network="lenet5")
     assert made.card.preprocessing.margin == 0
-    assert made.dataset.side == made.card.preprocessing.side == 8
+    assert made.dataset.native_side == made.card.preprocessing.native_side == 8
 
 
 # Preprocessing

@@ -1,4 +1,4 @@
-"""Training progress on standard error: a bar and a line per epoch in a terminal, only lines elsewhere."""
+"""What a person sees on standard error while something runs: bars in a terminal, and a line for each epoch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,22 @@ import sys
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
 from rich.text import Text
 
 from convatlas.cli.console import count, duration, is_main_process, percent, print_error
 from convatlas.data import Dataset
+from convatlas.files import SILENT, ProgressCallback
+from convatlas.files.progress import Unit
 from convatlas.runs.run import Run
 from convatlas.training import Progress
 from convatlas.training.progress import EpochMetrics
@@ -21,6 +31,39 @@ def progress_on(quiet: bool) -> Progress:
     if quiet or not is_main_process():
         return Progress()
     return BarProgress() if sys.stderr.isatty() else LineProgress()
+
+
+def loading_progress(quiet: bool = False) -> ProgressCallback:
+    """Shows downloads and decoding, in a terminal."""
+    return SILENT if quiet or not is_main_process() or not sys.stderr.isatty() else LoadingBar()
+
+
+class LoadingBar:
+    """A bar for each piece of work; that of a download stays, that of decoding goes."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+
+    def begin(self, title: str, total: int | None, unit: Unit) -> None:
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn() if unit == "bytes" else MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=unit != "bytes",
+        )
+        self._task = self._bar.add_task(title, total=total)
+        self._bar.start()
+
+    def advance(self, num: int) -> None:
+        if self._bar is not None:
+            self._bar.advance(self._task, num)
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = None
 
 
 def epoch_line(metrics: EpochMetrics, num_epochs: int) -> str:
@@ -42,7 +85,7 @@ class LineProgress(Progress):
             print_error(f"left out {error}")
         typer.echo(
             f"{run.card.variant} on {run.record.data}: {count(len(images.train))} images at "
-            f"{run.card.preprocessing.resolution} px, {len(run.card.classes)} classes, on {run.record.device}, "
+            f"{run.card.preprocessing.crop} px, {len(run.card.classes)} classes, on {run.record.device}, "
             f"in {run.folder}",
             err=True,
         )
@@ -60,6 +103,7 @@ class BarProgress(LineProgress):
     """The same lines above a live bar."""
 
     def __init__(self) -> None:
+        self.loading = LoadingBar()
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),

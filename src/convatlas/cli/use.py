@@ -37,10 +37,11 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure a model's accuracy on its test images."""
+    from convatlas.cli.progress import loading_progress
     from convatlas.runs.run import load
 
     opened = load(model)
-    dataset = opened.load_data(data)
+    dataset = opened.load_data(data, progress=loading_progress())
     evaluation = opened.evaluate(dataset.test, device=device)
     card = opened.card
     low, high = evaluation.interval
@@ -105,11 +106,12 @@ def report(
     json: Json = False,
 ) -> None:
     """Write a page about a run: its metrics, its plots and its worst mistakes."""
+    from convatlas.cli.progress import loading_progress
     from convatlas.runs.report import write_report
     from convatlas.runs.run import load_run
 
     opened = load_run(run)
-    written = write_report(opened, out, device=device)
+    written = write_report(opened, out, device=device, progress=loading_progress())
     if not json:
         typer.echo(written.path)
         return

@@ -203,7 +203,7 @@ def prune_channels(
         name, how = f"narrowed-{number}", f"narrowed for {cost} by {importance}, round {number} of {rounds}"
         change = partial(prune, stages[-1], cost=part, importance=importance)
         pruned = derive_model(stages[-1], change, how, out / name)
-        stages += [pruned, fine_tuning(pruned, WeightConstraint.NONE, out / f"{name}-autotuned")]
+        stages += [pruned, fine_tuning(pruned, WeightConstraint.NONE, out / f"{name}-tuned")]
     took = cost.of(source.variant, stages[-1].spec)
     if took > cost.most:
         fine_tuning.progress.say(

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-import torch._inductor.config
 from torch import Tensor, nn
 
 from convatlas.compression.folding import fold_batch_norm
@@ -135,7 +134,7 @@ def to_int8(network: nn.Module, quantization: Quantization, images: Tensor) -> n
         RuntimeError: this CPU has no 8-bit kernels that compute exactly.
     """
     if not has_int8_kernels():
-        raise RuntimeError("this CPU has no exact 8-bit kernels (x86 with VNNI)")
+        raise RuntimeError("this CPU has no exact 8-bit kernels; they need VNNI")
     integers = integer_state(network, quantization)
     copied = remove_fake_quant(fold_batch_norm(network))
     shapes = input_shapes(copied, images)
@@ -182,8 +181,11 @@ def compiled(network: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
     Raises:
         RuntimeError: PyTorch cannot compile it here; it needs a C++ compiler.
     """
+    # It loads for a second.
+    from torch._inductor import config
+
     # The weights of quantized layers must be constants. The compiler warns about its own code.
-    with torch._inductor.config.patch(freezing=True), warnings.catch_warnings():
+    with config.patch(freezing=True), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         answers: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
         answers(images)

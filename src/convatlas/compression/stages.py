@@ -144,7 +144,7 @@ def calibration_batch(source: TrainedModel, num_images: int = 500) -> Batch:
     """
     train = source.load_data().train
     generator = np.random.default_rng(source.model.provenance.seed)
-    _, drawn = train.parted(min(num_images / len(train), 1.0), generator)
+    _, drawn = train.stratified_split(min(num_images / len(train), 1.0), generator)
     batch = evaluation_batches(source.model.card, drawn, torch.device("cpu")).plain(torch.arange(len(drawn)))
     if len(batch.labels.unique()) < 2:
         name = source.model.classes[int(batch.labels[0])]

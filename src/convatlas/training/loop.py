@@ -135,7 +135,7 @@ def train_as(request: Request, out: Path | None, progress: Progress, *, tested: 
                 raise UserError("torchrun starts this training again and cannot tell its folder; name one with `out`")
             if processes.broadcast((out / RECORD).exists):
                 return _resume(load_run(out), processes, progress, tested=tested)
-        planned = plan(request, processes)
+        planned = plan(request, processes, progress.loading)
 
         def create_run() -> Run:
             folder = vacant(out, name_for(request.network, planned.record.data))
@@ -187,7 +187,7 @@ def _resume(run: Run, processes: Processes, progress: Progress, *, tested: bool)
         return run
     if run.written_format == 1:
         raise UserError(f"{run.folder} was begun by an older convatlas and cannot be resumed; train it again")
-    dataset = processes.main_first(run.load_data)
+    dataset = processes.main_first(lambda: run.load_data(progress=progress.loading))
     if run.record.num_processes != processes.num:
         progress.say(
             f"begun by {run.record.num_processes} and resumed by {processes.num} processes: "
@@ -215,7 +215,7 @@ def _learn(run: Run, setup: TrainingSetup, dataset: data.Dataset, processes: Pro
     device = device_named(record.device, processes.local_rank)
     train, val = dataset.train, None
     if record.validation is not None:
-        train, val = split_validation(dataset.train, record.validation, seed)
+        train, val = split_validation(dataset.train, record.validation, seed, progress.loading)
     batches = training_batches(run.card, record, train, device, processes.shard)
     num_steps = recipe.epochs * len(batches)
     if not record.is_tuned and setup.is_worth_tuning:

@@ -24,6 +24,7 @@ class TensorBoardProgress(Progress):
         except ImportError as error:
             raise UserError("event files need TensorBoard: pip install 'convatlas[tensorboard]'") from error
         self.watcher = watcher
+        self.loading = watcher.loading
         self._summary = SummaryWriter
 
     def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from convatlas.errors import UserError
 from convatlas.files.typed_json import MalformedJsonError, NewerFormatError
-from convatlas.images.ink import LARGEST
+from convatlas.images.ink import LARGEST_INK
 from convatlas.measure.table import build_without_memory, layer_calls, num_macs, total_cost
 from convatlas.measure.trace import UncompiledMode
 from convatlas.models.card import Card
@@ -44,7 +44,7 @@ MOST_OF_A_PIXEL = 2**10
 """Of these for each pixel of what the network reads, since many small images are answered at once."""
 SMALL = 32
 """The side in pixels that smaller images count as here: LeNet frames them to it."""
-LEAST_INK = LARGEST / math.isqrt(MOST_AT_ONCE)
+LEAST_INK = LARGEST_INK / math.isqrt(MOST_AT_ONCE)
 """The part of a frame that ink spans, a sixteenth; a larger frame would have more numbers than an image may."""
 
 UNSHOWN = {"Cc", "Cs", "Zl", "Zp"}
@@ -163,18 +163,17 @@ def check_card(card: Card) -> None:
     if not all(map(shown, (card.variant, *card.classes, card.provenance.method, card.provenance.data))):
         raise Damaged("its card has text that cannot be shown")
     preprocessing, score = card.preprocessing, card.score
-    side = 1 if preprocessing.side is None else preprocessing.side
-    if not (1 <= side <= MAX_RESOLUTION and preprocessing.channels in (1, 3)):
+    if preprocessing.native_side is not None and preprocessing.native_side > MAX_RESOLUTION:
         raise Damaged("there are no such images")
-    if preprocessing.margin > preprocessing.resolution:
+    if preprocessing.margin > preprocessing.crop:
         raise Damaged("its images are mostly margin")
-    if preprocessing.channels * preprocessing.working_side**2 > MOST_AT_ONCE:
+    if preprocessing.channels * preprocessing.resize**2 > MOST_AT_ONCE:
         raise Damaged("its images are too large")
-    if preprocessing.resolution != card.spec.get("resolution"):
+    if preprocessing.crop != card.spec.get("resolution"):
         raise Damaged("its images are not what its network reads")
     # Beyond these, single precision may have no such numbers.
     if max(map(abs, preprocessing.mean)) > MOST_COUNT or not all(
-        1 / MOST_COUNT <= abs(std) <= MOST_COUNT for std in preprocessing.deviation
+        1 / MOST_COUNT <= std <= MOST_COUNT for std in preprocessing.std
     ):
         raise Damaged("its images have no such values")
     if preprocessing.ink is not None and not LEAST_INK <= preprocessing.ink <= 1:

@@ -129,7 +129,7 @@ def required_range_coder() -> ModuleType:
     """
     found = range_coder()
     if found is None:
-        raise UserError("it is range-coded; to read it, pip install 'convatlas[compress]'")
+        raise UserError("it is range-coded; pip install 'convatlas[compress]' to read it")
     return found
 
 
