@@ -37,9 +37,9 @@ from convatlas.spec import Scale
 from convatlas.spec.quantization import LayerQuantization
 
 PREPROCESSING = (
-    Preprocessing(resolution=28, channels=1, mean=(0.1,), deviation=(0.3,)),
-    Preprocessing(resolution=224, channels=3, mean=(0.1, 0.2, 0.3), deviation=(1 / 3, 0.5, 1.0), margin=16),
-    Preprocessing(resolution=32, channels=1, mean=(0.0,), deviation=(1.0,), side=8, ink=0.62),
+    Preprocessing(resize=28, crop=28, channels=1, mean=(0.1,), std=(0.3,)),
+    Preprocessing(resize=224, crop=224, channels=3, mean=(0.1, 0.2, 0.3), std=(1 / 3, 0.5, 1.0), margin=16),
+    Preprocessing(resize=32, crop=32, channels=1, mean=(0.0,), std=(1.0,), side=8, ink=0.62),
 )
 SPECS = tuple(type(family.variants[0].spec) for family in atlas.families())
 PARTS = (
@@ -319,9 +319,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 def of_wrong_types() -> list[Any]:
     kinds = (Everything, *PARTS, *SPECS)
-    return [
-        pytest.param(kind, name, id=f"{kind.__name__}-{name}") for kind in kinds for name in field_types(kind)
-    ]
+    return [pytest.param(kind, name, id=f"{kind.__name__}-{name}") for kind in kinds for name in field_types(kind)]
 
 
 @pytest.fixture(scope="module")
@@ -412,7 +410,7 @@ def test_missing_and_unknown_fields_are_named(kind: Any, examples: dict[Any, Any
         (Circle | Square, None, "it is None, not an object"),
         (Circle | None, 5, "it is 5, not an object"),
         (int | str, 0.5, "it is 0.5, not text"),
-        (str, "x".encode(), "it is b'x', not text"),
+        (str, b"x", "it is b'x', not text"),
     ],
     ids=str,
 )

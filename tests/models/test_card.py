@@ -43,7 +43,7 @@ def card_of(variant: Variant, spec: Spec | None = None, **changes: Any) -> Card:
         "variant": variant.name,
         "spec": encoded(spec),
         "classes": CLASSES,
-        "preprocessing": Preprocessing(resolution=32, channels=n, mean=(0.1,) * n, deviation=(1 / 3,) * n, ink=0.62),
+        "preprocessing": Preprocessing(resize=32, crop=32, channels=n, mean=(0.1,) * n, std=(1 / 3,) * n, ink=0.62),
         "provenance": Provenance(method="trained", data="digits", data_checksum="cd" * 32, seed=2**63 - 1),
         "params": 60_000,
         "macs": 416_520,
@@ -100,7 +100,7 @@ def test_everything_that_a_card_can_say_survives_its_file() -> None:
     plain = card_of(atlas.find("lenet5"))
     changes: dict[str, Any] = {
         "preprocessing": Preprocessing(
-            resolution=32, channels=1, mean=(0.5,), deviation=(0.25,), side=256, ink=0.9, margin=2
+            resolution=32, channels=1, mean=(0.5,), std=(0.25,), side=256, ink=0.9, margin=2
         ),
         "provenance": Provenance(
             method="pruned by LAMP",

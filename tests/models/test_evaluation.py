@@ -37,7 +37,7 @@ class Shown(nn.Module):
 def batches(images: list[list[int]], labels: list[int], batch_size: int, shard: Shard | None = None) -> Batches:
     split = Split(np.array(images, np.uint8)[:, :, None, None], np.array(labels, np.int64))
     channels = len(images[0])
-    plain = Preprocessing(resolution=1, channels=channels, mean=(0.0,) * channels, deviation=(1.0,) * channels)
+    plain = Preprocessing(resize=1, crop=1, channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels)
     device = torch.device("cpu")
     return Batches(split, plain, num_classes=channels, batch_size=batch_size, device=device, shard=shard)
 

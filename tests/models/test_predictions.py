@@ -104,7 +104,9 @@ def test_the_calibration_error_is_that_of_the_paper(plain: Plain) -> None:
     for m in range(1, NUM_BINS + 1):
         # The bin ((m - 1) / M, m / M].
         inside = [
-            i for i, p in enumerate(plain.confidence) if Fraction(m - 1, NUM_BINS) < Fraction(p) <= Fraction(m, NUM_BINS)
+            i
+            for i, p in enumerate(plain.confidence)
+            if Fraction(m - 1, NUM_BINS) < Fraction(p) <= Fraction(m, NUM_BINS)
         ]
         assert calibration.counts[m - 1] == len(inside)
         if inside:
@@ -163,7 +165,7 @@ def test_every_image_is_predicted_once_in_order_in_evaluation_mode(batch_size: i
     images = [[255, 0, 0], [0, 255, 51], [0, 0, 255], [10, 20, 30], [200, 100, 0]]
     labels = [0, 1, 2, 0, 1]
     split = Split(np.array(images, np.uint8)[:, :, None, None], np.array(labels, np.int64))
-    plain = Preprocessing(resolution=1, channels=3, mean=(0.0,) * 3, deviation=(1.0,) * 3)
+    plain = Preprocessing(resize=1, crop=1, channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
     batches = Batches(split, plain, num_classes=3, batch_size=batch_size, device=torch.device("cpu"))
     predictions = collect_predictions(Shown().train(), CrossEntropy(), batches)
     assert predictions.labels.tolist() == labels

@@ -16,9 +16,7 @@ from convatlas.runs.run import Run, load_run
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that no test may change."""
     out = tmp_path_factory.mktemp("finished") / "run"
-    return ca.train(
-        "lenet1", epochs=3, validation=Validation(val_split=0.2), runtime=Runtime(autotune=False), out=out
-    )
+    return ca.train("lenet1", epochs=3, validation=Validation(val_split=0.2), runtime=Runtime(autotune=False), out=out)
 
 
 @pytest.fixture

@@ -75,7 +75,9 @@ GROUPS = st.one_of(
         checkpoint_steps=st.none() | st.integers(1, 2**63 - 1),
     ),
     st.builds(InitFrom, path=st.text(), freeze=st.booleans(), constraint=st.none()),
-    st.builds(InitFrom, path=st.text(), freeze=st.just(False), constraint=st.none() | st.sampled_from(WeightConstraint)),
+    st.builds(
+        InitFrom, path=st.text(), freeze=st.just(False), constraint=st.none() | st.sampled_from(WeightConstraint)
+    ),
     st.builds(
         Execution,
         threads=st.integers(0, 64),

@@ -235,7 +235,21 @@ def test_an_unknown_format_is_one_line(version: Any, folder: Path) -> None:
         b'{"format": 2}',
         b'{"format": 3}',
     ],
-    ids="empty, brace, list, number, null, no keys, text, bytes, words, nested, first, second, third".split(", "),
+    ids=[
+        "empty",
+        "brace",
+        "list",
+        "number",
+        "null",
+        "no keys",
+        "text",
+        "bytes",
+        "words",
+        "nested",
+        "first",
+        "second",
+        "third",
+    ],
 )
 def test_a_file_that_is_no_record_is_one_line(content: bytes, folder: Path) -> None:
     complaint(folder, content)
@@ -248,9 +262,7 @@ def test_a_file_that_was_cut_short_is_one_line(folder: Path, part: float) -> Non
     complaint(folder, content[: int(part * len(content))])
 
 
-@pytest.mark.parametrize(
-    "key", ["data", "seed", "recipe", "scale", "runtime", "execution", "is_tuned", "machine"]
-)
+@pytest.mark.parametrize("key", ["data", "seed", "recipe", "scale", "runtime", "execution", "is_tuned", "machine"])
 def test_a_missing_field_is_named(key: str, folder: Path) -> None:
     values = written()
     del values[key]

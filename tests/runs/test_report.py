@@ -303,7 +303,9 @@ def test_a_class_without_test_images_stands_last(run: Run) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("side", "kind", "shown"), [(28, "png", 28), (MAX_PNG_SIDE, "png", MAX_PNG_SIDE), (300, "jpeg", THUMBNAIL_SIDE)])
+@pytest.mark.parametrize(
+    ("side", "kind", "shown"), [(28, "png", 28), (MAX_PNG_SIDE, "png", MAX_PNG_SIDE), (300, "jpeg", THUMBNAIL_SIDE)]
+)
 def test_a_thumbnail_is_small_and_that_of_a_small_image_exact(channels: int, side: int, kind: str, shown: int) -> None:
     original = np.random.default_rng(0).integers(0, 255, (channels, side, side), dtype=np.uint8)
     uri = thumbnail(original)

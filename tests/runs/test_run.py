@@ -95,7 +95,9 @@ def test_load_model_opens_the_model_of_each(finished: Run, tmp_path: Path) -> No
 
 def test_what_is_neither_is_one_line(tmp_path: Path) -> None:
     for opening in (load, load_model):
-        one_line(lambda: opening(tmp_path), f"{tmp_path} is no run or model folder: it has no run.json and no model.json")
+        one_line(
+            lambda: opening(tmp_path), f"{tmp_path} is no run or model folder: it has no run.json and no model.json"
+        )
         one_line(lambda: opening(tmp_path / "nowhere"), f"{tmp_path / 'nowhere'} is no model folder")
     one_line(lambda: load_run(tmp_path), f"{tmp_path} is no run folder: it has no run.json")
     one_line(lambda: load_run(tmp_path / "nowhere"), "nowhere is no run folder: it has no run.json")
@@ -204,9 +206,7 @@ def test_what_is_written_is_read_again(finished: Run, tmp_path: Path) -> None:
     one_line(lambda: after.network, f"{tmp_path / WEIGHTS} is missing")
 
 
-def test_the_card_is_written_before_the_record(
-    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_card_is_written_before_the_record(finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device", str(path))
 

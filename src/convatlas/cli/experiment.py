@@ -16,7 +16,7 @@ from convatlas.cli.console import (
     print_heading,
     print_json,
     print_table,
-    stopped_by,
+    signal_exit,
 )
 from convatlas.errors import UserError
 
@@ -92,7 +92,7 @@ def run_experiments(
             if not quiet:
                 # Ends the line that the part at hand began.
                 typer.echo(err=True)
-            raise stopped_by(stop.signal, "what was measured is kept; the same command goes on") from stop
+            raise signal_exit(stop.signal, "what was measured is kept; the same command goes on") from stop
     if json:
         print_json({"results": [values(result) for result in results]})
         return

@@ -9,21 +9,22 @@ from pathlib import Path
 
 from convatlas import draw
 from convatlas.compression.channels import Importance, prune_channels
-from convatlas.compression.deep.pruning import LAMP, Pruning, TwoOfFour
+from convatlas.compression.deep.pruning import LAMP, Pruning, TwoFourSparsity
 from convatlas.compression.deep.stages import CODEBOOK_BITS, Settings, compress_deeply, pack, prune_and_train
 from convatlas.compression.latency import latencies
-from convatlas.compression.low_bits import mixed, quantize_and_train
+from convatlas.compression.quantization import check_bits, mixed_bits, quantize_and_train
 from convatlas.compression.stages import FineTuning, TrainedModel
 from convatlas.compression.target import Bytes, Macs, Target, parsed
 from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
 from convatlas.files import write
 from convatlas.formatting import size
+from convatlas.measure import Timing
 from convatlas.models.codec.container import SUFFIX, encoded
 from convatlas.models.folder import WEIGHTS, weights_checksum
 from convatlas.models.model import Model
-from convatlas.networks.low_bits import FEWEST, MOST
 from convatlas.runs.run import Run, load
+from convatlas.spec.quantization import MAX_BITS
 from convatlas.training import Progress
 
 STAGES = "stages.json"
@@ -41,6 +42,8 @@ class Stage:
     macs: int
     seconds: float
     """The latency for one image on this machine's CPU; see `latencies`."""
+    engine: str
+    """What computed it, as "PyTorch eager, float32, 2 threads"."""
     compiled: bool
     """Whether that is of a compiled network, which alone computes in 8 bits."""
     test_accuracy: float
@@ -131,18 +134,18 @@ def compress(
     models = (opened, *narrowed, *coded)
     # What zeros and shared values save shows in a compressed file; a folder keeps all as 32-bit floats.
     sizes = [*map(size_of, (opened, *narrowed)), *(len(encoded(one.model.card, one.network)) for one in coded)]
-    seconds, compiled = timed(models, int8, fine_tuning.progress)
+    timings, compiled = timed(models, int8, fine_tuning.progress)
     stages = tuple(
-        stage_of("original" if one is opened else Path(one.name).name, one.model, num_bytes, took, compiled)
-        for one, num_bytes, took in zip(models, sizes, seconds, strict=True)
+        stage_of("original" if one is opened else Path(one.name).name, one.model, num_bytes, timing, compiled)
+        for one, num_bytes, timing in zip(models, sizes, timings, strict=True)
     )
     keep(out, request, stages)
     for chart in charts(opened.model.card.variant, stages):
-        write(out / f"{chart.name}.svg", draw.chart(chart, "svg"))
+        write(out / f"{chart.name}.svg", draw.render_chart(chart, "svg"))
     return Compression(model=models[-1].model, stages=stages)
 
 
-def stage_of(name: str, model: Model, num_bytes: int, seconds: float, compiled: bool) -> Stage:
+def stage_of(name: str, model: Model, num_bytes: int, timing: Timing, compiled: bool) -> Stage:
     card = model.card
     assert card.score is not None, "only evaluated models are compressed"
     return Stage(
@@ -150,7 +153,8 @@ def stage_of(name: str, model: Model, num_bytes: int, seconds: float, compiled: 
         num_bytes=num_bytes,
         params=card.params,
         macs=card.macs,
-        seconds=seconds,
+        seconds=timing.median_s,
+        engine=timing.engine,
         compiled=compiled,
         test_accuracy=card.score.accuracy,
         test_interval=card.score.interval,
@@ -187,8 +191,8 @@ def check(
         raise UserError(f"`rounds` {rounds} prunes nothing; it must be at least 1")
     if weight_pruning is not None and (int8 or bits is not None or isinstance(target, Bytes)):
         raise UserError("`sparse` goes with whole channels only: a size prunes by itself, and few bits keep no zeros")
-    if bits is not None and not FEWEST <= bits <= MOST:
-        raise UserError(f"`bits` {bits:g} is out of range; it must be from {FEWEST} to {MOST}")
+    if bits is not None:
+        check_bits(bits)
     if isinstance(target, Bytes):
         if int8:
             raise UserError("a file of that size shares values, which have more than 8 bits; leave `int8` or `to` out")
@@ -228,7 +232,7 @@ def parsed_sparsity(text: str) -> Pruning:
         UserError: it is neither a number nor "2:4".
     """
     if text == TWO_OF_FOUR:
-        return TwoOfFour()
+        return TwoFourSparsity()
     try:
         fraction = float(text)
     except ValueError as error:
@@ -239,12 +243,12 @@ def parsed_sparsity(text: str) -> Pruning:
 def bits_for(source: TrainedModel, bits: float | None) -> int | dict[str, int]:
     """Of all layers, or of each if they are to have a mean that is no integer."""
     if bits is None:
-        return MOST
-    return int(bits) if bits == int(bits) else mixed(source, bits)
+        return MAX_BITS
+    return int(bits) if bits == int(bits) else mixed_bits(source, bits)
 
 
-def timed(models: Sequence[TrainedModel], compiling: bool, progress: Progress) -> tuple[list[float], bool]:
-    """The latency of each for one image in seconds, and whether that is of compiled networks."""
+def timed(models: Sequence[TrainedModel], compiling: bool, progress: Progress) -> tuple[list[Timing], bool]:
+    """The latency of each for one image, and whether that is of compiled networks."""
     if compiling:
         progress.say("compiling, to compute in 8 bits ...")
         try:

@@ -35,9 +35,9 @@ class MalformedJsonError(ValueError):
 def decoded(hint: type[T], value: Any, where: str = "") -> T:
     """An instance of a type, from what `json.loads` gives.
 
-    Dataclasses come from objects (fields without a default must be there, unknown fields must not), tuples and named tuples
-    from lists, enumerations from their values. A union of dataclasses is told apart by the key "kind", the name of the class.
-    Numbers are finite and integers from 0 to 2^63 - 1.
+    Dataclasses come from objects (fields without a default must be there, unknown fields must not), tuples and named
+    tuples from lists, enumerations from their values. A union of dataclasses is told apart by the key "kind", the name
+    of the class. Numbers are finite and integers from 0 to 2^63 - 1.
 
     Args:
         where: the field, for messages.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from convatlas.files.typed_json import MalformedJsonError
+from convatlas.images.preprocessing import from_format_2 as preprocessing_from_format_2
 from convatlas.models.card import Card
 from convatlas.models.network import checked
 
@@ -42,7 +43,7 @@ def card_from_record(values: Mapping[str, Any]) -> Card:
             "variant": values.get("variant"),
             "spec": values.get("spec"),
             "classes": values.get("classes"),
-            "preprocessing": part(values, "preprocessing"),
+            "preprocessing": preprocessing(part(values, "preprocessing")),
             "provenance": {
                 "method": values.get("made") or "trained",
                 "data": values.get("data"),
@@ -83,6 +84,18 @@ def part(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise MalformedJsonError(f"{name} is no object")
     return found
+
+
+def preprocessing(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The preprocessing's fields.
+
+    Raises:
+        MalformedJsonError: some are missing or no numbers.
+    """
+    try:
+        return preprocessing_from_format_2(values)
+    except (KeyError, TypeError) as error:
+        raise MalformedJsonError(f"preprocessing has other fields ({error})") from error
 
 
 def layers(values: Any) -> Any:

@@ -9,9 +9,9 @@ from torch import nn
 from convatlas import atlas
 from convatlas.errors import UserError
 from convatlas.files.typed_json import MalformedJsonError, decoded
-from convatlas.measure.table import Totals, cost_of
+from convatlas.measure.table import Cost, cost_of
 from convatlas.models.card import Card
-from convatlas.networks.low_bits import attach_fake_quant
+from convatlas.networks.quantization import attach_fake_quant
 from convatlas.spec import Spec
 
 
@@ -35,7 +35,7 @@ def build(card: Card) -> nn.Module:
     return attach_fake_quant(network, card.quantization) if card.quantization else network
 
 
-def checked(card: Card) -> Totals:
+def checked(card: Card) -> Cost:
     """The costs of a card's network, which is built without memory for its weights.
 
     Raises:

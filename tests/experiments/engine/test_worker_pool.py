@@ -13,9 +13,8 @@ import torch
 
 from convatlas.experiments.engine.experiment import is_finished
 from convatlas.experiments.engine.worker_pool import WorkerPool
-from convatlas.runs.run import load
-from convatlas.runs.run import METRICS
 from convatlas.models.folder import WEIGHTS
+from convatlas.runs.run import METRICS, load
 from convatlas.training import Progress, Request, train_as
 
 STOPPED = """

@@ -28,8 +28,8 @@ from convatlas.experiments.topics.shortcuts import (
     mean_scale,
     some,
 )
-from convatlas.networks.resnet import ResidualUnit
 from convatlas.models.evaluation import evaluate
+from convatlas.networks.resnet import ResidualUnit
 from convatlas.runs.run import Run
 
 BLOCKS = 7
@@ -242,7 +242,7 @@ def test_surfaces_are_compared_by_what_is_bent_down(
     assert given.verdict is verdict
     assert given.measured is not None
     (chart,) = given.measured.charts
-    assert "highest 3" in chart.alternative
+    assert "highest 3" in chart.alt_text
 
 
 def test_around_weights_that_learned_nothing_there_is_nothing_to_tell(

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from convatlas import atlas
-from convatlas.compression.low_bits import low_bits_of
+from convatlas.compression.quantization import quantization_for
 from convatlas.errors import UserError
 from convatlas.files.typed_json import encoded
-from convatlas.measure.table import called_by, cost_of, weightless
+from convatlas.measure.table import build_without_memory, cost_of, layer_calls
 from convatlas.models.card import Card
 from convatlas.models.codec.bounds import (
     MOST_COUNT,
@@ -41,11 +41,11 @@ ModelOf = Callable[..., Model]
 @pytest.mark.parametrize("name", [variant.name for variant in atlas.variants()])
 def test_no_network_of_the_atlas_takes_more_than_allowed(name: str) -> None:
     variant = atlas.find(name)
-    num = len(weightless(variant.network, variant.spec).state_dict())
+    num = len(build_without_memory(variant.network, variant.spec).state_dict())
     bounded = Bounded(10**9, MOST_WEIGHTS, MOST_OF_A_PIXEL * variant.spec.resolution**2)
     with bounded:
-        called = called_by(weightless(variant.network, variant.spec), variant.spec)
-        weightless(variant.network, variant.spec)
+        called = layer_calls(build_without_memory(variant.network, variant.spec), variant.spec)
+        build_without_memory(variant.network, variant.spec)
     assert 10**9 - bounded.left < OPERATIONS * (num + 1)
     assert sum(work(layer, output) for _, layer, output in called) < MOST_WORK
     assert sum(math.prod(output.shape[1:]) for _, _, output in called) < MOST_OUTPUTS
@@ -228,7 +228,7 @@ def test_a_network_that_halves_the_side_nowhere_opens(stages: tuple[Stage, ...],
     spec = replace(model.spec, stages=stages)
     costs = cost_of(model.variant.network, spec)
     card = replace(model.card, spec=encoded(spec), params=costs.params, macs=costs.macs)
-    num = len(weightless(model.variant.network, spec).state_dict())
+    num = len(build_without_memory(model.variant.network, spec).state_dict())
     assert described(compact(card), VERSION, num, 10**6)[0].spec == encoded(spec)
 
 
@@ -243,7 +243,7 @@ def test_whatever_a_network_raises_for_a_spec_is_the_files_fault(
 
     with monkeypatch.context() as patch:
         patch.setattr("convatlas.models.network.cost_of", failing)
-        patch.setattr("convatlas.models.codec.bounds.weightless", failing)
+        patch.setattr("convatlas.models.codec.bounds.build_without_memory", failing)
         check_nothing_opens(model)
     with monkeypatch.context() as patch:
         # As the spec itself might, of numbers that no version wrote.
@@ -261,7 +261,7 @@ def check_nothing_opens(model: Model) -> None:
 
 def test_quantization_names_the_networks_own_layers(model_of: ModelOf) -> None:
     model = model_of("lenet5-modern")
-    quantization = low_bits_of(model.network, 4, {"c1": (0.0, 1.0)})
+    quantization = quantization_for(model.network, 4, {"c1": (0.0, 1.0)})
     num = len(model.network.state_dict()) + len(quantization)
 
     def card(*layers: Any) -> bytes:

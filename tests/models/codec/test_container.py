@@ -17,12 +17,12 @@ from convatlas.models.codec import container
 from convatlas.models.codec.bytestream import Damaged
 from convatlas.models.codec.cards import compact, deflated, inflated
 from convatlas.models.codec.container import CompressedFile, parsed, read_file, write_file
-from convatlas.models.codec.streams import Method
+from convatlas.models.codec.streams import StreamForm
 from convatlas.models.model import Model, open_model
 from convatlas.models.network import build
 
 ModelOf = Callable[..., Model]
-RANGED = {Method.COUNTED, Method.GEOMETRIC}
+RANGED = {StreamForm.COUNTED, StreamForm.GEOMETRIC}
 
 
 def packed(model: Model, path: Path, *, ranges: bool = True) -> CompressedFile:
@@ -50,7 +50,7 @@ def test_every_family_comes_back_bit_for_bit(family: str, ranges: bool, model_of
     opened = open_model(tmp_path / "network.cva")
     same_bits(opened.network, model.network)
     assert opened.card == file.card == in_a_file(model.card)
-    assert ranges or not RANGED & set(file.kinds)
+    assert ranges or not RANGED & set(file.forms)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8))
     assert opened.predict(image) == model.predict(image)
     with torch.inference_mode():
@@ -109,14 +109,14 @@ def test_without_the_library_a_huffman_file_loads_and_another_says_what_is_missi
 ) -> None:
     model = model_of("vgg11")
     ranged, huffman = (packed(model, tmp_path / f"{ranges}.cva", ranges=ranges) for ranges in (True, False))
-    assert RANGED & set(ranged.kinds)
+    assert RANGED & set(ranged.forms)
     no_range_coder()
     same_bits(open_model(tmp_path / "False.cva").network, model.network)
-    assert huffman.kinds
+    assert huffman.forms
     with pytest.raises(UserError, match=r"True.cva: it is range-coded; pip install 'convatlas\[compress\]'"):
         open_model(tmp_path / "True.cva")
     # What it writes then, everyone reads.
-    assert not RANGED & set(packed(model, tmp_path / "now.cva").kinds)
+    assert not RANGED & set(packed(model, tmp_path / "now.cva").forms)
 
 
 def test_a_file_says_nothing_of_this_machine_nor_of_what_only_its_maker_has(model_of: ModelOf, tmp_path: Path) -> None:

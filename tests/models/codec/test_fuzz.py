@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 
 from convatlas import atlas, measure
-from convatlas.compression.low_bits import calibrated, low_bits_of, quantize_weights
+from convatlas.compression.quantization import input_ranges, quantization_for, quantize_weights
 from convatlas.errors import UserError
 from convatlas.files import tuples
 from convatlas.models.card import Card
@@ -27,7 +27,15 @@ from convatlas.models.codec import container
 from convatlas.models.codec.bounds import OPERATIONS, Bounded, at_once, check_numbers, described
 from convatlas.models.codec.bytestream import Damaged, count
 from convatlas.models.codec.cards import deflated, inflated
-from convatlas.models.codec.container import VERSION, CompressedFile, parsed, read_file, read_network, sealed, write_file
+from convatlas.models.codec.container import (
+    VERSION,
+    CompressedFile,
+    parsed,
+    read_file,
+    read_network,
+    sealed,
+    write_file,
+)
 from convatlas.models.codec.update import apply_update, write_update
 from convatlas.models.model import Model
 from convatlas.networks.blocks import layer_weights
@@ -243,7 +251,7 @@ def packed(
         add(name, model_of(name).card, model_of(name).network)
     model = model_of(FEW_BITS, compressed=False)
     images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    quantization = low_bits_of(model.network, 4, calibrated(model.network, images))
+    quantization = quantization_for(model.network, 4, input_ranges(model.network, images))
     few = changed(model, lambda network: quantize_weights(network, quantization))
     add("few bits", replace(model.card, quantization=quantization), few)
     return found

@@ -16,7 +16,7 @@ from convatlas.errors import UserError
 from convatlas.models.codec import update
 from convatlas.models.codec.bytestream import Choices, Reader
 from convatlas.models.codec.container import read_file, write_file
-from convatlas.models.codec.tensors import put_together, taken_apart
+from convatlas.models.codec.tensors import from_array, to_array
 from convatlas.models.codec.update import apply_update, is_update, write_update
 from convatlas.models.model import Model
 from convatlas.models.network import build
@@ -155,20 +155,20 @@ ANY = arrays(np.float32, 60, elements=st.floats(width=32))
 
 @given(st.one_of(FEW, ANY), st.one_of(FEW, ANY))
 def test_any_tensor_comes_of_any_other(old: np.ndarray, new: np.ndarray) -> None:
-    before = taken_apart(old)
+    before = from_array(old)
     choices = Choices()
-    reader = Reader(update.change(before, taken_apart(new), choices))
+    reader = Reader(update.change(before, from_array(new), choices))
     found = update.read_change(reader, before)
     reader.finish()
-    assert put_together(found, new.shape).tobytes() == new.tobytes()
+    assert to_array(found, new.shape).tobytes() == new.tobytes()
 
 
 @given(arrays(np.uint16, 20), arrays(np.uint16, 20))
 def test_steps_come_back(old: np.ndarray, new: np.ndarray) -> None:
-    steps = update.turned(new - old)
+    steps = update.zigzag(new - old)
     assert steps.dtype == np.uint16
-    assert (old + update.turned_back(steps) == new).all()
-    assert update.turned(np.array([0, 65535, 1, 65534], np.uint16)).tolist() == [0, 1, 2, 3]
+    assert (old + update.unzigzag(steps) == new).all()
+    assert update.zigzag(np.array([0, 65535, 1, 65534], np.uint16)).tolist() == [0, 1, 2, 3]
 
 
 def test_codes_that_all_moved_by_one_cost_nothing() -> None:
@@ -178,5 +178,5 @@ def test_codes_that_all_moved_by_one_cost_nothing() -> None:
     old = values[draw.integers(0, 4, 4000)]
     new = old.copy()
     new[7] = -5
-    change = update.change(taken_apart(old), taken_apart(new), Choices())
+    change = update.change(from_array(old), from_array(new), Choices())
     assert len(change) < 80

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from convatlas.draw import chart, chart_from, chart_values
+from convatlas.draw import chart_from_json, chart_to_json, render_chart
 from convatlas.errors import UserError
 from convatlas.experiments.engine.experiment import (
     Budget,
@@ -105,7 +105,7 @@ def draw(one: PartResult, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for drawn in one.measured.charts if one.measured else ():
         for form in ("svg", "png"):
-            write(folder / f"{drawn.name}.{form}", chart(drawn, form))
+            write(folder / f"{drawn.name}.{form}", render_chart(drawn, form))
 
 
 def values(result: Result) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def part_values(one: PartResult) -> dict[str, Any]:
             "values": measured.values,
             "figures": measured.figures,
             "note": measured.note,
-            "charts": [chart_values(drawn) for drawn in measured.charts],
+            "charts": [chart_to_json(drawn) for drawn in measured.charts],
         }
     return told
 
@@ -191,7 +191,7 @@ def part_from(part: Part, told: dict[str, Any]) -> PartResult:
         measured = Measured(
             values=tuples(inner["values"]),
             figures=tuples(inner["figures"]),
-            charts=tuple(chart_from(drawn) for drawn in inner["charts"]),
+            charts=tuple(chart_from_json(drawn) for drawn in inner["charts"]),
             note=inner["note"],
         )
     return PartResult(

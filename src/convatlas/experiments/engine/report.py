@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from convatlas.draw import chart
-from convatlas.draw.pages import page, svg
+from convatlas.draw import render_chart
+from convatlas.draw.pages import render_page, svg_uri
 from convatlas.errors import UserError
 from convatlas.experiments.engine.experiment import Budget, Experiment, Part, PartResult, Result, Verdict
 from convatlas.experiments.engine.ledger import RESULT, draw, folder_of, read
@@ -74,13 +74,13 @@ def write_reports(out: str | Path, experiments: tuple[Experiment, ...]) -> tuple
     values: dict[str, object] = {
         "claims": claims,
         "missing": [one for one in experiments if one.id not in {told.experiment.id for told in claims}],
-        "svg": lambda drawn: svg(chart(drawn, "svg")),
+        "svg": lambda drawn: svg_uri(render_chart(drawn, "svg")),
         "describe": describe,
         "unbroken": unbroken,
         "summary": summary(claims),
         "conditions": conditions,
     }
-    write(paths[0], page("convatlas.experiments.engine", "report.html.jinja", values))
+    write(paths[0], render_page("convatlas.experiments.engine", "report.html.jinja", values))
     write(paths[1], ("\n".join(markdown(claims, out)) + "\n").encode())
     return paths
 
@@ -215,7 +215,7 @@ def outcome(given: PartResult, name: str, folder: Path) -> list[str]:
     lines = ["", *notes] if notes else []
     if measured:
         for drawn in measured.charts:
-            lines += ["", f"![{drawn.alternative}]({(folder / drawn.name).as_posix()}.svg)"]
+            lines += ["", f"![{drawn.alt_text}]({(folder / drawn.name).as_posix()}.svg)"]
         if measured.figures:
             lines += ["", f"| {name} | |", "|---|---:|", *(f"| {what} | {value} |" for what, value in measured.figures)]
     return lines

@@ -223,7 +223,7 @@ def saturation(setting: Setting) -> Measured:
         y="test accuracy, %",
         log_x=True,
         series=tuple(
-            Series.of(
+            Series.mean_of_runs(
                 name,
                 [form.million_macs(setting) for form in forms],
                 list(zip(*(found[form] for form in forms), strict=True)),

@@ -91,7 +91,7 @@ def curves(setting: Setting) -> Panels:
             steps = math.ceil(len(runs[0].load_data().train) / runs[0].record.recipe.batch_size)
             iterations = [steps * row["epoch"] for row in rows[0]]
             errors = [[100 * (1 - row["accuracy"]) for row in each] for each in rows]
-            lines.append(Series.of(f"{kind}-{depth}", iterations, errors))
+            lines.append(Series.mean_of_runs(f"{kind}-{depth}", iterations, errors))
         panels.append((title, tuple(lines)))
     return Panels(
         name="curves",
@@ -110,7 +110,7 @@ def by_depth(errors: dict[str, Errors]) -> Lines:
         title="Training error after training, by depth",
         x="layers",
         y="training error, %",
-        series=tuple(Series.of(words, DEPTHS, each) for words, each in errors.items()),
+        series=tuple(Series.mean_of_runs(words, DEPTHS, each) for words, each in errors.items()),
     )
 
 

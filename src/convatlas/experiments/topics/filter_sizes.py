@@ -23,7 +23,7 @@ from convatlas.experiments.engine.experiment import (
     unlearned,
 )
 from convatlas.experiments.topics.equal_cost import at_cost, macs
-from convatlas.networks.googlenet import DiscountedAuxiliaries, GoogLeNet, GoogLeNetSpec, Sizes
+from convatlas.networks.googlenet import DiscountedAuxiliaries, GoogLeNet, GoogLeNetSpec, InceptionChannels
 from convatlas.runs.run import Run
 from convatlas.training import Request
 
@@ -53,9 +53,9 @@ def alone(spec: GoogLeNetSpec) -> dict[str, GoogLeNetSpec]:
     """Networks whose modules have filters of one size, as many as all of the paper's together."""
 
     def made(change: dict[str, int], pooled: bool = False) -> GoogLeNetSpec:
-        def of(sizes: Sizes) -> Sizes:
+        def of(sizes: InceptionChannels) -> InceptionChannels:
             maps = sizes.n1x1 + sizes.n3x3 + sizes.n5x5 + sizes.pool_proj
-            none = Sizes(0, 0, 0, 0, 0, 0)
+            none = InceptionChannels(0, 0, 0, 0, 0, 0)
             return none._replace(**{name: maps * part // 8 for name, part in change.items()})
 
         return replace(spec, stages=tuple(tuple(map(of, stage)) for stage in spec.stages), pooled=pooled)
@@ -101,7 +101,7 @@ def all_sizes(setting: Setting) -> Measured:
         title="The module and each of its branches alone, at equal MACs",
         y="test error, %",
         labels=tuple(errors),
-        series=(Series.of("test error", range(len(errors)), list(zip(*errors.values(), strict=True))),),
+        series=(Series.mean_of_runs("test error", range(len(errors)), list(zip(*errors.values(), strict=True))),),
     )
     own, *others = errors.values()
     best = min(others, key=statistics.fmean)

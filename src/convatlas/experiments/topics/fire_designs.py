@@ -11,7 +11,7 @@ from convatlas import atlas, measure
 from convatlas.draw import Bars, Lines, Series
 from convatlas.experiments.engine.experiment import Measured, Part, Setting, at_least, at_most, unlearned
 from convatlas.models.evaluation import Evaluation
-from convatlas.networks.squeezenet import SqueezeNetSpec, designed
+from convatlas.networks.squeezenet import SqueezeNetSpec, from_metaparameters
 from convatlas.spec import Spec
 from convatlas.training import Request
 from convatlas.training.recipes import DEFAULT
@@ -38,12 +38,12 @@ class Design:
         """The paper's network; quick, four of its modules, a quarter as wide, which two cores can train."""
         if setting.quick:
             stages = (1, 1, 2) if self.early else (2, 1, 1)
-            spec = designed(
+            spec = from_metaparameters(
                 base_e=32, incr_e=32, pct3x3=self.pct3x3, sr=self.sr, conv1=24, stages=stages, resolution=28
             )
         else:
             stages = (1, 1, 6) if self.early else (3, 4, 1)
-            spec = designed(pct3x3=self.pct3x3, sr=self.sr, stages=stages, resolution=32)
+            spec = from_metaparameters(pct3x3=self.pct3x3, sr=self.sr, stages=stages, resolution=32)
         # Digits are gray; both sets have ten classes.
         return replace(
             spec,
@@ -99,7 +99,7 @@ def compared(
 
 def over_seeds(found: Predictions, x: Sequence[float]) -> tuple[Series, ...]:
     runs = [[one.loss for one in of_seed] for of_seed in zip(*found.values(), strict=True)]
-    return (Series.of("test loss", x, runs),)
+    return (Series.mean_of_runs("test loss", x, runs),)
 
 
 SQUEEZED = {f"squeeze ratio {sr:g}": Design(sr=sr) for sr in (0.125, 0.25, 0.5, 0.75, 1.0)}

@@ -23,7 +23,7 @@ from convatlas.experiments.engine.experiment import (
     unlearned,
 )
 from convatlas.experiments.topics.timed_steps import OF_EACH_FAMILY, step_of
-from convatlas.networks.vgg import Convolution, Stages, VGGSpec
+from convatlas.networks.vgg import ConvSize, Stages, VGGSpec
 from convatlas.spec import Layers
 from convatlas.training import Request
 
@@ -62,7 +62,7 @@ def fully_connected(setting: Setting) -> Measured:
 def stack(kernel: int, number: int) -> Layers:
     """So many convolutions of that kernel, one after the other, between as many maps."""
     variant = atlas.find("vgg16")
-    stage = (Convolution(CHANNELS, kernel),) * number
+    stage = (ConvSize(CHANNELS, kernel),) * number
     spec = VGGSpec(in_channels=CHANNELS, resolution=64, stages=(stage,), fully=(1, 1), num_classes=1)
     return Layers(measure.layers_of(variant.network, spec).of_kind(nn.Conv2d.__name__).rows)
 
@@ -103,7 +103,7 @@ def parameters(setting: Setting) -> Measured:
 def stages_of(setting: Setting, kernel: int, number: int) -> Stages:
     """The network B of Table 1, with such filters in place of its pairs of 3x3."""
     channels = QUICK_CHANNELS if setting.quick else (64, 128, 256, 512, 512)
-    return tuple((Convolution(maps, kernel),) * number for maps in channels)
+    return tuple((ConvSize(maps, kernel),) * number for maps in channels)
 
 
 def request(setting: Setting, kernel: int, number: int, seed: int) -> Request:
@@ -138,7 +138,8 @@ def cost(setting: Setting) -> Measured:
     """Seconds of a step of VGG-16 over the median of the other families', once for each turn."""
     specs = {name: replace(atlas.find(name).spec.scaled(resolution=SIDE), num_classes=10) for name in OF_EACH_FAMILY}
     steps = {name: step_of(atlas.find(name), spec, BATCH) for name, spec in specs.items()}
-    taken = measure.seconds_in_turn(steps, REPEATS)
+    timings = measure.time_in_turn(steps, repeats=REPEATS)
+    taken = {name: one.durations_s for name, one in timings.items()}
     vgg = taken.pop("vgg16")
     others = [statistics.median(turn) for turn in zip(*taken.values(), strict=True)]
     taken = {name: vgg if name == "vgg16" else taken[name] for name in OF_EACH_FAMILY}
@@ -153,9 +154,12 @@ def cost(setting: Setting) -> Measured:
     )
     return Measured(
         values=tuple(one / other for one, other in zip(vgg, others, strict=True)),
-        figures=tuple(
-            (name, f"{milliseconds[name]:.3g} ms an image, {macs[name] / 1e6:,.0f} million MACs")
-            for name in OF_EACH_FAMILY
+        figures=(
+            *(
+                (name, f"{milliseconds[name]:.3g} ms an image, {macs[name] / 1e6:,.0f} million MACs")
+                for name in OF_EACH_FAMILY
+            ),
+            ("engine", timings["vgg16"].engine),
         ),
         charts=(chart,),
         note=f"Place of VGG-16 among the {len(taken)}, the slowest first: "

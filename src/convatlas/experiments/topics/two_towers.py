@@ -228,7 +228,7 @@ def relu(setting: Setting) -> Measured:
         title="The same network with ReLU and with tanh",
         x="epoch",
         y="training error, %",
-        series=tuple(Series.of(name, range(1, len(found[0]) + 1), found) for name, found in curves.items()),
+        series=tuple(Series.mean_of_runs(name, range(1, len(found[0]) + 1), found) for name, found in curves.items()),
         threshold=REACHED,
         threshold_name=f"{REACHED:g} %, to which epochs are counted",
     )
@@ -273,7 +273,7 @@ def worth(left_out: str, setting: Setting, *, charted: bool = False) -> Measured
         title="What each part is worth",
         y="test error, %",
         labels=tuple(errors),
-        series=(Series.of("test error", range(len(errors)), list(zip(*errors.values(), strict=True))),),
+        series=(Series.mean_of_runs("test error", range(len(errors)), list(zip(*errors.values(), strict=True))),),
     )
     compared = (WHOLE, left_out)
     return Measured(

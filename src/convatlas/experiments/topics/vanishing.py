@@ -117,7 +117,7 @@ def jacobians(depth: int, kind: Kind, seed: int) -> tuple[list[Tensor], Tensor]:
 
 def by_layer(name: str, title: str, kinds: dict[str, Kind]) -> Lines:
     """The gradient's length at each layer, a line for each kind."""
-    lines = (Series.of(label, range(1, DEPTH + 1), [norms(DEPTH, kind, 0)]) for label, kind in kinds.items())
+    lines = (Series.mean_of_runs(label, range(1, DEPTH + 1), [norms(DEPTH, kind, 0)]) for label, kind in kinds.items())
     return Lines(
         name=name,
         title=title,
@@ -135,7 +135,9 @@ def by_depth(name: str, title: str, kinds: dict[str, Kind]) -> Lines:
         found = norms(depth, kind, 0)
         return found[0] / found[-1]
 
-    lines = (Series.of(label, DEPTHS, [[left(depth, kind) for depth in DEPTHS]]) for label, kind in kinds.items())
+    lines = (
+        Series.mean_of_runs(label, DEPTHS, [[left(depth, kind) for depth in DEPTHS]]) for label, kind in kinds.items()
+    )
     return Lines(
         name=name,
         title=title,
@@ -233,7 +235,7 @@ def shortcuts(setting: Setting) -> Measured:
 def chain_rule(setting: Setting) -> Measured:
     def difference(kind: Kind, depth: int, seed: int) -> float:
         found, whole = jacobians(depth, kind, seed)
-        return float((measure.product(found) - whole).norm() / whole.norm())
+        return float((measure.jacobian_product(found) - whole).norm() / whole.norm())
 
     kinds = [
         Kind(activation=made, deviation=scale, shortcuts=on)
@@ -261,7 +263,9 @@ def singular_values(setting: Setting) -> Measured:
     first = {name: jacobians(DEPTH, kind, setting.seeds[0])[0] for name, kind in kinds.items()}
 
     def largest(layers: list[Tensor]) -> list[float]:
-        return [float(torch.linalg.svdvals(measure.product(layers[: number + 1]))[0]) for number in range(DEPTH)]
+        return [
+            float(torch.linalg.svdvals(measure.jacobian_product(layers[: number + 1]))[0]) for number in range(DEPTH)
+        ]
 
     of_one = Lines(
         name="layer-spectrum",
@@ -269,7 +273,7 @@ def singular_values(setting: Setting) -> Measured:
         x="singular value, from the largest",
         y="its size",
         series=tuple(
-            Series.of(name, range(1, UNITS + 1), [torch.linalg.svdvals(layers[0]).tolist()])
+            Series.mean_of_runs(name, range(1, UNITS + 1), [torch.linalg.svdvals(layers[0]).tolist()])
             for name, layers in first.items()
         ),
     )
@@ -279,7 +283,9 @@ def singular_values(setting: Setting) -> Measured:
         x="layers multiplied",
         y="largest singular value",
         log_y=True,
-        series=tuple(Series.of(name, range(1, DEPTH + 1), [largest(layers)]) for name, layers in first.items()),
+        series=tuple(
+            Series.mean_of_runs(name, range(1, DEPTH + 1), [largest(layers)]) for name, layers in first.items()
+        ),
     )
     return Measured(values=tuple(ratios), charts=(of_one, of_products))
 

@@ -118,7 +118,7 @@ def shifted(setting: Setting) -> Measured:
         title="Digits that stand elsewhere than those that were learned",
         x=f"shift, pixels of {SIDE}",
         y="test error, %",
-        series=tuple(Series.of(words, SHIFTS, each) for words, each in errors(setting, SHIFTS).items()),
+        series=tuple(Series.mean_of_runs(words, SHIFTS, each) for words, each in errors(setting, SHIFTS).items()),
     )
     return compared(setting, SHIFTS, SHIFTED, chart)
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from convatlas.errors import UserError
 from convatlas.files.typed_json import MalformedJsonError, NewerFormatError
-from convatlas.images.ink import LARGEST
-from convatlas.measure.table import called_by, num_macs, total, weightless
+from convatlas.images.ink import LARGEST_INK
+from convatlas.measure.table import build_without_memory, layer_calls, num_macs, total_cost
 from convatlas.measure.trace import UncompiledMode
 from convatlas.models.card import Card
 from convatlas.models.codec.bytestream import Damaged
@@ -23,9 +23,8 @@ from convatlas.models.codec.cards import card_from
 from convatlas.models.network import build, spec_of
 from convatlas.networks.blocks import weighted_layers
 from convatlas.networks.connections import ConnectedConv2d
-from convatlas.networks.low_bits import FEWEST, MOST
-from convatlas.spec import MOST_PIXELS, Spec
-from convatlas.spec.quantization import LayerQuantization
+from convatlas.spec import MAX_RESOLUTION, Spec
+from convatlas.spec.quantization import MAX_BITS, MIN_BITS, LayerQuantization
 
 MOST_COUNT = 2**20
 """Of any one thing in a network: maps, units, layers."""
@@ -45,7 +44,7 @@ MOST_OF_A_PIXEL = 2**10
 """Of these for each pixel of what the network reads, since many small images are answered at once."""
 SMALL = 32
 """The side in pixels that smaller images count as here: LeNet frames them to it."""
-LEAST_INK = LARGEST / math.isqrt(MOST_AT_ONCE)
+LEAST_INK = LARGEST_INK / math.isqrt(MOST_AT_ONCE)
 """The part of a frame that ink spans, a sixteenth; a larger frame would have more numbers than an image may."""
 
 UNSHOWN = {"Cc", "Cs", "Zl", "Zp"}
@@ -129,7 +128,7 @@ def described(content: bytes, version: int, num_tensors: int, max_numbers: int) 
         # Once, for costs and shapes, and with room to spare.
         with Bounded(2 * OPERATIONS * (num_tensors + 1), max_numbers + ROOM, at_once(card.spec["resolution"])):
             spec = spec_of(card)
-            check_network(card, spec, network := weightless(lambda _: build(card), spec))
+            check_network(card, spec, network := build_without_memory(lambda _: build(card), spec))
         shapes = {name: (tuple(value.shape), value.dtype) for name, value in network.state_dict().items()}
     if len(shapes) != num_tensors:
         raise Damaged(f"it has {num_tensors} tensors and its network {len(shapes)}")
@@ -164,18 +163,17 @@ def check_card(card: Card) -> None:
     if not all(map(shown, (card.variant, *card.classes, card.provenance.method, card.provenance.data))):
         raise Damaged("its card has text that cannot be shown")
     preprocessing, score = card.preprocessing, card.score
-    side = 1 if preprocessing.side is None else preprocessing.side
-    if not (1 <= side <= MOST_PIXELS and preprocessing.channels in (1, 3)):
+    if preprocessing.native_side is not None and preprocessing.native_side > MAX_RESOLUTION:
         raise Damaged("there are no such images")
-    if preprocessing.margin > preprocessing.resolution:
+    if preprocessing.margin > preprocessing.crop:
         raise Damaged("its images are mostly margin")
-    if preprocessing.channels * preprocessing.working_side**2 > MOST_AT_ONCE:
+    if preprocessing.channels * preprocessing.resize**2 > MOST_AT_ONCE:
         raise Damaged("its images are too large")
-    if preprocessing.resolution != card.spec.get("resolution"):
+    if preprocessing.crop != card.spec.get("resolution"):
         raise Damaged("its images are not what its network reads")
     # Beyond these, single precision may have no such numbers.
     if max(map(abs, preprocessing.mean)) > MOST_COUNT or not all(
-        1 / MOST_COUNT <= abs(std) <= MOST_COUNT for std in preprocessing.deviation
+        1 / MOST_COUNT <= std <= MOST_COUNT for std in preprocessing.std
     ):
         raise Damaged("its images have no such values")
     if preprocessing.ink is not None and not LEAST_INK <= preprocessing.ink <= 1:
@@ -197,7 +195,7 @@ def sound(layer: LayerQuantization) -> bool:
     """Whether a layer can have such bits."""
     low, high = layer.input_low, layer.input_high
     bounded = low is high if low is None or high is None else low <= 0 <= high
-    return FEWEST <= layer.weight_bits <= MOST and bounded
+    return MIN_BITS <= layer.weight_bits <= MAX_BITS and bounded
 
 
 def check_network(card: Card, spec: Spec, network: nn.Module) -> None:
@@ -208,12 +206,12 @@ def check_network(card: Card, spec: Spec, network: nn.Module) -> None:
     quantized = [layer.name for layer in card.quantization or ()]
     if quantized and quantized != [name for name, _ in weighted_layers(network)]:
         raise Damaged("its layers are not those that have few bits")
-    called = called_by(network, spec)
+    called = layer_calls(network, spec)
     if sum(work(layer, output) for _, layer, output in called) > MOST_WORK:
         raise Damaged("its network computes more than any does")
     if sum(math.prod(output.shape[1:]) for _, _, output in called) > MOST_OUTPUTS:
         raise Damaged("its network makes more of an image than any does")
-    if (card.params, card.macs) != total(called):
+    if (card.params, card.macs) != total_cost(called):
         raise Damaged("its costs are another network's")
 
 
