@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from convatlas.experiments.engine.experiment import is_finished
+from convatlas.experiments.engine.budget import is_finished
 from convatlas.experiments.engine.worker_pool import WorkerPool
 from convatlas.runs import load
 from convatlas.runs.run import METRICS, WEIGHTS

@@ -12,16 +12,17 @@ import pytest
 
 from convatlas import atlas
 from convatlas.experiments import Budget, Verdict
-from convatlas.experiments.engine import experiment
-from convatlas.experiments.engine.experiment import Setting, carry_out
+from convatlas.experiments.engine import accuracy
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.result import run_statement
 from convatlas.experiments.topics import compound
 from convatlas.experiments.topics.compound import (
     B0,
-    EXPERIMENT,
     PAPER,
     RESNET,
     SINGLE,
     TOGETHER,
+    TOPIC,
     Base,
     Scaled,
     Triple,
@@ -34,7 +35,7 @@ from convatlas.experiments.topics.compound import (
 from convatlas.experiments.topics.equal_cost import macs
 from convatlas.networks.efficientnet import EfficientNetSpec
 
-PARTS = {part.id: part for part in EXPERIMENT.parts}
+STATEMENTS = {statement.id: statement for statement in TOPIC.statements}
 TINY = Base("resnet20-cifar", 0.0625, 28)
 
 
@@ -44,12 +45,12 @@ def quick(tmp_path: Path) -> Setting:
 
 
 def test_the_step_of_phi_that_is_farthest_from_doubling_is_told(quick: Setting) -> None:
-    given = carry_out(PARTS["doubling"], quick)
-    assert given.measured is not None
+    given = run_statement(STATEMENTS["doubling"], quick)
+    assert given.measurement is not None
     spec, variant = atlas.find("efficientnet-b0").spec, atlas.find("efficientnet-b0")
     # From phi 0 to 1 every stage gets a unit more.
     first = macs(variant, spec.compound(1)) / macs(variant, spec)
-    assert given.measured.values == (first,)
+    assert given.measurement.values == (first,)
     assert first > 2.3
     assert given.verdict is Verdict.NOT_REPRODUCED
 
@@ -136,11 +137,11 @@ def test_what_was_chosen_by_held_out_images_is_compared_on_the_test_images(
 
     monkeypatch.setattr(compound, "search", lambda setting, forms: {name: losses.get(name, 1.0) for name in forms})
     monkeypatch.setattr(compound, "trained", trained)
-    monkeypatch.setattr(experiment, "training_accuracy", lambda runs: 100.0)
-    given = carry_out(PARTS["search-resnet"], quick)
+    monkeypatch.setattr(accuracy, "training_accuracy", lambda runs: 100.0)
+    given = run_statement(STATEMENTS["search-resnet"], quick)
     assert asked == [TOGETHER["most width"], SINGLE["width"]]
-    assert given.measured is not None
-    assert given.measured.values == pytest.approx((ahead, ahead))
+    assert given.measurement is not None
+    assert given.measurement.values == pytest.approx((ahead, ahead))
     assert given.verdict is verdict
 
 
@@ -161,7 +162,7 @@ def test_saturation_is_the_mean_bend_of_three_dimensions(
     found = compound.saturation(quick)
     assert found.values == pytest.approx((1.5, 1.5))
     assert [len(one.y) for one in found.charts[0].series] == [3] * 4  # type: ignore[union-attr]
-    assert carry_out(PARTS["saturation"], quick).verdict is Verdict.NOT_TESTABLE
+    assert run_statement(STATEMENTS["saturation"], quick).verdict is Verdict.NOT_TESTABLE
 
 
 @pytest.mark.slow
@@ -170,7 +171,7 @@ def test_a_search_trains_one_seed_and_what_it_chose_every_seed(quick: Setting, m
     # In this process, which needs no start.
     monkeypatch.setattr(Setting, "train_all", lambda self, requests: None)
     found = won(quick, TINY, PAPER, 2)
-    assert "of its training images rightly has hardly learned" in found.doubt
+    assert "the network has hardly learned" in found.inconclusive
     assert len(found.values) == 2
     asked = {name: Scaled(TINY, triple, 2).request(quick, 0) for name, triple in (SINGLE | PAPER).items()}
     losses = {name: val_loss(quick.train(request)) for name, request in asked.items()}

@@ -9,13 +9,15 @@ import pytest
 
 from convatlas import atlas
 from convatlas.experiments import Budget
-from convatlas.experiments.engine.experiment import Setting, Verdict, carry_out
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.result import run_statement
+from convatlas.experiments.engine.verdict import Verdict
 from convatlas.experiments.topics import degradation
 from convatlas.experiments.topics.degradation import (
     DEPTHS,
-    EXPERIMENT,
     PLAIN,
     RESIDUAL,
+    TOPIC,
     Errors,
     curves,
     figures,
@@ -98,13 +100,13 @@ def test_each_part_can_come_out_both_ways(
     found: dict[str, tuple[list[float], list[float]]],
     tmp_path: Path,
 ) -> None:
-    part = next(part for part in EXPERIMENT.parts if part.id == name)
-    given = carry_out(part, setting(tmp_path))
+    statement = next(statement for statement in TOPIC.statements if statement.id == name)
+    given = run_statement(statement, setting(tmp_path))
     assert given.verdict is Verdict.REPRODUCED
-    assert given.measured is not None
-    assert given.measured.values == pytest.approx((value,) * len(SEEDS))
+    assert given.measurement is not None
+    assert given.measurement.values == pytest.approx((value,) * len(SEEDS))
     found[kind][which][:] = otherwise
-    assert carry_out(part, setting(tmp_path)).verdict is Verdict.NOT_REPRODUCED
+    assert run_statement(statement, setting(tmp_path)).verdict is Verdict.NOT_REPRODUCED
 
 
 def test_networks_of_a_depth_differ_in_their_shortcuts_alone() -> None:

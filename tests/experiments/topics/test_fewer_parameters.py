@@ -12,9 +12,11 @@ import torch
 
 from convatlas import atlas, measure
 from convatlas.experiments import Budget
-from convatlas.experiments.engine.experiment import Measured, Setting, Verdict, carry_out
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.result import run_statement
+from convatlas.experiments.engine.verdict import Measurement, Verdict
 from convatlas.experiments.topics import fewer_parameters, fire_designs
-from convatlas.experiments.topics.fewer_parameters import EXPERIMENT, PAIR
+from convatlas.experiments.topics.fewer_parameters import PAIR, TOPIC
 from convatlas.experiments.topics.fire_designs import BYPASSED, ONLY_FULL, SHARES, SQUEEZED, Design
 from convatlas.measure import cost_of
 from convatlas.networks.squeezenet import SqueezeNet, designed
@@ -27,11 +29,11 @@ def setting(folder: Path, budget: Budget = Budget.QUICK) -> Setting:
     return Setting(budget=budget, seeds=(0, 1), folder=folder)
 
 
-def measured(name: str, folder: Path) -> tuple[Verdict, Measured]:
-    part = next(part for part in EXPERIMENT.parts if part.id == name)
-    given = carry_out(part, setting(folder))
-    assert given.measured is not None
-    return given.verdict, given.measured
+def measured(name: str, folder: Path) -> tuple[Verdict, Measurement]:
+    statement = next(statement for statement in TOPIC.statements if statement.id == name)
+    given = run_statement(statement, setting(folder))
+    assert given.measurement is not None
+    return given.verdict, given.measurement
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], float]]
     def given(value: Callable[[str], float]) -> None:
         monkeypatch.setattr(
             Setting,
-            "train_each",
+            "train_seeds",
             lambda self, wanted: {name: [Answering(value(name)), Answering(2 * value(name))] for name in wanted},
         )
 
@@ -194,5 +196,5 @@ def test_designs_answer_the_test_images(tmp_path: Path, monkeypatch: pytest.Monk
     loss = here.train(smallest(here, Design(), 3)).evaluate().loss
     # It has hardly learned to tell ten classes.
     assert loss == pytest.approx(math.log(10), rel=0.2)
-    assert "hardly learned" in found.doubt
+    assert "hardly learned" in found.inconclusive
     assert f"test loss {loss:.3g}" in dict(found.figures)["one"]

@@ -10,12 +10,13 @@ import pytest
 
 from convatlas import atlas, measure
 from convatlas.experiments import Budget, Verdict
-from convatlas.experiments.engine.experiment import Setting, carry_out
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.result import run_statement
 from convatlas.experiments.topics import separable
-from convatlas.experiments.topics.separable import EXPERIMENT, Form, Place, Trained, correlation, followed, places
+from convatlas.experiments.topics.separable import TOPIC, Form, Place, Trained, correlation, followed, places
 from convatlas.networks.mobilenet import MobileNetSpec
 
-PARTS = {part.id: part for part in EXPERIMENT.parts}
+STATEMENTS = {statement.id: statement for statement in TOPIC.statements}
 
 
 @pytest.fixture
@@ -25,16 +26,16 @@ def quick(tmp_path: Path) -> Setting:
 
 @pytest.mark.parametrize(("name", "value"), [("cost", 0), ("whole", 4_867_293_184 / 568_740_352), ("multipliers", 0)])
 def test_what_is_counted_comes_to_its_verdict(name: str, value: float, quick: Setting) -> None:
-    given = carry_out(PARTS[name], quick)
+    given = run_statement(STATEMENTS[name], quick)
     assert given.verdict is Verdict.REPRODUCED
-    assert given.measured is not None
-    assert given.measured.values == (value,)
+    assert given.measurement is not None
+    assert given.measurement.values == (value,)
 
 
 def test_a_filter_of_another_size_is_noticed(quick: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(separable, "KERNEL", 5)
     for name in ("cost", "multipliers"):
-        assert carry_out(PARTS[name], quick).verdict is Verdict.NOT_REPRODUCED
+        assert run_statement(STATEMENTS[name], quick).verdict is Verdict.NOT_REPRODUCED
 
 
 # --- time --------------------------------------------------------------------------------------------------------
@@ -125,9 +126,9 @@ def test_statistics_of_known_accuracies(
         return {form: Trained(form.alpha**2 * form.side**2, ACCURACIES[form], 100.0) for form in forms}
 
     monkeypatch.setattr(separable, "trained", trained)
-    given = carry_out(PARTS[name], quick)
-    assert given.measured is not None
-    assert given.measured.values == pytest.approx(values, abs=0.03)
+    given = run_statement(STATEMENTS[name], quick)
+    assert given.measurement is not None
+    assert given.measurement.values == pytest.approx(values, abs=0.03)
     assert given.verdict is Verdict.REPRODUCED
 
 
@@ -136,9 +137,9 @@ def test_what_separable_layers_lose_counts_for_nothing_where_they_win(
 ) -> None:
     given = {Form("mobilenet-conv"): Trained(8.0, (97.0, 95.0), 99.0), Form(): Trained(1.0, (98.0, 97.0), 99.0)}
     monkeypatch.setattr(separable, "trained", lambda setting, forms: given)
-    assert carry_out(PARTS["full"], quick).verdict is Verdict.REPRODUCED
+    assert run_statement(STATEMENTS["full"], quick).verdict is Verdict.REPRODUCED
     given[Form()] = Trained(1.0, (94.0, 92.0), 99.0)
-    assert carry_out(PARTS["full"], quick).verdict is Verdict.NOT_REPRODUCED
+    assert run_statement(STATEMENTS["full"], quick).verdict is Verdict.NOT_REPRODUCED
 
 
 def test_where_less_is_left_to_win_than_the_threshold_asks_for_thin_cannot_tell(
@@ -150,13 +151,13 @@ def test_where_less_is_left_to_win_than_the_threshold_asks_for_thin_cannot_tell(
     }
     monkeypatch.setattr(separable, "trained", lambda setting, forms: given)
     # A point is left, and would be enough.
-    assert carry_out(PARTS["thin"], quick).verdict is Verdict.NOT_REPRODUCED
+    assert run_statement(STATEMENTS["thin"], quick).verdict is Verdict.NOT_REPRODUCED
     given[Form("mobilenet-shallow")] = Trained(1.8, (99.1, 99.0), 99.0)
-    told = carry_out(PARTS["thin"], quick)
+    told = run_statement(STATEMENTS["thin"], quick)
     assert told.verdict is Verdict.NOT_TESTABLE
     assert "leaves 0.95 points to be won, fewer than the 1 of the threshold" in told.reason
-    assert told.measured is not None
-    assert told.measured.values == pytest.approx((-1.1, -0.5))
+    assert told.measurement is not None
+    assert told.measurement.values == pytest.approx((-1.1, -0.5))
 
 
 def test_the_full_budget_trains_the_paper_s_widths(quick: Setting) -> None:

@@ -13,14 +13,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from convatlas.experiments import Budget
-from convatlas.experiments.engine import experiment
-from convatlas.experiments.engine.experiment import Part, Setting, Verdict, carry_out
+from convatlas.experiments.engine import accuracy
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.result import run_statement
+from convatlas.experiments.engine.statement import Statement
+from convatlas.experiments.engine.verdict import Verdict
 from convatlas.experiments.topics import degradation, shortcuts
 from convatlas.experiments.topics.degradation import PLAIN, RESIDUAL, trained
 from convatlas.experiments.topics.shortcuts import (
-    EXPERIMENT,
     IMAGES,
     KINDS,
+    TOPIC,
     around,
     lesions,
     lost,
@@ -35,8 +38,8 @@ BLOCKS = 7
 """Of 20 layers, those that keep the shape: 3, 2 and 2."""
 
 
-def part_named(name: str) -> Part:
-    return next(part for part in EXPERIMENT.parts if part.id == name)
+def statement_named(name: str) -> Statement:
+    return next(statement for statement in TOPIC.statements if statement.id == name)
 
 
 @pytest.fixture(scope="module")
@@ -146,10 +149,10 @@ def test_responses_are_compared_at_one_depth(
     monkeypatch.setattr(shortcuts, "mean_response", lambda run: found[run])
     monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.9)
     monkeypatch.setattr(shortcuts, "layer_responses", lambda setting: degradation.by_depth({"one": [[1, 1, 1, 1]]}))
-    given = carry_out(part_named("responses"), untrained)
+    given = run_statement(statement_named("responses"), untrained)
     assert given.verdict is verdict
-    assert given.measured is not None
-    assert given.measured.mean == pytest.approx(with_shortcuts)
+    assert given.measurement is not None
+    assert given.measurement.mean == pytest.approx(with_shortcuts)
 
 
 @pytest.mark.parametrize(("deep", "verdict"), [(0.25, Verdict.REPRODUCED), (0.5, Verdict.NOT_REPRODUCED)])
@@ -159,14 +162,14 @@ def test_responses_are_compared_over_depth(
     found = {(RESIDUAL, 20): 0.5, (RESIDUAL, 56): deep}
     monkeypatch.setattr(shortcuts, "mean_response", lambda run: found[run])
     monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.9)
-    assert carry_out(part_named("deeper"), untrained).verdict is verdict
+    assert run_statement(statement_named("deeper"), untrained).verdict is verdict
     # Scales that are where they began say nothing of what was learned.
     monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.96)
-    given = carry_out(part_named("deeper"), untrained)
+    given = run_statement(statement_named("deeper"), untrained)
     assert given.verdict is Verdict.NOT_TESTABLE
     assert "have hardly left it (20 layers 0.960, 56 layers 0.960)" in given.reason
-    assert given.measured is not None
-    assert given.measured.mean == pytest.approx(deep / 0.5)
+    assert given.measurement is not None
+    assert given.measurement.mean == pytest.approx(deep / 0.5)
 
 
 @pytest.mark.parametrize(("plain", "verdict"), [(2.0, Verdict.REPRODUCED), (0.5, Verdict.NOT_REPRODUCED)])
@@ -175,10 +178,10 @@ def test_gradients_are_compared_by_powers_of_ten(
 ) -> None:
     found = {PLAIN: (plain, [1.0, 10.0]), RESIDUAL: (0.5, [1.0, 3.0])}
     monkeypatch.setattr(shortcuts, "lost", lambda setting, kind, seed: found[kind])
-    given = carry_out(part_named("gradient"), untrained)
+    given = run_statement(statement_named("gradient"), untrained)
     assert given.verdict is verdict
-    assert given.measured is not None
-    assert given.measured.mean == pytest.approx(plain - 0.5)
+    assert given.measurement is not None
+    assert given.measurement.mean == pytest.approx(plain - 0.5)
 
 
 @pytest.mark.parametrize(
@@ -206,10 +209,10 @@ def test_lesions_are_compared_by_how_much_the_error_rises(
     trainings({"plain": [90.0] * 3, "with shortcuts": [95.0] * 3})
     without = {0.9: [plain, plain + 2], 0.95: [residual, residual + 2]}
     monkeypatch.setattr(shortcuts, "lesions", lambda run: iter(without[run.test_accuracy]))
-    given = carry_out(part_named(name), untrained)
+    given = run_statement(statement_named(name), untrained)
     assert given.verdict is verdict
-    assert given.measured is not None
-    assert given.measured.mean == pytest.approx(value)
+    assert given.measurement is not None
+    assert given.measurement.mean == pytest.approx(value)
 
 
 @pytest.mark.parametrize(("a", "verdict"), [(3.5, Verdict.REPRODUCED), (5.0, Verdict.NOT_REPRODUCED)])
@@ -217,10 +220,10 @@ def test_options_are_compared_by_their_test_errors(
     untrained: Setting, trainings: Callable[..., None], a: float, verdict: Verdict
 ) -> None:
     trainings({"A": [100 - a] * 3, "B": [91.0] * 3, "C": [97.0] * 3})
-    given = carry_out(part_named("options"), untrained)
+    given = run_statement(statement_named("options"), untrained)
     assert given.verdict is verdict
-    assert given.measured is not None
-    assert given.measured.mean == pytest.approx(a - 3.0)
+    assert given.measurement is not None
+    assert given.measurement.mean == pytest.approx(a - 3.0)
 
 
 BOWL = np.array([[1 + x**2 + y**2 for x in shortcuts.PLACES] for y in shortcuts.PLACES])
@@ -237,10 +240,10 @@ def test_surfaces_are_compared_by_what_is_bent_down(
 ) -> None:
     trainings({"plain": [90.0] * 3, "with shortcuts": [95.0] * 3})
     monkeypatch.setattr(shortcuts, "around", lambda run: plain if run.test_accuracy == 0.9 else BOWL)
-    given = carry_out(part_named("surface"), untrained)
+    given = run_statement(statement_named("surface"), untrained)
     assert given.verdict is verdict
-    assert given.measured is not None
-    (chart,) = given.measured.charts
+    assert given.measurement is not None
+    (chart,) = given.measurement.charts
     assert "highest 3" in chart.alternative
 
 
@@ -248,9 +251,9 @@ def test_around_weights_that_learned_nothing_there_is_nothing_to_tell(
     untrained: Setting, trainings: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainings({"plain": [30.0] * 3, "with shortcuts": [95.0] * 3})
-    monkeypatch.setattr(experiment, "training_accuracy", lambda runs: 100 * min(run.test_accuracy for run in runs))
+    monkeypatch.setattr(accuracy, "training_accuracy", lambda runs: 100 * min(run.test_accuracy for run in runs))
     monkeypatch.setattr(shortcuts, "around", lambda run: HILLS)
-    given = carry_out(part_named("surface"), untrained)
+    given = run_statement(statement_named("surface"), untrained)
     assert given.verdict is Verdict.NOT_TESTABLE
-    assert "plain: a network that answers 30 % of its training images rightly" in given.reason
-    assert given.measured is not None
+    assert "plain: with a training accuracy of 30 % the network has hardly learned" in given.reason
+    assert given.measurement is not None

@@ -11,11 +11,14 @@ import torch
 import torch.nn.functional as F
 
 from convatlas.experiments import Budget
-from convatlas.experiments.engine.experiment import NotTestable, Setting, Verdict, carry_out
+from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.process_pair import in_pair
+from convatlas.experiments.engine.result import run_statement
+from convatlas.experiments.engine.statement import NotTestable
+from convatlas.experiments.engine.verdict import Verdict
 from convatlas.experiments.topics.towers import TOWERS, Answer, Task, rows_of, step
 from convatlas.experiments.topics.two_towers import (
-    EXPERIMENT,
+    TOPIC,
     difference,
     epochs_to,
     exchanged,
@@ -33,10 +36,10 @@ def setting(folder: Path) -> Setting:
 
 @pytest.mark.parametrize(("name", "value"), [("convolutions", 5), ("fully-connected", 3), ("parameters", 60_965_224)])
 def test_what_is_counted_comes_to_its_verdict(name: str, value: int, tmp_path: Path) -> None:
-    given = carry_out(next(part for part in EXPERIMENT.parts if part.id == name), setting(tmp_path))
+    given = run_statement(next(statement for statement in TOPIC.statements if statement.id == name), setting(tmp_path))
     assert given.verdict is Verdict.REPRODUCED
-    assert given.measured is not None
-    assert given.measured.values == (value,)
+    assert given.measurement is not None
+    assert given.measurement.values == (value,)
 
 
 # --- two processes -----------------------------------------------------------------------------------------------
@@ -145,7 +148,7 @@ def test_what_a_part_is_worth_is_how_much_the_error_rises_without_it(
     accuracies = {name: [98.0, 97.0, 96.0] for name in without(paper())}
     trainings(accuracies | {"no dropout": [97.5, 96.5, 95.5]})
     assert worth("no dropout", setting(tmp_path)).values == pytest.approx((0.5, 0.5, 0.5))
-    part = next(part for part in EXPERIMENT.parts if part.id == "dropout")
-    assert carry_out(part, setting(tmp_path)).verdict is Verdict.REPRODUCED
+    statement = next(statement for statement in TOPIC.statements if statement.id == "dropout")
+    assert run_statement(statement, setting(tmp_path)).verdict is Verdict.REPRODUCED
     trainings(accuracies | {"no dropout": [98.5, 97.5, 96.5]})
-    assert carry_out(part, setting(tmp_path)).verdict is Verdict.NOT_REPRODUCED
+    assert run_statement(statement, setting(tmp_path)).verdict is Verdict.NOT_REPRODUCED

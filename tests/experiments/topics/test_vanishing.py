@@ -11,9 +11,11 @@ from torch import nn
 
 from convatlas import measure
 from convatlas.experiments import Budget
-from convatlas.experiments.engine.experiment import Setting, Verdict, carry_out
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.result import run_statement
+from convatlas.experiments.engine.verdict import Verdict
 from convatlas.experiments.topics import vanishing
-from convatlas.experiments.topics.vanishing import EXPERIMENT, UNITS, Chain, Kind, digits, factor, jacobians, norms
+from convatlas.experiments.topics.vanishing import TOPIC, UNITS, Chain, Kind, digits, factor, jacobians, norms
 
 
 def identity(x: torch.Tensor) -> torch.Tensor:
@@ -71,8 +73,8 @@ def test_the_whole_is_the_product_of_its_layers_in_their_order() -> None:
 
 @pytest.mark.parametrize("name", ["large", "xavier-relu"])
 def test_a_part_comes_to_its_verdict(name: str, tmp_path: Path) -> None:
-    part = next(part for part in EXPERIMENT.parts if part.id == name)
-    given = carry_out(part, Setting(budget=Budget.QUICK, seeds=(0, 1), folder=tmp_path))
+    statement = next(statement for statement in TOPIC.statements if statement.id == name)
+    given = run_statement(statement, Setting(budget=Budget.QUICK, seeds=(0, 1), folder=tmp_path))
     assert given.verdict is Verdict.REPRODUCED
-    assert given.measured is not None
-    assert len(given.measured.values) == 2
+    assert given.measurement is not None
+    assert len(given.measurement.values) == 2

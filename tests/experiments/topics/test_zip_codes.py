@@ -12,9 +12,11 @@ import pytest
 from convatlas import atlas, measure
 from convatlas.data import Split
 from convatlas.experiments import Budget
-from convatlas.experiments.engine.experiment import Setting, Verdict, carry_out
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.result import run_statement
+from convatlas.experiments.engine.verdict import Verdict
 from convatlas.experiments.topics import zip_codes
-from convatlas.experiments.topics.zip_codes import CONNECTED, EXPERIMENT, SHIFTED, SIDE, equal_size, moved, request
+from convatlas.experiments.topics.zip_codes import CONNECTED, SHIFTED, SIDE, TOPIC, equal_size, moved, request
 from convatlas.recipe import Augmentation, Recipe
 
 
@@ -67,10 +69,10 @@ def told(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, lead: tuple[f
         }
 
     monkeypatch.setattr(zip_codes, "errors", errors)
-    part = next(part for part in EXPERIMENT.parts if part.id == name)
-    given = carry_out(part, setting(folder, seeds=len(lead)))
-    assert given.measured is not None
-    assert given.measured.values == pytest.approx(lead)
+    statement = next(statement for statement in TOPIC.statements if statement.id == name)
+    given = run_statement(statement, setting(folder, seeds=len(lead)))
+    assert given.measurement is not None
+    assert given.measurement.values == pytest.approx(lead)
     return given.verdict
 
 
@@ -86,10 +88,10 @@ def test_the_verdict_follows_the_lead_of_the_convolutions(
 
 @pytest.mark.parametrize("name", ["usps-1989", "usps-lenet5"])
 def test_usps_is_left_to_the_full_budget_with_its_reason(name: str, tmp_path: Path) -> None:
-    given = carry_out(next(part for part in EXPERIMENT.parts if part.id == name), setting(tmp_path))
+    given = run_statement(next(statement for statement in TOPIC.statements if statement.id == name), setting(tmp_path))
     assert given.verdict is Verdict.NOT_TESTABLE
     assert "USPS" in given.reason
-    assert given.measured is None
+    assert given.measurement is None
 
 
 def test_trained_networks_are_judged_on_shifted_digits(tmp_path: Path) -> None:

@@ -11,17 +11,10 @@ from itertools import pairwise
 
 from convatlas import atlas
 from convatlas.draw import Bars, Lines, Series
-from convatlas.experiments.engine.experiment import (
-    Experiment,
-    Measured,
-    Part,
-    Setting,
-    Threshold,
-    accuracies_of,
-    at_least,
-    differences,
-    unlearned,
-)
+from convatlas.experiments.engine.accuracy import accuracies_of, differences, undertrained
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.statement import Statement, Topic
+from convatlas.experiments.engine.verdict import Measurement, Threshold, at_least
 from convatlas.experiments.topics.equal_cost import at_cost, macs
 from convatlas.networks.efficientnet import EfficientNetSpec
 from convatlas.runs import Run
@@ -133,7 +126,7 @@ class Scaled:
 
 
 def trained(setting: Setting, forms: Iterable[Scaled]) -> dict[Scaled, list[Run]]:
-    return setting.train_each({form: partial(form.request, setting) for form in forms})
+    return setting.train_seeds({form: partial(form.request, setting) for form in forms})
 
 
 def val_loss(run: Run) -> float:
@@ -152,7 +145,7 @@ def best(losses: Mapping[str, float], names: Sequence[str]) -> str:
     return min(names, key=losses.__getitem__)
 
 
-def won(setting: Setting, base: Base, together: Mapping[str, Triple], times: int) -> Measured:
+def won(setting: Setting, base: Base, together: Mapping[str, Triple], times: int) -> Measurement:
     """By how many points the chosen one of those that scale all three is ahead of the chosen one that scales one."""
     forms = {name: Scaled(base, triple, times) for name, triple in (SINGLE | dict(together)).items()}
     losses = search(setting, forms)
@@ -170,7 +163,7 @@ def won(setting: Setting, base: Base, together: Mapping[str, Triple], times: int
         labels=tuple(forms),
         series=(Series("loss", (), tuple(losses.values())),),
     )
-    return Measured(
+    return Measurement(
         values=differences(all_three, one),
         figures=(
             *(
@@ -190,16 +183,16 @@ def won(setting: Setting, base: Base, together: Mapping[str, Triple], times: int
         ),
         charts=(chart,),
         note=f"The most MACs are {100 * (max(costs.values()) / min(costs.values()) - 1):.1f} % above the least.",
-        doubt=unlearned(runs),
+        inconclusive=undertrained(runs),
     )
 
 
-def doubling(setting: Setting) -> Measured:
+def doubling(setting: Setting) -> Measurement:
     """What the MACs of B0 are multiplied by in the step of phi that is farthest from doubling them."""
     variant = atlas.find("efficientnet-b0")
     costs = [macs(variant, variant.spec.compound(phi)) for phi in range(8)]
     steps = [after / before for before, after in pairwise(costs)]
-    return Measured(
+    return Measurement(
         values=(max(steps, key=lambda step: abs(math.log2(step) - 1)),),
         figures=(
             *((f"MACs at phi {phi}", f"{cost / 1e6:,.0f} million") for phi, cost in enumerate(costs)),
@@ -209,7 +202,7 @@ def doubling(setting: Setting) -> Measured:
     )
 
 
-def saturation(setting: Setting) -> Measured:
+def saturation(setting: Setting) -> Measurement:
     """What the first doubling of depth, or its cost, wins less what the second does, the mean of three dimensions."""
     lines = {name: [Scaled(B0, triple, times) for times in (1, 2, 4)] for name, triple in (SINGLE | PAPER).items()}
     # The base is the same in all.
@@ -233,7 +226,7 @@ def saturation(setting: Setting) -> Measured:
         ),
     )
     bends = [[bend(values) for values in zip(*(found[form] for form in lines[name]), strict=True)] for name in SINGLE]
-    return Measured(
+    return Measurement(
         values=tuple(map(statistics.fmean, zip(*bends, strict=True))),
         figures=tuple(
             (f"{name}, {form.million_macs(setting):.0f} million MACs", f"{statistics.fmean(found[form]):.2f} %")
@@ -250,48 +243,48 @@ def bend(values: Sequence[float]) -> float:
     return (second - first) - (third - second)
 
 
-def compound(setting: Setting) -> Measured:
+def compound(setting: Setting) -> Measurement:
     return won(setting, B0, PAPER, 2 if setting.quick else 4)
 
 
-def search_b0(setting: Setting) -> Measured:
+def search_b0(setting: Setting) -> Measurement:
     return won(setting, B0, TOGETHER, 2)
 
 
-def search_resnet(setting: Setting) -> Measured:
+def search_resnet(setting: Setting) -> Measurement:
     return won(setting, RESNET, TOGETHER, 2)
 
 
-EXPERIMENT = Experiment(
+TOPIC = Topic(
     id="compound",
     title="EfficientNet: scale width, depth and resolution together",
-    claim="Scaling one dimension of a network saturates soon; scaling depth, width and resolution together by "
+    summary="Scaling one dimension of a network saturates soon; scaling depth, width and resolution together by "
     "alpha^phi, beta^phi and gamma^phi, with alpha beta^2 gamma^2 = 2 about, is better at equal MACs, for older "
     "networks too.",
     source="Tan and Le 2019, sections 3 to 5, equations 2 and 3, Figures 3 and 8, Tables 3 and 7",
-    done="B0 and, of the older families, ResNet-20 grow to the MACs of the network twice as deep (full: also four "
+    method="B0 and, of the older families, ResNet-20 grow to the MACs of the network twice as deep (full: also four "
     "times), along each dimension and in four ways along all three. A search with one seed and a tenth of the "
     "training images held out chooses a way of each kind; both are then trained with every seed and compared on the "
     f"test images. Quick: B0 a quarter as wide from {B0.side} px, ResNet-20 three sixteenths from "
     f"{RESNET.side} px, without dropout, {EPOCHS} epochs of digits; full: the paper's width, CIFAR-10.",
-    limits="Digits have 8x8 pixels and are enlarged: a higher resolution adds positions and no detail, for which the "
+    limitations="Digits have 8x8 pixels and are enlarged: a higher resolution adds positions and no detail, for which the "
     "paper scales it; what it wins here all the same, and which dimension is best, stands among the figures. The "
     "search is of one seed, with hardly more than a hundred images held out. A difference found here is of these "
     "small networks in a short training, in which what learns fast counts as much as what ends well, and says little "
     "about ImageNet. Depth grows by whole units, which at twice the MACs is most of it.",
     minutes=(5, 300),
-    parts=(
-        Part(
+    statements=(
+        Statement(
             id="doubling",
-            claim="Each step of phi doubles the MACs, about.",
+            text="Each step of phi doubles the MACs, about.",
             statistic="factor of B0's MACs in the step of phi, from 0 to 7, that is farthest from 2",
             # The paper's constants give 1.92, rounded channels and blocks more or less.
             threshold=Threshold(1.7, 2.3),
             measure=doubling,
         ),
-        Part(
+        Statement(
             id="saturation",
-            claim="Scaling one dimension saturates.",
+            text="Scaling one dimension saturates.",
             statistic="points won by the first doubling less those won by the second, mean of three dimensions",
             threshold=at_least(WORTH),
             measure=saturation,
@@ -299,23 +292,23 @@ EXPERIMENT = Experiment(
             "accuracy levels off, whatever was scaled. It needs harder images and long trainings of four times the "
             "MACs, as --budget full has",
         ),
-        Part(
+        Statement(
             id="compound",
-            claim="At equal MACs compound scaling with the paper's constants is better than any one dimension.",
+            text="At equal MACs compound scaling with the paper's constants is better than any one dimension.",
             statistic="test accuracy of B0 with the paper's constants less that of the best dimension, in points",
             threshold=at_least(WORTH),
             measure=compound,
         ),
-        Part(
+        Statement(
             id="search-b0",
-            claim="A search finds that all three should grow, for the B0 base.",
+            text="A search finds that all three should grow, for the B0 base.",
             statistic="test accuracy of the best way to grow all three less that of the best dimension, in points",
             threshold=at_least(WORTH),
             measure=search_b0,
         ),
-        Part(
+        Statement(
             id="search-resnet",
-            claim="And for an older family.",
+            text="And for an older family.",
             statistic="the same of ResNet-20, in points",
             threshold=at_least(WORTH),
             measure=search_resnet,

@@ -10,15 +10,10 @@ import numpy as np
 
 from convatlas import atlas
 from convatlas.draw import Lines, Panels, Series
-from convatlas.experiments.engine.experiment import (
-    Experiment,
-    Measured,
-    Part,
-    Setting,
-    at_least,
-    at_most,
-    training_evaluation,
-)
+from convatlas.experiments.engine.accuracy import training_evaluation
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.statement import Statement, Topic
+from convatlas.experiments.engine.verdict import Measurement, at_least, at_most
 from convatlas.recipe import Augmentation
 from convatlas.runs import Run
 from convatlas.runs.run import read_metrics
@@ -135,7 +130,7 @@ def rank_correlation(errors: Sequence[float]) -> float:
     return round(float(np.corrcoef(np.arange(len(errors)), above)[0, 1]), 9) if above.any() else 0.0
 
 
-def plain(setting: Setting) -> Measured:
+def plain(setting: Setting) -> Measurement:
     setting.train_all(
         request(setting, network_of(kind, depth), seed)
         for seed in setting.seeds
@@ -143,73 +138,73 @@ def plain(setting: Setting) -> Measured:
         for kind in (PLAIN, RESIDUAL)
     )
     errors = training_errors(setting, PLAIN)
-    return Measured(
+    return Measurement(
         values=grown(errors),
         figures=figures(PLAIN, errors, test_errors(setting, PLAIN)),
         charts=(curves(setting),),
     )
 
 
-def order(setting: Setting) -> Measured:
-    return Measured(values=tuple(rank_correlation(each) for each in training_errors(setting, PLAIN)))
+def order(setting: Setting) -> Measurement:
+    return Measurement(values=tuple(rank_correlation(each) for each in training_errors(setting, PLAIN)))
 
 
-def residual(setting: Setting) -> Measured:
+def residual(setting: Setting) -> Measurement:
     errors = training_errors(setting, RESIDUAL)
     both = {"plain": training_errors(setting, PLAIN), "with shortcuts": errors}
-    return Measured(
+    return Measurement(
         values=grown(errors),
         figures=figures(RESIDUAL, errors, test_errors(setting, RESIDUAL)),
         charts=(by_depth(both),),
     )
 
 
-def on_test(setting: Setting) -> Measured:
+def on_test(setting: Setting) -> Measurement:
     """What the shortcuts are worth on images that were not learned."""
     without, with_shortcuts = (test_errors(setting, kind) for kind in (PLAIN, RESIDUAL))
-    return Measured(values=tuple(one[-1] - other[-1] for one, other in zip(without, with_shortcuts, strict=True)))
+    return Measurement(values=tuple(one[-1] - other[-1] for one, other in zip(without, with_shortcuts, strict=True)))
 
 
-EXPERIMENT = Experiment(
+TOPIC = Topic(
     id="degradation",
     title="Classical CNNs get worse when too deep",
-    claim="With the depth of a plain network its training error rises, so it is not overfitting; the same networks "
+    summary="With the depth of a plain network its training error rises, so it is not overfitting; the same networks "
     "with shortcuts gain from depth.",
     source="He, Zhang, Ren and Sun 2015, sections 1 and 4.2, Figures 1 and 6",
-    done="Networks of 20, 32, 44 and 56 layers, plain and with shortcuts (option A). Quick: a quarter of the paper's "
+    method="Networks of 20, 32, 44 and 56 layers, plain and with shortcuts (option A). Quick: a quarter of the paper's "
     f"width, {QUICK_EPOCHS} epochs of digits, with the paper's optimizer and schedule and no random changes. Full: "
     "CIFAR-10 with the paper's recipe, 64,000 iterations.",
-    limits="At quick, training is a three-hundredth of the paper's: what is told apart is how fast networks learn at "
+    limitations="At quick, training is a three-hundredth of the paper's: what is told apart is how fast networks learn at "
     "first as much as how far they get. Figure 6 has the test error of each epoch, too; here test images are read "
     "once, at the end, and the curves are of the training error alone.",
     minutes=(3, 900),
-    parts=(
-        Part(
+    statements=(
+        Statement(
             id="plain",
-            claim="The training error of plain networks rises with depth.",
+            text="The training error of plain networks rises with depth.",
             statistic="training error of 56 plain layers less that of 20, in points",
             # Figure 6, left: several points at the end.
             threshold=at_least(1.0),
             measure=plain,
         ),
-        Part(
+        Statement(
             id="order",
-            claim="It rises at each step of depth.",
+            text="It rises at each step of depth.",
             statistic="rank correlation of depth and training error of the plain networks",
             # 0.8: one neighboring pair of four is the wrong way round.
             threshold=at_least(0.8),
             measure=order,
         ),
-        Part(
+        Statement(
             id="residual",
-            claim="With shortcuts it does not.",
+            text="With shortcuts it does not.",
             statistic="training error of 56 layers with shortcuts less that of 20, in points",
             threshold=at_most(0.0),
             measure=residual,
         ),
-        Part(
+        Statement(
             id="test",
-            claim="So the deepest network is better with shortcuts than without, on images that it has not seen.",
+            text="So the deepest network is better with shortcuts than without, on images that it has not seen.",
             statistic="test error of 56 plain layers less that of 56 with shortcuts, in points",
             # Figure 6: about 6 points between them; half of that.
             threshold=at_least(3.0),

@@ -11,20 +11,11 @@ from safetensors.torch import save
 
 from convatlas import atlas, measure
 from convatlas.draw import Bars, Series
-from convatlas.experiments.engine.experiment import (
-    Experiment,
-    Measured,
-    Part,
-    Setting,
-    Threshold,
-    at_least,
-    at_most,
-    differences,
-    errors_of,
-    exactly,
-    unlearned,
-)
+from convatlas.experiments.engine.accuracy import differences, errors_of, undertrained
+from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.process_pair import in_pair
+from convatlas.experiments.engine.statement import Statement, Topic
+from convatlas.experiments.engine.verdict import Measurement, Threshold, at_least, at_most, exactly
 from convatlas.experiments.topics import fire_designs
 from convatlas.experiments.topics.fire_designs import MB, megabytes
 from convatlas.experiments.topics.timed_steps import OF_EACH_FAMILY, forward_of, step_of
@@ -45,24 +36,24 @@ def layers_of(name: str) -> Layers:
     return measure.layers_of(variant.network, variant.spec)
 
 
-def parameters(setting: Setting) -> Measured:
+def parameters(setting: Setting) -> Measurement:
     found = {name: layers_of(name).params for name in PAIR}
-    return Measured(
+    return Measurement(
         values=(found["alexnet"] / found["squeezenet"],),
         figures=tuple((f"parameters of {name}", f"{number:,}") for name, number in found.items()),
     )
 
 
-def filters(setting: Setting) -> Measured:
+def filters(setting: Setting) -> Measurement:
     ratio = filter_ratio(layers_of("squeezenet"))
-    return Measured(values=(float(ratio),))
+    return Measurement(values=(float(ratio),))
 
 
-def files(setting: Setting) -> Measured:
+def files(setting: Setting) -> Measurement:
     """What is written to be sent, with the names of its tensors."""
     found = {name: len(save(variant.network(variant.spec).state_dict())) for name, variant in pair().items()}
     mobile = {name: 8 * size / 10e6 for name, size in found.items()}
-    return Measured(
+    return Measurement(
         values=(found["alexnet"] / found["squeezenet"],),
         figures=(
             *((f"file of {name}", f"{size / MB:.1f} MB") for name, size in found.items()),
@@ -71,10 +62,10 @@ def files(setting: Setting) -> Measured:
     )
 
 
-def sizes(setting: Setting) -> Measured:
+def sizes(setting: Setting) -> Measurement:
     """Figure 3(a) of the paper has the sizes of both ends of what gains."""
     found = {sr: megabytes(designed(sr=sr)) for sr in (0.125, 0.25, 0.5, 0.75, 1.0)}
-    return Measured(
+    return Measurement(
         values=(found[0.75],),
         figures=tuple((f"size at squeeze ratio {sr:g}", f"{size:.1f} MB") for sr, size in found.items()),
     )
@@ -92,12 +83,12 @@ THREE = at_least(2.5)
 """What rounds to three."""
 
 
-def faster(make: Callable[[Variant, Spec, int], Callable[[], None]], batch_size: int, setting: Setting) -> Measured:
+def faster(make: Callable[[Variant, Spec, int], Callable[[], None]], batch_size: int, setting: Setting) -> Measurement:
     """AlexNet's time over SqueezeNet's, each at its paper's size, once for each turn."""
     works = {name: make(variant, variant.spec, batch_size) for name, variant in pair().items()}
     taken = measure.seconds_in_turn(works, REPEATS[batch_size])
     macs = {name: layers_of(name).macs for name in PAIR}
-    return Measured(
+    return Measurement(
         values=tuple(slow / fast for slow, fast in zip(*taken.values(), strict=True)),
         figures=tuple(
             (name, f"{1000 * statistics.median(times) / batch_size:.3g} ms an image, {macs[name] / 1e6:,.0f} M MACs")
@@ -123,7 +114,7 @@ def counted(specs: dict[str, Spec], rank: int) -> dict[str, int]:
     return {name: measure.sent_bytes(atlas.find(name), spec) for name, spec in specs.items()}
 
 
-def traffic(setting: Setting) -> Measured:
+def traffic(setting: Setting) -> Measurement:
     """How far what is sent is from four bytes a parameter, the largest of eight differences."""
     specs = own_specs()
     sent, others = in_pair(counted, specs)
@@ -137,7 +128,7 @@ def traffic(setting: Setting) -> Measured:
         series=(Series("sent", (), tuple(number / 1e6 for number in sent.values())),),
         log_y=True,
     )
-    return Measured(
+    return Measurement(
         values=(max(abs(sent[name] / trained[name] - 1) for name in specs),),
         figures=(
             *((name, f"{sent[name]:,} bytes, {trained[name] // 4:,} parameters") for name in specs),
@@ -154,7 +145,7 @@ def gradient_bytes(name: str) -> int:
     return 4 * (table.params + table.training_only_params)
 
 
-def distributed(setting: Setting) -> Measured:
+def distributed(setting: Setting) -> Measurement:
     """AlexNet's step on two machines over SqueezeNet's, at 1 Gbit/s, once for each turn."""
     batch_size, repeats = (4, 2) if setting.quick else (32, 5)
     specs = own_specs()
@@ -184,7 +175,7 @@ def distributed(setting: Setting) -> Measured:
         log_y=True,
     )
     slow = sending[LINES[0]]
-    return Measured(
+    return Measurement(
         values=tuple(
             (big + slow["alexnet"]) / (small + slow["squeezenet"])
             for big, small in zip(taken["alexnet"], taken["squeezenet"], strict=True)
@@ -209,116 +200,116 @@ def distributed(setting: Setting) -> Measured:
 # --- trained ---------------------------------------------------------------------------------------------------------
 
 
-def accuracy(setting: Setting) -> Measured:
+def accuracy(setting: Setting) -> Measurement:
     """SqueezeNet's test error less AlexNet's, in points."""
 
     def asked(name: str, seed: int) -> Request:
         return Request(network=name, data="cifar10", resolution=32, seed=seed)
 
-    runs = setting.train_each({name: partial(asked, name) for name in PAIR})
+    runs = setting.train_seeds({name: partial(asked, name) for name in PAIR})
     errors = {name: errors_of(each) for name, each in runs.items()}
-    return Measured(
+    return Measurement(
         values=differences(errors["squeezenet"], errors["alexnet"]),
         figures=tuple((f"test error, {name}", f"{statistics.fmean(each):.2f} %") for name, each in errors.items()),
-        doubt=unlearned(runs),
+        inconclusive=undertrained(runs),
     )
 
 
-EXPERIMENT = Experiment(
+TOPIC = Topic(
     id="fewer-parameters",
     title="SqueezeNet: fifty times fewer parameters than AlexNet",
-    claim="AlexNet's accuracy with fifty times fewer parameters: less to send between machines that train together, "
+    summary="AlexNet's accuracy with fifty times fewer parameters: less to send between machines that train together, "
     "less to send to those that use it, quick to update, and, as is often said, three times as fast. 1x1 filters, "
     "squeezing and late pooling bring it about.",
     source="Iandola et al. 2016, sections 1, 3, 5 and 6, Figure 3, Tables 2 and 3; that it is three times faster than "
     "AlexNet is folklore, which the paper does not say",
-    done="Counted from built networks: parameters, filters, files, the sizes of Figure 3. Timed in turn: AlexNet and "
+    method="Counted from built networks: parameters, filters, files, the sizes of Figure 3. Timed in turn: AlexNet and "
     "SqueezeNet at their papers' sizes, steps with the default recipe's AdamW. Counted between two processes: the "
     "gradients of a step of one network of each family. Trained: the paper's metaparameters, squeeze ratio, share of "
     "3x3 filters, where it pools, and its bypasses; quick on digits with four modules a quarter as wide, full on "
     "CIFAR-10 with the paper's own. The paper judges by top-5 accuracy, here it is the test loss.",
-    limits=f"Quick trains {fire_designs.QUICK.epochs} epochs, so that what learns faster has an advantage over what "
+    limitations=f"Quick trains {fire_designs.QUICK.epochs} epochs, so that what learns faster has an advantage over what "
     "ends better; 355 test images would tell errors coarsely. The paper trained on ImageNet. Times are this "
     "machine's, and no delay of a network is counted.",
     minutes=(3.5, 120),
-    parts=(
-        Part(
+    statements=(
+        Statement(
             id="parameters",
-            claim="SqueezeNet has 50 times fewer parameters than AlexNet.",
+            text="SqueezeNet has 50 times fewer parameters than AlexNet.",
             statistic="parameters of AlexNet over those of SqueezeNet",
             threshold=FIFTY,
             measure=parameters,
         ),
-        Part(
+        Statement(
             id="filters",
-            claim="A 1x1 filter has 9 times fewer parameters than a 3x3 filter.",
+            text="A 1x1 filter has 9 times fewer parameters than a 3x3 filter.",
             statistic="weights of a module's 3x3 filters over those of its as many 1x1, biases not counted",
             threshold=exactly(9),
             measure=filters,
         ),
-        Part(
+        Statement(
             id="files",
-            claim="There is 50 times less to send when the network is updated.",
+            text="There is 50 times less to send when the network is updated.",
             statistic="bytes of AlexNet's file of weights over SqueezeNet's",
             threshold=FIFTY,
             measure=files,
         ),
-        Part(
+        Statement(
             id="sizes",
-            claim="With a squeeze ratio of 0.75 it has 19 MB, where 0.125 has 4.8.",
+            text="With a squeeze ratio of 0.75 it has 19 MB, where 0.125 has 4.8.",
             statistic="MB of weights at squeeze ratio 0.75",
             # Less than one unit of the last printed digit, as for every printed figure.
             threshold=Threshold(18, 20),
             measure=sizes,
         ),
-        Part(
+        Statement(
             id="forward-1",
-            claim="It answers one image three times as fast as AlexNet.",
+            text="It answers one image three times as fast as AlexNet.",
             statistic="time of AlexNet over that of SqueezeNet, inference, batch 1",
             threshold=THREE,
             measure=partial(faster, forward_of, 1),
         ),
-        Part(
+        Statement(
             id="forward-16",
-            claim="It answers sixteen images three times as fast as AlexNet.",
+            text="It answers sixteen images three times as fast as AlexNet.",
             statistic="time of AlexNet over that of SqueezeNet, inference, batch 16",
             threshold=THREE,
             measure=partial(faster, forward_of, 16),
         ),
-        Part(
+        Statement(
             id="training-1",
-            claim="It learns from one image three times as fast as AlexNet.",
+            text="It learns from one image three times as fast as AlexNet.",
             statistic="time of AlexNet over that of SqueezeNet, a step of training, batch 1",
             threshold=THREE,
             measure=partial(faster, step_of, 1),
         ),
-        Part(
+        Statement(
             id="training-16",
-            claim="It learns from sixteen images three times as fast as AlexNet.",
+            text="It learns from sixteen images three times as fast as AlexNet.",
             statistic="time of AlexNet over that of SqueezeNet, a step of training, batch 16",
             threshold=THREE,
             measure=partial(faster, step_of, 16),
         ),
-        Part(
+        Statement(
             id="traffic",
-            claim="What machines that train together send is proportional to the number of parameters.",
+            text="What machines that train together send is proportional to the number of parameters.",
             statistic="relative difference of the bytes of a step between two processes from 4 times the trained "
             "parameters, the largest of eight families",
             threshold=exactly(0),
             measure=traffic,
         ),
-        Part(
+        Statement(
             id="distributed",
-            claim="Small networks train faster on several machines, since they send less.",
+            text="Small networks train faster on several machines, since they send less.",
             statistic="time of a step of AlexNet over that of SqueezeNet, two machines with 1 Gbit/s between them",
             # Above 1, by more than durations differ from one time to the next.
             threshold=at_least(1.2),
             measure=distributed,
         ),
-        *fire_designs.PARTS,
-        Part(
+        *fire_designs.STATEMENTS,
+        Statement(
             id="accuracy",
-            claim="SqueezeNet is as accurate as AlexNet.",
+            text="SqueezeNet is as accurate as AlexNet.",
             statistic="test error of SqueezeNet less that of AlexNet, in points",
             # The paper's is 0.3 points better; it calls networks that are 1.2 points worse a loss.
             threshold=at_most(1.0),

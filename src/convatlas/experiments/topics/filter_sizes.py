@@ -12,16 +12,10 @@ import torch.nn.functional as F
 
 from convatlas import atlas, data, measure
 from convatlas.draw import Bars, Series
-from convatlas.experiments.engine.experiment import (
-    Experiment,
-    Measured,
-    Part,
-    Setting,
-    at_least,
-    differences,
-    errors_of,
-    unlearned,
-)
+from convatlas.experiments.engine.accuracy import differences, errors_of, undertrained
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.statement import Statement, Topic
+from convatlas.experiments.engine.verdict import Measurement, at_least
 from convatlas.experiments.topics.equal_cost import at_cost, macs
 from convatlas.networks.googlenet import DiscountedAuxiliaries, GoogLeNet, GoogLeNetSpec, Sizes
 from convatlas.runs import Run
@@ -40,10 +34,10 @@ def paper(setting: Setting) -> GoogLeNetSpec:
     return spec.scaled(width=QUICK_WIDTH, resolution=QUICK_SIDE) if setting.quick else spec.scaled(resolution=64)
 
 
-def naive(setting: Setting) -> Measured:
+def naive(setting: Setting) -> Measurement:
     found = {name: measure.cost_of(GoogLeNet, atlas.find(name).spec).macs for name in ("googlenet", "googlenet-naive")}
     reduced, whole = found.values()
-    return Measured(
+    return Measurement(
         values=(whole / reduced,),
         figures=tuple((f"MACs of {name} at 224 px", f"{number / 1e6:,.0f} million") for name, number in found.items()),
     )
@@ -82,10 +76,10 @@ def request(setting: Setting, spec: GoogLeNetSpec, seed: int) -> Request:
 
 
 def trained(setting: Setting, specs: Mapping[str, GoogLeNetSpec]) -> dict[str, list[Run]]:
-    return setting.train_each({name: partial(request, setting, spec) for name, spec in specs.items()})
+    return setting.train_seeds({name: partial(request, setting, spec) for name, spec in specs.items()})
 
 
-def all_sizes(setting: Setting) -> Measured:
+def all_sizes(setting: Setting) -> Measurement:
     """By how many points the best single size errs more than the module."""
     full = atlas.find("googlenet").spec
     assert isinstance(full, GoogLeNetSpec)
@@ -105,7 +99,7 @@ def all_sizes(setting: Setting) -> Measured:
     )
     own, *others = errors.values()
     best = min(others, key=statistics.fmean)
-    return Measured(
+    return Measurement(
         values=differences(best, own),
         figures=tuple(
             (
@@ -116,11 +110,11 @@ def all_sizes(setting: Setting) -> Measured:
             for name, spec in specs.items()
         ),
         charts=(chart,),
-        doubt=unlearned(runs),
+        inconclusive=undertrained(runs),
     )
 
 
-def gradient(setting: Setting) -> Measured:
+def gradient(setting: Setting) -> Measurement:
     """How much longer the gradient at the first convolution is with the auxiliary classifiers than without."""
     spec = replace(paper(setting), num_classes=10, in_channels=1)
     split = data.find("digits").load(spec.resolution, seed=0).train
@@ -137,63 +131,63 @@ def gradient(setting: Setting) -> Measured:
             found = measure.gradient_norms(network, lambda outputs: losses.losses(outputs, targets).mean(), images)
         return dict(found)["conv1.conv"]
 
-    return Measured(
+    return Measurement(
         values=tuple(lower(True, seed) / lower(False, seed) for seed in setting.seeds),
         note="Of networks before their first step, with the classifiers at their weight of 0.3.",
     )
 
 
-def auxiliary(setting: Setting) -> Measured:
+def auxiliary(setting: Setting) -> Measurement:
     spec = paper(setting)
     runs = trained(setting, {"with auxiliary classifiers": spec, "without": replace(spec, supervised=False)})
     own, without = (errors_of(each) for each in runs.values())
-    return Measured(
+    return Measurement(
         values=differences(without, own),
         figures=tuple(
             (f"test error {name}", f"{statistics.fmean(errors_of(each)):.2f} %") for name, each in runs.items()
         ),
-        doubt=unlearned(runs),
+        inconclusive=undertrained(runs),
     )
 
 
-EXPERIMENT = Experiment(
+TOPIC = Topic(
     id="filter-sizes",
     title="Inception: choose every filter size at once",
-    claim="Filters of 1x1, 3x3 and 5x5 and pooling side by side let the next layer choose; 1x1 reductions make that "
+    summary="Filters of 1x1, 3x3 and 5x5 and pooling side by side let the next layer choose; 1x1 reductions make that "
     "affordable, and auxiliary classifiers bring the gradient to the lower layers.",
     source="Szegedy et al. 2014, sections 3 to 5, Figure 2, Table 1",
-    done="MACs of the naive and of the reduced modules are counted at 224 px. Networks with one kind of branch alone "
+    method="MACs of the naive and of the reduced modules are counted at 224 px. Networks with one kind of branch alone "
     "are scaled in width to the MACs of the whole and trained; 3x3 keeps a reduction to a half of its filters, 5x5 "
     f"to a quarter. Quick: an eighth of the width, {QUICK_SIDE} px, {QUICK_EPOCHS} epochs of digits; full: 64 px, "
     "CIFAR-10.",
-    limits="Digits of 8x8 pixels have no details of many sizes.",
+    limitations="Digits of 8x8 pixels have no details of many sizes.",
     minutes=(2.5, 60),
-    parts=(
-        Part(
+    statements=(
+        Statement(
             id="naive",
-            claim="Without reductions the modules are too expensive.",
+            text="Without reductions the modules are too expensive.",
             statistic="MACs of the naive network over those of the reduced one",
             # Section 4 says "prohibitively expensive" and prints no figure: several times.
             threshold=at_least(3.0),
             measure=naive,
         ),
-        Part(
+        Statement(
             id="all-sizes",
-            claim="All sizes side by side are better than any alone at equal MACs.",
+            text="All sizes side by side are better than any alone at equal MACs.",
             statistic="test error of the best single size less that of the module, in points",
             threshold=at_least(WORTH),
             measure=all_sizes,
         ),
-        Part(
+        Statement(
             id="gradient",
-            claim="Auxiliary classifiers strengthen the gradient at the lower layers.",
+            text="Auxiliary classifiers strengthen the gradient at the lower layers.",
             statistic="gradient at the first convolution with them over that without",
             threshold=at_least(1.1),
             measure=gradient,
         ),
-        Part(
+        Statement(
             id="auxiliary",
-            claim="They lower the test error.",
+            text="They lower the test error.",
             statistic="test error without them less that with them, in points",
             threshold=at_least(WORTH),
             measure=auxiliary,

@@ -9,7 +9,10 @@ from functools import partial
 
 from convatlas import atlas, measure
 from convatlas.draw import Bars, Lines, Series
-from convatlas.experiments.engine.experiment import Measured, Part, Setting, at_least, at_most, unlearned
+from convatlas.experiments.engine.accuracy import undertrained
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.statement import Statement
+from convatlas.experiments.engine.verdict import Measurement, at_least, at_most
 from convatlas.networks.squeezenet import SqueezeNetSpec, designed
 from convatlas.runs import Evaluation
 from convatlas.spec import Spec
@@ -76,12 +79,12 @@ def compared(
     worse: str,
     better: str,
     draw: Callable[[Predictions], Bars | Lines] | None = None,
-) -> Measured:
+) -> Measurement:
     """The test loss of one design over that of another, for each seed."""
     designs = {name: one for name, one in designs.items() if not (setting.quick and name in ONLY_FULL)}
-    runs = setting.train_each({name: partial(request, setting, design) for name, design in designs.items()})
+    runs = setting.train_seeds({name: partial(request, setting, design) for name, design in designs.items()})
     found = {name: [run.evaluate() for run in each] for name, each in runs.items()}
-    return Measured(
+    return Measurement(
         values=tuple(one.loss / other.loss for one, other in zip(found[worse], found[better], strict=True)),
         figures=tuple(
             (
@@ -93,7 +96,7 @@ def compared(
             for name, design in designs.items()
         ),
         charts=() if draw is None else (draw(found),),
-        doubt=unlearned({name: runs[name] for name in (worse, better)}),
+        inconclusive=undertrained({name: runs[name] for name in (worse, better)}),
     )
 
 
@@ -150,40 +153,40 @@ SIMPLE_GAIN = at_least(1.035)
 COMPLEX_GAIN = at_least(1.015)
 SIMPLE_OVER_COMPLEX = at_least(1.02)
 
-PARTS = (
-    Part(
+STATEMENTS = (
+    Statement(
         id="squeeze-gain",
-        claim="A larger squeeze ratio is more accurate, up to 0.75.",
+        text="A larger squeeze ratio is more accurate, up to 0.75.",
         statistic="test loss at squeeze ratio 0.125 over that at 0.75",
         threshold=SQUEEZE_GAIN,
         measure=partial(
             compared, designs=SQUEEZED, worse="squeeze ratio 0.125", better="squeeze ratio 0.75", draw=by_ratio
         ),
     ),
-    Part(
+    Statement(
         id="squeeze-end",
-        claim="Beyond a squeeze ratio of 0.75 nothing is gained.",
+        text="Beyond a squeeze ratio of 0.75 nothing is gained.",
         statistic="test loss at squeeze ratio 0.75 over that at 1",
         threshold=NO_GAIN,
         measure=partial(compared, designs=SQUEEZED, worse="squeeze ratio 0.75", better="squeeze ratio 1"),
     ),
-    Part(
+    Statement(
         id="share-gain",
-        claim="More 3x3 filters are more accurate, up to a half.",
+        text="More 3x3 filters are more accurate, up to a half.",
         statistic="test loss with 1 % of 3x3 filters over that with 50 %, squeeze ratio 0.5",
         threshold=SQUEEZE_GAIN,
         measure=partial(compared, designs=SHARES, worse="1 % of 3x3", better="50 % of 3x3", draw=by_share),
     ),
-    Part(
+    Statement(
         id="share-end",
-        claim="With more than a half of 3x3 filters nothing is gained.",
+        text="With more than a half of 3x3 filters nothing is gained.",
         statistic="test loss with 50 % of 3x3 filters over that with 99 %, squeeze ratio 0.5",
         threshold=NO_GAIN,
         measure=partial(compared, designs=SHARES, worse="50 % of 3x3", better="99 % of 3x3"),
     ),
-    Part(
+    Statement(
         id="late-pooling",
-        claim="Pooled late, so that maps stay large, as many parameters are more accurate.",
+        text="Pooled late, so that maps stay large, as many parameters are more accurate.",
         statistic="test loss pooled early over that pooled late",
         # The paper prints no figure; a tenth is more than a curve's width.
         threshold=at_least(1.1),
@@ -195,9 +198,9 @@ PARTS = (
             draw=partial(bars, "pooling", "Test loss at as many parameters, pooled late and early"),
         ),
     ),
-    Part(
+    Statement(
         id="simple-bypass",
-        claim="Simple bypass is more accurate than none.",
+        text="Simple bypass is more accurate than none.",
         statistic="test loss without bypass over that with simple bypass",
         threshold=SIMPLE_GAIN,
         measure=partial(
@@ -208,16 +211,16 @@ PARTS = (
             draw=partial(bars, "bypass", "Test loss with and without bypass"),
         ),
     ),
-    Part(
+    Statement(
         id="complex-bypass",
-        claim="Complex bypass is more accurate than none.",
+        text="Complex bypass is more accurate than none.",
         statistic="test loss without bypass over that with complex bypass",
         threshold=COMPLEX_GAIN,
         measure=partial(compared, designs=BYPASSED, worse="no bypass", better="complex bypass"),
     ),
-    Part(
+    Statement(
         id="simple-over-complex",
-        claim="Simple bypass is more accurate than complex bypass, with fewer parameters.",
+        text="Simple bypass is more accurate than complex bypass, with fewer parameters.",
         statistic="test loss with complex bypass over that with simple bypass",
         threshold=SIMPLE_OVER_COMPLEX,
         measure=partial(compared, designs=BYPASSED, worse="complex bypass", better="simple bypass"),

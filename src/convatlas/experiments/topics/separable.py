@@ -16,20 +16,10 @@ import torch
 
 from convatlas import atlas, measure
 from convatlas.draw import Bars, Lines, Series
-from convatlas.experiments.engine.experiment import (
-    Experiment,
-    Measured,
-    Part,
-    Setting,
-    Threshold,
-    accuracies_of,
-    at_least,
-    at_most,
-    differences,
-    doubted,
-    exactly,
-    training_accuracy,
-)
+from convatlas.experiments.engine.accuracy import accuracies_of, differences, training_accuracy, undertrained_reason
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.statement import Statement, Topic
+from convatlas.experiments.engine.verdict import Measurement, Threshold, at_least, at_most, exactly
 from convatlas.networks.mobilenet import Full, MobileNetSpec, Separable
 from convatlas.runs import Execution, device_named
 from convatlas.spec import Layer, Layers
@@ -71,7 +61,7 @@ def pairs(layers: Layers) -> dict[str, tuple[Layer, Layer]]:
     return {name: (layers[name + DEPTHWISE], layers[name + POINTWISE]) for name in names}
 
 
-def cost(setting: Setting) -> Measured:
+def cost(setting: Setting) -> Measurement:
     """The largest difference, over all layers, of the counted ratio to the printed one."""
     full = layers_of("mobilenet-conv")
     counted, off = {}, []
@@ -79,22 +69,22 @@ def cost(setting: Setting) -> Measured:
         maps = pointwise.output_shape[0]
         counted[f"{name}, {maps} maps"] = Fraction(depthwise.macs + pointwise.macs, full[name + FULL].macs)
         off.append(abs(counted[f"{name}, {maps} maps"] - Fraction(1, maps) - Fraction(1, KERNEL**2)))
-    return Measured(
+    return Measurement(
         values=(float(max(off)),),
         figures=tuple((name, f"{float(ratio):.4f} of the full MACs") for name, ratio in counted.items()),
     )
 
 
-def whole(setting: Setting) -> Measured:
+def whole(setting: Setting) -> Measurement:
     found = {name: layers_of(name).macs for name in ("mobilenet-conv", "mobilenet")}
     full, separable = found.values()
-    return Measured(
+    return Measurement(
         values=(full / separable,),
         figures=tuple((f"MACs of {name}", f"{macs / 1e6:,.0f} million") for name, macs in found.items()),
     )
 
 
-def multipliers(setting: Setting) -> Measured:
+def multipliers(setting: Setting) -> Measurement:
     """MACs by which layers differ from equation 7, over all layers and the sixteen networks of alpha and rho."""
     base = pairs(layers_of("mobilenet"))
     off, totals = [], {}
@@ -108,7 +98,7 @@ def multipliers(setting: Setting) -> Measured:
                 positions = (rho * base[name][1].output_shape[1]) ** 2
                 off.append(abs(depthwise.macs + pointwise.macs - (KERNEL**2 * below + below * maps) * positions))
     one = totals[1.0, SIDES[0]]
-    return Measured(
+    return Measurement(
         values=(float(max(off)),),
         figures=(
             *(
@@ -153,7 +143,7 @@ def places(spec: MobileNetSpec) -> Counter[Place]:
     return found
 
 
-def time(setting: Setting) -> Measured:
+def time(setting: Setting) -> Measurement:
     """How many times as long as counted the separable layers of the network take, over the full ones, in each turn."""
     device = device_named(None)
     spec = atlas.find("mobilenet").spec
@@ -183,7 +173,7 @@ Times = Mapping[Place, tuple[float, ...]]
 """Of each place, one duration a turn."""
 
 
-def followed(found: Counter[Place], separable: Times, full: Times) -> Measured:
+def followed(found: Counter[Place], separable: Times, full: Times) -> Measurement:
     """The ratio of times over that of MACs, each layer as often as the network has it."""
 
     def total(of: Mapping[Place, float]) -> float:
@@ -208,7 +198,7 @@ def followed(found: Counter[Place], separable: Times, full: Times) -> Measured:
             Series("time", (), tuple(ratios.values())),
         ),
     )
-    return Measured(
+    return Measurement(
         values=tuple(turn / counted for turn in turns),
         figures=(
             ("all together", f"{statistics.median(turns):.3f} of the time, {counted:.3f} of the MACs"),
@@ -266,7 +256,7 @@ class Trained:
 
 
 def trained(setting: Setting, forms: Sequence[Form]) -> dict[Form, Trained]:
-    runs = setting.train_each({form: partial(form.request, setting) for form in forms})
+    runs = setting.train_seeds({form: partial(form.request, setting) for form in forms})
     return {
         form: Trained(
             measure.cost_of(atlas.find(form.network).network, each[0].record.spec).macs / 1e6,
@@ -278,24 +268,24 @@ def trained(setting: Setting, forms: Sequence[Form]) -> dict[Form, Trained]:
 
 
 def doubt(found: Mapping[Form, Trained]) -> str:
-    return doubted({str(form): each.training for form, each in found.items()})
+    return undertrained_reason({str(form): each.training for form, each in found.items()})
 
 
-def ahead(found: Mapping[Form, Trained], otherwise: str = "") -> Measured:
+def ahead(found: Mapping[Form, Trained], otherwise: str = "") -> Measurement:
     """By how many points the first of two is more accurate; `otherwise` is a doubt of those that have learned."""
     first, second = found.values()
-    return Measured(
+    return Measurement(
         values=differences(first.test, second.test),
         figures=tuple((f"test accuracy, {form}", str(each)) for form, each in found.items()),
-        doubt=doubt(found) or otherwise,
+        inconclusive=doubt(found) or otherwise,
     )
 
 
-def full(setting: Setting) -> Measured:
+def full(setting: Setting) -> Measurement:
     return ahead(trained(setting, (Form("mobilenet-conv"), Form())))
 
 
-def thin(setting: Setting) -> Measured:
+def thin(setting: Setting) -> Measurement:
     narrow, shallow = Form(alpha=THIN), Form("mobilenet-shallow")
     found = trained(setting, (narrow, shallow))
     left = 100 - statistics.fmean(found[shallow].test)
@@ -306,7 +296,7 @@ def thin(setting: Setting) -> Measured:
     return ahead(found, no_room if left < THIN_GAIN else "")
 
 
-def along(setting: Setting, name: str, title: str, forms: Sequence[Form], note: str = "") -> Measured:
+def along(setting: Setting, name: str, title: str, forms: Sequence[Form], note: str = "") -> Measurement:
     """The correlation of accuracy with the logarithm of MACs, as Figure 4 draws them."""
     found = trained(setting, forms)
     macs = [each.million_macs for each in found.values()]
@@ -319,12 +309,12 @@ def along(setting: Setting, name: str, title: str, forms: Sequence[Form], note: 
         log_x=True,
         series=(Series.of("accuracy", macs, runs),),
     )
-    return Measured(
+    return Measurement(
         values=tuple(correlation(np.log(macs), run) for run in runs),
         figures=tuple((f"test accuracy, {form}", str(each)) for form, each in found.items()),
         charts=(chart,),
         note=note,
-        doubt=doubt(found),
+        inconclusive=doubt(found),
     )
 
 
@@ -335,12 +325,12 @@ def correlation(x: Sequence[float] | npt.NDArray[np.float64], y: Sequence[float]
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def alpha(setting: Setting) -> Measured:
+def alpha(setting: Setting) -> Measurement:
     forms = [Form(alpha=alpha) for alpha in ALPHAS]
     return along(setting, "alpha", f"The width multiplier at {SIDE} px: alpha {ALPHAS[0]:g} to {ALPHAS[-1]:g}", forms)
 
 
-def rho(setting: Setting) -> Measured:
+def rho(setting: Setting) -> Measurement:
     alpha = RHO_ALPHA if setting.quick else 1.0
     title = f"The resolution multiplier at alpha {alpha:g}: {RHOS[0]} to {RHOS[-1]} px"
     pixels = 8 if setting.quick else 32
@@ -354,75 +344,75 @@ def rho(setting: Setting) -> Measured:
 RISES = 0.7
 """Of the correlation with MACs: half of the variance is explained. Tables 6 and 7 have 0.98 and more."""
 
-EXPERIMENT = Experiment(
+TOPIC = Topic(
     id="separable",
     title="MobileNet: depthwise separable convolutions and two multipliers",
-    claim="A filter for each map and then a 1x1 combination cost 1/N + 1/D_K^2 of a full convolution, for about a "
+    summary="A filter for each map and then a 1x1 combination cost 1/N + 1/D_K^2 of a full convolution, for about a "
     "point of accuracy; alpha and rho trade accuracy for cost smoothly; thin networks are better than shallow ones.",
     source="Howard et al. 2017, sections 3.1 to 3.4 and 4.1, Tables 4 to 7, Figure 4",
-    done="Every separable layer is counted against its full counterpart at 224 px, and timed against it, in turn, in "
+    method="Every separable layer is counted against its full counterpart at 224 px, and timed against it, in turn, in "
     f"single precision, with its normalization and rectifiers. Trained: quick with alpha {WIDTH:g} for what the paper "
     f"calls 1, {EPOCHS} epochs of digits; full at the paper's width on CIFAR-10, both from {SIDE} px on.",
-    limits="Digits of 8x8 pixels are enlarged, so that rho takes positions away and no detail. So few epochs favor "
+    limitations="Digits of 8x8 pixels are enlarged, so that rho takes positions away and no detail. So few epochs favor "
     "networks that learn fast, as full convolutions and shallow networks do; the figures tell what was learned. "
     "ImageNet was not run.",
     minutes=(3, 90),
-    parts=(
-        Part(
+    statements=(
+        Statement(
             id="cost",
-            claim="A separable layer costs 1/N + 1/D_K^2 of a full one.",
+            text="A separable layer costs 1/N + 1/D_K^2 of a full one.",
             statistic="largest difference of the counted ratio of MACs to 1/N + 1/D_K^2, over the thirteen layers",
             threshold=exactly(0),
             measure=cost,
         ),
-        Part(
+        Statement(
             id="whole",
-            claim="The network takes 8 to 9 times less computation than with full convolutions.",
+            text="The network takes 8 to 9 times less computation than with full convolutions.",
             statistic="MACs with full convolutions over those with separable ones, 224 px",
             threshold=Threshold(8, 9),
             measure=whole,
         ),
-        Part(
+        Statement(
             id="multipliers",
-            claim="Both multipliers scale what a layer costs as equation 7 says.",
+            text="Both multipliers scale what a layer costs as equation 7 says.",
             statistic="largest difference from equation 7, in MACs, over all layers at sixteen pairs of alpha and rho",
             threshold=exactly(0),
             measure=multipliers,
         ),
-        Part(
+        Statement(
             id="time",
-            claim="The time follows.",
+            text="The time follows.",
             statistic="ratio of the times of the separable layers to the full ones over the ratio of their MACs",
             # What is saved is arithmetic; reading and writing the maps is not. Within twice the count a layer is
             # still four times as fast.
             threshold=at_most(2.0),
             measure=time,
         ),
-        Part(
+        Statement(
             id="full",
-            claim="Separable layers lose about a point of accuracy.",
+            text="Separable layers lose about a point of accuracy.",
             statistic="test accuracy with full convolutions less that with separable ones, at equal width, in points",
             # Table 4: 1.1 points; half as much again.
             threshold=at_most(1.65),
             measure=full,
         ),
-        Part(
+        Statement(
             id="alpha",
-            claim="Accuracy rises smoothly with MACs along the width multiplier.",
+            text="Accuracy rises smoothly with MACs along the width multiplier.",
             statistic="correlation of test accuracy with the logarithm of MACs, four values of alpha",
             threshold=at_least(RISES),
             measure=alpha,
         ),
-        Part(
+        Statement(
             id="rho",
-            claim="And along the resolution multiplier, which shrinks the maps of every layer.",
+            text="And along the resolution multiplier, which shrinks the maps of every layer.",
             statistic="correlation of test accuracy with the logarithm of MACs, three values of rho",
             threshold=at_least(RISES),
             measure=rho,
         ),
-        Part(
+        Statement(
             id="thin",
-            claim="Thinner is better than shallower at about equal MACs.",
+            text="Thinner is better than shallower at about equal MACs.",
             statistic=f"test accuracy at alpha {THIN:g} less that with five layers fewer, in points",
             threshold=at_least(THIN_GAIN),
             measure=thin,

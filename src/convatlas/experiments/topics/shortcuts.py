@@ -16,17 +16,10 @@ from torch import Tensor, nn
 
 from convatlas import measure
 from convatlas.draw import Lines, Series, Surface
-from convatlas.experiments.engine.experiment import (
-    Experiment,
-    Measured,
-    Part,
-    Setting,
-    at_least,
-    at_most,
-    differences,
-    errors_of,
-    unlearned,
-)
+from convatlas.experiments.engine.accuracy import differences, errors_of, undertrained
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.statement import Statement, Topic
+from convatlas.experiments.engine.verdict import Measurement, at_least, at_most
 from convatlas.experiments.topics.degradation import PLAIN, RESIDUAL, network_of, request, trained
 from convatlas.runs import Run, evaluate
 
@@ -43,7 +36,7 @@ WEAKER = 0.95
 
 def of_both(setting: Setting, depth: int) -> dict[str, list[Run]]:
     """Trained networks of both kinds, so deep."""
-    return setting.train_each(
+    return setting.train_seeds(
         {words: partial(request, setting, network_of(kind, depth)) for words, kind in KINDS.items()}
     )
 
@@ -109,7 +102,7 @@ def unmoved(runs: Mapping[str, Sequence[Run]]) -> str:
     )
 
 
-def responses(setting: Setting) -> Measured:
+def responses(setting: Setting) -> Measurement:
     setting.train_all(
         request(setting, network_of(kind, depth), seed)
         for seed in setting.seeds
@@ -118,24 +111,24 @@ def responses(setting: Setting) -> Measured:
     )
     runs = of_both(setting, SHALLOW)
     plain, residual = runs.values()
-    return Measured(
+    return Measurement(
         values=tuple(mean_response(own) / mean_response(other) for own, other in zip(residual, plain, strict=True)),
         figures=response_figures(runs),
         charts=(layer_responses(setting),),
-        doubt=unmoved(runs),
+        inconclusive=unmoved(runs),
     )
 
 
-def deeper(setting: Setting) -> Measured:
+def deeper(setting: Setting) -> Measurement:
     runs = {
         f"{depth} layers": [trained(setting, RESIDUAL, depth, seed) for seed in setting.seeds]
         for depth in (SHALLOW, DEEP)
     }
     shallow, deep = runs.values()
-    return Measured(
+    return Measurement(
         values=tuple(mean_response(other) / mean_response(own) for own, other in zip(shallow, deep, strict=True)),
         figures=response_figures(runs),
-        doubt=unmoved(runs),
+        inconclusive=unmoved(runs),
     )
 
 
@@ -152,7 +145,7 @@ def lost(setting: Setting, kind: str, seed: int) -> tuple[float, list[float]]:
     return abs(math.log10(convolutions[0] / convolutions[-1])), convolutions
 
 
-def gradient(setting: Setting) -> Measured:
+def gradient(setting: Setting) -> Measurement:
     found = {words: [lost(setting, kind, seed) for seed in setting.seeds] for words, kind in KINDS.items()}
     chart = Lines(
         name="gradients",
@@ -166,7 +159,7 @@ def gradient(setting: Setting) -> Measured:
         ),
     )
     plain, residual = ([change for change, _ in each] for each in found.values())
-    return Measured(
+    return Measurement(
         values=differences(plain, residual),
         figures=tuple(
             (f"powers of ten from last to first, {words}", f"{statistics.fmean(change for change, _ in each):.2f}")
@@ -198,12 +191,12 @@ def mean_rise(run: Run, without: Sequence[float]) -> float:
     return statistics.fmean(without) - 100 * (1 - run.test_accuracy)
 
 
-def hurt(setting: Setting, words: str) -> Measured:
+def hurt(setting: Setting, words: str) -> Measurement:
     """What the networks of one kind lose by a block."""
     runs = of_both(setting, SHALLOW)[words]
     errors = [list(lesions(run)) for run in runs]
     blocks = zip(*errors, strict=True)
-    return Measured(
+    return Measurement(
         values=tuple(map(mean_rise, runs, errors)),
         figures=(
             ("test error, whole", f"{statistics.fmean(errors_of(runs)):.1f} %"),
@@ -212,11 +205,11 @@ def hurt(setting: Setting, words: str) -> Measured:
                 for number, each in enumerate(blocks, 1)
             ),
         ),
-        doubt=unlearned({words: runs}),
+        inconclusive=undertrained({words: runs}),
     )
 
 
-def removal(setting: Setting) -> Measured:
+def removal(setting: Setting) -> Measurement:
     """By how many points more the error rises where a block of a plain network is removed."""
     runs = of_both(setting, SHALLOW)
     errors = {words: [list(lesions(run)) for run in each] for words, each in runs.items()}
@@ -229,17 +222,17 @@ def removal(setting: Setting) -> Measured:
         points=True,
         series=tuple(Series.of(words, range(1, len(each[0]) + 1), each) for words, each in errors.items()),
     )
-    return Measured(values=differences(plain, residual), charts=(chart,), doubt=unlearned(runs))
+    return Measurement(values=differences(plain, residual), charts=(chart,), inconclusive=undertrained(runs))
 
 
 OPTIONS = {"A": "resnet20-cifar", "B": "resnet20-cifar-b", "C": "resnet20-cifar-c"}
 
 
-def options(setting: Setting) -> Measured:
+def options(setting: Setting) -> Measurement:
     """The test error of A less that of C: of the worst less the best, chance alone would make a difference."""
-    runs = setting.train_each({option: partial(request, setting, network) for option, network in OPTIONS.items()})
+    runs = setting.train_seeds({option: partial(request, setting, network) for option, network in OPTIONS.items()})
     errors = {option: errors_of(each) for option, each in runs.items()}
-    return Measured(
+    return Measurement(
         values=differences(errors["A"], errors["C"]),
         figures=tuple(
             (f"test error, option {name}", f"{statistics.fmean(each):.2f} %") for name, each in errors.items()
@@ -253,7 +246,7 @@ def around(run: Run) -> npt.NDArray[np.float64]:
     return measure.loss_surface(run.network, lambda: float(F.cross_entropy(run.network(inputs), labels)), PLACES)
 
 
-def surface(setting: Setting) -> Measured:
+def surface(setting: Setting) -> Measurement:
     """How much more of the plain network's surface is bent down."""
     depth = QUICK_SURFACE if setting.quick else DEEP
     runs = of_both(setting, depth)
@@ -268,47 +261,47 @@ def surface(setting: Setting) -> Measured:
     )
     bent = {words: [measure.negative_curvature(one) for one in each] for words, each in surfaces.items()}
     plain, residual = bent.values()
-    return Measured(
+    return Measurement(
         values=differences(plain, residual),
         figures=tuple((f"bent down, {words}", f"{100 * statistics.fmean(each):.0f} %") for words, each in bent.items()),
         charts=(chart,),
-        doubt=unlearned(runs),
+        inconclusive=undertrained(runs),
     )
 
 
-EXPERIMENT = Experiment(
+TOPIC = Topic(
     id="shortcuts",
     title="Why ResNets work",
-    claim="A branch has to learn only what to add to its input, so it responds weakly; the shortcut keeps the "
+    summary="A branch has to learn only what to add to its input, so it responds weakly; the shortcut keeps the "
     "gradient; no block is vital; projections are not needed; the loss is smooth.",
     source="He, Zhang, Ren and Sun 2015, sections 3.1, 3.3 and 4.2, Figure 7, Table 3; Veit, Wilber and Belongie 2016, "
     "section 4.1; Li, Xu, Taylor, Studer and Goldstein 2018, section 4",
-    done=f"The networks of the experiment `degradation` with {SHALLOW} and {DEEP} layers, and options B and C trained "
+    method=f"The networks of the experiment `degradation` with {SHALLOW} and {DEEP} layers, and options B and C trained "
     f"in the same way. Responses, gradients and the loss on {IMAGES} training images; blocks that keep the shape "
     "are removed one by one at test time. The loss surface spans two random filter-normalized directions, with the "
     "statistics of normalization held.",
-    limits="At quick, the scales of normalization, from which Figure 7's responses follow, have a few hundred steps to "
+    limitations="At quick, the scales of normalization, from which Figure 7's responses follow, have a few hundred steps to "
     f"leave 1; the surfaces are those of {QUICK_SURFACE} layers, where Li et al. have {DEEP}. "
     "Veit et al. removed blocks of 110 layers, of which one is a smaller part.",
     minutes=(2, 60),
-    parts=(
-        Part(
+    statements=(
+        Statement(
             id="responses",
-            claim="With shortcuts layers respond more weakly than without.",
+            text="With shortcuts layers respond more weakly than without.",
             statistic=f"mean deviation of the responses with shortcuts over that without, {SHALLOW} layers",
             threshold=at_most(WEAKER),
             measure=responses,
         ),
-        Part(
+        Statement(
             id="deeper",
-            claim="The deeper, the less each of them changes.",
+            text="The deeper, the less each of them changes.",
             statistic=f"mean deviation of the responses of {DEEP} layers over that of {SHALLOW}, with shortcuts",
             threshold=at_most(WEAKER),
             measure=deeper,
         ),
-        Part(
+        Statement(
             id="gradient",
-            claim="Shortcuts keep the gradient.",
+            text="Shortcuts keep the gradient.",
             statistic="powers of ten by which the gradient changes from the last convolution to the first, plain "
             f"less with shortcuts, {DEEP} layers before training",
             # A factor of two.
@@ -316,41 +309,41 @@ EXPERIMENT = Experiment(
             measure=gradient,
         ),
         # Veit et al., Figure 3: to chance without a block of VGG, hardly visible without one of ResNet.
-        Part(
+        Statement(
             id="removal-residual",
-            claim="Removing a block hurts a ResNet little.",
+            text="Removing a block hurts a ResNet little.",
             statistic="points by which the test error rises for a block removed, with shortcuts, mean over the blocks "
             f"of {SHALLOW} layers",
             threshold=at_most(10.0),
             measure=partial(hurt, words="with shortcuts"),
         ),
-        Part(
+        Statement(
             id="removal-plain",
-            claim="It hurts a plain network much.",
+            text="It hurts a plain network much.",
             statistic=f"the same of plain networks of {SHALLOW} layers",
             # Half of the way to chance.
             threshold=at_least(40.0),
             measure=partial(hurt, words="plain"),
         ),
-        Part(
+        Statement(
             id="removal",
-            claim="It hurts a plain network more than a ResNet.",
+            text="It hurts a plain network more than a ResNet.",
             statistic="points by which the test error rises for a block removed, plain less with shortcuts, mean over "
             f"the blocks of {SHALLOW} layers",
             threshold=at_least(20.0),
             measure=removal,
         ),
-        Part(
+        Statement(
             id="options",
-            claim="Projections are not essential: option A, without one, is hardly worse than option C, of them alone.",
+            text="Projections are not essential: option A, without one, is hardly worse than option C, of them alone.",
             statistic=f"test error with option A less that with option C, {SHALLOW} layers, in points",
             # Table 3: 0.84 points between A, the worst, and C, the best.
             threshold=at_most(0.84),
             measure=options,
         ),
-        Part(
+        Statement(
             id="surface",
-            claim="The loss around a ResNet's weights is smooth, around a deep plain network's chaotic.",
+            text="The loss around a ResNet's weights is smooth, around a deep plain network's chaotic.",
             statistic="part of the second differences of the loss that are negative, plain less with shortcuts",
             threshold=at_least(0.1),
             measure=surface,

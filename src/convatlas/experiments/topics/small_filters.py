@@ -10,18 +10,10 @@ from torch import nn
 
 from convatlas import atlas, measure
 from convatlas.draw import Bars, Series
-from convatlas.experiments.engine.experiment import (
-    Experiment,
-    Measured,
-    Part,
-    Setting,
-    Threshold,
-    at_least,
-    differences,
-    errors_of,
-    exactly,
-    unlearned,
-)
+from convatlas.experiments.engine.accuracy import differences, errors_of, undertrained
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.statement import Statement, Topic
+from convatlas.experiments.engine.verdict import Measurement, Threshold, at_least, exactly
 from convatlas.experiments.topics.timed_steps import OF_EACH_FAMILY, step_of
 from convatlas.networks.vgg import Convolution, Stages, VGGSpec
 from convatlas.spec import Layers
@@ -43,19 +35,19 @@ def layers_of(name: str) -> Layers:
     return measure.layers_of(variant.network, variant.spec)
 
 
-def counted(kind: str) -> Measured:
+def counted(kind: str) -> Measurement:
     """Layers of a kind in the two networks that became famous, together and each."""
     found = {name: len(layers_of(name).of_kind(kind)) for name in ("vgg16", "vgg19")}
-    return Measured(
+    return Measurement(
         values=(sum(found.values()),), figures=tuple((f"in {name}", str(number)) for name, number in found.items())
     )
 
 
-def convolutions(setting: Setting) -> Measured:
+def convolutions(setting: Setting) -> Measurement:
     return counted(nn.Conv2d.__name__)
 
 
-def fully_connected(setting: Setting) -> Measured:
+def fully_connected(setting: Setting) -> Measurement:
     return counted(nn.Linear.__name__)
 
 
@@ -70,17 +62,17 @@ def stack(kernel: int, number: int) -> Layers:
 STACKS = {"two 3x3": (3, 2), "one 5x5": (5, 1), "three 3x3": (3, 3), "one 7x7": (7, 1)}
 
 
-def fields(setting: Setting) -> Measured:
+def fields(setting: Setting) -> Measurement:
     """How far the receptive fields of the stacks are from those of the single filters, in pixels."""
     found = {name: stack(*sizes).rows[-1].receptive_field for name, sizes in STACKS.items()}
     two, five, three, seven = found.values()
-    return Measured(
+    return Measurement(
         values=(abs(two - five) + abs(three - seven),),
         figures=tuple((f"receptive field of {name}", f"{pixels} px") for name, pixels in found.items()),
     )
 
 
-def parameters(setting: Setting) -> Measured:
+def parameters(setting: Setting) -> Measurement:
     found = {name: stack(*sizes).params for name, sizes in STACKS.items()}
     two, five, three, seven = found.values()
     chart = Bars(
@@ -90,7 +82,7 @@ def parameters(setting: Setting) -> Measured:
         labels=tuple(found),
         series=(Series("parameters", (), tuple(number / 1e6 for number in found.values())),),
     )
-    return Measured(
+    return Measurement(
         values=(100 * (seven / three - 1),),
         figures=(
             *((f"parameters of {name}", f"{number:,}") for name, number in found.items()),
@@ -118,15 +110,15 @@ def request(setting: Setting, kernel: int, number: int, seed: int) -> Request:
     return replace(asked, data="digits", epochs=QUICK_EPOCHS, batch_size=QUICK_BATCH, autotune=False)
 
 
-def accuracy(small: str, large: str, setting: Setting) -> Measured:
+def accuracy(small: str, large: str, setting: Setting) -> Measurement:
     """By how many points the network of the large filters errs more than that of stacks of 3x3."""
-    runs = setting.train_each({name: partial(request, setting, *STACKS[name]) for name in (small, large)})
-    return Measured(
+    runs = setting.train_seeds({name: partial(request, setting, *STACKS[name]) for name in (small, large)})
+    return Measurement(
         values=differences(errors_of(runs[large]), errors_of(runs[small])),
         figures=tuple(
             (f"test error, {name}", f"{statistics.fmean(errors_of(each)):.2f} %") for name, each in runs.items()
         ),
-        doubt=unlearned(runs),
+        inconclusive=undertrained(runs),
     )
 
 
@@ -134,7 +126,7 @@ SIDE, BATCH = 64, 8
 REPEATS = 7
 
 
-def cost(setting: Setting) -> Measured:
+def cost(setting: Setting) -> Measurement:
     """Seconds of a step of VGG-16 over the median of the other families', once for each turn."""
     specs = {name: replace(atlas.find(name).spec.scaled(resolution=SIDE), num_classes=10) for name in OF_EACH_FAMILY}
     steps = {name: step_of(atlas.find(name), spec, BATCH) for name, spec in specs.items()}
@@ -151,7 +143,7 @@ def cost(setting: Setting) -> Measured:
         labels=OF_EACH_FAMILY,
         series=(Series("time", (), tuple(milliseconds.values())),),
     )
-    return Measured(
+    return Measurement(
         values=tuple(one / other for one, other in zip(vgg, others, strict=True)),
         figures=tuple(
             (name, f"{milliseconds[name]:.3g} ms an image, {macs[name] / 1e6:,.0f} million MACs")
@@ -163,68 +155,68 @@ def cost(setting: Setting) -> Measured:
     )
 
 
-EXPERIMENT = Experiment(
+TOPIC = Topic(
     id="small-filters",
     title="VGG: depth with 3x3 filters; simple, reliable, slow to train",
-    claim="16 and 19 layers of nothing but 3x3 filters: stacks of them see as much as larger filters, with fewer "
+    summary="16 and 19 layers of nothing but 3x3 filters: stacks of them see as much as larger filters, with fewer "
     "parameters and better accuracy; the price is the time to train.",
     source="Simonyan and Zisserman 2014, sections 2.1, 2.3, 3.1 and 4.1, Table 1",
-    done="Layers, receptive fields and parameters are counted from built networks. Trained: stacks of 3x3 against one "
+    method="Layers, receptive fields and parameters are counted from built networks. Trained: stacks of 3x3 against one "
     "filter that sees as much in place of each, as the paper did with pairs in its network B; quick in two narrow "
     f"stages, {QUICK_EPOCHS} epochs of digits, full at the "
     f"paper's width on CIFAR-10. A step of training of one network of each family at {SIDE} px, timed in turn.",
-    limits="The paper compared on ImageNet, five stages deep; digits of 8x8 pixels have little that a larger filter "
+    limitations="The paper compared on ImageNet, five stages deep; digits of 8x8 pixels have little that a larger filter "
     "could miss. Times are this machine's.",
     minutes=(1, 20),
-    parts=(
-        Part(
+    statements=(
+        Statement(
             id="convolutions",
-            claim="VGG-16 has 13 convolutions, VGG-19 has 16.",
+            text="VGG-16 has 13 convolutions, VGG-19 has 16.",
             statistic="convolutions of both together",
             threshold=exactly(29),
             measure=convolutions,
         ),
-        Part(
+        Statement(
             id="fully-connected",
-            claim="Both have 3 fully connected layers.",
+            text="Both have 3 fully connected layers.",
             statistic="fully connected layers of both together",
             threshold=exactly(6),
             measure=fully_connected,
         ),
-        Part(
+        Statement(
             id="receptive-field",
-            claim="Two 3x3 see as much as one 5x5, three as much as one 7x7.",
+            text="Two 3x3 see as much as one 5x5, three as much as one 7x7.",
             statistic="pixels by which their receptive fields differ",
             threshold=exactly(0),
             measure=fields,
         ),
-        Part(
+        Statement(
             id="parameters",
-            claim="A 7x7 filter has 81 % more parameters than three of 3x3.",
+            text="A 7x7 filter has 81 % more parameters than three of 3x3.",
             statistic=f"parameters of one 7x7 more than of three 3x3, in percent, {CHANNELS} maps, biases counted",
             # Section 2.3 counts no biases; they are less than half a point.
             threshold=Threshold(81, 82),
             measure=parameters,
         ),
-        Part(
+        Statement(
             id="accuracy",
-            claim="Pairs of 3x3 are more accurate than single 5x5.",
+            text="Pairs of 3x3 are more accurate than single 5x5.",
             statistic="test error with 5x5 less that with pairs of 3x3, in points",
             # The paper's difference is 7 points.
             threshold=at_least(WORTH),
             measure=partial(accuracy, "two 3x3", "one 5x5"),
         ),
-        Part(
+        Statement(
             id="accuracy-7x7",
-            claim="Three 3x3 are more accurate than single 7x7.",
+            text="Three 3x3 are more accurate than single 7x7.",
             statistic="test error with 7x7 less that with three 3x3, in points",
             # The paper did not measure it.
             threshold=at_least(WORTH),
             measure=partial(accuracy, "three 3x3", "one 7x7"),
         ),
-        Part(
+        Statement(
             id="training-cost",
-            claim="VGG is slow to train.",
+            text="VGG is slow to train.",
             statistic="time of a step of VGG-16 over the median of the other seven families",
             # It has 5 to 50 times their MACs at the papers' own sizes.
             threshold=at_least(3.0),

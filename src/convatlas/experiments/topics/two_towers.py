@@ -13,20 +13,11 @@ from torch import Tensor, nn
 
 from convatlas import atlas, measure
 from convatlas.draw import Bars, Lines, Series
-from convatlas.experiments.engine.experiment import (
-    Experiment,
-    Measured,
-    NotTestable,
-    Part,
-    Setting,
-    at_least,
-    at_most,
-    differences,
-    errors_of,
-    exactly,
-    unlearned,
-)
+from convatlas.experiments.engine.accuracy import differences, errors_of, undertrained
+from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.process_pair import in_pair
+from convatlas.experiments.engine.statement import NotTestable, Statement, Topic
+from convatlas.experiments.engine.verdict import Measurement, at_least, at_most, exactly
 from convatlas.experiments.topics.towers import TOWERS, Task, rows_of, step
 from convatlas.networks.alexnet import AlexNet, AlexNetSpec
 from convatlas.recipe import Augmentation, Recipe
@@ -58,17 +49,17 @@ def layers() -> Layers:
     return measure.layers_of(AlexNet, paper())
 
 
-def convolutions(setting: Setting) -> Measured:
-    return Measured(values=(len(layers().of_kind(nn.Conv2d.__name__)),))
+def convolutions(setting: Setting) -> Measurement:
+    return Measurement(values=(len(layers().of_kind(nn.Conv2d.__name__)),))
 
 
-def fully_connected(setting: Setting) -> Measured:
-    return Measured(values=(len(layers().of_kind(nn.Linear.__name__)),))
+def fully_connected(setting: Setting) -> Measurement:
+    return Measurement(values=(len(layers().of_kind(nn.Linear.__name__)),))
 
 
-def parameters(setting: Setting) -> Measured:
+def parameters(setting: Setting) -> Measurement:
     rows = [(row.name, f"{row.params:,}") for row in layers() if row.params]
-    return Measured(values=(layers().params,), figures=tuple(rows))
+    return Measurement(values=(layers().params,), figures=tuple(rows))
 
 
 # Two processes
@@ -101,7 +92,7 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
-def equal(setting: Setting) -> Measured:
+def equal(setting: Setting) -> Measurement:
     # In double precision, where 1e-6 tells apart.
     network = whole().double()
     given, labels = images()
@@ -114,7 +105,7 @@ def equal(setting: Setting) -> Measured:
         for rank, answer in enumerate(answers)
         for name, value in gradients.items()
     )
-    return Measured(
+    return Measurement(
         values=(max(of_outputs, of_gradients),),
         figures=(("outputs", f"{of_outputs:.1e}"), ("gradients", f"{of_gradients:.1e}")),
     )
@@ -136,7 +127,7 @@ def exchanged() -> dict[str, int]:
     return across | {"outputs": paper().num_classes}
 
 
-def traffic(setting: Setting) -> Measured:
+def traffic(setting: Setting) -> Measurement:
     """Bytes an image in single precision, forward, over both directions."""
     network = whole()
     given, labels = images()
@@ -145,7 +136,7 @@ def traffic(setting: Setting) -> Measured:
         sum(getattr(answer, name) for answer in answers) / IMAGES for name in ("forward_bytes", "step_bytes")
     )
     counted = exchanged()
-    return Measured(
+    return Measurement(
         values=(forward - 4 * sum(counted.values()),),
         figures=(
             *((f"read across by {name}", f"{number:,} numbers an image") for name, number in counted.items()),
@@ -209,11 +200,11 @@ def lowest(curves: Mapping[str, list[list[float]]]) -> str:
     return f"the lowest of each seed: {'; '.join(told)}"
 
 
-def relu(setting: Setting) -> Measured:
+def relu(setting: Setting) -> Measurement:
     """Each at the rate at which it is fastest, with nothing against overfitting."""
     plain = replace(small(setting), dropout=0.0, lrn=False)
     kinds = {"ReLU": plain, "tanh": replace(plain, rectified=False)}
-    runs = setting.train_each(
+    runs = setting.train_seeds(
         {(name, lr): partial(request, setting, spec, lr) for name, spec in kinds.items() for lr in RATES}
     )
 
@@ -237,7 +228,7 @@ def relu(setting: Setting) -> Measured:
         needed = {name: [epochs_to(errors, REACHED) for errors in found] for name, found in curves.items()}
     except NotTestable as answer:
         raise NotTestable(f"{answer}; {lowest(curves)}") from answer
-    return Measured(
+    return Measurement(
         values=tuple(slow / fast for fast, slow in zip(*needed.values(), strict=True)),
         figures=(
             *((f"epochs to {REACHED:g} %, {name}", f"{statistics.fmean(found):.2f}") for name, found in needed.items()),
@@ -264,10 +255,10 @@ def without(spec: AlexNetSpec) -> dict[str, AlexNetSpec]:
     }
 
 
-def worth(left_out: str, setting: Setting, *, charted: bool = False) -> Measured:
+def worth(left_out: str, setting: Setting, *, charted: bool = False) -> Measurement:
     """By how many points the test error rises without it; the chart has all that can be left out."""
     forms = without(small(setting))
-    runs = setting.train_each({name: partial(request, setting, spec, RATES[-1]) for name, spec in forms.items()})
+    runs = setting.train_seeds({name: partial(request, setting, spec, RATES[-1]) for name, spec in forms.items()})
     errors = {name: errors_of(each) for name, each in runs.items()}
     chart = Bars(
         name="left-out",
@@ -277,92 +268,92 @@ def worth(left_out: str, setting: Setting, *, charted: bool = False) -> Measured
         series=(Series.of("test error", range(len(errors)), list(zip(*errors.values(), strict=True))),),
     )
     compared = (WHOLE, left_out)
-    return Measured(
+    return Measurement(
         values=differences(errors[left_out], errors[WHOLE]),
         figures=tuple((f"test error, {name}", f"{statistics.fmean(errors[name]):.2f} %") for name in compared),
         charts=(chart,) if charted else (),
-        doubt=unlearned({name: runs[name] for name in compared}),
+        inconclusive=undertrained({name: runs[name] for name in compared}),
     )
 
 
-EXPERIMENT = Experiment(
+TOPIC = Topic(
     id="two-towers",
     title="AlexNet: eight layers, 60 million parameters, two GPUs",
-    claim="Five convolutional and three fully connected layers with 60 million parameters, in two towers on two GPUs "
+    summary="Five convolutional and three fully connected layers with 60 million parameters, in two towers on two GPUs "
     "that speak to each other in certain layers only, learn several times faster with ReLU than with tanh, and err "
     "less with response normalization, overlapping pooling and dropout.",
     source="Krizhevsky, Sutskever and Hinton 2012, abstract, sections 3.1 to 3.5 and 4.2, Figures 1 and 2",
-    done="Layers and parameters are counted. The whole network at 227 px is computed once in one process and once in "
+    method="Layers and parameters are counted. The whole network at 227 px is computed once in one process and once in "
     "two (gloo), each with half of the kernels and no traffic but the paper's; outputs and gradients are compared in "
     "double precision, bytes counted in single. Trained: quick an eighth as wide at 32 px on digits, full at the "
     "paper's size on CIFAR-10; AdamW, and for ReLU against tanh the better of two rates each, without regularization.",
-    limits="The paper measured these parts on ImageNet and CIFAR-10; digits leave little to win, and "
+    limitations="The paper measured these parts on ImageNet and CIFAR-10; digits leave little to win, and "
     f"{QUICK_EPOCHS} epochs little to overfit. Figure 1 is of a network with four layers; here it is AlexNet itself, "
     "eight layers deep. The biases of 1, which give rectified units positive inputs to begin with (section 5), are "
     "left out with tanh, which they would saturate: the two begin otherwise in this, too.",
     # Full: 24 trainings of 60 epochs are 2.25 million steps, some milliseconds each.
     minutes=(2, 240),
-    parts=(
-        Part(
+    statements=(
+        Statement(
             id="convolutions",
-            claim="Five layers are convolutional.",
+            text="Five layers are convolutional.",
             statistic="convolutions",
             threshold=exactly(5),
             measure=convolutions,
         ),
-        Part(
+        Statement(
             id="fully-connected",
-            claim="Three are fully connected.",
+            text="Three are fully connected.",
             statistic="fully connected layers",
             threshold=exactly(3),
             measure=fully_connected,
         ),
-        Part(
+        Statement(
             id="parameters",
-            claim="It has over 60 million parameters.",
+            text="It has over 60 million parameters.",
             statistic="trainable parameters",
             threshold=at_least(60_000_000),
             measure=parameters,
         ),
-        Part(
+        Statement(
             id="two-processes",
-            claim="Two processes with a tower each are the same network.",
+            text="Two processes with a tower each are the same network.",
             statistic="largest relative difference of outputs and gradients to one process",
             threshold=at_most(1e-6),
             measure=equal,
         ),
-        Part(
+        Statement(
             id="traffic",
-            claim="They exchange what convolution 3, the fully connected layers and the outputs need, and no more.",
+            text="They exchange what convolution 3, the fully connected layers and the outputs need, and no more.",
             statistic="bytes an image sent forward, less those that the layer table asks for",
             threshold=exactly(0),
             measure=traffic,
         ),
-        Part(
+        Statement(
             id="relu",
-            claim="With ReLU it learns several times faster than with tanh.",
+            text="With ReLU it learns several times faster than with tanh.",
             statistic=f"epochs to {REACHED:g} % training error with tanh over those with ReLU",
             # Figure 1 says six times, of a network of four layers; "several" is two at the least.
             threshold=at_least(2.0),
             measure=relu,
         ),
-        Part(
+        Statement(
             id="lrn",
-            claim="Response normalization lowers the test error.",
+            text="Response normalization lowers the test error.",
             statistic="test error without it less that with it, in points",
             threshold=at_least(WORTH),
             measure=partial(worth, NO_LRN, charted=True),
         ),
-        Part(
+        Statement(
             id="overlapping",
-            claim="Overlapping pooling lowers the test error.",
+            text="Overlapping pooling lowers the test error.",
             statistic="test error without it less that with it, in points",
             threshold=at_least(WORTH),
             measure=partial(worth, NO_OVERLAP),
         ),
-        Part(
+        Statement(
             id="dropout",
-            claim="Dropout lowers the test error.",
+            text="Dropout lowers the test error.",
             statistic="test error without it less that with it, in points",
             threshold=at_least(WORTH),
             measure=partial(worth, NO_DROPOUT),

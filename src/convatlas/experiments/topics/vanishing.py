@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from convatlas import data, measure
 from convatlas.draw import Lines, Series
-from convatlas.experiments.engine.experiment import Experiment, Measured, Part, Setting, Threshold, at_least, at_most
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.statement import Statement, Topic
+from convatlas.experiments.engine.verdict import Measurement, Threshold, at_least, at_most
 
 UNITS = 64
 """Of each layer: as many as a digit of 8x8 pixels has, so that the images enter without a layer more."""
@@ -148,10 +150,10 @@ def by_depth(name: str, title: str, kinds: dict[str, Kind]) -> Lines:
 
 def compared(
     setting: Setting, statistic: Callable[[dict[str, float]], float], kinds: dict[str, Kind], *charts: Lines
-) -> Measured:
+) -> Measurement:
     """The statistic of the kinds' factors, for each seed, with the mean factors beside it."""
     found = [{label: factor(kind, seed) for label, kind in kinds.items()} for seed in setting.seeds]
-    return Measured(
+    return Measurement(
         values=tuple(map(statistic, found)),
         figures=tuple((f"factor a layer, {label}", f"{np.mean([one[label] for one in found]):.3g}") for label in kinds),
         charts=charts,
@@ -164,7 +166,7 @@ def of_scales(activation: Activation, *, norm: bool = False) -> dict[str, Kind]:
     }
 
 
-def sigmoid(setting: Setting) -> Measured:
+def sigmoid(setting: Setting) -> Measurement:
     kinds = of_scales(torch.sigmoid)
     return compared(
         setting,
@@ -175,18 +177,18 @@ def sigmoid(setting: Setting) -> Measured:
     )
 
 
-def small(setting: Setting) -> Measured:
+def small(setting: Setting) -> Measurement:
     kinds = {name: Kind(activation=made, deviation=SMALL) for name, made in ACTIVATIONS.items()}
     return compared(setting, lambda found: max(found.values()), kinds)
 
 
-def large(setting: Setting) -> Measured:
+def large(setting: Setting) -> Measurement:
     kinds = {name: Kind(activation=made, deviation=LARGE) for name, made in ACTIVATIONS.items()}
     chart = by_depth("large-by-depth", "Large weights: what of the gradient reaches the first layer", kinds)
     return compared(setting, lambda found: found["ReLU"], kinds, chart)
 
 
-def he(setting: Setting) -> Measured:
+def he(setting: Setting) -> Measurement:
     kinds = of_scales(F.relu)
     return compared(
         setting,
@@ -197,11 +199,11 @@ def he(setting: Setting) -> Measured:
     )
 
 
-def xavier_relu(setting: Setting) -> Measured:
+def xavier_relu(setting: Setting) -> Measurement:
     return compared(setting, lambda found: found["ReLU"], {"ReLU": Kind(activation=F.relu, deviation=XAVIER)})
 
 
-def xavier_tanh(setting: Setting) -> Measured:
+def xavier_tanh(setting: Setting) -> Measurement:
     kinds = of_scales(torch.tanh)
     return compared(
         setting,
@@ -212,13 +214,13 @@ def xavier_tanh(setting: Setting) -> Measured:
     )
 
 
-def normalized(setting: Setting) -> Measured:
+def normalized(setting: Setting) -> Measurement:
     kinds = of_scales(F.relu, norm=True)
     chart = by_layer("norm-by-layer", f"ReLU with batch normalization: the gradient by layer, {DEPTH} layers", kinds)
     return compared(setting, lambda found: max(found.values()) / min(found.values()), kinds, chart)
 
 
-def shortcuts(setting: Setting) -> Measured:
+def shortcuts(setting: Setting) -> Measurement:
     kinds = {
         f"{name}, {words}": Kind(activation=made, deviation=SMALL, shortcuts=on)
         for name, made in ACTIVATIONS.items()
@@ -230,7 +232,7 @@ def shortcuts(setting: Setting) -> Measured:
     )
 
 
-def chain_rule(setting: Setting) -> Measured:
+def chain_rule(setting: Setting) -> Measurement:
     def difference(kind: Kind, depth: int, seed: int) -> float:
         found, whole = jacobians(depth, kind, seed)
         return float((measure.product(found) - whole).norm() / whole.norm())
@@ -242,10 +244,10 @@ def chain_rule(setting: Setting) -> Measured:
         for on in (False, True)
     ]
     worst = max(difference(kind, depth, seed) for kind in kinds for depth in (5, 20, 50) for seed in setting.seeds)
-    return Measured(values=(worst,))
+    return Measurement(values=(worst,))
 
 
-def singular_values(setting: Setting) -> Measured:
+def singular_values(setting: Setting) -> Measurement:
     """A gradient that points anywhere is stretched by the root mean square of a layer's singular values."""
     kinds = {name: Kind(activation=made, deviation=XAVIER) for name, made in ACTIVATIONS.items()}
     ratios = []
@@ -281,89 +283,89 @@ def singular_values(setting: Setting) -> Measured:
         log_y=True,
         series=tuple(Series.of(name, range(1, DEPTH + 1), [largest(layers)]) for name, layers in first.items()),
     )
-    return Measured(values=tuple(ratios), charts=(of_one, of_products))
+    return Measurement(values=tuple(ratios), charts=(of_one, of_products))
 
 
-EXPERIMENT = Experiment(
+TOPIC = Topic(
     id="vanishing",
     title="Gradients vanish or explode: N layers, N derivatives multiplied",
-    claim="Through N layers the gradient is a product of N Jacobians; unless each keeps lengths about, it vanishes or "
+    summary="Through N layers the gradient is a product of N Jacobians; unless each keeps lengths about, it vanishes or "
     "explodes with depth, whatever the depth at which that is felt.",
     source="Hochreiter 1991; Bengio, Simard and Frasconi 1994; Glorot and Bengio 2010, section 4.2; He et al. 2015 "
     "(Delving deep into rectifiers), section 2.2; He et al. 2015 (ResNet), section 1",
-    done=f"Chains of 5 to 100 fully connected layers of {UNITS} units, before training, on {IMAGES} digits, in "
+    method=f"Chains of 5 to 100 fully connected layers of {UNITS} units, before training, on {IMAGES} digits, in "
     "double precision: the length of the loss's gradient at each layer, and the Jacobian of each layer at one image. "
     "The factor a layer is the slope of a straight line through the logarithms over 50 layers. Both budgets measure "
     "the same.",
-    limits="Networks before their first step, fully connected, at one width; how they train is another claim.",
+    limitations="Networks before their first step, fully connected, at one width; how they train is another claim.",
     minutes=(0.5, 0.5),
-    parts=(
-        Part(
+    statements=(
+        Statement(
             id="sigmoid",
-            claim="Sigmoids let the gradient vanish: their derivative is a quarter at most.",
+            text="Sigmoids let the gradient vanish: their derivative is a quarter at most.",
             statistic="factor a layer, sigmoid, Xavier weights",
             threshold=at_most(0.5),
             measure=sigmoid,
         ),
-        Part(
+        Statement(
             id="small",
-            claim="Small weights let it vanish whatever the activation.",
+            text="Small weights let it vanish whatever the activation.",
             statistic="the largest factor a layer of sigmoid, tanh and ReLU, weights of deviation 0.01",
             threshold=at_most(0.2),
             measure=small,
         ),
-        Part(
+        Statement(
             id="large",
-            claim="Large weights let it explode where nothing saturates.",
+            text="Large weights let it explode where nothing saturates.",
             statistic="factor a layer, ReLU, weights twice as large as He's",
             threshold=at_least(1.5),
             measure=large,
         ),
-        Part(
+        Statement(
             id="he",
-            claim="He's weights keep it through rectifiers.",
+            text="He's weights keep it through rectifiers.",
             statistic="factor a layer, ReLU, He weights",
             threshold=Threshold(0.9, 1.1),
             measure=he,
         ),
-        Part(
+        Statement(
             id="xavier-relu",
-            claim="Through rectifiers Xavier's weights lose half of its square a layer.",
+            text="Through rectifiers Xavier's weights lose half of its square a layer.",
             statistic="factor a layer, ReLU, Xavier weights; a half of the square is 0.707",
             threshold=Threshold(0.65, 0.77),
             measure=xavier_relu,
         ),
-        Part(
+        Statement(
             id="xavier-tanh",
-            claim="Xavier's weights keep it through tanh.",
+            text="Xavier's weights keep it through tanh.",
             statistic="factor a layer, tanh, Xavier weights",
             threshold=Threshold(0.9, 1.1),
             measure=xavier_tanh,
         ),
-        Part(
+        Statement(
             id="norm",
-            claim="With batch normalization it does not depend on how large the weights began.",
+            text="With batch normalization it does not depend on how large the weights began.",
             statistic="largest over smallest factor a layer of small, Xavier, He and large weights, ReLU",
             threshold=at_most(1.02),
             measure=normalized,
         ),
-        Part(
+        Statement(
             id="shortcuts",
-            claim="With shortcuts it does not vanish even where small weights would make it.",
+            text="With shortcuts it does not vanish even where small weights would make it.",
             statistic="the smallest factor a layer of sigmoid, tanh and ReLU, deviation 0.01, with shortcuts",
             threshold=at_least(0.95),
             measure=shortcuts,
         ),
-        Part(
+        Statement(
             id="chain-rule",
-            claim="The gradient from end to end is the product of the layers' Jacobians.",
+            text="The gradient from end to end is the product of the layers' Jacobians.",
             statistic="largest relative difference of product and whole, over activations, weights, depths and seeds",
             threshold=at_most(1e-9),
             measure=chain_rule,
         ),
-        Part(
+        Statement(
             id="singular-values",
-            claim="How fast it vanishes follows from the singular values of the layers.",
+            text="How fast it vanishes follows from the singular values of the layers.",
             statistic="factor a layer over the root mean square of a layer's singular values, the worst of three "
             "activations, Xavier weights",
             threshold=Threshold(0.9, 1.1),

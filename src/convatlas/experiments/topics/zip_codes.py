@@ -10,15 +10,10 @@ import numpy as np
 from convatlas import atlas, measure
 from convatlas.data import Split
 from convatlas.draw import Lines, Series
-from convatlas.experiments.engine.experiment import (
-    Experiment,
-    Measured,
-    Part,
-    Setting,
-    at_least,
-    at_most,
-    errors_of,
-)
+from convatlas.experiments.engine.accuracy import errors_of
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.statement import Statement, Topic
+from convatlas.experiments.engine.verdict import Measurement, at_least, at_most
 from convatlas.networks.lenet import FullyConnectedSpec
 from convatlas.recipe import Augmentation
 from convatlas.runs import Run
@@ -34,16 +29,16 @@ SHIFTED = 2
 QUICK_EPOCHS = 60
 
 
-def usps(setting: Setting, network: str) -> Measured:
+def usps(setting: Setting, network: str) -> Measurement:
     runs = (setting.train(Request(network=network, data="usps", seed=seed)) for seed in setting.seeds)
-    return Measured(values=errors_of(runs))
+    return Measurement(values=errors_of(runs))
 
 
-def of_1989(setting: Setting) -> Measured:
+def of_1989(setting: Setting) -> Measurement:
     return usps(setting, CONVOLUTIONAL)
 
 
-def of_1998(setting: Setting) -> Measured:
+def of_1998(setting: Setting) -> Measurement:
     return usps(setting, "lenet5")
 
 
@@ -89,15 +84,15 @@ def error(run: Run, shift: int) -> float:
 def errors(setting: Setting, shifts: tuple[int, ...]) -> dict[str, list[list[float]]]:
     """Of both networks: for each seed the error at each shift."""
     kinds = {"convolutional": CONVOLUTIONAL, "fully connected": CONNECTED}
-    runs = setting.train_each({words: partial(request, setting, network) for words, network in kinds.items()})
+    runs = setting.train_seeds({words: partial(request, setting, network) for words, network in kinds.items()})
     return {words: [[error(run, shift) for shift in shifts] for run in found] for words, found in runs.items()}
 
 
-def compared(setting: Setting, shifts: tuple[int, ...], at: int, *charts: Lines) -> Measured:
+def compared(setting: Setting, shifts: tuple[int, ...], at: int, *charts: Lines) -> Measurement:
     found = errors(setting, shifts)
     place = shifts.index(at)
     convolutional, connected = found.values()
-    return Measured(
+    return Measurement(
         values=tuple(other[place] - own[place] for own, other in zip(convolutional, connected, strict=True)),
         figures=tuple(
             (f"test error, {words}, shifted by {shift} px", f"{np.mean([one[i] for one in each]):.2f} %")
@@ -108,11 +103,11 @@ def compared(setting: Setting, shifts: tuple[int, ...], at: int, *charts: Lines)
     )
 
 
-def unshifted(setting: Setting) -> Measured:
+def unshifted(setting: Setting) -> Measurement:
     return compared(setting, (0,), 0)
 
 
-def shifted(setting: Setting) -> Measured:
+def shifted(setting: Setting) -> Measurement:
     chart = Lines(
         name="shifted",
         title="Digits that stand elsewhere than those that were learned",
@@ -125,45 +120,45 @@ def shifted(setting: Setting) -> Measured:
 
 ON_USPS = "USPS is fetched, which the quick budget does not; --budget full does"
 
-EXPERIMENT = Experiment(
+TOPIC = Topic(
     id="zip-codes",
     title="LeNet reads US zip codes",
-    claim="A network of convolutions with shared weights, trained by back-propagation on the pixels themselves, "
+    summary="A network of convolutions with shared weights, trained by back-propagation on the pixels themselves, "
     "misreads 5.0 % of handwritten zip code digits; what it has over a fully connected network is that a feature "
     "counts wherever it stands.",
     source="LeCun et al. 1989, sections 3 and 5; LeCun, Bottou, Bengio and Haffner 1998, section II.A",
-    done="Full: the network of 1989 and LeNet-5 on USPS with the default recipe. Both budgets: the network of 1989 "
+    method="Full: the network of 1989 and LeNet-5 on USPS with the default recipe. Both budgets: the network of 1989 "
     "against one hidden layer with as many parameters, both with the tanh and the squared error of 1989, trained "
     f"without random shifts and tested on shifted digits (quick: UCI's, {QUICK_EPOCHS} epochs; full: USPS).",
-    limits="The digits of 1989 are not all in USPS, whose test set is harder. UCI's 8x8 digits are enlarged.",
+    limitations="The digits of 1989 are not all in USPS, whose test set is harder. UCI's 8x8 digits are enlarged.",
     minutes=(1, 5),
-    parts=(
-        Part(
+    statements=(
+        Statement(
             id="usps-1989",
-            claim="The network of 1989 misreads 5.0 % of the zip code digits at most.",
+            text="The network of 1989 misreads 5.0 % of the zip code digits at most.",
             statistic="test error of lenet1989 on USPS, %",
             threshold=at_most(5.0),
             measure=of_1989,
             only_full=ON_USPS,
         ),
-        Part(
+        Statement(
             id="usps-lenet5",
-            claim="LeNet-5 too.",
+            text="LeNet-5 too.",
             statistic="test error of lenet5 on USPS, %",
             threshold=at_most(5.0),
             measure=of_1998,
             only_full=ON_USPS,
         ),
-        Part(
+        Statement(
             id="unshifted",
-            claim="Convolutions are no worse than full connections where digits stand as they were learned.",
+            text="Convolutions are no worse than full connections where digits stand as they were learned.",
             statistic="test error of the fully connected network less that of lenet1989, in points",
             threshold=at_least(0.0),
             measure=unshifted,
         ),
-        Part(
+        Statement(
             id="shifted",
-            claim="They are much better where digits stand elsewhere.",
+            text="They are much better where digits stand elsewhere.",
             statistic=f"the same, of test digits shifted by {SHIFTED} of {SIDE} pixels, in points",
             threshold=at_least(5.0),
             measure=shifted,
