@@ -82,7 +82,7 @@ def test_bytes_that_are_not_the_parameters_are_not_the_claims(tmp_path: Path, mo
     def twice(function: object, specs: dict[str, Spec]) -> list[dict[str, int]]:
         return [{name: 2 * fewer_parameters.gradient_bytes(name) for name in specs}] * 2
 
-    monkeypatch.setattr(fewer_parameters, "in_pair", twice)
+    monkeypatch.setattr(fewer_parameters, "run_on_pair", twice)
     verdict, found = measured("traffic", tmp_path)
     assert (verdict, found.values) == (Verdict.NOT_REPRODUCED, (1.0,))
 

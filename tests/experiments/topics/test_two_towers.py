@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from convatlas.experiments import Budget
 from convatlas.experiments.engine.budget import Setting
-from convatlas.experiments.engine.process_pair import in_pair
+from convatlas.experiments.engine.distributed_pair import run_on_pair
 from convatlas.experiments.engine.result import run_statement
 from convatlas.experiments.engine.statement import NotTestable
 from convatlas.experiments.engine.verdict import Verdict
@@ -71,7 +71,7 @@ def task(network: AlexNet) -> Task:
 
 @pytest.fixture(scope="module")
 def answers(task: Task) -> list[Answer]:
-    return in_pair(step, task)
+    return run_on_pair(step, task)
 
 
 def test_two_processes_give_the_outputs_of_one(network: AlexNet, task: Task, answers: list[Answer]) -> None:

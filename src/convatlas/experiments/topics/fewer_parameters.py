@@ -13,7 +13,7 @@ from convatlas import atlas, measure
 from convatlas.draw import Bars, Series
 from convatlas.experiments.engine.accuracy import differences, errors_of, undertrained
 from convatlas.experiments.engine.budget import Setting
-from convatlas.experiments.engine.process_pair import in_pair
+from convatlas.experiments.engine.distributed_pair import run_on_pair
 from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, Threshold, at_least, at_most, exactly
 from convatlas.experiments.topics import fire_designs
@@ -117,7 +117,7 @@ def counted(specs: dict[str, Spec], rank: int) -> dict[str, int]:
 def traffic(setting: Setting) -> Measurement:
     """How far what is sent is from four bytes a parameter, the largest of eight differences."""
     specs = own_specs()
-    sent, others = in_pair(counted, specs)
+    sent, others = run_on_pair(counted, specs)
     assert sent == others, "each takes part in the whole mean"
     trained = {name: gradient_bytes(name) for name in specs}
     chart = Bars(

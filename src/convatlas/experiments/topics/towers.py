@@ -15,10 +15,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.experiments.engine.process_pair import NUM, device_of
+from convatlas.experiments.engine.distributed_pair import WORLD_SIZE, device_of
 from convatlas.networks.alexnet import AlexNet, AlexNetSpec
 
-TOWERS = NUM
+TOWERS = WORLD_SIZE
 
 
 class Swap(torch.autograd.Function):

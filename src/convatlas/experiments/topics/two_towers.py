@@ -15,7 +15,7 @@ from convatlas import atlas, measure
 from convatlas.draw import Bars, Lines, Series
 from convatlas.experiments.engine.accuracy import differences, errors_of, undertrained
 from convatlas.experiments.engine.budget import Setting
-from convatlas.experiments.engine.process_pair import in_pair
+from convatlas.experiments.engine.distributed_pair import run_on_pair
 from convatlas.experiments.engine.statement import NotTestable, Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, at_least, at_most, exactly
 from convatlas.experiments.topics.towers import TOWERS, Task, rows_of, step
@@ -96,7 +96,7 @@ def equal(setting: Setting) -> Measurement:
     # In double precision, where 1e-6 tells apart.
     network = whole().double()
     given, labels = images()
-    answers = in_pair(step, Task(network.spec, network.state_dict(), given, labels))
+    answers = run_on_pair(step, Task(network.spec, network.state_dict(), given, labels))
     # After it: three processes with gradients of this size at once are more than a small machine has room for.
     outputs, gradients = stepped(network, given, labels)
     of_outputs = max(difference(answer.outputs, outputs) for answer in answers)
@@ -131,7 +131,7 @@ def traffic(setting: Setting) -> Measurement:
     """Bytes an image in single precision, forward, over both directions."""
     network = whole()
     given, labels = images()
-    answers = in_pair(step, Task(network.spec, network.state_dict(), given.float(), labels))
+    answers = run_on_pair(step, Task(network.spec, network.state_dict(), given.float(), labels))
     forward, trained = (
         sum(getattr(answer, name) for answer in answers) / IMAGES for name in ("forward_bytes", "step_bytes")
     )
