@@ -31,8 +31,8 @@ from convatlas.compression.stages import FineTuning
 from convatlas.compression.target import Bytes
 from convatlas.models.codec.container import SUFFIX, load_file, pack, unpack
 from convatlas.models.codec.update import write_update
-from convatlas.recipe import Distillation, WeightConstraint
-from convatlas.runs import Run, load
+from convatlas.runs.options import Distillation, WeightConstraint
+from convatlas.runs.run import Run, load
 from convatlas.runs.run import read_metrics
 from convatlas.training import Progress, Request, finish
 

@@ -29,7 +29,7 @@ import torch
 from convatlas import atlas
 from convatlas.data.batches import Batch
 from convatlas.recipe import Decayed
-from convatlas.runs import Execution
+from convatlas.runs.options import Execution
 from convatlas.training import optimizers
 from convatlas.training.autotune import Autotuner
 from convatlas.training.checkpoint import average_of

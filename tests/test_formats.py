@@ -39,7 +39,7 @@ def test_it_predicts_as_it_did(formats: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, row in EXPECTED.items() if row["test_accuracy"] is not None])
 def test_it_evaluates_as_it_did(formats: Path, name: str) -> None:
-    evaluation = ca.load(formats / name).evaluate("cpu")
+    evaluation = ca.load(formats / name).evaluate(device="cpu")
     assert evaluation.accuracy == EXPECTED[name]["test_accuracy"]
     assert evaluation.loss == pytest.approx(EXPECTED[name]["test_loss"], rel=1e-4)
 

@@ -22,9 +22,17 @@ if TYPE_CHECKING:
     from convatlas.atlas import variants as variants
     from convatlas.compression.compress import compress as compress
     from convatlas.errors import UserError as UserError
-    from convatlas.models.codec.container import load as load
+    from convatlas.models.model import Model as Model
     from convatlas.networks.blocks import fold_batch_norm as fold_batch_norm
     from convatlas.recipe import Recipe as Recipe
+    from convatlas.runs.options import Distillation as Distillation
+    from convatlas.runs.options import InitFrom as InitFrom
+    from convatlas.runs.options import Runtime as Runtime
+    from convatlas.runs.options import Validation as Validation
+    from convatlas.runs.report import write_report as write_report
+    from convatlas.runs.run import Run as Run
+    from convatlas.runs.run import load as load
+    from convatlas.spec import Scale as Scale
     from convatlas.training import Request as Request
     from convatlas.training import resume as resume
     from convatlas.training import train as train
@@ -35,22 +43,30 @@ __version__ = "0.1.0"
 
 # Where each public name lives; None: it is the room itself.
 _HOMES = {
+    "Distillation": "runs.options",
+    "InitFrom": "runs.options",
+    "Model": "models.model",
     "Recipe": "recipe",
     "Request": "training",
+    "Run": "runs.run",
+    "Runtime": "runs.options",
+    "Scale": "spec",
     "UserError": "errors",
+    "Validation": "runs.options",
     "compress": "compression.compress",
     "create": "atlas",
     "experiments": None,
     "families": "atlas",
     "find": "atlas",
-    "find_lr": "training.finder",
+    "find_lr": "training.lr_finder",
     "fold_batch_norm": "networks.blocks",
-    "load": "compression.deep.container",
+    "load": "runs.run",
     "measure": None,
     "resume": "training",
     "sweep": "training.sweep",
     "train": "training",
     "variants": "atlas",
+    "write_report": "runs.report",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
 
-from convatlas.errors import UserError
-
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
@@ -51,45 +49,6 @@ class Augmentation:
     def side_for(self, resolution: int) -> int:
         """Side in pixels of what a network of that resolution learns from."""
         return round(self.side * resolution)
-
-
-class WeightConstraint(enum.StrEnum):
-    """What fine-tuning keeps of the weights that it begins from."""
-
-    ALL = "all"
-    """A beginning: all weights, the head's too, learn on freely."""
-    ZEROS = "zeros"
-    """Weights that were pruned stay 0."""
-    STEPS = "steps"
-    """Weights stay on the steps that few bits can say; the steps learn too (Esser et al. 2020)."""
-    VALUES = "values"
-    """Weights that are equal stay equal, and 0 stays 0 (Han, Mao and Dally 2016, section 3.3)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Distillation:
-    """What is learned of a trained network's answers (Hinton, Vinyals and Dean 2015)."""
-
-    teacher: str
-    """The run folder of that network."""
-    temperature: float = 2.0
-    """What softens answers: the higher, the more the unlikely classes tell. Low, since teachers that learned with label
-    alpha, as the default recipe's, are distill_weight already (Chandrasegaran et al. 2022)."""
-    distill_weight: float = 0.9
-    """The part of the loss that the teacher's answers make; the rest are the labels (section 2: a considerably lower
-    weight on these)."""
-    attention_weight: float = 0.0
-    """The weight of where the teacher's layers respond, in addition (Zagoruyko and Komodakis 2017, equation 2)."""
-
-    def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise UserError(f"--temperature {self.temperature:g} softens nothing; it must be above 0")
-        if not 0 < self.distill_weight <= 1:
-            raise UserError(
-                f"{self.distill_weight:g} of the loss cannot be the teacher's; it must be above 0 and at most 1"
-            )
-        if not 0 <= self.attention_weight < math.inf:
-            raise UserError(f"--attention_weight {self.attention_weight:g} cannot weigh; it must be 0 or more")
 
 
 class Optimizer(enum.StrEnum):

@@ -6,7 +6,7 @@ import pytest
 
 import convatlas as ca
 from convatlas.cli import main
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 
 
 class Answer(NamedTuple):

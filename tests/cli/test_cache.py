@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from convatlas.data.folder import Folder
-from convatlas.runs import load
+from convatlas.runs.run import load
 
 RANDOM = np.random.default_rng(0)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -23,7 +23,7 @@ def test_a_run_becomes_one_small_file_that_is_used_and_updated(
     status, out, err = convatlas("compress", run.folder, "--to", "14 KB", "--out", small, *given)
     assert (status, err) == (0, "")
     rows = [line.split() for line in out.splitlines() if line]
-    assert [row[0] for row in rows[1:6]] == ["as", "pruned-1", "pruned-1-autotuned", "shared", "shared-autotuned"]
+    assert [row[0] for row in rows[1:6]] == ["as", "pruned-1", "pruned-1-tuned", "shared", "shared-tuned"]
     assert f"{small / 'network.cva'} is the last of them" in out
     file = small / "network.cva"
     assert file.stat().st_size <= 14_000

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import convatlas as ca
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 
 
 def is_one_clear_line(answer: tuple[int, str, str], *words: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def test_report_as_json_has_the_figures_of_the_page(as_json: Callable, run: Run,
     right = sum(row["recall"] * row["images"] for row in classes)
     assert right == pytest.approx(run.results.test_images - run.results.test_errors)
     for row in classes:
-        assert set(row) == {"class", "images", "recall", "precision", "f1", "taken_for"}
-        assert (row["taken_for"] is None) == (row["recall"] == 1)
+        assert set(row) == {"class", "images", "recall", "precision", "f1", "confused_with"}
+        assert (row["confused_with"] is None) == (row["recall"] == 1)
     assert f"{100 * values['ece']:.2f} %" in (copy / "report.html").read_text()
 
 

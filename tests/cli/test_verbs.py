@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import convatlas as ca
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 
 
 @pytest.fixture

@@ -12,12 +12,17 @@ import pytest
 import torch
 
 import convatlas as ca
-from convatlas import measure
 from convatlas.compression.deep.codebook import share_weights
 from convatlas.compression.deep.pruning import LAMP
-from convatlas.runs import Results, Run
-from convatlas.training import Request, plan
+from convatlas.models.card import Score
+from convatlas.models.folder import write_weights
+from convatlas.runs.options import Runtime
+from convatlas.runs.record import TrainingResults
+from convatlas.runs.run import Run
+from convatlas.spec import Scale
+from convatlas.training import Request
 from convatlas.training.distribution import Processes
+from convatlas.training.plan import plan
 
 WIDTHS = {
     "lenet5": 1.0, "alexnet": 0.05, "vgg11": 0.05, "googlenet": 0.1, "resnet20-cifar": 0.25, "squeezenet": 0.1,
@@ -28,32 +33,21 @@ WIDTHS = {
 
 def untrained(name: str, folder: Path, seed: int = 0, compressed: bool = True) -> Run:
     """A run folder whose weights are as they begin, and whose results are made up."""
-    request = Request(network=name, width=WIDTHS.get(name, 1.0), resolution=28, autotune=False, seed=seed)
-    record, _ = plan.planned(request, Processes())
+    scale = Scale(width=WIDTHS.get(name, 1.0), resolution=28)
+    request = Request(network=name, scale=scale, runtime=Runtime(autotune=False), seed=seed)
+    planned = plan(request, Processes())
     folder.mkdir(parents=True)
-    run = Run(folder, record)
+    run = Run(folder, planned.card, planned.record)
     torch.manual_seed(seed)
-    network = run.variant.network(record.spec)
+    network = run.variant.network(run.spec)
     if compressed:
         LAMP(0.85).prune(network)
         share_weights(network, 4)
-    table = measure.layers(network)
-    results = Results(
-        test_accuracy=0.5,
-        test_interval=(0.4, 0.6),
-        test_errors=178,
-        test_images=355,
-        train_images=1442,
-        skipped_images=0,
-        epochs=1,
-        best_epoch=None,
-        seconds=1.0,
-        params=table.params,
-        macs=table.macs,
-        weights_sha256=run.write_weights(network),
-    )
-    run.record = replace(record, results=results)
-    run.write_record()
+    score = Score(accuracy=0.5, interval=(0.4, 0.6), num_errors=178, num_images=355)
+    results = TrainingResults(train_images=1442, skipped_images=0, epochs=1, best_epoch=None, seconds=1.0)
+    run.card = replace(planned.card, score=score, weights_sha256=write_weights(folder, network))
+    run.record = replace(planned.record, results=results)
+    run.write()
     return run
 
 
@@ -97,4 +91,4 @@ def no_range_coder(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("trained") / "run"
-    return ca.train("lenet5-modern", epochs=10, resolution=28, autotune=False, out=folder)
+    return ca.train("lenet5-modern", epochs=10, scale=Scale(resolution=28), runtime=Runtime(autotune=False), out=folder)

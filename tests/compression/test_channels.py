@@ -37,7 +37,7 @@ from convatlas.compression.stages import FineTuning, derive_run
 from convatlas.compression.target import Latency, Macs
 from convatlas.errors import UserError
 from convatlas.networks.blocks import LocalResponseNorm
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 from convatlas.spec import Spec, Variant
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -13,53 +13,60 @@ import pytest
 
 import convatlas as ca
 from convatlas.compression.channels import Importance
-from convatlas.compression.compress import STAGES, compress
+from convatlas.compression.compress import STAGES, Compression, compress
 from convatlas.compression.deep.pruning import sparsity
 from convatlas.compression.stages import FineTuning
 from convatlas.errors import UserError
-from convatlas.runs import Run
+from convatlas.runs.options import Runtime
+from convatlas.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TUNING = FineTuning(epochs=8, autotune=False)
+TUNING = FineTuning(epochs=8, runtime=Runtime(autotune=False))
+
+
+def score_of(made: Compression) -> float:
+    """The test accuracy of the last stage."""
+    assert made.model.card.score is not None
+    return made.model.card.score.accuracy
 
 
 def test_a_target_in_macs_is_met_by_fewer_channels(trained: Run, tmp_path: Path) -> None:
-    macs = trained.results.macs
+    macs = trained.card.macs
     made = compress(trained.folder, f"{macs // 2} macs", tmp_path / "small", rounds=2, fine_tuning=TUNING)
-    names = ["as it was", "narrowed-1", "narrowed-1-autotuned", "narrowed-2", "narrowed-2-autotuned"]
+    names = ["original", "narrowed-1", "narrowed-1-tuned", "narrowed-2", "narrowed-2-tuned"]
     assert [stage.name for stage in made.stages] == names
     assert made.stages[0].macs == macs
-    assert made.stages[-1].macs == made.run.results.macs <= macs // 2
+    assert made.stages[-1].macs == made.model.card.macs <= macs // 2
     assert made.stages[-1].num_bytes < made.stages[0].num_bytes
     assert all(stage.seconds > 0 for stage in made.stages)
-    assert made.run.test_accuracy > trained.test_accuracy - 0.05
-    assert ca.load(tmp_path / "small" / "narrowed-2-autotuned").evaluate().accuracy == made.run.test_accuracy
+    assert score_of(made) > trained.test_accuracy - 0.05
+    assert ca.load(tmp_path / "small" / "narrowed-2-tuned").evaluate().accuracy == score_of(made)
     written = json.loads((tmp_path / "small" / STAGES).read_bytes())
     assert [row["macs"] for row in written["stages"]] == [stage.macs for stage in made.stages]
     for name in ("size.svg", "latency.svg"):
-        assert b"narrowed-1-autotuned" in (tmp_path / "small" / name).read_bytes()
+        assert b"narrowed-1-tuned" in (tmp_path / "small" / name).read_bytes()
 
 
 def test_a_target_in_bytes_is_met_by_deep_compression(trained: Run, tmp_path: Path) -> None:
     made = compress(trained, "14 KB", tmp_path, rounds=2, bits=5, fine_tuning=TUNING)
-    assert made.run.folder.name == "network.cva"
-    assert made.run.folder.stat().st_size == made.stages[-1].num_bytes <= 14_000
-    assert made.run.test_accuracy > trained.test_accuracy - 0.05
+    assert made.model.path.name == "network.cva"
+    assert made.model.path.stat().st_size == made.stages[-1].num_bytes <= 14_000
+    assert score_of(made) > trained.test_accuracy - 0.05
     again = compress(trained, "14 KB", tmp_path, rounds=2, bits=5, fine_tuning=TUNING)
-    assert again.run.folder.read_bytes() == made.run.folder.read_bytes()
+    assert again.model.path.read_bytes() == made.model.path.read_bytes()
     with pytest.raises(UserError, match="was begun with bits 5, not 4; epochs 8, not 9; choose a new folder"):
         compress(trained, "14 KB", tmp_path, rounds=2, bits=4, fine_tuning=replace(TUNING, epochs=9))
     # What was compressed can be made faster too.
     narrow = compress(
-        made.run.folder,
+        made.model.path,
         "200000 macs",
         tmp_path / "narrow",
         importance=Importance.MAGNITUDE,
         rounds=1,
         fine_tuning=TUNING,
     )
-    assert narrow.run.results.macs <= 200_000
+    assert narrow.model.card.macs <= 200_000
 
 
 def test_what_cannot_be_reached_says_the_nearest(trained: Run, tmp_path: Path) -> None:
@@ -70,16 +77,16 @@ def test_what_cannot_be_reached_says_the_nearest(trained: Run, tmp_path: Path) -
     for to, prune, message in (
         ("small", None, "is no target"),
         (None, None, "say how small it is to be"),
-        (None, 1.5, "--prune 1.5 is no part of a network"),
-        ("2 MB", 0.0, "--prune 0 is no part"),
-        ("5 ms", 0.5, "channels are pruned to 5 ms; how much of the network"),
+        (None, 1.5, "`prune` 1.5 is no fraction of a network"),
+        ("2 MB", 0.0, "`prune` 0 is no fraction"),
+        ("5 ms", 0.5, "channels are pruned to 5 ms; leave `prune` out"),
         ("10 MB", None, "already, which is no more than"),
     ):
         with pytest.raises(UserError, match=message):
             compress(trained, to, tmp_path / "none", prune=prune)
-    with pytest.raises(UserError, match="0 rounds prune nothing"):
+    with pytest.raises(UserError, match="`rounds` 0 prunes nothing"):
         compress(trained, None, tmp_path / "none", sparse="0.9", rounds=0)
-    with pytest.raises(UserError, match="--epochs 0 trains nothing"):
+    with pytest.raises(UserError, match="`epochs` 0 trains nothing"):
         compress(trained, None, tmp_path / "none", bits=4, fine_tuning=FineTuning(epochs=0))
     assert not (tmp_path / "none").exists()
 
@@ -88,37 +95,37 @@ def test_channels_go_first_and_then_bits(trained: Run, tmp_path: Path) -> None:
     made = compress(trained, "8 KB", tmp_path, prune=0.3, rounds=1, bits=5, fine_tuning=TUNING)
     names = [
         "narrowed-1",
-        "narrowed-1-autotuned",
+        "narrowed-1-tuned",
         "pruned-1",
-        "pruned-1-autotuned",
+        "pruned-1-tuned",
         "shared",
-        "shared-autotuned",
+        "shared-tuned",
         "network.cva",
     ]
     assert [stage.name for stage in made.stages[1:]] == names
-    assert made.run.results.macs <= 0.7 * trained.results.macs
-    assert made.run.folder.stat().st_size <= 8000
+    assert made.model.card.macs <= 0.7 * trained.card.macs
+    assert made.model.path.stat().st_size <= 8000
 
 
 def test_fewer_bits_are_a_stage_too(trained: Run, tmp_path: Path) -> None:
     made = compress(trained, None, tmp_path / "mixed", bits=3.5, fine_tuning=TUNING)
     assert [stage.name for stage in made.stages] == [
-        "as it was",
-        "quantize_weights",
-        "quantize_weights-autotuned",
+        "original",
+        "quantized",
+        "quantized-tuned",
         "network.cva",
     ]
-    assert made.run.test_accuracy > trained.test_accuracy - 0.05
+    assert score_of(made) > trained.test_accuracy - 0.05
     assert made.stages[-1].num_bytes < 0.13 * made.stages[0].num_bytes
     # The file's own size is told, not what its bits would take.
-    assert made.stages[-1].num_bytes == made.run.folder.stat().st_size
+    assert made.stages[-1].num_bytes == made.model.path.stat().st_size
     # Weights of few bits are multiplied like any others.
     assert len({stage.seconds for stage in made.stages}) == 1
-    with pytest.raises(UserError, match="weights of 9 bits are not made here"):
+    with pytest.raises(UserError, match="`bits` 9 is out of range"):
         compress(trained, None, tmp_path, bits=9)
-    with pytest.raises(UserError, match=r"codes of 3\.5 bits are none"):
+    with pytest.raises(UserError, match=r"a codebook of 3\.5 bits is none"):
         compress(trained, "20 KB", tmp_path, bits=3.5)
-    with pytest.raises(UserError, match="leave --int8 or --to out"):
+    with pytest.raises(UserError, match="leave `int8` or `to` out"):
         compress(trained, "20 KB", tmp_path, int8=True)
 
 
@@ -126,7 +133,7 @@ def test_fewer_bits_are_a_stage_too(trained: Run, tmp_path: Path) -> None:
 def test_eight_bits_are_timed_as_they_compute(trained: Run, tmp_path: Path) -> None:
     out = tmp_path / "int8"
     made = compress(trained, None, out, int8=True, fine_tuning=TUNING)
-    assert made.run.test_accuracy > trained.test_accuracy - 0.02
+    assert score_of(made) > trained.test_accuracy - 0.02
     assert made.stages[-1].num_bytes < 0.27 * made.stages[0].num_bytes
     assert all(stage.compiled for stage in made.stages)
     before, *after = (stage.seconds for stage in made.stages)
@@ -143,20 +150,20 @@ def test_eight_bits_are_timed_as_they_compute(trained: Run, tmp_path: Path) -> N
     assert "not compiled" in done.stderr
     again = json.loads(done.stdout)["stages"]
     assert not any(stage["compiled"] for stage in again)
-    assert again[-1]["test_accuracy"] == made.run.test_accuracy
+    assert again[-1]["test_accuracy"] == score_of(made)
 
 
 @pytest.mark.parametrize(("sparse", "zeros"), [("0.7", 0.7), ("2:4", 0.45)])
 def test_single_weights_go_and_the_file_is_smaller(sparse: str, zeros: float, trained: Run, tmp_path: Path) -> None:
     made = compress(trained, None, tmp_path, sparse=sparse, rounds=1, fine_tuning=TUNING)
-    assert [stage.name for stage in made.stages] == ["as it was", "pruned-1", "pruned-1-autotuned", "network.cva"]
-    assert sparsity(made.run.network) >= zeros
+    assert [stage.name for stage in made.stages] == ["original", "pruned-1", "pruned-1-tuned", "network.cva"]
+    assert sparsity(made.model.network) >= zeros
     # What zeros save shows before the file is there.
     assert made.stages[2].num_bytes < (1 - zeros / 2) * made.stages[0].num_bytes
     assert made.stages[-1].num_bytes < (1 - zeros / 2) * made.stages[0].num_bytes
-    assert made.run.test_accuracy > trained.test_accuracy - 0.05
+    assert score_of(made) > trained.test_accuracy - 0.05
     for given, message in (
-        ({"sparse": "much"}, "'much' is no part of"),
+        ({"sparse": "much"}, "'much' is no fraction of"),
         ({"sparse": "0.9", "int8": True}, "keep no zeros"),
     ):
         with pytest.raises(UserError, match=message):

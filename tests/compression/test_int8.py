@@ -15,7 +15,7 @@ from convatlas.compression.int8 import QuantizedLayer, compiled, to_int8
 from convatlas.compression.low_bits import calibrated, low_bits_of, quantize_weights
 from convatlas.networks.blocks import WeightedLayer, fold_batch_norm
 from convatlas.networks.low_bits import LowBits
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -28,8 +28,8 @@ from convatlas.compression.target import Macs
 from convatlas.errors import UserError
 from convatlas.models.codec.container import load, pack
 from convatlas.networks.low_bits import across, fake_quantize, weighted_layers
-from convatlas.recipe import WeightConstraint
-from convatlas.runs import Run
+from convatlas.runs.options import WeightConstraint
+from convatlas.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -22,7 +22,7 @@ from convatlas.data import Dataset, find, stream
 from convatlas.data.hub import Hub, ParquetRows
 from convatlas.data.stream import Stream
 from convatlas.errors import UserError
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 from convatlas.training import Interrupted, Progress
 
 CLASSES = ("cat", "dog", "eel")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from convatlas.errors import UserError
-from convatlas.runs import device_named
+from convatlas.models.device import device_named
 
 
 def test_the_processor_is_always_there_and_what_is_not_there_says_what_is() -> None:

@@ -11,7 +11,7 @@ from convatlas.data import Batches, Split
 from convatlas.data.batches import Shard
 from convatlas.images import Preprocessing
 from convatlas.networks.blocks import CrossEntropy
-from convatlas.runs import Evaluation, evaluate
+from convatlas.models.evaluation import Evaluation, evaluate
 
 counts = st.integers(2, 6).flatmap(
     lambda n: st.lists(st.lists(st.integers(0, 500), min_size=n, max_size=n), min_size=n, max_size=n)

@@ -13,7 +13,7 @@ from convatlas.data import Batches, Split
 from convatlas.images import Preprocessing
 from convatlas.models.predictions import NUM_BINS, Predictions, answer
 from convatlas.networks.blocks import CrossEntropy
-from convatlas.runs import evaluate
+from convatlas.models.evaluation import evaluate
 
 
 class Told(NamedTuple):
@@ -55,7 +55,7 @@ told = st.integers(2, 6).flatmap(told_of)
 @given(told)
 def test_the_confusion_counts_each_image_at_its_class_and_its_likeliest_answer(told: Told) -> None:
     num = len(told.rows[0])
-    pairs = list(zip(told.labels, told.given, strict=True))
+    pairs = list(zip(told.labels, told.predicted, strict=True))
     expected = [[pairs.count((truth, given)) for given in range(num)] for truth in range(num)]
     assert told.answers.confusion.tolist() == expected
     assert len(told.answers) == len(told.labels)
@@ -63,8 +63,8 @@ def test_the_confusion_counts_each_image_at_its_class_and_its_likeliest_answer(t
 
 @given(told)
 def test_the_accuracy_is_the_part_that_is_right(told: Told) -> None:
-    right = [truth == given for truth, given in zip(told.labels, told.given, strict=True)]
-    assert told.answers.right.tolist() == right
+    right = [truth == given for truth, given in zip(told.labels, told.predicted, strict=True)]
+    assert told.answers.correct.tolist() == right
     assert told.answers.accuracy == pytest.approx(sum(right) / len(right))
     low, high = told.answers.interval
     assert low <= told.answers.accuracy <= high
@@ -72,9 +72,9 @@ def test_the_accuracy_is_the_part_that_is_right(told: Told) -> None:
 
 @given(told)
 def test_the_figures_of_a_class_count_its_images_and_its_answers(told: Told) -> None:
-    for label, figures in enumerate(told.answers.of_classes):
+    for label, figures in enumerate(told.answers.per_class):
         images = {i for i, truth in enumerate(told.labels) if truth == label}
-        answered = {i for i, given in enumerate(told.given) if given == label}
+        answered = {i for i, given in enumerate(told.predicted) if given == label}
         hits = len(images & answered)
         assert (figures.label, figures.num_images) == (label, len(images))
         assert figures.recall == (pytest.approx(hits / len(images)) if images else None)
@@ -87,14 +87,14 @@ def test_the_figures_of_a_class_count_its_images_and_its_answers(told: Told) -> 
 
 @given(told)
 def test_a_class_is_taken_for_the_one_that_most_of_its_wrong_answers_name(told: Told) -> None:
-    for label, figures in enumerate(told.answers.of_classes):
-        pairs = zip(told.labels, told.given, strict=True)
+    for label, figures in enumerate(told.answers.per_class):
+        pairs = zip(told.labels, told.predicted, strict=True)
         wrong = [given for truth, given in pairs if truth == label != given]
         if not wrong:
-            assert (figures.taken_for, figures.num_taken) == (None, 0)
+            assert (figures.confused_with, figures.num_confused) == (None, 0)
         else:
-            assert figures.taken_for in wrong
-            assert figures.num_taken == wrong.count(figures.taken_for) == max(map(wrong.count, wrong))
+            assert figures.confused_with in wrong
+            assert figures.num_confused == wrong.count(figures.confused_with) == max(map(wrong.count, wrong))
 
 
 @given(told)
@@ -109,7 +109,7 @@ def test_the_calibration_error_is_that_of_the_paper(told: Told) -> None:
         assert calibration.counts[m - 1] == len(inside)
         if inside:
             confidence = sum(Fraction(told.confidence[i]) for i in inside) / len(inside)
-            accuracy = Fraction(sum(told.given[i] == told.labels[i] for i in inside), len(inside))
+            accuracy = Fraction(sum(told.predicted[i] == told.labels[i] for i in inside), len(inside))
             assert calibration.confidence[m - 1].item() == pytest.approx(float(confidence))
             assert calibration.accuracy[m - 1].item() == pytest.approx(float(accuracy))
             error += Fraction(len(inside), len(told.rows)) * abs(accuracy - confidence)
@@ -142,7 +142,7 @@ def test_a_true_class_that_was_ruled_out_leaves_the_likelihood_finite() -> None:
 
 @given(told, st.integers(0, 70))
 def test_the_worst_mistakes_are_the_surest_of_the_wrong_answers(told: Told, num: int) -> None:
-    wrong = [i for i in range(len(told.rows)) if told.labels[i] != told.given[i]]
+    wrong = [i for i in range(len(told.rows)) if told.labels[i] != told.predicted[i]]
     expected = sorted(wrong, key=lambda i: -told.confidence[i])
     assert told.answers.worst(num).tolist() == expected[:num]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import convatlas as ca
 from convatlas.cli import main
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 from convatlas.runs.command import command
 
 

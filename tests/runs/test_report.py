@@ -18,7 +18,7 @@ from PIL import Image
 import convatlas as ca
 from convatlas.errors import UserError
 from convatlas.models.predictions import Predictions
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 from convatlas.runs.command import command
 from convatlas.runs.report import EXACT, LARGEST, SHOWN, contents, read_metrics, thumbnail, write_report
 
@@ -188,7 +188,7 @@ def test_the_worst_mistakes_show_what_the_network_saw(run: Run, tree: ET.Element
         match = re.fullmatch(r"(\d) ([\d.]+) %is (\d)image (\d+)", text_of(figure))
         assert match is not None
         given, probability, truth, place = match.groups()
-        assert (int(truth), int(given)) == (test.labels[int(place)], int(answers.given[int(place)]))
+        assert (int(truth), int(given)) == (test.labels[int(place)], int(answers.predicted[int(place)]))
         assert truth != given
         ((kind, content),) = images(figure)
         assert kind == "image/png"

@@ -11,7 +11,7 @@ import torch
 
 import convatlas as ca
 from convatlas.data import Split
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 from convatlas.training import Request, plan
 from convatlas.training.distribution import Processes
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import convatlas as ca
 from convatlas.data.batches import Batch
 from convatlas.networks.blocks import CrossEntropy
-from convatlas.runs import Execution
+from convatlas.runs.options import Execution
 from convatlas.training import Request, plan
 from convatlas.training.autotune import Autotuner, available_threads, computes_bfloat16
 from convatlas.training.distribution import Processes

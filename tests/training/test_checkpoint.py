@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from convatlas import atlas
 from convatlas.errors import UserError
 from convatlas.recipe import Decayed, Optimizer, Recipe
-from convatlas.runs import CHECKPOINT, METRICS
+from convatlas.runs.run import CHECKPOINT, METRICS
 from convatlas.training import checkpoint, optimizers
 from convatlas.training.checkpoint import PREVIOUS, Learner, State, Writer, average_of
 from convatlas.training.recipes import DEFAULT

@@ -16,8 +16,9 @@ from convatlas import atlas
 from convatlas.compression.deep.codebook import share_weights
 from convatlas.compression.deep.pruning import LAMP
 from convatlas.errors import UserError
-from convatlas.recipe import WeightConstraint
-from convatlas.runs import Record, Run, load
+from convatlas.runs.options import WeightConstraint
+from convatlas.runs.record import Record
+from convatlas.runs.run import Run, load
 from convatlas.training import Interrupted, Progress, Request, plan, train_as
 from convatlas.training.constraints import ConstrainedWeights, codes_of
 from convatlas.training.distribution import Processes

@@ -18,8 +18,8 @@ from convatlas import atlas
 from convatlas.errors import UserError
 from convatlas.images import Preprocessing
 from convatlas.networks.blocks import CrossEntropy
-from convatlas.recipe import Distillation
-from convatlas.runs import Run, load
+from convatlas.runs.options import Distillation
+from convatlas.runs.run import Run, load
 from convatlas.training import Interrupted, Progress, Request, train_as
 from convatlas.training.distillation import (
     Teacher,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import convatlas as ca
 from convatlas import data
 from convatlas.errors import UserError
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 from convatlas.training import fine_tuning
 from convatlas.training.fine_tuning import Body, FeatureBatches, FrozenBody, rates, unfreeze, units
 from convatlas.training.loop import resume

@@ -21,7 +21,9 @@ from convatlas.data.batches import Shard
 from convatlas.errors import UserError
 from convatlas.images import Preprocessing
 from convatlas.networks.resnet import ResNet
-from convatlas.runs import CHECKPOINT, Execution, Record, Run
+from convatlas.runs.options import Execution
+from convatlas.runs.record import Record
+from convatlas.runs.run import CHECKPOINT, Run
 from convatlas.spec import Spec, Variant
 from convatlas.training import Interrupted, Progress, plan
 from convatlas.training.loop import seed_draws

@@ -20,7 +20,8 @@ from convatlas.data import Split
 from convatlas.data.dataset import Indices
 from convatlas.errors import UserError
 from convatlas.networks.resnet import Shortcut
-from convatlas.runs import Execution, device_named
+from convatlas.models.device import device_named
+from convatlas.runs.options import Execution
 from convatlas.training import Request, plan, recipes
 from convatlas.training.distribution import Processes
 

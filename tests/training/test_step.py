@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from convatlas.data.batches import Batch
 from convatlas.networks.blocks import CrossEntropy
-from convatlas.runs import Execution
+from convatlas.runs.options import Execution
 from convatlas.training.step import Step, parts
 
 PLAIN = Execution(threads=1)

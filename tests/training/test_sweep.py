@@ -7,7 +7,7 @@ import pytest
 
 import convatlas as ca
 from convatlas.errors import UserError
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 from convatlas.training import Interrupted, Progress, Request
 from convatlas.training.sweep import best_accuracy, parsed, sweep
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 import convatlas as ca
 from convatlas.data import Batches, Split
 from convatlas.errors import UserError
-from convatlas.runs import Run, evaluate
+from convatlas.models.evaluation import evaluate
+from convatlas.runs.run import Run
 from convatlas.training.checkpoint import Learner, State
 from convatlas.training.distribution import Processes
 from convatlas.training.step import class_weights

@@ -1,4 +1,4 @@
-"""convatlas compress, convatlas update"""
+"""convatlas compress, convatlas unpack, convatlas update"""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from convatlas.cli.console import (
+    Autotune,
     Column,
     Device,
     Json,
@@ -22,67 +23,68 @@ from convatlas.cli.console import (
 )
 from convatlas.errors import UserError
 
-Runnable = Annotated[Path, typer.Argument(help="A run folder, or a compressed file.")]
-
 
 def compress(
-    run: Runnable,
-    to: Annotated[str | None, typer.Option(help="What it is to need: '30 M macs', '5 ms' or '2 MB'.")] = None,
-    prune: Annotated[float | None, typer.Option(help="The part of the MACs that goes, with whole channels.")] = None,
+    model: Annotated[Path, typer.Argument(help="A run folder, a model folder or a .cva file.")],
+    to: Annotated[str | None, typer.Option(help="The target: '30 M macs', '5 ms' or '2 MB'.")] = None,
+    prune: Annotated[float | None, typer.Option(help="Fraction of the MACs to prune, with whole channels.")] = None,
     sparse: Annotated[
-        str | None, typer.Option(help="The part of single weights that goes, as 0.9, or 2:4; smaller, not faster.")
+        str | None,
+        typer.Option(help="Fraction of single weights to prune, as 0.9, or 2:4. Smaller on disk, not faster."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The folder of all stages; beside the run by default.")] = None,
-    by: Annotated[str, typer.Option(help="What channels go by: magnitude, taylor or batch-norm.")] = "taylor",
-    rounds: Annotated[int, typer.Option(help="Of pruning, each followed by training.")] = 3,
-    int8: Annotated[bool, typer.Option("--int8", help="8 bits for weights and for what layers read.")] = False,
-    bits: Annotated[float | None, typer.Option(help="Of a weight, 8 to 2; 3.5 is the mean of mixed bits.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of all stages; beside the model by default.")] = None,
+    importance: Annotated[
+        str, typer.Option(help="What channels are pruned by: magnitude, taylor or batch-norm.")
+    ] = "taylor",
+    rounds: Annotated[int, typer.Option(help="Rounds of pruning, each followed by fine-tuning.")] = 3,
+    int8: Annotated[bool, typer.Option("--int8", help="8 bits for weights and for the inputs of layers.")] = False,
+    bits: Annotated[float | None, typer.Option(help="Bits of a weight, 8 to 2; 3.5 is the mean of mixed bits.")] = None,
     teacher: Annotated[
-        Path | None, typer.Option(help="A run whose answers are learned too; the network as it was, for example.")
+        Path | None,
+        typer.Option(help="Learn from the outputs of this model too, such as the model as it was."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of the training after each change.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Its highest learning rate.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of fine-tuning after each change.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate of fine-tuning.")] = None,
     device: Device = None,
-    autotune: Annotated[bool, typer.Option(help="Measure first which way of computing is fastest here.")] = True,
+    autotune: Autotune = True,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Make a trained network smaller or faster; what is done already is not done again."""
+    """Make a trained model smaller or faster. Stages that are done already are not done again."""
     from convatlas.cli.progress import progress_on
     from convatlas.compression.channels import Importance
     from convatlas.compression.compress import STAGES, compress
     from convatlas.compression.stages import FineTuning
-    from convatlas.recipe import Distillation
+    from convatlas.runs.options import Distillation, Runtime
     from convatlas.training import Stopped
 
-    if by not in tuple(Importance):
-        raise UserError(f"channels are not pruned by {by!r}; choose {', '.join(Importance)}")
-    folder = out or beside(run)
+    if importance not in tuple(Importance):
+        raise UserError(f"`importance` {importance!r} is unknown; choose {', '.join(Importance)}")
+    folder = out or beside(model)
     fine_tuning = FineTuning(
         epochs=epochs,
         lr=lr,
         distillation=None if teacher is None else Distillation(teacher=str(teacher)),
-        device=device,
-        autotune=autotune,
+        runtime=Runtime(device=device, autotune=autotune),
         progress=progress_on(quiet),
     )
     try:
         made = compress(
-            run,
+            model,
             to,
             folder,
             prune=prune,
             sparse=sparse,
-            importance=Importance(by),
+            importance=Importance(importance),
             rounds=rounds,
             int8=int8,
             bits=bits,
             fine_tuning=fine_tuning,
         )
     except Stopped as stop:
-        raise stopped_by(stop.signal, "what was done is kept; the same command goes on") from stop
+        raise stopped_by(stop.signal, "what was done is kept; the same command continues") from stop
     if json:
-        print_json({"run": str(made.run.folder), "stages": [asdict(stage) for stage in made.stages]})
+        print_json({"model": str(made.model.path), "stages": [asdict(stage) for stage in made.stages]})
         return
     typer.echo()
     print_table(
@@ -91,7 +93,7 @@ def compress(
             Column("size", right=True),
             Column("parameters", right=True),
             Column("MACs", right=True),
-            Column("an image", right=True),
+            Column("latency", right=True),
             Column("accuracy", right=True),
         ),
         [
@@ -106,44 +108,47 @@ def compress(
             for stage in made.stages
         ],
     )
-    if made.run.folder.is_file() and not made.run.record.low_bits:
-        typer.echo("Weights that are 0 or share values make a smaller file; an image takes as long as before.")
+    quantized, path = made.model.card.quantization, made.model.path
+    if path is not None and path.is_file() and not quantized:
+        typer.echo("Weights that are 0 or shared make a smaller file; the latency stays.")
     if made.stages[-1].compiled:
-        typer.echo("Times are of compiled networks; those of 8 bits compute in 8 bits.")
-    elif made.run.record.low_bits:
-        typer.echo("Few bits are computed in 32 here: sizes and accuracies are theirs, times are not.")
-    typer.echo(f"\n{made.run.folder} is the last of them; figures in {folder / STAGES}, charts beside it")
+        typer.echo("Latencies are of compiled networks; 8-bit ones compute in 8 bits.")
+    elif quantized:
+        typer.echo("Quantized networks compute in 32 bits here: sizes and accuracies are theirs, latencies are not.")
+    typer.echo(f"\n{path} is the smallest; see {folder / STAGES} and the charts beside it")
 
 
-def beside(run: Path) -> Path:
-    """Where the stages of a run go."""
+def beside(model: Path) -> Path:
+    """The folder for the stages of a model."""
     # "." and ".." have no name of their own.
-    named = run if run.name.strip(".") else run.resolve()
+    named = model if model.name.strip(".") else model.resolve()
     return named.with_name(f"{named.stem if named.is_file() else named.name}-compressed")
 
 
 def unpack(
-    file: Annotated[Path, typer.Argument(help="A compressed file.")],
+    file: Annotated[Path, typer.Argument(help="A .cva file.")],
     out: Annotated[
-        Path | None, typer.Option(help="The run folder; the file's name without its ending by default.")
+        Path | None, typer.Option(help="The model folder; the file's name without its suffix by default.")
     ] = None,
 ) -> None:
-    """Make a run folder of a compressed file, to train on from it or to learn from it."""
-    from convatlas.models.codec.container import load_file, unpack
+    """Make a model folder of a compressed file."""
+    from convatlas.models.model import open_model
 
-    typer.echo(unpack(load_file(file), out or file.with_suffix("")).folder)
+    if not file.is_file():
+        raise UserError(f"there is no file {file}")
+    typer.echo(open_model(file).save(out or file.with_suffix("")).path)
 
 
 def update(
-    old: Annotated[Path, typer.Argument(help="The compressed file that is there.")],
-    new: Annotated[Path, typer.Argument(help="The compressed file to come, or an update of the old one to apply.")],
+    old: Annotated[Path, typer.Argument(help="The .cva file that is there.")],
+    new: Annotated[Path, typer.Argument(help="The new .cva file, or an update (.cvu) to apply to the old one.")],
     out: Annotated[Path, typer.Option(help="The update, or the new file that it makes.")],
     json: Json = False,
 ) -> None:
     """Write the difference between two compressed files, or apply one."""
     from convatlas.models.codec.update import apply_update, is_update, write_update
 
-    made = apply_update(old, new, out).folder if is_update(new) else write_update(old, new, out)
+    made = apply_update(old, new, out) if is_update(new) else write_update(old, new, out)
     num_bytes = made.stat().st_size
     if json:
         print_json({"file": str(made), "bytes": num_bytes})

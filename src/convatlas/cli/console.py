@@ -26,6 +26,14 @@ MACHINE = "Machine"
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda or mps; the fastest that is there.", rich_help_panel=MACHINE)
 ]
+Autotune = Annotated[
+    bool,
+    typer.Option(
+        "--autotune/--no-autotune",
+        help="Time a few steps first, and choose the fastest way of computing.",
+        rich_help_panel=MACHINE,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 

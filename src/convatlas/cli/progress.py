@@ -12,7 +12,7 @@ from rich.text import Text
 
 from convatlas.cli.console import complain, count, duration, percent, speaks
 from convatlas.data import Dataset
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 from convatlas.training import Progress
 from convatlas.training.progress import EpochMetrics
 
@@ -29,7 +29,7 @@ def epoch_line(metrics: EpochMetrics, num_epochs: int) -> str:
     return (
         f"epoch {metrics['epoch']:{width}}/{num_epochs}  loss {metrics['loss']:.4f}"
         f"  training accuracy {percent(metrics['accuracy']):>8}"
-        + (f"  held out {percent(held_out):>8}" if held_out is not None else "")
+        + (f"  validation accuracy {percent(held_out):>8}" if held_out is not None else "")
         + f"  {duration(metrics['seconds'])}"
     )
 
@@ -40,14 +40,13 @@ class LineProgress(Progress):
     def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
         for error in images.skipped:
             complain(f"left out {error}")
-        record = run.record
         typer.echo(
-            f"{record.variant} on {record.data}: {count(len(images.train))} images of "
-            f"{record.preprocessing.resolution} px, {len(record.classes)} classes, on {record.device}, in {run.folder}",
+            f"{run.card.variant} on {run.record.data}: {count(len(images.train))} images of "
+            f"{run.card.preprocessing.resolution} px, {len(run.card.classes)} classes, on {run.record.device}, in {run.folder}",
             err=True,
         )
         if step:
-            typer.echo(f"going on after step {count(step)} of {count(num_steps)}", err=True)
+            typer.echo(f"resuming after step {count(step)} of {count(num_steps)}", err=True)
 
     def say(self, line: str) -> None:
         typer.echo(line, err=True)
@@ -74,7 +73,7 @@ class BarProgress(LineProgress):
     def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
         super().begin(run, images, num_steps, step)
         num_images = len(images.train) * run.record.recipe.epochs
-        self._task = self._bar.add_task(run.record.variant, total=num_images, completed=num_images * step // num_steps)
+        self._task = self._bar.add_task(run.card.variant, total=num_images, completed=num_images * step // num_steps)
         self._bar.start()
 
     def advance(self, num_images: int) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from convatlas.cli.console import (
     MACHINE,
+    Autotune,
     Depth,
     Device,
     Json,
@@ -26,14 +27,16 @@ from convatlas.cli.console import (
     stopped_by,
 )
 from convatlas.errors import UserError
+from convatlas.runs.options import ClassWeights, Distillation, InitFrom, Runtime, Validation
+from convatlas.spec import Scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from convatlas.runs import Run
+    from convatlas.runs.run import Run
     from convatlas.training import Progress
 
-CHOICES = "Choices, on training images that are held out"
+VALIDATION = "Validation and sweeps"
 FINE_TUNING = "Fine-tuning"
 DISTILLATION = "Distillation"
 
@@ -43,43 +46,58 @@ Data = Annotated[
         help="digits, mnist, usps, fashion-mnist, cifar10, a folder with a folder for each class, or hf:NAME."
     ),
 ]
-TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write metrics for TensorBoard into the run folder.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images per step.")]
+Seed = Annotated[
+    int, typer.Option(help="Of the initial weights, the order, the augmentation, and the split of a folder.")
+]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write event files for TensorBoard.")]
 
 
 def train(
     network: Annotated[str, typer.Argument(help="A name from convatlas list.")],
     data: Data = "digits",
+    recipe: Annotated[str, typer.Option(help="default, or paper for the recipe of the network's paper.")] = "default",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order, changes of images, and a folder's split.")] = 0,
-    width: Width = 1.0,
-    depth: Depth = 1.0,
-    resolution: Resolution = None,
-    phi: Phi = 0.0,
-    recipe: Annotated[str, typer.Option(help="default, or paper for the paper's own.")] = "default",
-    micro_batch: Annotated[
-        int | None,
-        typer.Option(help="Images computed at once, where a batch does not fit into memory.", rich_help_panel=MACHINE),
+    batch_size: BatchSize = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    seed: Seed = 0,
+    class_weights: Annotated[
+        str | None, typer.Option(help="balanced: every class counts the same in the loss.")
     ] = None,
-    balance: Annotated[bool, typer.Option("--balance", help="Let each class weigh the same.")] = False,
-    hold_out: Annotated[
-        bool,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be used.")] = False,
+    out: Annotated[Path | None, typer.Option(help="The run folder; a new one below runs/ by default.")] = None,
+    width: Width = Scale.width,
+    depth: Depth = Scale.depth,
+    resolution: Resolution = Scale.resolution,
+    phi: Phi = Scale.phi,
+    val_split: Annotated[
+        float | None,
         typer.Option(
-            "--hold-out",
-            help="Hold out a tenth of the training images; the best epoch on it stays.",
-            rich_help_panel=CHOICES,
+            help="Fraction of the training images to hold out, as 0.1; the best epoch on them is kept.",
+            rich_help_panel=VALIDATION,
         ),
-    ] = False,
+    ] = None,
     patience: Annotated[
         int | None,
-        typer.Option(help="Stop after so many epochs that did no better on what is held out.", rich_help_panel=CHOICES),
+        typer.Option(help="Stop after so many epochs without better validation accuracy.", rich_help_panel=VALIDATION),
+    ] = Validation.patience,
+    swept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            help="Try each of these values, as lr=1e-3,3e-3,1e-2. Repeat it for other options.",
+            rich_help_panel=VALIDATION,
+        ),
     ] = None,
-    start: Annotated[
+    study: Annotated[
+        str | None,
+        typer.Option(help="URL of a database that several machines share in a sweep.", rich_help_panel=VALIDATION),
+    ] = None,
+    init_from: Annotated[
         Path | None,
         typer.Option(
             "--from",
-            help="Begin from the weights of a run folder or file, under a new head.",
+            help="Start from the weights of a run, a model or a .safetensors file, under a new head.",
             rich_help_panel=FINE_TUNING,
         ),
     ] = None,
@@ -87,83 +105,75 @@ def train(
         bool,
         typer.Option(
             "--freeze",
-            help="With --from: train the head alone, on features computed once.",
+            help="With --from: train the head alone, on features that are computed once.",
             rich_help_panel=FINE_TUNING,
         ),
-    ] = False,
+    ] = InitFrom.freeze,
     teacher: Annotated[
         Path | None,
-        typer.Option(help="Learn the answers of this trained run too, of any family.", rich_help_panel=DISTILLATION),
+        typer.Option(
+            help="Learn from the outputs of this run or model too, of any family.", rich_help_panel=DISTILLATION
+        ),
     ] = None,
     temperature: Annotated[
-        float, typer.Option(help="What softens the teacher's answers.", rich_help_panel=DISTILLATION)
-    ] = 2.0,
+        float, typer.Option(help="Softens the probabilities.", rich_help_panel=DISTILLATION)
+    ] = Distillation.temperature,
+    distill_weight: Annotated[
+        float, typer.Option(help="The teacher's part of the loss.", rich_help_panel=DISTILLATION)
+    ] = Distillation.distill_weight,
     attention_weight: Annotated[
-        float,
-        typer.Option(help="Weight of where the teacher's layers respond, in addition.", rich_help_panel=DISTILLATION),
-    ] = 0.0,
-    device: Device = None,
-    autotune: Annotated[
-        bool,
+        float, typer.Option(help="Weight of attention transfer, in addition.", rich_help_panel=DISTILLATION)
+    ] = Distillation.attention_weight,
+    device: Device = Runtime.device,
+    autotune: Autotune = Runtime.autotune,
+    micro_batch: Annotated[
+        int | None,
         typer.Option(
-            "--autotune/--no-autotune", help="Measure first which way of computing is fastest.", rich_help_panel=MACHINE
+            help="Images that are computed at once, where a batch does not fit into memory.", rich_help_panel=MACHINE
         ),
-    ] = True,
+    ] = Runtime.micro_batch,
     checkpoint_steps: Annotated[
         int | None,
-        typer.Option(help="Write a checkpoint every so many steps, beside those by time.", rich_help_panel=MACHINE),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder; a new one under runs/.")] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be used.")] = False,
-    swept: Annotated[
-        list[str] | None,
         typer.Option(
-            "--sweep",
-            help="Try each of these values, as lr=1e-3,3e-3,1e-2; again for another number.",
-            rich_help_panel=CHOICES,
+            help="Write a checkpoint every so many steps, in addition to those by time.", rich_help_panel=MACHINE
         ),
-    ] = None,
-    study: Annotated[
-        str | None,
-        typer.Option(
-            help="The address of a database that several machines share for a sweep.", rich_help_panel=CHOICES
-        ),
-    ] = None,
+    ] = Runtime.checkpoint_steps,
     tensorboard: TensorBoard = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Train a network on a data set or on your own images."""
-    from convatlas.recipe import Distillation
     from convatlas.training import Request, train_as
     from convatlas.training.plan import name_for
     from convatlas.training.sweep import parsed, sweep
 
+    if freeze and init_from is None:
+        raise UserError("`freeze` trains the head of a trained network; name its weights with `init_from`")
+    validation = None
+    if val_split is not None or patience is not None:
+        validation = Validation(val_split=Validation.val_split if val_split is None else val_split, patience=patience)
     distillation = None
     if teacher is not None:
-        distillation = Distillation(teacher=str(teacher), temperature=temperature, attention_weight=attention_weight)
+        distillation = Distillation(
+            teacher=str(teacher),
+            temperature=temperature,
+            distill_weight=distill_weight,
+            attention_weight=attention_weight,
+        )
     request = Request(
         network=network,
         data=data,
+        recipe=recipe,
         epochs=epochs,
         batch_size=batch_size,
         lr=lr,
         seed=seed,
-        width=width,
-        depth=depth,
-        resolution=resolution,
-        phi=phi,
-        recipe=recipe,
-        micro_batch=micro_batch,
-        balance=balance,
-        hold_out=hold_out,
-        patience=patience,
-        start=start,
-        freeze=freeze,
+        scale=Scale(width=width, depth=depth, resolution=resolution, phi=phi),
+        class_weights=parsed_class_weights(class_weights),
+        validation=validation,
+        init_from=None if init_from is None else InitFrom(path=str(init_from), freeze=freeze),
         distillation=distillation,
-        device=device,
-        autotune=autotune,
-        checkpoint_steps=checkpoint_steps,
+        runtime=Runtime(device=device, autotune=autotune, micro_batch=micro_batch, checkpoint_steps=checkpoint_steps),
         skip_bad=skip_bad,
     )
     if swept:
@@ -176,23 +186,33 @@ def train(
             tensorboard,
         )
     elif study is not None:
-        raise UserError("--study is where a sweep keeps its trials; say what to vary with --sweep")
+        raise UserError("`study` is where a sweep keeps its trials; name what to vary with `sweep`")
     else:
         _run(lambda progress: train_as(request, out, progress), quiet, json, tensorboard)
+
+
+def parsed_class_weights(name: str | None) -> ClassWeights | None:
+    """
+    Raises:
+        UserError: there are no such class weights.
+    """
+    if name not in (None, "balanced"):
+        raise UserError(f"`class_weights` {name!r} is unknown; the only choice is balanced")
+    return "balanced" if name else None
 
 
 def find_lr(
     network: Annotated[str, typer.Argument(help="A name from convatlas list.")],
     data: Data = "digits",
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order and changes of images.")] = 0,
-    width: Width = 1.0,
-    depth: Depth = 1.0,
-    resolution: Resolution = None,
-    out: Annotated[Path | None, typer.Option(help="Draw loss against rate into this SVG file.")] = None,
+    batch_size: BatchSize = None,
+    seed: Seed = 0,
+    width: Width = Scale.width,
+    depth: Depth = Scale.depth,
+    resolution: Resolution = Scale.resolution,
+    out: Annotated[Path | None, typer.Option(help="Plot loss against learning rate into this SVG file.")] = None,
     json: Json = False,
 ) -> None:
-    """Find a learning rate: a short training whose rate climbs until the loss does too."""
+    """Find a learning rate: a short training whose learning rate rises until the loss does."""
     from convatlas import draw
     from convatlas.files import write
     from convatlas.training import Request
@@ -204,17 +224,15 @@ def find_lr(
             data=data,
             batch_size=batch_size,
             seed=seed,
-            width=width,
-            depth=depth,
-            resolution=resolution,
+            scale=Scale(width=width, depth=depth, resolution=resolution),
         )
     )
     if out is not None:
-        write(out, draw.rates(f"{network} on {Path(data).name}", finding.rates, finding.losses, finding.suggestion))
+        write(out, draw.rates(f"{network} on {Path(data).name}", finding.lrs, finding.losses, finding.suggestion))
     if json:
-        print_json({"lr": finding.suggestion, "rates": finding.rates, "losses": finding.losses})
+        print_json({"lr": finding.suggestion, "lrs": finding.lrs, "losses": finding.losses})
         return
-    tried = f"{len(finding.rates)} steps from {finding.rates[0]:.0e} to {finding.rates[-1]:.0e}"
+    tried = f"{len(finding.lrs)} steps from {finding.lrs[0]:.0e} to {finding.lrs[-1]:.0e}"
     facts = [("learning rate", f"{finding.suggestion:.1e}"), ("tried", tried)]
     print_facts([*facts, ("plot", str(out))] if out is not None else facts)
 
@@ -225,7 +243,7 @@ def resume(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Go on with a run that was stopped or killed; its weights end as if it never had been."""
+    """Continue a run that was stopped or killed, to the same weights as if it never had been."""
     from convatlas.training import resume
 
     _run(lambda progress: resume(run, progress=progress), quiet, json, tensorboard)
@@ -244,30 +262,42 @@ def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: 
     except Interrupted as stop:
         if not speaks():
             raise typer.Exit(128 + stop.signal) from stop
-        raise stopped_by(stop.signal, f"go on with: convatlas resume {stop.run.folder}") from stop
+        raise stopped_by(stop.signal, f"continue with: convatlas resume {stop.run.folder}") from stop
     if not speaks():
         return
-    results, record = run.results, run.record
+    results, score, card = run.results, run.score, run.card
     if json:
-        print_json({"run": str(run.folder), **asdict(results)})
+        print_json(
+            {
+                "run": str(run.folder),
+                "test_accuracy": score.accuracy,
+                "test_interval": score.interval,
+                "test_errors": score.num_errors,
+                "test_images": score.num_images,
+                **asdict(results),
+                "params": card.params,
+                "macs": card.macs,
+                "weights_sha256": card.weights_sha256,
+            }
+        )
         return
-    low, high = results.test_interval
-    right = results.test_images - results.test_errors
+    low, high = score.interval
+    correct = score.num_images - score.num_errors
     trained = f"{count(results.train_images)} training images, {results.epochs} epochs"
     if results.best_epoch:
         trained += f", the best of them epoch {results.best_epoch}"
     if results.skipped_images:
-        trained += f", {count(results.skipped_images)} damaged images left out"
+        trained += f", {count(results.skipped_images)} unusable images left out"
     typer.echo()
     print_facts(
         [
-            ("network", record.variant),
-            ("data", f"{record.data}: {trained}"),
-            ("test accuracy", f"{percent(results.test_accuracy)} ({count(right)} of {count(results.test_images)})"),
+            ("network", card.variant),
+            ("data", f"{run.record.data}: {trained}"),
+            ("test accuracy", f"{percent(score.accuracy)} ({count(correct)} of {count(score.num_images)})"),
             ("95 % interval", f"{percent(low)} to {percent(high)}"),
             ("training time", duration(results.seconds)),
-            ("parameters", count(results.params)),
-            ("MACs", count(results.macs)),
+            ("parameters", count(card.params)),
+            ("MACs", count(card.macs)),
             ("run folder", str(run.folder)),
         ]
     )

@@ -5,146 +5,150 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convatlas.cli.console import Column, Device, Json, complain, count, percent, print_facts, print_json, print_table
 
+if TYPE_CHECKING:
+    from convatlas.models.evaluation import Evaluation
+    from convatlas.models.prediction import Prediction
+
+Trained = Annotated[Path, typer.Argument(help="A run folder, a model folder or a .cva file.", metavar="MODEL")]
+
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder, or a compressed file.")],
+    model: Trained,
+    data: Annotated[
+        str | None, typer.Option(help="The data set that it was trained on, if it is not where it was.")
+    ] = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Answer the test images of a run again."""
-    from convatlas.models.codec.container import load
+    """Measure a model's accuracy on its test images."""
+    from convatlas.runs.run import load
 
-    opened = load(run)
-    evaluation = opened.evaluate(device)
+    opened = load(model)
+    dataset = opened.load_data(data)
+    evaluation = opened.evaluate(dataset.test, device=device)
+    card = opened.card
     low, high = evaluation.interval
     if json:
         print_json(
             {
-                "run": str(run),
+                "model": str(model),
                 "test_accuracy": evaluation.accuracy,
                 "test_interval": [low, high],
                 "test_errors": evaluation.num_errors,
                 "test_images": evaluation.num_images,
                 "test_loss": evaluation.loss,
-                "classes": opened.record.classes,
+                "classes": card.classes,
                 "confusion": evaluation.confusion.tolist(),
             }
         )
         return
-    right = evaluation.num_images - evaluation.num_errors
+    correct = evaluation.num_images - evaluation.num_errors
     print_facts(
         [
-            ("network", opened.record.variant),
-            ("data", opened.record.data),
+            ("network", card.variant),
+            ("data", dataset.name),
             (
                 "test accuracy",
-                f"{percent(evaluation.accuracy)} ({count(right)} of {count(evaluation.num_images)})",
+                f"{percent(evaluation.accuracy)} ({count(correct)} of {count(evaluation.num_images)})",
             ),
             ("95 % interval", f"{percent(low)} to {percent(high)}"),
             ("test loss", f"{evaluation.loss:.4f}"),
         ]
     )
     typer.echo()
+    print_classes(card.classes, evaluation)
+
+
+def print_classes(classes: tuple[str, ...], evaluation: Evaluation) -> None:
+    """The accuracy of each class, and the class that it is most often mistaken for."""
     correct = evaluation.confusion.diagonal()
-    # The class that each one is most often taken for, beside itself.
     wrong = evaluation.confusion - correct.diag()
     print_table(
         [
             Column("class", wrap=True),
             Column("images", right=True),
-            Column("right", right=True),
-            Column("most often taken for", wrap=True),
+            Column("correct", right=True),
+            Column("most often mistaken for", wrap=True),
         ],
         [
             (
                 name,
                 count(int(row.sum())),
-                percent(int(right) / max(int(row.sum()), 1)),
-                f"{opened.record.classes[int(mistakes.argmax())]} ({int(mistakes.max())})" if mistakes.any() else "",
+                percent(int(hits) / max(int(row.sum()), 1)),
+                f"{classes[int(mistakes.argmax())]} ({int(mistakes.max())})" if mistakes.any() else "",
             )
-            for name, row, right, mistakes in zip(
-                opened.record.classes, evaluation.confusion, correct, wrong, strict=True
-            )
+            for name, row, hits, mistakes in zip(classes, evaluation.confusion, correct, wrong, strict=True)
         ],
     )
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder, or a compressed file.")],
-    out: Annotated[Path | None, typer.Option(help="The page; report.html in the run folder.")] = None,
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path | None, typer.Option(help="The page; report.html in the run folder by default.")] = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Write a page about a run: its figures, its plots and its worst mistakes."""
-    from convatlas.models.codec.container import load
+    """Write a page about a run: its metrics, its plots and its worst mistakes."""
     from convatlas.runs.report import write_report
+    from convatlas.runs.run import load_run
 
-    opened = load(run)
-    written = write_report(opened, out, device)
+    opened = load_run(run)
+    written = write_report(opened, out, device=device)
     if not json:
         typer.echo(written.path)
         return
-    answers, classes = written.answers, opened.record.classes
+    predictions, classes = written.predictions, opened.card.classes
     print_json(
         {
             "run": str(run),
             "report": str(written.path),
-            "test_accuracy": answers.accuracy,
-            "test_interval": answers.interval,
-            "test_images": len(answers),
-            "ece": answers.calibration.ece,
-            "mean_confidence": answers.mean_confidence,
-            "nll": answers.nll,
+            "test_accuracy": predictions.accuracy,
+            "test_interval": predictions.interval,
+            "test_images": len(predictions),
+            "ece": predictions.calibration.ece,
+            "mean_confidence": predictions.mean_confidence,
+            "nll": predictions.nll,
             "classes": [
                 {
-                    "class": classes[figures.label],
-                    "images": figures.num_images,
-                    "recall": figures.recall,
-                    "precision": figures.precision,
-                    "f1": figures.f1,
-                    "taken_for": None if figures.taken_for is None else classes[figures.taken_for],
+                    "class": classes[metrics.label],
+                    "images": metrics.num_images,
+                    "recall": metrics.recall,
+                    "precision": metrics.precision,
+                    "f1": metrics.f1,
+                    "confused_with": None if metrics.confused_with is None else classes[metrics.confused_with],
                 }
-                for figures in answers.of_classes
+                for metrics in predictions.per_class
             ],
         }
     )
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder, or a compressed file.")],
+    model: Trained,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    device: Device = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     json: Json = False,
 ) -> None:
-    """Classify images of any common format and size: the five likeliest classes with their probabilities."""
-    from convatlas.errors import UserError
-    from convatlas.images import ImageError, files_below
-    from convatlas.models.codec.container import load
+    """Classify images of any common format and size: the five most probable classes with their probabilities."""
+    from convatlas.images import ImageError
+    from convatlas.runs.run import load_model
 
-    opened = load(run)
-    paths: list[Path] = []
-    for path in images:
-        if path.is_dir():
-            inside = sorted(files_below(path))
-            if not inside:
-                raise UserError(f"{path} has no images in it")
-            paths += inside
-        else:
-            paths.append(path)
-    predictions, failed = [], False
-    for path in paths:
-        try:
-            predictions.append(opened.predict(path))
-        except ImageError as error:
-            # One bad file must not cost the answers for the others.
-            complain(str(error))
-            failed = True
+    opened = load_model(model)
+    failed: list[ImageError] = []
+
+    def note(error: ImageError) -> None:
+        # One bad file must not cost the predictions for the others.
+        complain(str(error))
+        failed.append(error)
+
+    predictions = opened.predict(files_of(images), device=device, on_error=note)
     if json:
         print_json(
             {
@@ -154,12 +158,12 @@ def predict(
             }
         )
     elif csv:
-        _print_csv([(str(p.path), list(zip(p.classes, p.probabilities, strict=True))) for p in predictions])
+        print_csv(predictions)
     elif predictions:
         print_table(
             [
                 Column("image", wrap=True),
-                Column("answer", wrap=True),
+                Column("class", wrap=True),
                 Column("probability", right=True),
                 Column("then", wrap=True),
             ],
@@ -180,9 +184,28 @@ def predict(
         raise typer.Exit(2)
 
 
-def _print_csv(rows: list[tuple[str, list[tuple[str, float]]]]) -> None:
+def files_of(paths: list[Path]) -> list[Path]:
+    """The files, and the image files of the folders.
+
+    Raises:
+        UserError: a folder has none.
+    """
+    from convatlas.errors import UserError
+    from convatlas.images import files_below
+
+    files: list[Path] = []
+    for path in paths:
+        inside = sorted(files_below(path)) if path.is_dir() else [path]
+        if not inside:
+            raise UserError(f"{path} has no images in it")
+        files += inside
+    return files
+
+
+def print_csv(predictions: list[Prediction]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    num = max((len(ranked) for _, ranked in rows), default=0)
+    num = max((len(p.classes) for p in predictions), default=0)
     writer.writerow(["image", *(f"{what}_{rank}" for rank in range(1, num + 1) for what in ("class", "probability"))])
-    for path, ranked in rows:
-        writer.writerow([path, *(cell for name, p in ranked for cell in (name, f"{p:.6f}"))])
+    for p in predictions:
+        ranked = zip(p.classes, p.probabilities, strict=True)
+        writer.writerow([p.path, *(cell for name, probability in ranked for cell in (name, f"{probability:.6f}"))])

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convatlas.compression.stages import FineTuning, calibration_batch, derive_run
+from convatlas.compression.stages import FineTuning, TrainedModel, calibration_batch, derive_model
 from convatlas.compression.target import CostTarget, Latency, Macs
 from convatlas.errors import UserError
 from convatlas.formatting import plural
@@ -27,8 +27,7 @@ from convatlas.measure.table import call, no_images, weightless
 from convatlas.measure.trace import Trace
 from convatlas.networks.blocks import LocalResponseNorm
 from convatlas.networks.resnet import ZeroPadded
-from convatlas.recipe import WeightConstraint
-from convatlas.runs import Run
+from convatlas.runs.options import WeightConstraint
 from convatlas.spec import Spec, Variant
 
 MULTIPLE = 8
@@ -244,47 +243,51 @@ def without(
     return network
 
 
-def prune(run: Run, network: nn.Module, cost: CostTarget, importance: Importance) -> nn.Module:
+def prune(source: TrainedModel, network: nn.Module, cost: CostTarget, importance: Importance) -> nn.Module:
     """The network without as many of its channels as it takes to cost no more than that.
 
     Raises:
         UserError: it cannot cost so little at once, or has nothing that the importance is measured by.
     """
-    spec = run.record.spec
+    spec = source.spec
     traced = traceable(network)
-    graph, groups = grouped(run, network, traced, importance)
-    threshold = threshold_for(run.variant, spec, groups, cost)
+    graph, groups = grouped(source, network, traced, importance)
+    threshold = threshold_for(source.variant, spec, groups, cost)
     if threshold is None:
-        raise unreachable(run, groups, cost, rounds=1)
+        raise unreachable(source, groups, cost, rounds=1)
     # The caller's random numbers are the caller's.
     with torch.random.fork_rng():
-        narrow = run.variant.network(narrowed(spec, groups, above(threshold)))
+        narrow = source.variant.network(narrowed(spec, groups, above(threshold)))
     return without(traced, graph, groups, threshold, narrow)
 
 
-def grouped(run: Run, network: nn.Module, traced: nn.Module, importance: Importance) -> tuple[Any, list[ChannelGroup]]:
+def grouped(
+    source: TrainedModel, network: nn.Module, traced: nn.Module, importance: Importance
+) -> tuple[Any, list[ChannelGroup]]:
     """torch-pruning's graph, and all channels that can go.
 
     Raises:
         UserError: there are none.
     """
-    spec = run.record.spec
+    spec = source.spec
     graph = graph_of(traced, spec)
-    groups = groups_of(graph, traced, spec, scorer(run, network, traced, importance))
+    groups = groups_of(graph, traced, spec, scorer(source, network, traced, importance))
     if not groups:
-        raise UserError(f"{run.variant.name} has no channels that can go by {importance}")
+        raise UserError(f"{source.variant.name} has no channels that can go by {importance}")
     return graph, groups
 
 
-def unreachable(run: Run, groups: list[ChannelGroup], cost: CostTarget, rounds: int) -> UserError:
-    nearest = narrowed(run.record.spec, groups, lambda group: group.fewest(rounds))
-    took = cost.describe(cost.of(run.variant, nearest))
+def unreachable(source: TrainedModel, groups: list[ChannelGroup], cost: CostTarget, rounds: int) -> UserError:
+    nearest = narrowed(source.spec, groups, lambda group: group.fewest(rounds))
+    took = cost.describe(cost.of(source.variant, nearest))
     return UserError(
         f"{cost} cannot be reached in {plural(rounds, 'round')} of pruning; the narrowest network takes about {took}"
     )
 
 
-def scorer(run: Run, network: nn.Module, traced: nn.Module, importance: Importance) -> Callable[[Any], Tensor | None]:
+def scorer(
+    source: TrainedModel, network: nn.Module, traced: nn.Module, importance: Importance
+) -> Callable[[Any], Tensor | None]:
     """What the channels of a group are worth."""
     measures = torch_pruning().importance
     kinds: dict[Importance, Callable[..., Callable[[Any], Tensor | None]]] = {
@@ -293,16 +296,16 @@ def scorer(run: Run, network: nn.Module, traced: nn.Module, importance: Importan
         Importance.BATCH_NORM: measures.BNScaleImportance,
     }
     if importance is Importance.TAYLOR:
-        put_gradients(run, network, traced)
+        put_gradients(source, network, traced)
     return kinds[importance](normalizer=None)
 
 
-def put_gradients(run: Run, network: nn.Module, traced: nn.Module) -> None:
+def put_gradients(source: TrainedModel, network: nn.Module, traced: nn.Module) -> None:
     """Give the copy's parameters the gradients of the network's loss on training images."""
-    batch = calibration_batch(run)
+    batch = calibration_batch(source)
     learning = copy.deepcopy(network).eval().requires_grad_()
     with torch.enable_grad():
-        run.variant.objective.losses(learning(batch.inputs), batch.targets).mean().backward()
+        source.variant.objective.losses(learning(batch.inputs), batch.targets).mean().backward()
     gradients = {name: value.grad for name, value in learning.named_parameters()}
     for name, value in traced.named_parameters():
         # What only training uses, and what only tracing does, has none.
@@ -311,14 +314,14 @@ def put_gradients(run: Run, network: nn.Module, traced: nn.Module) -> None:
 
 
 def prune_channels(
-    run: Run,
+    source: TrainedModel,
     out: str | Path,
     cost: Macs | Latency,
     importance: Importance = Importance.TAYLOR,
     *,
     rounds: int = 1,
     fine_tuning: FineTuning | None = None,
-) -> tuple[Run, ...]:
+) -> tuple[TrainedModel, ...]:
     """Prune channels and train on, until the network costs no more than that.
 
     Each round prunes by the same factor and leaves two run folders below `out`; what is done already stays.
@@ -333,25 +336,25 @@ def prune_channels(
     out, fine_tuning = Path(out), fine_tuning or FineTuning()
     if rounds < 1:
         raise UserError(f"{rounds} rounds prune nothing; there must be at least 1")
-    before = cost.of(run.variant, run.record.spec)
+    before = cost.of(source.variant, source.spec)
     if before <= cost.most:
-        raise UserError(f"{run.folder} takes {cost.describe(before)} already, which is no more than {cost}")
-    _, groups = grouped(run, run.network, traceable(run.network), importance)
-    if cost.of(run.variant, narrowed(run.record.spec, groups, lambda group: group.fewest(rounds))) > cost.most:
+        raise UserError(f"{source.name} takes {cost.describe(before)} already, which is no more than {cost}")
+    _, groups = grouped(source, source.network, traceable(source.network), importance)
+    if cost.of(source.variant, narrowed(source.spec, groups, lambda group: group.fewest(rounds))) > cost.most:
         # Before hours of training, not after them.
-        raise unreachable(run, groups, cost, rounds)
+        raise unreachable(source, groups, cost, rounds)
     out.mkdir(parents=True, exist_ok=True)
-    stages = [run]
+    stages = [source]
     for number in range(1, rounds + 1):
         part = replace(cost, most=before * (cost.most / before) ** (number / rounds))
         # Not for which part: a time is measured anew by each call, and what is done stays.
         name, how = f"narrowed-{number}", f"narrowed for {cost} by {importance}, round {number} of {rounds}"
         change = partial(prune, stages[-1], cost=part, importance=importance)
-        pruned = derive_run(stages[-1], change, how, out / name)
-        stages += [pruned, fine_tuning(pruned, WeightConstraint.ALL, out / f"{name}-autotuned")]
-    took = cost.of(run.variant, stages[-1].record.spec)
+        pruned = derive_model(stages[-1], change, how, out / name)
+        stages += [pruned, fine_tuning(pruned, WeightConstraint.NONE, out / f"{name}-tuned")]
+    took = cost.of(source.variant, stages[-1].spec)
     if took > cost.most:
         fine_tuning.progress.say(
-            f"{stages[-1].folder} takes {cost.describe(took)} now, and not {cost}: this machine's pace varies"
+            f"{stages[-1].name} takes {cost.describe(took)} now, and not {cost}: this machine's pace varies"
         )
     return tuple(stages[1:])

@@ -1,4 +1,4 @@
-"""A trained network made as small, or as fast, as somebody needs it."""
+"""A trained model made as small, or as fast, as it needs to be."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from pathlib import Path
 from convatlas import draw
 from convatlas.compression.channels import Importance, prune_channels
 from convatlas.compression.deep.pruning import LAMP, Pruning, TwoOfFour
-from convatlas.compression.deep.stages import BITS, Settings, compress_deeply, prune_and_train
+from convatlas.compression.deep.stages import CODEBOOK_BITS, Settings, compress_deeply, pack, prune_and_train
 from convatlas.compression.latency import latencies
 from convatlas.compression.low_bits import mixed, quantize_and_train
-from convatlas.compression.stages import FineTuning
+from convatlas.compression.stages import FineTuning, TrainedModel
 from convatlas.compression.target import Bytes, Macs, Target, parsed
 from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
 from convatlas.files import write
 from convatlas.formatting import size
-from convatlas.models.codec.container import SUFFIX, CompressedRun, encoded, load, pack
+from convatlas.models.codec.container import SUFFIX, encoded
+from convatlas.models.folder import WEIGHTS, weights_checksum
+from convatlas.models.model import Model
 from convatlas.networks.low_bits import FEWEST, MOST
-from convatlas.runs import Run
-from convatlas.runs.run import WEIGHTS
+from convatlas.runs.run import Run, load
 from convatlas.training import Progress
 
 STAGES = "stages.json"
-TWO_IN_FOUR = "2:4"
+TWO_OF_FOUR = "2:4"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What a network is after a stage."""
+    """What a model is after a stage."""
 
     name: str
     num_bytes: int
-    """Of its weights' file; from where zeros, shared values or few bits come, of the compressed file of it."""
+    """Of its weights' file; if its gain comes from zeros, shared values or few bits, of its compressed file."""
     params: int
     macs: int
     seconds: float
-    """That an image takes alone, on this machine's CPU; see `latencies`."""
+    """The latency for one image on this machine's CPU; see `latencies`."""
     compiled: bool
     """Whether that is of a compiled network, which alone computes in 8 bits."""
     test_accuracy: float
@@ -48,14 +49,14 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Compression:
-    run: Run
+    model: Model
     """The last, as small as was asked for."""
     stages: tuple[Stage, ...]
-    """The first is the network as it was."""
+    """The first is the model as it was."""
 
 
 def compress(
-    run: str | Path | Run,
+    source: str | Path | Run | Model,
     to: str | Target | None,
     out: str | Path,
     *,
@@ -67,94 +68,101 @@ def compress(
     rounds: int = 3,
     fine_tuning: FineTuning | None = None,
 ) -> Compression:
-    """Make a finished run smaller: fewer channels for a target in MACs or in time, Deep Compression for one in bytes,
-    fewer bits by themselves or after that.
+    """Make a trained model smaller: fewer channels for a target in MACs or in latency, Deep Compression for one in
+    bytes, fewer bits by themselves or after that.
 
-    Each stage leaves a run folder below `out`; beside them lie `stages.json` and charts of accuracy against size and
-    against time. What is done already stays, so that the same call goes on; another call needs another folder.
+    Each stage leaves a folder below `out`; beside them lie `stages.json` and charts of accuracy against size and
+    against latency. What is done already stays, so that the same call continues; another call needs another folder.
 
     Args:
-        run: a run folder, or a compressed file.
-        to: as "30 M macs", "5 ms" or "2 MB"; None: see `prune`.
-        prune: the part of the MACs that goes first, with channels.
+        source: a run, a model, or the path of a run folder, a model folder or a `.cva` file.
+        to: "30 M macs", "5 ms" or "2 MB"; None: see `prune`.
+        prune: the fraction of the MACs that is pruned first, with whole channels.
+        sparse: the fraction of single weights that is pruned, such as "0.9"; or "2:4" for two of every four.
+        int8: 8 bits for weights and for the inputs of layers.
+        bits: of a weight, from 8 to 2; their mean over layers if it is not an integer. With a target in bytes, of the
+            codebook, 5 by default.
         importance: what channels are pruned by.
-        rounds: of pruning, each followed by training.
-        sparse: the part of the single weights that goes, as "0.9", or "2:4" for two of every four.
-        int8: whether weights and what layers read get 8 bits.
-        bits: of a weight, from 8 to 2; in the mean over layers where it is no whole number. For a target in bytes, of
-            the codes, 5 without it.
+        rounds: of pruning, each followed by fine-tuning.
 
     Raises:
         UserError: the target cannot be reached (it says the nearest), or see `train`.
         Interrupted: see `train`.
     """
-    opened = run if isinstance(run, Run) else load(run)
+    opened = TrainedModel.of(source if isinstance(source, Run | Model) else load(source))
     target = parsed(to) if isinstance(to, str) else to
-    single = None if sparse is None else sparsity_from(sparse)
+    weight_pruning = None if sparse is None else parsed_sparsity(sparse)
     out, fine_tuning = Path(out), fine_tuning or FineTuning()
-    check(opened, target, prune=prune, single=single, int8=int8, bits=bits, rounds=rounds)
+    check(opened, target, prune=prune, weight_pruning=weight_pruning, int8=int8, bits=bits, rounds=rounds)
     fine_tuning.check(opened)
     cost = None if isinstance(target, Bytes) else target
     if prune is not None:
-        cost = Macs((1 - prune) * opened.results.macs)
-    asked: dict[str, object] = {
-        "run": str(opened.folder.resolve()),
-        "weights_sha256": opened.results.weights_sha256,
+        cost = Macs((1 - prune) * opened.model.card.macs)
+    request: dict[str, object] = {
+        "model": None if opened.model.path is None else str(opened.model.path.resolve()),
+        "weights_sha256": weights_checksum(opened.network),
         "to": None if target is None else str(target),
         "prune": prune,
         "sparse": sparse,
         "int8": int8,
         "bits": bits,
-        "by": str(importance),
+        "importance": str(importance),
         "rounds": rounds,
         "epochs": fine_tuning.epochs,
         "lr": fine_tuning.lr,
         "teacher": None if fine_tuning.distillation is None else asdict(fine_tuning.distillation),
     }
-    begin(out, asked)
-    narrowed: tuple[Run, ...] = ()
+    begin(out, request)
+    narrowed: tuple[TrainedModel, ...] = ()
     if cost is not None:
         narrowed = prune_channels(opened, out, cost, importance, rounds=rounds, fine_tuning=fine_tuning)
     last = (opened, *narrowed)[-1]
-    coded: tuple[Run, ...] = ()
+    coded: tuple[TrainedModel, ...] = ()
     if isinstance(target, Bytes):
-        codes = BITS if bits is None else int(bits)
-        coded = compress_deeply(last, out, Settings(target=target, steps=rounds, bits=codes), fine_tuning=fine_tuning)
-    elif single is not None:
-        coded = prune_and_train(last, out, single, steps=rounds, fine_tuning=fine_tuning)
+        codebook_bits = CODEBOOK_BITS if bits is None else int(bits)
+        settings = Settings(target=target, steps=rounds, codebook_bits=codebook_bits)
+        coded = compress_deeply(last, out, settings, fine_tuning=fine_tuning)
+    elif weight_pruning is not None:
+        coded = prune_and_train(last, out, weight_pruning, steps=rounds, fine_tuning=fine_tuning)
     elif int8 or bits is not None:
         coded = quantize_and_train(last, out, bits_for(last, bits), inputs=int8, fine_tuning=fine_tuning)
-    if coded and not isinstance(coded[-1], CompressedRun):
+    if coded and not is_compressed(coded[-1]):
         coded = (*coded, pack(coded[-1], out / f"network{SUFFIX}"))
-    made = (opened, *narrowed, *coded)
-    # What zeros and few values save shows in a file; a run folder keeps all at 32 bits.
-    sizes = [*map(size_of, (opened, *narrowed)), *(len(encoded(one.record, one.network)) for one in coded)]
-    seconds, compiled = timed(made, int8, fine_tuning.progress)
+    models = (opened, *narrowed, *coded)
+    # What zeros and shared values save shows in a compressed file; a folder keeps all as 32-bit floats.
+    sizes = [*map(size_of, (opened, *narrowed)), *(len(encoded(one.model.card, one.network)) for one in coded)]
+    seconds, compiled = timed(models, int8, fine_tuning.progress)
     stages = tuple(
-        Stage(
-            name="as it was" if one is opened else one.folder.name,
-            num_bytes=num_bytes,
-            params=one.results.params,
-            macs=one.results.macs,
-            seconds=took,
-            compiled=compiled,
-            test_accuracy=one.results.test_accuracy,
-            test_interval=one.results.test_interval,
-        )
-        for one, num_bytes, took in zip(made, sizes, seconds, strict=True)
+        stage_of("original" if one is opened else Path(one.name).name, one.model, num_bytes, took, compiled)
+        for one, num_bytes, took in zip(models, sizes, seconds, strict=True)
     )
-    keep(out, asked, stages)
-    for chart in charts(opened.record.variant, stages):
+    keep(out, request, stages)
+    for chart in charts(opened.model.card.variant, stages):
         write(out / f"{chart.name}.svg", draw.chart(chart, "svg"))
-    return Compression(run=made[-1], stages=stages)
+    return Compression(model=models[-1].model, stages=stages)
+
+
+def stage_of(name: str, model: Model, num_bytes: int, seconds: float, compiled: bool) -> Stage:
+    card = model.card
+    assert card.score is not None, "only evaluated models are compressed"
+    return Stage(
+        name=name,
+        num_bytes=num_bytes,
+        params=card.params,
+        macs=card.macs,
+        seconds=seconds,
+        compiled=compiled,
+        test_accuracy=card.score.accuracy,
+        test_interval=card.score.interval,
+    )
 
 
 def check(
-    run: Run,
+    source: TrainedModel,
     target: Target | None,
     *,
     prune: float | None,
-    single: Pruning | None,
+    weight_pruning: Pruning | None,
     int8: bool,
     bits: float | None,
     rounds: int,
@@ -162,33 +170,35 @@ def check(
     """Before hours of training, not after them.
 
     Raises:
-        UserError: that goes not together, or is done already.
+        UserError: the options contradict each other, or the target is reached already.
     """
+    if source.model.card.score is None:
+        raise UserError(f"{source.name} was not evaluated; compression compares accuracies")
     if prune is not None:
         if target is not None and not isinstance(target, Bytes):
-            raise UserError(f"channels are pruned to {target}; how much of the network that is, --prune need not say")
+            raise UserError(f"channels are pruned to {target}; leave `prune` out, which asks for another size")
         if not 0 < prune < 1:
-            raise UserError(f"--prune {prune:g} is no part of a network; it must be between 0 and 1")
-    if target is None and prune is None and single is None and bits is None and not int8:
+            raise UserError(f"`prune` {prune:g} is no fraction of a network; it must be between 0 and 1")
+    if target is None and prune is None and weight_pruning is None and bits is None and not int8:
         raise UserError(
-            "say how small it is to be: --to '2 MB', --prune 0.5 for half of the MACs, --int8, --bits 4 ..."
+            "say how small it is to be: `to` '2 MB', `prune` 0.5 for half of the MACs, `int8`, `bits` 4 ..."
         )
     if rounds < 1:
-        raise UserError(f"{rounds} rounds prune nothing; there must be at least 1")
-    if single is not None and (int8 or bits is not None or isinstance(target, Bytes)):
-        raise UserError("--sparse goes with whole channels only: a size prunes by itself, and few bits keep no zeros")
+        raise UserError(f"`rounds` {rounds} prunes nothing; it must be at least 1")
+    if weight_pruning is not None and (int8 or bits is not None or isinstance(target, Bytes)):
+        raise UserError("`sparse` goes with whole channels only: a size prunes by itself, and few bits keep no zeros")
     if bits is not None and not FEWEST <= bits <= MOST:
-        raise UserError(f"weights of {bits:g} bits are not made here; it must be from {FEWEST} to {MOST}")
+        raise UserError(f"`bits` {bits:g} is out of range; it must be from {FEWEST} to {MOST}")
     if isinstance(target, Bytes):
         if int8:
-            raise UserError("a file of that size shares values, which have more than 8 bits; leave --int8 or --to out")
+            raise UserError("a file of that size shares values, which have more than 8 bits; leave `int8` or `to` out")
         if bits is not None and bits != int(bits):
-            raise UserError(f"codes of {bits:g} bits are none; for a size, --bits is a whole number")
-        if size_of(run) <= target.most:
-            raise UserError(f"{run.folder} takes {size(size_of(run))} already, which is no more than {target}")
+            raise UserError(f"a codebook of {bits:g} bits is none; with a size, `bits` is an integer")
+        if size_of(source) <= target.most:
+            raise UserError(f"{source.name} takes {size(size_of(source))} already, which is no more than {target}")
 
 
-def begin(out: Path, asked: dict[str, object]) -> None:
+def begin(out: Path, request: dict[str, object]) -> None:
     """Note what is asked for in a folder whose stages are to be that.
 
     Raises:
@@ -197,60 +207,67 @@ def begin(out: Path, asked: dict[str, object]) -> None:
     path = out / STAGES
     if path.is_file() and any(one.is_dir() for one in out.iterdir()):
         there = json.loads(path.read_bytes())["asked"]
-        others = [f"{name} {there.get(name)}, not {value}" for name, value in asked.items() if there.get(name) != value]
+        others = [
+            f"{name} {there.get(name)}, not {value}" for name, value in request.items() if there.get(name) != value
+        ]
         if others:
-            raise UserError(f"{out} was begun with {'; '.join(others)}; choose a new folder with --out")
+            raise UserError(f"{out} was begun with {'; '.join(others)}; choose a new folder with `out`")
         return
     out.mkdir(parents=True, exist_ok=True)
-    keep(out, asked, ())
+    keep(out, request, ())
 
 
-def keep(out: Path, asked: dict[str, object], stages: tuple[Stage, ...]) -> None:
-    told = {"asked": asked, "stages": [asdict(stage) for stage in stages]}
-    write(out / STAGES, (json.dumps(told, indent=2) + "\n").encode())
+def keep(out: Path, request: dict[str, object], stages: tuple[Stage, ...]) -> None:
+    values = {"asked": request, "stages": [asdict(stage) for stage in stages]}
+    write(out / STAGES, (json.dumps(values, indent=2) + "\n").encode())
 
 
-def sparsity_from(words: str) -> Pruning:
+def parsed_sparsity(text: str) -> Pruning:
     """
     Raises:
-        UserError: they say none.
+        UserError: it is neither a number nor "2:4".
     """
-    if words == TWO_IN_FOUR:
+    if text == TWO_OF_FOUR:
         return TwoOfFour()
     try:
-        part = float(words)
+        fraction = float(text)
     except ValueError as error:
-        raise UserError(
-            f"--sparse {words!r} is no part of the weights; it is one like 0.9, or {TWO_IN_FOUR}"
-        ) from error
-    return LAMP(part)
+        raise UserError(f"`sparse` {text!r} is no fraction of the weights; write 0.9, or {TWO_OF_FOUR}") from error
+    return LAMP(fraction)
 
 
-def bits_for(run: Run, bits: float | None) -> int | dict[str, int]:
-    """Of all layers, or of each where they are to have so many in the mean."""
+def bits_for(source: TrainedModel, bits: float | None) -> int | dict[str, int]:
+    """Of all layers, or of each if they are to have a mean that is no integer."""
     if bits is None:
         return MOST
-    return int(bits) if bits == int(bits) else mixed(run, bits)
+    return int(bits) if bits == int(bits) else mixed(source, bits)
 
 
-def timed(runs: Sequence[Run], compiling: bool, progress: Progress) -> tuple[list[float], bool]:
-    """What an image takes in each, and whether that is of compiled networks."""
+def timed(models: Sequence[TrainedModel], compiling: bool, progress: Progress) -> tuple[list[float], bool]:
+    """The latency of each for one image in seconds, and whether that is of compiled networks."""
     if compiling:
         progress.say("compiling, to compute in 8 bits ...")
         try:
-            return latencies(runs, compiling=True), True
+            return latencies(models, compiling=True), True
         except RuntimeError as error:
-            progress.say(f"not compiled ({str(error).splitlines()[0][:80]}); times are of 32 bits")
-    return latencies(runs), False
+            progress.say(f"not compiled ({str(error).splitlines()[0][:80]}); latencies are those of 32 bits")
+    return latencies(models), False
 
 
-def size_of(run: Run) -> int:
-    """The bytes of a run's weights, or of its compressed file."""
-    return (run.folder if isinstance(run, CompressedRun) else run.folder / WEIGHTS).stat().st_size
+def is_compressed(source: TrainedModel) -> bool:
+    """Whether it lies in one compressed file."""
+    return source.model.path is not None and source.model.path.is_file()
+
+
+def size_of(source: TrainedModel) -> int:
+    """The bytes of a model's weights, or of its compressed file."""
+    path = source.model.path
+    assert path is not None, "stages lie on disk"
+    return (path if path.is_file() else path / WEIGHTS).stat().st_size
 
 
 def charts(network: str, stages: tuple[Stage, ...]) -> tuple[Lines, Lines]:
-    """Accuracy against size, and against time."""
+    """Accuracy against size, and against latency."""
 
     def against(name: str, x: str, of: Callable[[Stage], float], log_x: bool) -> Lines:
         return Lines(
@@ -265,5 +282,5 @@ def charts(network: str, stages: tuple[Stage, ...]) -> tuple[Lines, Lines]:
 
     return (
         against("size", "size, KiB", lambda stage: stage.num_bytes / 2**10, log_x=True),
-        against("latency", "an image takes, ms", lambda stage: 1000 * stage.seconds, log_x=False),
+        against("latency", "latency for one image, ms", lambda stage: 1000 * stage.seconds, log_x=False),
     )

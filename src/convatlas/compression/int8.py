@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convatlas.networks.blocks import fold_batch_norm
-from convatlas.networks.low_bits import HIGHEST_PLACE, FakeQuantize, LowBits, places_of, remove_fake_quant
+from convatlas.networks.low_bits import HIGHEST_PLACE, FakeQuantize, input_quantizer, places_of, remove_fake_quant
+from convatlas.spec.quantization import Quantization
 
 operations = torch.ops.quantized_decomposed
 
@@ -53,7 +54,7 @@ class QuantizedLayer(nn.Module):
 
 
 @torch.no_grad()
-def to_int8(network: nn.Module, low_bits: LowBits) -> nn.Module:
+def to_int8(network: nn.Module, low_bits: Quantization) -> nn.Module:
     """A copy that answers the same but for rounding, in 8 bits once it is compiled, its batch normalization fold_batch_norm.
 
     What has no inputs of 8 bits, and layers of a family's own (`WeightedLayer`), stay at 32.
@@ -61,7 +62,7 @@ def to_int8(network: nn.Module, low_bits: LowBits) -> nn.Module:
     places = places_of(network, low_bits)
     copied = remove_fake_quant(fold_batch_norm(network))
     for bits in low_bits:
-        layer, inputs = copied.get_submodule(bits.name), bits.inputs
+        layer, inputs = copied.get_submodule(bits.name), input_quantizer(bits)
         if inputs is None or not inputs.step or not isinstance(layer, nn.Conv2d | nn.Linear):
             continue
         codes = places[f"{bits.name}.weight"]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from convatlas import measure
 from convatlas.compression.int8 import compiled, to_int8
+from convatlas.compression.stages import TrainedModel
 from convatlas.networks.blocks import fold_batch_norm
 from convatlas.networks.low_bits import remove_fake_quant
-from convatlas.runs import Run
 from convatlas.spec import Spec
 
 REPEATS = 25
@@ -28,8 +28,8 @@ def latency(network: nn.Module, spec: Spec) -> float:
 
 
 @torch.no_grad()
-def latencies(runs: Sequence[Run], *, compiling: bool = False, repeats: int = REPEATS) -> list[float]:
-    """The same of each run, measured in turn; networks of the same layers take the same time and are measured once.
+def latencies(models: Sequence[TrainedModel], *, compiling: bool = False, repeats: int = REPEATS) -> list[float]:
+    """The same of each source, measured in turn; networks of the same layers take the same time and are measured once.
 
     Zeros, shared values and weights of few bits are multiplied in 32 bits like any others.
 
@@ -42,13 +42,13 @@ def latencies(runs: Sequence[Run], *, compiling: bool = False, repeats: int = RE
     """
     works: dict[Hashable, Callable[[], Tensor]] = {}
     kinds: list[Hashable] = []
-    for run in runs:
-        spec, low_bits = run.record.spec, run.record.low_bits or ()
-        eight = compiling and any(bits.inputs is not None for bits in low_bits)
+    for source in models:
+        spec, low_bits = source.spec, source.model.card.quantization or ()
+        eight = compiling and any(bits.input_low is not None for bits in low_bits)
         kinds.append((spec, eight))
         if kinds[-1] in works:
             continue
-        network = to_int8(run.network, low_bits) if eight else remove_fake_quant(fold_batch_norm(run.network))
+        network = to_int8(source.network, low_bits) if eight else remove_fake_quant(fold_batch_norm(source.network))
         image = a_image(spec)
         works[kinds[-1]] = partial(compiled(network, image) if compiling else network, image)
     times = measure.seconds_in_turn(works, repeats)

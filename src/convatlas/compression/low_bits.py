@@ -9,20 +9,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from convatlas.compression.stages import FineTuning, calibration_batch, derive_run
+from convatlas.compression.stages import FineTuning, TrainedModel, calibration_batch, derive_model
 from convatlas.errors import UserError
 from convatlas.networks.blocks import weighted_layers
 from convatlas.networks.low_bits import (
     FEWEST,
     MOST,
-    LayerBits,
-    LowBits,
     attach_fake_quant,
     fake_quantize,
     num_steps,
 )
-from convatlas.recipe import WeightConstraint
-from convatlas.runs import Run
+from convatlas.runs.options import WeightConstraint
+from convatlas.spec.quantization import LayerQuantization, Quantization
 
 CLIPPED = 50
 """Candidates for the largest weight that a step is made for, from it down to 2 % of it."""
@@ -65,18 +63,18 @@ def best_steps(weights: Tensor, num: int, bits: int) -> Tensor:
 
 
 @torch.no_grad()
-def quantize_weights(network: nn.Module, low_bits: LowBits) -> nn.Module:
+def quantize_weights(network: nn.Module, low_bits: Quantization) -> nn.Module:
     """The network with the nearest weights that these bits can say, in place."""
     attach_fake_quant(network, low_bits)
     for bits in low_bits:
         layer = network.get_submodule(bits.name)
         weights, steps = layer.get_parameter("weight"), layer.get_buffer("steps")
-        steps.copy_(best_steps(weights, num_steps(layer), bits.weight))
-        weights.copy_(fake_quantize(weights, steps, bits.weight))
+        steps.copy_(best_steps(weights, num_steps(layer), bits.weight_bits))
+        weights.copy_(fake_quantize(weights, steps, bits.weight_bits))
     return network
 
 
-def low_bits_of(network: nn.Module, bits: int | Mapping[str, int], bounds: Bounds | None) -> LowBits:
+def low_bits_of(network: nn.Module, bits: int | Mapping[str, int], bounds: Bounds | None) -> Quantization:
     """The bits of every layer.
 
     Args:
@@ -93,35 +91,37 @@ def low_bits_of(network: nn.Module, bits: int | Mapping[str, int], bounds: Bound
             raise UserError(f"weights of {num} bits are not made here; it must be from {FEWEST} to {MOST}")
         # Auxiliary classifiers read nothing when a network answers.
         low, high = (None, None) if bounds is None else bounds.get(name, (None, None))
-        found.append(LayerBits(name=name, weight=num, lowest=low, highest=high))
+        found.append(LayerQuantization(name=name, weight_bits=num, input_low=low, input_high=high))
     return tuple(found)
 
 
-def quantize(run: Run, out: str | Path, bits: int | Mapping[str, int] = 8, *, inputs: bool = True) -> Run:
-    """A run folder of the network in few bits, as they come out without training; `FineTuning` with `WeightConstraint.STEPS` mends it.
+def quantize(
+    source: TrainedModel, out: str | Path, bits: int | Mapping[str, int] = 8, *, inputs: bool = True
+) -> TrainedModel:
+    """A run folder of the network in few bits, as they come out without training; `FineTuning` with `WeightConstraint.QUANTIZED` mends it.
 
     Args:
         bits: of the weights, from 8 to 2, of all layers or by name.
         inputs: whether what layers read gets 8 bits, with bounds as training images give them.
 
     Raises:
-        UserError: see `derive_run`; or the bits are out of range.
+        UserError: see `derive_model`; or the bits are out of range.
     """
-    network = run.network
-    low_bits = low_bits_of(network, bits, calibrated(network, calibration_batch(run).inputs) if inputs else None)
+    network = source.network
+    low_bits = low_bits_of(network, bits, calibrated(network, calibration_batch(source).inputs) if inputs else None)
     words = f"{bits} bits" if isinstance(bits, int) else f"{mean_bits(network, bits):.2g} bits in the mean"
     how = f"quantize_weights to {words}" + (", inputs to 8" if inputs else "")
-    return derive_run(run, lambda own: quantize_weights(own, low_bits), how, out, low_bits)
+    return derive_model(source, lambda own: quantize_weights(own, low_bits), how, out, low_bits)
 
 
 def quantize_and_train(
-    run: Run,
+    source: TrainedModel,
     out: str | Path,
     bits: int | Mapping[str, int] = 8,
     *,
     inputs: bool = True,
     fine_tuning: FineTuning | None = None,
-) -> tuple[Run, Run]:
+) -> tuple[TrainedModel, TrainedModel]:
     """The same, and then trained on: two run folders below `out`.
 
     Raises:
@@ -130,8 +130,8 @@ def quantize_and_train(
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    begun = quantize(run, out / "quantize_weights", bits, inputs=inputs)
-    return begun, (fine_tuning or FineTuning())(begun, WeightConstraint.STEPS, out / "quantize_weights-autotuned")
+    begun = quantize(source, out / "quantized", bits, inputs=inputs)
+    return begun, (fine_tuning or FineTuning())(begun, WeightConstraint.QUANTIZED, out / "quantized-tuned")
 
 
 def mean_bits(network: nn.Module, bits: Mapping[str, int]) -> float:
@@ -141,7 +141,9 @@ def mean_bits(network: nn.Module, bits: Mapping[str, int]) -> float:
 
 
 @torch.inference_mode()
-def sensitivities(run: Run, choices: Iterable[int] = range(FEWEST, MOST + 1)) -> dict[str, dict[int, float]]:
+def sensitivities(
+    source: TrainedModel, choices: Iterable[int] = range(FEWEST, MOST + 1)
+) -> dict[str, dict[int, float]]:
     """How much the loss on training images rises if one layer alone has so many bits, for each layer and number.
 
     Auxiliary classifiers answer nothing, and are left out.
@@ -149,11 +151,11 @@ def sensitivities(run: Run, choices: Iterable[int] = range(FEWEST, MOST + 1)) ->
     Raises:
         UserError: see `calibration_batch`.
     """
-    network = copy.deepcopy(run.network)
-    batch = calibration_batch(run)
+    network = copy.deepcopy(source.network)
+    batch = calibration_batch(source)
 
     def loss() -> float:
-        return float(run.variant.objective.losses(network(batch.inputs), batch.targets).mean())
+        return float(source.variant.objective.losses(network(batch.inputs), batch.targets).mean())
 
     before = loss()
     found: dict[str, dict[int, float]] = {}
@@ -169,7 +171,7 @@ def sensitivities(run: Run, choices: Iterable[int] = range(FEWEST, MOST + 1)) ->
     return found
 
 
-def mixed(run: Run, mean: float) -> dict[str, int]:
+def mixed(source: TrainedModel, mean: float) -> dict[str, int]:
     """The bits of each layer's weights, `mean` over all weights at most, where they cost the least loss.
 
     From 8 everywhere, a bit is taken where that adds the least loss for each bit that it saves, again and again.
@@ -179,8 +181,8 @@ def mixed(run: Run, mean: float) -> dict[str, int]:
     """
     if not FEWEST <= mean <= MOST:
         raise UserError(f"weights of {mean:g} bits are not made here; it must be from {FEWEST} to {MOST}")
-    costs = sensitivities(run)
-    network = run.network
+    costs = sensitivities(source)
+    network = source.network
     sizes = {name: network.get_submodule(name).get_parameter("weight").numel() for name in costs}
     bits = dict.fromkeys(sizes, MOST)
 

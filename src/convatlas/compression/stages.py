@@ -1,4 +1,4 @@
-"""A run made of another run: its weights changed, then trained on."""
+"""The stages of compression: a model whose weights were changed, and the same after fine-tuning."""
 
 from __future__ import annotations
 
@@ -6,153 +6,199 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 from torch import nn
 
 from convatlas import measure, training
+from convatlas.data import Dataset
 from convatlas.data.batches import Batch
 from convatlas.errors import UserError
-from convatlas.files import lock, occupied, write
-from convatlas.networks.low_bits import LowBits, remove_fake_quant
-from convatlas.recipe import Distillation, WeightConstraint
-from convatlas.runs import METRICS, Run, evaluate, load
-from convatlas.runs.run import RECORD
-from convatlas.spec import Spec
-from convatlas.training import Progress, Request, plan
-from convatlas.training.distillation import teacher_named
+from convatlas.files import lock, occupied
+from convatlas.files.typed_json import encoded
+from convatlas.models.card import CARD
+from convatlas.models.evaluation import evaluate, evaluation_batches
+from convatlas.models.folder import read_card, weights_checksum, write_card, write_weights
+from convatlas.models.model import Model, open_model
+from convatlas.networks.low_bits import remove_fake_quant
+from convatlas.runs.options import ClassWeights, Distillation, InitFrom, Runtime, WeightConstraint
+from convatlas.runs.run import Run
+from convatlas.spec import Spec, Variant
+from convatlas.spec.quantization import Quantization
+from convatlas.training import Progress, Request
+from convatlas.training.distillation import open_teacher
+from convatlas.training.plan import adjusted
+from convatlas.training.recipes import DEFAULT
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """A model with what its fine-tuning needs: the images that it was trained on, and how they were weighted."""
+
+    model: Model
+    data: str
+    """What `data.find` brings the data set back from."""
+    class_weights: ClassWeights | None = None
+    micro_batch: int | None = None
+
+    @classmethod
+    def of(cls, opened: Run | Model) -> Self:
+        """
+        Raises:
+            UserError: the run is not finished.
+        """
+        if isinstance(opened, Model):
+            return cls(model=opened, data=opened.provenance.data)
+        record = opened.record
+        return cls(
+            model=opened.model,
+            data=record.data,
+            class_weights=record.class_weights,
+            micro_batch=record.runtime.micro_batch,
+        )
+
+    @property
+    def variant(self) -> Variant:
+        return self.model.variant
+
+    @property
+    def spec(self) -> Spec:
+        return self.model.spec
+
+    @property
+    def network(self) -> nn.Module:
+        return self.model.network
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.model.name
+
+    def load_data(self) -> Dataset:
+        """The data set that the model was trained on.
+
+        Raises:
+            UserError: it is gone or has changed.
+        """
+        return self.model.load_data(self.data)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning:
-    """Of the trainings that mend a network after each change."""
+    """How a network is trained after each change of its weights."""
 
     epochs: int | None = None
-    """None: the default recipe's."""
+    """None: those of the default recipe."""
     lr: float | None = None
     distillation: Distillation | None = None
-    device: str | None = None
-    """See `train`."""
-    autotune: bool = True
-    """See `train`."""
+    runtime: Runtime = field(default_factory=Runtime)
     progress: Progress = field(default_factory=Progress)
 
-    def check(self, run: Run) -> None:
+    def check(self, source: TrainedModel) -> None:
         """
         Raises:
-            UserError: a run cannot be trained on so; before something is made that is to be.
+            UserError: the model cannot be trained so. Checked before anything is made that is to be trained.
         """
-        plan.adjusted(run.record.recipe, self.epochs, None, self.lr)
+        adjusted(DEFAULT, self.epochs, None, self.lr)
         if self.distillation is not None:
-            teacher_named(self.distillation.teacher, run.record.classes)
+            open_teacher(self.distillation.teacher, source.model.classes)
 
-    def __call__(self, run: Run, kept: WeightConstraint, out: str | Path, *, seed: int | None = None) -> Run:
-        """Train on, on the run's own images; a training that is there goes on.
+    def __call__(
+        self, source: TrainedModel, constraint: WeightConstraint, out: str | Path, *, seed: int | None = None
+    ) -> TrainedModel:
+        """Train the model's weights further on its own data set; a training that is there is resumed.
 
         Args:
-            kept: what stays of the weights.
-            seed: without it, the run's own, which its split of the images may hang on.
+            constraint: what is kept of the weights.
+            seed: None: that of the model's training, which its split of the images may depend on.
 
         Raises:
             UserError: see `train`.
-            Interrupted: likewise; the same call goes on.
+            Interrupted: likewise; the same call continues.
         """
-        record = run.record
+        model = source.model
+        assert model.path is not None, "stages lie on disk"
         request = Request(
-            network=record.variant,
-            spec=record.spec,
-            data=record.data,
+            network=model.card.variant,
+            spec=source.spec,
+            data=source.data,
             epochs=self.epochs,
             lr=self.lr,
-            seed=record.seed if seed is None else seed,
-            balance=record.balance,
-            start=run.folder,
-            kept=kept,
+            seed=model.provenance.seed if seed is None else seed,
+            class_weights=source.class_weights,
+            init_from=InitFrom(path=str(model.path), constraint=constraint),
             distillation=self.distillation,
-            device=self.device,
-            autotune=self.autotune,
-            skip_bad=record.skip_bad,
-            micro_batch=record.micro_batch,
+            runtime=replace(self.runtime, micro_batch=source.micro_batch),
+            skip_bad=model.provenance.skip_bad,
         )
-        return training.finish(request, Path(out), self.progress)
+        return TrainedModel.of(training.finish(request, Path(out), self.progress))
 
 
-def calibration_batch(run: Run, most: int = 500) -> Batch:
-    """About so many training images of a run, unchanged, drawn of each class with its seed.
+def calibration_batch(source: TrainedModel, num_images: int = 500) -> Batch:
+    """About so many training images, without augmentation, drawn of each class with the seed of the training.
 
     Raises:
-        UserError: they are all of one class, of which they say nothing; or the data set is gone or has changed.
+        UserError: they are all of one class, or the data set is gone or has changed.
     """
-    train = run.load_data().train
-    _, drawn = train.parted(min(most / len(train), 1.0), np.random.default_rng(run.record.seed))
-    batch = run.judging(drawn, torch.device("cpu")).plain(torch.arange(len(drawn)))
+    train = source.load_data().train
+    generator = np.random.default_rng(source.model.provenance.seed)
+    _, drawn = train.parted(min(num_images / len(train), 1.0), generator)
+    batch = evaluation_batches(source.model.card, drawn, torch.device("cpu")).plain(torch.arange(len(drawn)))
     if len(batch.labels.unique()) < 2:
-        name = run.record.classes[int(batch.labels[0])]
-        raise UserError(f"all {len(drawn)} images to calibrate on are of class {name}; it takes at least two")
+        name = source.model.classes[int(batch.labels[0])]
+        raise UserError(f"all {len(drawn)} images to calibrate on are of class {name}; it takes at least two classes")
     return batch
 
 
-def derive_run(
-    run: Run, change: Callable[[nn.Module], nn.Module], how: str, out: str | Path, low_bits: LowBits | None = None
-) -> Run:
-    """A finished run folder of a network that was made of the run's, judged anew; one that is there is opened.
+def derive_model(
+    source: TrainedModel,
+    change: Callable[[nn.Module], nn.Module],
+    method: str,
+    out: str | Path,
+    quantization: Quantization | None = None,
+) -> TrainedModel:
+    """The model that a change makes of another one, evaluated and saved in a folder; one that is there is opened.
 
     Args:
-        change: makes the network of a copy of the run's, which it may change.
-        how: what that does, in words, for the record.
-        low_bits: of the network that is made.
+        change: makes the new network of a copy of the model's, which it may modify.
+        method: what that does, in words, for the card.
+        quantization: of the new network.
 
     Raises:
-        UserError: the run is not finished, its data set is gone or has changed, or the folder holds something else.
+        UserError: the data set is gone or has changed, or the folder holds something else.
     """
-    out, start = Path(out), str(run.folder.resolve())
-    there = load(out) if (out / RECORD).is_file() else None
-    if there is not None and there.record.start == start:
-        if there.record.made != how:
-            raise UserError(f"{out} holds a network that was {there.record.made}, not {how}; choose a new folder")
-        if there.record.results is not None:
-            return there
+    out, parent = Path(out), weights_checksum(source.network)
+    there = read_card(out) if (out / CARD).is_file() else None
+    if there is not None and there.provenance.parent_sha256 == parent:
+        if there.provenance.method != method:
+            raise UserError(
+                f"{out} holds a network that was {there.provenance.method}, not {method}; choose a new folder"
+            )
+        if there.weights_sha256 is not None:
+            return replace(source, model=open_model(out))
         # Its process was killed.
     elif occupied(out):
         raise UserError(f"{out} holds something already; choose a new or empty folder")
-    network = change(remove_fake_quant(copy.deepcopy(run.network))).eval()
-    test = run.judging(run.load_data().test, torch.device("cpu"))
-    evaluation = evaluate(network, run.variant.objective, test)
+    network = change(remove_fake_quant(copy.deepcopy(source.network))).eval()
     spec = network.spec
     assert isinstance(spec, Spec), "every network of the atlas has one"
-    cost = measure.cost_of(run.variant.network, spec)
-    record = replace(
-        run.record,
-        spec=spec,
-        start=start,
-        freeze=False,
-        kept=None,
-        distillation=None,
-        low_bits=low_bits,
-        made=how,
-        width=None,
-        depth=None,
-        phi=None,
-        results=None,
+    costs = measure.cost_of(source.variant.network, spec)
+    card = replace(
+        source.model.card,
+        spec=encoded(spec),
+        provenance=replace(source.model.provenance, method=method, parent_sha256=parent),
+        params=costs.params,
+        macs=costs.macs,
+        quantization=quantization,
+        score=None,
+        weights_sha256=None,
     )
-    new = Run(out, record)
+    test = evaluation_batches(card, source.load_data().test, torch.device("cpu"))
+    score = evaluate(network, source.variant.objective, test).score
     with lock(out):
         # First, whose folder this is.
-        new.write_record()
-        metrics = run.folder / METRICS
-        if metrics.is_file():
-            # The curves of the training that these weights come from.
-            write(out / METRICS, metrics.read_bytes())
-        results = replace(
-            run.results,
-            test_accuracy=evaluation.accuracy,
-            test_interval=evaluation.interval,
-            test_errors=evaluation.num_errors,
-            params=cost.params,
-            macs=cost.macs,
-            weights_sha256=new.write_weights(network),
-        )
-        new.record = replace(record, results=results)
-        new.write_record()
-    return new
+        write_card(out, card)
+        write_card(out, replace(card, score=score, weights_sha256=write_weights(out, network)))
+    return replace(source, model=open_model(out))

@@ -37,3 +37,17 @@ def find(name: str | Path) -> Source:
     if isinstance(name, Path) or os.sep in name:
         raise UserError(f"there is no folder {name}")
     raise unknown("data set or folder", name, named)
+
+
+def portable_name(name: str) -> str:
+    """A data set's name without where it lies on this machine: of a folder's path the last part."""
+    return name if name in {source.name for source in NAMED} or is_hub_name(name) else Path(name).name
+
+
+def is_found_by_name(name: str) -> bool:
+    """Whether `find` finds a set of that name wherever it is called: not that of a folder without its path."""
+    return name != portable_name(name) or name in {source.name for source in NAMED} or is_hub_name(name)
+
+
+def is_hub_name(name: str) -> bool:
+    return name.startswith(PREFIX) and not Path(name.removeprefix(PREFIX)).is_absolute()

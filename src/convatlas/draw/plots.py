@@ -44,7 +44,7 @@ def curves(title: str, metrics: Sequence[Mapping[str, Any]]) -> bytes:
     epochs = [row["epoch"] for row in metrics]
     shown = {"training": ("", "-")}
     if all("val_loss" in row for row in metrics):
-        shown["held out"] = ("held_out_", "--")
+        shown["held out"] = ("val_", "--")
     losses = {label: [row[f"{prefix}loss"] for row in metrics] for label, (prefix, _) in shown.items()}
     errors = {label: [100 * (1 - row[f"{prefix}accuracy"]) for row in metrics] for label, (prefix, _) in shown.items()}
     figure = Figure(figsize=(7, 5), layout="constrained")

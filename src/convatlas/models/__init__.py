@@ -1,1 +1,1 @@
-"""Models: a network with its weights, its classes and its preprocessing."""
+"""Models: a network with its weights, its class names and its preprocessing, as a folder or as one `.cva` file."""

@@ -1,4 +1,4 @@
-"""How often a network is right, and how sure that figure is."""
+"""How accurate a network is, and how certain that figure is."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from convatlas.data import Batches
+from convatlas.data import Batches, Split
+from convatlas.data.batches import Shard
+from convatlas.models.card import Card, Score
 from convatlas.spec import Objective
+
+BATCH_SIZE = 500
+BATCH_PIXELS = 2**19
+"""Of a batch, at most: a network with 64 channels of the input's size holds 128 MiB of each of them then."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
     confusion: Tensor
-    """(classes, classes) counts: a row for each true class, a column for each answer."""
+    """(classes, classes), int64: counts, a row for each true class, a column for each predicted one."""
     loss: float
+    """The mean over the images."""
 
     @property
     def num_images(self) -> int:
@@ -34,12 +41,36 @@ class Evaluation:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where the accuracy lies with 95 % confidence (Wilson 1927)."""
+        """The 95 % confidence interval of the accuracy (Wilson 1927)."""
         n, p, z = self.num_images, self.accuracy, 1.959964
         center = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         # At 0 and 1 rounding would leave the accuracy itself outside.
         return max(min(center - half, p), 0.0), min(max(center + half, p), 1.0)
+
+    @property
+    def score(self) -> Score:
+        """The same for a model's card."""
+        return Score(
+            accuracy=self.accuracy, interval=self.interval, num_errors=self.num_errors, num_images=self.num_images
+        )
+
+
+def batch_size(resolution: int) -> int:
+    """Images that are evaluated at once."""
+    return max(min(BATCH_SIZE, BATCH_PIXELS // resolution**2), 1)
+
+
+def evaluation_batches(card: Card, split: Split, device: torch.device, shard: Shard | None = None) -> Batches:
+    """Batches of images as they are, without augmentation; this process gets its shard of them."""
+    return Batches(
+        split,
+        card.preprocessing,
+        num_classes=len(card.classes),
+        batch_size=batch_size(card.preprocessing.resolution),
+        device=device,
+        shard=shard,
+    )
 
 
 def evaluate(
@@ -48,10 +79,10 @@ def evaluate(
     batches: Batches,
     over_processes: Callable[[Tensor], Tensor] = lambda values: values,
 ) -> Evaluation:
-    """Answer every image of the batches once, in order, with the network in evaluation mode.
+    """Show every image of the batches to the network once, in order, in evaluation mode.
 
     Args:
-        over_processes: the sum of a tensor over all processes, where each has a shard of the batches.
+        over_processes: gives the sum of a tensor over all processes, where each has a shard of the batches.
     """
     network.eval()
     num_classes = batches.num_classes

@@ -1,4 +1,4 @@
-"""What a network answered to every image of a split, and every figure that follows from it."""
+"""What a network predicts for every image of a split, and the metrics that follow from it."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ NUM_BINS = 15
 
 
 @dataclass(frozen=True)
-class ClassFigures:
-    """How well one class is told from the others."""
+class ClassMetrics:
+    """Precision, recall and the like of one class."""
 
     label: int
     num_images: int
     precision: float | None
-    """The part of the images that got this answer which are of the class; None where none got it."""
+    """The fraction of the images predicted as this class that are of it; None if none was."""
     recall: float | None
-    """The part of the class's images that got this answer; None where there are none."""
+    """The fraction of the class's images that are predicted correctly; None if it has no images."""
     f1: float | None
-    """The harmonic mean of the two: 0 where nothing is right, None where there is neither image nor answer."""
-    taken_for: int | None
-    """The wrong class that its images are most often taken for; None where all are right."""
-    num_taken: int
-    """How often."""
+    """The harmonic mean of precision and recall; None if the class has neither images nor predictions."""
+    confused_with: int | None
+    """The class that its images are most often mistaken for; None if all are correct."""
+    num_confused: int
+    """The images that are mistaken for it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Whether the network is right as often as it says: its answers in bins by their probability.
+    """How accuracy follows confidence: predictions in bins by the probability of the predicted class.
 
-    The bins are of equal width, each with its upper end and without its lower (Guo et al. 2017, "On Calibration of
+    The bins have equal width, each with its upper edge and without its lower one (Guo et al. 2017, "On Calibration of
     Modern Neural Networks", section 2).
     """
 
     counts: Tensor
     """(bins,), int64: images."""
     confidence: Tensor
-    """(bins,), float64: the mean probability of the answers; 0 in an empty bin."""
+    """(bins,), float64: the mean probability of the predicted classes; 0 in an empty bin."""
     accuracy: Tensor
-    """(bins,), float64: the part of them that is right; 0 in an empty bin."""
+    """(bins,), float64; 0 in an empty bin."""
 
     @property
     def ece(self) -> float:
-        """The expected calibration error: how far confidence is from accuracy, on average over the images."""
+        """The expected calibration error: the mean distance of confidence and accuracy over the images, a fraction."""
         gaps = (self.accuracy - self.confidence).abs()
         return float((self.counts * gaps).sum() / self.counts.sum())
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """At least one image's."""
+    """Of one image or more."""
 
     probabilities: Tensor
     """(n, classes), float32."""
@@ -69,34 +69,34 @@ class Predictions:
         return len(self.labels)
 
     @cached_property
-    def given(self) -> Tensor:
-        """The answers (n,): the likeliest class of each image."""
+    def predicted(self) -> Tensor:
+        """The most probable class of each image, (n,)."""
         return self.probabilities.argmax(1)
 
     @cached_property
-    def right(self) -> Tensor:
-        """(n,), bool."""
-        return self.given == self.labels
+    def correct(self) -> Tensor:
+        """Whether that is the true class, (n,), bool."""
+        return self.predicted == self.labels
 
     @cached_property
     def confidence(self) -> Tensor:
-        """The probabilities (n,) of the answers, float64."""
-        return self.probabilities.double().gather(1, self.given[:, None])[:, 0]
+        """The probability of the predicted class, (n,), float64."""
+        return self.probabilities.double().gather(1, self.predicted[:, None])[:, 0]
 
     @cached_property
     def confusion(self) -> Tensor:
-        """(classes, classes) counts: a row for each true class, a column for each answer."""
+        """(classes, classes), int64: counts, a row for each true class, a column for each predicted one."""
         num = self.probabilities.shape[1]
-        return torch.bincount(self.labels * num + self.given, minlength=num * num).view(num, num)
+        return torch.bincount(self.labels * num + self.predicted, minlength=num * num).view(num, num)
 
     @property
     def accuracy(self) -> float:
         """A fraction."""
-        return int(self.right.sum()) / len(self)
+        return int(self.correct.sum()) / len(self)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where the accuracy lies with 95 % confidence."""
+        """The 95 % confidence interval of the accuracy (Wilson)."""
         return Evaluation(self.confusion, self.nll).interval
 
     @property
@@ -105,59 +105,59 @@ class Predictions:
 
     @property
     def nll(self) -> float:
-        """The mean negative logarithm of the true class's probability, in nats.
+        """The mean negative log-likelihood of the true class, in nats.
 
-        A probability that came out as 0 counts as the smallest one that float32 has in full precision, 1.2e-38.
+        A probability of 0 counts as the smallest normal float32, 1.2e-38.
         """
         of_truth = self.probabilities.double().gather(1, self.labels[:, None])
         return float(-of_truth.clamp_min(torch.finfo(torch.float32).tiny).log().mean())
 
     @property
-    def of_classes(self) -> tuple[ClassFigures, ...]:
-        """A row for each class, in the set's own order."""
-        right = self.confusion.diagonal()
-        wrong = self.confusion - right.diag()
-        most, taken_for = wrong.max(1)
+    def per_class(self) -> tuple[ClassMetrics, ...]:
+        """The metrics of each class, in the order of the outputs."""
+        correct = self.confusion.diagonal()
+        wrong = self.confusion - correct.diag()
+        most, confused_with = wrong.max(1)
         sums = zip(
-            right.tolist(),
+            correct.tolist(),
             self.confusion.sum(1).tolist(),
             self.confusion.sum(0).tolist(),
-            taken_for.tolist(),
+            confused_with.tolist(),
             most.tolist(),
             strict=True,
         )
         return tuple(
-            ClassFigures(
+            ClassMetrics(
                 label=label,
                 num_images=num,
-                precision=hits / answered if answered else None,
+                precision=hits / predicted if predicted else None,
                 recall=hits / num if num else None,
-                f1=2 * hits / (num + answered) if num + answered else None,
-                taken_for=other if taken else None,
-                num_taken=taken,
+                f1=2 * hits / (num + predicted) if num + predicted else None,
+                confused_with=other if mistaken else None,
+                num_confused=mistaken,
             )
-            for label, (hits, num, answered, other, taken) in enumerate(sums)
+            for label, (hits, num, predicted, other, mistaken) in enumerate(sums)
         )
 
     @property
     def calibration(self) -> Calibration:
         bins = (self.confidence * NUM_BINS).ceil().long().sub(1).clamp(0, NUM_BINS - 1)
         counts = torch.bincount(bins, minlength=NUM_BINS)
-        confidence, right = (
+        confidence, accuracy = (
             torch.bincount(bins, weights=values, minlength=NUM_BINS) / counts.clamp_min(1)
-            for values in (self.confidence, self.right.double())
+            for values in (self.confidence, self.correct.double())
         )
-        return Calibration(counts, confidence, right)
+        return Calibration(counts, confidence, accuracy)
 
     def worst(self, num: int) -> Tensor:
-        """At most `num` places of wrong answers, those with the highest probability first."""
-        wrong = (~self.right).nonzero()[:, 0]
+        """The places of at most `num` wrong predictions, those with the highest probability first."""
+        wrong = (~self.correct).nonzero()[:, 0]
         order = self.confidence[wrong].sort(descending=True, stable=True).indices
         return wrong[order[:num]]
 
 
-def answer(network: nn.Module, objective: Objective, batches: Batches) -> Predictions:
-    """Show a network in evaluation mode every image of the batches once, in order."""
+def collect_predictions(network: nn.Module, objective: Objective, batches: Batches) -> Predictions:
+    """The predictions for every image of the batches, in order, by a network in evaluation mode."""
     network.eval()
     probabilities, labels = [], []
     with torch.inference_mode():

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from convatlas.networks.blocks import WeightedLayer, weighted_layers
+from convatlas.spec.quantization import LayerQuantization, Quantization
 
 INPUT_BITS = 8
 HIGHEST_PLACE = (1 << INPUT_BITS) - 1
@@ -22,25 +23,11 @@ FEWEST, MOST = 2, 8
 """Bits of a weight."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LayerBits:
-    """Of one layer."""
-
-    name: str
-    weight: int
-    """Bits of its weights."""
-    lowest: float | None = None
-    """The bounds of its inputs; None: they keep their 32 bits."""
-    highest: float | None = None
-
-    @property
-    def inputs(self) -> FakeQuantize | None:
-        """What its inputs become, where they have few bits too."""
-        return None if self.lowest is None or self.highest is None else FakeQuantize(self.lowest, self.highest)
-
-
-LowBits = tuple[LayerBits, ...]
-"""Of all layers that multiply inputs by weights."""
+def input_quantizer(layer: LayerQuantization) -> FakeQuantize | None:
+    """What the layer's inputs become, where they have few bits too."""
+    return (
+        None if layer.input_low is None or layer.input_high is None else FakeQuantize(layer.input_low, layer.input_high)
+    )
 
 
 def num_steps(layer: nn.Module) -> int:
@@ -87,12 +74,12 @@ class FakeQuantize:
         return (within + (rounded - within).detach(),)
 
 
-def attach_fake_quant(network: nn.Module, low_bits: LowBits) -> nn.Module:
+def attach_fake_quant(network: nn.Module, low_bits: Quantization) -> nn.Module:
     """The same network, whose layers have steps and round their inputs."""
     for bits in low_bits:
         layer = network.get_submodule(bits.name)
         layer.register_buffer("steps", torch.ones(num_steps(layer)))
-        if (rounded := bits.inputs) is not None:
+        if (rounded := input_quantizer(bits)) is not None:
             layer.register_forward_pre_hook(rounded)
     return network
 
@@ -109,7 +96,7 @@ def remove_fake_quant(network: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def places_of(network: nn.Module, low_bits: LowBits) -> dict[str, Tensor]:
+def places_of(network: nn.Module, low_bits: Quantization) -> dict[str, Tensor]:
     """The state of an attach_fake_quant network, with the places of weights on their steps, whole numbers, in place of these."""
     state = dict(network.state_dict())
     for bits in low_bits:
@@ -119,7 +106,7 @@ def places_of(network: nn.Module, low_bits: LowBits) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def load_places(network: nn.Module, low_bits: LowBits, state: dict[str, Tensor]) -> None:
+def load_places(network: nn.Module, low_bits: Quantization, state: dict[str, Tensor]) -> None:
     """Give an attach_fake_quant network that state; its weights get the same bits as before."""
     network.load_state_dict(state)
     for bits in low_bits:
@@ -148,17 +135,17 @@ class LSQ(nn.Module):
         return (places + (places.round() - places).detach()) * steps
 
 
-def attach_lsq(network: nn.Module, low_bits: LowBits) -> None:
+def attach_lsq(network: nn.Module, low_bits: Quantization) -> None:
     """From now on weights learn beside what they are rounded to, and so do their steps."""
     for bits in low_bits:
         layer = network.get_submodule(bits.name)
         weights = layer.get_parameter("weight")
-        stepping = LSQ(layer.get_buffer("steps"), bits.weight, weights.numel())
+        stepping = LSQ(layer.get_buffer("steps"), bits.weight_bits, weights.numel())
         parametrize.register_parametrization(layer, "weight", stepping, unsafe=True)
 
 
 @torch.no_grad()
-def remove_lsq(network: nn.Module, low_bits: LowBits) -> None:
+def remove_lsq(network: nn.Module, low_bits: Quantization) -> None:
     """The end of that: the weights are what they were rounded to."""
     for bits in low_bits:
         layer = network.get_submodule(bits.name)
@@ -166,6 +153,6 @@ def remove_lsq(network: nn.Module, low_bits: LowBits) -> None:
         assert isinstance(stepping, LSQ), "see attach_lsq"
         steps = stepping.steps.abs()
         layer.get_buffer("steps").copy_(steps)
-        weights = fake_quantize(layer.get_parameter("parametrizations.weight.original"), steps, bits.weight)
+        weights = fake_quantize(layer.get_parameter("parametrizations.weight.original"), steps, bits.weight_bits)
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
         layer.get_parameter("weight").copy_(weights)

@@ -3,55 +3,50 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import fields
 
-from convatlas.runs.record import Record
+from convatlas.runs.options import Distillation, InitFrom, Runtime, Validation
+from convatlas.runs.run import Run
+from convatlas.spec import Scale
+
+NAMES = {"path": "--from"}
+"""Options whose names on the command line are others than those of their fields."""
 
 
-def command(record: Record) -> str | None:
-    """What a person types to train the same network in the same way again, with every number written out.
+def command(run: Run) -> str | None:
+    """The command that trains the same network in the same way, with every number written out.
 
-    None where no command does: the first format of records had the network's spec without its multipliers, and a
-    program may have given a spec or a recipe of its own.
+    None if there is none: records of format 1 do not have the multipliers of the spec, and a program may have given a
+    spec, a recipe or a constraint of its own.
     """
-    if record.width is None or record.depth is None or record.phi is None:
+    record = run.record
+    init_from = record.init_from
+    if record.scale is None or (init_from is not None and init_from.constraint is not None):
         return None
     recipe = record.recipe
-    multipliers = (("width", record.width, 1.0), ("depth", record.depth, 1.0), ("phi", record.phi, 0.0))
-    options = {
-        **{f"--{name}": repr(value) for name, value, usual in multipliers if value != usual},
-        "--resolution": str(record.spec.resolution),
-        "--data": record.data,
-        "--recipe": recipe.name,
-        "--epochs": str(recipe.epochs),
-        "--batch-size": str(recipe.batch_size),
-        "--lr": repr(recipe.lr),
-        "--seed": str(record.seed),
-        "--device": record.device,
-    }
-    distilled = record.distillation
-    given = {"--micro-batch": record.micro_batch, "--patience": record.patience, "--from": record.start}
-    if distilled is not None:
-        given |= {
-            "--teacher": distilled.teacher,
-            "--temperature": f"{distilled.temperature:g}",
-            "--attention_weight": f"{distilled.attention_weight:g}",
-        }
-    options |= {name: str(value) for name, value in given.items() if value is not None}
-    switches = {
-        "--balance": record.balance,
-        "--hold-out": record.hold_out,
-        "--freeze": record.freeze,
-        "--skip-bad": record.skip_bad,
-    }
+    words = [
+        *options(record.scale),
+        *("--data", record.data, "--recipe", recipe.name, "--epochs", str(recipe.epochs)),
+        *("--batch-size", str(recipe.batch_size), "--lr", repr(recipe.lr), "--seed", str(record.seed)),
+        *(("--class-weights", record.class_weights) if record.class_weights else ()),
+    ]
+    for group in (record.validation, init_from, record.distillation, record.runtime):
+        words += options(group) if group is not None else []
+    if run.card.provenance.skip_bad:
+        words.append("--skip-bad")
     program = ["convatlas"]
-    if record.processes > 1:
-        program = ["torchrun", "--nproc-per-node", str(record.processes), "-m", "convatlas"]
-    return shlex.join(
-        [
-            *program,
-            "train",
-            record.variant,
-            *(word for option in options.items() for word in option),
-            *(name for name, on in switches.items() if on),
-        ]
-    )
+    if record.num_processes > 1:
+        program = ["torchrun", "--nproc-per-node", str(record.num_processes), "-m", "convatlas"]
+    return shlex.join([*program, "train", run.card.variant, *words])
+
+
+def options(group: Scale | Validation | InitFrom | Distillation | Runtime) -> list[str]:
+    """The options of a group that say something; those of `Validation` always."""
+    words: list[str] = []
+    for field in fields(group):
+        value = getattr(group, field.name)
+        if value == field.default and field.name != "val_split":
+            continue
+        name = NAMES.get(field.name, f"--{field.name.replace('_', '-')}")
+        words += [name] if value is True else [name, value if isinstance(value, str) else f"{value!r}"]
+    return words

@@ -1,4 +1,4 @@
-"""A finished run as one page that needs nothing beside itself: no script, no style sheet, no image from elsewhere."""
+"""A finished run as one self-contained page, without scripts, style sheets or images from elsewhere."""
 
 from __future__ import annotations
 
@@ -19,117 +19,120 @@ from convatlas.draw.pages import data_uri, page, svg
 from convatlas.errors import UserError
 from convatlas.files import write
 from convatlas.models.device import device_named
-from convatlas.models.predictions import ClassFigures, Predictions, answer
+from convatlas.models.evaluation import evaluation_batches
+from convatlas.models.folder import WEIGHTS
+from convatlas.models.model import Model
+from convatlas.models.predictions import ClassMetrics, Predictions, collect_predictions
 from convatlas.runs.command import command
-from convatlas.runs.record import Record
-from convatlas.runs.run import WEIGHTS, Run, read_metrics
+from convatlas.runs.run import Run, read_metrics
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 REPORT = "report.html"
 
-SHOWN = 48
-"""Mistakes, at most."""
-LARGEST = 160
-"""Pixels along a side of a mistake's image."""
-EXACT = 64
-"""Up to so many pixels an image is shown as it is; a larger one is photograph enough for JPEG."""
+NUM_MISTAKES = 48
+"""At most."""
+THUMBNAIL_SIDE = 160
+"""Of a mistake's image, in pixels."""
+MAX_PNG_SIDE = 64
+"""Images up to that size are shown losslessly, larger ones as JPEG."""
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
     path: Path
-    answers: Predictions
-    """Those that the page is made from, of the test images."""
+    predictions: Predictions
+    """Those of the test images, from which the page is made."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer as the page shows it."""
+    """A wrong prediction as the page shows it."""
 
     image: str
     """A data URI."""
     small: bool
     """Whether its pixels are to be seen when it is enlarged."""
     name: str
-    truth: str
-    answer: str
+    true: str
+    predicted: str
     probability: float
 
 
-def write_report(run: Run, out: Path | None = None, device: str | None = None) -> Report:
-    """Answer the test images and write the page.
+def write_report(run: Run, out: str | Path | None = None, *, device: str | None = None) -> Report:
+    """Predict the test images of a run, and write a page about it.
 
     Args:
-        out: the file; without it `report.html` in the run folder.
+        out: the file; None: `report.html` in the run folder.
         device: see `Run.evaluate`.
 
     Raises:
         UserError: the run is not finished or damaged, its data set is gone or has changed, or there is no such folder.
     """
-    path = run.folder / REPORT if out is None else out
+    path = run.folder / REPORT if out is None else Path(out)
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent} to write {path.name} into")
-    place = device_named(device)
-    with run.network_on(place) as network:
+    place, model = device_named(device), run.model
+    with model.network_on(place) as network:
         metrics, test = read_metrics(run), run.load_data().test
-        answers = answer(network, run.variant.objective, run.judging(test, place))
-    write(path, contents(run, metrics, test, answers))
-    return Report(path, answers)
+        batches = evaluation_batches(run.card, test, place)
+        predictions = collect_predictions(network, run.variant.objective, batches)
+    write(path, contents(run, metrics, test, predictions))
+    return Report(path, predictions)
 
 
-def contents(run: Run, metrics: list[dict[str, Any]], test: data.Split, answers: Predictions) -> bytes:
+def contents(run: Run, metrics: list[dict[str, Any]], test: data.Split, predictions: Predictions) -> bytes:
     """The whole page, well-formed XML too.
 
     Args:
         metrics: a row for each epoch, see `read_metrics`.
     """
-    record, calibration = run.record, answers.calibration
+    model, calibration = run.model, predictions.calibration
     weights = (run.folder / WEIGHTS).stat()
     values = {
-        "network": record.variant,
-        "data": Path(record.data).name,
-        # Of the file that training writes last but one and nobody changes after.
+        "network": model.card.variant,
+        "data": Path(run.record.data).name,
+        # Of the weights, which training writes at its end and nobody changes after.
         "date": datetime.fromtimestamp(weights.st_mtime).astimezone().date(),
-        "record": record,
+        "model": model,
         "results": run.results,
-        "answers": answers,
+        "predictions": predictions,
         "weight_bytes": weights.st_size,
         "curves": svg(draw.curves("", metrics)),
-        "confusion": svg(draw.confusion("", record.classes, answers.confusion.numpy())),
-        "classes": sorted(answers.of_classes, key=by_recall),
+        "confusion": svg(draw.confusion("", model.classes, predictions.confusion.numpy())),
+        "classes": sorted(predictions.per_class, key=by_recall),
         "reliability": svg(
             draw.reliability(calibration.counts.numpy(), calibration.confidence.numpy(), calibration.accuracy.numpy())
         ),
         "ece": calibration.ece,
         "num_bins": len(calibration.counts),
-        "guessing": math.log(len(record.classes)),
-        "mistakes": mistakes(record, test, answers),
-        "facts": facts(record),
-        "command": command(record),
+        "guessing": math.log(len(model.classes)),
+        "mistakes": mistakes(model, test, predictions),
+        "facts": facts(run),
+        "command": command(run),
     }
     return page("convatlas.runs", "report.html.jinja", values)
 
 
-def by_recall(figures: ClassFigures) -> tuple[float, int]:
-    """Orders classes, the worst first, and those without images last."""
-    return 2.0 if figures.recall is None else figures.recall, figures.label
+def by_recall(metrics: ClassMetrics) -> tuple[float, int]:
+    """Orders classes, the lowest recall first, and those without images last."""
+    return 2.0 if metrics.recall is None else metrics.recall, metrics.label
 
 
-def mistakes(record: Record, test: data.Split, answers: Predictions) -> list[Mistake]:
-    """The wrong answers that the network was surest of."""
-    worst = answers.worst(SHOWN)
-    margin, resolution = record.preprocessing.margin, record.preprocessing.resolution
+def mistakes(model: Model, test: data.Split, predictions: Predictions) -> list[Mistake]:
+    """The wrong predictions with the highest confidence."""
+    worst = predictions.worst(NUM_MISTAKES)
+    margin, resolution = model.preprocessing.margin, model.preprocessing.resolution
     read = slice(margin, margin + resolution)
     return [
         Mistake(
             image=thumbnail(image[:, read, read]),
-            small=resolution <= EXACT,
+            small=resolution <= MAX_PNG_SIDE,
             name=test.name_of(place),
-            truth=record.classes[int(answers.labels[place])],
-            answer=record.classes[int(answers.given[place])],
-            probability=float(answers.confidence[place]),
+            true=model.classes[int(predictions.labels[place])],
+            predicted=model.classes[int(predictions.predicted[place])],
+            probability=float(predictions.confidence[place]),
         )
         for place, image in zip(worst.tolist(), test.images[worst.numpy()], strict=True)
     ]
@@ -138,51 +141,56 @@ def mistakes(record: Record, test: data.Split, answers: Predictions) -> list[Mis
 def thumbnail(pixels: npt.NDArray[np.uint8]) -> str:
     """A data URI of an image (channels, height, width)."""
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-    kind = "PNG" if max(image.size) <= EXACT else "JPEG"
-    image.thumbnail((LARGEST, LARGEST))
+    kind = "PNG" if max(image.size) <= MAX_PNG_SIDE else "JPEG"
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, kind, quality=88)
     return data_uri(f"image/{kind.lower()}", buffer.getvalue())
 
 
-def facts(record: Record) -> list[tuple[str, str]]:
+def facts(run: Run) -> list[tuple[str, str]]:
     """How the run was made: names and values, beside what the page says elsewhere."""
-    recipe = record.recipe
+    record, card = run.record, run.card
+    recipe, spec = record.recipe, run.spec
     schedule, augmentation = (
         ", ".join(f"{name} {value}" for name, value in settings(part)) or "none"
         for part in (recipe.schedule, recipe.augmentation)
     )
-    chosen = ("processes", "micro batch", "balance", "hold out", "patience", "start", "freeze")
+    groups = (record.validation, record.init_from, record.distillation)
     return [
-        (
-            "network",
-            f"{record.variant}, reads {record.spec.in_channels}×{record.spec.resolution}×{record.spec.resolution}",
-        ),
+        ("network", f"{card.variant}, input {spec.in_channels}×{spec.resolution}×{spec.resolution}"),
         ("data", record.data),
-        ("data checksum", record.data_checksum),
+        ("data checksum", card.provenance.data_checksum),
         ("seed", str(record.seed)),
         ("recipe", recipe.name),
         *settings(recipe, but=("name", "schedule", "augmentation", "sources", "epochs_of")),
         ("schedule", f"{type(recipe.schedule).__name__.lower()}: {schedule}"),
         ("augmentation", augmentation),
         *((f"{what}, printed in", where) for what, where in recipe.sources),
-        *((name, value) for name, value in settings(record) if name in chosen),
-        ("computed on", f"{record.device}, {record.machine}: {record.execution.describe}"),
-        ("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
+        *((("class weights", record.class_weights),) if record.class_weights else ()),
+        *(fact for group in groups if group is not None for fact in settings(group, all_of_them=True)),
+        *settings(record.runtime, but=("device", "autotune")),
+        ("computed on", f"{record.device}, {record.machine}: {record.execution.describe()}"),
+        *((("processes", str(record.num_processes)),) if record.num_processes > 1 else ()),
+        ("versions", ", ".join(f"{name} {version}" for name, version in card.provenance.versions.items())),
     ]
 
 
-def settings(plain: DataclassInstance, but: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    """The fields that say something: those that have no default, or another value than it."""
+def settings(
+    values: DataclassInstance, but: tuple[str, ...] = (), *, all_of_them: bool = False
+) -> list[tuple[str, str]]:
+    """The names and values of fields that differ from their defaults, or of all that are not None."""
     return [
-        (part.name.replace("_", " "), describe(getattr(plain, part.name)))
-        for part in dataclasses.fields(plain)
-        if part.name not in but and getattr(plain, part.name) != part.default
+        (field.name.replace("_", " "), describe(getattr(values, field.name)))
+        for field in dataclasses.fields(values)
+        if field.name not in but
+        and getattr(values, field.name) is not None
+        and (all_of_them or getattr(values, field.name) != field.default)
     ]
 
 
 def describe(value: object) -> str:
-    """True is yes; of rows of numbers each stands alone."""
+    """True is yes; numbers in a row are separated by commas."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

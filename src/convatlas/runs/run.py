@@ -1,207 +1,194 @@
-"""A run: the folder that training leaves behind, and what one can do with it."""
+"""A run: a model and the record of its training, in one folder."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import nn
 
 from convatlas import atlas, data
-from convatlas.data.batches import Shard
 from convatlas.errors import UserError
 from convatlas.files import write
-from convatlas.images import decode, reframe
-from convatlas.models.device import device_named
-from convatlas.models.evaluation import Evaluation, evaluate
-from convatlas.runs.record import Record, Results
-from convatlas.spec import Variant
+from convatlas.files.typed_json import as_file_error, parsed_object
+from convatlas.models import earlier as earlier_models
+from convatlas.models.card import CARD, Card, Score
+from convatlas.models.evaluation import Evaluation
+from convatlas.models.folder import read_card, read_network, write_card
+from convatlas.models.model import Model, open_model
+from convatlas.models.network import checked, spec_of
+from convatlas.runs import earlier
+from convatlas.runs.record import FORMAT, Record, TrainingResults
+from convatlas.spec import Spec, Variant
 
 RECORD = "run.json"
-WEIGHTS = "weights.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
-
-EVALUATED_AT_ONCE = 500
-EVALUATED_PIXELS = 2**19
-"""Of a batch, at most: a network that keeps 64 maps of the input's size holds 128 MiB of each then."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    path: Path
-    classes: tuple[str, ...]
-    """Up to five, the likeliest first."""
-    probabilities: tuple[float, ...]
 
 
 @dataclass
 class Run:
-    """A run folder and its record. `load` opens one; `train` returns one."""
+    """A folder with the record of a training and, once that is finished, its model.
+
+    `convatlas.train` returns one, and `convatlas.load` opens one. It predicts and evaluates with its model.
+    """
 
     folder: Path
+    card: Card
+    """The model's; without weights until the training is finished."""
     record: Record
+    written_format: int = FORMAT
+    """Of the record that was read."""
 
     @property
-    def variant(self) -> Variant:
-        return atlas.find(self.record.variant)
+    def is_finished(self) -> bool:
+        return self.record.results is not None
 
     @property
-    def test_accuracy(self) -> float:
-        """The fraction of test images that the finished run answered rightly."""
-        return self.results.test_accuracy
-
-    @property
-    def results(self) -> Results:
-        """What the finished run came to.
-
+    def results(self) -> TrainingResults:
+        """
         Raises:
-            UserError: the run is not finished.
+            UserError: the training is not finished.
         """
         if self.record.results is None:
             raise UserError(f"{self.folder} is not finished; convatlas resume {self.folder} goes on with it")
         return self.record.results
 
     @cached_property
+    def model(self) -> Model:
+        """The trained model.
+
+        Raises:
+            UserError: the training is not finished.
+        """
+        _ = self.results
+        folder, card = self.folder, self.card
+        return Model(card, folder, load_network=lambda: read_network(folder, card))
+
+    @property
     def network(self) -> nn.Module:
-        """The trained network in evaluation mode, on the CPU.
+        """The model's `nn.Module`; see `Model.network`."""
+        return self.model.network
+
+    @property
+    def variant(self) -> Variant:
+        """The network's row of the atlas."""
+        return atlas.find(self.card.variant)
+
+    @property
+    def spec(self) -> Spec:
+        return spec_of(self.card)
+
+    @property
+    def score(self) -> Score:
+        """How the trained model did on its test images.
 
         Raises:
-            UserError: the run is not finished, or its weights are damaged, missing or another run's.
+            UserError: the training is not finished.
         """
-        checksum = self.results.weights_sha256
-        path = self.folder / WEIGHTS
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError as error:
-            raise UserError(f"{path} is missing") from error
-        if hashlib.sha256(content).hexdigest() != checksum:
-            raise UserError(f"{path} is damaged or not this run's: its checksum is not the one in {RECORD}")
-        network = self.record.network()
-        try:
-            network.load_state_dict(load_tensors(content))
-        except (SafetensorError, RuntimeError) as error:
-            raise UserError(f"{path} does not fit the network in {RECORD}") from error
-        return network.eval()
+        _ = self.results
+        assert self.card.score is not None, "training writes it with the results"
+        return self.card.score
 
-    def predict(self, image: str | Path | Image.Image) -> Prediction:
-        """The likeliest classes of one image: a file of any common format, or a decoded image.
+    @property
+    def test_accuracy(self) -> float:
+        """The trained model's, as a fraction."""
+        return self.score.accuracy
 
-        Raises:
-            UserError: the file cannot be used as an image.
-        """
-        preprocessing = self.record.preprocessing
-        path = Path() if isinstance(image, Image.Image) else Path(image)
-        # As training decoded a folder's images; of a page with a drawing on it every pixel may count.
-        at_least = preprocessing.working_side if preprocessing.side is None else None
-        opened = image if isinstance(image, Image.Image) else decode(path, at_least)
-        # An image of the set's own size is taken for one like the set's.
-        if preprocessing.ink is not None and opened.size != (preprocessing.side, preprocessing.side):
-            opened = reframe(opened, preprocessing.ink)
-        inputs = preprocessing.normalize(preprocessing.fit(opened)[None])
-        with torch.inference_mode():
-            probabilities = self.variant.objective.probabilities(self.network(torch.from_numpy(inputs)))[0]
-        best = probabilities.topk(min(5, len(self.record.classes)))
-        return Prediction(
-            path=path,
-            classes=tuple(self.record.classes[i] for i in best.indices.tolist()),
-            probabilities=tuple(best.values.tolist()),
-        )
+    @property
+    def predict(self):  # type: ignore[no-untyped-def]  # the overloads of the model's
+        """See `Model.predict`."""
+        return self.model.predict
 
-    def evaluate(self, device: str | None = None) -> Evaluation:
-        """Answer the test images again.
+    def evaluate(self, images: str | Path | data.Split | None = None, *, device: str | None = None) -> Evaluation:
+        """The model's accuracy on the run's test images.
 
         Args:
-            device: "cpu", "cuda" or "mps"; without it, the fastest that is there.
+            images: the run's data set, by name or by folder, if it is not where it was; or any labeled images of its
+                classes.
+            device: "cpu", "cuda" or "mps"; None: the fastest that this machine has.
 
         Raises:
             UserError: the data set is gone, or not the one that the run was trained on; or there is no such device.
         """
-        return self.judge(self.load_data().test, device)
+        split = images if isinstance(images, data.Split) else self.load_data(images).test
+        return self.model.evaluate(split, device=device)
 
-    def judge(self, split: data.Split, device: str | None = None) -> Evaluation:
-        """Answer images of the classes that the run was trained on; see `evaluate`."""
-        place = device_named(device)
-        with self.network_on(place) as network:
-            return evaluate(network, self.variant.objective, self.judging(split, place))
+    def load_data(self, where: str | Path | None = None) -> data.Dataset:
+        """The run's data set, with its split.
 
-    @contextmanager
-    def network_on(self, device: torch.device) -> Iterator[nn.Module]:
-        """The trained network on that device, for a while."""
-        try:
-            yield self.network.to(device)
-        finally:
-            self.network.cpu()
-
-    def judging(self, split: data.Split, device: torch.device, shard: Shard | None = None) -> data.Batches:
-        """Unchanged images to judge the network on, of which this process gets its shard."""
-        return data.Batches(
-            split,
-            self.record.preprocessing,
-            num_classes=len(self.record.classes),
-            batch_size=max(min(EVALUATED_AT_ONCE, EVALUATED_PIXELS // self.record.spec.resolution**2), 1),
-            device=device,
-            shard=shard,
-        )
-
-    def report(self, out: Path | None = None, device: str | None = None) -> Path:
-        """Answer the test images again and write a page about the run, as `report.html` in its folder or as `out`.
-
-        Raises:
-            UserError: see `evaluate`; or there is no folder to write `out` into.
-        """
-        # Who only predicts needs neither plots nor templates.
-        from convatlas.runs.report import write_report
-
-        return write_report(self, out, device).path
-
-    def load_data(self) -> data.Dataset:
-        """The data set of the run, with its split.
+        Args:
+            where: its name or folder, if it is not where it was.
 
         Raises:
             UserError: the data set is gone, or not the one that the run was trained on.
         """
-        record = self.record
-        images = data.find(record.data).load(
-            record.preprocessing.working_side, seed=record.seed, skip_bad=record.skip_bad
+        provenance, name = self.card.provenance, self.record.data if where is None else where
+        dataset = data.find(name).load(
+            self.card.preprocessing.working_side, seed=self.record.seed, skip_bad=provenance.skip_bad
         )
-        if images.checksum != record.data_checksum:
-            raise UserError(f"the images of {record.data} have changed since {self.folder} was trained on them")
-        return images
+        if dataset.checksum != provenance.data_checksum:
+            raise UserError(f"the images of {name} have changed since {self.folder} was trained on them")
+        return dataset
 
-    def write_record(self) -> None:
+    def write(self) -> None:
+        """Write the card and then the record: a folder with a record has both."""
+        write_card(self.folder, self.card)
         write(self.folder / RECORD, self.record.to_json())
 
-    def write_weights(self, network: nn.Module) -> str:
-        """Write the network's weights and return their SHA-256."""
-        content = save_tensors({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()})
-        write(self.folder / WEIGHTS, content)
-        return hashlib.sha256(content).hexdigest()
+
+def load(path: str | Path) -> Run | Model:
+    """Open a run folder, a model folder or a `.cva` file.
+
+    Returns:
+        a `Run` if the folder holds the record of a training, otherwise a `Model`.
+
+    Raises:
+        UserError: it is none of these, or damaged.
+    """
+    path = Path(path)
+    if (path / RECORD).is_file():
+        return load_run(path)
+    if path.is_dir() and not (path / CARD).is_file():
+        raise UserError(f"{path} is no run or model folder: it has no {RECORD} and no {CARD}")
+    return open_model(path)
 
 
-def load(folder: str | Path) -> Run:
+def load_run(folder: str | Path) -> Run:
     """Open a run folder.
 
     Raises:
-        UserError: it is no run folder, or its record is damaged.
+        UserError: it is none, or damaged.
     """
     folder = Path(folder)
     path = folder / RECORD
-    if not path.is_file():
-        raise UserError(f"{folder} is no run folder: it has no {RECORD}")
-    return Run(folder, Record.from_json(path.read_bytes(), str(path)))
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        kind = "a model without the record of a training" if (folder / CARD).is_file() or folder.is_file() else ""
+        raise UserError(f"{folder} is {kind or 'no run folder'}: it has no {RECORD}") from error
+    with as_file_error(str(path)):
+        values = parsed_object(content, FORMAT)
+        if values["format"] <= earlier_models.FORMAT:
+            card = earlier_models.card_from_record(values)
+            checked(card)
+            return Run(folder, card, Record.from_values(earlier.record_values(values)), values["format"])
+        record = Record.from_values(values)
+    return Run(folder, read_card(folder), record)
+
+
+def load_model(path: str | Path) -> Model:
+    """The model of a run folder, a model folder or a `.cva` file.
+
+    Raises:
+        UserError: it is none of these, is damaged, or the run is not finished.
+    """
+    opened = load(path)
+    return opened.model if isinstance(opened, Run) else opened
 
 
 def read_metrics(run: Run) -> list[dict[str, Any]]:
@@ -212,11 +199,11 @@ def read_metrics(run: Run) -> list[dict[str, Any]]:
     """
     path = run.folder / METRICS
     try:
-        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        rows = [earlier.metrics_row(json.loads(line)) for line in path.read_text("utf-8").splitlines()]
         if not rows or not all(math.isfinite(row[name]) for row in rows for name in ("epoch", "loss", "accuracy")):
             raise ValueError("no numbers")
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise UserError(f"{path} is damaged or was not written by convatlas") from error
     return rows

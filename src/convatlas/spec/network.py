@@ -16,15 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How many times as wide and as deep a network is, and the side of its input in pixels."""
+    """How a network is scaled: multipliers of its width and depth, and the side of its input."""
 
     width: float = 1.0
     depth: float = 1.0
     resolution: int | None = None
-    """None: the network's own."""
+    """Pixels; None: the network's own."""
+    phi: float = 0.0
+    """EfficientNet's compound coefficient; see `Spec.compound`. The multipliers come on top, the resolution replaces
+    the one that it gives."""
 
     def __str__(self) -> str:
         parts = [f"{name} {value:g}" for name, value in (("width", self.width), ("depth", self.depth)) if value != 1]
+        parts += [f"phi {self.phi:g}"] if self.phi else []
         return ", ".join(parts + ([f"{self.resolution} px"] if self.resolution is not None else []))
 
 
@@ -90,7 +94,7 @@ class Spec(ABC):
         return self
 
     def at(self, scale: Scale) -> Self:
-        return self.scaled(scale.width, scale.depth, scale.resolution)
+        return self.compound(scale.phi, width=scale.width, depth=scale.depth, resolution=scale.resolution)
 
     def compound(
         self,

@@ -5,6 +5,6 @@ from convatlas.training.loop import finish as finish
 from convatlas.training.loop import resume as resume
 from convatlas.training.loop import train as train
 from convatlas.training.loop import train_as as train_as
-from convatlas.training.plan import Request as Request
 from convatlas.training.progress import Progress as Progress
+from convatlas.training.request import Request as Request
 from convatlas.training.signals import Stopped as Stopped

@@ -14,7 +14,7 @@ from torch import nn
 
 from convatlas.data.batches import Batch
 from convatlas.formatting import plural
-from convatlas.runs import Execution
+from convatlas.runs.options import Execution
 from convatlas.spec import Objective
 from convatlas.training.step import Step, arranged
 
@@ -29,8 +29,8 @@ COMPILING_S = 60.0
 """About what compiling a large network takes."""
 WINS_BACK = 10
 """Compiling is tried if that many times its duration is left to train."""
-FEW_MAPS = 16
-"""See `bears_channels_last`."""
+FEW_CHANNELS = 16
+"""See `supports_channels_last`."""
 
 
 def available_threads(local_num: int) -> int:
@@ -42,17 +42,17 @@ def available_threads(local_num: int) -> int:
     return max(cores // local_num, 1)
 
 
-def bears_channels_last(network: nn.Module) -> bool:
-    """Whether a network can be trained with its channels last in memory.
+def supports_channels_last(network: nn.Module) -> bool:
+    """Whether a network can be trained in the channels-last memory format.
 
-    The oneDNN of PyTorch 2.13 writes beyond its memory in the backward pass of a strided 1x1 convolution that reads few
-    maps (8 to 16 maps, 5 images of 16 pixels, two threads, AVX512), and the process dies.
+    The oneDNN of PyTorch 2.13 writes out of bounds in the backward pass of a strided 1x1 convolution with few input
+    channels (seen with 8 to 16 channels, 5 images of 16 pixels, two threads, AVX512), and the process dies.
     """
     return not any(
         isinstance(layer, nn.Conv2d)
         and layer.kernel_size == (1, 1)
         and layer.stride != (1, 1)
-        and layer.in_channels < FEW_MAPS
+        and layer.in_channels < FEW_CHANNELS
         for layer in network.modules()
     )
 
@@ -89,7 +89,7 @@ class Autotuner:
             told.append(f"{name} {1000 * took:.0f}")
             if took < GAIN * fastest:
                 best, fastest = tried, took
-        return best, f"{', '.join(told)} ms a step; chosen: {best.describe}"
+        return best, f"{', '.join(told)} ms a step; chosen: {best.describe()}"
 
     def changes(self, plain: Execution, planned_s: float) -> list[tuple[str, dict[str, Any]]]:
         """What to try in turn, each on top of what won before."""

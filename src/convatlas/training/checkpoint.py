@@ -1,7 +1,7 @@
-"""Checkpoints: the whole state of training in one safe file, written beside the training.
+"""Checkpoints: the whole state of a training in one safe file, which a thread writes while the training goes on.
 
-The order of the images and every random number are functions of the seed, the epoch and the step
-(`data.batches`), so that the step stands for both; what else there is lies in the file.
+The order of the images and all random numbers are functions of the seed, the epoch and the step (`data.batches`), so
+that the step stands for them. The file holds everything else.
 """
 
 from __future__ import annotations
@@ -24,72 +24,80 @@ from torch.optim.swa_utils import AveragedModel
 from convatlas.errors import UserError
 from convatlas.files import write
 from convatlas.recipe import Recipe
-from convatlas.runs import CHECKPOINT, METRICS
+from convatlas.runs.earlier import metrics_row
+from convatlas.runs.run import CHECKPOINT, METRICS
 from convatlas.training.progress import EpochMetrics
 
 PREVIOUS = f"previous-{CHECKPOINT}"
 STATE = "state"
 SHA256 = "sha256"
-"""Of all other entries: safetensors itself does not notice a flipped bit."""
+"""The checksum of all other entries: safetensors itself does not notice a flipped bit."""
+EARLIER_STATE = {"epoch_right": "epoch_correct", "epoch_pictures": "epoch_images"}
+EARLIER_PREFIX = "optimiser."
+"""The words of earlier versions."""
 
 
 @dataclass
 class State:
-    """Where training stands, beside its tensors."""
+    """How far training is, beside its tensors."""
 
     step: int = 0
     """Steps done, over all epochs."""
     seconds: float = 0.0
     epoch_loss: float = 0.0
     """Summed over the images of the epoch so far."""
-    epoch_right: int = 0
+    epoch_correct: int = 0
     epoch_images: int = 0
     metrics: list[EpochMetrics] = field(default_factory=list)
     best_epoch: int = 0
-    """The one whose weights did best on the images that were held out, from 1; 0: none yet."""
+    """The one with the best accuracy on validation images, from 1; 0: none yet."""
 
-    def tally(self, loss: float, right: int, num: int) -> None:
-        """Count a batch of `num` with that sum of losses and so many right answers."""
+    def add_batch(self, loss: float, num_correct: int, num_images: int) -> None:
+        """Count a batch.
+
+        Args:
+            loss: the sum over its images.
+        """
         self.epoch_loss += loss
-        self.epoch_right += right
-        self.epoch_images += num
+        self.epoch_correct += num_correct
+        self.epoch_images += num_images
 
     def close_epoch(self, lr: float, seconds: float) -> EpochMetrics:
-        """Turn the sums of the epoch into its metrics, and begin the next."""
+        """Turn the sums of the epoch into its metrics, and start the next."""
         metrics: EpochMetrics = {
             "epoch": len(self.metrics) + 1,
             "loss": self.epoch_loss / self.epoch_images,
-            "accuracy": self.epoch_right / self.epoch_images,
+            "accuracy": self.epoch_correct / self.epoch_images,
             "lr": lr,
             "seconds": round(seconds, 3),
         }
         self.metrics.append(metrics)
-        self.epoch_loss, self.epoch_right, self.epoch_images = 0.0, 0, 0
+        self.epoch_loss, self.epoch_correct, self.epoch_images = 0.0, 0, 0
         return metrics
 
 
 @dataclass
 class Learner:
-    """What training changes: all that a checkpoint holds."""
+    """What training changes, and a checkpoint holds."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
     average: AveragedModel | None
-    """Of the weights, where the recipe asks for one."""
+    """The moving average of the weights, if the recipe asks for one."""
     state: State = field(default_factory=State)
     best: dict[str, Tensor] = field(default_factory=dict)
     """The weights of `state.best_epoch`."""
 
     @property
-    def judged(self) -> nn.Module:
-        """The network that counts: the average, else the one that learns."""
+    def evaluated(self) -> nn.Module:
+        """The network that is evaluated: the average, or without one the network itself."""
         if self.average is None:
             return self.network
         averaged: nn.Module = self.average.module
         return averaged
 
     def keep_best(self) -> None:
-        self.best = {name: value.detach().clone() for name, value in self.judged.state_dict().items()}
+        self.best = {name: value.detach().clone() for name, value in self.evaluated.state_dict().items()}
 
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of everything, on the CPU."""
@@ -114,14 +122,17 @@ class Learner:
         def part(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
-        state = State(**json.loads(bytes(tensors[STATE].numpy())))
+        values = {
+            EARLIER_STATE.get(name, name): value for name, value in json.loads(bytes(tensors[STATE].numpy())).items()
+        }
+        state = State(**values | {"metrics": [metrics_row(row) for row in values["metrics"]]})
         self.network.load_state_dict(part("network."))
         parameters = [value for group in self.optimizer.param_groups for value in group["params"]]
         restored: dict[int, dict[str, Tensor]] = {}
-        for path, value in part("optimizer.").items():
+        for path, value in (part("optimizer.") | part(EARLIER_PREFIX)).items():
             index, name = path.split(".", 1)
-            # Into memory like the parameter's own, since a fused optimizer walks through both side by side, and never
-            # the file's, which is not aligned: arithmetic may depend on alignment.
+            # In the memory format of the parameter, since a fused optimizer walks through both side by side, and not in
+            # the file's memory, which is not aligned: arithmetic may depend on alignment.
             like = parameters[int(index)]
             place = torch.empty_like(like if like.shape == value.shape else value)
             restored.setdefault(int(index), {})[name] = place.copy_(value)

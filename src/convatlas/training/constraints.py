@@ -1,4 +1,4 @@
-"""Fine-tuning that keeps what was made of the weights before it: zeros, and values that many of them share."""
+"""Fine-tuning under a constraint: pruned weights stay 0, shared weights stay equal, quantized ones on their grid."""
 
 from __future__ import annotations
 
@@ -14,119 +14,124 @@ from torch import Tensor, nn
 
 from convatlas.errors import UserError
 from convatlas.measure.table import weightless
+from convatlas.models.card import Card
+from convatlas.models.network import build, spec_of
 from convatlas.networks.blocks import layer_weights
-from convatlas.networks.low_bits import LowBits, attach_lsq, remove_lsq
-from convatlas.recipe import WeightConstraint
-from convatlas.runs import Record, load
+from convatlas.networks.low_bits import attach_lsq, remove_lsq
+from convatlas.runs.options import InitFrom, WeightConstraint
+from convatlas.runs.run import load_model
+from convatlas.spec.quantization import Quantization
 
-MOST_VALUES = 4096
-"""Of the weights of a layer: more than that are not shared, and neither are more than half as many as the weights."""
+MAX_VALUES = 4096
+"""A layer with more distinct weights than that, or than half of its weights, does not share them."""
 
 
-def weights_of(path: Path) -> dict[str, Tensor]:
-    """The weights of a run folder, or of a file of weights in this package's names.
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a run or model folder, of a `.cva` file, or of a `.safetensors` file with our names of tensors.
 
     Raises:
-        UserError: it is neither, or damaged.
+        UserError: it is none of these, or damaged.
     """
-    if path.is_dir():
-        return load(path).network.state_dict()
+    if path.suffix != ".safetensors":
+        return load_model(path).network.state_dict()
     try:
         return load_tensors(path.read_bytes())
     except FileNotFoundError as error:
-        raise UserError(f"there is no {path}; --from takes a run folder or a file of weights (.safetensors)") from error
+        raise UserError(f"there is no {path}") from error
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is no file of weights (.safetensors): {error}") from error
 
 
 @dataclass(frozen=True)
 class ConstrainedWeights:
-    """The weights that training begins from, and which of them learn as one.
+    """The weights that training starts from, and which of them are updated as one.
 
-    All that is kept is read off these weights, so that a training goes on from them alone.
+    The constraint is read off these weights, so that a resumed training needs nothing else.
     """
 
     weights: dict[str, Tensor]
-    kept: WeightConstraint
-    low_bits: LowBits
-    """Of a network whose steps learn too."""
+    constraint: WeightConstraint
+    quantization: Quantization
+    """Of a network whose step sizes are trained too; otherwise empty."""
     codes: dict[str, Tensor]
-    """For each layer of few values: which of them each of its weights (n,) has; 0 for those that are 0."""
+    """For each constrained layer, which of its values each weight (n,) has; 0 for the value 0."""
 
     @classmethod
-    def of(cls, where: str, record: Record) -> Self:
-        """What a run keeps of the weights of a run folder or of a file.
+    def of(cls, init_from: InitFrom, card: Card) -> Self:
+        """The weights at a path, under its constraint, for the network of a card.
 
         Raises:
             UserError: they are another network's.
         """
-        weights, kept = weights_of(Path(where)), record.kept
-        assert kept is not None, "or nothing ties"
-        network = weightless(lambda _: record.network(), record.spec)
+        weights, constraint = read_weights(Path(init_from.path)), init_from.constraint
+        assert constraint is not None, "without one, a new head is trained"
+        network = weightless(lambda _: build(card), spec_of(card))
         own = {name: value.shape for name, value in network.state_dict().items()}
         if own != {name: value.shape for name, value in weights.items()}:
-            raise UserError(f"{where} has other weights than this network, all of which would learn on")
-        found = {name: codes_of(weights[name], kept) for name in layer_weights(network)}
-        low_bits = record.low_bits or () if kept is WeightConstraint.STEPS else ()
-        return cls(weights, kept, low_bits, {name: codes for name, codes in found.items() if codes is not None})
+            raise UserError(f"{init_from.path} has other weights than this network")
+        found = {name: codes_of(weights[name], constraint) for name in layer_weights(network)}
+        quantization = card.quantization or () if constraint is WeightConstraint.QUANTIZED else ()
+        return cls(
+            weights, constraint, quantization, {name: codes for name, codes in found.items() if codes is not None}
+        )
 
-    def bind(self, network: nn.Module) -> None:
-        """Give a network these weights, and let those that are tied learn as one from now on.
+    def attach(self, network: nn.Module) -> None:
+        """Give a network these weights, and keep the constraint from now on.
 
-        Their gradients are summed (section 3.3), and each gets the sum: equal weights under an optimizer that treats
-        all alike stay equal. What is 0 gets none.
+        The gradients of shared weights are summed (section 3.3), and each weight gets the sum, so that equal weights
+        stay equal. The gradients of zeros are 0.
         """
         network.load_state_dict(self.weights)
-        attach_lsq(network, self.low_bits)
+        attach_lsq(network, self.quantization)
         parameters = dict(network.named_parameters())
         for name, codes in self.codes.items():
             parameters[name].register_hook(self.hook(codes.to(parameters[name].device)))
 
     def hook(self, codes: Tensor) -> Callable[[Tensor], Tensor]:
-        """What becomes of the gradient of weights with these codes (n,)."""
-        if self.kept is WeightConstraint.ZEROS:
+        """Changes the gradient of weights with these codes (n,)."""
+        if self.constraint is WeightConstraint.ZEROS:
             return lambda gradient: gradient.masked_fill(codes.view(gradient.shape) == 0, 0.0)
         num = int(codes.max()) + 1
 
         def summed(gradient: Tensor) -> Tensor:
             sums = sums_by(codes, gradient, num)
             sums[0] = 0.0
-            # In the gradient's own order in memory.
+            # In the memory format of the gradient.
             return torch.empty_like(gradient).copy_(sums[codes].view(gradient.shape))
 
         return summed
 
     @torch.no_grad()
-    def settle(self, network: nn.Module) -> None:
-        """Take away what rounding may have put between equal weights, and between numbers and their 16 bits."""
-        remove_lsq(network, self.low_bits)
+    def detach(self, network: nn.Module) -> None:
+        """End the training under the constraint: undo what rounding may have changed of it."""
+        remove_lsq(network, self.quantization)
         state = network.state_dict()
         for name, codes in self.codes.items():
             value, places = state[name], codes.to(state[name].device)
-            if self.kept is WeightConstraint.ZEROS:
+            if self.constraint is WeightConstraint.ZEROS:
                 value.masked_fill_(places.view(value.shape) == 0, 0.0)
                 continue
             num = int(codes.max()) + 1
             means = sums_by(places, value, num) / torch.bincount(places, minlength=num).clamp_min(1)
             means[0] = 0.0
             value.copy_(means[places].view(value.shape))
-        if self.kept is WeightConstraint.VALUES:
+        if self.constraint is WeightConstraint.SHARED:
             for name, value in state.items():
-                # What has grown beyond 16 bits keeps its 32.
+                # What float16 cannot hold any more stays float32.
                 if is_half(self.weights[name]) and (rounded := value.half()).isfinite().all():
                     value.copy_(rounded)
 
 
-def codes_of(weights: Tensor, kept: WeightConstraint) -> Tensor | None:
-    """Which value each of a layer's weights (n,) has, 0 for those that are 0; None where each learns by itself."""
-    if kept in (WeightConstraint.ALL, WeightConstraint.STEPS):
+def codes_of(weights: Tensor, constraint: WeightConstraint) -> Tensor | None:
+    """Which value each of a layer's weights (n,) has, 0 for the value 0; None if each is trained by itself."""
+    if constraint in (WeightConstraint.NONE, WeightConstraint.QUANTIZED):
         return None
     flat = weights.flatten()
-    if kept is WeightConstraint.ZEROS:
+    if constraint is WeightConstraint.ZEROS:
         return (flat != 0).long()
     values, places = flat.unique(return_inverse=True)
     others = values[values != 0]
-    if len(others) > min(MOST_VALUES, len(flat) // 2):
+    if len(others) > min(MAX_VALUES, len(flat) // 2):
         return None
     of_value = torch.zeros(len(values), dtype=torch.long)
     of_value[values != 0] = torch.arange(1, len(others) + 1)
@@ -140,5 +145,5 @@ def sums_by(codes: Tensor, values: Tensor, num: int) -> Tensor:
 
 
 def is_half(values: Tensor) -> bool:
-    """Whether these are numbers of 32 bits of which none loses anything in 16."""
+    """Whether these are float32 numbers that float16 holds exactly."""
     return values.dtype == torch.float32 and torch.equal(values.half().float(), values)

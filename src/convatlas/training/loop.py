@@ -5,38 +5,43 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn.utils import clip_grads_with_norm_
 
-from convatlas import data, draw, measure
+from convatlas import data, draw
 from convatlas.data.batches import Batch, derived_seed
 from convatlas.errors import UserError
 from convatlas.files import lock, write
-from convatlas.recipe import Distillation, Recipe
-from convatlas.runs import METRICS, Results, Run, device_named, evaluate, load
-from convatlas.runs.run import RECORD
-from convatlas.spec import Spec
-from convatlas.training import checkpoint, optimizers, plan
+from convatlas.models.device import device_named
+from convatlas.models.evaluation import evaluate, evaluation_batches
+from convatlas.models.folder import write_weights
+from convatlas.recipe import Recipe
+from convatlas.runs.options import ClassWeights, Distillation, InitFrom, Runtime, Validation
+from convatlas.runs.record import TrainingResults
+from convatlas.runs.run import METRICS, RECORD, Run, load_run
+from convatlas.spec import Scale, Spec
+from convatlas.training import checkpoint, optimizers
 from convatlas.training.autotune import Autotuner
 from convatlas.training.checkpoint import Learner, Writer, average_of
 from convatlas.training.distribution import Processes
-from convatlas.training.fine_tuning import TrainingSetup
-from convatlas.training.plan import Request
+from convatlas.training.plan import name_for, plan, training_batches, vacant
 from convatlas.training.progress import Progress
+from convatlas.training.request import DEFAULT_RUNTIME, UNSCALED, Request
+from convatlas.training.setup import TrainingSetup
 from convatlas.training.signals import Stopped, StopRequest
 from convatlas.training.step import StepResult, arranged
 from convatlas.training.validation import should_stop, split_validation, validate
 
-NAMED = 5
+NUM_NAMED = 5
 """Images that a message names."""
 
 
 class Interrupted(Stopped):
-    """Training was asked to stop by a signal; its state is saved."""
+    """A signal asked training to stop; its state is saved."""
 
     def __init__(self, run: Run, signal: int) -> None:
         super().__init__(signal, f"{run.folder} is saved")
@@ -45,142 +50,126 @@ class Interrupted(Stopped):
 
 def train(
     network: str,
-    *,
-    spec: Spec | None = None,
     data: str | Path = "digits",
+    *,
+    recipe: str | Recipe = "default",
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
     seed: int = 0,
-    width: float = 1.0,
-    depth: float = 1.0,
-    resolution: int | None = None,
-    phi: float = 0.0,
-    recipe: str | Recipe = "default",
-    micro_batch: int | None = None,
-    balance: bool = False,
-    hold_out: bool = False,
-    patience: int | None = None,
-    start: str | Path | None = None,
-    freeze: bool = False,
+    scale: Scale = UNSCALED,
+    spec: Spec | None = None,
+    class_weights: ClassWeights | None = None,
+    validation: Validation | None = None,
+    init_from: str | Path | InitFrom | None = None,
     distillation: Distillation | None = None,
-    device: str | None = None,
-    autotune: bool = True,
-    checkpoint_steps: int | None = None,
-    out: str | Path | None = None,
+    runtime: Runtime = DEFAULT_RUNTIME,
     skip_bad: bool = False,
+    out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """Train a network of the atlas on a data set and leave a run folder.
+    """Train a network of the atlas on a data set, and leave a run folder.
 
     Under torchrun, its processes train together, each on its shard of every batch.
 
     Args:
-        network: a variant's name, as "lenet5".
-        spec: in place of the variant's own, and of its family; its classes and channels are taken from the data.
-        data: the name of a standard set, a folder of images, or "hf:NAME" for a set that is streamed.
-        epochs, batch_size, lr: in place of the recipe's own.
-        seed: of the weights, the order, the changes of images and the split of a folder that has none.
-        width, depth, resolution, phi: see `create`. Without a resolution, the images' own size is used where the
-            network takes it, and phi scales that.
-        recipe: "default", or "paper" for the one that the network's paper prints, or one of your own.
-        micro_batch: images whose gradients are computed at once, where a batch would not fit into memory.
-        balance: let each class weigh the same, however many images it has.
-        hold_out: hold out a seeded tenth of the training images, and keep the weights of the epoch that does best
-            on it.
-        patience: stop after so many epochs that did no better on what is held out.
-        start: a run folder, or a file of weights, of the same network: training begins from its weights under a new
-            head. The head learns first, then one part after another below it, at smaller rates.
-        freeze: train the head alone, on features that are computed once; the images are not changed at random.
-        distillation: learn the answers of a trained network too, of any family.
-        device: "cpu", "cuda" or "mps"; without it, the fastest that is there.
-        autotune: measure first which way of computing is fastest here.
-        checkpoint_steps: write a checkpoint also every so many steps, beside those by time.
-        out: the run folder, new or empty; without it a new one under `runs/`.
-        skip_bad: leave out images that cannot be used.
-        progress: who watches.
+        network: a variant's name, such as "lenet5".
+        data: a standard data set's name, an image folder with a folder for each class, or "hf:NAME" to stream a data
+            set of the Hugging Face hub.
+        recipe: "default", "paper" for the recipe that the network's paper prints, or a `Recipe`.
+        epochs, batch_size, lr: in place of the recipe's; `batch_size` is over all processes, `lr` is the peak.
+        seed: of the initial weights, the order of the images, their augmentation, and the split of an image folder
+            that has none.
+        scale: width and depth multipliers, resolution in pixels, and phi; see `create`. Without a resolution, the
+            images' own size is used if the network takes it.
+        spec: in place of the variant's spec, and of the same family; its classes and channels are taken from the data.
+        class_weights: "balanced" lets every class count the same in the loss, however many images it has.
+        validation: hold out training images, keep the weights of the epoch that is best on them, and stop early.
+        init_from: trained weights to start from; a path stands for `InitFrom(path=...)`, which trains a new head and
+            then unfreezes the layers below it.
+        distillation: learn from a teacher's outputs too.
+        runtime: device, autotuning, micro-batches and checkpoints.
+        skip_bad: leave unusable images out instead of refusing them.
+        out: the run folder, new or empty; None: a new one below `runs/`.
+        progress: what is told of the training while it runs.
+
+    Returns:
+        the finished run: `run.test_accuracy`, `run.model`, `run.folder`.
 
     Raises:
-        UserError: something in the arguments or the images cannot work; it says what.
-        Interrupted: Ctrl-C or SIGTERM came; the state is saved and `resume` goes on.
+        UserError: an argument or an image cannot be used; the message says why.
+        Interrupted: Ctrl-C or SIGTERM came; the state is saved and `resume` continues.
     """
     request = Request(
         network=network,
-        spec=spec,
         data=data,
+        recipe=recipe,
         epochs=epochs,
         batch_size=batch_size,
         lr=lr,
         seed=seed,
-        width=width,
-        depth=depth,
-        resolution=resolution,
-        phi=phi,
-        recipe=recipe,
-        micro_batch=micro_batch,
-        balance=balance,
-        hold_out=hold_out,
-        patience=patience,
-        start=start,
-        freeze=freeze,
+        scale=scale,
+        spec=spec,
+        class_weights=class_weights,
+        validation=validation,
+        init_from=InitFrom(path=str(init_from)) if isinstance(init_from, str | Path) else init_from,
         distillation=distillation,
-        device=device,
-        autotune=autotune,
-        checkpoint_steps=checkpoint_steps,
+        runtime=runtime,
         skip_bad=skip_bad,
     )
     return train_as(request, None if out is None else Path(out), progress or Progress())
 
 
 def train_as(request: Request, out: Path | None, progress: Progress, *, tested: bool = True) -> Run:
-    """Do what `train` does with the same arguments as data.
+    """Train as `train` does, which explains the arguments.
 
     Args:
-        tested: whether to finish the run on the test images, which are read once; a trial is not.
+        tested: whether to finish the run on the test images, which are read once; the trials of a sweep do not.
     """
     processes = Processes.started()
-    with processes.joined(device_named(request.device, processes.local_rank)):
-        # After one was lost, torchrun gives the same command again to all of them. It counts that on the machine where
-        # it was lost, and on another one only if it was lost there too, as that machine saw it.
+    with processes.joined(device_named(request.runtime.device, processes.local_rank)):
+        # After a process was lost, torchrun starts the same command again for all of them. It counts that on the
+        # machine where it was lost, and on another only if that saw it too.
         if processes.all_reduce_max(processes.restarts):
             if out is None:
-                raise UserError("torchrun starts this training again and cannot tell its folder; name one with --out")
+                raise UserError("torchrun starts this training again and cannot tell its folder; name one with `out`")
             if processes.broadcast((out / RECORD).exists):
-                return _resumed(load(out), processes, progress, tested=tested)
-        record, images = plan.planned(request, processes)
+                return _resume(load_run(out), processes, progress, tested=tested)
+        planned = plan(request, processes)
 
-        def founded() -> Run:
-            folder = plan.vacant(out, plan.name_for(record.variant, record.data))
+        def create_run() -> Run:
+            folder = vacant(out, name_for(request.network, planned.record.data))
             folder.mkdir(parents=True, exist_ok=out is not None)
-            run = Run(folder, record)
+            run = Run(folder, planned.card, planned.record)
             with lock(folder):
-                run.write_record()
+                run.write()
             return run
 
-        return _fit(processes.broadcast(founded), images, processes, progress, tested=tested)
+        run = processes.broadcast(create_run)
+        return _fit(run, planned.dataset, processes, progress, tested=tested)
 
 
 def resume(folder: str | Path, *, progress: Progress | None = None, tested: bool = True) -> Run:
-    """Go on with a run that was stopped or killed, to the same weights as if it never had been.
+    """Continue a training that was stopped or killed, to the same weights as if it never had been.
 
-    A finished run is returned as it is. With another number of processes the order of the images is the same, but
-    the bits may differ.
+    A finished run is returned as it is. With another number of processes the order of the images is the same, but the
+    weights may differ by rounding.
 
     Args:
         tested: see `train_as`.
 
     Raises:
-        UserError: it is no run folder, it is damaged, an older convatlas began it and did not end it, or its images
-            have changed.
+        UserError: it is no run folder, it is damaged, convatlas 0.1 began it before its records had format 2, or its
+            images have changed.
     """
-    run = load(folder)
+    run = load_run(folder)
     processes = Processes.started()
     with processes.joined(device_named(run.record.device, processes.local_rank)):
-        return _resumed(run, processes, progress or Progress(), tested=tested)
+        return _resume(run, processes, progress or Progress(), tested=tested)
 
 
 def finish(request: Request, folder: Path, progress: Progress, *, tested: bool = True) -> Run:
-    """The finished run of what is asked for in this folder: begun there, gone on with, or as it is.
+    """The finished run of a request in this folder: trained, resumed, or as it is.
 
     Args:
         tested: see `train_as`.
@@ -190,106 +179,106 @@ def finish(request: Request, folder: Path, progress: Progress, *, tested: bool =
     return train_as(request, folder, progress, tested=tested)
 
 
-def _resumed(run: Run, processes: Processes, progress: Progress, *, tested: bool) -> Run:
-    if run.record.results is not None:
+def _resume(run: Run, processes: Processes, progress: Progress, *, tested: bool) -> Run:
+    if run.is_finished:
         # Killed at its very end, a finished run may still have its checkpoint.
         if processes.main:
             checkpoint.remove(run.folder)
         return run
-    if not run.record.resumable:
+    if run.written_format == 1:
         raise UserError(f"{run.folder} was begun by an older convatlas and cannot be resumed; train it again")
-    images = processes.main_first(run.load_data)
-    if run.record.processes != processes.num:
+    dataset = processes.main_first(run.load_data)
+    if run.record.num_processes != processes.num:
         progress.say(
-            f"begun by {run.record.processes} and resumed by {processes.num} processes: "
-            "the order of the images is the same, the bits of the weights may differ"
+            f"begun by {run.record.num_processes} and resumed by {processes.num} processes: "
+            "the order of the images is the same, the weights may differ by rounding"
         )
-    return _fit(run, images, processes, progress, tested=tested)
+    return _fit(run, dataset, processes, progress, tested=tested)
 
 
-def _fit(run: Run, images: data.Dataset, processes: Processes, progress: Progress, *, tested: bool) -> Run:
-    record = run.record
+def _fit(run: Run, dataset: data.Dataset, processes: Processes, progress: Progress, *, tested: bool) -> Run:
     callers_threads = torch.get_num_threads()
-    # The random numbers of whoever called us are theirs, and so are the threads: another number of them adds up in
+    # The random numbers of whoever called us are theirs, and so are the threads: another number of threads adds up in
     # another order, and so to other bits.
     with torch.random.fork_rng(), lock(run.folder) if processes.main else nullcontext():
         try:
-            torch.set_num_threads(record.execution.threads)
-            lesson = TrainingSetup.of(run)
-            learner = _learn(run, lesson, images, processes, progress)
-            return _finish(run, lesson, learner, images, processes) if tested else run
+            torch.set_num_threads(run.record.execution.threads)
+            setup = TrainingSetup.of(run)
+            learner = _learn(run, setup, dataset, processes, progress)
+            return _finish(run, setup, learner, dataset, processes) if tested else run
         finally:
             torch.set_num_threads(callers_threads)
 
 
-def _learn(run: Run, lesson: TrainingSetup, images: data.Dataset, processes: Processes, progress: Progress) -> Learner:
+def _learn(run: Run, setup: TrainingSetup, dataset: data.Dataset, processes: Processes, progress: Progress) -> Learner:
     record, recipe, seed = run.record, run.record.recipe, run.record.seed
     device = device_named(record.device, processes.local_rank)
-    train, held_out = split_validation(images.train, seed) if record.hold_out else (images.train, None)
-    batches = plan.batches(record, train, device, processes.shard)
+    train, val = dataset.train, None
+    if record.validation is not None:
+        train, val = split_validation(dataset.train, record.validation, seed)
+    batches = training_batches(run.card, record, train, device, processes.shard)
     num_steps = recipe.epochs * len(batches)
-    if not record.autotuned and lesson.measurable:
-        tuner = Autotuner(lambda: lesson.begun(device), run.variant.objective, next(batches.epoch(0)))
+    if not record.is_tuned and setup.is_worth_tuning:
+        tuner = Autotuner(lambda: setup.build(device), run.variant.objective, next(batches.epoch(0)))
         execution, line = processes.broadcast(lambda: tuner.choose(record.execution, num_steps))
-        run.record = record = replace(record, execution=execution, autotuned=True)
+        run.record = record = replace(record, execution=execution, is_tuned=True)
         torch.set_num_threads(execution.threads)
         if line:
             progress.say(line)
     if processes.main:
-        run.write_record()
-    network, optimizer = lesson.begun(device)
+        run.write()
+    network, optimizer = setup.build(device)
     learner = Learner(arranged(network, record.execution), optimizer, average_of(network, recipe, num_steps))
     note = checkpoint.load(run.folder, learner)
     if note:
         progress.say(note)
     state = learner.state
-    learning, shown = lesson.learning(network, batches)
-
-    teacher = lesson.teacher(network)
-    step = lesson.step(learning, batches, processes, teacher)
+    part, shown = setup.trained_part(network, batches)
+    before_epoch = optimizers.before_epoch(optimizer, network, run.variant.objective, batches)
+    teacher = setup.teacher(network)
+    step = setup.step(part, batches, processes, teacher)
     clock = Clock(state.seconds)
-    writer = Writer(run.folder, record.checkpoint_steps)
+    writer = Writer(run.folder, record.runtime.checkpoint_steps)
 
     def save() -> None:
-        # Where the weights are no numbers, the checkpoint before, or the beginning, is the last good state.
-        if processes.main and finite(network):
+        # If the weights are not finite, the checkpoint before, or the beginning, is the last good state.
+        if processes.main and is_finite(network):
             state.seconds = clock.seconds()
             writer.begin(learner)
 
-    progress.begin(run, images, num_steps, state.step)
+    progress.begin(run, dataset, num_steps, state.step)
     with StopRequest() as stop:
         try:
-            while state.step < num_steps and not should_stop(state, record.patience):
+            while state.step < num_steps and not should_stop(state, record.validation):
                 epoch, first = divmod(state.step, len(batches))
-                if isinstance(optimizer, optimizers.DiagonalLevenbergMarquardt) and first == 0:
-                    sample = batches.sample(epoch, optimizer.NUM_IMAGES)
-                    optimizer.estimate(network, run.variant.objective, sample.inputs, sample.targets)
-                learning.train()
-                if lesson.thawed(network, epoch / recipe.epochs):
-                    # Other parameters learn than before.
-                    step = lesson.step(learning, batches, processes, teacher)
+                if first == 0:
+                    before_epoch(epoch)
+                part.train()
+                if setup.unfreeze(network, epoch / recipe.epochs):
+                    # Other parameters are trained than before.
+                    step = setup.step(part, batches, processes, teacher)
                 for batch in shown.epoch(epoch, first):
-                    rate = recipe.rate(state.step, num_steps)
-                    optimizers.set_rate(optimizer, rate)
-                    seed_draws(device, derived_seed(seed, epoch, state.step, processes.rank))
+                    lr = recipe.rate(state.step, num_steps)
+                    optimizers.set_lr(optimizer, lr)
+                    seed_dropout(device, derived_seed(seed, epoch, state.step, processes.rank))
                     optimizer.zero_grad(set_to_none=True)
-                    told = step.gradient(batch)
-                    if not told.finite:
+                    result = step.gradient(batch)
+                    if not result.is_finite:
                         save()
                         writer.finish()
-                        raise not_finite(run, told, state.step, len(batches), batch, train, processes)
+                        raise not_finite(run, result, Place(state.step, len(batches)), batch, train, processes)
                     if recipe.max_norm:
-                        clip_grads_with_norm_(network.parameters(), recipe.max_norm, told.norm)
+                        clip_grads_with_norm_(network.parameters(), recipe.max_norm, result.norm)
                     optimizer.step()
                     if learner.average is not None:
                         learner.average.update_parameters(network)
                     state.step += 1
-                    state.tally(told.loss, told.right, told.num)
-                    progress.advance(told.num)
+                    state.add_batch(result.loss, result.num_correct, result.num_images)
+                    progress.advance(result.num_images)
                     if state.step % len(batches) == 0:
-                        metrics = state.close_epoch(rate, clock.seconds())
-                        if held_out is not None:
-                            validate(learner, run, held_out, device, processes)
+                        metrics = state.close_epoch(lr, clock.seconds())
+                        if val is not None:
+                            validate(learner, run, val, device, processes)
                         progress.epoch(metrics, recipe.epochs)
                     signal = processes.all_reduce_max(stop.signal or 0)
                     if signal or writer.due(state.step):
@@ -297,10 +286,10 @@ def _learn(run: Run, lesson: TrainingSetup, images: data.Dataset, processes: Pro
                     if signal:
                         writer.finish()
                         raise Interrupted(run, signal)
-            if not finite(network):
+            if not is_finite(network):
                 raise UserError(
-                    f"the weights left the range of numbers at the last step; {run.folder} keeps the last good state, "
-                    f"and a new run with a lower --lr than {recipe.lr:g} may help"
+                    f"the weights are not finite after the last step; {run.folder} keeps the last good state, "
+                    f"and a new run with a lower `lr` than {recipe.lr:g} may help"
                 )
             # What follows may be interrupted too; resume then comes straight here.
             save()
@@ -311,68 +300,72 @@ def _learn(run: Run, lesson: TrainingSetup, images: data.Dataset, processes: Pro
     return learner
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where in a training something happened."""
+
+    step: int
+    steps_per_epoch: int
+
+    def __str__(self) -> str:
+        return f"step {self.step + 1} in epoch {self.step // self.steps_per_epoch + 1}"
+
+
 def not_finite(
-    run: Run, told: StepResult, step: int, steps_per_epoch: int, batch: Batch, train: data.Split, processes: Processes
+    run: Run, result: StepResult, place: Place, batch: Batch, train: data.Split, processes: Processes
 ) -> UserError:
-    """Say what left the range of numbers, where, and in which images."""
-    lost = not math.isfinite(told.loss)
-    odd = batch.indices[~told.losses.isfinite().cpu()] if lost else batch.indices
-    names = [name for some in processes.all_gather([train.name_of(i) for i in odd.tolist()]) for name in some]
-    shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} others" if len(names) > NAMED else "")
-    kept = "keeps the last good state" if checkpoint.exists(run.folder) else "can only begin again"
+    """Says what is not finite, where, and with which images."""
+    is_loss = not math.isfinite(result.loss)
+    indices = batch.indices[~result.losses.isfinite().cpu()] if is_loss else batch.indices
+    names = [name for some in processes.all_gather([train.name_of(i) for i in indices.tolist()]) for name in some]
+    more = f" and {len(names) - NUM_NAMED} others" if len(names) > NUM_NAMED else ""
+    kept = "keeps the last good state" if checkpoint.exists(run.folder) else "can only start again"
     return UserError(
-        f"the {'loss' if lost else 'gradient'} is not a number at step {step + 1} in epoch "
-        f"{step // steps_per_epoch + 1}, with {shown}; {run.folder} {kept}, "
-        f"and a new run with a lower --lr than {run.record.recipe.lr:g} may help"
+        f"the {'loss' if is_loss else 'gradient'} is not a finite number at {place}, with "
+        f"{', '.join(names[:NUM_NAMED])}{more}; {run.folder} {kept}, "
+        f"and a new run with a lower `lr` than {run.record.recipe.lr:g} may help"
     )
 
 
-def _finish(run: Run, lesson: TrainingSetup, learner: Learner, images: data.Dataset, processes: Processes) -> Run:
+def _finish(run: Run, setup: TrainingSetup, learner: Learner, dataset: data.Dataset, processes: Processes) -> Run:
     """Read the test images once, and write what stays of the run. Killed here, `resume` does it again."""
-    record, state, network = run.record, learner.state, learner.judged
+    record, card, state, network = run.record, run.card, learner.state, learner.evaluated
     if learner.best:
         network.load_state_dict(learner.best)
-    if lesson.ties is not None:
-        lesson.ties.settle(network)
+    if setup.constrained is not None:
+        setup.constrained.detach(network)
     processes.sync_state(network)
     device = device_named(record.device, processes.local_rank)
-    batches = run.judging(images.test, device, processes.shard)
+    batches = evaluation_batches(card, dataset.test, device, processes.shard)
     evaluation = evaluate(network, run.variant.objective, batches, processes.sum)
     if processes.main:
-        cost = measure.cost_of(run.variant.network, record.spec)
-        title = f"{record.variant} on {Path(images.name).name}"
+        title = f"{card.variant} on {Path(dataset.name).name}"
         write(run.folder / METRICS, checkpoint.lines(state))
         write(run.folder / "curves.svg", draw.curves(title, state.metrics))
         accuracy = f"{100 * evaluation.accuracy:.2f} % of {evaluation.num_images:,} test images"
         write(
             run.folder / "confusion.svg",
-            draw.confusion(f"{title}\n{accuracy}", record.classes, evaluation.confusion.numpy()),
+            draw.confusion(f"{title}\n{accuracy}", card.classes, evaluation.confusion.numpy()),
         )
-        results = Results(
-            test_accuracy=evaluation.accuracy,
-            test_interval=evaluation.interval,
-            test_errors=evaluation.num_errors,
-            test_images=evaluation.num_images,
-            train_images=len(images.train),
-            skipped_images=len(images.skipped),
+        results = TrainingResults(
+            train_images=len(dataset.train),
+            skipped_images=len(dataset.skipped),
             epochs=len(state.metrics),
             best_epoch=state.best_epoch or None,
             seconds=round(state.seconds, 3),
-            params=cost.params,
-            macs=cost.macs,
-            weights_sha256=run.write_weights(network),
         )
+        run.card = replace(card, score=evaluation.score, weights_sha256=write_weights(run.folder, network))
         run.record = replace(record, results=results)
-        run.write_record()
+        run.write()
         checkpoint.remove(run.folder)
-    run.record = processes.broadcast(lambda: run.record)
+    run.card, run.record = processes.broadcast(lambda: (run.card, run.record))
     return run
 
 
-def seed_draws(device: torch.device, seed: int) -> None:
+def seed_dropout(device: torch.device, seed: int) -> None:
     """Make what a network draws at random (dropout) a function of the step, as the batch is.
 
-    Of the device alone: torch.manual_seed asks every kind of device, which takes a twentieth of a small network's step.
+    Seeds one device: torch.manual_seed asks every kind of device, which takes a twentieth of a small network's step.
     """
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
@@ -380,8 +373,8 @@ def seed_draws(device: torch.device, seed: int) -> None:
         torch.default_generator.manual_seed(seed)
 
 
-def finite(network: nn.Module) -> bool:
-    """Whether all weights, and all that normalization has seen, are numbers."""
+def is_finite(network: nn.Module) -> bool:
+    """Whether all weights and batch-norm statistics are finite numbers."""
     return all(bool(value.isfinite().all()) for value in network.state_dict().values())
 
 

@@ -1,4 +1,4 @@
-"""The learning-rate finder: a short training whose rate climbs until the loss does too (Smith 2017, section 3.3)."""
+"""The learning-rate finder: a short training whose learning rate rises until the loss does (Smith 2017, section 3.3)."""
 
 from __future__ import annotations
 
@@ -8,65 +8,69 @@ from pathlib import Path
 import torch
 
 from convatlas.data.batches import Shard
-from convatlas.runs import Run, device_named
-from convatlas.training import optimizers, plan
+from convatlas.models.device import device_named
+from convatlas.runs.run import Run
+from convatlas.training import optimizers
 from convatlas.training.distribution import Processes
-from convatlas.training.fine_tuning import TrainingSetup
-from convatlas.training.plan import Request
+from convatlas.training.plan import plan, training_batches
+from convatlas.training.request import Request
+from convatlas.training.setup import TrainingSetup
 from convatlas.training.step import arranged
 
-LOWEST, HIGHEST = 1e-6, 10.0
-STEPS = 100
+MIN_LR, MAX_LR = 1e-6, 10.0
+NUM_STEPS = 100
 SMOOTHING = 0.8
-"""Of the moving average over the losses, which are noise otherwise."""
-LOST = 2.0
-"""The search ends where the loss is that many times its lowest."""
+"""Of the moving average over the noisy losses."""
+DIVERGED = 2.0
+"""The search ends when the loss is that many times its lowest."""
 
 
 @dataclass(frozen=True)
 class LRFinding:
-    rates: tuple[float, ...]
+    lrs: tuple[float, ...]
+    """In rising order."""
     losses: tuple[float, ...]
-    """Smoothed, of a training image, after each rate."""
+    """The smoothed training loss at each of them."""
 
     @property
     def suggestion(self) -> float:
-        """The rate at which the loss falls fastest, over the logarithm of the rate."""
+        """The learning rate at which the loss falls fastest, over the logarithm of the learning rate."""
         lowest = self.losses.index(min(self.losses))
         falls = [self.losses[i] - self.losses[i + 1] for i in range(max(lowest, 1))]
-        return self.rates[falls.index(max(falls))]
+        return self.lrs[falls.index(max(falls))]
 
 
 def find_lr(request: Request) -> LRFinding:
-    """Train on ever higher rates; nothing is kept.
+    """Train with ever higher learning rates, and keep nothing of it.
 
     Raises:
         UserError: what is asked for cannot be trained.
     """
-    record, images = plan.planned(request, Processes())
+    planned = plan(request, Processes())
+    card, record = planned.card, planned.record
     device = device_named(record.device)
-    batches = plan.batches(record, images.train, device, Shard())
+    batches = training_batches(card, record, planned.dataset.train, device, Shard())
     with torch.random.fork_rng():
-        lesson = TrainingSetup.of(Run(Path(), record))
-        network, optimizer = lesson.begun(device)
-        step = lesson.step(arranged(network, record.execution), batches, Processes())
-        rates: list[float] = []
+        setup = TrainingSetup.of(Run(Path(), card, record))
+        network, optimizer = setup.build(device)
+        step = setup.step(arranged(network, record.execution), batches, Processes())
+        lrs: list[float] = []
         losses: list[float] = []
         mean = 0.0
-        while len(rates) < STEPS:
-            for batch in batches.epoch(len(rates) // len(batches)):
-                rate = LOWEST * (HIGHEST / LOWEST) ** (len(rates) / (STEPS - 1))
-                optimizers.set_rate(optimizer, rate)
+        while len(lrs) < NUM_STEPS:
+            for batch in batches.epoch(len(lrs) // len(batches)):
+                lr = MIN_LR * (MAX_LR / MIN_LR) ** (len(lrs) / (NUM_STEPS - 1))
+                optimizers.set_lr(optimizer, lr)
                 optimizer.zero_grad(set_to_none=True)
-                told = step.gradient(batch)
-                mean = SMOOTHING * mean + (1 - SMOOTHING) * told.loss / told.num
-                # Early means lean to the 0 that they began with.
-                smoothed = mean / (1 - SMOOTHING ** (len(rates) + 1))
-                if not told.finite or (losses and smoothed > LOST * min(losses)):
-                    return LRFinding(tuple(rates), tuple(losses))
-                rates.append(rate)
+                result = step.gradient(batch)
+                mean = SMOOTHING * mean + (1 - SMOOTHING) * result.loss / result.num_images
+                # Corrects the bias of early means to the 0 that they started from.
+                smoothed = mean / (1 - SMOOTHING ** (len(lrs) + 1))
+                if not result.is_finite or (losses and smoothed > DIVERGED * min(losses)):
+                    return LRFinding(tuple(lrs), tuple(losses))
+                lrs.append(lr)
                 losses.append(smoothed)
                 optimizer.step()
-                if len(rates) == STEPS:
+                if len(lrs) == NUM_STEPS:
                     break
-    return LRFinding(tuple(rates), tuple(losses))
+    return LRFinding(tuple(lrs), tuple(losses))

@@ -1,226 +1,273 @@
-"""From what a person asks for to a run folder with its record, before the first step."""
+"""From a request to the card and the record of a run, before the first step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from convatlas import atlas, data, measure
 from convatlas.data.batches import Shard
-from convatlas.data.stream import Stream
+from convatlas.data.statistics import preprocessing_for
 from convatlas.errors import UserError
 from convatlas.files import occupied
-from convatlas.images import Preprocessing
-from convatlas.images.ink import span
+from convatlas.files.typed_json import encoded
 from convatlas.measure.table import weightless
-from convatlas.recipe import Distillation, Recipe, WeightConstraint
-from convatlas.runs import Execution, Record, device_named, load
-from convatlas.runs.run import RECORD
-from convatlas.spec import Spec, Variant
+from convatlas.models.card import CARD, Card, Provenance
+from convatlas.models.device import device_named
+from convatlas.models.folder import read_card
+from convatlas.models.model import Model
+from convatlas.recipe import Recipe
+from convatlas.runs.options import Distillation, Execution, InitFrom, WeightConstraint
+from convatlas.runs.record import Record
+from convatlas.runs.run import RECORD, load_model
+from convatlas.spec import Layers, Spec, Variant
+from convatlas.spec.quantization import Quantization
 from convatlas.training import recipes
-from convatlas.training.autotune import available_threads, bears_channels_last
+from convatlas.training.autotune import available_threads, supports_channels_last
 from convatlas.training.constraints import ConstrainedWeights
-from convatlas.training.distillation import last_of_each_size, teacher_named
+from convatlas.training.distillation import last_of_each_size, open_teacher
 from convatlas.training.distribution import Processes
 from convatlas.training.fine_tuning import Body
-
-IMAGES_AT_ONCE = 1000
-"""Images over which statistics are summed at a time."""
+from convatlas.training.request import Request
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a person asks for; see `train`."""
+@dataclass(frozen=True)
+class Plan:
+    """What a training starts from."""
 
-    network: str
-    spec: Spec | None = None
-    data: str | Path = "digits"
-    epochs: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    seed: int = 0
-    width: float = 1.0
-    depth: float = 1.0
-    resolution: int | None = None
-    phi: float = 0.0
-    recipe: str | Recipe = "default"
-    micro_batch: int | None = None
-    balance: bool = False
-    hold_out: bool = False
-    patience: int | None = None
-    start: str | Path | None = None
-    freeze: bool = False
-    kept: WeightConstraint | None = None
-    """What stays of the weights at `start`, which are then those of a whole network, its head included."""
-    distillation: Distillation | None = None
-    device: str | None = None
-    autotune: bool = True
-    checkpoint_steps: int | None = None
-    skip_bad: bool = False
-
-    def __post_init__(self) -> None:
-        counts = {
-            "micro-batch": self.micro_batch,
-            "patience": self.patience,
-            "checkpoint-steps": self.checkpoint_steps,
-        }
-        for name, count in counts.items():
-            if count is not None and count < 1:
-                raise UserError(f"--{name} {count} cannot work; it must be at least 1")
-        if self.freeze and self.start is None:
-            raise UserError("--freeze trains the head alone, on a trained body: name its weights with --from")
-        if self.kept is not None and (self.start is None or self.freeze):
-            raise UserError("what is kept of weights needs a run to begin from, all of which learns on")
-        if self.freeze and self.recipe == "paper":
-            raise UserError("--freeze trains with the default recipe: papers train the whole network")
-        if self.freeze and self.distillation is not None:
-            raise UserError("--freeze computes features once, so no teacher sees their images; leave one of both out")
-        if not 0 <= self.seed < 2**63:
-            raise UserError(f"--seed {self.seed} is out of range; it must be a whole number from 0 to 2**63 - 1")
+    card: Card
+    record: Record
+    dataset: data.Dataset
 
 
-def planned(request: Request, processes: Processes) -> tuple[Record, data.Dataset]:
-    """The record of the run that is asked for, and its images.
+def plan(request: Request, processes: Processes) -> Plan:
+    """The card and the record of the run that is asked for, and its images.
 
     Raises:
         UserError: something in it cannot work.
     """
-    variant = atlas.find(request.network)
-    source = data.find(request.data)
-    detail = source.detail
+    variant, source = atlas.find(request.network), data.find(request.data)
+    spec = scaled_spec(request, variant, source.detail)
+    margin = 0 if source.side is not None else crop_margin(spec.resolution, source.detail)
+    dataset = load_everywhere(request, source, spec.resolution + 2 * margin, processes)
+    layers = measure.layers_of(variant.network, spec)
+    recipe = chosen_recipe(request, variant, spec, layers, dataset)
+    check_batch_norm(variant, layers, smallest_batch(request, recipe, dataset, processes))
+    spec = replace(spec, num_classes=len(dataset.classes), in_channels=dataset.channels)
+    start = None if request.init_from is None else Start.of(request.init_from, variant, spec)
+    costs = measure.cost_of(variant.network, spec)
+    card = Card(
+        variant=variant.name,
+        spec=encoded(spec),
+        classes=dataset.classes,
+        preprocessing=preprocessing_for(
+            dataset,
+            margin=margin,
+            pixels=variant.pixels,
+            like=None if start is None or start.model is None else start.model.preprocessing,
+        ),
+        provenance=Provenance(
+            method="trained",
+            data=data.portable_name(source.name),
+            data_checksum=dataset.checksum,
+            seed=request.seed,
+            skip_bad=request.skip_bad,
+        ),
+        params=costs.params,
+        macs=costs.macs,
+        quantization=None if start is None else start.quantization,
+    )
+    record = Record(
+        data=source.name,
+        seed=request.seed,
+        recipe=replace(recipe, epochs=recipe.epochs_for(len(dataset.train)), epochs_of=None),
+        scale=replace(request.scale, resolution=spec.resolution) if is_by_name(request) else None,
+        class_weights=request.class_weights,
+        validation=request.validation,
+        init_from=None if start is None else start.init_from,
+        distillation=checked_distillation(request.distillation, variant, spec, dataset.classes),
+        runtime=replace(request.runtime, device=device_named(request.runtime.device).type),
+        execution=Execution(
+            threads=available_threads(processes.local_num),
+            channels_last=supports_channels_last(weightless(variant.network, spec)),
+        ),
+        is_tuned=not request.runtime.autotune,
+        num_processes=processes.num,
+    )
+    if start is not None and start.init_from.constraint is not None:
+        ConstrainedWeights.of(start.init_from, card)
+    return Plan(card, record, dataset)
+
+
+def is_by_name(request: Request) -> bool:
+    """Whether a command can ask for the same, which has neither a spec nor a recipe of its own."""
+    return request.spec is None and isinstance(request.recipe, str)
+
+
+def scaled_spec(request: Request, variant: Variant, detail: int | None) -> Spec:
+    """The network's spec at the scale that is asked for, before its classes and channels are known.
+
+    Args:
+        detail: about how many pixels the shorter side of an image has; None: unknown.
+
+    Raises:
+        UserError: the request's own spec is another family's, or the scale cannot work.
+    """
     if request.spec is None:
-        own = variant.spec.scaled(resolution=resolution(variant, detail))
+        own = variant.spec.scaled(resolution=default_resolution(variant, detail))
     elif isinstance(request.spec, type(variant.spec)):
         own = request.spec
     else:
         raise UserError(f"a {type(request.spec).__name__} is no spec of {variant.name}")
-    spec = own.compound(request.phi, width=request.width, depth=request.depth, resolution=request.resolution)
-    around = 0 if source.side is not None else margin(spec.resolution, detail)
-    layers = measure.layers_of(variant.network, spec)
-    images = processes.main_first(
-        lambda: source.load(spec.resolution + 2 * around, seed=request.seed, skip_bad=request.skip_bad)
-    )
-    if len(set(processes.all_gather(images.checksum))) > 1:
-        raise UserError(f"{source.name} is not the same on every machine; put it where all of them see it")
-    fine_tuned = request.start is not None and not request.freeze
-    if isinstance(request.recipe, Recipe):
-        recipe = request.recipe
-    else:
-        found = recipes.find(request.recipe, variant, layers, images, fine_tuned=fine_tuned)
-        recipe = recipes.fitted(found, variant, spec)
-    recipe = adjusted(recipe, request.epochs, request.batch_size, request.lr)
-    at_once = min(recipe.batch_size // processes.num, request.micro_batch or recipe.batch_size, len(images.train))
-    if at_once < 2 and layers.of_kind(nn.BatchNorm2d.__name__):
-        raise UserError(f"{variant.name} normalizes over a batch, which must have at least 2 images")
-    spec = replace(spec, num_classes=len(images.classes), in_channels=images.channels)
-    by_command = request.spec is None and isinstance(request.recipe, str)
-    start = None if request.start is None else Path(request.start).resolve()
-    if start is not None and request.kept is None:
-        Body.of(str(start), variant, spec).names()
-    low_bits = load(start).record.low_bits if start is not None and request.kept is WeightConstraint.STEPS else None
-    if request.kept is WeightConstraint.STEPS and not low_bits:
-        raise UserError(f"{start} has weights of 32 bits, which lie on no steps")
-    distillation = request.distillation
-    if distillation is not None:
-        distillation = replace(distillation, teacher=str(Path(distillation.teacher).resolve()))
-        teacher = teacher_named(distillation.teacher, images.classes)
-        if distillation.attention_weight:
-            last_of_each_size(variant, spec)
-            last_of_each_size(teacher.variant, teacher.record.spec)
-    record = Record(
-        variant=variant.name,
-        spec=spec,
-        classes=images.classes,
-        preprocessing=preprocessing(variant, images, around, start),
-        data=source.name,
-        data_checksum=images.checksum,
-        skip_bad=request.skip_bad,
-        seed=request.seed,
-        recipe=replace(recipe, epochs=recipe.epochs_for(len(images.train)), epochs_of=None),
-        device=device_named(request.device).type,
-        execution=Execution(
-            threads=available_threads(processes.local_num),
-            channels_last=bears_channels_last(weightless(variant.network, spec)),
-        ),
-        autotuned=not request.autotune,
-        processes=processes.num,
-        micro_batch=request.micro_batch,
-        balance=request.balance,
-        hold_out=request.hold_out or request.patience is not None,
-        patience=request.patience,
-        checkpoint_steps=request.checkpoint_steps,
-        start=None if start is None else str(start),
-        freeze=request.freeze,
-        kept=request.kept,
-        low_bits=low_bits,
-        distillation=distillation,
-        width=request.width if by_command else None,
-        depth=request.depth if by_command else None,
-        phi=request.phi if by_command else None,
-    )
-    if record.start is not None and record.kept is not None:
-        ConstrainedWeights.of(record.start, record)
-    return record, images
+    return own.at(request.scale)
 
 
-def batches(record: Record, split: data.Split, device: torch.device, shard: Shard) -> data.Batches:
-    """The batches that a run trains on."""
-    return data.Batches(
-        split,
-        record.preprocessing,
-        num_classes=len(record.classes),
-        batch_size=record.recipe.batch_size,
-        device=device,
-        seed=record.seed,
-        augmentation=record.recipe.augmentation,
-        label_smoothing=record.recipe.label_smoothing,
-        shard=shard,
-    )
-
-
-def adjusted(recipe: Recipe, epochs: int | None, batch_size: int | None, lr: float | None) -> Recipe:
-    """The recipe with what the person gave in place of its own.
-
-    Raises:
-        UserError: a number with which nothing is trained.
-    """
-    for name, value in (("epochs", epochs), ("batch-size", batch_size)):
-        if value is not None and value < 1:
-            raise UserError(f"--{name} {value} trains nothing; it must be at least 1")
-    if lr is not None and not (lr > 0 and math.isfinite(lr)):
-        raise UserError(f"--lr {lr:g} trains nothing; it must be a number above 0")
-    if epochs is not None:
-        recipe = replace(recipe, epochs=epochs, epochs_of=None)
-    if batch_size is not None:
-        recipe = replace(recipe, batch_size=batch_size)
-    if lr is not None:
-        recipe = replace(recipe, lr=lr)
-    return recipe
-
-
-def resolution(variant: Variant, detail: int | None) -> int:
+def default_resolution(variant: Variant, detail: int | None) -> int:
     """The images' own size where the network takes it, between the smallest it takes and the paper's."""
     spec = variant.spec
     return spec.resolution if detail is None else min(max(detail, spec.smallest_resolution), spec.resolution)
 
 
-def margin(resolution: int, detail: int | None) -> int:
-    """Room to place what is read, 256 pixels for 224 (Krizhevsky et al. 2012, section 4.1), where images have it.
+def crop_margin(resolution: int, detail: int | None) -> int:
+    """Room for random crops, 256 pixels for 224 (Krizhevsky et al. 2012, section 4.1), if the images have it.
 
-    Of small ones the whole is read: they have no pixels to spare.
+    Small images are used whole: they have no pixels to spare.
     """
     room = round(resolution / 14)
     return room if detail is None or detail >= resolution + 2 * room else 0
 
 
+def load_everywhere(request: Request, source: data.Source, side: int, processes: Processes) -> data.Dataset:
+    """The images, which are the same for every process.
+
+    Raises:
+        UserError: they are not, or cannot be used.
+    """
+    dataset = processes.main_first(lambda: source.load(side, seed=request.seed, skip_bad=request.skip_bad))
+    if len(set(processes.all_gather(dataset.checksum))) > 1:
+        raise UserError(f"{source.name} is not the same on every machine; put it where all of them see it")
+    return dataset
+
+
+def chosen_recipe(request: Request, variant: Variant, spec: Spec, layers: Layers, dataset: data.Dataset) -> Recipe:
+    """The recipe that is asked for, with the numbers that replace its own.
+
+    Raises:
+        UserError: there is no such recipe, or a number trains nothing.
+    """
+    if isinstance(request.recipe, Recipe):
+        recipe = request.recipe
+    else:
+        fine_tuned = request.init_from is not None and not request.init_from.freeze
+        found = recipes.find(request.recipe, variant, layers, dataset, fine_tuned=fine_tuned)
+        recipe = recipes.fitted(found, variant, spec)
+    return adjusted(recipe, request.epochs, request.batch_size, request.lr)
+
+
+def adjusted(recipe: Recipe, epochs: int | None, batch_size: int | None, lr: float | None) -> Recipe:
+    """The recipe with other numbers in place of its own.
+
+    Raises:
+        UserError: a number with which nothing is trained.
+    """
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise UserError(f"`{name}` {value} trains nothing; it must be at least 1")
+    if lr is not None and not (lr > 0 and math.isfinite(lr)):
+        raise UserError(f"`lr` {lr:g} trains nothing; it must be a number above 0")
+    changes: dict[str, Any] = {"batch_size": batch_size, "lr": lr}
+    changes |= {"epochs": epochs, "epochs_of": None} if epochs is not None else {}
+    return replace(
+        recipe, **{name: value for name, value in changes.items() if value is not None or name == "epochs_of"}
+    )
+
+
+def smallest_batch(request: Request, recipe: Recipe, dataset: data.Dataset, processes: Processes) -> int:
+    """About how many images are computed at once, at least."""
+    micro_batch = request.runtime.micro_batch or recipe.batch_size
+    return min(recipe.batch_size // processes.num, micro_batch, len(dataset.train))
+
+
+def check_batch_norm(variant: Variant, layers: Layers, num_images: int) -> None:
+    """
+    Raises:
+        UserError: the network normalizes over a batch that is too small for that.
+    """
+    if num_images < 2 and layers.of_kind(nn.BatchNorm2d.__name__):
+        raise UserError(f"{variant.name} has batch normalization, which needs batches of at least 2 images")
+
+
+@dataclass(frozen=True)
+class Start:
+    """The weights that a training starts from, checked against its network."""
+
+    init_from: InitFrom
+    model: Model | None
+    """None for a bare file of weights."""
+
+    @classmethod
+    def of(cls, init_from: InitFrom, variant: Variant, spec: Spec) -> Start:
+        """
+        Raises:
+            UserError: the weights are another network's, or have no quantization where that is to be kept.
+        """
+        path = Path(init_from.path).resolve()
+        found = cls(replace(init_from, path=str(path)), None if path.suffix == ".safetensors" else load_model(path))
+        if init_from.constraint is None:
+            Body.of(found.init_from.path, variant, spec).names()
+        elif init_from.constraint is WeightConstraint.QUANTIZED and not found.quantization:
+            raise UserError(f"{path} has 32-bit weights; there is no quantization to keep")
+        return found
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """Of the network that is trained."""
+        if self.init_from.constraint is not WeightConstraint.QUANTIZED or self.model is None:
+            return None
+        return self.model.card.quantization
+
+
+def checked_distillation(
+    distillation: Distillation | None, variant: Variant, spec: Spec, classes: tuple[str, ...]
+) -> Distillation | None:
+    """The same with the teacher's whole path.
+
+    Raises:
+        UserError: the teacher has other classes, or one of both networks has no layers for attention transfer.
+    """
+    if distillation is None:
+        return None
+    distillation = replace(distillation, teacher=str(Path(distillation.teacher).resolve()))
+    teacher = open_teacher(distillation.teacher, classes)
+    if distillation.attention_weight:
+        last_of_each_size(variant, spec)
+        last_of_each_size(teacher.variant, teacher.spec)
+    return distillation
+
+
+def training_batches(card: Card, record: Record, split: data.Split, device: torch.device, shard: Shard) -> data.Batches:
+    """The augmented batches that a run trains on."""
+    recipe = record.recipe
+    return data.Batches(
+        split,
+        card.preprocessing,
+        num_classes=len(card.classes),
+        batch_size=recipe.batch_size,
+        device=device,
+        seed=record.seed,
+        augmentation=recipe.augmentation,
+        label_smoothing=recipe.label_smoothing,
+        shard=shard,
+    )
+
+
 def name_for(network: str, data: str | Path) -> str:
-    """What a folder is called that its person did not name."""
+    """What a run folder is called that was not named."""
     return f"{network}-{Path(data).name}".replace(":", "-")
 
 
@@ -228,14 +275,14 @@ def vacant(out: Path | None, name: str) -> Path:
     """A folder that holds no run yet.
 
     Raises:
-        UserError: the person's own choice holds something already.
+        UserError: the folder that was named holds something already.
     """
     if out is not None:
         if (out / RECORD).exists():
             raise UserError(f"{out} holds a run already; choose another folder, or convatlas resume {out}")
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file; a run needs a folder")
-        if occupied(out):
+        if occupied(out) and not is_leftover(out):
             raise UserError(f"{out} has other files in it; choose a new or empty folder")
         return out
     number = 1
@@ -244,53 +291,8 @@ def vacant(out: Path | None, name: str) -> Path:
     return folder
 
 
-def preprocessing(variant: Variant, images: data.Dataset, margin: int, start: Path | None) -> Preprocessing:
-    """The paper's own range of pixel values, else the training set's mean and deviation.
-
-    Args:
-        start: where the weights come from; a run's were trained on values of its own mean and deviation.
-    """
-    before = load(start).record.preprocessing if start is not None and start.is_dir() else None
-    if before is not None and before.channels == images.channels:
-        mean, deviation = before.mean, before.deviation
-    elif variant.pixels is None:
-        mean, deviation = statistics(images.train)
-    else:
-        black, white = variant.pixels
-        mean = (-black / (white - black),) * images.channels
-        deviation = (1 / (white - black),) * images.channels
-    return Preprocessing(
-        resolution=images.train.images.shape[-1] - 2 * margin,
-        channels=images.channels,
-        mean=mean,
-        deviation=deviation,
-        side=images.side,
-        ink=span(images.train.images[:IMAGES_AT_ONCE]) if images.ink else None,
-        margin=margin,
-    )
-
-
-def statistics(split: data.Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel, of values from 0 to 1; what does not vary has deviation 1.
-
-    Of a stream a sample stands for all.
-    """
-
-    def parts() -> Iterator[np.ndarray]:
-        if isinstance(split.images, Stream):
-            yield split.images.sample
-            return
-        for begin in range(0, len(split), IMAGES_AT_ONCE):
-            yield split.images[begin : begin + IMAGES_AT_ONCE]
-
-    channels = split.images.shape[1]
-    # Counts of each value are exact, whatever is cut where.
-    counts = np.zeros((channels, 256), np.int64)
-    for part in parts():
-        for channel in range(channels):
-            counts[channel] += np.bincount(part[:, channel].ravel(), minlength=256)
-    values = np.arange(256) / 255
-    shares = counts / counts.sum(1, keepdims=True)
-    mean = shares @ values
-    deviation = np.sqrt(np.maximum((shares * (values - mean[:, None]) ** 2).sum(1), 0))
-    return tuple(mean.tolist()), tuple(float(value) or 1.0 for value in deviation)
+def is_leftover(folder: Path) -> bool:
+    """Whether a folder holds only what a process left that was killed between writing the card and the record."""
+    if [path.name for path in folder.iterdir() if not path.name.startswith(".")] != [CARD]:
+        return False
+    return read_card(folder).weights_sha256 is None

@@ -1,11 +1,11 @@
-"""What training tells whoever watches."""
+"""What training reports while it runs."""
 
 from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
 from convatlas.data import Dataset
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 
 
 class EpochMetrics(TypedDict):
@@ -14,26 +14,26 @@ class EpochMetrics(TypedDict):
     epoch: int
     """From 1."""
     loss: float
-    """The mean over the epoch's images, as they were augmented."""
+    """The mean over the epoch's images, augmented."""
     accuracy: float
-    """The fraction of them answered rightly."""
+    """The training accuracy on them, a fraction."""
     lr: float
     """Of the epoch's last step."""
     seconds: float
     """Since the run began, interruptions not counted."""
     val_loss: NotRequired[float]
-    """The mean over the images that were held out, by the weights that count."""
+    """The mean over the validation images, by the averaged weights if the recipe averages them."""
     val_accuracy: NotRequired[float]
 
 
 class Progress:
-    """Watches in silence; a subclass shows what it wants to."""
+    """Shows nothing; a subclass shows what it wants to."""
 
     def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
-        """Training starts, or goes on after `step` of its `num_steps`."""
+        """Training starts, or resumes after `step` of its `num_steps`."""
 
     def say(self, line: str) -> None:
-        """Something that the person should know."""
+        """Something that the user should know."""
 
     def advance(self, num_images: int) -> None:
         """One step is done."""

@@ -1,4 +1,4 @@
-"""One step: from a batch to a gradient, in pieces where the batch is large, over all processes."""
+"""One training step: from a batch to its gradient, in micro-batches if asked, over all processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn.utils import get_total_norm
 
 from convatlas.data import Split
 from convatlas.data.batches import Batch, Shard
-from convatlas.runs import Execution
+from convatlas.runs.options import Execution
 from convatlas.spec import Objective
 from convatlas.training.distribution import Processes
 
@@ -27,36 +27,39 @@ class StepResult:
     losses: Tensor
     """(n,), of this process's images."""
     norm: Tensor
-    """The gradient's length, over all processes."""
+    """Of the gradient, over all processes."""
     loss: float
     """The sum over all images of all processes; the counts likewise."""
-    right: int
-    num: int
-    finite: bool
-    """Whether the loss and the gradient are numbers."""
+    num_correct: int
+    num_images: int
+    is_finite: bool
+    """Whether the loss and the gradient are finite numbers."""
 
     @classmethod
-    def of(cls, losses: Tensor, right: Tensor, norm: Tensor, processes: Processes) -> Self:
-        """From this process's losses (n,), its answers (n,) right or wrong, and the gradient's length."""
-        no_number = norm.isfinite().logical_not()
-        sums = torch.stack([value.double().sum() for value in (losses, right, no_number)])
+    def of(cls, losses: Tensor, correct: Tensor, norm: Tensor, processes: Processes) -> Self:
+        """From this process's losses (n,), which predictions are correct (n,), and the norm of the gradient."""
+        not_finite = norm.isfinite().logical_not()
+        sums = torch.stack([value.double().sum() for value in (losses, correct, not_finite)])
         # One transfer from the device for all of them.
-        loss, num_right, num_odd, num = processes.sum(torch.cat([sums, sums.new_tensor([len(losses)])])).tolist()
-        return cls(losses, norm, loss, int(num_right), int(num), math.isfinite(loss) and not num_odd)
+        loss, num_correct, num_not_finite, num = processes.sum(
+            torch.cat([sums, sums.new_tensor([len(losses)])])
+        ).tolist()
+        is_finite = math.isfinite(loss) and not num_not_finite
+        return cls(losses, norm, loss, int(num_correct), int(num), is_finite)
 
 
 class AuxiliaryLoss(Protocol):
-    """Another network's part in the loss."""
+    """A loss in addition to that of the targets, such as a teacher's."""
 
-    def losses(self, hard: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
-        """Losses (batch,) of outputs (batch, classes) for inputs, from those by the targets."""
+    def losses(self, target_losses: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
+        """The losses (batch,) of outputs (batch, classes) for inputs, from those (batch,) of the targets."""
         ...
 
 
 @dataclass(frozen=True)
 class Step:
     network: nn.Module
-    """What learns, with gradients that are the mean over all processes."""
+    """What is trained, with gradients that are the mean over all processes."""
     objective: Objective
     execution: Execution
     processes: Processes
@@ -65,16 +68,15 @@ class Step:
     batch_size: int
     """Of a whole batch, over all processes."""
     micro_batch: int | None
-    """Images at once, where not all fit into memory."""
+    """Images that are computed at once, where a batch does not fit into memory."""
     compiled: Callable[[Tensor], Any]
-    """The same network, compiled where `execution` says so."""
-    teacher: AuxiliaryLoss | None
-    """What adds to the losses."""
+    """The same network, compiled if `execution` says so."""
+    auxiliary: AuxiliaryLoss | None
 
     @classmethod
     def prepared(
         cls,
-        learning: nn.Module,
+        network: nn.Module,
         objective: Objective,
         execution: Execution,
         *,
@@ -82,32 +84,34 @@ class Step:
         batch_size: int,
         micro_batch: int | None = None,
         processes: Processes | None = None,
-        teacher: AuxiliaryLoss | None = None,
+        auxiliary: AuxiliaryLoss | None = None,
     ) -> Self:
-        """The step of a network in that way of computing."""
+        """The step of a network, computed as `execution` says."""
         processes = processes or Processes()
-        network = processes.wrapped(learning, class_weights.device)
+        network = processes.wrapped(network, class_weights.device)
         compiled = torch.compile(network, dynamic=False) if execution.compiled else network
-        return cls(network, objective, execution, processes, class_weights, batch_size, micro_batch, compiled, teacher)
+        return cls(
+            network, objective, execution, processes, class_weights, batch_size, micro_batch, compiled, auxiliary
+        )
 
     def gradient(self, batch: Batch) -> StepResult:
         """Add the gradient of the mean loss over the whole batch to the parameters'."""
-        losses, right = [], []
+        losses, correct = [], []
         for part, last in parts(batch, self.micro_batch):
             with nullcontext() if last else self.processes.no_sync(self.network):
                 outputs = self.outputs(part)
                 # Those of auxiliary heads come after the network's own.
                 own = outputs if isinstance(outputs, Tensor) else outputs[0]
                 unweighted = self.objective.losses(outputs, part.targets)
-                if self.teacher is not None:
-                    unweighted = self.teacher.losses(unweighted, own, part.inputs)
+                if self.auxiliary is not None:
+                    unweighted = self.auxiliary.losses(unweighted, own, part.inputs)
                 weighted = unweighted * (part.targets @ self.class_weights)
                 # DistributedDataParallel takes the mean over processes; the batch's is wanted.
                 (weighted.sum() * (self.processes.num / batch.num_in_all)).backward()
             losses.append(weighted.detach())
-            right.append(own.argmax(1) == part.labels)
+            correct.append(own.argmax(1) == part.labels)
         gradients = [value.grad for value in self.network.parameters() if value.grad is not None]
-        return StepResult.of(torch.cat(losses), torch.cat(right), get_total_norm(gradients), self.processes)
+        return StepResult.of(torch.cat(losses), torch.cat(correct), get_total_norm(gradients), self.processes)
 
     def outputs(self, part: Batch) -> Tensor | tuple[Tensor, ...]:
         """What the network gives for a piece of a batch, in single precision."""

@@ -1,19 +1,20 @@
-"""A sweep: the same training with other values, judged on images held out, and the best trained once more on all."""
+"""A sweep: the same training with other values, compared by validation accuracy, and the best trained on all images."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convatlas.errors import UserError, unknown
-from convatlas.runs import Run
-from convatlas.runs.run import read_metrics
+from convatlas.runs.options import Validation
+from convatlas.runs.run import Run, read_metrics
+from convatlas.spec import Scale
 from convatlas.training.loop import finish
-from convatlas.training.plan import Request
 from convatlas.training.progress import Progress
+from convatlas.training.request import Request
 
 if TYPE_CHECKING:
     import optuna
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 SWEPT: Mapping[str, type[int] | type[float]] = {
     "lr": float, "batch_size": int, "epochs": int, "width": float, "depth": float, "resolution": int, "phi": float,
 }  # fmt: skip
-"""What can be varied: numbers of a `Request`."""
+"""What can be varied: numbers of a `Request`, and of its `Scale`."""
+SCALED = {field.name for field in fields(Scale)}
 STUDY = "study.db"
 
 
@@ -35,14 +37,14 @@ def sweep(
 ) -> Run:
     """Train with every combination of values, and return the run of the best on all training images.
 
-    A combination is judged by the best epoch on a tenth of the training images; the test images are read by the
-    returned run alone. Killed, the same sweep goes on where it was.
+    Combinations are compared by their best epoch on validation images; the test images are read only by the returned
+    run. After a kill, the same sweep continues where it was.
 
     Args:
         grid: for each name of `SWEPT`, its values.
         out: a folder for the trials and the study.
         study: the address of a database that several machines share; without it, a file in `out`.
-        progress: who watches.
+        progress: what is told of the trainings while they run.
 
     Raises:
         UserError: a name or a value cannot be varied, no combination could be trained, or other machines still train.
@@ -59,13 +61,14 @@ def sweep(
         load_if_exists=True,
     )
 
+    validated = replace(request, validation=request.validation or Validation())
     num_trials = math.prod(map(len, grid.values()))
 
     def accuracy(trial: optuna.trial.Trial) -> float:
         values: dict[str, Any] = {name: trial.suggest_categorical(name, list(grid[name])) for name in grid}
         folder = out / "-".join(f"{name}={value:g}" for name, value in values.items())
         progress.say(f"trial {trial.number + 1} of {num_trials}: {folder.name}")
-        return best_accuracy(finish(replace(request, hold_out=True, **values), folder, progress, tested=False))
+        return best_accuracy(finish(varied(validated, values), folder, progress, tested=False))
 
     if (left := num_trials - len(finished(asked))) > 0:
         asked.optimize(accuracy, n_trials=left, catch=(UserError,))
@@ -77,16 +80,23 @@ def sweep(
     values: dict[str, Any] = asked.best_params
     progress.say(
         f"best: {', '.join(f'{name}={value:g}' for name, value in values.items())} "
-        f"({100 * asked.best_value:.2f} % held out); once more on all training images"
+        f"({100 * asked.best_value:.2f} % validation accuracy); once more on all training images"
     )
-    return finish(replace(request, **values), out / "best", progress)
+    return finish(varied(request, values), out / "best", progress)
+
+
+def varied(request: Request, values: Mapping[str, Any]) -> Request:
+    """The request with other values for names of `SWEPT`."""
+    of_scale = {name: value for name, value in values.items() if name in SCALED}
+    others = {name: value for name, value in values.items() if name not in SCALED}
+    return replace(request, scale=replace(request.scale, **of_scale), **others)
 
 
 def parsed(words: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    """From "lr=1e-3,3e-3" and the like to the values of each name.
+    """The values of each name, from words such as "lr=1e-3,3e-3".
 
     Raises:
-        UserError: a word says no such thing.
+        UserError: a word is no such list, or names nothing that can be varied.
     """
     grid: dict[str, tuple[float, ...]] = {}
     for word in words:
@@ -97,7 +107,7 @@ def parsed(words: Sequence[str]) -> dict[str, tuple[float, ...]]:
         try:
             grid[name] = tuple(SWEPT[name](value) for value in values.split(","))
         except ValueError as error:
-            raise UserError(f"--sweep {word} has no list of numbers; write it as lr=1e-3,3e-3,1e-2") from error
+            raise UserError(f"{word!r} is no list of values to sweep; write it as lr=1e-3,3e-3,1e-2") from error
     return grid
 
 
@@ -106,7 +116,7 @@ def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 def best_accuracy(run: Run) -> float:
-    """On what was held out, of the best epoch."""
+    """The validation accuracy of the best epoch."""
     return max(float(row["val_accuracy"]) for row in read_metrics(run))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convatlas.data import Dataset
 from convatlas.errors import UserError
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 from convatlas.training.progress import EpochMetrics, Progress
 
 FOLDER = "tensorboard"
@@ -22,7 +22,7 @@ class TensorBoardProgress(Progress):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise UserError("--tensorboard needs TensorBoard: pip install 'convatlas[tensorboard]'") from error
+            raise UserError("event files need TensorBoard: pip install 'convatlas[tensorboard]'") from error
         self.watcher = watcher
         self._summary = SummaryWriter
 

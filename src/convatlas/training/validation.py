@@ -1,4 +1,4 @@
-"""Choices by images that are held out of the training set: which epoch's weights stay, and when to stop."""
+"""Validation: which epoch's weights are kept, and when to stop."""
 
 from __future__ import annotations
 
@@ -8,39 +8,41 @@ import torch
 from convatlas import data
 from convatlas.data.batches import derived_seed
 from convatlas.errors import UserError
-from convatlas.runs import Run, evaluate
+from convatlas.models.evaluation import evaluate, evaluation_batches
+from convatlas.runs.options import Validation
+from convatlas.runs.run import Run
 from convatlas.training.checkpoint import Learner, State
 from convatlas.training.distribution import Processes
 
-PART = 0.1
-"""Of each class."""
 
-
-def split_validation(split: data.Split, seed: int) -> tuple[data.Split, data.Split]:
-    """A seeded tenth of each class, at least one image, apart from the rest: (rest, tenth).
+def split_validation(split: data.Split, validation: Validation, seed: int) -> tuple[data.Split, data.Split]:
+    """The training images and the validation images, of which the seed draws a part of each class.
 
     Raises:
         UserError: a class has one image only.
     """
     if min(np.unique(split.labels, return_counts=True)[1]) < 2:
-        raise UserError("a class with one training image leaves none to hold out; train without --hold-out")
-    return split.parted(PART, np.random.default_rng(derived_seed(seed, "held out")))
+        raise UserError("a class with one training image leaves none for validation; train without `val_split`")
+    # These words are part of the seed: others would draw other images.
+    return split.parted(validation.val_split, np.random.default_rng(derived_seed(seed, "held out")))
 
 
-def validate(learner: Learner, run: Run, held_out: data.Split, device: torch.device, processes: Processes) -> None:
-    """Judge the epoch that just ended on the images that were held out, and keep its weights if none did better."""
-    processes.sync_state(learner.judged)
-    batches = run.judging(held_out, device, processes.shard)
-    evaluation = evaluate(learner.judged, run.variant.objective, batches, processes.sum)
+def validate(learner: Learner, run: Run, split: data.Split, device: torch.device, processes: Processes) -> None:
+    """Evaluate the epoch that just ended on validation images, and keep its weights if none before were better."""
+    processes.sync_state(learner.evaluated)
+    batches = evaluation_batches(run.card, split, device, processes.shard)
+    evaluation = evaluate(learner.evaluated, run.variant.objective, batches, processes.sum)
     metrics = learner.state.metrics[-1]
     metrics["val_loss"], metrics["val_accuracy"] = evaluation.loss, evaluation.accuracy
     best = learner.state.best_epoch
-    # Of equals the later: it has learned longer.
+    # Of equal epochs the later: it was trained longer.
     if not best or evaluation.accuracy >= learner.state.metrics[best - 1]["val_accuracy"]:
         learner.state.best_epoch = len(learner.state.metrics)
         learner.keep_best()
 
 
-def should_stop(state: State, patience: int | None) -> bool:
-    """Whether so many epochs have passed without a better one."""
-    return patience is not None and bool(state.best_epoch) and len(state.metrics) - state.best_epoch >= patience
+def should_stop(state: State, validation: Validation | None) -> bool:
+    """Whether as many epochs as the patience have passed without a better one."""
+    if validation is None or validation.patience is None or not state.best_epoch:
+        return False
+    return len(state.metrics) - state.best_epoch >= validation.patience

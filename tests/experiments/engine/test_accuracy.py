@@ -16,6 +16,8 @@ from convatlas.experiments.engine.accuracy import (
     undertrained_reason,
 )
 from convatlas.experiments.engine.budget import Budget, Setting
+from convatlas.runs.options import Runtime
+from convatlas.spec import Scale
 from convatlas.training import Request
 
 
@@ -26,7 +28,9 @@ def test_a_network_that_has_not_learned_is_named() -> None:
 
 def test_accuracies_are_those_of_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setting = Setting(budget=Budget.QUICK, seeds=(0,), folder=tmp_path)
-    run = setting.train(Request(network="lenet5-modern", width=0.5, epochs=1, autotune=False))
+    run = setting.train(
+        Request(network="lenet5-modern", scale=Scale(width=0.5), epochs=1, runtime=Runtime(autotune=False))
+    )
     assert accuracies_of([run]) == (100 * run.test_accuracy,)
     assert errors_of([run]) == (100 * (1 - run.test_accuracy),)
     # The network stays where it was, whatever device evaluated it.

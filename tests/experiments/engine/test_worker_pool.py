@@ -13,19 +13,24 @@ import torch
 
 from convatlas.experiments.engine.budget import is_finished
 from convatlas.experiments.engine.worker_pool import WorkerPool
-from convatlas.runs import load
-from convatlas.runs.run import METRICS, WEIGHTS
+from convatlas.models.folder import WEIGHTS
+from convatlas.runs.options import Runtime
+from convatlas.runs.run import METRICS, load
 from convatlas.training import Progress, Request, train_as
 
 STOPPED = """
 import sys
 from pathlib import Path
 from convatlas.experiments.engine.worker_pool import WorkerPool
+from convatlas.runs.options import Runtime
 from convatlas.training import Request, Stopped
 
 try:
     WorkerPool().train([
-        (Request(network="lenet5-modern", epochs=EPOCHS, seed=seed, autotune=False), Path(sys.argv[1]) / str(seed))
+        (
+            Request(network="lenet5-modern", epochs=EPOCHS, seed=seed, runtime=Runtime(autotune=False)),
+            Path(sys.argv[1]) / str(seed),
+        )
         for seed in range(3)
     ])
 except Stopped as stop:
@@ -34,7 +39,7 @@ except Stopped as stop:
 
 
 def short(seed: int, epochs: int = 1) -> Request:
-    return Request(network="lenet5-modern", epochs=epochs, seed=seed, autotune=False)
+    return Request(network="lenet5-modern", epochs=epochs, seed=seed, runtime=Runtime(autotune=False))
 
 
 def test_parallel_trainings_are_those_made_alone(tmp_path: Path) -> None:

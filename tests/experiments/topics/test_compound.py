@@ -34,6 +34,7 @@ from convatlas.experiments.topics.compound import (
 )
 from convatlas.experiments.topics.equal_cost import macs
 from convatlas.networks.efficientnet import EfficientNetSpec
+from convatlas.runs.options import Validation
 
 STATEMENTS = {statement.id: statement for statement in TOPIC.statements}
 TINY = Base("resnet20-cifar", 0.0625, 28)
@@ -103,7 +104,7 @@ def test_the_full_budget_scales_the_paper_s_own_b0(quick: Setting) -> None:
     assert B0.spec(full) == replace(paper, resolution=B0.side)
     assert RESNET.spec(full) == replace(atlas.find("resnet20-cifar").spec, resolution=RESNET.side)
     asked = Scaled(B0, PAPER["the paper's"], 2).request(full, 1)
-    assert (asked.data, asked.epochs, asked.hold_out, asked.seed) == ("cifar10", None, True, 1)
+    assert (asked.data, asked.epochs, asked.validation, asked.seed) == ("cifar10", None, Validation(), 1)
 
 
 # --- what is trained ---------------------------------------------------------------------------------------------

@@ -19,8 +19,9 @@ from convatlas.experiments.topics import fewer_parameters, fire_designs
 from convatlas.experiments.topics.fewer_parameters import PAIR, TOPIC
 from convatlas.experiments.topics.fire_designs import BYPASSED, ONLY_FULL, SHARES, SQUEEZED, Design
 from convatlas.measure import cost_of
+from convatlas.models.evaluation import Evaluation
 from convatlas.networks.squeezenet import SqueezeNet, designed
-from convatlas.runs import Evaluation
+from convatlas.runs.options import Runtime
 from convatlas.spec import Spec
 from convatlas.training import Request
 
@@ -185,7 +186,7 @@ def test_the_full_budget_trains_the_papers_network(tmp_path: Path) -> None:
 def test_designs_answer_the_test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def smallest(setting: Setting, design: Design, seed: int) -> Request:
         spec = designed(base_e=2, incr_e=0, conv1=2, stages=(1, 1), resolution=28)
-        return Request(network="squeezenet", spec=spec, seed=seed, epochs=1, autotune=False)
+        return Request(network="squeezenet", spec=spec, seed=seed, epochs=1, runtime=Runtime(autotune=False))
 
     monkeypatch.setattr(fire_designs, "request", smallest)
     here = replace(setting(tmp_path), seeds=(3,))

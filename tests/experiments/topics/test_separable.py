@@ -162,9 +162,9 @@ def test_where_less_is_left_to_win_than_the_threshold_asks_for_thin_cannot_tell(
 
 def test_the_full_budget_trains_the_paper_s_widths(quick: Setting) -> None:
     asked = Form(alpha=0.75).request(replace(quick, budget=Budget.FULL), 3)
-    assert (asked.network, asked.data, asked.width, asked.seed) == ("mobilenet", "cifar10", 0.75, 3)
+    assert (asked.network, asked.data, asked.scale.width, asked.seed) == ("mobilenet", "cifar10", 0.75, 3)
     assert (asked.epochs, asked.lr) == (None, None)
-    assert Form(alpha=0.75).request(quick, 3).width == 0.75 * separable.WIDTH
+    assert Form(alpha=0.75).request(quick, 3).scale.width == 0.75 * separable.WIDTH
 
 
 def test_a_form_is_trained_with_every_seed(quick: Setting, monkeypatch: pytest.MonkeyPatch) -> None:

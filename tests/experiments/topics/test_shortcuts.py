@@ -31,8 +31,9 @@ from convatlas.experiments.topics.shortcuts import (
     mean_scale,
     some,
 )
+from convatlas.models.evaluation import evaluate, evaluation_batches
 from convatlas.networks.resnet import ResidualUnit
-from convatlas.runs import Run, evaluate
+from convatlas.runs.run import Run
 
 BLOCKS = 7
 """Of 20 layers, those that keep the shape: 3, 2 and 2."""
@@ -58,7 +59,7 @@ def run_of(setting: Setting, kind: str) -> Run:
 def test_what_is_measured_on_are_images_that_were_learned(trained_little: Setting) -> None:
     run = run_of(trained_little, RESIDUAL)
     inputs, labels = some(run)
-    spec = run.record.spec
+    spec = run.spec
     assert inputs.shape == (IMAGES, spec.in_channels, spec.resolution, spec.resolution)
     assert labels.tolist() == run.load_data().train.labels[:IMAGES].tolist()
 
@@ -96,7 +97,9 @@ def test_each_block_that_keeps_the_shape_is_left_out_once(
     def watching(network: nn.Module, objective: object, batches: object) -> object:
         units = [unit for stage in range(3) for unit in shortcuts.units_of(network, stage)]
         seen.append([isinstance(unit, nn.Identity) for unit in units])
-        return evaluate(network, run.variant.objective, run.judging(run.load_data().test, torch.device("cpu")))
+        return evaluate(
+            network, run.variant.objective, evaluation_batches(run.card, run.load_data().test, torch.device("cpu"))
+        )
 
     monkeypatch.setattr(shortcuts, "evaluate", watching)
     assert len(list(lesions(run))) == BLOCKS

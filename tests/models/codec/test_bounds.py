@@ -30,7 +30,7 @@ from convatlas.models.codec.bounds import (
 from convatlas.models.codec.bytestream import Damaged
 from convatlas.models.codec.records import compact
 from convatlas.networks.efficientnet import Stage
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 
 Change = Callable[[dict[str, Any]], object]
 

@@ -16,7 +16,7 @@ from convatlas.errors import UserError
 from convatlas.models.codec.container import CompressedRun, load, pack, parsed, unpack
 from convatlas.models.codec.records import compact, deflated, inflated
 from convatlas.models.codec.streams import Method
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 
 Finished = Callable[..., Run]
 RANGED = {Method.COUNTED, Method.GEOMETRIC}

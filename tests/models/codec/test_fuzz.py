@@ -30,7 +30,7 @@ from convatlas.models.codec.records import deflated, inflated
 from convatlas.models.codec.update import apply_update, write_update
 from convatlas.networks.blocks import layer_weights
 from convatlas.networks.low_bits import LowBits
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 
 NETWORKS = (
     "lenet1", "lenet5", "alexnet", "vgg11", "googlenet", "resnet20-cifar", "squeezenet", "mobilenet", "efficientnet-b0",

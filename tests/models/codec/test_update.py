@@ -20,7 +20,7 @@ from convatlas.models.codec.container import pack
 from convatlas.models.codec.tensors import put_together, taken_apart
 from convatlas.models.codec.update import apply_update, write_update
 from convatlas.networks.blocks import layer_weights
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 
 Finished = Callable[..., Run]
 

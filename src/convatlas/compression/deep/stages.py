@@ -10,95 +10,96 @@ from torch import nn
 
 from convatlas.compression.deep.codebook import share_weights
 from convatlas.compression.deep.pruning import LAMP, Pruning
-from convatlas.compression.stages import FineTuning, derive_run
+from convatlas.compression.stages import FineTuning, TrainedModel, derive_model
 from convatlas.compression.target import Bytes
 from convatlas.errors import UserError
 from convatlas.formatting import size
-from convatlas.models.codec.container import SUFFIX, encoded, pack
+from convatlas.models.codec.container import SUFFIX, encoded, write_file
+from convatlas.models.model import open_model
 from convatlas.networks.low_bits import remove_fake_quant
-from convatlas.recipe import WeightConstraint
-from convatlas.runs import Run
+from convatlas.runs.options import WeightConstraint
 
 TRIALS = 10
-"""Of how many weights stay, each half as far from the last as that from the one before."""
+"""Of a bisection for the fraction of weights that is pruned."""
 SPARE, LEAST_SPARE = 0.005, 50
-"""A part of a file, and bytes at least, for what the last training changes: it learns values anew and writes its
-results into the record."""
-BITS = 5
-"""Of the codes: those of the paper for fully connected layers (section 5)."""
+"""A fraction of a file, and bytes at least, for what the last training changes: the shared values and the score."""
+CODEBOOK_BITS = 5
+"""Those of the paper for fully connected layers (section 5)."""
 
 
 NINE_TENTHS = LAMP(0.9)
-"""As much as of AlexNet goes in the paper (Table 4)."""
+"""As much as the paper prunes of AlexNet (Table 4)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What Deep Compression does to a network."""
+    """The settings of Deep Compression."""
 
     pruning: LAMP = NINE_TENTHS
     target: Bytes | None = None
-    """What the file may have at most; then it decides how much is pruned."""
+    """The largest size of the file, which then decides how much is pruned."""
     steps: int = 1
     """Of pruning, each with a fine-fine_tuning after it."""
-    bits: int = BITS
-    """Of the codes of weights."""
+    codebook_bits: int = CODEBOOK_BITS
     ranges: bool = True
-    """See `pack`."""
+    """See `write_file`."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise UserError(f"{self.steps} steps prune nothing; there must be at least 1")
+            raise UserError(f"`steps` {self.steps} prunes nothing; it must be at least 1")
 
 
-def prune(run: Run, pruning: Pruning, out: str | Path) -> Run:
-    """A run folder of the network without its smallest weights; `FineTuning` with `WeightConstraint.ZEROS` trains it on.
+def prune(source: TrainedModel, pruning: Pruning, out: str | Path) -> TrainedModel:
+    """The model without its smallest weights; `FineTuning` with `WeightConstraint.ZEROS` trains it further.
 
     Raises:
-        UserError: see `derive_run`.
+        UserError: see `derive_model`.
     """
 
     def change(network: nn.Module) -> nn.Module:
         pruning.prune(network)
         return network
 
-    return derive_run(run, change, f"made without {pruning}", out)
+    return derive_model(source, change, f"pruned by {pruning}", out)
 
 
-def quantize(run: Run, bits: int, out: str | Path, *, halves: bool = True, target: Bytes | None = None) -> Run:
-    """A run folder of the network with weights of few values; see `share_weights`.
+def cluster(
+    source: TrainedModel, bits: int, out: str | Path, *, halves: bool = True, target: Bytes | None = None
+) -> TrainedModel:
+    """The model with weights that share few values; see `share_weights`.
 
     Args:
-        target: what the file may have at most; as many more of the smallest weights go as it takes.
+        bits: of the codebook.
+        halves: see `share_weights`.
+        target: the largest size of the compressed file; as many more of the smallest weights are pruned as it takes.
 
     Raises:
-        UserError: see `derive_run`.
+        UserError: see `derive_model`.
     """
 
     def change(network: nn.Module) -> nn.Module:
         if target is not None:
-            pruning_for(run, target, bits).prune(network)
+            pruning_for(source, target, bits).prune(network)
         share_weights(network, bits, halves=halves)
         return network
 
-    how = f"made with weights that share 2^{bits} values" + ("" if target is None else f", for {target}")
-    return derive_run(run, change, how, out)
+    method = f"clustered to 2^{bits} shared values" + ("" if target is None else f", for {target}")
+    return derive_model(source, change, method, out)
 
 
-def pruning_for(run: Run, target: Bytes, bits: int) -> LAMP:
-    """How much of a network must go for its file to have that size: tried on it, without training.
+def pruning_for(source: TrainedModel, target: Bytes, bits: int) -> LAMP:
+    """How much of a network must be pruned for its file to have that size: tried on it, without training.
 
     Raises:
-        UserError: it cannot be so small; it says the least.
+        UserError: it cannot be so small; it says the smallest size.
     """
+    card = replace(source.model.card, quantization=None)
 
-    record = replace(run.record, low_bits=None)
-
-    def size_without(part: float) -> int:
-        network = remove_fake_quant(copy.deepcopy(run.network))
-        LAMP(part).prune(network)
+    def size_without(fraction: float) -> int:
+        network = remove_fake_quant(copy.deepcopy(source.network))
+        LAMP(fraction).prune(network)
         share_weights(network, bits)
-        return len(encoded(record, network))
+        return len(encoded(card, network))
 
     most = target.most - max(SPARE * target.most, LEAST_SPARE)
     if size_without(0.0) <= most:
@@ -113,49 +114,57 @@ def pruning_for(run: Run, target: Bytes, bits: int) -> LAMP:
 
 
 def compress_deeply(
-    run: Run, out: str | Path, settings: Settings | None = None, *, fine_tuning: FineTuning | None = None
-) -> tuple[Run, ...]:
-    """All stages, each a run folder below `out`, and the file `network.cva` there. What is done already stays.
+    source: TrainedModel, out: str | Path, settings: Settings | None = None, *, fine_tuning: FineTuning | None = None
+) -> tuple[TrainedModel, ...]:
+    """All stages, each a folder below `out`, and the file `network.cva` there. What is done already stays.
 
-    Nothing is pruned where few values are enough for the target.
+    Nothing is pruned if shared values are enough for the target.
 
     Returns:
-        the runs of all stages; the last is a `CompressedRun`.
+        the models of all stages; the last is the one of the file.
 
     Raises:
         UserError: see `prune` and `train`.
-        Interrupted: see `train`; the same call goes on.
+        Interrupted: see `train`; the same call continues.
     """
     settings, fine_tuning, out = settings or Settings(), fine_tuning or FineTuning(), Path(out)
-    pruning = settings.pruning if settings.target is None else pruning_for(run, settings.target, settings.bits)
-    pruned: tuple[Run, ...] = ()
+    pruning = settings.pruning
+    if settings.target is not None:
+        pruning = pruning_for(source, settings.target, settings.codebook_bits)
+    pruned: tuple[TrainedModel, ...] = ()
     if pruning.part:
-        pruned = prune_and_train(run, out, pruning, steps=settings.steps, fine_tuning=fine_tuning)
+        pruned = prune_and_train(source, out, pruning, steps=settings.steps, fine_tuning=fine_tuning)
     out.mkdir(parents=True, exist_ok=True)
-    shared = quantize((run, *pruned)[-1], settings.bits, out / "shared", target=settings.target)
-    autotuned = fine_tuning(shared, WeightConstraint.VALUES, out / "shared-autotuned")
-    stages: tuple[Run, ...] = (*pruned, shared, autotuned)
-    if settings.target is not None and len(encoded(autotuned.record, autotuned.network)) > settings.target.most:
+    shared = cluster((source, *pruned)[-1], settings.codebook_bits, out / "shared", target=settings.target)
+    tuned = fine_tuning(shared, WeightConstraint.SHARED, out / "shared-tuned")
+    stages: tuple[TrainedModel, ...] = (*pruned, shared, tuned)
+    if settings.target is not None and len(encoded(tuned.model.card, tuned.network)) > settings.target.most:
         # Training moved values farther than was spared for: a few more weights go.
-        stages += (quantize(autotuned, settings.bits, out / "fitted", target=settings.target),)
+        stages += (cluster(tuned, settings.codebook_bits, out / "fitted", target=settings.target),)
     return (*stages, pack(stages[-1], out / f"network{SUFFIX}", ranges=settings.ranges))
 
 
-def prune_and_train(
-    run: Run, out: str | Path, pruning: Pruning, *, steps: int = 1, fine_tuning: FineTuning | None = None
-) -> tuple[Run, ...]:
-    """Prune single weights, and train on with the zeros kept, in steps; two run folders below `out` for each.
+def pack(source: TrainedModel, path: Path, *, ranges: bool = True) -> TrainedModel:
+    """The model in one compressed file; see `write_file`."""
+    write_file(path, source.model.card, source.network, ranges=ranges)
+    return replace(source, model=open_model(path))
 
-    The network gets smaller on disk, once it is packed, and no faster.
+
+def prune_and_train(
+    source: TrainedModel, out: str | Path, pruning: Pruning, *, steps: int = 1, fine_tuning: FineTuning | None = None
+) -> tuple[TrainedModel, ...]:
+    """Prune single weights, and train the others, in steps; two folders below `out` for each.
+
+    The network gets smaller on disk, once it is in a compressed file, and no faster.
 
     Raises:
         UserError: see `prune` and `train`.
-        Interrupted: see `train`; the same call goes on.
+        Interrupted: see `train`; the same call continues.
     """
     fine_tuning, out = fine_tuning or FineTuning(), Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    stages = [run]
+    stages = [source]
     for step in range(1, steps + 1):
         pruned = prune(stages[-1], pruning.after(step / steps), out / f"pruned-{step}")
-        stages += [pruned, fine_tuning(pruned, WeightConstraint.ZEROS, out / f"pruned-{step}-autotuned")]
+        stages += [pruned, fine_tuning(pruned, WeightConstraint.ZEROS, out / f"pruned-{step}-tuned")]
     return tuple(stages[1:])

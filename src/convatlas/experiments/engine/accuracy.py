@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from convatlas.runs import Evaluation, Run
+from convatlas.models.evaluation import Evaluation
+from convatlas.runs.run import Run
 
 MIN_TRAINING_ACCURACY = 80.0
 """Accuracy in percent, on the training images, below which a network does not count as trained."""
@@ -27,7 +28,7 @@ def differences(first: Iterable[float], second: Iterable[float]) -> tuple[float,
 
 def training_evaluation(run: Run) -> Evaluation:
     """The trained network's evaluation on its own training images, without augmentation."""
-    return run.judge(run.load_data().train)
+    return run.evaluate(run.load_data().train)
 
 
 def training_accuracy(runs: Iterable[Run]) -> float:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from convatlas.experiments.engine.worker_pool import WorkerPool
-from convatlas.runs import Run, load
-from convatlas.runs.run import RECORD
+from convatlas.runs.run import RECORD, Run, load_run
 from convatlas.training import Progress, Request, finish
 
 K = TypeVar("K")
@@ -74,4 +73,4 @@ class Setting:
 
 def is_finished(folder: Path) -> bool:
     """Whether the folder holds a run whose training has ended."""
-    return (folder / RECORD).exists() and load(folder).record.results is not None
+    return (folder / RECORD).exists() and load_run(folder).is_finished

@@ -18,7 +18,7 @@ from convatlas.experiments.engine.budget import Budget, Setting
 from convatlas.experiments.engine.statement import NotTestable, Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, Verdict
 from convatlas.formatting import plural
-from convatlas.runs.record import installed_versions
+from convatlas.models.card import installed_versions
 
 
 @dataclass(frozen=True, kw_only=True)

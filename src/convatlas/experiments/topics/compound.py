@@ -17,8 +17,8 @@ from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, Threshold, at_least
 from convatlas.experiments.topics.equal_cost import at_cost, macs
 from convatlas.networks.efficientnet import EfficientNetSpec
-from convatlas.runs import Run
-from convatlas.runs.run import read_metrics
+from convatlas.runs.options import Runtime, Validation
+from convatlas.runs.run import Run, read_metrics
 from convatlas.spec import Spec
 from convatlas.training import Request
 
@@ -116,10 +116,10 @@ class Scaled:
 
     def request(self, setting: Setting, seed: int) -> Request:
         """A tenth of the training images is held out, to choose by."""
-        asked = Request(network=self.base.network, spec=self.spec(setting), seed=seed, hold_out=True)
+        asked = Request(network=self.base.network, spec=self.spec(setting), seed=seed, validation=Validation())
         if not setting.quick:
             return replace(asked, data="cifar10")
-        return replace(asked, data="digits", epochs=EPOCHS, batch_size=BATCH, lr=LR, autotune=False)
+        return replace(asked, data="digits", epochs=EPOCHS, batch_size=BATCH, lr=LR, runtime=Runtime(autotune=False))
 
     def million_macs(self, setting: Setting) -> float:
         return macs(atlas.find(self.base.network), self.spec(setting)) / 1e6

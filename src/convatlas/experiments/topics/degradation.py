@@ -15,8 +15,9 @@ from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, at_least, at_most
 from convatlas.recipe import Augmentation
-from convatlas.runs import Run
-from convatlas.runs.run import read_metrics
+from convatlas.runs.options import Runtime
+from convatlas.runs.run import Run, read_metrics
+from convatlas.spec import Scale
 from convatlas.training import Request
 
 DEPTHS = (20, 32, 44, 56)
@@ -47,13 +48,13 @@ def request(setting: Setting, network: str, seed: int) -> Request:
     return Request(
         network=network,
         data="digits",
-        width=QUICK_WIDTH,
+        scale=Scale(width=QUICK_WIDTH),
         epochs=QUICK_EPOCHS,
         batch_size=QUICK_BATCH,
         lr=printed.lr * QUICK_BATCH / printed.batch_size,
         recipe=replace(printed, augmentation=Augmentation()),
         seed=seed,
-        autotune=False,
+        runtime=Runtime(autotune=False),
     )
 
 

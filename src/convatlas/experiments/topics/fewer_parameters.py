@@ -20,7 +20,7 @@ from convatlas.experiments.topics import fire_designs
 from convatlas.experiments.topics.fire_designs import MB, megabytes
 from convatlas.experiments.topics.timed_steps import OF_EACH_FAMILY, forward_of, step_of
 from convatlas.networks.squeezenet import designed, filter_ratio
-from convatlas.spec import Layers, Spec, Variant
+from convatlas.spec import Layers, Scale, Spec, Variant
 from convatlas.training import Request
 
 PAIR = ("alexnet", "squeezenet")
@@ -204,7 +204,7 @@ def accuracy(setting: Setting) -> Measurement:
     """SqueezeNet's test error less AlexNet's, in points."""
 
     def asked(name: str, seed: int) -> Request:
-        return Request(network=name, data="cifar10", resolution=32, seed=seed)
+        return Request(network=name, data="cifar10", scale=Scale(resolution=32), seed=seed)
 
     runs = setting.train_seeds({name: partial(asked, name) for name in PAIR})
     errors = {name: errors_of(each) for name, each in runs.items()}

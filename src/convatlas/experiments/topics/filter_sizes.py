@@ -18,7 +18,8 @@ from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, at_least
 from convatlas.experiments.topics.equal_cost import at_cost, macs
 from convatlas.networks.googlenet import DiscountedAuxiliaries, GoogLeNet, GoogLeNetSpec, Sizes
-from convatlas.runs import Run
+from convatlas.runs.options import Runtime
+from convatlas.runs.run import Run
 from convatlas.training import Request
 
 WORTH = 0.1
@@ -72,7 +73,7 @@ def request(setting: Setting, spec: GoogLeNetSpec, seed: int) -> Request:
     asked = Request(network="googlenet", spec=spec, seed=seed)
     if not setting.quick:
         return replace(asked, data="cifar10")
-    return replace(asked, data="digits", epochs=QUICK_EPOCHS, batch_size=QUICK_BATCH, autotune=False)
+    return replace(asked, data="digits", epochs=QUICK_EPOCHS, batch_size=QUICK_BATCH, runtime=Runtime(autotune=False))
 
 
 def trained(setting: Setting, specs: Mapping[str, GoogLeNetSpec]) -> dict[str, list[Run]]:

@@ -13,8 +13,9 @@ from convatlas.experiments.engine.accuracy import undertrained
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.statement import Statement
 from convatlas.experiments.engine.verdict import Measurement, at_least, at_most
+from convatlas.models.evaluation import Evaluation
 from convatlas.networks.squeezenet import SqueezeNetSpec, designed
-from convatlas.runs import Evaluation
+from convatlas.runs.options import Runtime
 from convatlas.spec import Spec
 from convatlas.training import Request
 from convatlas.training.recipes import DEFAULT
@@ -64,7 +65,7 @@ QUICK = replace(DEFAULT, name="plain", lr=2e-3, batch_size=16, epochs=7, epochs_
 def request(setting: Setting, design: Design, seed: int) -> Request:
     spec = design.spec(setting)
     if setting.quick:
-        return Request(network="squeezenet", spec=spec, seed=seed, recipe=QUICK, autotune=False)
+        return Request(network="squeezenet", spec=spec, seed=seed, recipe=QUICK, runtime=Runtime(autotune=False))
     return Request(network="squeezenet", spec=spec, data="cifar10", seed=seed)
 
 

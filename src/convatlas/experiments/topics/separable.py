@@ -20,9 +20,10 @@ from convatlas.experiments.engine.accuracy import accuracies_of, differences, tr
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, Threshold, at_least, at_most, exactly
+from convatlas.models.device import device_named
 from convatlas.networks.mobilenet import Full, MobileNetSpec, Separable
-from convatlas.runs import Execution, device_named
-from convatlas.spec import Layer, Layers
+from convatlas.runs.options import Execution, Runtime
+from convatlas.spec import Layer, Layers, Scale
 from convatlas.training import Request
 from convatlas.training.step import arranged
 
@@ -224,17 +225,18 @@ class Form:
 
     def request(self, setting: Setting, seed: int) -> Request:
         if not setting.quick:
-            return Request(network=self.network, data="cifar10", width=self.alpha, resolution=self.side, seed=seed)
+            return Request(
+                network=self.network, data="cifar10", scale=Scale(width=self.alpha, resolution=self.side), seed=seed
+            )
         return Request(
             network=self.network,
             data="digits",
-            width=self.alpha * WIDTH,
-            resolution=self.side,
+            scale=Scale(width=self.alpha * WIDTH, resolution=self.side),
             epochs=EPOCHS,
             batch_size=BATCH,
             lr=LR,
             seed=seed,
-            autotune=False,
+            runtime=Runtime(autotune=False),
         )
 
 
@@ -259,7 +261,7 @@ def trained(setting: Setting, forms: Sequence[Form]) -> dict[Form, Trained]:
     runs = setting.train_seeds({form: partial(form.request, setting) for form in forms})
     return {
         form: Trained(
-            measure.cost_of(atlas.find(form.network).network, each[0].record.spec).macs / 1e6,
+            measure.cost_of(atlas.find(form.network).network, each[0].spec).macs / 1e6,
             accuracies_of(each),
             training_accuracy(each),
         )

@@ -21,7 +21,8 @@ from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, at_least, at_most
 from convatlas.experiments.topics.degradation import PLAIN, RESIDUAL, network_of, request, trained
-from convatlas.runs import Run, evaluate
+from convatlas.models.evaluation import evaluate, evaluation_batches
+from convatlas.runs.run import Run
 
 SHALLOW, DEEP = 20, 56
 KINDS = {"plain": PLAIN, "with shortcuts": RESIDUAL}
@@ -43,7 +44,7 @@ def of_both(setting: Setting, depth: int) -> dict[str, list[Run]]:
 
 def some(run: Run) -> tuple[Tensor, Tensor]:
     """Inputs of the run's network and their labels."""
-    batches = run.judging(run.load_data().train, torch.device("cpu"))
+    batches = evaluation_batches(run.card, run.load_data().train, torch.device("cpu"))
     batch = batches.plain(torch.arange(IMAGES))
     return batch.inputs, batch.labels
 
@@ -138,7 +139,7 @@ def lost(setting: Setting, kind: str, seed: int) -> tuple[float, list[float]]:
     inputs, labels = some(run)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = run.variant.network(run.record.spec).train()
+        network = run.variant.network(run.spec).train()
     found = [norm for _, norm in measure.gradient_norms(network, lambda out: F.cross_entropy(out, labels), inputs)]
     # Without the fully connected layer, whose gradient is that of the loss itself.
     *convolutions, _ = found
@@ -177,7 +178,7 @@ def units_of(network: nn.Module, stage: int) -> nn.Sequential:
 
 def lesions(run: Run) -> Iterator[float]:
     """The test error, in percent, without each of the blocks in turn that keep the shape."""
-    batches = run.judging(run.load_data().test, torch.device("cpu"))
+    batches = evaluation_batches(run.card, run.load_data().test, torch.device("cpu"))
     for stage in range(3):
         for unit in range(0 if stage == 0 else 1, len(units_of(run.network, stage))):
             network = copy.deepcopy(run.network)

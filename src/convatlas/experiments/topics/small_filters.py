@@ -16,6 +16,7 @@ from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, Threshold, at_least, exactly
 from convatlas.experiments.topics.timed_steps import OF_EACH_FAMILY, step_of
 from convatlas.networks.vgg import Convolution, Stages, VGGSpec
+from convatlas.runs.options import Runtime
 from convatlas.spec import Layers
 from convatlas.training import Request
 
@@ -107,7 +108,7 @@ def request(setting: Setting, kernel: int, number: int, seed: int) -> Request:
     asked = Request(network="vgg13", spec=spec, seed=seed, lr=LR)
     if not setting.quick:
         return replace(asked, data="cifar10")
-    return replace(asked, data="digits", epochs=QUICK_EPOCHS, batch_size=QUICK_BATCH, autotune=False)
+    return replace(asked, data="digits", epochs=QUICK_EPOCHS, batch_size=QUICK_BATCH, runtime=Runtime(autotune=False))
 
 
 def accuracy(small: str, large: str, setting: Setting) -> Measurement:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from convatlas.data.batches import Batch
-from convatlas.runs import Execution, device_named
+from convatlas.models.device import device_named
+from convatlas.runs.options import Execution
 from convatlas.spec import Spec, Variant
 from convatlas.training import optimizers
 from convatlas.training.recipes import DEFAULT

@@ -21,8 +21,8 @@ from convatlas.experiments.engine.verdict import Measurement, at_least, at_most,
 from convatlas.experiments.topics.towers import TOWERS, Task, rows_of, step
 from convatlas.networks.alexnet import AlexNet, AlexNetSpec
 from convatlas.recipe import Augmentation, Recipe
-from convatlas.runs import Run
-from convatlas.runs.run import read_metrics
+from convatlas.runs.options import Runtime
+from convatlas.runs.run import Run, read_metrics
 from convatlas.spec import Layers
 from convatlas.training import Request
 from convatlas.training.recipes import DEFAULT
@@ -171,7 +171,7 @@ def request(setting: Setting, spec: AlexNetSpec, lr: float, seed: int) -> Reques
         recipe=recipe(setting, lr),
         epochs=QUICK_EPOCHS if setting.quick else FULL_EPOCHS,
         seed=seed,
-        autotune=not setting.quick,
+        runtime=Runtime(autotune=not setting.quick),
     )
 
 

@@ -16,7 +16,8 @@ from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, at_least, at_most
 from convatlas.networks.lenet import FullyConnectedSpec
 from convatlas.recipe import Augmentation
-from convatlas.runs import Run
+from convatlas.runs.options import Runtime
+from convatlas.runs.run import Run
 from convatlas.training import Request
 from convatlas.training.recipes import CHARACTERS
 
@@ -60,7 +61,7 @@ def request(setting: Setting, network: str, seed: int) -> Request:
         epochs=QUICK_EPOCHS if setting.quick else None,
         recipe=replace(CHARACTERS, augmentation=Augmentation()),
         seed=seed,
-        autotune=False,
+        runtime=Runtime(autotune=False),
     )
 
 
@@ -77,7 +78,7 @@ def error(run: Run, shift: int) -> float:
     test = run.load_data().test
     accuracies = []
     for right, down in ((shift, 0), (-shift, 0), (0, shift), (0, -shift)):
-        accuracies.append(run.judge(moved(test, right, down)).accuracy)
+        accuracies.append(run.evaluate(moved(test, right, down)).accuracy)
     return 100 * (1 - float(np.mean(accuracies)))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from convatlas.errors import UserError
+from convatlas.files.typed_json import MalformedJsonError, NewerFormatError
 from convatlas.images.ink import LARGEST
 from convatlas.measure.table import called_by, num_macs, total, weightless
 from convatlas.measure.trace import UncompiledMode
+from convatlas.models.card import Card
 from convatlas.models.codec.bytestream import Damaged
-from convatlas.models.codec.fields import fields, fits
+from convatlas.models.codec.cards import card_from
+from convatlas.models.network import build, spec_of
 from convatlas.networks.blocks import weighted_layers
 from convatlas.networks.connections import ConnectedConv2d
-from convatlas.networks.low_bits import FEWEST, MOST, LayerBits
-from convatlas.runs import Record
-from convatlas.spec import MOST_PIXELS
+from convatlas.networks.low_bits import FEWEST, MOST
+from convatlas.spec import MOST_PIXELS, Spec
+from convatlas.spec.quantization import LayerQuantization
 
 MOST_COUNT = 2**20
 """Of any one thing in a network: maps, units, layers."""
@@ -44,6 +47,9 @@ SMALL = 32
 """The side in pixels that smaller images count as here: LeNet frames them to it."""
 LEAST_INK = LARGEST / math.isqrt(MOST_AT_ONCE)
 """The part of a frame that ink spans, a sixteenth; a larger frame would have more numbers than an image may."""
+
+UNSHOWN = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode's control characters, halves of characters, and line breaks."""
 
 Shapes = dict[str, tuple[tuple[int, ...], torch.dtype]]
 """Of a network's tensors, by name and in order."""
@@ -81,58 +87,55 @@ def numbers(argument: Any) -> int:
 
 
 @contextmanager
-def found_out() -> Iterator[None]:
+def as_damage() -> Iterator[None]:
     """Whatever goes wrong inside is the file's fault.
 
     Raises:
         Damaged: something did.
+        NewerFormatError: a newer version wrote it.
     """
     try:
         with warnings.catch_warnings():
             # Of layers without weights, which are refused later.
             warnings.simplefilter("ignore")
             yield
-    except (Damaged, UserError):
+    except (Damaged, NewerFormatError):
         raise
+    except MalformedJsonError as error:
+        raise Damaged(str(error)) from error
+    except UserError as error:
+        raise Damaged(str(error)) from error
     except Exception as error:
         raise Damaged(f"its network cannot be built: {error}") from error
 
 
-def described(content: bytes, num_tensors: int, most_numbers: int) -> tuple[Record, Shapes]:
-    """The record of a compressed network and the shapes of its tensors.
+def described(content: bytes, version: int, num_tensors: int, max_numbers: int) -> tuple[Card, Shapes]:
+    """The card of a compressed model and the shapes of its tensors.
 
     Args:
-        content: the record's JSON.
+        content: the card's JSON.
+        version: of the file.
         num_tensors: how many the file has.
-        most_numbers: how many weights there can be in a file of that size.
+        max_numbers: how many weights there can be in a file of that size.
 
     Raises:
-        Damaged: it is no record, or its network has more than that, or takes more than any.
+        Damaged: it is no card, or its network has more than that, or takes more than any.
         UserError: it was written by a newer version.
     """
-    most_numbers = min(most_numbers, MOST_WEIGHTS)
-    with found_out():
-        values = json.loads(content)
-        check_numbers(values["spec"])
-        # Before a network with so many outputs is built.
-        if len(values["classes"]) != values["spec"]["num_classes"]:
-            raise Damaged("it names more or fewer classes than its network tells apart")
-        most = at_once(values["spec"]["resolution"])
-        # Twice: with its costs, and for its shapes.
-        with Bounded(2 * OPERATIONS * (num_tensors + 1), most_numbers + ROOM, most):
-            try:
-                record = Record.from_json(content, "its record")
-            except UserError as error:
-                found = error.__cause__
-                raise found if isinstance(found, Damaged) else Damaged(str(error)) from error
-            check_record(record)
-            check_network(record, network := weightless(lambda _: record.network(), record.spec))
+    max_numbers = min(max_numbers, MOST_WEIGHTS)
+    with as_damage():
+        card = card_from(content, version)
+        check_card(card)
+        # Once, for costs and shapes, and with room to spare.
+        with Bounded(2 * OPERATIONS * (num_tensors + 1), max_numbers + ROOM, at_once(card.spec["resolution"])):
+            spec = spec_of(card)
+            check_network(card, spec, network := weightless(lambda _: build(card), spec))
         shapes = {name: (tuple(value.shape), value.dtype) for name, value in network.state_dict().items()}
     if len(shapes) != num_tensors:
         raise Damaged(f"it has {num_tensors} tensors and its network {len(shapes)}")
-    if sum(math.prod(shape) for shape, _ in shapes.values()) > most_numbers:
+    if sum(math.prod(shape) for shape, _ in shapes.values()) > max_numbers:
         raise Damaged("its network has more weights than the file has room for")
-    return record, shapes
+    return card, shapes
 
 
 def at_once(resolution: int) -> int:
@@ -152,15 +155,15 @@ def check_numbers(value: Any) -> None:
         raise Damaged(f"{value} is beyond what any network has")
 
 
-def check_record(record: Record) -> None:
+def check_card(card: Card) -> None:
     """
     Raises:
-        Damaged: it says something that no record does, or has no results.
+        Damaged: it says something that no model's card does, or has no score.
     """
-    for name, hint in fields(Record).items():
-        if not fits(getattr(record, name), hint):
-            raise Damaged(f"its record has {name} that no run has")
-    preprocessing, results = record.preprocessing, record.results
+    check_numbers(card.spec)
+    if not all(map(shown, (card.variant, *card.classes, card.provenance.method, card.provenance.data))):
+        raise Damaged("its card has text that cannot be shown")
+    preprocessing, score = card.preprocessing, card.score
     side = 1 if preprocessing.side is None else preprocessing.side
     if not (1 <= side <= MOST_PIXELS and preprocessing.channels in (1, 3)):
         raise Damaged("there are no such images")
@@ -168,45 +171,50 @@ def check_record(record: Record) -> None:
         raise Damaged("its images are mostly margin")
     if preprocessing.channels * preprocessing.working_side**2 > MOST_AT_ONCE:
         raise Damaged("its images are too large")
-    if preprocessing.resolution != record.spec.resolution:
+    if preprocessing.resolution != card.spec.get("resolution"):
         raise Damaged("its images are not what its network reads")
     # Beyond these, single precision may have no such numbers.
     if max(map(abs, preprocessing.mean)) > MOST_COUNT or not all(
-        1 / MOST_COUNT <= abs(deviation) <= MOST_COUNT for deviation in preprocessing.deviation
+        1 / MOST_COUNT <= abs(std) <= MOST_COUNT for std in preprocessing.deviation
     ):
         raise Damaged("its images have no such values")
     if preprocessing.ink is not None and not LEAST_INK <= preprocessing.ink <= 1:
         raise Damaged("its ink spans no part of an image")
-    if not all(map(sound, record.low_bits or ())):
+    if not all(map(sound, card.quantization or ())):
         raise Damaged("its layers have bits that none can have")
-    if results is None:
-        raise Damaged("its run was not finished")
-    if not all(0 <= part <= 1 for part in (results.test_accuracy, *results.test_interval)):
+    if score is None:
+        raise Damaged("its model is not finished")
+    if not all(0 <= part <= 1 for part in (score.accuracy, *score.interval)):
         raise Damaged("its accuracy is no part of the images")
 
 
-def sound(layer: LayerBits) -> bool:
+def shown(text: str) -> bool:
+    """Whether a terminal shows that text, and does not obey it or fail."""
+    return UNSHOWN.isdisjoint(map(unicodedata.category, text))
+
+
+def sound(layer: LayerQuantization) -> bool:
     """Whether a layer can have such bits."""
-    low, high = layer.lowest, layer.highest
+    low, high = layer.input_low, layer.input_high
     bounded = low is high if low is None or high is None else low <= 0 <= high
-    return FEWEST <= layer.weight <= MOST and bounded
+    return FEWEST <= layer.weight_bits <= MOST and bounded
 
 
-def check_network(record: Record, network: nn.Module) -> None:
+def check_network(card: Card, spec: Spec, network: nn.Module) -> None:
     """
     Raises:
-        Damaged: it is not the one of the record's results, or an answer takes too much.
+        Damaged: it is not the one of the card's costs, or an inference takes too much.
     """
-    if record.low_bits and [layer.name for layer in record.low_bits] != [name for name, _ in weighted_layers(network)]:
+    quantized = [layer.name for layer in card.quantization or ()]
+    if quantized and quantized != [name for name, _ in weighted_layers(network)]:
         raise Damaged("its layers are not those that have few bits")
-    called = called_by(network, record.spec)
+    called = called_by(network, spec)
     if sum(work(layer, output) for _, layer, output in called) > MOST_WORK:
         raise Damaged("its network computes more than any does")
     if sum(math.prod(output.shape[1:]) for _, _, output in called) > MOST_OUTPUTS:
         raise Damaged("its network makes more of an image than any does")
-    results = record.results
-    if results is None or (results.params, results.macs) != total(called):
-        raise Damaged("its results are of another network")
+    if (card.params, card.macs) != total(called):
+        raise Damaged("its costs are another network's")
 
 
 def work(layer: nn.Module, output: Tensor) -> int:

@@ -1,32 +1,33 @@
-"""One file with a network and all that is needed to use it; docs/compressed.md describes every byte."""
+"""One file with a whole model; docs/compressed.md describes every byte."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from convatlas import files, runs
+from convatlas import files
 from convatlas.errors import UserError
-from convatlas.files import lock, occupied
+from convatlas.files.typed_json import NewerFormatError
 from convatlas.formatting import size
+from convatlas.models.card import Card
 from convatlas.models.codec import tensors
-from convatlas.models.codec.bounds import Shapes, described, found_out
+from convatlas.models.codec.bounds import Shapes, as_damage, described
 from convatlas.models.codec.bytestream import Choices, Damaged, Reader, count
-from convatlas.models.codec.records import compact, deflated, inflated
+from convatlas.models.codec.cards import compact, deflated, inflated
 from convatlas.models.codec.tensors import Tensor
+from convatlas.models.network import build
 from convatlas.networks.low_bits import load_places, places_of
-from convatlas.runs import Record, Run
 
 MAGIC = b"\x89cva\r\n\x1a\n"
 """As PNG's: a file that went through a conversion of text is found out."""
-VERSION = 1
+VERSION = 2
+"""1 held a run's record in place of the card."""
 SUFFIX = ".cva"
 SIZE_BYTES = 8
 CHECKSUM_BYTES = 32
@@ -38,16 +39,20 @@ NUMBERS_PER_BYTE = 2048
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    record: bytes
-    """`run.json` without what only this machine needs to know, deflated."""
+    """What is in a file."""
+
+    version: int
+    card: bytes
+    """The card's JSON, deflated."""
     tensors: Sequence[Tensor]
     """In the order of the network's state."""
 
 
-@dataclass
-class CompressedRun(Run):
-    """A finished run in one compressed file, its `folder`. It predicts and evaluates; `unpack` makes the rest of it."""
+@dataclass(frozen=True, eq=False)
+class CompressedFile:
+    """A file as it was read."""
 
+    card: Card
     contents: Contents
     shapes: Shapes
     kinds: list[int]
@@ -55,105 +60,83 @@ class CompressedRun(Run):
     checksum: bytes
     """Which tells the file from every other."""
 
-    @cached_property
     def network(self) -> nn.Module:
-        """The network in evaluation mode, on the CPU.
+        """The network, in evaluation mode, on the CPU.
 
         Raises:
-            UserError: the file's record describes none.
+            Damaged: the weights are none of the network's.
         """
-        try:
-            with found_out():
-                network = self.record.network()
-                parts = zip(self.shapes.items(), self.contents.tensors, strict=True)
-                state = {name: torch.from_numpy(tensor.values).reshape(shape) for (name, (shape, _)), tensor in parts}
-                load_places(network, self.record.low_bits or (), state)
-        except Damaged as error:
-            raise damaged(self.folder, error) from error
+        with as_damage():
+            network = build(self.card)
+            parts = zip(self.shapes.items(), self.contents.tensors, strict=True)
+            state = {name: torch.from_numpy(tensor.values).reshape(shape) for (name, (shape, _)), tensor in parts}
+            load_places(network, self.card.quantization or (), state)
         return network.eval()
 
-    def report(self, out: Path | None = None, device: str | None = None) -> Path:
-        raise UserError(f"{self.folder} has no curves to report of; the run folder that it was made from has")
 
+def write_file(path: Path, card: Card, network: nn.Module, *, ranges: bool = True) -> None:
+    """Write a model into one file; what is read back from it has the same bits. A file that is there is overwritten.
 
-def pack(run: Run, path: str | Path, *, ranges: bool = True) -> CompressedRun:
-    """Write a finished run's network into one file; what is read back from it has the same bits.
-
-    What the file gains comes from zeros and from weights that have few values: see `quantize`.
+    It is small if many weights are 0 or share few values: see `compression.deep`.
 
     Args:
-        path: the file; what is there is overwritten.
         ranges: whether the range coder is used where it is smaller and its library is installed.
 
     Raises:
-        UserError: the run is not finished, or there is no such folder.
+        UserError: the model was not evaluated, or there is no such folder.
     """
-    path = Path(path)
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent} to write {path.name} into")
-    files.write(path, encoded(run.record, run.network, ranges=ranges))
-    packed = load_file(path)
-    read = packed.network.state_dict()
-    for name, own in run.network.state_dict().items():
+    if card.score is None:
+        raise UserError("a compressed file holds a model's test accuracy, and this one was not evaluated")
+    content = encoded(card, network, ranges=ranges)
+    written_state = parsed(content).network().state_dict()
+    for name, own in network.state_dict().items():
         # Nothing may be lost, whatever the network.
-        if read[name].contiguous().numpy().tobytes() != own.contiguous().numpy().tobytes():
+        if written_state[name].contiguous().numpy().tobytes() != own.contiguous().numpy().tobytes():
             raise AssertionError(f"{name} was not written as it is")
-    return packed
+    files.write(path, content)
 
 
-def encoded(record: Record, network: nn.Module, *, ranges: bool = True) -> bytes:
-    """The file of a network; see `pack`.
+def encoded(card: Card, network: nn.Module, *, ranges: bool = True) -> bytes:
+    """The bytes of a model's file; see `write_file`.
 
     Raises:
-        UserError: its record is too long.
+        UserError: its card is too long.
     """
     contents = Contents(
-        record=deflated(compact(record)),
-        tensors=[tensors.taken_apart(value.numpy()) for value in places_of(network, record.low_bits or ()).values()],
+        version=VERSION,
+        card=deflated(compact(card), VERSION),
+        tensors=[tensors.taken_apart(value.numpy()) for value in places_of(network, card.quantization or ()).values()],
     )
     return written(contents, Choices(ranges=ranges))
 
 
-def load(path: str | Path) -> Run:
-    """Open a run folder or a compressed file.
-
-    Raises:
-        UserError: it is neither, or damaged.
-    """
-    path = Path(path)
-    return load_file(path) if path.is_file() else runs.load(path)
-
-
-def load_file(path: Path) -> CompressedRun:
-    """Open a compressed file, from whomever it comes.
+def read_file(path: Path) -> CompressedFile:
+    """Read a compressed file, from whomever it comes.
 
     Raises:
         UserError: it is none, it is damaged, or it needs a library that is not installed.
     """
     content = read_bytes(path)
     try:
-        return parsed(content, path)
+        return parsed(content)
     except Damaged as error:
         raise damaged(path, error) from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 
-def unpack(packed: CompressedRun, out: str | Path) -> Run:
-    """Write a run folder of a compressed file, which every verb understands.
+def read_network(path: Path, file: CompressedFile) -> nn.Module:
+    """The network of a file that was read from `path`.
 
     Raises:
-        UserError: the folder holds something already.
+        UserError: its weights are none of the network's.
     """
-    out = Path(out)
-    if occupied(out):
-        raise UserError(f"{out} holds something already; choose a new or empty folder")
-    run = Run(out, packed.record)
-    with lock(out):
-        results = replace(packed.results, weights_sha256=run.write_weights(packed.network))
-        run.record = replace(packed.record, results=results)
-        run.write_record()
-    return run
+    try:
+        return file.network()
+    except Damaged as error:
+        raise damaged(path, error) from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -171,28 +154,28 @@ def read_bytes(path: Path) -> bytes:
 
 def damaged(path: Path, error: Damaged) -> UserError:
     # PyTorch's messages have many lines.
-    return UserError(f"{path} is damaged or no compressed network of convatlas: {str(error).splitlines()[0]}")
+    return UserError(f"{path} is damaged or no compressed model of convatlas: {str(error).splitlines()[0]}")
 
 
 def written(contents: Contents, choices: Choices) -> bytes:
     """The file's bytes."""
     parts = [
-        count(len(contents.record)) + contents.record,
+        count(len(contents.card)) + contents.card,
         count(len(contents.tensors)),
         *(tensors.write(tensor, choices) for tensor in contents.tensors),
     ]
-    return sealed(MAGIC, b"".join(parts))
+    return sealed(MAGIC, contents.version, b"".join(parts))
 
 
-def sealed(magic: bytes, body: bytes) -> bytes:
+def sealed(magic: bytes, version: int, body: bytes) -> bytes:
     """A whole file: magic, version, its size, the body, and the checksum of all."""
     num_bytes = len(magic) + 1 + SIZE_BYTES + len(body) + CHECKSUM_BYTES
-    content = magic + bytes([VERSION]) + num_bytes.to_bytes(SIZE_BYTES, "little") + body
+    content = magic + bytes([version]) + num_bytes.to_bytes(SIZE_BYTES, "little") + body
     return content + hashlib.sha256(content).digest()
 
 
-def opened(content: bytes, magic: bytes) -> Reader:
-    """The body of a whole file.
+def opened(content: bytes, magic: bytes) -> tuple[int, Reader]:
+    """The version and the body of a whole file.
 
     Raises:
         Damaged: it is another file, cut short, or its checksum differs.
@@ -203,15 +186,17 @@ def opened(content: bytes, magic: bytes) -> Reader:
         raise Damaged("it begins otherwise")
     reader.take(len(magic))
     version = reader.byte()
-    if version != VERSION:
-        raise UserError("written by a newer convatlas; update this one to read it")
+    if not version:
+        raise Damaged("there is no version 0")
+    if version > VERSION:
+        raise NewerFormatError("written by a newer convatlas; update this one to read it")
     num_bytes = int.from_bytes(reader.take(SIZE_BYTES), "little")
     if num_bytes != len(content):
         raise Damaged(f"it has {size(len(content))} of {size(num_bytes)}")
     body = reader.take(reader.left - CHECKSUM_BYTES)
     if hashlib.sha256(content[:-CHECKSUM_BYTES]).digest() != reader.take(CHECKSUM_BYTES):
         raise Damaged("its checksum differs")
-    return Reader(body)
+    return version, Reader(body)
 
 
 def checksum(content: bytes) -> bytes:
@@ -219,21 +204,21 @@ def checksum(content: bytes) -> bytes:
     return content[-CHECKSUM_BYTES:]
 
 
-def parsed(content: bytes, path: Path) -> CompressedRun:
+def parsed(content: bytes) -> CompressedFile:
     """
     Raises:
-        Damaged: see `load_file`.
+        Damaged: see `read_file`.
         UserError: likewise.
     """
-    reader = opened(content, MAGIC)
-    record_bytes = reader.take(reader.count())
+    version, reader = opened(content, MAGIC)
+    card_bytes = reader.take(reader.count())
     num_tensors = reader.count()
     if num_tensors > reader.left:
         raise Damaged(f"{num_tensors} tensors in {reader.left} bytes")
-    record, shapes = described(inflated(record_bytes), num_tensors, NUMBERS_PER_BYTE * len(content))
+    card, shapes = described(inflated(card_bytes, version), version, num_tensors, NUMBERS_PER_BYTE * len(content))
     found = [
         tensors.read(reader, int(np.prod(shape, dtype=np.int64)), dtype == torch.int64)
         for shape, dtype in shapes.values()
     ]
     reader.finish()
-    return CompressedRun(path, record, Contents(record_bytes, found), shapes, reader.kinds, checksum(content))
+    return CompressedFile(card, Contents(version, card_bytes, found), shapes, reader.kinds, checksum(content))

@@ -17,14 +17,13 @@ from convatlas.models.codec import streams, tensors
 from convatlas.models.codec.bytestream import Choices, Damaged, Form, Reader, count
 from convatlas.models.codec.container import (
     CHECKSUM_BYTES,
-    CompressedRun,
     Contents,
     checksum,
     damaged,
-    load_file,
     opened,
     parsed,
     read_bytes,
+    read_file,
     sealed,
     written,
 )
@@ -63,8 +62,8 @@ def write_update(old: str | Path, new: str | Path, out: str | Path) -> Path:
     """
     out = Path(out)
     check_apart(out, old, new)
-    before, after = load_file(Path(old)), load_file(Path(new))
-    if before.record.variant != after.record.variant or before.shapes != after.shapes:
+    before, after = read_file(Path(old)), read_file(Path(new))
+    if before.card.variant != after.card.variant or before.shapes != after.shapes:
         raise UserError(f"{old} and {new} are not versions of one network; send {new} as it is")
     if checksum(written(after.contents, Choices(after.kinds))) != after.checksum:
         raise UserError(f"{new} was written by another version of convatlas; write it again with this one")
@@ -72,47 +71,47 @@ def write_update(old: str | Path, new: str | Path, out: str | Path) -> Path:
     parts = [
         before.checksum,
         after.checksum,
-        count(len(after.contents.record)) + after.contents.record,
+        count(len(after.contents.card)) + after.contents.card,
         count(len(after.kinds)) + streams.write(np.array(after.kinds, np.int32), FORMS, choices),
         *(
             change(one, other, choices)
             for one, other in zip(before.contents.tensors, after.contents.tensors, strict=True)
         ),
     ]
-    files.write(out, sealed(MAGIC, b"".join(parts)))
+    files.write(out, sealed(MAGIC, after.contents.version, b"".join(parts)))
     return out
 
 
-def apply_update(old: str | Path, update: str | Path, out: str | Path) -> CompressedRun:
-    """Write the new version that `update` makes of the compressed file `old`.
+def apply_update(old: str | Path, update: str | Path, out: str | Path) -> Path:
+    """Write the new file that `update` makes of the compressed file `old`.
 
     Raises:
         UserError: a file is damaged, the update is for another file than `old`, or `out` is one of them.
     """
     out, path = Path(out), Path(update)
     check_apart(out, old, update)
-    before = load_file(Path(old))
+    before = read_file(Path(old))
     content = read_bytes(path)
     try:
-        reader = opened(content, MAGIC)
+        version, reader = opened(content, MAGIC)
         if reader.take(CHECKSUM_BYTES) != before.checksum:
             raise UserError(f"{path} updates another file than {old}")
         wanted = reader.take(CHECKSUM_BYTES)
-        record = reader.take(reader.count())
+        card = reader.take(reader.count())
         num_kinds = reader.count()
         if num_kinds > 8 * reader.left:
             raise Damaged(f"{num_kinds} choices in {reader.left} bytes")
         kinds = streams.read(reader, num_kinds, FORMS).tolist()
         changed = [read_change(reader, tensor) for tensor in before.contents.tensors]
         reader.finish()
-        made = written(Contents(record, changed), Choices(kinds))
+        made = written(Contents(version, card, changed), Choices(kinds))
         if checksum(made) != wanted:
             raise Damaged("it makes another file than it says")
-        after = parsed(made, out)
+        parsed(made)
     except Damaged as error:
         raise damaged(path, error) from error
     files.write(out, made)
-    return after
+    return out
 
 
 def check_apart(out: Path, *inputs: str | Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from convatlas.errors import UserError
 from convatlas.models.codec.bytestream import Damaged
 from convatlas.models.codec.records import MOST_BYTES, RAW, compact, deflated, inflated, typical
-from convatlas.runs import Run
+from convatlas.runs.run import Run
 
 
 @given(st.binary(max_size=3000))

@@ -1,0 +1,116 @@
+"""A model's card, `model.json`: all that it takes to use a model, but for its weights. Nothing here loads torch."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, Self
+
+from convatlas.errors import UserError
+from convatlas.files.typed_json import as_file_error, decoded, encoded, parsed_object
+from convatlas.images import Preprocessing
+from convatlas.spec.quantization import Quantization
+
+CARD = "model.json"
+FORMAT = 1
+
+
+def installed_versions() -> dict[str, str]:
+    """Of Python and of the packages that a result depends on."""
+    packages = ("convatlas", "torch", "numpy", "pillow")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How a model did on its test images."""
+
+    accuracy: float
+    """A fraction."""
+    interval: tuple[float, float]
+    """The 95 % confidence interval of the accuracy (Wilson)."""
+    num_errors: int
+    num_images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a model came from."""
+
+    method: str
+    """How its weights were made: "trained", "pruned ...", "quantized to 4 bits"."""
+    data: str
+    """The data set that it was trained on: a standard name or `hf:NAME`; of an image folder its name without the path."""
+    data_checksum: str
+    """Of the data set's images, labels and classes."""
+    seed: int
+    """It draws the split of an image folder that has none."""
+    skip_bad: bool = False
+    """Whether unusable images were left out."""
+    parent_sha256: str | None = None
+    """Of the weights that these were made from without training, as pruned ones are."""
+    versions: dict[str, str] = field(default_factory=installed_versions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    variant: str
+    """The network's name in the atlas."""
+    spec: dict[str, Any]
+    """The fields of the network's spec; `models.network.spec_of` makes the spec of them."""
+    classes: tuple[str, ...]
+    """In the order of the outputs."""
+    preprocessing: Preprocessing
+    provenance: Provenance
+    params: int
+    macs: int
+    """Multiply-accumulates for one image."""
+    quantization: Quantization | None = None
+    """Of weights and inputs, layer by layer; None: all are 32-bit floats."""
+    score: Score | None = None
+    weights_sha256: str | None = None
+    """Of `weights.safetensors`; None while the network is trained, and in a `.cva` file, which has its own."""
+    calibration: None = None
+    """Room for what turns probabilities into calibrated ones."""
+
+    def __post_init__(self) -> None:
+        outputs = self.spec.get("num_classes")
+        if len(self.classes) != outputs:
+            raise UserError(f"it names {len(self.classes)} classes, and its network has {outputs} outputs")
+        if self.spec.get("in_channels") != self.preprocessing.channels:
+            raise UserError(
+                f"its images have {self.preprocessing.channels} channels, and its network reads "
+                f"{self.spec.get('in_channels')}"
+            )
+
+        if {len(self.preprocessing.mean), len(self.preprocessing.deviation)} != {self.preprocessing.channels}:
+            raise UserError("it has another number of means or standard deviations than of channels")
+
+    def to_json(self) -> bytes:
+        """The content of `model.json`."""
+        return (json.dumps({"format": FORMAT, **encoded(self)}, indent=2) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, content: bytes, where: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Args:
+            where: the file, for messages.
+
+        Raises:
+            UserError: it is damaged, contradicts itself, or a newer version wrote it.
+        """
+        with as_file_error(where):
+            return cls.from_values(parsed_object(content, FORMAT))
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """The card of a JSON object.
+
+        Raises:
+            MalformedJsonError, UserError: it is none.
+        """
+        return decoded(cls, {name: value for name, value in values.items() if name != "format"})

@@ -1,0 +1,79 @@
+"""A model as a folder: `model.json` beside `weights.safetensors`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import nn
+
+from convatlas.errors import UserError
+from convatlas.files import write
+from convatlas.files.typed_json import as_file_error
+from convatlas.models.card import CARD, Card
+from convatlas.models.network import build, checked
+
+WEIGHTS = "weights.safetensors"
+
+
+def read_card(folder: Path) -> Card:
+    """
+    Raises:
+        UserError: there is none, it is damaged, or it describes no network.
+    """
+    path = folder / CARD
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} is no model folder: it has no {CARD}") from error
+    card = Card.from_json(content, str(path))
+    with as_file_error(str(path)):
+        checked(card)
+    return card
+
+
+def read_network(folder: Path, card: Card) -> nn.Module:
+    """The network with the folder's weights, in evaluation mode, on the CPU.
+
+    Raises:
+        UserError: the weights are missing, damaged, another model's, or were not written yet.
+    """
+    path = folder / WEIGHTS
+    if card.weights_sha256 is None:
+        raise UserError(f"{folder} is not finished; convatlas resume {folder} goes on with it")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    if hashlib.sha256(content).hexdigest() != card.weights_sha256:
+        raise UserError(f"{path} is damaged or not this model's: its checksum is not the one in its card")
+    network = build(card)
+    try:
+        network.load_state_dict(load_tensors(content))
+    except (SafetensorError, RuntimeError) as error:
+        raise UserError(f"{path} does not fit the network in its card") from error
+    return network.eval()
+
+
+def write_card(folder: Path, card: Card) -> None:
+    write(folder / CARD, card.to_json())
+
+
+def write_weights(folder: Path, network: nn.Module) -> str:
+    """Write a network's weights and return their SHA-256."""
+    content = weights_content(network)
+    write(folder / WEIGHTS, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def weights_checksum(network: nn.Module) -> str:
+    """The SHA-256 that the file of these weights has."""
+    return hashlib.sha256(weights_content(network)).hexdigest()
+
+
+def weights_content(network: nn.Module) -> bytes:
+    """A network's weights as safetensors."""
+    return save_tensors({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()})

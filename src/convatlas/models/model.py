@@ -1,0 +1,238 @@
+"""A model: a network with its weights, its class names and its preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import nn
+
+from convatlas import atlas, data
+from convatlas.errors import UserError
+from convatlas.files import lock, occupied
+from convatlas.images import ImageError, Preprocessing, decode, reframe
+from convatlas.models import folder
+from convatlas.models.card import Card, Provenance
+from convatlas.models.codec import container
+from convatlas.models.device import device_named
+from convatlas.models.evaluation import Evaluation, batch_size, evaluate, evaluation_batches
+from convatlas.models.network import spec_of
+from convatlas.models.prediction import ImageInput, Prediction, as_image
+from convatlas.spec import Spec, Variant
+
+Image_ = TypeVar("Image_", bound=ImageInput)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with its weights, its class names and its preprocessing; `convatlas.load` opens one.
+
+    Its weights are read when they are first needed.
+    """
+
+    card: Card
+    """What `model.json` says."""
+    path: Path | None = None
+    """The folder or the `.cva` file that it was opened from."""
+    load_network: Callable[[], nn.Module] = field(repr=False, kw_only=True)
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The `nn.Module` with its weights, in evaluation mode, on the CPU.
+
+        Raises:
+            UserError: the weights are missing or damaged.
+        """
+        return self.load_network()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the outputs."""
+        return self.card.classes
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.card.preprocessing
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where the model came from."""
+        return self.card.provenance
+
+    @property
+    def variant(self) -> Variant:
+        """The network's row of the atlas."""
+        return atlas.find(self.card.variant)
+
+    @property
+    def spec(self) -> Spec:
+        return spec_of(self.card)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.card.variant if self.path is None else str(self.path)
+
+    @overload
+    def predict(self, images: ImageInput, *, device: str | None = None) -> Prediction: ...
+
+    @overload
+    def predict(
+        self,
+        images: list[Image_] | tuple[Image_, ...],
+        *,
+        device: str | None = None,
+        on_error: Callable[[ImageError], None] | None = None,
+    ) -> list[Prediction]: ...
+
+    def predict(
+        self,
+        images: ImageInput | list[Image_] | tuple[Image_, ...],
+        *,
+        device: str | None = None,
+        on_error: Callable[[ImageError], None] | None = None,
+    ) -> Prediction | list[Prediction]:
+        """The most probable classes of one image, or of each of many.
+
+        Args:
+            images: a path, a PIL image, or a uint8 array (height, width, 3) in RGB order or (height, width) in gray;
+                or a list of these, which is computed in batches.
+            device: "cpu", "cuda" or "mps"; None: the fastest that this machine has.
+            on_error: called with each file that cannot be used, which is then left out; without it, the first such
+                file is an error.
+
+        Raises:
+            UserError: an image cannot be used, an array is not of uint8, or there is no such device.
+        """
+        if not isinstance(images, list | tuple):
+            (prediction,) = self._predictions([images], device_named(device), None)
+            return prediction
+        return list(self._predictions(images, device_named(device), on_error))
+
+    def _predictions(
+        self, images: Sequence[ImageInput], device: torch.device, on_error: Callable[[ImageError], None] | None
+    ) -> Iterator[Prediction]:
+        with self.network_on(device) as network:
+            for usable, inputs in self._batches(images, on_error):
+                with torch.inference_mode():
+                    outputs = network(torch.from_numpy(inputs).to(device))
+                    probabilities = self.variant.objective.probabilities(outputs).cpu()
+                for image, row in zip(usable, probabilities, strict=True):
+                    yield Prediction.of(image, self.classes, row)
+
+    def _batches(
+        self, images: Sequence[ImageInput], on_error: Callable[[ImageError], None] | None
+    ) -> Iterator[tuple[list[ImageInput], npt.NDArray[np.float32]]]:
+        """Images that can be used, with the network's inputs (n, channels, height, width)."""
+        size = batch_size(self.preprocessing.resolution)
+        for begin in range(0, len(images), size):
+            usable, arrays = [], []
+            for image in images[begin : begin + size]:
+                try:
+                    arrays.append(prepared(self.preprocessing, as_image(image)))
+                    usable.append(image)
+                except ImageError as error:
+                    if on_error is None:
+                        raise
+                    on_error(error)
+            if usable:
+                yield usable, np.stack(arrays)
+
+    def evaluate(self, images: str | Path | data.Split | None = None, *, device: str | None = None) -> Evaluation:
+        """The model's accuracy on its test images.
+
+        Args:
+            images: the data set that the model was trained on, by name or by folder, if its own name does not find
+                it; or any labeled images of the model's classes.
+            device: "cpu", "cuda" or "mps"; None: the fastest that this machine has.
+
+        Raises:
+            UserError: the data set is not found, or is not the one that the model was trained on; or there is no such
+                device.
+        """
+        split = images if isinstance(images, data.Split) else self.load_data(images).test
+        place = device_named(device)
+        with self.network_on(place) as network:
+            return evaluate(network, self.variant.objective, evaluation_batches(self.card, split, place))
+
+    def load_data(self, where: str | Path | None = None) -> data.Dataset:
+        """The data set that the model was trained on, with its split.
+
+        Args:
+            where: its name or folder; None: as the card names it.
+
+        Raises:
+            UserError: it is not found, or its images have changed.
+        """
+        provenance = self.provenance
+        if where is None and not data.is_found_by_name(provenance.data):
+            raise UserError(
+                f"{self.name} was trained on the image folder {provenance.data}, whose place is not known; "
+                "name the folder with `data`"
+            )
+        name = provenance.data if where is None else where
+        dataset = data.find(name).load(
+            self.preprocessing.working_side, seed=provenance.seed, skip_bad=provenance.skip_bad
+        )
+        if dataset.checksum != provenance.data_checksum:
+            raise UserError(f"the images of {name} are not, or no longer, those that {self.name} was trained on")
+        return dataset
+
+    @contextmanager
+    def network_on(self, device: torch.device) -> Iterator[nn.Module]:
+        """The network on a device, for a while."""
+        try:
+            yield self.network.to(device)
+        finally:
+            self.network.cpu()
+
+    def save(self, path: str | Path) -> Model:
+        """Write the model as a folder or, if the path ends in `.cva`, as one compressed file, and open it from there.
+
+        Raises:
+            UserError: the folder holds something already, or there is no folder to write the file into.
+        """
+        path = Path(path)
+        if path.suffix == container.SUFFIX:
+            container.write_file(path, self.card, self.network)
+        else:
+            if occupied(path):
+                raise UserError(f"{path} holds something already; choose a new or empty folder")
+            with lock(path):
+                checksum = folder.write_weights(path, self.network)
+                folder.write_card(path, replace(self.card, weights_sha256=checksum))
+        return open_model(path)
+
+
+def open_model(path: str | Path) -> Model:
+    """Open a model folder or a `.cva` file.
+
+    Raises:
+        UserError: it is neither, or damaged.
+    """
+    path = Path(path)
+    if path.is_file():
+        file = container.read_file(path)
+        return Model(file.card, path, load_network=lambda: container.read_network(path, file))
+    card = folder.read_card(path)
+    return Model(card, path, load_network=lambda: folder.read_network(path, card))
+
+
+def prepared(preprocessing: Preprocessing, image: Path | Image.Image) -> npt.NDArray[np.float32]:
+    """A network's input (channels, height, width)."""
+    # As training decoded a folder's images; of a page with a drawing on it every pixel may count.
+    at_least = preprocessing.working_side if preprocessing.side is None else None
+    opened = image if isinstance(image, Image.Image) else decode(image, at_least)
+    # An image of the set's own size is taken for one like the set's.
+    if preprocessing.ink is not None and opened.size != (preprocessing.side, preprocessing.side):
+        opened = reframe(opened, preprocessing.ink)
+    inputs: npt.NDArray[np.float32] = preprocessing.normalize(preprocessing.fit(opened)[None])[0]
+    return inputs

@@ -1,0 +1,51 @@
+"""The network that a card describes."""
+
+from __future__ import annotations
+
+import warnings
+
+from torch import nn
+
+from convatlas import atlas
+from convatlas.files.typed_json import MalformedJsonError, decoded
+from convatlas.measure.table import Totals, cost_of
+from convatlas.models.card import Card
+from convatlas.networks.low_bits import attach_fake_quant
+from convatlas.spec import Spec
+
+
+def spec_of(card: Card) -> Spec:
+    """The spec of a card's network.
+
+    Raises:
+        MalformedJsonError: its fields are not those of the variant's family.
+        UserError: there is no such variant, or its numbers cannot work.
+    """
+    return decoded(type(atlas.find(card.variant).spec), card.spec, "spec")
+
+
+def build(card: Card) -> nn.Module:
+    """A new network of a card, as it is trained: quantized layers round their inputs and have step sizes.
+
+    Raises:
+        MalformedJsonError, UserError: see `spec_of`.
+    """
+    network = atlas.find(card.variant).network(spec_of(card))
+    return attach_fake_quant(network, card.quantization) if card.quantization else network
+
+
+def checked(card: Card) -> Totals:
+    """The costs of a card's network, which is built without memory for its weights.
+
+    Raises:
+        MalformedJsonError, UserError: the card describes none.
+    """
+    variant, spec = atlas.find(card.variant), spec_of(card)
+    try:
+        with warnings.catch_warnings():
+            # Of layers without weights.
+            warnings.simplefilter("ignore")
+            return cost_of(variant.network, spec)
+    except Exception as error:
+        # Numbers that no version wrote may fail anywhere in a constructor or in a layer.
+        raise MalformedJsonError(f"its network cannot be built: {error}") from error

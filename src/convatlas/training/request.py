@@ -1,0 +1,46 @@
+"""What a person asks for, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from convatlas.errors import UserError
+from convatlas.recipe import Recipe
+from convatlas.runs.options import ClassWeights, Distillation, InitFrom, Runtime, Validation
+from convatlas.spec import Scale, Spec
+
+UNSCALED = Scale()
+DEFAULT_RUNTIME = Runtime()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The arguments of `train`, which explains them."""
+
+    network: str
+    data: str | Path = "digits"
+    recipe: str | Recipe = "default"
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    seed: int = 0
+    scale: Scale = UNSCALED
+    spec: Spec | None = None
+    class_weights: ClassWeights | None = None
+    validation: Validation | None = None
+    init_from: InitFrom | None = None
+    distillation: Distillation | None = None
+    runtime: Runtime = DEFAULT_RUNTIME
+    skip_bad: bool = False
+
+    def __post_init__(self) -> None:
+        if self.class_weights not in (None, "balanced"):
+            raise UserError(f"`class_weights` {self.class_weights!r} is unknown; the only choice is 'balanced'")
+        if self.init_from is not None and self.init_from.freeze:
+            if self.recipe == "paper":
+                raise UserError("`freeze` takes the default recipe: the papers' recipes train whole networks")
+            if self.distillation is not None:
+                raise UserError("`freeze` computes features once, so that no teacher sees the images; use one of both")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"`seed` {self.seed} is out of range; it must be an integer from 0 to 2**63 - 1")

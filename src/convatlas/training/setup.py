@@ -1,0 +1,100 @@
+"""What is trained: a run's network from its first weights on, its optimizer, and the batches that it sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import nn
+
+from convatlas.data import Batches
+from convatlas.models.network import build
+from convatlas.recipe import Optimizer
+from convatlas.runs.run import Run
+from convatlas.training import optimizers
+from convatlas.training.constraints import ConstrainedWeights
+from convatlas.training.distillation import Teacher
+from convatlas.training.distribution import Processes
+from convatlas.training.fine_tuning import Body, FeatureBatches, FrozenBody, layer_groups, learning_rates, unfreeze
+from convatlas.training.step import Step, class_weights
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    run: Run
+    body: Body | None = None
+    """The weights that training starts from, under a new head."""
+    constrained: ConstrainedWeights | None = None
+    """The weights of the whole network that training starts from, and what stays of them."""
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """
+        Raises:
+            UserError: the weights that training starts from are gone, or are another network's.
+        """
+        init_from = run.record.init_from
+        if init_from is None:
+            return cls(run)
+        if init_from.constraint is not None:
+            return cls(run, constrained=ConstrainedWeights.of(init_from, run.card))
+        return cls(run, body=Body.of(init_from.path, run.variant, run.spec))
+
+    @property
+    def freezes(self) -> bool:
+        """Whether the head alone is trained."""
+        init_from = self.run.record.init_from
+        return init_from is not None and init_from.freeze
+
+    @property
+    def is_worth_tuning(self) -> bool:
+        """Whether timing steps pays: a head alone is trained in no time, and curvatures take longer than steps."""
+        return not self.freezes and self.run.record.recipe.optimizer is not Optimizer.LEVENBERG_MARQUARDT
+
+    def build(self, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """The network before the first step, in training mode, and its optimizer."""
+        record = self.run.record
+        torch.manual_seed(record.seed)
+        network = build(self.run.card).to(device).train()
+        groups = None
+        if self.constrained is not None:
+            self.constrained.attach(network)
+        if self.body is not None:
+            self.body.put_into(network)
+            head = self.body.head
+            groups = [self.body.head_of(network)] if self.freezes else learning_rates(layer_groups(network, head))
+        return network, optimizers.build(record.recipe, network, groups)
+
+    def trained_part(self, network: nn.Module, batches: Batches) -> tuple[nn.Module, Batches | FeatureBatches]:
+        """The part of the network that is trained, and the batches that it sees."""
+        if self.body is None or not self.freezes:
+            return network, batches
+        empty = batches.plain(torch.arange(0)).inputs
+        return FrozenBody(network, self.body.head, empty), FeatureBatches.of(batches, network, self.body.head)
+
+    def teacher(self, network: nn.Module) -> Teacher | None:
+        """The teacher of that network, if it has one."""
+        distillation = self.run.record.distillation
+        return None if distillation is None else Teacher.of(self.run, network, distillation)
+
+    def step(self, part: nn.Module, batches: Batches, processes: Processes, teacher: Teacher | None = None) -> Step:
+        """The training step of that part, on the device of those batches."""
+        record, num_classes = self.run.record, len(self.run.card.classes)
+        weights = class_weights(batches.split, num_classes, balanced=record.class_weights == "balanced")
+        return Step.prepared(
+            part,
+            self.run.variant.objective,
+            record.execution,
+            class_weights=weights.to(batches.device),
+            batch_size=record.recipe.batch_size,
+            micro_batch=record.runtime.micro_batch,
+            processes=processes,
+            auxiliary=teacher,
+        )
+
+    def unfreeze(self, network: nn.Module, done: float) -> bool:
+        """Unfreeze the layers that are due after that fraction of training; whether any changed."""
+        if self.body is None or self.freezes:
+            return False
+        return unfreeze(layer_groups(network, self.body.head), done)
