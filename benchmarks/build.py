@@ -2,19 +2,19 @@
 
     python benchmarks/build.py
 
-`convatlas.create` against torchvision's constructor of the same network (no pretrained weights), the imports done:
-each in processes of its own, in turn; a process builds once to warm up and prints the median of five more builds, in
-milliseconds. torchvision is no dependency; `pip install --no-deps torchvision` is enough.
+`convatlas.create` against torchvision's constructor of the same network, without pretrained weights and after the
+imports. Each runs in processes of its own, in turn. A process builds once to warm up, then prints the median of five
+more builds in milliseconds. torchvision is not a dependency; `pip install --no-deps torchvision` is enough.
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
 from collections.abc import Callable
 
 import measured
+
+from convatlas.measure import time_call, torch_engine
 
 NETWORKS = {
     "vgg16": "vgg16",
@@ -39,14 +39,8 @@ def torchvision(name: str) -> float:
 
 
 def milliseconds(build: Callable[[], object]) -> float:
-    """The median of five builds, after one."""
-    build()
-    seconds = []
-    for _ in range(5):
-        begun = time.perf_counter()
-        build()
-        seconds.append(time.perf_counter() - begun)
-    return 1000 * statistics.median(seconds)
+    """The median of five builds, after one that warms up."""
+    return time_call(build, torch_engine(), repeats=5).median_ms
 
 
 def main() -> None:

@@ -122,13 +122,12 @@ def trained(folder: Path, network: str, data: str, **given: Any) -> Run:
 def times(before: Run, after: Run, compiling: bool) -> float:
     """How many times as fast an image alone is answered."""
     took = latencies((before, after), compiling=compiling, repeats=TURNS)
-    return took[0] / took[1]
+    return took[0].median_s / took[1].median_s
 
 
 @torch.no_grad()
 def accuracy_in_eight_bits(run: Run) -> float:
     """Of the network as it computes in 8 bits."""
-    network = to_int8(run.network, run.record.low_bits or ())
     batches = run.judging(run.load_data().test, torch.device("cpu"))
     answers: dict[int, Callable[[Tensor], Tensor]] = {}
     right = total = 0
@@ -136,7 +135,7 @@ def accuracy_in_eight_bits(run: Run) -> float:
         batch = batches.in_order(step)
         num = len(batch.labels)
         if num not in answers:
-            answers[num] = compiled(network, batch.inputs)
+            answers[num] = compiled(to_int8(run.network, run.record.low_bits or (), batch.inputs), batch.inputs)
         right += int((answers[num](batch.inputs).argmax(1) == batch.labels).sum())
         total += num
     return right / total

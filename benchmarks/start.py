@@ -1,8 +1,9 @@
-"""How long does a person wait before the command answers?
+"""How long does the command take to start?
 
     python benchmarks/start.py
 
-Whole processes, from start to exit, the wall clock; each command once to warm the disk, then nine times in turn.
+Wall-clock time of whole processes, from start to exit: each command once to fill the disk cache, then nine times in
+turn.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ ROUNDS = 9
 
 
 def seconds(arguments: list[str]) -> float:
-    begun = time.perf_counter()
+    start = time.perf_counter()
     program = "from convatlas.cli import main; main()"
     subprocess.run([sys.executable, "-c", program, *arguments], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 def main() -> None:

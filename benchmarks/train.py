@@ -2,14 +2,14 @@
 
     python benchmarks/train.py [NETWORK...]
 
-With names of networks, only their rows are measured, and the others stay as they are.
+With names of networks, only their rows are measured; the other rows stay as they are.
 
-A network of each family at 64 and at 224 pixels, 10 classes: images a second of steps on a batch that is in memory.
-`plain` is the loop that most people write: single precision, the usual order in memory, AdamW as it comes, the mean
-cross-entropy (the network's own objective), `backward`, `step`. `convatlas` is the product's own step, in the way of
-computing that its measurement chose before (of a training of eight minutes, which is too short for compiling), with
-the check for numbers, label weights and the moving average of the weights that the default recipe keeps.
-Each in a process of its own, in turn.
+One network of each family at 64 and at 224 pixels, with 10 classes: training throughput in images per second, on a
+batch that is in memory. `plain` is the loop that most people write: float32, contiguous memory, AdamW with its
+defaults, the mean cross-entropy (the network's own objective), `backward`, `step`. `convatlas` is the package's own
+step, run as autotuning chose for a training of eight minutes (too short for compiling to pay), with the check for
+non-finite gradients, class weights and the moving average of the weights that the default recipe keeps.
+Each runs in a process of its own, in turn.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ import json
 import math
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +26,7 @@ import torch
 
 from convatlas import atlas
 from convatlas.data.batches import Batch
+from convatlas.measure import time_call, torch_engine
 from convatlas.recipe import Decayed
 from convatlas.runs.options import Execution
 from convatlas.training import optimizers
@@ -42,21 +41,11 @@ NETWORKS = (
 BATCH_SIZES = {64: 32, 224: 8}
 ROUNDS = 5
 STEPS = 7
-LEAST_S = 2.0
-"""Steps are repeated at least so long: a few of ten milliseconds say little."""
+MIN_S = 2.0
+"""Steps are repeated for at least so long: a few of ten milliseconds say little."""
 PLANNED_S = 480.0
 RECIPE = replace(DEFAULT, decayed=Decayed.WEIGHTS, lr=1e-6)
-"""So small a rate that no network leaves the range of numbers while it is timed."""
-
-
-def timed(step: Callable[[], None]) -> float:
-    """Seconds of a step: the median of a few, the first two apart."""
-    times: list[float] = []
-    while len(times) < STEPS + 2 or sum(times) < LEAST_S:
-        begun = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times[2:])
+"""With so small a learning rate no network diverges while it is timed."""
 
 
 def main(engine: str) -> None:
@@ -99,18 +88,19 @@ def main(engine: str) -> None:
 
         def step() -> None:
             optimizer.zero_grad(set_to_none=True)
-            told = ours.gradient(batch)
-            if not told.finite:
-                raise ValueError(f"{name} left the range of numbers")
+            result = ours.gradient(batch)
+            if not result.finite:
+                raise ValueError(f"{name} diverged")
             optimizer.step()
             if average is not None:
                 average.update_parameters(network)
 
-    print(size / timed(step))
+    timing = time_call(step, torch_engine(), repeats=STEPS, num_warmups=2, min_s=MIN_S)
+    print(size / timing.median_s)
 
 
 def compared(name: str, side: int) -> dict[str, Any]:
-    """Both kinds of step in turn, and their ratio."""
+    """Both steps timed in turn, and their ratio."""
     rates = measured.in_turn(__file__, [f"{kind}:{name}:{side}" for kind in ("plain", "convatlas")], ROUNDS)
     return {
         "batch_size": BATCH_SIZES[side],

@@ -2,12 +2,13 @@
 
     python benchmarks/train_small.py
 
-One epoch of MNIST with `lenet5-modern`, batch 128, random shifts, scaling, shear and rotation on both sides. The other
-side is a `Dataset` that changes, converts and normalizes one image at a time under a `DataLoader`, and a plain loop,
-without workers and with two. It comes in two kinds: `lean` is written here with Pillow and nothing that could be left
-out; `torchvision` is what its documentation shows (transforms.v2). Images a second; reading the data set is in none.
+One epoch of MNIST with `lenet5-modern`, batch size 128; both sides augment with random shifts, scaling, shear and
+rotation. The other side is a `Dataset` that augments, converts and normalizes one image at a time under a `DataLoader`,
+and a plain loop, without workers and with two. It comes in two kinds: `lean` is written here with Pillow and does
+nothing that could be left out; `torchvision` is what its documentation shows (transforms.v2). The figures are images
+per second; reading the data set is not timed.
 
-torchvision is no dependency; `pip install --no-deps torchvision` is enough, and without it its loops are left out.
+torchvision is not a dependency; `pip install --no-deps torchvision` is enough, and without it its loops are left out.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ if importlib.util.find_spec("torchvision"):
 
 
 def uniform(limit: float) -> float:
-    """As torchvision draws its parameters."""
+    """A number from -limit to limit, drawn as torchvision draws its parameters."""
     return float(torch.empty(1).uniform_(-limit, limit).item())
 
 
 class Lean(Dataset[tuple[Tensor, int]]):
-    """One image at a time: affine change, tensor, normalized."""
+    """One image at a time: an affine transform, to a tensor, normalized."""
 
     def __init__(self, split: data.Split) -> None:
         self.split = split
         self.mean = split.images.mean() / 255
-        self.deviation = split.images.std() / 255
+        self.std = split.images.std() / 255
 
     def __len__(self) -> int:
         return len(self.split)
@@ -60,15 +61,15 @@ class Lean(Dataset[tuple[Tensor, int]]):
         tensor = torch.from_numpy(np.array(changed, copy=True)).view(28, 28, 1).permute(2, 0, 1).contiguous()
         tensor = tensor.to(torch.float32).div(255)
         mean = torch.as_tensor([self.mean], dtype=tensor.dtype).view(-1, 1, 1)
-        deviation = torch.as_tensor([self.deviation], dtype=tensor.dtype).view(-1, 1, 1)
-        return tensor.clone().sub_(mean).div_(deviation), int(self.split.labels[index])
+        std = torch.as_tensor([self.std], dtype=tensor.dtype).view(-1, 1, 1)
+        return tensor.clone().sub_(mean).div_(std), int(self.split.labels[index])
 
     def matrix(self, side: int) -> tuple[float, ...]:
-        """From places in the changed image to places in the given one, about its center."""
-        change = CHARACTERS.augmentation
-        angle, shear = math.radians(uniform(change.rotation)), uniform(change.shear)
-        scale, squeeze = 1 + uniform(change.scale), 1 + uniform(change.squeeze)
-        shift_x, shift_y = round(uniform(change.shift) * side), round(uniform(change.shift) * side)
+        """A random affine map about the center, from pixels of the output to pixels of the input."""
+        augmentation = CHARACTERS.augmentation
+        angle, shear = math.radians(uniform(augmentation.rotation)), uniform(augmentation.shear)
+        scale, squeeze = 1 + uniform(augmentation.scale), 1 + uniform(augmentation.squeeze)
+        shift_x, shift_y = (round(uniform(augmentation.shift) * side) for _ in range(2))
         cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
         a, b, c, d = cos * squeeze, (cos * shear - sin) / squeeze, sin * squeeze, (sin * shear + cos) / squeeze
         center = side / 2
@@ -79,21 +80,21 @@ class Lean(Dataset[tuple[Tensor, int]]):
 
 
 class Torchvision(Dataset[tuple[Tensor, int]]):
-    """The same with torchvision's transforms, which know no squeezing."""
+    """The same with torchvision's transforms, which have no squeezing."""
 
     def __init__(self, split: data.Split) -> None:
         measured.allow_torchvision()
         from torchvision.transforms import v2
 
-        change = CHARACTERS.augmentation
+        augmentation = CHARACTERS.augmentation
         self.split = split
         self.transform = v2.Compose(
             [
                 v2.RandomAffine(
-                    change.rotation,
-                    translate=(change.shift, change.shift),
-                    scale=(1 - change.scale, 1 + change.scale),
-                    shear=math.degrees(math.atan(change.shear)),
+                    augmentation.rotation,
+                    translate=(augmentation.shift, augmentation.shift),
+                    scale=(1 - augmentation.scale, 1 + augmentation.scale),
+                    shear=math.degrees(math.atan(augmentation.shear)),
                     interpolation=v2.InterpolationMode.BILINEAR,
                 ),
                 v2.ToImage(),
@@ -110,24 +111,24 @@ class Torchvision(Dataset[tuple[Tensor, int]]):
 
 
 def usual_loop(images: Dataset[tuple[Tensor, int]], num_images: int, num_workers: int) -> float:
-    """Images a second."""
+    """Images per second of an epoch."""
     torch.manual_seed(0)
     network = ca.create("lenet5-modern", resolution=28)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     criterion = nn.CrossEntropyLoss()
     loader = DataLoader(images, batch_size=BATCH_SIZE, shuffle=True, num_workers=num_workers)
     network.train()
-    begun = time.perf_counter()
+    start = time.perf_counter()
     for inputs, labels in loader:
         optimizer.zero_grad()
         loss = criterion(network(inputs), labels)
         loss.backward()
         optimizer.step()
-    return num_images / (time.perf_counter() - begun)
+    return num_images / (time.perf_counter() - start)
 
 
 def ours() -> float:
-    """Images a second of the product itself, checkpoints and metrics included."""
+    """Images per second of `convatlas.train`, checkpoints and metrics included."""
     with tempfile.TemporaryDirectory() as folder:
         run = ca.train("lenet5-modern", data="mnist", epochs=1, batch_size=BATCH_SIZE, out=Path(folder) / "run")
         return run.results.train_images / run.results.seconds
@@ -136,7 +137,7 @@ def ours() -> float:
 def main() -> None:
     if len(sys.argv) > 1:
         engine = sys.argv[1]
-        # The first call of PyTorch's optimizers loads its compiler; neither side's epoch is charged with that.
+        # The first call of PyTorch's optimizers loads its compiler, outside the timed epoch on both sides.
         warm = nn.Linear(1, 1)
         F.mse_loss(warm(torch.zeros(1, 1)), torch.zeros(1, 1)).backward()
         torch.optim.AdamW(warm.parameters()).step()

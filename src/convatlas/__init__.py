@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from convatlas.atlas import find as find
     from convatlas.atlas import variants as variants
     from convatlas.compression.compress import compress as compress
+    from convatlas.compression.folding import fold_batch_norm as fold_batch_norm
     from convatlas.errors import UserError as UserError
     from convatlas.models.model import Model as Model
-    from convatlas.networks.blocks import fold_batch_norm as fold_batch_norm
     from convatlas.recipe import Recipe as Recipe
     from convatlas.runs.options import Distillation as Distillation
     from convatlas.runs.options import InitFrom as InitFrom
@@ -59,7 +59,7 @@ _HOMES = {
     "families": "atlas",
     "find": "atlas",
     "find_lr": "training.lr_finder",
-    "fold_batch_norm": "networks.blocks",
+    "fold_batch_norm": "compression.folding",
     "load": "runs.run",
     "measure": None,
     "resume": "training",

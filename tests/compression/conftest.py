@@ -28,7 +28,10 @@ WIDTHS = {
     "lenet5": 1.0, "alexnet": 0.05, "vgg11": 0.05, "googlenet": 0.1, "resnet20-cifar": 0.25, "squeezenet": 0.1,
     "mobilenet": 0.1, "efficientnet-b0": 0.1,
 }  # fmt: skip
-"""One of each family."""
+"""One of each family that needs a width of its own."""
+WIDTHS |= {
+    family.variants[-1].name: 0.1 for family in ca.families() if not {v.name for v in family.variants} & {*WIDTHS}
+}
 
 
 def untrained(name: str, folder: Path, seed: int = 0, compressed: bool = True) -> Run:

@@ -18,19 +18,14 @@ from torch import Tensor, nn
 import convatlas as ca
 from convatlas import atlas, measure
 from convatlas.compression import channels
+from convatlas.compression.channel_groups import ChannelGroup, graph_of, groups_of, narrowed, traceable
 from convatlas.compression.channels import (
-    ChannelGroup,
     Importance,
     above,
-    asked_for,
-    form,
-    graph_of,
-    groups_of,
-    narrowed,
     prune,
     prune_channels,
+    structure,
     threshold_for,
-    traceable,
     without,
 )
 from convatlas.compression.stages import FineTuning, derive_run
@@ -69,23 +64,6 @@ def by_place(network: nn.Module) -> Callable[[Any], Tensor | None]:
     return lambda group: torch.rand(len(group[0].root_idxs), generator=generator)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_specs_are_mapped_by_the_names_of_layers(name: str) -> None:
-    variant = atlas.find(name)
-    asked = asked_for(variant.spec)
-    assert variant.spec.mapped(lambda _, num: num) == variant.spec
-    table = {row.name: row for row in measure.layers_of(variant.network, variant.spec)}
-    for layer, num in asked.items():
-        # Families whose networks have parts of other names share one spec.
-        if layer in table:
-            assert table[layer].output_shape[0] == num, layer
-    known = [layer for layer in asked if layer in table]
-    assert known
-    # Each by itself is another spec.
-    fewer = [variant.spec.mapped(lambda own, num, layer=layer: num - (own == layer)) for layer in known]
-    assert len(set(fewer)) == len(known)
-
-
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_narrower_network_is_the_old_one_without_some_channels(name: str) -> None:
     variant = atlas.find(name)
@@ -109,15 +87,15 @@ def test_a_narrower_network_is_the_old_one_without_some_channels(name: str) -> N
     assert threshold is not None
     smaller = narrowed(spec, groups, above(threshold))
     assert measure.cost_of(variant.network, smaller).macs <= share * macs
-    assert form(variant, smaller) == form(variant, spec)
+    assert structure(variant, smaller) == structure(variant, spec)
 
     names = {module: name for name, module in traced.named_modules()}
     silent = {}
     for group in groups:
-        gone = group.gone(threshold)
-        if len(gone):
+        removed = group.removed(threshold)
+        if len(removed):
             outputs = graph.get_pruner_of_module(group.root).prune_out_channels
-            for item in graph.get_pruning_group(group.root, outputs, gone.tolist()):
+            for item in graph.get_pruning_group(group.root, outputs, removed.tolist()):
                 if graph.is_out_channel_pruning_fn(item.dep.handler) and item.dep.target.module in names:
                     silent.setdefault(names[item.dep.target.module], set()).update(item.idxs)
     narrow = without(traced, graph, groups, threshold, variant.network(smaller)).eval()
@@ -143,14 +121,16 @@ def test_a_narrower_network_is_the_old_one_without_some_channels(name: str) -> N
 @given(st.integers(2, 64), st.sampled_from([1, 2]), st.floats(0, 3))
 def test_counts_are_multiples_of_eight_where_there_are_many(num: int, towers: int, threshold: float) -> None:
     scores = torch.rand(num, generator=torch.Generator().manual_seed(num))
-    group = ChannelGroup(nn.Identity(), ("layer",), torch.arange(num * towers).view(towers, num), scores)
+    group = ChannelGroup(
+        nn.Identity(), frozenset({"layer"}), (("stem",),), torch.arange(num * towers).view(towers, num), scores
+    )
     kept = group.num_kept(threshold)
     assert 1 <= kept <= num
     assert kept >= int((scores >= threshold).sum())
     assert kept >= num / 8
     if num * towers >= 16:
         assert kept == num or (kept * towers) % 8 == 0
-    assert len(group.gone(threshold)) == towers * (num - kept)
+    assert len(group.removed(threshold)) == towers * (num - kept)
 
 
 @pytest.mark.parametrize("importance", Importance)
@@ -173,7 +153,7 @@ def test_taylor_keeps_what_the_loss_hangs_on(finished: Callable[..., Run]) -> No
     traced = traceable(network)
     graph = graph_of(traced, spec)
     scores = groups_of(graph, traced, spec, channels.scorer(run, network, traced, Importance.TAYLOR))
-    of_layer = next(group for group in scores if group.layers == ("stages.1.0.conv",))
+    of_layer = next(group for group in scores if group.layers == {"stages.1.0.conv"})
     assert int(of_layer.scores.argmin()) == 0
     run.__dict__.pop("network")
 

@@ -1,26 +1,34 @@
-"""Networks that compute in 8 bits: layer by layer they multiply the same numbers as in 32."""
+"""Networks that compute in 8-bit integers: layer by layer they multiply the same numbers as in float."""
 
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._dynamo.utils import counters
+from torch.profiler import ProfilerActivity, profile
 
 import convatlas as ca
-from convatlas.compression.int8 import QuantizedLayer, compiled, to_int8
+from convatlas.compression import int8
+from convatlas.compression.folding import fold_batch_norm
+from convatlas.compression.int8 import QuantizedLayer, compiled, has_int8_kernels, to_int8
 from convatlas.compression.low_bits import calibrated, low_bits_of, quantize_weights
-from convatlas.networks.blocks import WeightedLayer, fold_batch_norm
+from convatlas.networks.blocks import WeightedLayer
 from convatlas.networks.low_bits import LowBits
 from convatlas.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+needs_int8_kernels = pytest.mark.skipif(not has_int8_kernels(), reason="this CPU has no exact 8-bit kernels")
 
-def of_eight_bits(network: nn.Module) -> tuple[nn.Module, LowBits, Tensor]:
+
+def quantized(network: nn.Module) -> tuple[nn.Module, LowBits, Tensor]:
     """A copy in 8 bits, its normalization far from that of a new network, and images for it."""
     torch.manual_seed(0)
     own = copy.deepcopy(network)
@@ -37,10 +45,20 @@ def of_eight_bits(network: nn.Module) -> tuple[nn.Module, LowBits, Tensor]:
     return quantize_weights(own, low_bits), low_bits, images
 
 
+def kernels(work: Callable[[], object]) -> Counter[str]:
+    """How often each of PyTorch's operators that multiply inputs by weights is called."""
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        work()
+    called = Counter({event.key: event.count for event in found.key_averages()})
+    names = {name for name in called if any(part in name for part in ("conv", "linear", "addmm", "mm"))}
+    return Counter({name: called[name] for name in names})
+
+
+@needs_int8_kernels
 @torch.no_grad()
 def test_each_layer_multiplies_the_same_numbers(family: str, finished: Callable[..., Run]) -> None:
-    network, low_bits, images = of_eight_bits(finished(family, compressed=False).network)
-    expected, found = fold_batch_norm(network), to_int8(network, low_bits)
+    network, low_bits, images = quantized(finished(family, compressed=False).network)
+    expected, found = fold_batch_norm(network), to_int8(network, low_bits, images)
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in found.modules())
     for bits in low_bits:
         layer, other = expected.get_submodule(bits.name), found.get_submodule(bits.name)
@@ -48,7 +66,7 @@ def test_each_layer_multiplies_the_same_numbers(family: str, finished: Callable[
             assert not isinstance(other, QuantizedLayer)
             continue
         assert isinstance(other, QuantizedLayer)
-        assert other.codes.dtype == torch.int8
+        assert other.packed.dtype == torch.int8
         # Inputs that lie on their steps: half a step away, both may round otherwise.
         shape = (layer.in_channels, 16, 16) if isinstance(layer, nn.Conv2d) else (layer.in_features,)
         (x,) = bits.inputs(layer, (torch.randn(2, *shape),))
@@ -58,18 +76,30 @@ def test_each_layer_multiplies_the_same_numbers(family: str, finished: Callable[
     assert answers.isfinite().all()
 
 
+@needs_int8_kernels
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "width", "num"), [("resnet20-cifar", 1, 20), ("mobilenet", 0.25, 28)])
-def test_the_compiler_puts_layers_of_eight_bits_in_their_place(name: str, width: float, num: int) -> None:
+def test_compiled_networks_run_8_bit_kernels_only(name: str, width: float, num: int) -> None:
     network = ca.create(name, width=width, resolution=32, in_channels=1, num_classes=10).eval()
-    quantize_weights, low_bits, images = of_eight_bits(network)
-    whole = to_int8(quantize_weights, low_bits)
-    counters.clear()
+    network, low_bits, images = quantized(network)
+    integer = to_int8(network, low_bits, images[:1])
     with torch.no_grad():
-        answers = compiled(whole, images[:1])
-        kinds = ("qconv_unary_lower_count", "qlinear_unary_lower_count")
-        assert sum(counters["inductor"][kind] for kind in kinds) == num
+        answers = compiled(integer, images[:1])
+        assert {"aten::conv2d", "aten::linear"} <= kernels(lambda: network(images[:1])).keys()
+        expected_kernels = {"onednn::qconv_pointwise": num - 1, "onednn::qlinear_pointwise": 1}
+        assert kernels(lambda: answers(images[:1])) == expected_kernels
         found = torch.cat([answers(image[None]) for image in images])
         # A number half way between two steps may go up in one and down in the other.
-        expected = whole(images)
+        expected = integer(images)
         assert (found - expected).abs().mean() < 0.02 * expected.std()
+
+
+def test_cpus_whose_kernels_overflow_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without VNNI, oneDNN adds two products in 16 bits.
+    code = "from convatlas.compression.int8 import has_int8_kernels as has; raise SystemExit(has())"
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+    monkeypatch.setattr(int8, "has_int8_kernels", lambda: False)
+    network, low_bits, images = quantized(ca.create("lenet5-modern", resolution=28))
+    with pytest.raises(RuntimeError, match="this CPU has no exact 8-bit kernels"):
+        to_int8(network, low_bits, images)

@@ -29,7 +29,7 @@ UNITS = {
 
 
 @cache
-def found_of(name: str) -> tuple[ClaimCheck, ...]:
+def checks_of(name: str) -> tuple[ClaimCheck, ...]:
     return check_claims(atlas.find(name))
 
 
@@ -38,22 +38,22 @@ def found_of(name: str) -> tuple[ClaimCheck, ...]:
 
 @every_variant
 def test_no_claim_disagrees_with_the_built_network(variant: Variant) -> None:
-    disagreeing = [finding for finding in found_of(variant.name) if finding.verdict is ClaimVerdict.DISAGREES]
+    disagreeing = [check for check in checks_of(variant.name) if check.verdict is ClaimVerdict.DISAGREES]
     assert disagreeing == []
 
 
 @every_variant
 def test_every_claim_gets_a_verdict_of_its_kind(variant: Variant) -> None:
-    found = found_of(variant.name)
-    assert tuple(finding.claim for finding in found) == variant.claims
-    for finding in found:
-        if finding.claim.count is None:
-            assert finding.counted is None
-            assert finding.claim.sum is None
-            assert finding.verdict is ClaimVerdict.NOT_TESTED_HERE
+    checks = checks_of(variant.name)
+    assert tuple(check.claim for check in checks) == variant.claims
+    for check in checks:
+        if check.claim.count is None:
+            assert check.counted is None
+            assert check.claim.sum is None
+            assert check.verdict is ClaimVerdict.NOT_TESTED_HERE
         else:
-            assert isinstance(finding.counted, int | Fraction)
-            assert finding.verdict in (ClaimVerdict.HOLDS, ClaimVerdict.ERRATUM)
+            assert isinstance(check.counted, int | Fraction)
+            assert check.verdict in (ClaimVerdict.HOLDS, ClaimVerdict.ERRATUM)
 
 
 @every_variant
@@ -77,10 +77,10 @@ def test_a_sum_is_stated_only_of_what_is_counted_and_a_note_only_of_a_sum(varian
 
 @every_variant
 def test_a_claim_that_holds_is_no_erratum_whatever_sum_stands_beside_it(variant: Variant) -> None:
-    for found in found_of(variant.name):
-        if found.counted is not None:
-            near = abs(found.counted - Fraction(found.claim.value)) < Fraction(found.claim.last_digit)
-            assert found.verdict is (ClaimVerdict.HOLDS if near else ClaimVerdict.ERRATUM)
+    for check in checks_of(variant.name):
+        if check.counted is not None:
+            near = abs(check.counted - Fraction(check.claim.value)) < Fraction(check.claim.last_digit)
+            assert check.verdict is (ClaimVerdict.HOLDS if near else ClaimVerdict.ERRATUM)
 
 
 @every_variant
@@ -223,6 +223,25 @@ def test_a_round_figure_is_rounded_in_its_own_unit(printed: str, counted: Fracti
     assert verdict(Claim("figure", printed, "Table 2", about=10), counted) is expected
 
 
+@pytest.mark.parametrize(
+    ("printed", "counted", "text"),
+    [
+        ("60 million", 60_965_224, "60,965,224"),
+        ("340,908", 340_908, "340,908"),
+        ("1.19 %", Fraction(191, 100), "1.91 %"),
+        ("9 times", 9, "9.00 times"),
+        ("2 K", 2_560, "2.50 K"),
+        # What the paper calls MB is 2^20 bytes, which is an MiB.
+        ("4.8 MB", 4 * 1_248_424, "4.76 MiB"),
+        ("0.7 %", None, ""),
+    ],
+)
+def test_a_computed_figure_is_shown_in_full_or_in_the_papers_unit(
+    printed: str, counted: int | Fraction | None, text: str
+) -> None:
+    assert ClaimCheck(Claim("figure", printed, "Table 1"), counted, ClaimVerdict.HOLDS).counted_text == text
+
+
 def test_what_is_nothing_is_still_counted() -> None:
     assert verdict(Claim("parameters of pooling", "5", "Table 1", sum=0), 0) is ClaimVerdict.ERRATUM
     assert verdict(Claim("parameters of pooling", "5", "Table 1"), 0) is ClaimVerdict.DISAGREES
@@ -240,7 +259,7 @@ def test_a_claim_is_counted_at_the_scale_that_it_is_of() -> None:
     scales = (Scale(), Scale(width=2), Scale(depth=3), Scale(width=2, depth=3, resolution=40), Scale(resolution=40))
     variant = atlas.find("lenet5-modern")
     claims = tuple(Claim("MACs", "1", "section 1", lambda net: net.macs, at=scale) for scale in scales)
-    counted = [found.counted for found in check_claims(replace(variant, claims=claims))]
+    counted = [check.counted for check in check_claims(replace(variant, claims=claims))]
     assert counted == [cost_of(variant.network, variant.spec.at(scale)).macs for scale in scales]
     assert len(set(counted)) == 5
     assert len({claim.title for claim in claims}) == 5
@@ -319,7 +338,7 @@ def test_the_figures_of_the_papers_are_stated(name: str, printed: str) -> None:
 
 # Errata
 
-# Szegedy et al. 2014, Table 1: maps below, their side, #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
+# Szegedy et al. 2014, Table 1: input channels, their side, #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
 MODULES = {
     "inception3.a": (192, 28, 64, 96, 128, 16, 32, 32),
     "inception3.b": (256, 28, 128, 128, 192, 32, 96, 64),
@@ -397,15 +416,15 @@ def test_the_errata_are_those_of_the_papers_and_no_others() -> None:
         *errata_of_googlenet(),
     }
     assert {
-        (variant.name, found.claim.title, found.claim.printed)
+        (variant.name, check.claim.title, check.claim.printed)
         for variant in atlas.variants()
-        for found in found_of(variant.name)
-        if found.verdict is ClaimVerdict.ERRATUM
+        for check in checks_of(variant.name)
+        if check.verdict is ClaimVerdict.ERRATUM
     } == expected
 
 
 def test_googlenets_rows_count_as_their_sizes_add_up() -> None:
-    counted = {found.claim.figure: found.counted for found in found_of("googlenet") if found.counted is not None}
+    counted = {check.claim.figure: check.counted for check in checks_of("googlenet") if check.counted is not None}
     expected = {}
     for name, (params, macs) in sums_of_googlenet().items():
         expected |= {f"parameters of {name}": params, f"MACs of {name}": macs}
@@ -436,7 +455,7 @@ def equations(note: str) -> list[tuple[list[str], Fraction]]:
             return text != "and" and place > 0 and tokens[place - 1][0] == "number"
         return kind == "number" or (kind == "sign" and text != "=")
 
-    found = []
+    check = []
     for place, token in enumerate(tokens):
         if token == ("sign", "="):
             start = place
@@ -444,8 +463,8 @@ def equations(note: str) -> list[tuple[list[str], Fraction]]:
                 start -= 1
             kind, stated = tokens[place + 1]
             assert kind == "number", f"no number after = in {note!r}"
-            found.append(([text for kind, text in tokens[start:place] if kind != "word"], number(stated)))
-    return found
+            check.append(([text for kind, text in tokens[start:place] if kind != "word"], number(stated)))
+    return check
 
 
 def value(tokens: list[str]) -> Fraction:
@@ -507,9 +526,9 @@ NOTES = [
 
 @pytest.mark.parametrize("claim", NOTES)
 def test_every_equation_of_a_note_is_true(claim: Claim) -> None:
-    found = equations(claim.note)
-    assert len(found) == claim.note.count("=")
-    assert [(tokens, stated) for tokens, stated in found if value(tokens) != stated] == []
+    check = equations(claim.note)
+    assert len(check) == claim.note.count("=")
+    assert [(tokens, stated) for tokens, stated in check if value(tokens) != stated] == []
 
 
 @pytest.mark.parametrize("claim", NOTES)
@@ -538,25 +557,25 @@ ERRATA = [
 
 
 @pytest.mark.parametrize(("name", "title"), ERRATA)
-def test_an_erratum_says_how_its_sum_comes_about_and_no_other_finding_does(name: str, title: str) -> None:
-    found = next(found for found in found_of(name) if found.claim.title == title and found.claim.sum is not None)
-    if found.verdict is not ClaimVerdict.ERRATUM:
-        assert found.arithmetic == ""
+def test_an_erratum_says_how_its_sum_comes_about_and_no_other_check_does(name: str, title: str) -> None:
+    check = next(check for check in checks_of(name) if check.claim.title == title and check.claim.sum is not None)
+    if check.verdict is not ClaimVerdict.ERRATUM:
+        assert check.arithmetic == ""
         return
-    if found.claim.note:
-        assert found.arithmetic == found.claim.note
+    if check.claim.note:
+        assert check.arithmetic == check.claim.note
     else:
         # Part by part.
-        [(tokens, stated)] = equations(found.arithmetic)
-        assert value(tokens) == stated == found.counted == found.claim.sum
+        [(tokens, stated)] = equations(check.arithmetic)
+        assert value(tokens) == stated == check.counted == check.claim.sum
         assert len(tokens) >= 3
 
 
 @every_variant
 def test_only_errata_have_arithmetic(variant: Variant) -> None:
-    with_arithmetic = {found.claim.title for found in found_of(variant.name) if found.arithmetic}
+    with_arithmetic = {check.claim.title for check in checks_of(variant.name) if check.arithmetic}
     assert with_arithmetic == {
-        found.claim.title for found in found_of(variant.name) if found.verdict is ClaimVerdict.ERRATUM
+        check.claim.title for check in checks_of(variant.name) if check.verdict is ClaimVerdict.ERRATUM
     }
 
 

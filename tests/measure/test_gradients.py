@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import convatlas as ca
-from convatlas.measure import gradient_norms, jacobian, product
-from convatlas.measure.gradients import length
+from convatlas.measure import gradient_norms, jacobian, jacobian_product
+from convatlas.measure.gradients import euclidean_norm
 
 
 def test_norms_are_those_of_gradients_by_hand() -> None:
@@ -44,7 +44,7 @@ def test_hooks_are_gone_after_an_error() -> None:
     assert not network[0]._forward_hooks
 
 
-def test_what_does_not_reach_the_loss_has_none() -> None:
+def test_a_layer_that_does_not_reach_the_loss_has_norm_zero() -> None:
     class Half(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -58,9 +58,9 @@ def test_what_does_not_reach_the_loss_has_none() -> None:
 
 
 @pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
-def test_a_length_does_not_leave_the_range_of_numbers(size: float) -> None:
-    assert length(size * torch.tensor([3.0, 4.0], dtype=torch.double)) == pytest.approx(5 * size)
-    assert length(torch.zeros(3)) == 0
+def test_a_norm_neither_underflows_nor_overflows(size: float) -> None:
+    assert euclidean_norm(size * torch.tensor([3.0, 4.0], dtype=torch.double)) == pytest.approx(5 * size)
+    assert euclidean_norm(torch.zeros(3)) == 0
 
 
 def test_the_jacobian_of_a_matrix_is_the_matrix() -> None:
@@ -72,4 +72,4 @@ def test_the_jacobian_of_a_matrix_is_the_matrix() -> None:
 
 def test_a_product_is_in_the_order_of_the_parts() -> None:
     first, second = torch.randn(3, 2), torch.randn(4, 3)
-    torch.testing.assert_close(product([first, second]), second @ first)
+    torch.testing.assert_close(jacobian_product([first, second]), second @ first)

@@ -64,8 +64,8 @@ class Net(nn.Module):
         return self.does(self, x)
 
 
-def conv(below: int, maps: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(below, maps, kernel, stride, kernel // 2, groups=groups)
+def conv(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups)
 
 
 def peak(make: Callable[[], nn.Module], resolution: int = 8, in_channels: int = 3) -> int:
@@ -77,11 +77,11 @@ def peak(make: Callable[[], nn.Module], resolution: int = 8, in_channels: int = 
 
 
 def peak_in_maps(forward: Callable[[Any, Tensor], Tensor], **layers: nn.Module) -> float:
-    """In maps as large as the image, which has three."""
+    """In channels as large as the image, which has three."""
     return peak(lambda: Net(forward, **layers)) / 64
 
 
-# By hand, in maps as large as the image
+# By hand, in channels as large as the image
 
 
 def test_a_convolution_holds_its_input_and_its_output() -> None:
@@ -111,7 +111,7 @@ def test_the_image_is_held_until_it_is_read_for_the_last_time() -> None:
     ],
     ids=lambda layer: str(layer),
 )
-def test_element_by_element_work_is_done_in_place(between: nn.Module) -> None:
+def test_elementwise_work_is_done_in_place(between: nn.Module) -> None:
     # 3 + 8, 8, 8 + 4.
     assert peak_in_maps(lambda net, x: net.b(net.between(net.a(x))), a=conv(3, 8), between=between, b=conv(8, 4)) == 12
     assert peak_in_maps(lambda net, x: net.between(net.a(x)), a=conv(3, 8), between=between) == 11
@@ -162,8 +162,8 @@ def test_branches_wait_for_each_other_until_they_are_concatenated() -> None:
     assert peak_in_maps(forward, **layers) == 30
 
 
-def test_a_flattened_or_cut_map_takes_no_memory_of_its_own() -> None:
-    # 3 + 8; then 8 maps of 64 and 10 numbers.
+def test_a_flattened_or_cut_channel_takes_no_memory_of_its_own() -> None:
+    # 3 + 8; then 8 channels of 64 and 10 numbers.
     layers = {"a": conv(3, 8), "fc": nn.Linear(512, 10)}
     assert peak_in_maps(lambda net, x: net.fc(net.a(x).flatten(1)), **layers) == 11
     assert peak_in_maps(lambda net, x: net.fc(net.a(x).view(-1, 512)), a=conv(3, 8), fc=nn.Linear(512, 640)) == 18
@@ -184,14 +184,14 @@ def test_a_depthwise_convolution_holds_its_input_and_its_output() -> None:
     assert peak_in_maps(lambda net, x: net.project(net.depthwise(net.expand(x))), **layers) == 24
 
 
-def test_a_gate_multiplies_in_place_of_the_maps_and_keeps_them_waiting() -> None:
+def test_a_gate_multiplies_in_place_of_its_input_which_waits_for_it() -> None:
     def gated(net: Any, x: Tensor) -> Tensor:
         return x * torch.sigmoid(net.excite(nn.functional.silu(net.squeeze(net.pool(x)))))
 
     layers = {"pool": nn.AdaptiveAvgPool2d(1), "squeeze": conv(128, 32, 1), "excite": conv(32, 128, 1)}
     # 2 x 2 pixels: 512 + 128; 512 + 128 + 32; 512 + 32 + 128; 512 + 128, which is written over the 512.
     assert peak(lambda: Net(gated, **layers), resolution=2, in_channels=128) == 512 + 128 + 32
-    # With the maps read once more the product has no place: a gate has not enough.
+    # With the channels read once more the product has no place: a gate has not enough.
     assert peak(lambda: Net(lambda net, x: gated(net, x) + x, **layers), 2, 128) == 512 + 128 + 512
 
 
@@ -216,7 +216,7 @@ def test_what_the_network_gives_is_held_to_the_end() -> None:
     assert peak_in_maps(forward, a=conv(3, 10), b=conv(10, 4), c=conv(4, 9)) == 23
 
 
-def test_the_places_of_maxima_are_not_kept() -> None:
+def test_the_indices_of_maxima_are_not_kept() -> None:
     layers = {"a": conv(3, 8), "pool": nn.MaxPool2d(2), "b": conv(8, 4)}
     # 3 + 8; 8 + 2; 2 + 1.
     assert peak_in_maps(lambda net, x: net.b(net.pool(net.a(x))), **layers) == 11
@@ -245,16 +245,16 @@ def test_a_chain_of_convolutions_needs_the_largest_sum_of_an_input_and_its_outpu
 ) -> None:
     def make() -> nn.Module:
         layers = nn.Sequential()
-        for below, maps, stride in zip(channels, channels[1:], strides, strict=False):
-            layers.append(conv(below, maps, 3, stride))
+        for num_in, num_out, stride in zip(channels, channels[1:], strides, strict=False):
+            layers.append(conv(num_in, num_out, 3, stride))
             if rectified:
                 layers.append(nn.ReLU())
         return layers
 
     sizes, side = [channels[0] * resolution**2], resolution
-    for maps, stride in zip(channels[1:], strides, strict=False):
+    for num, stride in zip(channels[1:], strides, strict=False):
         side = math.ceil(side / stride)
-        sizes.append(maps * side**2)
+        sizes.append(num * side**2)
     expected = max(below + above for below, above in pairwise(sizes))
     assert peak(make, resolution, channels[0]) == expected
 
@@ -268,7 +268,7 @@ class Step:
     """conv, relu, relu_ (told to work in place), add, cat, pool or view."""
     inputs: tuple[int, ...]
     """Which results so far it reads; 0 is the image."""
-    maps: int
+    channels: int
 
 
 STEPS = ["conv", "relu", "relu_", "add", "cat", "view"]
@@ -277,16 +277,16 @@ STEPS = ["conv", "relu", "relu_", "add", "cat", "view"]
 @st.composite
 def plans(draw: st.DrawFn) -> list[Step]:
     """Steps of which each reads what is there and keeps the side; the last gives the outputs."""
-    maps, plan = [3], []
+    channels, plan = [3], []
     for _ in range(draw(st.integers(1, 8))):
         kind = draw(st.sampled_from(STEPS))
         # The nearest more often than the first, as in networks.
-        inputs = [len(maps) - 1 - min(draw(st.integers(0, 4)), len(maps) - 1)]
+        inputs = [len(channels) - 1 - min(draw(st.integers(0, 4)), len(channels) - 1)]
         if kind in ("add", "cat"):
-            others = [i for i, n in enumerate(maps) if kind == "cat" or n == maps[inputs[0]]]
+            others = [i for i, n in enumerate(channels) if kind == "cat" or n == channels[inputs[0]]]
             inputs.append(draw(st.sampled_from(others)))
-        new = {"conv": draw(st.integers(1, 6)), "cat": sum(maps[i] for i in inputs)}.get(kind, maps[inputs[0]])
-        maps.append(new)
+        new = {"conv": draw(st.integers(1, 6)), "cat": sum(channels[i] for i in inputs)}.get(kind, channels[inputs[0]])
+        channels.append(new)
         plan.append(Step(kind, tuple(inputs), new))
     return plan
 
@@ -295,8 +295,10 @@ class Planned(nn.Module):
     def __init__(self, plan: list[Step]) -> None:
         super().__init__()
         self.plan = plan
-        maps = [3, *(step.maps for step in plan)]
-        self.convs = nn.ModuleList(conv(maps[step.inputs[0]], step.maps) for step in plan if step.kind == "conv")
+        channels = [3, *(step.channels for step in plan)]
+        self.convs = nn.ModuleList(
+            conv(channels[step.inputs[0]], step.channels) for step in plan if step.kind == "conv"
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         convs, results = iter(self.convs), [x]
@@ -314,12 +316,12 @@ class Planned(nn.Module):
                 case "cat":
                     results.append(torch.cat(inputs, 1))
                 case "view":
-                    results.append(inputs[0].flatten(1).unflatten(1, (step.maps, x.shape[2], x.shape[3])))
+                    results.append(inputs[0].flatten(1).unflatten(1, (step.channels, x.shape[2], x.shape[3])))
         return results[-1]
 
 
 def by_hand(plan: list[Step]) -> int:
-    """Maps held at once: each piece of memory counts its readers, and is given back when the last has read it."""
+    """Channels held at once: each piece of memory counts its readers, and is given back when the last has read it."""
     # Which piece each result lies in: a view, and what works in place, have that of their input.
     piece = [0]
     for number, step in enumerate(plan, 1):
@@ -332,12 +334,12 @@ def by_hand(plan: list[Step]) -> int:
         readers.subtract(read)
         done = {key for key in read if not readers[key]}
         if piece[number] == number:
-            over = [key for key in done if held[key] == step.maps and step.kind in ("relu", "add")]
+            over = [key for key in done if held[key] == step.channels and step.kind in ("relu", "add")]
             if over:
                 del held[over[0]]
-            held[number] = step.maps
+            held[number] = step.channels
         most = max(most, sum(held.values()))
-        held = {key: maps for key, maps in held.items() if readers[key]}
+        held = {key: channels for key, channels in held.items() if readers[key]}
     return most
 
 
@@ -495,7 +497,9 @@ def test_a_larger_image_is_never_held_in_less(variant: Variant) -> None:
     for resolution in sorted({least, least + 1, least + 6, 40, 50, 63, 99, 100, side, side + 1, side + 9, 2 * side}):
         spec = variant.spec.scaled(resolution=resolution)
         # Among images with the same stem.
-        peaks.setdefault(spec.left_out, []).append(layers_of(variant.network, spec).peak_activation_bytes)
+        peaks.setdefault(spec.num_skipped_downsamplings, []).append(
+            layers_of(variant.network, spec).peak_activation_bytes
+        )
     assert all(peaks_of_one == sorted(peaks_of_one) for peaks_of_one in peaks.values())
     assert peak_of(variant, resolution=side) < peak_of(variant, resolution=2 * side)
 
@@ -507,18 +511,18 @@ def peak_of(variant: Variant, **scale: float) -> int:
 @pytest.mark.parametrize(
     ("name", "numbers"),
     [
-        # conv1_2 reads and gives 64 maps of 224 x 224.
+        # conv1_2 reads and gives 64 channels of 224 x 224.
         ("vgg16", 2 * 64 * 224**2),
         # The same with a first stage of one convolution: the pooling reads 64 and gives 64 of a quarter, the next
         # gives 128 of a quarter; the most is what the first pooling holds.
         ("vgg11", 64 * 224**2 + 64 * 112**2),
         ("vgg11-bn", 64 * 224**2 + 64 * 112**2),
-        # Max pooling after the first convolution: 64 maps of 112 x 112, and of 56 x 56.
+        # Max pooling after the first convolution: 64 channels of 112 x 112, and of 56 x 56.
         ("resnet18", 64 * 112**2 + 64 * 56**2),
-        # A unit of 56 x 56: its input, the first convolution's output and the second's, 16 maps of 32 x 32 each.
+        # A unit of 56 x 56: its input, the first convolution's output and the second's, 16 channels of 32 x 32 each.
         ("resnet20-cifar", 3 * 16 * 32**2),
         ("plain20-cifar", 2 * 16 * 32**2),
-        # LeNet-5: C1 gives 6 maps of 28 x 28, S2 6 of 14 x 14.
+        # LeNet-5: C1 gives 6 channels of 28 x 28, S2 6 of 14 x 14.
         ("lenet5", 6 * 28**2 + 6 * 14**2),
     ],
 )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from convatlas import atlas
 from convatlas.measure import layers_of
-from convatlas.measure.receptive import Field, window
+from convatlas.measure.receptive import ReceptiveField, field_after_window
 from convatlas.spec import Layers, Spec, Variant
 
 
@@ -158,7 +158,7 @@ class SqueezeExcite(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """Every second pixel, and zeros for a map that is not there below (He et al. 2015, option A)."""
+    """Every second pixel, and zeros for a channel that the input lacks (He et al. 2015, option A)."""
 
     def __init__(self, stride: int, missing: int) -> None:
         super().__init__()
@@ -390,8 +390,8 @@ def test_the_outputs_of_every_network_see_the_whole_image(variant: Variant) -> N
 
 def test_a_window_widens_by_its_kernel_and_multiplies_the_jump() -> None:
     # Dumoulin and Visin 2016; a dilated kernel of 3 spans 5.
-    assert window(Field(5, 2), kernel=3, stride=2) == Field(9, 4)
-    assert window(Field(1, 1), kernel=3, stride=1, dilation=2) == Field(5, 1)
+    assert field_after_window(ReceptiveField(5, 2), kernel=3, stride=2) == ReceptiveField(9, 4)
+    assert field_after_window(ReceptiveField(1, 1), kernel=3, stride=1, dilation=2) == ReceptiveField(5, 1)
 
 
 # Known values
@@ -407,10 +407,10 @@ def table_of(name: str, resolution: int = LARGE) -> Layers:
 
 def test_vgg16_sees_196_pixels_and_212_after_its_last_pooling() -> None:
     # 3, 5, pool 6; 10, 14, pool 16; 24, 32, 40, pool 44; 60, 76, 92, pool 100; 132, 164, 196, pool 212.
-    maps = [row for row in table_of("vgg16", 224) if len(row.output_shape) == 3]
+    layers_with_sides = [row for row in table_of("vgg16", 224) if len(row.output_shape) == 3]
     fields = [3, 5, 6, 10, 14, 16, 24, 32, 40, 44, 60, 76, 92, 100, 132, 164, 196, 212]
-    assert [row.receptive_field for row in maps] == fields
-    assert [row.stride for row in maps] == [1, 1, 2, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 16, 16, 16, 16, 32]
+    assert [row.receptive_field for row in layers_with_sides] == fields
+    assert [row.stride for row in layers_with_sides] == [1, 1, 2, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 16, 16, 16, 16, 32]
     rest = [row for row in table_of("vgg16", 224) if len(row.output_shape) == 1]
     assert [(row.receptive_field, row.stride) for row in rest] == [(224, 224)] * 3
 

@@ -262,9 +262,9 @@ def test_where_everything_is_padded_stride_times_side_is_the_images_side(variant
 @pytest.mark.parametrize("name", ["lenet1", "lenet4", "lenet5", "lenet5-modern"])
 def test_where_nothing_is_padded_the_strides_and_one_field_make_up_the_image(name: str) -> None:
     variant = atlas.find(name)
-    maps = [row for row in printed_table(name) if len(row.output_shape) == 3]
-    assert len(maps) >= 2
-    for row in maps:
+    layers_with_sides = [row for row in printed_table(name) if len(row.output_shape) == 3]
+    assert len(layers_with_sides) >= 2
+    for row in layers_with_sides:
         assert (row.output_shape[1] - 1) * row.stride + row.receptive_field == variant.spec.resolution
 
 
@@ -282,7 +282,7 @@ def test_what_only_training_uses_is_counted_apart() -> None:
 
 
 def test_googlenets_auxiliary_classifiers_are_for_training_only() -> None:
-    # Szegedy et al. 2014, section 5: 1x1 to 128 maps, 4 x 4 x 128 to 1,024 units, 1,000 classes; on 4a and on 4d.
+    # Szegedy et al. 2014, section 5: 1x1 to 128 channels, 4 x 4 x 128 to 1,024 units, 1,000 classes; on 4a and on 4d.
     rest = 128 + (16 * 128 + 1) * 1024 + (1024 + 1) * 1000
     table = layers(ca.create("googlenet"))
     assert table.training_only_params == 512 * 128 + rest + 528 * 128 + rest
@@ -435,7 +435,7 @@ def test_a_wide_lenet5_is_measured_without_memory_for_the_weights_of_c5() -> Non
     variant = atlas.find("lenet5")
     with Largest() as largest:
         table = layers_of(variant.network, variant.spec.scaled(width=24))
-    # 2,880 units read 384 maps of 5 x 5: 110 MB.
+    # 2,880 units read 384 channels of 5 x 5: 110 MB.
     assert table["c5"].params == 2880 * (384 * 25 + 1)
     assert largest.num_bytes < 32e6
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from convatlas.measure.trace import Trace, UncompiledMode, Unweighted
+from convatlas.measure.trace import ShapeOnlyConvolutions, Trace, UncompiledMode
 
 aten = torch.ops.aten
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -17,7 +17,7 @@ pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 @settings(max_examples=100)
 @given(
     groups=st.integers(1, 3),
-    maps=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    channels=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     kernel=pairs,
     stride=pairs,
     padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
@@ -27,7 +27,7 @@ pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 )
 def test_a_convolution_of_no_images_has_the_shape_of_a_real_one(
     groups: int,
-    maps: tuple[int, int],
+    channels: tuple[int, int],
     kernel: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int],
@@ -37,12 +37,12 @@ def test_a_convolution_of_no_images_has_the_shape_of_a_real_one(
 ) -> None:
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     assume(all(span <= side + 2 * pad for span, side, pad in zip(spans, sides, padding, strict=True)))
-    below, above = (groups * n for n in maps)
-    conv = nn.Conv2d(below, above, kernel, stride, padding, dilation, groups=groups, bias=bias)
+    num_in, num_out = (groups * n for n in channels)
+    conv = nn.Conv2d(num_in, num_out, kernel, stride, padding, dilation, groups=groups, bias=bias)
     with torch.no_grad():
-        real = conv(torch.zeros(1, below, *sides))
-        with Unweighted():
-            empty = conv(torch.zeros(0, below, *sides))
+        real = conv(torch.zeros(1, num_in, *sides))
+        with ShapeOnlyConvolutions():
+            empty = conv(torch.zeros(0, num_in, *sides))
     assert empty.shape == (0, *real.shape[1:])
     assert (empty.dtype, empty.device) == (real.dtype, real.device)
 
@@ -59,8 +59,8 @@ class Most(UncompiledMode):
         return output
 
 
-@pytest.mark.parametrize("mode", [Unweighted, Trace])
-def test_a_convolution_of_no_images_copies_no_weight(mode: type[Unweighted]) -> None:
+@pytest.mark.parametrize("mode", [ShapeOnlyConvolutions, Trace])
+def test_a_convolution_of_no_images_copies_no_weight(mode: type[ShapeOnlyConvolutions]) -> None:
     # One zero seen from 64 x 64 x 3 x 3 places.
     conv = nn.Conv2d(64, 64, 3)
     conv.weight = nn.Parameter(torch.zeros(()).expand(64, 64, 3, 3))
@@ -71,7 +71,7 @@ def test_a_convolution_of_no_images_copies_no_weight(mode: type[Unweighted]) -> 
 
 def test_everything_but_convolutions_is_computed_as_ever() -> None:
     numbers = torch.arange(6.0).view(2, 3)
-    with Unweighted():
+    with ShapeOnlyConvolutions():
         product = numbers @ numbers.T
     assert product.tolist() == [[5, 14], [14, 50]]
     with Trace():
@@ -82,9 +82,9 @@ def test_everything_but_convolutions_is_computed_as_ever() -> None:
 def test_every_operation_is_noted_in_order_with_what_it_reads_and_makes() -> None:
     conv, images = nn.Conv2d(3, 4, 3), torch.empty(0, 3, 8, 8)
     with torch.no_grad(), Trace() as trace:
-        maps = conv(images)
-        rectified = maps.relu()
-        both = torch.cat([maps, rectified], 1)
+        convolved = conv(images)
+        rectified = convolved.relu()
+        both = torch.cat([convolved, rectified], 1)
         left, right = both.chunk(2, 1)
         pooled = nn.functional.max_pool2d(left, 2)
     ops = [operation.op for operation in trace.operations]
@@ -95,10 +95,10 @@ def test_every_operation_is_noted_in_order_with_what_it_reads_and_makes() -> Non
     assert [id(tensor) for tensor in convolution.inputs] == [id(images), id(conv.weight), id(conv.bias)]
     assert convolution.args[3:6] == ([1, 1], [0, 0], [1, 1])
     assert [[id(x) for x in operation.outputs] for operation in (convolution, relu, cat)] == [
-        [id(maps)], [id(rectified)], [id(both)]
+        [id(convolved)], [id(rectified)], [id(both)]
     ]  # fmt: skip
     # Tensors in lists are read as well, and an operation may make several.
-    assert [id(tensor) for tensor in cat.inputs] == [id(maps), id(rectified)]
+    assert [id(tensor) for tensor in cat.inputs] == [id(convolved), id(rectified)]
     assert {id(left), id(right)} <= {id(tensor) for operation in trace.operations for tensor in operation.outputs}
     assert id(pooled) == id(pool.outputs[0])
     assert len(pool.outputs) == 2

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from convatlas.data import Batches, Split
 from convatlas.data.batches import Shard
 from convatlas.images import Preprocessing
-from convatlas.networks.blocks import CrossEntropy
 from convatlas.models.evaluation import Evaluation, evaluate
+from convatlas.networks.blocks import CrossEntropy
 
 counts = st.integers(2, 6).flatmap(
     lambda n: st.lists(st.lists(st.integers(0, 500), min_size=n, max_size=n), min_size=n, max_size=n)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from convatlas.data import Batches, Split
 from convatlas.images import Preprocessing
+from convatlas.models.evaluation import evaluate
 from convatlas.models.predictions import NUM_BINS, Predictions, answer
 from convatlas.networks.blocks import CrossEntropy
-from convatlas.models.evaluation import evaluate
 
 
 class Told(NamedTuple):

@@ -10,7 +10,6 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import convatlas as ca
 from convatlas.errors import UserError
 from convatlas.networks.blocks import (
     Conv2d,
@@ -19,7 +18,6 @@ from convatlas.networks.blocks import (
     CrossEntropy,
     LocalResponseNorm,
     check_width,
-    fold_batch_norm,
     round_channels,
     scale_channels,
     scale_stage,
@@ -226,31 +224,6 @@ def test_rectification_comes_after_normalization() -> None:
     x = torch.tensor([-2.0, 0.5, 3.0]).view(3, 1, 1, 1)
     assert ConvReLU(conv)(x).flatten().tolist() == [0, 0.5, 3]
     assert ConvReLU(conv, norm)(x).flatten().tolist() == pytest.approx([0, 0, 2], abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("name", "left"),
-    [
-        ("lenet5", 0), ("vgg11-bn", 0), ("googlenet-bn", 0), ("resnet20-cifar", 0), ("mobilenet", 0),
-        ("efficientnet-b0", 0), ("resnet110-preact-cifar", 109),
-    ],
-)  # fmt: skip
-def test_folded_a_network_answers_the_same(name: str, left: int) -> None:
-    torch.manual_seed(0)
-    network = ca.create(name, width=1 if name == "lenet5" else 0.25).double().eval()
-    names = set(network.state_dict())
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for value in (module.weight, module.bias, module.running_mean, module.running_var):
-                nn.init.uniform_(value, 0.5, 2)
-    spec = network.spec
-    x = torch.randn(2, spec.in_channels, spec.resolution, spec.resolution, dtype=torch.float64)
-    answering = fold_batch_norm(network)
-    with torch.inference_mode():
-        assert torch.allclose(answering(x), network(x))
-    assert sum(isinstance(module, nn.BatchNorm2d) for module in answering.modules()) == left
-    # It is another network: this one learns on.
-    assert set(network.state_dict()) == names
 
 
 # --- losses ------------------------------------------------------------------------------------------------------

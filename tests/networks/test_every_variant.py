@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from convatlas import atlas
 from convatlas.errors import UserError
-from convatlas.measure import Totals, cost_of
-from convatlas.measure.table import call, no_images, weightless
+from convatlas.measure import Cost, cost_of
+from convatlas.measure.table import build_without_memory, empty_batch, record_layer_calls
 from convatlas.networks.lenet import FullyConnectedSpec, LeNetSpec
 from convatlas.spec import Spec, Variant
 
-NETWORKS = {variant.name: weightless(variant.network, variant.spec) for variant in atlas.variants()}
+NETWORKS = {variant.name: build_without_memory(variant.network, variant.spec) for variant in atlas.variants()}
 MANY_CONVOLUTIONS = 24
 
 
@@ -98,11 +98,11 @@ def built_and_used(variant: Variant, spec: Spec) -> nn.Module:
     return network.eval()
 
 
-def cost(variant: Variant, spec: Spec) -> Totals:
+def cost(variant: Variant, spec: Spec) -> Cost:
     return cost_of(variant.network, spec)
 
 
-def never_cheaper(costs: list[Totals]) -> bool:
+def never_cheaper(costs: list[Cost]) -> bool:
     return all(one.params <= other.params and one.macs <= other.macs for one, other in pairwise(costs))
 
 
@@ -209,7 +209,7 @@ def is_head(name: str, layer: nn.Module) -> bool:
 
 def side_of_the_last_map(variant: Variant, spec: Spec) -> int:
     side = 0
-    for name, layer, output in call(weightless(variant.network, spec), no_images(spec))[0]:
+    for name, layer, output in record_layer_calls(build_without_memory(variant.network, spec), empty_batch(spec))[0]:
         if is_head(name, layer):
             break
         side = output.shape[-1]

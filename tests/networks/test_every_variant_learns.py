@@ -8,7 +8,7 @@ from torch import nn
 
 from convatlas import atlas
 from convatlas.data.digits import Digits
-from convatlas.measure.table import weightless
+from convatlas.measure.table import build_without_memory
 from convatlas.spec import Spec, Variant
 
 NUM_IMAGES, BATCH_SIZE = 200, 25
@@ -21,7 +21,9 @@ MANY_CONVOLUTIONS = 30
 
 
 def narrow(variant: Variant) -> Spec:
-    convolutions = sum(isinstance(layer, nn.Conv2d) for layer in weightless(variant.network, variant.spec).modules())
+    convolutions = sum(
+        isinstance(layer, nn.Conv2d) for layer in build_without_memory(variant.network, variant.spec).modules()
+    )
     side = min(variant.spec.resolution, 32)
     if "cifar" in variant.name:
         width = 0.5

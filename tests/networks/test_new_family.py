@@ -142,14 +142,99 @@ def test_every_verb_that_reads_the_atlas_knows_it(package: Path) -> None:
     assert re.search(r"layers +121 +121 +holds +Table 1\n", ledger)
 
 
-def test_it_trains_is_evaluated_and_predicts(package: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    sizes = ["--width", 0.25, "--depth", 0.1, "--epochs", 1]
-    trained = as_json(package, "train", "densenet40-cifar", *sizes, "--out", run, "--quiet")
-    assert json.loads((run / "run.json").read_text())["spec"]["blocks"] == [[[3]] * 2] * 3
-    assert as_json(package, "evaluate", run)["test_accuracy"] == trained["test_accuracy"]
-    (prediction,) = as_json(package, "predict", run, ROOT / "docs" / "five.png")["predictions"]
-    assert set(prediction["classes"]) < set("0123456789")
+@pytest.fixture(scope="module")
+def run(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a small DenseNet, trained for an epoch."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    sizes = ["--width", 0.5, "--depth", 0.2, "--resolution", 28, "--epochs", 1]
+    trained = as_json(package, "train", "densenet40-cifar", *sizes, "--no-autotune", "--out", folder, "--quiet")
+    assert as_json(package, "evaluate", folder)["test_accuracy"] == trained["test_accuracy"]
+    return folder
+
+
+def compressed(package: Path, run: Path, out: Path, *options: object) -> list[dict[str, Any]]:
+    """The stages of a run that is made smaller."""
+    short = ["--rounds", 1, "--epochs", 1, "--no-autotune", "--quiet"]
+    stages = as_json(package, "compress", run, *options, *short, "--out", out)["stages"]
+    assert isinstance(stages, list)
+    return stages
+
+
+def predicts(package: Path, model: Path) -> bool:
+    (prediction,) = as_json(package, "predict", model, ROOT / "docs" / "five.png")["predictions"]
+    return set(prediction["classes"]) < set("0123456789")
+
+
+def test_it_trains_is_evaluated_and_predicts(package: Path, run: Path) -> None:
+    assert json.loads((run / "run.json").read_text())["spec"]["blocks"] == [[[6]] * 3] * 3
+    assert predicts(package, run)
+
+
+def test_its_channels_are_pruned(package: Path, run: Path, tmp_path: Path) -> None:
+    first, *_, last = compressed(package, run, tmp_path, "--prune", 0.4)
+    assert last["macs"] <= 0.6 * first["macs"]
+    pruned = tmp_path / last["name"]
+    blocks = json.loads((pruned / "run.json").read_text())["spec"]["blocks"]
+    assert [len(block) for block in blocks] == [3] * 3
+    assert blocks != [[[6]] * 3] * 3
+    assert as_json(package, "evaluate", pruned)["test_accuracy"] == last["test_accuracy"]
+
+
+@pytest.mark.slow
+def test_it_is_made_small_by_every_method(package: Path, run: Path, tmp_path: Path) -> None:
+    macs = compressed(package, run, tmp_path / "macs", "--to", "2 M macs", "--by", "batch-norm")
+    assert macs[-1]["macs"] <= 2e6
+    weights = (run / "weights.safetensors").stat().st_size
+    for name, options, least in (
+        ("bits", ["--bits", 4], 4),
+        ("mixed", ["--bits", 3.5], 4),
+        ("int8", ["--int8"], 3),
+        ("both", ["--int8", "--prune", 0.3], 4),
+        ("sparse", ["--sparse", 0.8], 2),
+        ("size", ["--to", f"{weights // 8} B"], 8),
+    ):
+        last = compressed(package, run, tmp_path / name, *options)[-1]
+        file = tmp_path / name / "network.cva"
+        assert file.stat().st_size <= weights / least, name
+        assert as_json(package, "evaluate", file)["test_accuracy"] == last["test_accuracy"]
+        assert predicts(package, file)
+        convatlas(package, "unpack", file, "--out", tmp_path / name / "unpacked")
+        assert as_json(package, "evaluate", tmp_path / name / "unpacked")["test_accuracy"] == last["test_accuracy"]
+
+
+@pytest.mark.slow
+def test_bottlenecks_and_normalization_before_convolutions_are_pruned_and_folded(package: Path) -> None:
+    code = """
+import torch, convatlas as ca
+from torch import nn
+from convatlas.compression.channel_groups import graph_of, groups_of, narrowed, traceable
+from convatlas.compression.channels import above, without
+
+def num_norms(network):
+    return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+torch.manual_seed(0)
+network = ca.create("densenet121", width=0.25, depth=0.25, resolution=64, num_classes=5).double().eval()
+for module in network.modules():
+    if isinstance(module, nn.BatchNorm2d):
+        for value in (module.weight, module.bias, module.running_mean, module.running_var):
+            nn.init.uniform_(value, 0.5, 1.5)
+images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+folded = ca.fold_batch_norm(network)
+torch.testing.assert_close(folded(images), network(images))
+# The normalization of a bottleneck, and the one after the first convolution.
+layers = sum(map(len, network.spec.blocks))
+assert num_norms(network) - num_norms(folded) == layers + 1
+
+traced = traceable(network.float())
+graph = graph_of(traced, network.spec)
+groups = groups_of(graph, traced, network.spec, lambda group: torch.rand(len(group[0].idxs)))
+# The first convolution, both of each layer, and those of the transitions.
+assert len(groups) == 1 + 2 * layers + 3
+narrow = without(traced, graph, groups, 1.0, type(network)(narrowed(network.spec, groups, above(1.0))))
+assert narrow(images.float()).shape == (2, 5)
+"""
+    python(package, "-c", code)
 
 
 def test_the_tests_of_every_variant_hold_for_it(package: Path) -> None:
@@ -159,3 +244,14 @@ def test_the_tests_of_every_variant_hold_for_it(package: Path) -> None:
     assert passed, report
     # Both variants, and the family.
     assert int(passed[1]) > 60
+
+
+@pytest.mark.slow
+def test_the_tests_of_compression_hold_for_it(package: Path) -> None:
+    tests = ["test_channels.py", "test_counts.py", "test_int8.py", "test_every_family.py"]
+    paths = [f"tests/compression/{name}" for name in tests]
+    options = ["-q", "-p", "no:cacheprovider", "-m", "not gpu", "-k", "densenet", "--no-header"]
+    report = python(package, "-m", "pytest", *options, *paths)
+    passed = re.search(r"^(\d+) passed, \d+ deselected in", report, re.MULTILINE)
+    assert passed, report
+    assert int(passed[1]) >= 8

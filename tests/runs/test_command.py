@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import convatlas as ca
 from convatlas.cli import main
-from convatlas.runs.run import Run
 from convatlas.runs.command import command
+from convatlas.runs.run import Run
 
 
 @pytest.fixture(scope="module")

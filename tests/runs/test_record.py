@@ -12,11 +12,10 @@ import convatlas as ca
 from convatlas import atlas
 from convatlas.errors import UserError
 from convatlas.images import Preprocessing
+from convatlas.models.card import installed_versions
 from convatlas.recipe import Augmentation, Cosine, Decayed, LinearDecay, Optimizer, Recipe, Staircase, Steps
 from convatlas.runs.options import Execution
-from convatlas.runs.record import Record, Results
-from convatlas.runs.record import ADDED
-from convatlas.models.card import installed_versions
+from convatlas.runs.record import ADDED, Record, Results
 from convatlas.spec import Spec, Variant
 
 every_variant = pytest.mark.parametrize("variant", atlas.variants(), ids=lambda variant: variant.name)

@@ -18,9 +18,9 @@ from PIL import Image
 import convatlas as ca
 from convatlas.errors import UserError
 from convatlas.models.predictions import Predictions
-from convatlas.runs.run import Run
 from convatlas.runs.command import command
 from convatlas.runs.report import EXACT, LARGEST, SHOWN, contents, read_metrics, thumbnail, write_report
+from convatlas.runs.run import Run
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 SVG = "{http://www.w3.org/2000/svg}"

@@ -19,8 +19,8 @@ from convatlas import data
 from convatlas.data import Split
 from convatlas.data.dataset import Indices
 from convatlas.errors import UserError
-from convatlas.networks.resnet import Shortcut
 from convatlas.models.device import device_named
+from convatlas.networks.resnet import Shortcut
 from convatlas.runs.options import Execution
 from convatlas.training import Request, plan, recipes
 from convatlas.training.distribution import Processes

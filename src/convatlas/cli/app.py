@@ -66,6 +66,15 @@ def options(
     pass
 
 
+OPTIONS = {"init_from": "--from"}
+"""Options with other names than the library's arguments."""
+
+
+def with_options(message: str) -> str:
+    """A library's message with the command's options in place of argument names, which stand in backticks."""
+    return re.sub(r"`(\w+)`", lambda name: OPTIONS.get(name[1], f"--{name[1].replace('_', '-')}"), message)
+
+
 def main() -> None:
     """Run the command. A mistake is one line on standard error and exit status 2; a bug keeps its traceback."""
     # PyTorch's threads wait for one another by spinning. Beside another busy program the one that is waited for gets no
@@ -84,7 +93,7 @@ def main() -> None:
     except UserError as error:
         # Of processes that torchrun started on a machine, one says what all of them found.
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            complain(str(error))
+            complain(with_options(str(error)))
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if "WORLD_SIZE" in os.environ and re.search("gloo|nccl", str(error), re.IGNORECASE):

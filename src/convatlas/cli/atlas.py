@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convatlas.cli.claims import entry, print_findings
+from convatlas.cli.claims import entry, print_checks
 from convatlas.cli.console import (
     Column,
     Depth,
@@ -25,51 +25,49 @@ from convatlas.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from convatlas.recipe import Recipe
-    from convatlas.spec import Layers
+    from collections.abc import Sequence
+
+    from convatlas.measure import Footprint
 
 
 def list_variants(json: Json = False) -> None:
-    """The atlas: every network with its year, size, cost and published result."""
-    from convatlas import atlas, measure
+    """List every network with its year, size, cost and published result."""
+    from convatlas import measure
 
     # What PyTorch's import left need not be searched for garbage again and again while networks come and go.
     gc.freeze()
-    rows = [
-        (family, variant, measure.cost_of(variant.network, variant.spec))
-        for family in atlas.families()
-        for variant in family.variants
-    ]
+    rows = measure.variant_costs()
     if json:
         print_json(
             {
                 "variants": [
                     {
-                        "name": variant.name,
-                        "family": family.name,
-                        "year": variant.paper.year,
-                        "resolution": variant.spec.resolution,
-                        "params": cost.params,
-                        "macs": cost.macs,
-                        "published": variant.published,
-                        "summary": variant.summary,
+                        "name": row.variant.name,
+                        "family": row.family.name,
+                        "year": row.variant.paper.year,
+                        "resolution": row.variant.spec.resolution,
+                        "params": row.params,
+                        "macs": row.macs,
+                        "published": row.variant.published,
+                        "summary": row.variant.summary,
                     }
-                    for family, variant, cost in rows
+                    for row in rows
                 ]
             }
         )
         return
     lines: list[tuple[str, ...]] = []
-    for family, variant, cost in rows:
-        if variant is family.variants[0]:
-            lines.append((f"{family.name}:", "", "", "", "", ""))
+    for row in rows:
+        variant = row.variant
+        if variant is row.family.variants[0]:
+            lines.append((f"{row.family.name}:", "", "", "", "", ""))
         lines.append(
             (
                 variant.name,
                 str(variant.paper.year),
                 f"{variant.spec.resolution} px",
-                count(cost.params),
-                count(cost.macs),
+                count(row.params),
+                count(row.macs),
                 variant.published,
             )
         )
@@ -94,13 +92,14 @@ def show(
     phi: Phi = 0.0,
     json: Json = False,
 ) -> None:
-    """One network: its paper, its layers with their cost, its paper's claims with verdicts, and its paper's recipe."""
+    """Show one network: its paper, its layers with their cost, the paper's claims with verdicts, and its recipe."""
     from convatlas import atlas, measure
 
     variant = atlas.find(network)
     spec = atlas.scale(variant, width=width, depth=depth, resolution=resolution, phi=phi)
-    table = measure.layers_of(variant.network, spec)
-    check_claims = measure.check_claims(variant)
+    summary = measure.summarize(variant, spec)
+    checks = measure.check_claims(variant)
+    settings = measure.recipe_settings(variant.recipe)
     if json:
         print_json(
             {
@@ -109,12 +108,12 @@ def show(
                 "resolution": spec.resolution,
                 "small_below": spec.small_below,
                 "small_image_stem": spec.num_skipped_downsamplings > 0,
-                **totals(table),
-                "layers": [dataclasses.asdict(layer) for layer in table],
-                "claims": [entry(finding) for finding in check_claims],
+                **dataclasses.asdict(summary.footprint),
+                "layers": [dataclasses.asdict(layer) for layer in summary.layers],
+                "claims": [entry(check) for check in checks],
                 "recipe": [
-                    {"what": what, "value": plain(value), "printed_in": where}
-                    for what, value, where in ingredients(variant.recipe)
+                    {"what": setting.name, "value": json_value(setting.value), "printed_in": setting.source}
+                    for setting in settings
                 ],
             }
         )
@@ -126,7 +125,6 @@ def show(
     if spec.small_limits:
         stem = zip(spec.small_limits, spec.small_stem, strict=True)
         typer.echo(f"Small images: {'; '.join(f'below {limit} px {what}' for limit, what in stem)}.\n")
-    shape = f"{spec.in_channels}×{spec.resolution}×{spec.resolution}"
     print_table(
         [
             Column("layer", wrap=True),
@@ -139,38 +137,35 @@ def show(
             Column("stride px", right=True),
         ],
         [
-            ("input", "", shape, "", "", "", "", ""),
+            ("input", "", shape(summary.input_shape), "", "", "", "", ""),
             *(
                 (
                     layer.name,
                     layer.kind,
-                    "×".join(map(str, layer.output_shape)),
+                    shape(layer.output_shape),
                     count(layer.params),
                     count(layer.macs),
                     size(layer.activation_bytes),
                     str(layer.receptive_field),
                     str(layer.stride),
                 )
-                for layer in table
+                for layer in summary.layers
             ),
-            ("sum", "", "", count(table.params), count(table.macs), "", "", ""),
+            ("sum", "", "", count(summary.footprint.params), count(summary.footprint.macs), "", "", ""),
         ],
     )
     typer.echo()
-    print_facts(memory(table))
-    if check_claims:
+    print_facts(memory(summary.footprint))
+    if checks:
         typer.echo()
         print_heading("What the paper says of it" if spec == variant.spec else "What the paper says of it, unscaled")
-        print_findings(check_claims)
-    if variant.recipe:
+        print_checks(checks)
+    if settings:
         typer.echo()
         print_heading("How the paper trains it (--recipe paper)")
         print_table(
             [Column("what"), Column("value", wrap=True), Column("printed in", wrap=True)],
-            [
-                (what.replace("_", " "), describe(value, variant.recipe.epochs), where or "not printed")
-                for what, value, where in ingredients(variant.recipe)
-            ],
+            [(setting.name.replace("_", " "), setting.text, setting.source or "not printed") for setting in settings],
         )
 
 
@@ -182,32 +177,37 @@ def compare(
     phi: Phi = 0.0,
     json: Json = False,
 ) -> None:
-    """Networks side by side, at their own scale or all at another."""
+    """Compare networks side by side, at their own scale or all at the given one."""
     from convatlas import atlas, measure
 
     variants = [atlas.find(name) for name in networks]
     specs = [atlas.scale(variant, width=width, depth=depth, resolution=resolution, phi=phi) for variant in variants]
-    tables = [measure.layers_of(variant.network, spec) for variant, spec in zip(variants, specs, strict=True)]
+    summaries = [measure.summarize(variant, spec) for variant, spec in zip(variants, specs, strict=True)]
     if json:
         print_json(
             {
                 "networks": [
-                    {"name": variant.name, "year": variant.paper.year, "resolution": spec.resolution, **totals(table)}
-                    for variant, spec, table in zip(variants, specs, tables, strict=True)
+                    {
+                        "name": summary.variant.name,
+                        "year": summary.variant.paper.year,
+                        "resolution": summary.spec.resolution,
+                        **dataclasses.asdict(summary.footprint),
+                    }
+                    for summary in summaries
                 ]
             }
         )
         return
     columns = [
         {
-            "year": str(variant.paper.year),
-            "input": f"{spec.in_channels}×{spec.resolution}×{spec.resolution}",
-            "layers with weights": count(sum(layer.macs > 0 for layer in table)),
-            "parameters": count(table.params),
-            "MACs": count(table.macs),
-            **dict(memory(table)),
+            "year": str(summary.variant.paper.year),
+            "input": shape(summary.input_shape),
+            "layers with weights": count(summary.num_weight_layers),
+            "parameters": count(summary.footprint.params),
+            "MACs": count(summary.footprint.macs),
+            **dict(memory(summary.footprint)),
         }
-        for variant, spec, table in zip(variants, specs, tables, strict=True)
+        for summary in summaries
     ]
     facts = dict.fromkeys(fact for column in columns for fact in column)
     print_table(
@@ -220,53 +220,26 @@ def compare(
         print_facts(published)
 
 
-def ingredients(recipe: Recipe | None) -> list[tuple[str, Any, str | None]]:
-    """What a recipe sets: the field of it or of its augmentation, the value, and where the paper prints it."""
-    if recipe is None:
-        return []
-    where = {what: source for group, source in recipe.sources for what in group.split(", ")}
-    return [
-        (field.name, value, where.get(field.name))
-        for part in (recipe, recipe.augmentation)
-        for field in dataclasses.fields(part)
-        if field.name not in ("name", "augmentation", "sources")
-        and (value := getattr(part, field.name)) != field.default
+def shape(sizes: Sequence[int]) -> str:
+    """3×224×224"""
+    return "×".join(map(str, sizes))
+
+
+def memory(footprint: Footprint) -> list[tuple[str, str]]:
+    """What a device must hold for an inference, as facts to print."""
+    facts = [
+        ("weights at 32 bits", size(footprint.weight_bytes_32_bits)),
+        ("weights at 16 bits", size(footprint.weight_bytes_16_bits)),
+        ("weights at 8 bits", size(footprint.weight_bytes_8_bits)),
+        ("activations at 32 bits, at most", size(footprint.peak_activation_bytes)),
     ]
+    if footprint.training_only_params:
+        facts.append(("parameters that only training uses", count(footprint.training_only_params)))
+    return facts
 
 
-def plain(value: Any) -> Any:
-    """A value of a recipe for programs."""
+def json_value(value: Any) -> Any:
+    """A recipe's value as JSON."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {"kind": type(value).__name__, **dataclasses.asdict(value)}
     return value
-
-
-def describe(value: Any, epochs: int) -> str:
-    """A value of a recipe for people; `epochs` is how long it trains."""
-    if isinstance(value, bool):
-        return "yes"
-    if isinstance(value, int):
-        return count(value)
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else value.describe(epochs)
-
-
-def totals(table: Layers) -> dict[str, int]:
-    """The sums of a layer table for programs."""
-    return {
-        "params": table.params,
-        "training_only_params": table.training_only_params,
-        "macs": table.macs,
-        "peak_activation_bytes": table.peak_activation_bytes,
-        **{f"weight_bytes_{bits}_bits": table.weight_bytes(bits) for bits in (32, 16, 8)},
-    }
-
-
-def memory(table: Layers) -> list[tuple[str, str]]:
-    """What a device must hold for an inference, for people."""
-    facts = [(f"weights at {bits} bits", size(table.weight_bytes(bits))) for bits in (32, 16, 8)]
-    facts.append(("activations at 32 bits, at most", size(table.peak_activation_bytes)))
-    if table.training_only_params:
-        facts.append(("parameters that only training uses", count(table.training_only_params)))
-    return facts

@@ -19,6 +19,7 @@ from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
 from convatlas.files import write
 from convatlas.formatting import size
+from convatlas.measure import Timing
 from convatlas.models.codec.container import SUFFIX, encoded
 from convatlas.models.folder import WEIGHTS, weights_checksum
 from convatlas.models.model import Model
@@ -41,6 +42,8 @@ class Stage:
     macs: int
     seconds: float
     """The latency for one image on this machine's CPU; see `latencies`."""
+    engine: str
+    """What computed it, as "PyTorch eager, float32, 2 threads"."""
     compiled: bool
     """Whether that is of a compiled network, which alone computes in 8 bits."""
     test_accuracy: float
@@ -131,10 +134,10 @@ def compress(
     models = (opened, *narrowed, *coded)
     # What zeros and shared values save shows in a compressed file; a folder keeps all as 32-bit floats.
     sizes = [*map(size_of, (opened, *narrowed)), *(len(encoded(one.model.card, one.network)) for one in coded)]
-    seconds, compiled = timed(models, int8, fine_tuning.progress)
+    timings, compiled = timed(models, int8, fine_tuning.progress)
     stages = tuple(
-        stage_of("original" if one is opened else Path(one.name).name, one.model, num_bytes, took, compiled)
-        for one, num_bytes, took in zip(models, sizes, seconds, strict=True)
+        stage_of("original" if one is opened else Path(one.name).name, one.model, num_bytes, timing, compiled)
+        for one, num_bytes, timing in zip(models, sizes, timings, strict=True)
     )
     keep(out, request, stages)
     for chart in charts(opened.model.card.variant, stages):
@@ -142,7 +145,7 @@ def compress(
     return Compression(model=models[-1].model, stages=stages)
 
 
-def stage_of(name: str, model: Model, num_bytes: int, seconds: float, compiled: bool) -> Stage:
+def stage_of(name: str, model: Model, num_bytes: int, timing: Timing, compiled: bool) -> Stage:
     card = model.card
     assert card.score is not None, "only evaluated models are compressed"
     return Stage(
@@ -150,7 +153,8 @@ def stage_of(name: str, model: Model, num_bytes: int, seconds: float, compiled: 
         num_bytes=num_bytes,
         params=card.params,
         macs=card.macs,
-        seconds=seconds,
+        seconds=timing.median_s,
+        engine=timing.engine,
         compiled=compiled,
         test_accuracy=card.score.accuracy,
         test_interval=card.score.interval,
@@ -243,8 +247,8 @@ def bits_for(source: TrainedModel, bits: float | None) -> int | dict[str, int]:
     return int(bits) if bits == int(bits) else mixed(source, bits)
 
 
-def timed(models: Sequence[TrainedModel], compiling: bool, progress: Progress) -> tuple[list[float], bool]:
-    """The latency of each for one image in seconds, and whether that is of compiled networks."""
+def timed(models: Sequence[TrainedModel], compiling: bool, progress: Progress) -> tuple[list[Timing], bool]:
+    """The latency of each for one image, and whether that is of compiled networks."""
     if compiling:
         progress.say("compiling, to compute in 8 bits ...")
         try:

@@ -58,7 +58,7 @@ class Latency(CostTarget):
     def of(self, variant: Variant, spec: Spec) -> float:
         # The caller's random numbers are the caller's.
         with torch.random.fork_rng():
-            return latency(variant.network(spec), spec)
+            return latency(variant.network(spec), spec).median_s
 
     def describe(self, cost: float) -> str:
         return f"{1000 * cost:.3g} ms"
@@ -92,4 +92,4 @@ def parsed(text: str) -> Target:
         if number > 0 and unit.lower() in named and (macs or unit):
             most = number * named[unit.lower()]
             return Macs(most) if macs else Bytes(most) if unit.upper().endswith("B") else Latency(most)
-    raise UserError(f"--to {text!r} is no target; it is one like '2 MB', '30 M macs' or '5 ms'")
+    raise UserError(f"`to` {text!r} is no target; it is one like '2 MB', '30 M macs' or '5 ms'")

@@ -1,19 +1,35 @@
-"""What a network costs, and what it says to the claims of its paper."""
+"""What a network costs, how fast it is, and whether it agrees with the claims of its paper."""
 
+from convatlas.measure.claims import CheckedVariant as CheckedVariant
 from convatlas.measure.claims import ClaimCheck as ClaimCheck
 from convatlas.measure.claims import check_claims as check_claims
+from convatlas.measure.claims import check_variants as check_variants
+from convatlas.measure.claims import count_verdicts as count_verdicts
+from convatlas.measure.claims import errata as errata
 from convatlas.measure.claims import verdict as verdict
+from convatlas.measure.claims import verdict_line as verdict_line
+from convatlas.measure.claims_page import claims_page as claims_page
 from convatlas.measure.gradients import gradient_norms as gradient_norms
 from convatlas.measure.gradients import jacobian as jacobian
-from convatlas.measure.gradients import product as product
-from convatlas.measure.responses import responses as responses
+from convatlas.measure.gradients import jacobian_product as jacobian_product
+from convatlas.measure.responses import response_stds as response_stds
+from convatlas.measure.summary import Footprint as Footprint
+from convatlas.measure.summary import NetworkSummary as NetworkSummary
+from convatlas.measure.summary import RecipeSetting as RecipeSetting
+from convatlas.measure.summary import VariantCost as VariantCost
+from convatlas.measure.summary import recipe_settings as recipe_settings
+from convatlas.measure.summary import summarize as summarize
+from convatlas.measure.summary import variant_costs as variant_costs
 from convatlas.measure.surface import loss_surface as loss_surface
 from convatlas.measure.surface import negative_curvature as negative_curvature
-from convatlas.measure.table import Totals as Totals
+from convatlas.measure.table import Cost as Cost
 from convatlas.measure.table import cost_of as cost_of
 from convatlas.measure.table import layers as layers
 from convatlas.measure.table import layers_of as layers_of
-from convatlas.measure.timing import seconds as seconds
-from convatlas.measure.timing import seconds_in_turn as seconds_in_turn
-from convatlas.measure.traffic import ring_seconds as ring_seconds
-from convatlas.measure.traffic import sent_bytes as sent_bytes
+from convatlas.measure.timing import Timing as Timing
+from convatlas.measure.timing import Workload as Workload
+from convatlas.measure.timing import time_call as time_call
+from convatlas.measure.timing import time_in_turn as time_in_turn
+from convatlas.measure.timing import torch_engine as torch_engine
+from convatlas.measure.traffic import allreduce_bytes as allreduce_bytes
+from convatlas.measure.traffic import ring_allreduce_s as ring_allreduce_s

@@ -9,23 +9,23 @@ import torch
 from torch import Tensor, nn
 
 
-def responses(network: nn.Module, inputs: Tensor) -> list[tuple[str, float]]:
-    """The standard deviation of each batch normalization's outputs, before what follows it.
+def response_stds(network: nn.Module, inputs: Tensor) -> list[tuple[str, float]]:
+    """The standard deviation of each batch normalization's outputs, before the activation or the addition.
 
     Args:
-        network: in evaluation mode, where its statistics are those of training.
+        network: in evaluation mode, to normalize with the running statistics.
         inputs: (batch, channels, height, width).
 
     Returns:
-        (the layer's name, the deviation over all of its outputs), in the order in which they compute.
+        (the layer's name, the standard deviation over all of its outputs), in order of execution.
     """
-    seen: list[tuple[str, float]] = []
+    stds: list[tuple[str, float]] = []
 
-    def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        return lambda layer, given, output: seen.append((name, float(output.std())))
+    def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        return lambda layer, given, output: stds.append((name, float(output.std())))
 
     hooks = [
-        layer.register_forward_hook(keep(name))
+        layer.register_forward_hook(note(name))
         for name, layer in network.named_modules()
         if isinstance(layer, nn.BatchNorm2d)
     ]
@@ -35,4 +35,4 @@ def responses(network: nn.Module, inputs: Tensor) -> list[tuple[str, float]]:
     finally:
         for hook in hooks:
             hook.remove()
-    return seen
+    return stds

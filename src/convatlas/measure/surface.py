@@ -1,4 +1,4 @@
-"""The loss around trained weights, along two directions (Li, Xu, Taylor, Studer and Goldstein 2018)."""
+"""The loss surface around trained weights, along two directions (Li, Xu, Taylor, Studer and Goldstein 2018)."""
 
 from __future__ import annotations
 
@@ -12,59 +12,60 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def loss_surface(
-    network: nn.Module, loss: Callable[[], float], places: Sequence[float], seed: int = 0
+    network: nn.Module, loss: Callable[[], float], offsets: Sequence[float], seed: int = 0
 ) -> npt.NDArray[np.float64]:
-    """The loss at weights + x * first + y * second; the weights are as before afterwards.
+    """The loss at weights + x * first + y * second, for all x and y in `offsets`. The weights are restored afterwards.
 
-    The directions are drawn at random and filter-normalized (section 4): each filter of them is as long as the
-    network's own. Biases and what normalizes stay.
+    The two directions are random and filter-normalized (section 4): each of their filters has the norm of the
+    network's own filter. Biases and normalization parameters stay.
 
     Args:
-        loss: of the network as it is.
-        places: along both directions; 1 is as far as the weights are long.
+        loss: of the network with its present weights.
+        offsets: along both directions; at 1 a filter moves by its own norm.
+        seed: of the directions.
 
     Returns:
-        (y, x).
+        Losses (y, x).
     """
     weights = [value for value in network.parameters() if value.dim() > 1]
-    begun = [value.clone() for value in weights]
+    trained = [value.clone() for value in weights]
     generator = torch.Generator().manual_seed(seed)
-    first, second = ([direction(value, generator) for value in weights] for _ in range(2))
-    surface = np.empty((len(places), len(places)))
+    first, second = ([random_direction(value, generator) for value in weights] for _ in range(2))
+    surface = np.empty((len(offsets), len(offsets)))
     try:
-        for row, y in enumerate(places):
-            for column, x in enumerate(places):
-                for value, own, right, up in zip(weights, begun, first, second, strict=True):
+        for row, y in enumerate(offsets):
+            for column, x in enumerate(offsets):
+                for value, own, right, up in zip(weights, trained, first, second, strict=True):
                     value.copy_(own + x * right + y * up)
                 surface[row, column] = loss()
     finally:
-        for value, own in zip(weights, begun, strict=True):
+        for value, own in zip(weights, trained, strict=True):
             value.copy_(own)
     return surface
 
 
-def direction(weights: Tensor, generator: torch.Generator) -> Tensor:
-    """At random, with filters (the first dimension) as long as those of the weights."""
+def random_direction(weights: Tensor, generator: torch.Generator) -> Tensor:
+    """A random tensor like `weights`, whose filters (the first dimension) have the norms of those of `weights`."""
     drawn = torch.randn(weights.shape, generator=generator).to(weights)
-    lengths, own = (value.flatten(1).norm(dim=1) for value in (drawn, weights))
-    scaled: Tensor = drawn * (own / lengths).view(-1, *[1] * (weights.dim() - 1))
+    norms, own = (value.flatten(1).norm(dim=1) for value in (drawn, weights))
+    scaled: Tensor = drawn * (own / norms).view(-1, *[1] * (weights.dim() - 1))
     return scaled
 
 
-ROUNDING = 1e-5
-"""Of the loss; a mean of single-precision losses is not known better."""
+ROUNDING_ERROR = 1e-5
+"""Relative to the loss: a mean of float32 losses is no more precise."""
 
 
 def negative_curvature(surface: npt.NDArray[np.float64]) -> float:
-    """The part of the second differences, along both directions, that are negative: 0 of a convex surface.
+    """The fraction of second differences, along both axes, that are negative: 0 for a convex surface.
 
-    What may be rounding is no bend, so that a flat surface has none.
+    Differences within the rounding error count as zero, so a flat surface has none.
 
     Args:
-        surface: (y, x), at even distances, three or more of each.
+        surface: losses (y, x) at even distances, at least 3 x 3.
     """
-    bent = []
+    negative = []
     for values in (surface, surface.T):
-        bends = np.diff(values, 2, axis=0)
-        bent.append((bends < -ROUNDING * np.abs(values[1:-1])).ravel())
-    return float(np.mean(np.concatenate(bent)))
+        second_differences = np.diff(values, 2, axis=0)
+        negative.append((second_differences < -ROUNDING_ERROR * np.abs(values[1:-1])).ravel())
+    return float(np.mean(np.concatenate(negative)))

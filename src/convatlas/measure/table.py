@@ -1,8 +1,8 @@
 """The layer table, counted from the built network without memory for its weights.
 
-The network is built on the meta device, and an empty batch runs through it on the CPU: every layer says its
-shapes and none computes. (Running on the meta device too would load PyTorch's compiler for the shapes, which takes
-longer than all the rest.)
+The network is built from tensors that take no memory, and a batch of zero images runs through it on the CPU: every
+layer gives its shapes and none computes. (PyTorch's meta device would do the same, but loads PyTorch's compiler for
+the shapes, which takes longer than all the rest.)
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from convatlas.measure.memory import peak_activation_bytes, size
-from convatlas.measure.receptive import Field, receptive_fields
-from convatlas.measure.trace import Trace, UncompiledMode, Unweighted
+from convatlas.measure.memory import float32_bytes, peak_activation_bytes
+from convatlas.measure.receptive import ReceptiveField, receptive_fields
+from convatlas.measure.trace import ShapeOnlyConvolutions, Trace, UncompiledMode
 from convatlas.networks.blocks import WeightedLayer
 from convatlas.spec import Layer, Layers, Spec
 
@@ -25,99 +25,105 @@ from convatlas.spec import Layer, Layers, Spec
 def layers(network: nn.Module) -> Layers:
     """The layer table of a network of the atlas: a row for each layer that computes, in order of execution.
 
-    No weight is read or allocated. Parameters are all trainable numbers; multiply-accumulates (`macs`) those of
+    No weight is read or allocated. `params` are all trainable numbers. `macs` are the multiply-accumulates of
     convolutions and fully connected layers for one image, biases not counted.
     """
     return layers_of(type(network), network.spec)  # type: ignore[arg-type]  # set by every network of the atlas
 
 
-# Wherever the caller is: in inference mode operations come whole, and cannot be followed.
+# In the caller's inference mode, composite operations would arrive whole and could not be followed.
 @torch.inference_mode(False)
-def layers_of(network: Callable[[Any], nn.Module], spec: Spec) -> Layers:
-    """The layer table of the network class `network` for a spec, without building it in memory."""
-    module, images = weightless(network, spec), no_images(spec)
+def layers_of(network_class: Callable[[Any], nn.Module], spec: Spec) -> Layers:
+    """The layer table of a network class for a spec, without allocating the network."""
+    module, images = build_without_memory(network_class, spec), empty_batch(spec)
     with Trace() as trace:
-        called, outputs = call(module, images)
+        calls, outputs = record_layer_calls(module, images)
     fields = receptive_fields(images, trace.operations)
-    rows = tuple(row(name, layer, output, fields[id(output)], spec.resolution) for name, layer, output in called)
-    everything = sum(value.numel() for value in module.parameters() if value.requires_grad)
+    rows = tuple(table_row(name, layer, output, fields[id(output)], spec.resolution) for name, layer, output in calls)
+    all_params = sum(value.numel() for value in module.parameters() if value.requires_grad)
     return Layers(
         rows,
-        training_only_params=everything - sum(row.params for row in rows),
+        training_only_params=all_params - sum(row.params for row in rows),
         peak_activation_bytes=peak_activation_bytes(images, trace.operations, outputs),
     )
 
 
-Called = list[tuple[str, nn.Module, Tensor]]
-"""The layers that compute, in order of execution: each with its name and its output."""
+LayerCalls = list[tuple[str, nn.Module, Tensor]]
+"""The layers that compute, in order of execution: (name, layer, output)."""
 
 
-class Totals(NamedTuple):
+class Cost(NamedTuple):
     params: int
+    """Trainable numbers, without those that only training uses."""
     macs: int
+    """Multiply-accumulates for one image."""
 
 
 @torch.inference_mode(False)
-def cost_of(network: Callable[[Any], nn.Module], spec: Spec) -> Totals:
-    """The totals of `layers_of`, in a third of its time."""
-    return total(called_by(weightless(network, spec), spec))
+def cost_of(network_class: Callable[[Any], nn.Module], spec: Spec) -> Cost:
+    """Parameters and MACs of `layers_of`, in a third of its time."""
+    return total_cost(layer_calls(build_without_memory(network_class, spec), spec))
 
 
 @torch.inference_mode(False)
-def called_by(module: nn.Module, spec: Spec) -> Called:
-    """The layers with their outputs for no images."""
-    with Unweighted():
-        return call(module, no_images(spec))[0]
+def layer_calls(module: nn.Module, spec: Spec) -> LayerCalls:
+    """The layers of a network with their outputs for a batch of zero images."""
+    with ShapeOnlyConvolutions():
+        return record_layer_calls(module, empty_batch(spec))[0]
 
 
-def total(called: Called) -> Totals:
-    return Totals(
-        sum(num_params(layer) for _, layer, _ in called),
-        sum(num_macs(layer, output) for _, layer, output in called),
+def total_cost(calls: LayerCalls) -> Cost:
+    return Cost(
+        sum(num_params(layer) for _, layer, _ in calls),
+        sum(num_macs(layer, output) for _, layer, output in calls),
     )
 
 
-def row(name: str, layer: nn.Module, output: Tensor, field: Field, resolution: int) -> Layer:
+def table_row(name: str, layer: nn.Module, output: Tensor, field: ReceptiveField, resolution: int) -> Layer:
     shape = tuple(output.shape[1:])
-    many = any(places > 1 for places in shape[1:])
+    has_neighbors = any(side > 1 for side in shape[1:])
     return Layer(
         name=name,
         kind=type(layer).__name__,
         output_shape=shape,
         params=num_params(layer),
         macs=num_macs(layer, output),
-        activation_bytes=size(output),
+        activation_bytes=float32_bytes(output),
         receptive_field=min(field.size, resolution),
-        stride=min(field.jump, resolution) if many else resolution,
+        stride=min(field.jump, resolution) if has_neighbors else resolution,
     )
 
 
-def no_images(spec: Spec) -> Tensor:
+def empty_batch(spec: Spec) -> Tensor:
+    """A batch of zero images (0, channels, height, width)."""
     return torch.empty(0, spec.in_channels, spec.resolution, spec.resolution, device="cpu")
 
 
-def call(module: nn.Module, images: Tensor) -> tuple[Called, Tensor]:
-    """The layers with their outputs for `images`, and the network's own."""
-    called: Called = []
+def record_layer_calls(module: nn.Module, images: Tensor) -> tuple[LayerCalls, Tensor]:
+    """The layers of a network with their outputs for `images`, and the network's own output."""
+    calls: LayerCalls = []
 
     def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        return lambda layer, inputs, output: called.append((name, layer, output))
+        return lambda layer, inputs, output: calls.append((name, layer, output))
 
     for name, layer in module.named_modules():
         if not layer._modules and layer is not module and not isinstance(layer, nn.Identity):
             layer.register_forward_hook(note(name))
     with torch.no_grad(), on_cpu():
         outputs = module(images)
-    return called, outputs
+    return calls, outputs
 
 
 def on_cpu() -> AbstractContextManager[object]:
-    """Where new tensors lie, whatever the caller's default device; it takes a fifth of the time, so only if need be."""
+    """Create new tensors on the CPU, whatever the caller's default device is.
+
+    The device context takes a fifth of the time of a layer table, so it is entered only where the default differs.
+    """
     return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
 
 
-class _Weightless(UncompiledMode):
-    """While active new tensors are a single zero in memory, seen from all their places, and nothing fills them."""
+class _WithoutMemory(UncompiledMode):
+    """While active, new tensors are views of a single zero, and in-place operations on them do nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,17 +141,19 @@ class _Weightless(UncompiledMode):
 FACTORIES = {torch.ops.aten.empty, torch.ops.aten.zeros, torch.ops.aten.ones}
 
 
-def weightless(network: Callable[[Any], nn.Module], spec: Spec) -> nn.Module:
-    """The network without memory for its weights, in evaluation mode."""
-    with on_cpu(), _Weightless():
-        return network(spec).eval()
+def build_without_memory(network_class: Callable[[Any], nn.Module], spec: Spec) -> nn.Module:
+    """Build a network whose weights have shapes but take no memory, in evaluation mode."""
+    with on_cpu(), _WithoutMemory():
+        return network_class(spec).eval()
 
 
 def num_params(layer: nn.Module) -> int:
+    """Trainable numbers of a layer, without its children."""
     return sum(value.numel() for value in layer._parameters.values() if value is not None and value.requires_grad)
 
 
 def num_macs(layer: nn.Module, output: Tensor) -> int:
+    """Multiply-accumulates of a layer for one image; `output` is (batch, channels, ...)."""
     return num_multiplications(layer) * math.prod(output.shape[2:])
 
 

@@ -1,4 +1,4 @@
-"""What a network does with an image: every operation of one forward pass, with its tensors."""
+"""Every operation of a forward pass, with its tensors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Operation(NamedTuple):
 
 
 class UncompiledMode(TorchDispatchMode):
-    """A dispatch mode that is never compiled: PyTorch need not load its compiler (over a second) to keep it out."""
+    """A dispatch mode that does not make PyTorch load its compiler, which takes over a second."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -28,19 +28,19 @@ class UncompiledMode(TorchDispatchMode):
         return False
 
 
-class Unweighted(UncompiledMode):
-    """While active a convolution of no images gives its shape alone: PyTorch would copy the weights first."""
+class ShapeOnlyConvolutions(UncompiledMode):
+    """While active, a convolution of zero images only gives its output's shape: PyTorch would copy the weights."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func.overloadpacket is torch.ops.aten.convolution:
-            return _convolved(*args)
+            return _empty_convolution(*args)
         return func(*args, **(kwargs or {}))
 
 
-class Trace(Unweighted):
-    """While active, notes every operation. It keeps the tensors, so that each can be told by its `id`."""
+class Trace(ShapeOnlyConvolutions):
+    """While active, records every operation. It keeps the tensors alive, so that their `id`s stay unique."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Trace(Unweighted):
         return output
 
 
-def _convolved(
+def _empty_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], padding: list[int], dilation: list[int], *_: Any
 ) -> Tensor:
     sizes = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)

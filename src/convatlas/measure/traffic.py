@@ -1,6 +1,6 @@
-"""What training on several machines sends: the gradients of every step."""
+"""What data-parallel training sends between machines: the gradients of every step."""
 
-# Without `from __future__ import annotations`: DistributedDataParallel reads the types of what it calls.
+# Without `from __future__ import annotations`: DistributedDataParallel reads the types of the hook.
 import math
 
 import torch
@@ -13,17 +13,16 @@ from torch.nn.parallel import DistributedDataParallel
 from convatlas.spec import Spec, Variant
 
 
-def sent_bytes(variant: Variant, spec: Spec) -> int:
-    """The bytes of gradients over which all processes take the mean in one step of training.
+def allreduce_bytes(variant: Variant, spec: Spec) -> int:
+    """The bytes of gradients that all processes average in one training step (an all-reduce), measured.
 
-    To be called by each process of the group that it has joined (`torch.distributed`), at the same time. They train a
-    step under DistributedDataParallel, on an image of noise each; what it hands over to be sent is counted on its
-    way.
+    Every process of an initialized `torch.distributed` group calls this at the same time. Each trains one step under
+    DistributedDataParallel on one image of noise, and a communication hook counts what is handed over to be sent.
     """
     network = DistributedDataParallel(variant.network(spec).train(), gradient_as_bucket_view=True)
     sent: list[int] = []
 
-    # In PyTorch's documentation, but not in what it tells type checkers.
+    # In PyTorch's documentation, but not in its type annotations.
     def counting(
         group: dist.ProcessGroup,
         bucket: dist.GradBucket,  # type: ignore[name-defined]
@@ -38,17 +37,20 @@ def sent_bytes(variant: Variant, spec: Spec) -> int:
     return sum(sent)
 
 
-def ring_seconds(num_bytes: float, gigabits: float, machines: int = 2) -> float:
-    """How long a ring of machines takes for the mean over so many bytes of each (Patarasuk and Yuan 2009).
+def ring_allreduce_s(num_bytes: float, gigabits_per_s: float, num_machines: int = 2) -> float:
+    """The seconds that a ring all-reduce takes at least (Patarasuk and Yuan 2009).
 
-    Each sends 2 (n - 1) / n of them; no delay is counted, and no work beside it.
+    Each of n machines sends 2 (n - 1) / n of the bytes. Delays and computation are not counted.
 
     Args:
-        gigabits: 10^9 bits a second, of each machine, in each direction.
+        num_bytes: that each machine has.
+        gigabits_per_s: bandwidth of each machine in each direction, in 10^9 bits per second.
 
     Raises:
-        ValueError: there is no machine, or no line.
+        ValueError: there is no machine, or no bandwidth.
     """
-    if machines < 1 or not (gigabits > 0 and math.isfinite(gigabits)):
-        raise ValueError(f"{machines} machines at {gigabits:g} Gbit/s send nothing")
-    return 2 * (machines - 1) / machines * num_bytes * 8 / (gigabits * 1e9)
+    if num_machines < 1 or not (gigabits_per_s > 0 and math.isfinite(gigabits_per_s)):
+        raise ValueError(
+            f"num_machines must be at least 1 and gigabits_per_s above 0, not {num_machines} and {gigabits_per_s:g}"
+        )
+    return 2 * (num_machines - 1) / num_machines * num_bytes * 8 / (gigabits_per_s * 1e9)

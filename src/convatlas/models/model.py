@@ -222,6 +222,8 @@ def open_model(path: str | Path) -> Model:
     if path.is_file():
         file = container.read_file(path)
         return Model(file.card, path, load_network=lambda: container.read_network(path, file))
+    if not path.exists():
+        raise UserError(f"there is no {path}")
     card = folder.read_card(path)
     return Model(card, path, load_network=lambda: folder.read_network(path, card))
 

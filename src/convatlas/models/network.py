@@ -8,7 +8,7 @@ from torch import nn
 
 from convatlas import atlas
 from convatlas.files.typed_json import MalformedJsonError, decoded
-from convatlas.measure.table import Totals, cost_of
+from convatlas.measure.table import Cost, cost_of
 from convatlas.models.card import Card
 from convatlas.networks.low_bits import attach_fake_quant
 from convatlas.spec import Spec
@@ -34,7 +34,7 @@ def build(card: Card) -> nn.Module:
     return attach_fake_quant(network, card.quantization) if card.quantization else network
 
 
-def checked(card: Card) -> Totals:
+def checked(card: Card) -> Cost:
     """The costs of a card's network, which is built without memory for its weights.
 
     Raises:

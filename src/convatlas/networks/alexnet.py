@@ -21,7 +21,6 @@ Departures, where the papers leave something open or are departed from:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -113,16 +112,6 @@ class AlexNetSpec(Spec):
             fully=(scale_channels(fc6, width), scale_channels(fc7, width)),
             deviation=self.deviation / math.sqrt(width),
             resolution=self.resolution if resolution is None else resolution,
-        )
-
-    def mapped(self, of: Callable[[str, int], int]) -> Self:
-        c1, c2, c3, c4, *c5 = self.convolutions
-        first = (of(f"conv{number}.conv", maps) for number, maps in enumerate((c1, c2, c3, c4), 1))
-        fc6, fc7 = self.fully
-        return replace(
-            self,
-            convolutions=(*first, *(of(f"conv5.{i}.conv", maps) for i, maps in enumerate(c5))),
-            fully=(of("fc6", fc6), of("fc7", fc7)),
         )
 
 

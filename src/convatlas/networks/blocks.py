@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +11,6 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from convatlas.errors import UserError
 
@@ -91,6 +89,17 @@ class ConvNorm(nn.Module):
         return outputs
 
 
+class ZeroPadded(nn.Module):
+    """Every `stride`-th pixel, and zeros for the channels that are missing (He et al. 2015, option A)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.in_channels, self.missing, self.stride = in_channels, out_channels - in_channels, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.missing))
+
+
 class LocalResponseNorm(nn.Module):
     """Each map divided by (k + alpha times the sum of squares over its `n` neighbors)^beta (Krizhevsky et al. 2012).
 
@@ -127,19 +136,6 @@ class ConvReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(x)))
-
-
-def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """A copy that answers the same but for rounding, and sooner: batch normalization is in the convolution before it.
-
-    A network that answers only, as engines run it (Jacob et al. 2018, section 3.2). Normalization that comes before
-    its convolution, as in ResNets with pre-activation, stays.
-    """
-    copied = copy.deepcopy(network).eval()
-    for block in copied.modules():
-        if isinstance(block, ConvNorm | ConvReLU) and isinstance(block.norm, nn.BatchNorm2d):
-            block.conv, block.norm = fuse_conv_bn_eval(block.conv, block.norm), nn.Identity()
-    return copied
 
 
 def side(of: int, kernel: int, stride: int, padding: int = 0) -> int:

@@ -17,7 +17,6 @@ Departures, where the paper leaves something open:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -89,23 +88,6 @@ class EfficientNetSpec(Spec):
             head=maps_at(self.head),
             resolution=self.resolution if resolution is None else resolution,
         )
-
-    def mapped(self, of: Callable[[str, int], int]) -> Self:
-        stages = []
-        below, stem = self.stem, of("stem.conv", self.stem)
-        below_mapped = stem
-        for i, (kernel, stride, maps, blocks) in enumerate(self.stages):
-            found = []
-            # The blocks of a stage add up, and so have as many maps as its first.
-            mapped = of(f"stages.{i}.0.project.conv", maps)
-            for j, (expanded, squeezed) in enumerate(blocks):
-                name = f"stages.{i}.{j}"
-                # A block that does not expand has no layer for it.
-                widened = below_mapped if expanded == below else of(f"{name}.expand.conv", expanded)
-                found.append((widened, of(f"{name}.excitation.squeeze", squeezed)))
-                below, below_mapped = maps, mapped
-            stages.append(Stage(kernel, stride, mapped, tuple(found)))
-        return replace(self, stem=stem, stages=tuple(stages), head=of("head.conv", self.head))
 
 
 def round_filters(exact: float, divisor: int = 8) -> int:

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import string
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, Self
 
@@ -86,10 +85,6 @@ TABLE_1 = (
 )  # fmt: skip
 
 
-BRANCHES = ("one", "three.reduce", "three.conv", "five.reduce", "five.conv", "project")
-"""The layers of a module that `Sizes` counts the maps of."""
-
-
 def letters(i: int) -> str:
     """What Table 1 calls the module at place `i` of a stage: a to z, then aa to zz."""
     return string.ascii_lowercase[i % 26] * (i // 26 + 1)
@@ -142,21 +137,6 @@ class GoogLeNetSpec(Spec):
             ),
             auxiliary=(scale_channels(maps, width), scale_channels(units, width)),
             resolution=self.resolution if resolution is None else resolution,
-        )
-
-    def mapped(self, of: Callable[[str, int], int]) -> Self:
-        c1, c2_reduce, c2 = self.stem
-
-        def module(name: str, sizes: Sizes) -> Sizes:
-            return Sizes(*(of(f"{name}.{part}.conv", n) if n else 0 for part, n in zip(BRANCHES, sizes, strict=True)))
-
-        return replace(
-            self,
-            stem=(of("conv1.conv", c1), of("conv2_reduce.conv", c2_reduce), of("conv2.conv", c2)),
-            stages=tuple(
-                tuple(module(f"inception{number}.{letters(i)}", sizes) for i, sizes in enumerate(stage))
-                for number, stage in enumerate(self.stages, 3)
-            ),
         )
 
 

@@ -20,7 +20,6 @@ Departures, where the papers leave something open:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -106,20 +105,6 @@ class LeNetSpec(Spec):
             # The codes of the output are 84 dots, whatever the width.
             f6=self.f6 if self.rbf or not self.f6 else scale_channels(self.f6, width),
             resolution=self.resolution if resolution is None else resolution,
-        )
-
-    def mapped(self, of: Callable[[str, int], int]) -> Self:
-        def units(name: str, maps: Maps) -> Maps:
-            # A table says which maps are read, not how many.
-            return of(name, maps) if isinstance(maps, int) and maps else maps
-
-        return replace(
-            self,
-            c1=of("c1", self.c1),
-            # The convolutions after C3 have its maps.
-            c3=self.c3 if self.same else units("c3", self.c3),
-            c5=units("h3", units("c5", self.c5)),
-            f6=self.f6 if self.rbf or not self.f6 else of("f6", self.f6),
         )
 
 
@@ -292,9 +277,6 @@ class FullyConnectedSpec(Spec):
             hidden=tuple(scale_channels(units, width) for units in scale_stage(self.hidden, depth)),
             resolution=self.resolution if resolution is None else resolution,
         )
-
-    def mapped(self, of: Callable[[str, int], int]) -> Self:
-        return replace(self, hidden=tuple(of(f"hidden.{i}", units) for i, units in enumerate(self.hidden)))
 
 
 class FullyConnected(nn.Module):

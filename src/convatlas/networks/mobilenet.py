@@ -14,7 +14,6 @@ Departures, where the paper leaves something open:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import ClassVar, Self
@@ -59,17 +58,6 @@ class MobileNetSpec(Spec):
                 )
             ),
             resolution=self.resolution if resolution is None else resolution,
-        )
-
-    def mapped(self, of: Callable[[str, int], int]) -> Self:
-        last = "pointwise" if self.separable else "full"
-        return replace(
-            self,
-            conv1=of("conv1.conv", self.conv1),
-            stages=tuple(
-                tuple(of(f"stages.{i}.{j}.{last}.conv", maps) for j, maps in enumerate(stage))
-                for i, stage in enumerate(self.stages)
-            ),
         )
 
 

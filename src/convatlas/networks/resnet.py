@@ -21,14 +21,21 @@ Departures, where the papers leave something open or are departed from:
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.networks.blocks import Conv2d, ConvNorm, CrossEntropy, check_width, scale_channels, scale_stage
+from convatlas.networks.blocks import (
+    Conv2d,
+    ConvNorm,
+    CrossEntropy,
+    ZeroPadded,
+    check_width,
+    scale_channels,
+    scale_stage,
+)
 from convatlas.recipe import Augmentation, Optimizer, Recipe, Staircase, Steps
 from convatlas.spec import Claim, Family, Paper, Scale, Spec, Variant
 
@@ -96,25 +103,6 @@ class ResNetSpec(Spec):
             ),
             resolution=self.resolution if resolution is None else resolution,
         )
-
-    def mapped(self, of: Callable[[str, int], int]) -> Self:
-        stem, layer = ("conv1", "convs.{}") if self.preactivation else ("conv1.conv", "layers.{}.conv")
-        stages = []
-        for i, stage in enumerate(self.stages):
-            named = [(f"stages.{i}.{j}.{layer}", unit) for j, unit in enumerate(stage)]
-            stages.append(tuple(tuple(of(name.format(k), n) for k, n in enumerate(unit)) for name, unit in named))
-        return replace(self, stem=of(stem, self.stem), stages=tuple(stages))
-
-
-class ZeroPadded(nn.Module):
-    """Option A: every `stride`-th pixel, and zeros for the maps that are not there below."""
-
-    def __init__(self, below: int, maps: int, stride: int) -> None:
-        super().__init__()
-        self.missing, self.stride = maps - below, stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.missing))
 
 
 def convolutions(below: int, unit: Unit, stride: int, stride_in_3x3: bool) -> list[tuple[int, int, int, int]]:

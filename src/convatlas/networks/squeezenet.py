@@ -15,8 +15,6 @@ Departures, where the paper leaves something open or is departed from:
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import ClassVar, NamedTuple, Self
@@ -73,22 +71,6 @@ class SqueezeNetSpec(Spec):
                 for stage in self.stages
             ),
             resolution=self.resolution if resolution is None else resolution,
-        )
-
-    def mapped(self, of: Callable[[str, int], int]) -> Self:
-        parts = ("squeeze", "expand1x1", "expand3x3")
-        numbers = itertools.count(2)
-
-        def fire(name: str, sizes: Sizes) -> Sizes:
-            return Sizes(*(of(f"{name}.{part}.conv", n) for part, n in zip(parts, sizes, strict=True)))
-
-        return replace(
-            self,
-            conv1=of("conv1.conv", self.conv1),
-            stages=tuple(
-                tuple(fire(f"stages.{i}.fire{next(numbers)}", sizes) for sizes in stage)
-                for i, stage in enumerate(self.stages)
-            ),
         )
 
 

@@ -15,7 +15,7 @@ Departures:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, Self
 
@@ -81,20 +81,6 @@ class VGGSpec(Spec):
             ),
             fully=(scale_channels(fc6, width), scale_channels(fc7, width)),
             resolution=self.resolution if resolution is None else resolution,
-        )
-
-    def mapped(self, of: Callable[[str, int], int]) -> Self:
-        fc6, fc7 = self.fully
-        return replace(
-            self,
-            stages=tuple(
-                tuple(
-                    Convolution(of(f"stages.{i}.{j}.conv", channels), kernel)
-                    for j, (channels, kernel) in enumerate(stage)
-                )
-                for i, stage in enumerate(self.stages)
-            ),
-            fully=(of("fc6", fc6), of("fc7", fc7)),
         )
 
 

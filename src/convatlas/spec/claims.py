@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 
@@ -35,7 +35,7 @@ class Claim:
     """Where in the paper: section, table or figure."""
     count: Callable[[Layers], int | Fraction] | None = None
     """How the built network gives the figure; None for what only a training run can give."""
-    at: Scale = Scale()
+    at: Scale = field(default_factory=Scale)
     """The scale of the network that the figure is of."""
     about: int | None = None
     """For a round figure: what it is rounded to. Else the last printed digit says how precise it is."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -83,15 +82,6 @@ class Spec(ABC):
     @abstractmethod
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
         """The spec with every internal channel count times `width`, every repeated unit times `depth`."""
-
-    def mapped(self, of: Callable[[str, int], int]) -> Self:
-        """The spec with other channel counts, layer by layer.
-
-        Args:
-            of: what becomes of a layer's count, from the layer's name in the network and the count. It is not asked
-                for what is fixed by others, and by default for nothing.
-        """
-        return self
 
     def at(self, scale: Scale) -> Self:
         return self.compound(scale.phi, width=scale.width, depth=scale.depth, resolution=scale.resolution)

@@ -13,7 +13,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from convatlas.errors import UserError
-from convatlas.measure.table import weightless
+from convatlas.measure.table import build_without_memory
 from convatlas.models.card import Card
 from convatlas.models.network import build, spec_of
 from convatlas.networks.blocks import layer_weights
@@ -65,7 +65,7 @@ class ConstrainedWeights:
         """
         weights, constraint = read_weights(Path(init_from.path)), init_from.constraint
         assert constraint is not None, "without one, a new head is trained"
-        network = weightless(lambda _: build(card), spec_of(card))
+        network = build_without_memory(lambda _: build(card), spec_of(card))
         own = {name: value.shape for name, value in network.state_dict().items()}
         if own != {name: value.shape for name, value in weights.items()}:
             raise UserError(f"{init_from.path} has other weights than this network")

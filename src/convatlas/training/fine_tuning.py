@@ -14,7 +14,7 @@ from convatlas import measure
 from convatlas.data import Batches
 from convatlas.data.batches import Batch
 from convatlas.errors import UserError
-from convatlas.measure.table import weightless
+from convatlas.measure.table import build_without_memory
 from convatlas.spec import Spec, Variant
 from convatlas.training.constraints import read_weights
 from convatlas.training.optimizers import ParamGroup
@@ -57,7 +57,7 @@ class Body:
             UserError: they are another network's.
         """
         own, other = (
-            weightless(self.variant.network, replace(self.spec, num_classes=num)).state_dict()
+            build_without_memory(self.variant.network, replace(self.spec, num_classes=num)).state_dict()
             for num in (self.spec.num_classes, self.spec.num_classes + 1)
         )
         names = {name for name in own if not self.is_head(name) and own[name].shape == other[name].shape}

@@ -16,7 +16,7 @@ from convatlas.data.statistics import preprocessing_for
 from convatlas.errors import UserError
 from convatlas.files import occupied
 from convatlas.files.typed_json import encoded
-from convatlas.measure.table import weightless
+from convatlas.measure.table import build_without_memory
 from convatlas.models.card import CARD, Card, Provenance
 from convatlas.models.device import device_named
 from convatlas.models.folder import read_card
@@ -94,7 +94,7 @@ def plan(request: Request, processes: Processes) -> Plan:
         runtime=replace(request.runtime, device=device_named(request.runtime.device).type),
         execution=Execution(
             threads=available_threads(processes.local_num),
-            channels_last=supports_channels_last(weightless(variant.network, spec)),
+            channels_last=supports_channels_last(build_without_memory(variant.network, spec)),
         ),
         is_tuned=not request.runtime.autotune,
         num_processes=processes.num,
@@ -295,4 +295,8 @@ def is_leftover(folder: Path) -> bool:
     """Whether a folder holds only what a process left that was killed between writing the card and the record."""
     if [path.name for path in folder.iterdir() if not path.name.startswith(".")] != [CARD]:
         return False
-    return read_card(folder).weights_sha256 is None
+    try:
+        return read_card(folder).weights_sha256 is None
+    except (UserError, OSError):
+        # Another program's file of that name.
+        return False

@@ -8,7 +8,7 @@ from torch import nn
 
 from convatlas.data import Dataset
 from convatlas.errors import UserError, unknown
-from convatlas.measure.table import weightless
+from convatlas.measure.table import build_without_memory
 from convatlas.recipe import Augmentation, Cosine, Decayed, Optimizer, Recipe
 from convatlas.spec import Layers, Spec, Variant
 
@@ -81,7 +81,7 @@ def fitted(recipe: Recipe, variant: Variant, spec: Spec) -> Recipe:
     side = recipe.augmentation.side_for(spec.resolution)
     if side >= spec.smallest_resolution:
         own, other = (
-            {name: value.shape for name, value in weightless(variant.network, at).state_dict().items()}
+            {name: value.shape for name, value in build_without_memory(variant.network, at).state_dict().items()}
             for at in (spec, replace(spec, resolution=side))
         )
         if own == other:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from convatlas.experiments.engine.verdict import Measurement, Verdict
 from convatlas.experiments.topics import fewer_parameters, fire_designs
 from convatlas.experiments.topics.fewer_parameters import PAIR, TOPIC
 from convatlas.experiments.topics.fire_designs import BYPASSED, ONLY_FULL, SHARES, SQUEEZED, Design
-from convatlas.measure import cost_of
+from convatlas.measure import Timing, Workload, cost_of
 from convatlas.models.evaluation import Evaluation
 from convatlas.networks.squeezenet import SqueezeNet, designed
 from convatlas.runs.options import Runtime
@@ -47,9 +47,9 @@ def test_what_is_counted_comes_to_its_verdict(name: str, value: float, tmp_path:
     assert found.values == (pytest.approx(value, rel=1e-9),)
 
 
-def timed(taken: dict[str, tuple[float, ...]]) -> Callable[[Mapping[str, object], int], dict[str, tuple[float, ...]]]:
-    """In place of a watch: these durations, whatever works there are."""
-    return lambda works, repeats: {name: taken[name] for name in works}
+def timed(durations: dict[str, tuple[float, ...]]) -> Callable[..., dict[str, Timing]]:
+    """In place of the timer: these durations in seconds, whatever the workloads do."""
+    return lambda workloads, repeats: {name: Timing("an engine", durations[name]) for name in workloads}
 
 
 @pytest.mark.parametrize(
@@ -58,19 +58,20 @@ def timed(taken: dict[str, tuple[float, ...]]) -> Callable[[Mapping[str, object]
 def test_how_much_faster_is_told_turn_by_turn(
     alexnet: tuple[float, ...], verdict: Verdict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "seconds_in_turn", timed({"alexnet": alexnet, "squeezenet": (0.1, 0.2)}))
+    monkeypatch.setattr(measure, "time_in_turn", timed({"alexnet": alexnet, "squeezenet": (0.1, 0.2)}))
     given, found = measured("forward-1", tmp_path)
     assert given is verdict
     assert found.values == tuple(pytest.approx(a / s) for a, s in zip(alexnet, (0.1, 0.2), strict=True))
+    assert dict(found.figures)["engine"] == "an engine"
 
 
 def test_a_step_of_two_machines_is_computing_and_sending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_step(*given: object) -> Callable[[], None]:
-        return lambda: None
+    def no_step(*given: object) -> Workload:
+        return Workload(lambda: None, "an engine")
 
     taken = dict.fromkeys(fewer_parameters.OF_EACH_FAMILY, (1.0, 2.0))
     monkeypatch.setattr(fewer_parameters, "step_of", no_step)
-    monkeypatch.setattr(measure, "seconds_in_turn", timed(taken))
+    monkeypatch.setattr(measure, "time_in_turn", timed(taken))
     _, found = measured("distributed", tmp_path)
     # 32 bits a parameter at a billion bits a second.
     sent = (32 * 60_965_224 / 1e9, 32 * 1_248_424 / 1e9)

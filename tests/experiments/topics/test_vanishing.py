@@ -67,8 +67,8 @@ def test_shortcuts_carry_the_input_past_every_layer() -> None:
 
 def test_the_whole_is_the_product_of_its_layers_in_their_order() -> None:
     found, whole = jacobians(4, Kind(activation=torch.tanh, deviation=0.2), 0)
-    torch.testing.assert_close(measure.product(found), whole)
-    assert not torch.allclose(measure.product(found[::-1]), whole)
+    torch.testing.assert_close(measure.jacobian_product(found), whole)
+    assert not torch.allclose(measure.jacobian_product(found[::-1]), whole)
 
 
 @pytest.mark.parametrize("name", ["large", "xavier-relu"])

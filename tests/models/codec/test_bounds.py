@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from convatlas.models.codec.records import compact
 
 import convatlas as ca
 from convatlas import atlas
 from convatlas.compression.low_bits import low_bits_of
 from convatlas.errors import UserError
-from convatlas.measure.table import called_by, cost_of, weightless
+from convatlas.measure.table import build_without_memory, cost_of, layer_calls
 from convatlas.models.codec.bounds import (
     MOST_COUNT,
     MOST_OF_A_PIXEL,
@@ -28,7 +29,6 @@ from convatlas.models.codec.bounds import (
     work,
 )
 from convatlas.models.codec.bytestream import Damaged
-from convatlas.models.codec.records import compact
 from convatlas.networks.efficientnet import Stage
 from convatlas.runs.run import Run
 
@@ -38,11 +38,11 @@ Change = Callable[[dict[str, Any]], object]
 @pytest.mark.parametrize("name", [variant.name for variant in atlas.variants()])
 def test_no_network_of_the_atlas_takes_more_than_allowed(name: str) -> None:
     variant = atlas.find(name)
-    num = len(weightless(variant.network, variant.spec).state_dict())
+    num = len(build_without_memory(variant.network, variant.spec).state_dict())
     bounded = Bounded(10**9, MOST_WEIGHTS, MOST_OF_A_PIXEL * variant.spec.resolution**2)
     with bounded:
-        called = called_by(weightless(variant.network, variant.spec), variant.spec)
-        weightless(variant.network, variant.spec)
+        called = layer_calls(build_without_memory(variant.network, variant.spec), variant.spec)
+        build_without_memory(variant.network, variant.spec)
     assert 10**9 - bounded.left < OPERATIONS * (num + 1)
     assert sum(work(layer, output) for _, layer, output in called) < MOST_WORK
     assert sum(math.prod(output.shape[1:]) for _, _, output in called) < MOST_OUTPUTS
@@ -159,7 +159,7 @@ def test_a_network_that_halves_the_side_nowhere_opens(stages: tuple[Stage, ...],
     spec = replace(run.record.spec, stages=stages)  # type: ignore[call-arg]
     cost = cost_of(run.variant.network, spec)
     results = replace(run.results, params=cost.params, macs=cost.macs)
-    num = len(weightless(run.variant.network, spec).state_dict())
+    num = len(build_without_memory(run.variant.network, spec).state_dict())
     assert described(compact(replace(run.record, spec=spec, results=results)), num, 10**6)[0].spec == spec
 
 

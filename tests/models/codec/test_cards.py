@@ -8,12 +8,12 @@ import zlib
 from collections.abc import Callable
 
 import pytest
+from convatlas.models.codec.records import MOST_BYTES, RAW, compact, deflated, inflated, typical
 from hypothesis import given
 from hypothesis import strategies as st
 
 from convatlas.errors import UserError
 from convatlas.models.codec.bytestream import Damaged
-from convatlas.models.codec.records import MOST_BYTES, RAW, compact, deflated, inflated, typical
 from convatlas.runs.run import Run
 
 

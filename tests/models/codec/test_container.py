@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from convatlas.models.codec.records import compact, deflated, inflated
 from PIL import Image
 
 from convatlas import runs
 from convatlas.errors import UserError
 from convatlas.models.codec.container import CompressedRun, load, pack, parsed, unpack
-from convatlas.models.codec.records import compact, deflated, inflated
 from convatlas.models.codec.streams import Method
 from convatlas.runs.run import Run
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from convatlas.models.codec.records import deflated, inflated
 from PIL import Image
 from torch import nn
 
@@ -26,7 +27,6 @@ from convatlas.models.codec import container
 from convatlas.models.codec.bounds import OPERATIONS, Bounded, at_once, check_numbers, described
 from convatlas.models.codec.bytestream import Damaged, count
 from convatlas.models.codec.container import CompressedRun, pack, parsed, sealed
-from convatlas.models.codec.records import deflated, inflated
 from convatlas.models.codec.update import apply_update, write_update
 from convatlas.networks.blocks import layer_weights
 from convatlas.networks.low_bits import LowBits

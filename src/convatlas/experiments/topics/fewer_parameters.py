@@ -19,6 +19,7 @@ from convatlas.experiments.engine.verdict import Measurement, Threshold, at_leas
 from convatlas.experiments.topics import fire_designs
 from convatlas.experiments.topics.fire_designs import MB, megabytes
 from convatlas.experiments.topics.timed_steps import OF_EACH_FAMILY, forward_of, step_of
+from convatlas.measure import Timing, Workload
 from convatlas.networks.squeezenet import designed, filter_ratio
 from convatlas.spec import Layers, Scale, Spec, Variant
 from convatlas.training import Request
@@ -83,16 +84,19 @@ THREE = at_least(2.5)
 """What rounds to three."""
 
 
-def faster(make: Callable[[Variant, Spec, int], Callable[[], None]], batch_size: int, setting: Setting) -> Measurement:
+def faster(make: Callable[[Variant, Spec, int], Workload], batch_size: int, setting: Setting) -> Measurement:
     """AlexNet's time over SqueezeNet's, each at its paper's size, once for each turn."""
     works = {name: make(variant, variant.spec, batch_size) for name, variant in pair().items()}
-    taken = measure.seconds_in_turn(works, REPEATS[batch_size])
+    timings = measure.time_in_turn(works, repeats=REPEATS[batch_size])
     macs = {name: layers_of(name).macs for name in PAIR}
     return Measurement(
-        values=tuple(slow / fast for slow, fast in zip(*taken.values(), strict=True)),
-        figures=tuple(
-            (name, f"{1000 * statistics.median(times) / batch_size:.3g} ms an image, {macs[name] / 1e6:,.0f} M MACs")
-            for name, times in taken.items()
+        values=tuple(slow / fast for slow, fast in zip(*(one.durations_s for one in timings.values()), strict=True)),
+        figures=(
+            *(
+                (name, f"{one.median_ms / batch_size:.3g} ms an image, {macs[name] / 1e6:,.0f} M MACs")
+                for name, one in timings.items()
+            ),
+            ("engine", timings[PAIR[0]].engine),
         ),
     )
 
@@ -111,7 +115,7 @@ def own_specs() -> dict[str, Spec]:
 def counted(specs: dict[str, Spec], rank: int) -> dict[str, int]:
     """What a process of that rank sends in a step of each, in bytes."""
     torch.manual_seed(rank)
-    return {name: measure.sent_bytes(atlas.find(name), spec) for name, spec in specs.items()}
+    return {name: measure.allreduce_bytes(atlas.find(name), spec) for name, spec in specs.items()}
 
 
 def traffic(setting: Setting) -> Measurement:
@@ -150,16 +154,16 @@ def distributed(setting: Setting) -> Measurement:
     batch_size, repeats = (4, 2) if setting.quick else (32, 5)
     specs = own_specs()
 
-    def timed(*names: str) -> dict[str, tuple[float, ...]]:
+    def timed(*names: str) -> dict[str, Timing]:
         works = {name: step_of(atlas.find(name), specs[name], batch_size) for name in names}
-        return measure.seconds_in_turn(works, repeats)
+        return measure.time_in_turn(works, repeats=repeats)
 
     # The two that are compared take turns. The others come one by one: together their weights, gradients and moments
     # take gigabytes.
     pair = timed(*PAIR)
     taken = {name: pair[name] if name in pair else timed(name)[name] for name in specs}
-    computed = {name: statistics.median(times) for name, times in taken.items()}
-    sending = {line: {name: measure.ring_seconds(gradient_bytes(name), line) for name in specs} for line in LINES}
+    computed = {name: one.median_s for name, one in taken.items()}
+    sending = {line: {name: measure.ring_allreduce_s(gradient_bytes(name), line) for name in specs} for line in LINES}
     chart = Bars(
         name="step-time",
         title=f"A step of training on two machines, {batch_size} images each, networks at full size",
@@ -178,7 +182,7 @@ def distributed(setting: Setting) -> Measurement:
     return Measurement(
         values=tuple(
             (big + slow["alexnet"]) / (small + slow["squeezenet"])
-            for big, small in zip(taken["alexnet"], taken["squeezenet"], strict=True)
+            for big, small in zip(pair["alexnet"].durations_s, pair["squeezenet"].durations_s, strict=True)
         ),
         figures=(
             ("the same on one machine", f"{computed['alexnet'] / computed['squeezenet']:.2f}"),
@@ -190,6 +194,7 @@ def distributed(setting: Setting) -> Measurement:
                 for name in PAIR
                 for line in LINES
             ),
+            ("engine", pair["alexnet"].engine),
         ),
         charts=(chart,),
         note="Computing is measured; sending is what two machines in a ring need at the least for the bytes that were "

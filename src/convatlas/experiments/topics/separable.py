@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from typing import NamedTuple
@@ -152,7 +152,7 @@ def time(setting: Setting) -> Measurement:
     found = places(spec)
     batch = TIMED if setting.quick else TIMED_FULL
 
-    def work(made: type[Separable | Full], place: Place) -> Callable[[], None]:
+    def work(made: type[Separable | Full], place: Place) -> measure.Workload:
         execution = Execution(threads=torch.get_num_threads())
         layer = arranged(made(place.below, place.maps, place.stride).to(device).eval(), execution)
         inputs = torch.randn(batch, place.below, place.side, place.side, device=device)
@@ -162,12 +162,14 @@ def time(setting: Setting) -> Measurement:
             with torch.inference_mode():
                 layer(inputs)
 
-        return forward
+        return measure.Workload(forward, measure.torch_engine(device))
 
     kinds = (Separable, Full)
     works = {f"{made.__name__} {place}": work(made, place) for place in found for made in kinds}
-    taken = measure.seconds_in_turn(works, REPEATS)
-    return followed(found, *({place: taken[f"{made.__name__} {place}"] for place in found} for made in kinds))
+    timings = measure.time_in_turn(works, repeats=REPEATS)
+    each = ({place: timings[f"{made.__name__} {place}"].durations_s for place in found} for made in kinds)
+    measured = followed(found, *each)
+    return replace(measured, figures=(*measured.figures, ("engine", measure.torch_engine(device))))
 
 
 Times = Mapping[Place, tuple[float, ...]]

@@ -52,7 +52,7 @@ def some(run: Run) -> tuple[Tensor, Tensor]:
 def mean_response(run: Run) -> float:
     """Over the layers after the first, which no shortcut passes."""
     inputs, _ = some(run)
-    return statistics.fmean(deviation for _, deviation in measure.responses(run.network, inputs)[1:])
+    return statistics.fmean(deviation for _, deviation in measure.response_stds(run.network, inputs)[1:])
 
 
 def mean_scale(run: Run) -> float:
@@ -67,7 +67,7 @@ def layer_responses(setting: Setting) -> Lines:
     for words, kind in KINDS.items():
         for depth in (SHALLOW, DEEP):
             run = trained(setting, kind, depth, setting.seeds[0])
-            found = [deviation for _, deviation in measure.responses(run.network, some(run)[0])]
+            found = [deviation for _, deviation in measure.response_stds(run.network, some(run)[0])]
             places = [(number + 1) / len(found) for number in range(len(found))]
             lines.append(Series(f"{depth} layers, {words}", tuple(places), tuple(found)))
     return Lines(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 
 from convatlas.data.batches import Batch
+from convatlas.measure import Workload, torch_engine
 from convatlas.models.device import device_named
 from convatlas.runs.options import Execution
 from convatlas.spec import Spec, Variant
@@ -22,7 +22,7 @@ OF_EACH_FAMILY = (
 """A network of each, of the size that its paper is known for."""
 
 
-def forward_of(variant: Variant, spec: Spec, batch_size: int) -> Callable[[], None]:
+def forward_of(variant: Variant, spec: Spec, batch_size: int) -> Workload:
     """An inference of that network, with new weights, on a batch."""
     device = device_named(None)
     network = arranged(variant.network(spec).to(device).eval(), Execution(threads=torch.get_num_threads()))
@@ -33,10 +33,10 @@ def forward_of(variant: Variant, spec: Spec, batch_size: int) -> Callable[[], No
         with torch.inference_mode():
             network(inputs)
 
-    return forward
+    return Workload(forward, torch_engine(device))
 
 
-def step_of(variant: Variant, spec: Spec, batch_size: int) -> Callable[[], None]:
+def step_of(variant: Variant, spec: Spec, batch_size: int) -> Workload:
     """Forward, backward and update of that network, with new weights, on a batch."""
     device = device_named(None)
     execution = Execution(threads=torch.get_num_threads())
@@ -65,4 +65,4 @@ def step_of(variant: Variant, spec: Spec, batch_size: int) -> Callable[[], None]
         step.gradient(batch)
         optimizer.step()
 
-    return train
+    return Workload(train, torch_engine(device))

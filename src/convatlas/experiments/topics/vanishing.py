@@ -235,7 +235,7 @@ def shortcuts(setting: Setting) -> Measurement:
 def chain_rule(setting: Setting) -> Measurement:
     def difference(kind: Kind, depth: int, seed: int) -> float:
         found, whole = jacobians(depth, kind, seed)
-        return float((measure.product(found) - whole).norm() / whole.norm())
+        return float((measure.jacobian_product(found) - whole).norm() / whole.norm())
 
     kinds = [
         Kind(activation=made, deviation=scale, shortcuts=on)
@@ -263,7 +263,9 @@ def singular_values(setting: Setting) -> Measurement:
     first = {name: jacobians(DEPTH, kind, setting.seeds[0])[0] for name, kind in kinds.items()}
 
     def largest(layers: list[Tensor]) -> list[float]:
-        return [float(torch.linalg.svdvals(measure.product(layers[: number + 1]))[0]) for number in range(DEPTH)]
+        return [
+            float(torch.linalg.svdvals(measure.jacobian_product(layers[: number + 1]))[0]) for number in range(DEPTH)
+        ]
 
     of_one = Lines(
         name="layer-spectrum",

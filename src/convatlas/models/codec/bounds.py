@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from convatlas.errors import UserError
 from convatlas.files.typed_json import MalformedJsonError, NewerFormatError
 from convatlas.images.ink import LARGEST
-from convatlas.measure.table import called_by, num_macs, total, weightless
+from convatlas.measure.table import build_without_memory, layer_calls, num_macs, total_cost
 from convatlas.measure.trace import UncompiledMode
 from convatlas.models.card import Card
 from convatlas.models.codec.bytestream import Damaged
@@ -129,7 +129,7 @@ def described(content: bytes, version: int, num_tensors: int, max_numbers: int) 
         # Once, for costs and shapes, and with room to spare.
         with Bounded(2 * OPERATIONS * (num_tensors + 1), max_numbers + ROOM, at_once(card.spec["resolution"])):
             spec = spec_of(card)
-            check_network(card, spec, network := weightless(lambda _: build(card), spec))
+            check_network(card, spec, network := build_without_memory(lambda _: build(card), spec))
         shapes = {name: (tuple(value.shape), value.dtype) for name, value in network.state_dict().items()}
     if len(shapes) != num_tensors:
         raise Damaged(f"it has {num_tensors} tensors and its network {len(shapes)}")
@@ -208,12 +208,12 @@ def check_network(card: Card, spec: Spec, network: nn.Module) -> None:
     quantized = [layer.name for layer in card.quantization or ()]
     if quantized and quantized != [name for name, _ in weighted_layers(network)]:
         raise Damaged("its layers are not those that have few bits")
-    called = called_by(network, spec)
+    called = layer_calls(network, spec)
     if sum(work(layer, output) for _, layer, output in called) > MOST_WORK:
         raise Damaged("its network computes more than any does")
     if sum(math.prod(output.shape[1:]) for _, _, output in called) > MOST_OUTPUTS:
         raise Damaged("its network makes more of an image than any does")
-    if (card.params, card.macs) != total(called):
+    if (card.params, card.macs) != total_cost(called):
         raise Damaged("its costs are another network's")
 
 

@@ -17,7 +17,7 @@ from convatlas.files.typed_json import NewerFormatError
 from convatlas.formatting import size
 from convatlas.models.card import Card
 from convatlas.models.codec import tensors
-from convatlas.models.codec.bounds import Shapes, as_damage, described
+from convatlas.models.codec.bounds import Shapes, as_damage, check_card, described
 from convatlas.models.codec.bytestream import Choices, Damaged, Reader, count
 from convatlas.models.codec.cards import compact, deflated, inflated
 from convatlas.models.codec.tensors import Tensor
@@ -102,8 +102,12 @@ def encoded(card: Card, network: nn.Module, *, ranges: bool = True) -> bytes:
     """The bytes of a model's file; see `write_file`.
 
     Raises:
-        UserError: its card is too long.
+        UserError: its card is too long, or has names that no file may have.
     """
+    try:
+        check_card(card)
+    except Damaged as error:
+        raise UserError(f"the model cannot be one file: {error}") from error
     contents = Contents(
         version=VERSION,
         card=deflated(compact(card), VERSION),
