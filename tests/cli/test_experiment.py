@@ -48,7 +48,7 @@ def test_a_run_prints_verdicts_and_leaves_results(convatlas: Callable, tmp_path:
         (("run", "vanishing", "--all"), "name topics, or give --all"),
         (("run", "vanishin"), "did you mean vanishing"),
         (("run", "vanishing", "--budget", "vast"), "there is no budget 'vast'; known are quick, full"),
-        (("run", "vanishing", "--seeds", "0"), "Invalid value for '--seeds'"),
+        (("run", "vanishing", "--seeds", "0"), "--seeds 0 measures nothing; it must be at least 1"),
         (("report", "--out", "nowhere"), "nowhere holds no results"),
     ],
 )

@@ -74,7 +74,7 @@ def run_topics(
     budget: Annotated[
         str, typer.Option(help="quick: two cores, no network access; full: the paper's setting, for a GPU.")
     ] = "quick",
-    num_seeds: Annotated[int, typer.Option("--seeds", min=1, help="Repetitions of everything random.")] = 3,
+    num_seeds: Annotated[int, typer.Option("--seeds", help="Repetitions of everything random.")] = 3,
     out: Folder = FOLDER,
     quiet: Quiet = False,
     json: Json = False,

@@ -168,7 +168,7 @@ def test_callbacks_follow_each_statement(tmp_path: Path) -> None:
 
 
 def test_no_seed_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="num_seeds is 0; it must be at least 1"):
+    with pytest.raises(UserError, match="`num_seeds` 0 measures nothing; it must be at least 1"):
         ledger.run(topic(statement("one", Counting(1.0))), out=tmp_path, num_seeds=0)
 
 

@@ -21,10 +21,10 @@ from convatlas.experiments.topics.degradation import (
     Errors,
     curves,
     figures,
-    grown,
     network_of,
     rank_correlation,
     request,
+    rises,
 )
 from convatlas.networks.resnet import ResNetSpec, Shortcut
 from convatlas.recipe import Augmentation
@@ -54,7 +54,7 @@ def test_ranks_of_errors_against_depth(errors: tuple[float, ...], correlation: f
 
 
 def test_what_grows_is_the_deepest_less_the_shallowest() -> None:
-    assert grown([[1.0, 50.0, 0.0, 4.0], [3.0, 3.0, 3.0, 1.0]]) == (3.0, -2.0)
+    assert rises([[1.0, 50.0, 0.0, 4.0], [3.0, 3.0, 3.0, 1.0]]) == (3.0, -2.0)
 
 
 def test_figures_are_means_over_the_seeds() -> None:

@@ -17,7 +17,7 @@ from convatlas.experiments.engine.result import run_statement
 from convatlas.experiments.engine.verdict import Measurement, Verdict
 from convatlas.experiments.topics import fewer_parameters, fire_designs
 from convatlas.experiments.topics.fewer_parameters import PAIR, TOPIC
-from convatlas.experiments.topics.fire_designs import BYPASSED, ONLY_FULL, SHARES, SQUEEZED, Design
+from convatlas.experiments.topics.fire_designs import BYPASSES, ONLY_FULL, SHARES, SQUEEZE_RATIOS, Design
 from convatlas.measure import Timing, Workload, cost_of
 from convatlas.models.evaluation import Evaluation
 from convatlas.networks.squeezenet import SqueezeNet, designed
@@ -70,7 +70,7 @@ def test_a_step_of_two_machines_is_computing_and_sending(tmp_path: Path, monkeyp
         return Workload(lambda: None, "an engine")
 
     taken = dict.fromkeys(fewer_parameters.OF_EACH_FAMILY, (1.0, 2.0))
-    monkeypatch.setattr(fewer_parameters, "step_of", no_step)
+    monkeypatch.setattr(fewer_parameters, "training_step", no_step)
     monkeypatch.setattr(measure, "time_in_turn", timed(taken))
     _, found = measured("distributed", tmp_path)
     # 32 bits a parameter at a billion bits a second.
@@ -166,17 +166,17 @@ def test_designs_are_points_of_the_papers_design_space(budget: Budget, tmp_path:
     plain, early = Design().spec(here), Design(early=True).spec(here)
     assert cost_of(SqueezeNet, plain).params == cost_of(SqueezeNet, early).params
     assert cost_of(SqueezeNet, plain).macs > cost_of(SqueezeNet, early).macs
-    for designs in (SQUEEZED, SHARES):
+    for designs in (SQUEEZE_RATIOS, SHARES):
         costs = [cost_of(SqueezeNet, design.spec(here)).params for design in designs.values()]
         assert costs == sorted(costs)
         assert len(set(costs)) == len(costs)
-    simple, complex_ = (BYPASSED[name].spec(here) for name in ("simple bypass", "complex bypass"))
+    simple, complex_ = (BYPASSES[name].spec(here) for name in ("simple bypass", "complex bypass"))
     assert cost_of(SqueezeNet, simple) == cost_of(SqueezeNet, plain)
     assert cost_of(SqueezeNet, complex_).params > cost_of(SqueezeNet, plain).params
     # What full adds lies between what both budgets compare.
-    assert (SQUEEZED | SHARES).keys() > ONLY_FULL
+    assert (SQUEEZE_RATIOS | SHARES).keys() > ONLY_FULL
     # Section 5.2 varies it at half of the filters 3x3, section 5.3 these at half squeezed.
-    assert {design.pct3x3 for design in SQUEEZED.values()} == {0.5}
+    assert {design.pct3x3 for design in SQUEEZE_RATIOS.values()} == {0.5}
     assert {design.sr for design in SHARES.values()} == {0.5}
 
 

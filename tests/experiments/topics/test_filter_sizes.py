@@ -8,7 +8,7 @@ from convatlas.experiments import Budget, Verdict
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.result import run_statement
 from convatlas.experiments.topics.equal_cost import macs
-from convatlas.experiments.topics.filter_sizes import TOPIC, alone, at_equal_cost, paper
+from convatlas.experiments.topics.filter_sizes import TOPIC, at_equal_cost, paper, single_size
 from convatlas.networks.googlenet import GoogLeNetSpec
 
 STATEMENTS = {statement.id: statement for statement in TOPIC.statements}
@@ -31,7 +31,7 @@ def test_each_size_alone_costs_about_as_much_as_the_module(name: str, quick: Set
     variant, module = atlas.find("googlenet"), replace(paper(quick), supervised=False)
     full = variant.spec.scaled(resolution=module.resolution)
     assert isinstance(full, GoogLeNetSpec)
-    single = alone(replace(full, supervised=False))[name]
+    single = single_size(replace(full, supervised=False))[name]
     kept = {"1x1 alone": "n1x1", "3x3 alone": "n3x3", "5x5 alone": "n5x5", "pooling alone": "pool_proj"}[name]
     for stage in single.stages:
         for sizes in stage:

@@ -13,7 +13,15 @@ from convatlas.experiments import Budget, Verdict
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.result import run_statement
 from convatlas.experiments.topics import separable
-from convatlas.experiments.topics.separable import TOPIC, Form, Place, Trained, correlation, followed, places
+from convatlas.experiments.topics.separable import (
+    TOPIC,
+    Configuration,
+    LayerShape,
+    TrainedConfiguration,
+    correlation,
+    layer_shapes,
+    time_over_macs,
+)
 from convatlas.networks.mobilenet import MobileNetSpec
 
 STATEMENTS = {statement.id: statement for statement in TOPIC.statements}
@@ -50,20 +58,20 @@ def spec() -> MobileNetSpec:
 
 @pytest.mark.parametrize(("name", "full"), [("mobilenet", False), ("mobilenet-conv", True)])
 def test_places_are_those_of_the_network(name: str, full: bool, spec: MobileNetSpec) -> None:
-    found = places(spec)
+    found = layer_shapes(spec)
     assert found.total() == 13
-    assert found[Place(512, 512, 14, 1)] == 5
+    assert found[LayerShape(512, 512, 14, 1)] == 5
     counted = measure.layers_of(atlas.find(name).network, spec if not full else replace(spec, separable=False))
     assert sum(number * place.macs(full=full) for place, number in found.items()) == counted.part("stages").macs
 
 
-PLACES = Counter({Place(9, 9, 8, 1): 1, Place(18, 18, 8, 2): 3})
+PLACES = Counter({LayerShape(9, 9, 8, 1): 1, LayerShape(18, 18, 8, 2): 3})
 
 
 @pytest.mark.parametrize("slower", [1.0, 3.0])
 def test_time_that_follows_the_count_is_one(slower: float) -> None:
     macs, full = ({place: float(place.macs(full=full)) for place in PLACES} for full in (False, True))
-    found = followed(
+    found = time_over_macs(
         PLACES,
         {place: (slower * macs[place], 2 * slower * macs[place]) for place in PLACES},
         {place: (full[place], 2 * full[place]) for place in PLACES},
@@ -75,14 +83,14 @@ def test_time_that_follows_the_count_is_one(slower: float) -> None:
 
 def test_time_is_the_network_s_and_not_the_mean_of_its_layers() -> None:
     rare, often = PLACES
-    found = followed(PLACES, {rare: (1.0,), often: (5.0,)}, {rare: (10.0,), often: (10.0,)})
+    found = time_over_macs(PLACES, {rare: (1.0,), often: (5.0,)}, {rare: (10.0,), often: (10.0,)})
     counted = (rare.macs(full=False) + 3 * often.macs(full=False)) / (rare.macs(full=True) + 3 * often.macs(full=True))
     assert found.values == pytest.approx(((1 + 3 * 5) / (4 * 10) / counted,))
 
 
 def test_layers_are_timed(quick: Setting, spec: MobileNetSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = Counter({Place(8, 8, 8, 1): 1, Place(8, 16, 8, 2): 2})
-    monkeypatch.setattr(separable, "places", lambda spec: few)
+    few = Counter({LayerShape(8, 8, 8, 1): 1, LayerShape(8, 16, 8, 2): 2})
+    monkeypatch.setattr(separable, "layer_shapes", lambda spec: few)
     found = separable.time(quick)
     assert len(found.values) == separable.REPEATS
     assert all(value > 0 for value in found.values)
@@ -98,14 +106,14 @@ def test_accuracy_that_rises_with_the_logarithm_of_macs_correlates() -> None:
 
 
 ACCURACIES = {
-    Form("mobilenet-conv"): (99.0, 98.0),
-    Form("mobilenet-shallow"): (92.0, 90.0),
-    Form(alpha=0.25): (80.0, 79.0),
-    Form(alpha=0.5): (90.0, 89.0),
-    Form(alpha=0.75): (95.0, 94.0),
-    Form(): (98.0, 97.0),
-    Form(alpha=0.5, side=80): (91.0, 90.0),
-    Form(alpha=0.5, side=96): (93.0, 92.0),
+    Configuration("mobilenet-conv"): (99.0, 98.0),
+    Configuration("mobilenet-shallow"): (92.0, 90.0),
+    Configuration(alpha=0.25): (80.0, 79.0),
+    Configuration(alpha=0.5): (90.0, 89.0),
+    Configuration(alpha=0.75): (95.0, 94.0),
+    Configuration(): (98.0, 97.0),
+    Configuration(alpha=0.5, side=80): (91.0, 90.0),
+    Configuration(alpha=0.5, side=96): (93.0, 92.0),
 }
 
 
@@ -121,9 +129,9 @@ ACCURACIES = {
 def test_statistics_of_known_accuracies(
     name: str, values: tuple[float, ...], quick: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def trained(setting: Setting, forms: list[Form]) -> dict[Form, Trained]:
+    def trained(setting: Setting, forms: list[Configuration]) -> dict[Configuration, TrainedConfiguration]:
         # MACs as alpha and the side have them, about.
-        return {form: Trained(form.alpha**2 * form.side**2, ACCURACIES[form], 100.0) for form in forms}
+        return {form: TrainedConfiguration(form.alpha**2 * form.side**2, ACCURACIES[form], 100.0) for form in forms}
 
     monkeypatch.setattr(separable, "trained", trained)
     given = run_statement(STATEMENTS[name], quick)
@@ -135,10 +143,13 @@ def test_statistics_of_known_accuracies(
 def test_what_separable_layers_lose_counts_for_nothing_where_they_win(
     quick: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = {Form("mobilenet-conv"): Trained(8.0, (97.0, 95.0), 99.0), Form(): Trained(1.0, (98.0, 97.0), 99.0)}
+    given = {
+        Configuration("mobilenet-conv"): TrainedConfiguration(8.0, (97.0, 95.0), 99.0),
+        Configuration(): TrainedConfiguration(1.0, (98.0, 97.0), 99.0),
+    }
     monkeypatch.setattr(separable, "trained", lambda setting, forms: given)
     assert run_statement(STATEMENTS["full"], quick).verdict is Verdict.REPRODUCED
-    given[Form()] = Trained(1.0, (94.0, 92.0), 99.0)
+    given[Configuration()] = TrainedConfiguration(1.0, (94.0, 92.0), 99.0)
     assert run_statement(STATEMENTS["full"], quick).verdict is Verdict.NOT_REPRODUCED
 
 
@@ -146,33 +157,33 @@ def test_where_less_is_left_to_win_than_the_threshold_asks_for_thin_cannot_tell(
     quick: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = {
-        Form(alpha=0.75): Trained(1.9, (98.0, 98.5), 99.0),
-        Form("mobilenet-shallow"): Trained(1.8, (99.0,) * 2, 99),
+        Configuration(alpha=0.75): TrainedConfiguration(1.9, (98.0, 98.5), 99.0),
+        Configuration("mobilenet-shallow"): TrainedConfiguration(1.8, (99.0,) * 2, 99),
     }
     monkeypatch.setattr(separable, "trained", lambda setting, forms: given)
     # A point is left, and would be enough.
     assert run_statement(STATEMENTS["thin"], quick).verdict is Verdict.NOT_REPRODUCED
-    given[Form("mobilenet-shallow")] = Trained(1.8, (99.1, 99.0), 99.0)
+    given[Configuration("mobilenet-shallow")] = TrainedConfiguration(1.8, (99.1, 99.0), 99.0)
     told = run_statement(STATEMENTS["thin"], quick)
     assert told.verdict is Verdict.NOT_TESTABLE
-    assert "leaves 0.95 points to be won, fewer than the 1 of the threshold" in told.reason
+    assert "leaves 0.95 points to gain, fewer than the threshold of 1" in told.reason
     assert told.measurement is not None
     assert told.measurement.values == pytest.approx((-1.1, -0.5))
 
 
 def test_the_full_budget_trains_the_paper_s_widths(quick: Setting) -> None:
-    asked = Form(alpha=0.75).request(replace(quick, budget=Budget.FULL), 3)
+    asked = Configuration(alpha=0.75).request(replace(quick, budget=Budget.FULL), 3)
     assert (asked.network, asked.data, asked.scale.width, asked.seed) == ("mobilenet", "cifar10", 0.75, 3)
     assert (asked.epochs, asked.lr) == (None, None)
-    assert Form(alpha=0.75).request(quick, 3).scale.width == 0.75 * separable.WIDTH
+    assert Configuration(alpha=0.75).request(quick, 3).scale.width == 0.75 * separable.QUICK_WIDTH
 
 
 def test_a_form_is_trained_with_every_seed(quick: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(separable, "WIDTH", 1 / 16)
+    monkeypatch.setattr(separable, "QUICK_WIDTH", 1 / 16)
     monkeypatch.setattr(separable, "EPOCHS", 1)
     # In this process, which needs no start.
     monkeypatch.setattr(Setting, "train_all", lambda self, requests: None)
-    form = Form("mobilenet-shallow", side=33)
+    form = Configuration("mobilenet-shallow", side=33)
     (each,) = separable.trained(quick, [form]).values()
     assert len(each.test) == 2
     assert 0 < min(each.test) <= max(each.test) <= 100

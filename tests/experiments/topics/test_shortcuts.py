@@ -24,12 +24,12 @@ from convatlas.experiments.topics.shortcuts import (
     IMAGES,
     KINDS,
     TOPIC,
-    around,
-    lesions,
-    lost,
+    gradient_change,
+    lesion_errors,
+    loss_surface,
     mean_response,
     mean_scale,
-    some,
+    training_batch,
 )
 from convatlas.models.evaluation import evaluate, evaluation_batches
 from convatlas.networks.resnet import ResidualUnit
@@ -58,7 +58,7 @@ def run_of(setting: Setting, kind: str) -> Run:
 
 def test_what_is_measured_on_are_images_that_were_learned(trained_little: Setting) -> None:
     run = run_of(trained_little, RESIDUAL)
-    inputs, labels = some(run)
+    inputs, labels = training_batch(run)
     spec = run.spec
     assert inputs.shape == (IMAGES, spec.in_channels, spec.resolution, spec.resolution)
     assert labels.tolist() == run.load_data().train.labels[:IMAGES].tolist()
@@ -81,11 +81,11 @@ def test_gradients_before_training_are_those_of_every_convolution(
     trained_little: Setting, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(shortcuts, "DEEP", 20)
-    change, lengths = lost(trained_little, kind, 0)
+    change, lengths = gradient_change(trained_little, kind, 0)
     assert len(lengths) == 19
     assert change == pytest.approx(abs(math.log10(lengths[0] / lengths[-1])))
     # By the seed alone: what was learned does not enter.
-    assert lost(trained_little, kind, 0)[1] == lengths
+    assert gradient_change(trained_little, kind, 0)[1] == lengths
 
 
 def test_each_block_that_keeps_the_shape_is_left_out_once(
@@ -102,7 +102,7 @@ def test_each_block_that_keeps_the_shape_is_left_out_once(
         )
 
     monkeypatch.setattr(shortcuts, "evaluate", watching)
-    assert len(list(lesions(run))) == BLOCKS
+    assert len(list(lesion_errors(run))) == BLOCKS
     assert [row.index(True) for row in seen] == [0, 1, 2, 4, 5, 7, 8]
     assert all(row.count(True) == 1 for row in seen)
     assert not any(isinstance(unit, nn.Identity) for unit in shortcuts.units_of(run.network, 0))
@@ -116,7 +116,7 @@ def test_a_residual_block_whose_branch_gives_nothing_is_not_missed(trained_littl
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
     error = 100 * (1 - run.evaluate().accuracy)
-    assert list(lesions(run)) == [error] * BLOCKS
+    assert list(lesion_errors(run)) == [error] * BLOCKS
 
 
 def test_a_surface_has_the_loss_of_the_network_in_its_middle(
@@ -124,8 +124,8 @@ def test_a_surface_has_the_loss_of_the_network_in_its_middle(
 ) -> None:
     monkeypatch.setattr(shortcuts, "PLACES", (-1.0, 0.0, 1.0))
     run = run_of(trained_little, RESIDUAL)
-    inputs, labels = some(run)
-    surface = around(run)
+    inputs, labels = training_batch(run)
+    surface = loss_surface(run)
     assert surface.shape == (3, 3)
     with torch.no_grad():
         assert surface[1, 1] == pytest.approx(float(F.cross_entropy(run.network(inputs), labels)), rel=1e-5)
@@ -148,7 +148,7 @@ def test_responses_are_compared_at_one_depth(
 ) -> None:
     found = {(PLAIN, 20): 1.0, (RESIDUAL, 20): with_shortcuts}
     both = {words: [(kind, 20)] * 3 for words, kind in KINDS.items()}
-    monkeypatch.setattr(shortcuts, "of_both", lambda setting, depth: both)
+    monkeypatch.setattr(shortcuts, "of_both_kinds", lambda setting, depth: both)
     monkeypatch.setattr(shortcuts, "mean_response", lambda run: found[run])
     monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.9)
     monkeypatch.setattr(shortcuts, "layer_responses", lambda setting: degradation.by_depth({"one": [[1, 1, 1, 1]]}))
@@ -170,7 +170,7 @@ def test_responses_are_compared_over_depth(
     monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.96)
     given = run_statement(statement_named("deeper"), untrained)
     assert given.verdict is Verdict.NOT_TESTABLE
-    assert "have hardly left it (20 layers 0.960, 56 layers 0.960)" in given.reason
+    assert "have hardly moved (20 layers 0.960, 56 layers 0.960)" in given.reason
     assert given.measurement is not None
     assert given.measurement.mean == pytest.approx(deep / 0.5)
 
@@ -180,7 +180,7 @@ def test_gradients_are_compared_by_powers_of_ten(
     untrained: Setting, monkeypatch: pytest.MonkeyPatch, plain: float, verdict: Verdict
 ) -> None:
     found = {PLAIN: (plain, [1.0, 10.0]), RESIDUAL: (0.5, [1.0, 3.0])}
-    monkeypatch.setattr(shortcuts, "lost", lambda setting, kind, seed: found[kind])
+    monkeypatch.setattr(shortcuts, "gradient_change", lambda setting, kind, seed: found[kind])
     given = run_statement(statement_named("gradient"), untrained)
     assert given.verdict is verdict
     assert given.measurement is not None
@@ -211,7 +211,7 @@ def test_lesions_are_compared_by_how_much_the_error_rises(
 ) -> None:
     trainings({"plain": [90.0] * 3, "with shortcuts": [95.0] * 3})
     without = {0.9: [plain, plain + 2], 0.95: [residual, residual + 2]}
-    monkeypatch.setattr(shortcuts, "lesions", lambda run: iter(without[run.test_accuracy]))
+    monkeypatch.setattr(shortcuts, "lesion_errors", lambda run: iter(without[run.test_accuracy]))
     given = run_statement(statement_named(name), untrained)
     assert given.verdict is verdict
     assert given.measurement is not None
@@ -242,7 +242,7 @@ def test_surfaces_are_compared_by_what_is_bent_down(
     verdict: Verdict,
 ) -> None:
     trainings({"plain": [90.0] * 3, "with shortcuts": [95.0] * 3})
-    monkeypatch.setattr(shortcuts, "around", lambda run: plain if run.test_accuracy == 0.9 else BOWL)
+    monkeypatch.setattr(shortcuts, "loss_surface", lambda run: plain if run.test_accuracy == 0.9 else BOWL)
     given = run_statement(statement_named("surface"), untrained)
     assert given.verdict is verdict
     assert given.measurement is not None
@@ -255,7 +255,7 @@ def test_around_weights_that_learned_nothing_there_is_nothing_to_tell(
 ) -> None:
     trainings({"plain": [30.0] * 3, "with shortcuts": [95.0] * 3})
     monkeypatch.setattr(accuracy, "training_accuracy", lambda runs: 100 * min(run.test_accuracy for run in runs))
-    monkeypatch.setattr(shortcuts, "around", lambda run: HILLS)
+    monkeypatch.setattr(shortcuts, "loss_surface", lambda run: HILLS)
     given = run_statement(statement_named("surface"), untrained)
     assert given.verdict is Verdict.NOT_TESTABLE
     assert "plain: with a training accuracy of 30 % the network has hardly learned" in given.reason

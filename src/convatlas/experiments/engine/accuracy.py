@@ -56,6 +56,6 @@ def undertrained_reason(training_accuracies: Mapping[str, float]) -> str:
     if training_accuracies[name] >= MIN_TRAINING_ACCURACY:
         return ""
     return (
-        f"{name}: with a training accuracy of {training_accuracies[name]:.0f} % the network has hardly learned, and the "
-        "statement is about trained networks; it needs a longer training, as in the full budget"
+        f"{name}: with a training accuracy of {training_accuracies[name]:.0f} % the network has hardly learned, "
+        "but the statement is about trained networks; a longer training is needed, as in the full budget"
     )

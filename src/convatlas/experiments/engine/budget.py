@@ -42,7 +42,7 @@ class Setting:
         return self.budget is Budget.QUICK
 
     def train(self, request: Request) -> Run:
-        """The finished run of this request, as `convatlas.train` gives it; trained only where no finished one exists."""
+        """The finished run of this request, as `convatlas.train` gives it; trained only if there is none yet."""
         folder = self._folder_of(request)
         new = not is_finished(folder)
         run = finish(request, folder, self.progress)

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 
 # Not multiprocessing or concurrent.futures: they start a process by importing the caller's main module, which breaks in
-# a script without `if __name__ == "__main__"`; Ctrl-C reaches their processes; and those of a process pool live on after
-# the parent is killed.
+# a script without `if __name__ == "__main__"`; Ctrl-C reaches their processes, too; and those of a process pool outlive
+# a parent that is killed.
 
 
 def start_process(

@@ -56,7 +56,7 @@ def run(
         UserError: `num_seeds` is below 1, or `out` has a damaged result of this topic, or one with another `num_seeds`.
     """
     if num_seeds < 1:
-        raise UserError(f"num_seeds is {num_seeds}; it must be at least 1")
+        raise UserError(f"`num_seeds` {num_seeds} measures nothing; it must be at least 1")
     folder = result_folder(Path(out), topic, budget)
     done: dict[str, StatementResult] = {}
     if (folder / RESULT).exists():
