@@ -1,4 +1,4 @@
-"""EfficientNet's claims: how networks grow to equal cost, the search, and its statistics on known answers."""
+"""EfficientNet: scaling to equal cost, the search, and statistics of known results."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ def quick(tmp_path: Path) -> Setting:
     return Setting(budget=Budget.QUICK, seeds=(0, 1), folder=tmp_path)
 
 
-def test_the_step_of_phi_that_is_farthest_from_doubling_is_told(quick: Setting) -> None:
-    given = run_statement(STATEMENTS["doubling"], quick)
-    assert given.measurement is not None
+def test_doubling_measures_the_step_of_phi_farthest_from_2(quick: Setting) -> None:
+    result = run_statement(STATEMENTS["doubling"], quick)
+    assert result.measurement is not None
     spec, variant = atlas.find("efficientnet-b0").spec, atlas.find("efficientnet-b0")
     # From phi 0 to 1 every stage gets a unit more.
     first = macs(variant, spec.compound(1)) / macs(variant, spec)
-    assert given.measurement.values == (first,)
+    assert result.measurement.values == (first,)
     assert first > 2.3
-    assert given.verdict is Verdict.NOT_REPRODUCED
+    assert result.verdict is Verdict.NOT_REPRODUCED
 
 
 @pytest.mark.parametrize("triple", (SINGLE | COMPOUND).values(), ids=(SINGLE | COMPOUND).keys())
-def test_a_triple_doubles_macs_about(triple: Triple) -> None:
+def test_a_triple_roughly_doubles_macs(triple: Triple) -> None:
     alpha, beta, gamma = triple
     assert alpha * beta**2 * gamma**2 == pytest.approx(2, rel=0.05)
 
@@ -103,25 +103,25 @@ def test_the_full_budget_scales_the_paper_s_own_b0(quick: Setting) -> None:
     paper = atlas.find("efficientnet-b0").spec
     assert B0.spec(full) == replace(paper, resolution=B0.side)
     assert RESNET.spec(full) == replace(atlas.find("resnet20-cifar").spec, resolution=RESNET.side)
-    asked = ScaledNetwork(B0, PAPER["the paper's"], 2).request(full, 1)
-    assert (asked.data, asked.epochs, asked.validation, asked.seed) == ("cifar10", None, Validation(), 1)
+    request = ScaledNetwork(B0, PAPER["the paper's"], 2).request(full, 1)
+    assert (request.data, request.epochs, request.validation, request.seed) == ("cifar10", None, Validation(), 1)
 
 
 # --- what is trained ---------------------------------------------------------------------------------------------
 
 
-def test_the_search_takes_the_least_loss_among_those_asked() -> None:
+def test_the_search_takes_the_lowest_loss_among_the_names() -> None:
     losses = {"depth": 0.5, "width": 0.4, "resolution": 0.6, "equal shares": 0.1}
     assert best(losses, ["depth", "width", "resolution"]) == "width"
 
 
-def test_what_bends_down_saturates() -> None:
+def test_a_curve_that_bends_down_saturates() -> None:
     assert bend([90.0, 93.0, 94.0]) == pytest.approx(2)
     assert bend([90.0, 91.0, 94.0]) == pytest.approx(-2)
 
 
 @pytest.mark.parametrize(("ahead", "verdict"), [(1.0, Verdict.REPRODUCED), (-1.0, Verdict.NOT_REPRODUCED)])
-def test_what_was_chosen_by_held_out_images_is_compared_on_the_test_images(
+def test_what_validation_chose_is_compared_on_the_test_images(
     ahead: float,
     verdict: Verdict,
     quick: Setting,
@@ -129,21 +129,25 @@ def test_what_was_chosen_by_held_out_images_is_compared_on_the_test_images(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     losses = {"depth": 0.5, "width": 0.4, "resolution": 0.6, "most width": 0.3}
-    asked: list[Triple] = []
+    compared: list[Triple] = []
 
-    def trained(setting: Setting, forms: Iterable[ScaledNetwork]) -> dict[ScaledNetwork, list[Any]]:
-        chosen = list(forms)
-        asked.extend(form.triple for form in chosen)
-        return {form: known([95.0 + (ahead if form.triple in COMPOUND.values() else 0)] * 2) for form in chosen}
+    def trained(setting: Setting, networks: Iterable[ScaledNetwork]) -> dict[ScaledNetwork, list[Any]]:
+        chosen = list(networks)
+        compared.extend(network.triple for network in chosen)
+        return {
+            network: known([95.0 + (ahead if network.triple in COMPOUND.values() else 0)] * 2) for network in chosen
+        }
 
-    monkeypatch.setattr(compound, "search", lambda setting, forms: {name: losses.get(name, 1.0) for name in forms})
+    monkeypatch.setattr(
+        compound, "search", lambda setting, networks: {name: losses.get(name, 1.0) for name in networks}
+    )
     monkeypatch.setattr(compound, "trained", trained)
     monkeypatch.setattr(accuracy, "training_accuracy", lambda runs: 100.0)
-    given = run_statement(STATEMENTS["search-resnet"], quick)
-    assert asked == [COMPOUND["most width"], SINGLE["width"]]
-    assert given.measurement is not None
-    assert given.measurement.values == pytest.approx((ahead, ahead))
-    assert given.verdict is verdict
+    result = run_statement(STATEMENTS["search-resnet"], quick)
+    assert compared == [COMPOUND["most width"], SINGLE["width"]]
+    assert result.measurement is not None
+    assert result.measurement.values == pytest.approx((ahead, ahead))
+    assert result.verdict is verdict
 
 
 def test_saturation_is_the_mean_bend_of_three_dimensions(
@@ -151,11 +155,13 @@ def test_saturation_is_the_mean_bend_of_three_dimensions(
 ) -> None:
     gains = {1: 90.0, 2: 92.0, 4: 92.5}
 
-    def trained(setting: Setting, forms: Iterable[ScaledNetwork]) -> dict[ScaledNetwork, list[Any]]:
+    def trained(setting: Setting, networks: Iterable[ScaledNetwork]) -> dict[ScaledNetwork, list[Any]]:
         # Compound scaling, which does not level off, is not counted.
         return {
-            form: known([gains[form.times] if form.triple in SINGLE.values() else 90 + 2 * math.log2(form.times)] * 2)
-            for form in forms
+            network: known(
+                [gains[network.times] if network.triple in SINGLE.values() else 90 + 2 * math.log2(network.times)] * 2
+            )
+            for network in networks
         }
 
     monkeypatch.setattr(compound, "trained", trained)
@@ -167,17 +173,17 @@ def test_saturation_is_the_mean_bend_of_three_dimensions(
 
 
 @pytest.mark.slow
-def test_a_search_trains_one_seed_and_what_it_chose_every_seed(quick: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_trains_one_seed_and_its_choice_every_seed(quick: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compound, "EPOCHS", 1)
     # In this process, which needs no start.
     monkeypatch.setattr(Setting, "train_all", lambda self, requests: None)
     found = gain(quick, TINY, PAPER, 2)
     assert "the network has hardly learned" in found.inconclusive
     assert len(found.values) == 2
-    asked = {name: ScaledNetwork(TINY, triple, 2).request(quick, 0) for name, triple in (SINGLE | PAPER).items()}
-    losses = {name: val_loss(quick.train(request)) for name, request in asked.items()}
+    requests = {name: ScaledNetwork(TINY, triple, 2).request(quick, 0) for name, triple in (SINGLE | PAPER).items()}
+    losses = {name: val_loss(quick.train(request)) for name, request in requests.items()}
     assert {name: f"{loss:.3f}" for name, loss in losses.items()} == {
         name: value.split(",")[0].removeprefix("validation loss ") for name, value in found.figures if name in losses
     }
     # Four at the first seed and two of them at the second.
-    assert len(list(quick.folder.iterdir())) == len({repr(request.spec) for request in asked.values()}) + 2
+    assert len(list(quick.folder.iterdir())) == len({repr(request.spec) for request in requests.values()}) + 2

@@ -1,4 +1,4 @@
-"""Why shortcuts help: the measurements on two networks of one epoch, the statistics on known answers."""
+"""Why shortcuts help: measurements on two networks after one epoch, statistics of known results."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run_of(setting: Setting, kind: str) -> Run:
     return trained(setting, kind, 20, 0)
 
 
-def test_what_is_measured_on_are_images_that_were_learned(trained_little: Setting) -> None:
+def test_the_batch_is_from_the_training_images(trained_little: Setting) -> None:
     run = run_of(trained_little, RESIDUAL)
     inputs, labels = training_batch(run)
     spec = run.spec
@@ -84,11 +84,11 @@ def test_gradients_before_training_are_those_of_every_convolution(
     change, lengths = gradient_change(trained_little, kind, 0)
     assert len(lengths) == 19
     assert change == pytest.approx(abs(math.log10(lengths[0] / lengths[-1])))
-    # By the seed alone: what was learned does not enter.
+    # They depend on the seed alone, not on what was learned.
     assert gradient_change(trained_little, kind, 0)[1] == lengths
 
 
-def test_each_block_that_keeps_the_shape_is_left_out_once(
+def test_each_block_that_keeps_the_shape_is_removed_once(
     trained_little: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of(trained_little, PLAIN)
@@ -108,7 +108,7 @@ def test_each_block_that_keeps_the_shape_is_left_out_once(
     assert not any(isinstance(unit, nn.Identity) for unit in shortcuts.units_of(run.network, 0))
 
 
-def test_a_residual_block_whose_branch_gives_nothing_is_not_missed(trained_little: Setting) -> None:
+def test_removing_a_residual_block_with_a_zero_branch_changes_nothing(trained_little: Setting) -> None:
     run = run_of(trained_little, RESIDUAL)
     for unit in run.network.modules():
         if isinstance(unit, ResidualUnit):
@@ -119,7 +119,7 @@ def test_a_residual_block_whose_branch_gives_nothing_is_not_missed(trained_littl
     assert list(lesion_errors(run)) == [error] * BLOCKS
 
 
-def test_a_surface_has_the_loss_of_the_network_in_its_middle(
+def test_the_middle_of_a_surface_is_the_loss_of_the_network(
     trained_little: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shortcuts, "PLACES", (-1.0, 0.0, 1.0))
@@ -131,7 +131,7 @@ def test_a_surface_has_the_loss_of_the_network_in_its_middle(
         assert surface[1, 1] == pytest.approx(float(F.cross_entropy(run.network(inputs), labels)), rel=1e-5)
 
 
-# --- verdicts on known answers -----------------------------------------------------------------------------------
+# --- verdicts for known results -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -152,10 +152,10 @@ def test_responses_are_compared_at_one_depth(
     monkeypatch.setattr(shortcuts, "mean_response", lambda run: found[run])
     monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.9)
     monkeypatch.setattr(shortcuts, "layer_responses", lambda setting: degradation.by_depth({"one": [[1, 1, 1, 1]]}))
-    given = run_statement(statement_named("responses"), untrained)
-    assert given.verdict is verdict
-    assert given.measurement is not None
-    assert given.measurement.mean == pytest.approx(with_shortcuts)
+    result = run_statement(statement_named("responses"), untrained)
+    assert result.verdict is verdict
+    assert result.measurement is not None
+    assert result.measurement.mean == pytest.approx(with_shortcuts)
 
 
 @pytest.mark.parametrize(("deep", "verdict"), [(0.25, Verdict.REPRODUCED), (0.5, Verdict.NOT_REPRODUCED)])
@@ -166,13 +166,13 @@ def test_responses_are_compared_over_depth(
     monkeypatch.setattr(shortcuts, "mean_response", lambda run: found[run])
     monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.9)
     assert run_statement(statement_named("deeper"), untrained).verdict is verdict
-    # Scales that are where they began say nothing of what was learned.
+    # Scales near their initial values say nothing about what was learned.
     monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.96)
-    given = run_statement(statement_named("deeper"), untrained)
-    assert given.verdict is Verdict.NOT_TESTABLE
-    assert "have hardly moved (20 layers 0.960, 56 layers 0.960)" in given.reason
-    assert given.measurement is not None
-    assert given.measurement.mean == pytest.approx(deep / 0.5)
+    result = run_statement(statement_named("deeper"), untrained)
+    assert result.verdict is Verdict.NOT_TESTABLE
+    assert "have hardly moved (20 layers 0.960, 56 layers 0.960)" in result.reason
+    assert result.measurement is not None
+    assert result.measurement.mean == pytest.approx(deep / 0.5)
 
 
 @pytest.mark.parametrize(("plain", "verdict"), [(2.0, Verdict.REPRODUCED), (0.5, Verdict.NOT_REPRODUCED)])
@@ -181,10 +181,10 @@ def test_gradients_are_compared_by_powers_of_ten(
 ) -> None:
     found = {PLAIN: (plain, [1.0, 10.0]), RESIDUAL: (0.5, [1.0, 3.0])}
     monkeypatch.setattr(shortcuts, "gradient_change", lambda setting, kind, seed: found[kind])
-    given = run_statement(statement_named("gradient"), untrained)
-    assert given.verdict is verdict
-    assert given.measurement is not None
-    assert given.measurement.mean == pytest.approx(plain - 0.5)
+    result = run_statement(statement_named("gradient"), untrained)
+    assert result.verdict is verdict
+    assert result.measurement is not None
+    assert result.measurement.mean == pytest.approx(plain - 0.5)
 
 
 @pytest.mark.parametrize(
@@ -212,10 +212,10 @@ def test_lesions_are_compared_by_how_much_the_error_rises(
     trainings({"plain": [90.0] * 3, "with shortcuts": [95.0] * 3})
     without = {0.9: [plain, plain + 2], 0.95: [residual, residual + 2]}
     monkeypatch.setattr(shortcuts, "lesion_errors", lambda run: iter(without[run.test_accuracy]))
-    given = run_statement(statement_named(name), untrained)
-    assert given.verdict is verdict
-    assert given.measurement is not None
-    assert given.measurement.mean == pytest.approx(value)
+    result = run_statement(statement_named(name), untrained)
+    assert result.verdict is verdict
+    assert result.measurement is not None
+    assert result.measurement.mean == pytest.approx(value)
 
 
 @pytest.mark.parametrize(("a", "verdict"), [(3.5, Verdict.REPRODUCED), (5.0, Verdict.NOT_REPRODUCED)])
@@ -223,10 +223,10 @@ def test_options_are_compared_by_their_test_errors(
     untrained: Setting, trainings: Callable[..., None], a: float, verdict: Verdict
 ) -> None:
     trainings({"A": [100 - a] * 3, "B": [91.0] * 3, "C": [97.0] * 3})
-    given = run_statement(statement_named("options"), untrained)
-    assert given.verdict is verdict
-    assert given.measurement is not None
-    assert given.measurement.mean == pytest.approx(a - 3.0)
+    result = run_statement(statement_named("options"), untrained)
+    assert result.verdict is verdict
+    assert result.measurement is not None
+    assert result.measurement.mean == pytest.approx(a - 3.0)
 
 
 BOWL = np.array([[1 + x**2 + y**2 for x in shortcuts.PLACES] for y in shortcuts.PLACES])
@@ -234,7 +234,7 @@ HILLS = np.array([[2 + math.sin(9 * x) * math.cos(9 * y) for x in shortcuts.PLAC
 
 
 @pytest.mark.parametrize(("plain", "verdict"), [(HILLS, Verdict.REPRODUCED), (BOWL, Verdict.NOT_REPRODUCED)])
-def test_surfaces_are_compared_by_what_is_bent_down(
+def test_surfaces_are_compared_by_negative_curvature(
     untrained: Setting,
     trainings: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
@@ -243,20 +243,20 @@ def test_surfaces_are_compared_by_what_is_bent_down(
 ) -> None:
     trainings({"plain": [90.0] * 3, "with shortcuts": [95.0] * 3})
     monkeypatch.setattr(shortcuts, "loss_surface", lambda run: plain if run.test_accuracy == 0.9 else BOWL)
-    given = run_statement(statement_named("surface"), untrained)
-    assert given.verdict is verdict
-    assert given.measurement is not None
-    (chart,) = given.measurement.charts
+    result = run_statement(statement_named("surface"), untrained)
+    assert result.verdict is verdict
+    assert result.measurement is not None
+    (chart,) = result.measurement.charts
     assert "highest 3" in chart.alternative
 
 
-def test_around_weights_that_learned_nothing_there_is_nothing_to_tell(
+def test_surfaces_of_undertrained_networks_are_inconclusive(
     untrained: Setting, trainings: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainings({"plain": [30.0] * 3, "with shortcuts": [95.0] * 3})
     monkeypatch.setattr(accuracy, "training_accuracy", lambda runs: 100 * min(run.test_accuracy for run in runs))
     monkeypatch.setattr(shortcuts, "loss_surface", lambda run: HILLS)
-    given = run_statement(statement_named("surface"), untrained)
-    assert given.verdict is Verdict.NOT_TESTABLE
-    assert "plain: with a training accuracy of 30 % the network has hardly learned" in given.reason
-    assert given.measurement is not None
+    result = run_statement(statement_named("surface"), untrained)
+    assert result.verdict is Verdict.NOT_TESTABLE
+    assert "plain: with a training accuracy of 30 % the network has hardly learned" in result.reason
+    assert result.measurement is not None

@@ -20,7 +20,7 @@ def quick(tmp_path: Path) -> Setting:
 
 
 @pytest.mark.parametrize("name", ["convolutions", "fully-connected", "receptive-field", "parameters"])
-def test_what_is_counted_is_reproduced(name: str, quick: Setting) -> None:
+def test_counted_statements_are_reproduced(name: str, quick: Setting) -> None:
     assert run_statement(STATEMENTS[name], quick).verdict is Verdict.REPRODUCED
 
 
@@ -34,7 +34,7 @@ def test_parameters_are_those_of_section_2_3_and_biases() -> None:
     }
 
 
-def test_a_stack_too_few_is_noticed(quick: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_convolution_is_noticed(quick: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STACKS, "three 3x3", (3, 2))
     assert run_statement(STATEMENTS["receptive-field"], quick).verdict is Verdict.NOT_REPRODUCED
     assert run_statement(STATEMENTS["parameters"], quick).verdict is Verdict.NOT_REPRODUCED
@@ -42,8 +42,8 @@ def test_a_stack_too_few_is_noticed(quick: Setting, monkeypatch: pytest.MonkeyPa
 
 def test_the_full_budget_compares_the_paper_s_network_b(quick: Setting) -> None:
     full = replace(quick, budget=Budget.FULL)
-    asked = small_filters.request(full, *STACKS["two 3x3"], 0)
+    request = small_filters.request(full, *STACKS["two 3x3"], 0)
     paper = atlas.find("vgg13").spec
     assert isinstance(paper, VGGSpec)
-    assert isinstance(asked.spec, VGGSpec)
-    assert (asked.spec.stages, asked.spec.fully) == (paper.stages, paper.fully)
+    assert isinstance(request.spec, VGGSpec)
+    assert (request.spec.stages, request.spec.fully) == (paper.stages, paper.fully)

@@ -1,4 +1,4 @@
-"""AlexNet's claims: two real processes against one, and the statistics of what is trained on known answers."""
+"""AlexNet: two real processes against one, and statistics of known results."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def setting(folder: Path) -> Setting:
 
 
 @pytest.mark.parametrize(("name", "value"), [("convolutions", 5), ("fully-connected", 3), ("parameters", 60_965_224)])
-def test_what_is_counted_comes_to_its_verdict(name: str, value: int, tmp_path: Path) -> None:
-    given = run_statement(next(statement for statement in TOPIC.statements if statement.id == name), setting(tmp_path))
-    assert given.verdict is Verdict.REPRODUCED
-    assert given.measurement is not None
-    assert given.measurement.values == (value,)
+def test_counted_statements(name: str, value: int, tmp_path: Path) -> None:
+    result = run_statement(next(statement for statement in TOPIC.statements if statement.id == name), setting(tmp_path))
+    assert result.verdict is Verdict.REPRODUCED
+    assert result.measurement is not None
+    assert result.measurement.values == (value,)
 
 
 # --- two processes -----------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def test_each_process_has_its_half_of_every_gradient(
             assert relative_difference(answer.gradients[name], own) < 1e-12, name
 
 
-def test_what_crosses_is_what_the_layers_read_of_the_other_tower(task: TowerTask, answers: list[TowerResult]) -> None:
+def test_the_traffic_is_what_the_layers_read_from_the_other_tower(task: TowerTask, answers: list[TowerResult]) -> None:
     # Of 67 px the first convolution, at a stride of 2, makes 34, and the poolings make 16, 7 and 3.
     side2, side5 = 7, 3
     forward = 12 * side2**2 + 12 * side5**2 + 20 + 28 + 6
@@ -111,7 +111,7 @@ def test_the_paper_asks_for_three_pooled_layers_and_the_hidden_units() -> None:
     }  # fmt: skip
 
 
-def test_a_difference_is_a_part_of_the_largest_value() -> None:
+def test_a_difference_is_relative_to_the_largest_value() -> None:
     theirs = torch.tensor([1.0, -4.0])
     assert relative_difference(theirs, theirs) == 0
     assert relative_difference(theirs + torch.tensor([0.0, 2.0]), theirs) == 0.5
@@ -120,19 +120,19 @@ def test_a_difference_is_a_part_of_the_largest_value() -> None:
 # --- what made it learn ------------------------------------------------------------------------------------------
 
 
-def test_epochs_are_counted_to_where_the_error_crosses_the_line() -> None:
+def test_epochs_are_counted_until_the_error_crosses_the_target() -> None:
     assert epochs_to([80.0, 50.0, 0.0], 25.0) == pytest.approx(2.0)
     assert epochs_to([80.0, 25.0, 10.0], 25.0) == pytest.approx(1.5)
     with pytest.raises(NotTestable, match=r"stays above 25 % in 2 epochs"):
         epochs_to([80.0, 30.0], 25.0)
 
 
-def test_an_answer_that_is_none_says_which_network_learned() -> None:
-    told = lowest_errors({"ReLU": [[90.0, 89.5]], "tanh": [[60.0, 20.0], [70.0, 30.0]]})
-    assert told == "the lowest for each seed: ReLU 89.5 %; tanh 20.0 %, 30.0 %"
+def test_the_lowest_errors_say_which_network_learned() -> None:
+    text = lowest_errors({"ReLU": [[90.0, 89.5]], "tanh": [[60.0, 20.0], [70.0, 30.0]]})
+    assert text == "the lowest for each seed: ReLU 89.5 %; tanh 20.0 %, 30.0 %"
 
 
-def test_each_form_leaves_out_one_thing() -> None:
+def test_each_ablation_leaves_out_one_thing() -> None:
     forms = ablations(paper())
     whole = forms.pop("complete network")
     assert whole == paper()
@@ -144,9 +144,7 @@ def test_each_form_leaves_out_one_thing() -> None:
     assert len({whole, *forms.values()}) == 4
 
 
-def test_what_a_part_is_worth_is_how_much_the_error_rises_without_it(
-    tmp_path: Path, trainings: Callable[..., None]
-) -> None:
+def test_a_gain_is_the_rise_of_the_error_without_the_component(tmp_path: Path, trainings: Callable[..., None]) -> None:
     accuracies = {name: [98.0, 97.0, 96.0] for name in ablations(paper())}
     trainings(accuracies | {"no dropout": [97.5, 96.5, 95.5]})
     assert gain("no dropout", setting(tmp_path)).values == pytest.approx((0.5, 0.5, 0.5))

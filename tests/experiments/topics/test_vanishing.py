@@ -38,7 +38,7 @@ def test_a_linear_chain_multiplies_by_its_gain(gain: float) -> None:
     assert factor_per_layer(spec, seed=0) == pytest.approx(gain, rel=0.03)
 
 
-def test_orthogonal_layers_keep_every_length(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_orthogonal_layers_keep_every_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     def orthogonal(depth: int, spec: ChainSpec, seed: int) -> Chain:
         torch.manual_seed(seed)
         chain = Chain(depth, spec).double()
@@ -74,7 +74,7 @@ def test_shortcuts_carry_the_input_past_every_layer() -> None:
         torch.testing.assert_close(one, eye)
 
 
-def test_the_whole_is_the_product_of_its_layers_in_their_order() -> None:
+def test_the_whole_jacobian_is_the_product_of_the_layers_in_order() -> None:
     found, whole = jacobians(4, ChainSpec(activation=torch.tanh, weight_std=0.2), 0)
     torch.testing.assert_close(measure.jacobian_product(found), whole)
     assert not torch.allclose(measure.jacobian_product(found[::-1]), whole)
@@ -83,7 +83,7 @@ def test_the_whole_is_the_product_of_its_layers_in_their_order() -> None:
 @pytest.mark.parametrize("name", ["large", "xavier-relu"])
 def test_a_statement_has_its_verdict(name: str, tmp_path: Path) -> None:
     statement = next(statement for statement in TOPIC.statements if statement.id == name)
-    given = run_statement(statement, Setting(budget=Budget.QUICK, seeds=(0, 1), folder=tmp_path))
-    assert given.verdict is Verdict.REPRODUCED
-    assert given.measurement is not None
-    assert len(given.measurement.values) == 2
+    result = run_statement(statement, Setting(budget=Budget.QUICK, seeds=(0, 1), folder=tmp_path))
+    assert result.verdict is Verdict.REPRODUCED
+    assert result.measurement is not None
+    assert len(result.measurement.values) == 2

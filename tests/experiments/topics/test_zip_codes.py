@@ -45,7 +45,7 @@ def test_a_shift_moves_every_pixel_and_background_moves_in() -> None:
     assert (shifted_split(split, 0, 0).images[:] == split.images[:]).all()
 
 
-def test_both_networks_have_as_many_parameters_to_less_than_one_hidden_unit() -> None:
+def test_both_networks_are_of_equal_size_within_one_hidden_unit() -> None:
     convolutional = atlas.find("lenet1989")
     wanted = measure.cost_of(convolutional.network, convolutional.spec).params
     found = measure.cost_of(atlas.find(FULLY_CONNECTED).network, equal_size()).params
@@ -65,7 +65,7 @@ def test_both_networks_are_trained_alike_and_see_no_shifts(tmp_path: Path) -> No
     assert (ours.data, request(setting(tmp_path, Budget.FULL), "lenet1989", 0).data) == ("digits", "usps")
 
 
-def told(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, lead: tuple[float, ...]) -> Verdict:
+def verdict_for(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, lead: tuple[float, ...]) -> Verdict:
     """The verdict where the fully connected network errs by so much more at the shift that counts, a value a seed."""
 
     def errors(setting: Setting, shifts: tuple[int, ...]) -> Mapping[str, list[list[float]]]:
@@ -78,31 +78,31 @@ def told(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, lead: tuple[f
 
     monkeypatch.setattr(zip_codes, "shifted_errors", errors)
     statement = next(statement for statement in TOPIC.statements if statement.id == name)
-    given = run_statement(statement, setting(folder, seeds=len(lead)))
-    assert given.measurement is not None
-    assert given.measurement.values == pytest.approx(lead)
-    return given.verdict
+    result = run_statement(statement, setting(folder, seeds=len(lead)))
+    assert result.measurement is not None
+    assert result.measurement.values == pytest.approx(lead)
+    return result.verdict
 
 
 @pytest.mark.parametrize("name", ["unshifted", "shifted"])
 def test_the_verdict_follows_the_lead_of_the_convolutions(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert told(name, tmp_path, monkeypatch, (8.0, 8.1, 8.2)) is Verdict.REPRODUCED
-    assert told(name, tmp_path, monkeypatch, (-2.0, -2.1, -2.2)) is Verdict.NOT_REPRODUCED
+    assert verdict_for(name, tmp_path, monkeypatch, (8.0, 8.1, 8.2)) is Verdict.REPRODUCED
+    assert verdict_for(name, tmp_path, monkeypatch, (-2.0, -2.1, -2.2)) is Verdict.NOT_REPRODUCED
     around = 5.0 if name == "shifted" else 0.0
-    assert told(name, tmp_path, monkeypatch, (around - 3, around, around + 3)) is Verdict.NOT_TESTABLE
+    assert verdict_for(name, tmp_path, monkeypatch, (around - 3, around, around + 3)) is Verdict.NOT_TESTABLE
 
 
 @pytest.mark.parametrize("name", ["usps-1989", "usps-lenet5"])
 def test_usps_is_left_to_the_full_budget_with_its_reason(name: str, tmp_path: Path) -> None:
-    given = run_statement(next(statement for statement in TOPIC.statements if statement.id == name), setting(tmp_path))
-    assert given.verdict is Verdict.NOT_TESTABLE
-    assert "USPS" in given.reason
-    assert given.measurement is None
+    result = run_statement(next(statement for statement in TOPIC.statements if statement.id == name), setting(tmp_path))
+    assert result.verdict is Verdict.NOT_TESTABLE
+    assert "USPS" in result.reason
+    assert result.measurement is None
 
 
-def test_trained_networks_are_judged_on_shifted_digits(tmp_path: Path) -> None:
+def test_trained_networks_are_evaluated_on_shifted_digits(tmp_path: Path) -> None:
     one = setting(tmp_path)
     run = one.train(replace(request(one, FULLY_CONNECTED, 0), epochs=12))
     still, shifted = zip_codes.shifted_error(run, 0), zip_codes.shifted_error(run, 4)

@@ -20,9 +20,9 @@ from convatlas.formatting import duration, plural
 
 INTRODUCTION = (
     "Each topic is a group of statements. Every statement has a statistic and a threshold that were written down "
-    "before it was measured. The topic takes the worst verdict among its statements that were tested. `not testable "
-    "at this budget` means that the measurement is inconclusive, or needs more than the budget allows; the reason "
-    "stands beside it."
+    "before it was measured. The topic takes the worst verdict among its statements that were tested. A statement is "
+    "not testable at a budget if its measurement is inconclusive or needs more than the budget allows; the reason is "
+    "given."
 )
 
 
@@ -81,7 +81,7 @@ def write_reports(out: str | Path, topics: tuple[Topic, ...]) -> tuple[Path, Pat
                 save_charts(one, result_folder(out, report.topic, result.budget))
     paths = (out.with_name(f"{out.name}.html"), out.with_name(f"{out.name}.md"))
     values: dict[str, object] = {
-        "introduction": INTRODUCTION.replace("`", ""),
+        "introduction": INTRODUCTION,
         "reports": reports,
         "missing": [topic for topic in topics if topic.id not in {report.topic.id for report in reports}],
         "svg": lambda drawn: svg(chart(drawn, "svg")),
@@ -119,22 +119,20 @@ def summarize(reports: list[TopicReport]) -> str:
     """How many topics and statements have which verdict."""
     summary = count_verdicts([report.result for report in reports])
     if full := [report.full for report in reports if report.full]:
-        summary += f" At the full budget: {count_verdicts(full)}"
+        summary += f" At the full budget, {count_verdicts(full)}"
     if num_without := sum(report.without_full for report in reports):
         summary += f" The full budget was not run for {plural(num_without, 'topic')}."
     return summary
 
 
 def count_verdicts(results: list[TopicResult]) -> str:
+    of_topics = [result.verdict for result in results]
+    of_statements = [one.verdict for result in results for one in result.statements]
     topics, statements = (
-        ", ".join(f"{sum(one is verdict for one in verdicts)} {verdict}" for verdict in Verdict)
-        for verdicts in (
-            [result.verdict for result in results],
-            [one.verdict for result in results for one in result.statements],
-        )
+        ", ".join(f"{num} {verdict}" for verdict in Verdict if (num := verdicts.count(verdict)))
+        for verdicts in (of_topics, of_statements)
     )
-    num_statements = sum(len(result.statements) for result in results)
-    return f"{plural(len(results), 'topic')}: {topics}. Their {plural(num_statements, 'statement')}: {statements}."
+    return f"{plural(len(of_topics), 'topic')}: {topics}. {plural(len(of_statements), 'statement')}: {statements}."
 
 
 def describe_conditions(result: TopicResult) -> str:

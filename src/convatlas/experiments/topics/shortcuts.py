@@ -288,10 +288,10 @@ TOPIC = Topic(
     "the gradient; no single block is vital; projections are not needed; the loss is smooth.",
     source="He, Zhang, Ren and Sun 2015, sections 3.1, 3.3 and 4.2, Figure 7, Table 3; Veit, Wilber and Belongie 2016, "
     "section 4.1; Li, Xu, Taylor, Studer and Goldstein 2018, section 4",
-    method=f"The networks of the topic `degradation` with {SHALLOW} and {DEEP} layers, and options B and C trained in "
-    f"the same way. Responses, gradients and the loss are measured on {IMAGES} training images. Blocks that keep the "
-    "shape are removed one by one at test time. The loss surface spans two random filter-normalized directions; the "
-    "statistics of normalization stay as they are.",
+    method=f"The networks of 'Classical CNNs get worse when too deep' with {SHALLOW} and {DEEP} layers, and options B "
+    f"and C trained in the same way. Responses, gradients and the loss are measured on {IMAGES} training images. "
+    "Blocks that keep the shape are removed one by one at test time. The loss surface spans two random "
+    "filter-normalized directions; the statistics of normalization stay as they are.",
     limitations="At the quick budget the scales of normalization, which decide the responses of Figure 7, have a few "
     f"hundred steps to move from 1, and the surfaces are those of {QUICK_SURFACE} layers, where Li et al. have {DEEP}. "
     "Veit et al. removed blocks of a network with 110 layers, where one block is a smaller part.",

@@ -104,7 +104,7 @@ def unshifted(setting: Setting) -> Measurement:
 def shifted(setting: Setting) -> Measurement:
     chart = Lines(
         name="shifted",
-        title="Test digits shifted, which no training digit was",
+        title="Shifted test digits, after training on unshifted ones",
         x=f"shift, pixels of {SIDE}",
         y="test error, %",
         series=tuple(Series.of(words, SHIFTS, each) for words, each in shifted_errors(setting, SHIFTS).items()),
