@@ -83,7 +83,7 @@ def measure(row: Row) -> dict[str, Any]:
         "width": row.width,
         "test_error_percent": {
             "mean": round(statistics.mean(errors), 4),
-            "deviation": round(statistics.stdev(errors), 4) if len(errors) > 1 else None,
+            "std": round(statistics.stdev(errors), 4) if len(errors) > 1 else None,
             "each": [round(error, 4) for error in errors],
         },
         "wanted_percent": row.wanted,

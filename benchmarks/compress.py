@@ -15,6 +15,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -25,19 +26,22 @@ import torch
 from torch import Tensor
 
 from convatlas.compression.compress import Compression, compress
+from convatlas.compression.deep.stages import pack
 from convatlas.compression.int8 import compiled, to_int8
 from convatlas.compression.latency import latencies
-from convatlas.compression.stages import FineTuning
+from convatlas.compression.stages import FineTuning, TrainedModel
 from convatlas.compression.target import Bytes
-from convatlas.models.codec.container import SUFFIX, load_file, pack, unpack
+from convatlas.models.codec.container import SUFFIX
 from convatlas.models.codec.update import write_update
+from convatlas.models.evaluation import evaluation_batches
+from convatlas.models.model import open_model
 from convatlas.runs.options import Distillation, WeightConstraint
-from convatlas.runs.run import Run, load
-from convatlas.runs.run import read_metrics
+from convatlas.runs.run import Run, read_metrics
+from convatlas.spec import Scale
 from convatlas.training import Progress, Request, finish
 
 TURNS = 51
-BIT_BYTES = 4
+FLOAT_BYTES = 4
 
 
 class Row(NamedTuple):
@@ -83,10 +87,10 @@ ROWS = (
 DISTILLATION = "distillation"
 
 
-class TrainingSetup(NamedTuple):
-    """A student of about a quarter of a network's parameters, alone and taught by it, in so many seeds."""
+class Student(NamedTuple):
+    """A network of about a quarter of the teacher's parameters, trained alone and with the teacher."""
 
-    student: str
+    network: str
     width: float
     epochs: int
     temperature: float = 2.0
@@ -94,14 +98,14 @@ class TrainingSetup(NamedTuple):
 
 
 TEACHER, TAUGHT_DATA = "resnet20-cifar", "fashion-mnist"
-LESSONS = (
-    # What is wanted is wanted of this one.
-    TrainingSetup("resnet20-cifar", 0.5, 10, seeds=3),
-    # The same, otherwise taught; longer; and other students.
-    TrainingSetup("resnet20-cifar", 0.5, 10, temperature=1.0, seeds=2),
-    TrainingSetup("resnet20-cifar", 0.5, 20),
-    TrainingSetup("mobilenet", 0.14, 20),
-    TrainingSetup("lenet5-modern", 1.0, 20),
+STUDENTS = (
+    # The goal is this one's.
+    Student("resnet20-cifar", 0.5, 10, seeds=3),
+    # The same at another temperature; longer; and other networks.
+    Student("resnet20-cifar", 0.5, 10, temperature=1.0, seeds=2),
+    Student("resnet20-cifar", 0.5, 20),
+    Student("mobilenet", 0.14, 20),
+    Student("lenet5-modern", 1.0, 20),
 )
 GAIN = 0.5
 UPDATE = "update"
@@ -115,30 +119,32 @@ class Lines(Progress):
         print(line, flush=True)
 
 
-def trained(folder: Path, network: str, data: str, **given: Any) -> Run:
-    return finish(Request(network=network, data=data, **given), folder, Lines())
+def trained(folder: Path, request: Request) -> Run:
+    return finish(request, folder, Lines())
 
 
-def times(before: Run, after: Run, compiling: bool) -> float:
-    """How many times as fast an image alone is answered."""
+def speedup(before: TrainedModel, after: TrainedModel, compiling: bool) -> float:
+    """Of the latency for one image."""
     took = latencies((before, after), compiling=compiling, repeats=TURNS)
     return took[0].median_s / took[1].median_s
 
 
 @torch.no_grad()
-def accuracy_in_eight_bits(run: Run) -> float:
-    """Of the network as it computes in 8 bits."""
-    batches = run.judging(run.load_data().test, torch.device("cpu"))
-    answers: dict[int, Callable[[Tensor], Tensor]] = {}
-    right = total = 0
+def int8_accuracy(source: TrainedModel) -> float:
+    """The test accuracy of the network as it computes in 8 bits."""
+    card = source.model.card
+    batches = evaluation_batches(card, source.load_data().test, torch.device("cpu"))
+    networks: dict[int, Callable[[Tensor], Tensor]] = {}
+    correct = total = 0
     for step in range(len(batches)):
         batch = batches.in_order(step)
         num = len(batch.labels)
-        if num not in answers:
-            answers[num] = compiled(to_int8(run.network, run.record.low_bits or (), batch.inputs), batch.inputs)
-        right += int((answers[num](batch.inputs).argmax(1) == batch.labels).sum())
+        if num not in networks:
+            int8 = to_int8(source.network, card.quantization or (), batch.inputs)
+            networks[num] = compiled(int8, batch.inputs)
+        correct += int((networks[num](batch.inputs).argmax(1) == batch.labels).sum())
         total += num
-    return right / total
+    return correct / total
 
 
 def folder_of(row: Row) -> str:
@@ -146,8 +152,9 @@ def folder_of(row: Row) -> str:
 
 
 def shrunk(row: Row, out: Path) -> dict[str, Any]:
-    run = trained(out / f"{row.network}-{row.data}", row.network, row.data, width=row.width, epochs=row.learned)
-    full = BIT_BYTES * run.results.params
+    request = Request(network=row.network, data=row.data, scale=Scale(width=row.width), epochs=row.learned)
+    run = trained(out / f"{row.network}-{row.data}", request)
+    full = FLOAT_BYTES * run.card.params
     target = Bytes(full / row.times_smaller) if row.times_smaller else None
     made: Compression = compress(
         run,
@@ -157,68 +164,65 @@ def shrunk(row: Row, out: Path) -> dict[str, Any]:
         int8=row.int8,
         bits=row.bits,
         rounds=row.rounds,
-        # The network as it was teaches what is left of it.
+        # The original is the teacher.
         fine_tuning=FineTuning(epochs=row.epochs, distillation=Distillation(teacher=str(run.folder)), progress=Lines()),
     )
-    last = made.stages[-1]
+    last, score = made.stages[-1], made.model.card.score
+    assert score is not None
+    original, smallest = TrainedModel.of(run), replace(TrainedModel.of(run), model=made.model)
     return {
         "network": row.network,
         "data": row.data,
         "width": row.width,
-        "params": run.results.params,
+        "params": run.card.params,
         "epochs": run.results.epochs,
         "rounds": row.rounds,
         "epochs_of_a_tuning": row.epochs,
         "bits": row.bits,
         "accuracy_before": run.test_accuracy,
-        "accuracy_after": made.run.test_accuracy,
-        "points_lost": round(100 * (run.test_accuracy - made.run.test_accuracy), 3),
+        "accuracy_after": score.accuracy,
+        "points_lost": round(100 * (run.test_accuracy - score.accuracy), 3),
         "points_allowed": row.lost,
         "bytes": last.num_bytes,
         "times_smaller": round(full / last.num_bytes, 2),
         "times_smaller_wanted": row.times_smaller,
-        "macs_before": run.results.macs,
-        "macs": made.run.results.macs,
-        "times_faster": round(times(run, made.run, row.int8), 2),
+        "macs_before": run.card.macs,
+        "macs": made.model.card.macs,
+        "times_faster": round(speedup(original, smallest, row.int8), 2),
         "times_faster_wanted": row.times_faster,
         "date": date.today().isoformat(),
-    } | ({"accuracy_in_eight_bits": accuracy_in_eight_bits(made.run)} if row.int8 else {})
+    } | ({"int8_accuracy": int8_accuracy(smallest)} if row.int8 else {})
 
 
 def distilled(out: Path) -> dict[str, Any]:
-    """What students gain by a teacher, in points, one for each seed."""
-    teacher = trained(out / f"{TEACHER}-{TAUGHT_DATA}", TEACHER, TAUGHT_DATA)
-    lessons = [learned_from(teacher, lesson, out) for lesson in LESSONS]
+    """What students gain by a teacher, in points, for each seed."""
+    teacher = trained(out / f"{TEACHER}-{TAUGHT_DATA}", Request(network=TEACHER, data=TAUGHT_DATA))
+    students = [taught(teacher, student, out) for student in STUDENTS]
     return {
         "network": TEACHER,
         "data": TAUGHT_DATA,
         "accuracy": teacher.test_accuracy,
-        "lessons": lessons,
+        "students": students,
         "wanted": GAIN,
         "date": date.today().isoformat(),
     }
 
 
-def learned_from(teacher: Run, lesson: TrainingSetup, out: Path) -> dict[str, Any]:
-    distillation = Distillation(teacher=str(teacher.folder), temperature=lesson.temperature)
+def taught(teacher: Run, student: Student, out: Path) -> dict[str, Any]:
+    distillation = Distillation(teacher=str(teacher.folder), temperature=student.temperature)
     pairs = []
-    for seed in range(lesson.seeds):
-        given = {"width": lesson.width, "epochs": lesson.epochs, "seed": seed}
-        own = out / f"{lesson.student}-{lesson.width:g}-{lesson.epochs}-epochs-{seed}"
-        alone = trained(own, lesson.student, TAUGHT_DATA, **given)
-        taught = trained(
-            own.with_name(f"{own.name}-taught-{lesson.temperature:g}"),
-            lesson.student,
-            TAUGHT_DATA,
-            distillation=distillation,
-            **given,
-        )
-        pairs.append((alone, taught))
+    for seed in range(student.seeds):
+        scale = Scale(width=student.width)
+        request = Request(network=student.network, data=TAUGHT_DATA, scale=scale, epochs=student.epochs, seed=seed)
+        folder = out / f"{student.network}-{student.width:g}-{student.epochs}-epochs-{seed}"
+        with_teacher = folder.with_name(f"{folder.name}-taught-{student.temperature:g}")
+        pairs.append((trained(folder, request), trained(with_teacher, replace(request, distillation=distillation))))
     gains = [100 * (taught.test_accuracy - alone.test_accuracy) for alone, taught in pairs]
     return {
-        **lesson._asdict(),
-        "part_of_parameters": round(pairs[0][0].results.params / teacher.results.params, 3),
-        # Of its own images, as training changes them: what it is too small, or had too little time, to learn.
+        "student": student.network,
+        **{name: value for name, value in student._asdict().items() if name != "network"},
+        "part_of_parameters": round(pairs[0][0].card.params / teacher.card.params, 3),
+        # On augmented images: what the student is too small, or had too little time, to fit.
         "training_accuracy": [round(read_metrics(alone)[-1]["accuracy"], 4) for alone, _ in pairs],
         "accuracy": [alone.test_accuracy for alone, _ in pairs],
         "accuracy_taught": [taught.test_accuracy for _, taught in pairs],
@@ -228,19 +232,18 @@ def learned_from(teacher: Run, lesson: TrainingSetup, out: Path) -> dict[str, An
 
 
 def updated(out: Path) -> dict[str, Any]:
-    """What it takes to send a network's next version to who has this one: LeNet's, after another epoch."""
+    """The size of an update to the next version of a network: LeNet's, after another epoch."""
     row = next(row for row in ROWS if row.network == "lenet5-modern")
     shrunk(row, out)
     old = out / folder_of(row) / f"network{SUFFIX}"
-    again = out / "update"
-    if not again.exists():
-        unpack(load_file(old), again)
+    source = TrainedModel.of(open_model(old))
     learned = FineTuning(epochs=1, progress=Lines())(
-        load(again), WeightConstraint.VALUES, out / "update-learned", seed=UPDATE_SEED
+        source, WeightConstraint.SHARED, out / "update-learned", seed=UPDATE_SEED
     )
-    new = pack(learned, out / f"update{SUFFIX}")
-    update = write_update(old, new.folder, out / "update.cvu")
-    sizes = {name: path.stat().st_size for name, path in (("old", old), ("new", new.folder), ("update", update))}
+    new = out / f"update{SUFFIX}"
+    pack(learned, new)
+    update = write_update(old, new, out / "update.cvu")
+    sizes = {name: path.stat().st_size for name, path in (("old", old), ("new", new), ("update", update))}
     return {
         "network": row.network,
         "data": row.data,

@@ -38,8 +38,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from convatlas.data.batches import Shard
 from convatlas.files.cache import DECODED
-from convatlas.training import plan, recipes
+from convatlas.training import Request, recipes
 from convatlas.training.distribution import Processes
+from convatlas.training.plan import plan, training_batches
 
 ROUNDS = 5
 ENGINES = ["convatlas", "lean"]
@@ -99,11 +100,10 @@ def ours(folder: Path) -> list[float]:
     with tempfile.TemporaryDirectory() as cache:
         os.environ[DECODED] = cache
         begun = time.perf_counter()
-        request = plan.Request(network="resnet18", data=folder, batch_size=BATCH_SIZE)
-        record, images = plan.planned(request, Processes())
-        record = replace(record, recipe=replace(record.recipe, augmentation=CHANGES))
-        assert record.preprocessing.resolution == RESOLUTION
-        batches = plan.batches(record, images.train, torch.device("cpu"), Shard())
+        planned = plan(Request(network="resnet18", data=folder, batch_size=BATCH_SIZE), Processes())
+        record = replace(planned.record, recipe=replace(planned.record.recipe, augmentation=CHANGES))
+        assert planned.card.spec["resolution"] == RESOLUTION
+        batches = training_batches(planned.card, record, planned.dataset.train, torch.device("cpu"), Shard())
         return epochs(batches.epoch, begun)
 
 

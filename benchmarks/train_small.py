@@ -130,7 +130,7 @@ def usual_loop(images: Dataset[tuple[Tensor, int]], num_images: int, num_workers
 def ours() -> float:
     """Images per second of `convatlas.train`, checkpoints and metrics included."""
     with tempfile.TemporaryDirectory() as folder:
-        run = ca.train("lenet5-modern", data="mnist", epochs=1, batch_size=BATCH_SIZE, out=Path(folder) / "run")
+        run = ca.train("lenet5-modern", "mnist", epochs=1, batch_size=BATCH_SIZE, out=Path(folder) / "run")
         return run.results.train_images / run.results.seconds
 
 

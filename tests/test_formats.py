@@ -34,7 +34,9 @@ def test_it_predicts_as_it_did(formats: Path, name: str) -> None:
         path = formats / image if image.startswith("images/") else FORMATS.parents[1] / "docs" / image
         prediction = opened.predict(path)
         found = dict(zip(prediction.classes, prediction.probabilities, strict=True))
-        assert found == pytest.approx(probabilities, abs=1e-4), image
+        # Earlier versions scaled large drawings down less exactly; see `images.resize.REDUCING_GAP`.
+        tolerance = 1e-4 if image.startswith("images/") else 5e-3
+        assert found == pytest.approx(probabilities, abs=tolerance), image
 
 
 @pytest.mark.parametrize("name", [name for name, row in EXPECTED.items() if row["test_accuracy"] is not None])

@@ -1,6 +1,6 @@
 import pytest
 
-from convatlas.formatting import count, duration, percent, plural, size
+from convatlas.formatting import count, duration, parse_size, percent, plural, size
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,26 @@ def test_one_of_a_thing_and_several() -> None:
 def test_a_count_and_a_percentage() -> None:
     assert count(60000) == "60,000"
     assert percent(0.98765) == "98.77 %"
+
+
+@pytest.mark.parametrize(
+    ("text", "num_bytes"),
+    [
+        ("0", 0),
+        ("500", 500),
+        ("20 GB", 20 * 10**9),
+        ("20G", 20 * 10**9),
+        ("1.5GiB", 3 * 2**29),
+        (" 2 mib ", 2**21),
+        ("7kB", 7000),
+        ("3 TiB", 3 * 2**40),
+        ("", None),
+        ("GB", None),
+        ("5 XB", None),
+        ("-1 MB", None),
+        ("1e9", None),
+        ("5iB", None),
+    ],
+)
+def test_a_size_is_read_in_powers_of_1000_and_with_an_i_of_1024(text: str, num_bytes: int | None) -> None:
+    assert parse_size(text) == num_bytes

@@ -155,9 +155,9 @@ def test_a_recipe_goes_by_its_schedule_from_its_rate() -> None:
         (Steps(((400, 0.01), (63_600, 0.1))), "0.01 for 1 epochs, 0.1 for 159 epochs"),
         (Staircase(factor=0.9, every=1.2, of=80, warmup=5), "times 0.9 every 2.4 epochs, after a warmup of 10 epochs"),
         (Staircase(factor=0.1, every=40, of=160), "times 0.1 every 40 epochs"),
-        (LinearDecay(), "a straight line to 0"),
-        (Cosine(), "half a wave to 0"),
-        (Cosine(warmup=0.1), "a warmup of 16 epochs, then half a wave to 0"),
+        (LinearDecay(), "linear to 0"),
+        (Cosine(), "cosine to 0"),
+        (Cosine(warmup=0.1), "warmup of 16 epochs, then cosine to 0"),
     ],
 )
 def test_a_schedule_says_itself_in_epochs(schedule: Cosine | LinearDecay | Steps | Staircase, words: str) -> None:

@@ -1,4 +1,4 @@
-"""The atlas: find a network by its name and build it at any scale."""
+"""The atlas: find a network by its name, and build it at any scale."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def families() -> tuple[Family, ...]:
 
 
 def variants() -> tuple[Variant, ...]:
-    """Every row of the atlas."""
+    """Every variant of every family."""
     return tuple(variant for family in FAMILIES for variant in family.variants)
 
 
 def find(name: str) -> Variant:
-    """The variant of that name.
+    """The variant with this name.
 
     Raises:
-        ValueError: there is none; the message gives the nearest names.
+        UserError: there is none; the message gives the nearest names.
     """
     rows = {variant.name: variant for variant in variants()}
     if name not in rows:
@@ -43,7 +43,7 @@ def scale(
     resolution: int | None = None,
     phi: float = 0.0,
 ) -> Spec:
-    """The variant's spec with other numbers; see `create`."""
+    """The variant's spec, scaled. For the arguments and errors see `create`."""
     spec = variant.spec.compound(phi, width=width, depth=depth, resolution=resolution)
     return replace(
         spec,
@@ -62,25 +62,26 @@ def create(
     resolution: int | None = None,
     phi: float = 0.0,
 ) -> nn.Module:
-    """Build a network with fresh weights. Without further arguments it is the one that the paper prints.
+    """Build a network with newly initialized weights. By default it is the one that the paper prints.
 
     Args:
-        name: a variant's name, as "lenet5".
+        name: a variant's name, as "lenet5"; `variants()` has them all.
         num_classes: outputs of the network.
         in_channels: 1 for gray images, 3 for color.
         width: multiplier of every internal channel count; MobileNet's alpha.
-        depth: multiplier of what the paper repeats.
-        resolution: side of the square input, in pixels; MobileNet's rho times 224.
-        phi: EfficientNet's compound coefficient: depth, width and resolution times 1.2, 1.1 and 1.15 to that power,
-            on top of the other multipliers. For other constants see `spec.compound`.
+        depth: multiplier of the layers or blocks that the paper repeats.
+        resolution: side of the square input, in pixels; MobileNet's rho is `resolution` / 224.
+        phi: EfficientNet's compound coefficient: multiplies depth, width and resolution by 1.2, 1.1 and 1.15 to the
+            power of phi, besides the other multipliers. For other constants see `spec.compound`.
 
     Returns:
-        A module from images (batch, in_channels, resolution, resolution) to outputs (batch, num_classes);
-        its `spec` says what it is. In training mode GoogLeNet gives a tuple, the outputs of its auxiliary
-        classifiers after its own.
+        A module from images (batch, in_channels, resolution, resolution) to outputs (batch, num_classes), in training
+        mode. Its `spec` holds every number that it is built from. Outputs are logits, but for `lenet5`, whose outputs
+        are minus the squared distances to the codes of the classes. In training mode GoogLeNet returns a tuple: its own
+        outputs, then those of its two auxiliary classifiers.
 
     Raises:
-        ValueError: an unknown name, or a size that cannot work; the message says the nearest that does.
+        UserError: an unknown name, or a size that cannot work; the message says the nearest that does.
     """
     variant = find(name)
     return variant.network(

@@ -1,7 +1,7 @@
-"""What a person can mend.
+"""The error for mistakes that the user can fix.
 
-A mistake of the person at the keyboard is a `UserError`: one line that says what was wrong and what to do.
-The command prints it and exits with status 2. Anything else that is raised is a bug of ours and keeps its traceback.
+A `UserError` is one line that says what was wrong and what to do. The command prints it and exits with status 2. Any
+other exception is a bug in this package and keeps its traceback.
 """
 
 import difflib
@@ -9,11 +9,15 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A mistake with a mend: the message is one line, complete without its traceback."""
+    """A mistake of the user's. The message is one line, and complete without the traceback."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that is none of `known`, with the nearest names first."""
+    """The error for a name that is not among `known`; it suggests the nearest ones.
+
+    Args:
+        kind: what is named, as "network".
+    """
     known = list(known)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     some = f"{', '.join(known[:10])}{' and more' if len(known) > 10 else ''}"

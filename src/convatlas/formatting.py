@@ -1,6 +1,10 @@
-"""Numbers as people read them."""
+"""Numbers as text for people, and back: counts, sizes, durations, percentages."""
 
 from __future__ import annotations
+
+import re
+
+POWERS = "KMGT"
 
 
 def count(number: int) -> str:
@@ -19,6 +23,15 @@ def size(num_bytes: int) -> str:
     return f"{num_bytes / 2**power:,.1f} {unit}"
 
 
+def parse_size(text: str) -> int | None:
+    """Bytes of a size as 500, 20 GB or 1.5GiB: K, M, G and T are powers of 1000, with an i of 1024; else None."""
+    match = re.fullmatch(rf"(\d+(?:\.\d+)?)\s*(?:([{POWERS}])(i?))?B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        return None
+    number, unit, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** (POWERS.index(unit.upper()) + 1 if unit else 0))
+
+
 def duration(seconds: float) -> str:
     """8.3 s, 4 min 05 s, 2 h 03 min"""
     if seconds < 60:
@@ -30,4 +43,5 @@ def duration(seconds: float) -> str:
 
 
 def percent(fraction: float) -> str:
+    """98.37 %"""
     return f"{100 * fraction:.2f} %"

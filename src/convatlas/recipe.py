@@ -11,51 +11,52 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Random changes of a training image, drawn anew for every image in every epoch.
+    """Random changes of training images, drawn anew for every image in every epoch.
 
-    First a part of the image is taken (`crop`, or what `shift` leaves of it) and changed by one affine map about its
-    center, uniform in plus and minus what is given; then images of a batch are mixed.
+    First the image is cropped (`crop`, or by `shift`) and transformed by one affine map about its center, whose
+    parameters are uniform from minus to plus the values here. Then images of a batch are mixed.
     """
 
     crop: float = 0.0
-    """The smallest part of the image's area that is cut out and enlarged, uniform up to all of it; 0: no such cut.
-    One that would be wider than the image is as wide as it, and so smaller."""
+    """The smallest area of a random crop that is resized, as a fraction of the image's, uniform up to all of it; 0: no
+    such crop. A crop that would be wider than the image is as wide as it, and so smaller."""
     aspect: float = 1.0
-    """Such a cut is up to so many times as wide as high, or as high as wide."""
+    """The largest aspect ratio of such a crop, wide or tall."""
     shift: float = 0.0
-    """Translation in both directions, as a fraction of the side."""
+    """Translation along both axes, as a fraction of the side."""
     scale: float = 0.0
-    """Size: 0.1 is from 90 % to 110 %."""
+    """Scaling: 0.1 is from 90 % to 110 %."""
     squeeze: float = 0.0
-    """Horizontal compression with vertical elongation, or the reverse: 0.1 is up to 10 %."""
+    """Horizontal compression with vertical stretching, or the reverse: 0.1 is up to 10 %."""
     shear: float = 0.0
-    """Horizontal shear: sideways shift for each unit of height."""
+    """Horizontal shear: horizontal shift per unit of height."""
     rotation: float = 0.0
     """Degrees."""
     flip: bool = False
-    """Mirror left and right, for half of the images."""
+    """Horizontal flip of half of the images."""
     lighting: float = 0.0
-    """Deviation of the draws that move an image along the principal components of the training set's colors
-    (Krizhevsky et al. 2012, section 4.1)."""
+    """PCA lighting noise: the standard deviation of the shifts along the principal components of the training set's
+    colors (Krizhevsky et al. 2012, section 4.1)."""
     side: float = 1.0
-    """Side of the images that are learned, as a part of the network's resolution, in which it is tested. Cuts are
-    enlarged and show things larger than whole images do; that undoes it (Touvron et al. 2019, section 3)."""
+    """Side of the training images, as a fraction of the resolution that the network is tested at. Objects look larger
+    in resized crops than in whole images; a smaller side undoes that (Touvron et al. 2019, section 3)."""
     mixup: float = 0.0
-    """Part of the batches whose images are overlaid in pairs, by a share drawn from Beta(0.2, 0.2) (Zhang et al.
+    """Fraction of the batches with mixup: images blended in pairs, with weights from Beta(0.2, 0.2) (Zhang et al.
     2018)."""
     cutmix: float = 0.0
-    """Part of the batches where a rectangle of each image shows its partner, uniform in area (Yun et al. 2019)."""
+    """Fraction of the batches with CutMix: a rectangle of each image shows another one, with uniform area (Yun et al.
+    2019)."""
 
     def side_for(self, resolution: int) -> int:
-        """Side in pixels of what a network of that resolution learns from."""
+        """Side in pixels of the training images of a network with that resolution."""
         return round(self.side * resolution)
 
 
 class Optimizer(enum.StrEnum):
     SGD = "sgd"
-    """With momentum; weight decay is part of the gradient."""
+    """With momentum; weight decay is added to the gradient."""
     RMSPROP = "rmsprop"
-    """Tieleman and Hinton 2012, with momentum; weight decay is part of the gradient."""
+    """Tieleman and Hinton 2012, with momentum; weight decay is added to the gradient."""
     ADAMW = "adamw"
     """Loshchilov and Hutter 2019."""
     LEVENBERG_MARQUARDT = "levenberg-marquardt"
@@ -63,33 +64,33 @@ class Optimizer(enum.StrEnum):
 
 
 class Decayed(enum.StrEnum):
-    """Which parameters weight decay draws towards 0."""
+    """Which parameters have weight decay."""
 
     ALL = "all"
     WEIGHTS = "weights"
     """Those that multiply inputs: no biases, norms and coefficients."""
     NOT_DEPTHWISE = "not depthwise"
-    """Of these, none of depthwise convolutions (Howard et al. 2017, section 3.2)."""
+    """Of these, those of depthwise convolutions excepted (Howard et al. 2017, section 3.2)."""
 
 
 class Schedule(Protocol):
-    """The learning rate over training."""
+    """The learning rate over a training."""
 
     def rate(self, peak: float, step: int, num_steps: int) -> float:
-        """Of a step, from 0; the highest is `peak`."""
+        """Of a step, from 0; the highest rate is `peak`."""
         ...
 
     def describe(self, epochs: int) -> str:
-        """For people, in a training of that length."""
+        """In words, for a training of that length."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine:
-    """Half a wave from the peak to 0 (Loshchilov and Hutter 2017), after a warmup to it."""
+    """Cosine annealing from the peak to 0 (Loshchilov and Hutter 2017), after a linear warmup."""
 
     warmup: float = 0.0
-    """Fraction of training in which the rate climbs."""
+    """Fraction of the training in which the rate rises."""
 
     def rate(self, peak: float, step: int, num_steps: int) -> float:
         done = step / num_steps
@@ -99,28 +100,28 @@ class Cosine:
         return peak * 0.5 * (1 + math.cos(math.pi * (done - self.warmup) / (1 - self.warmup)))
 
     def describe(self, epochs: int) -> str:
-        warmup = f"a warmup of {self.warmup * epochs:.3g} epochs, then " if self.warmup else ""
-        return f"{warmup}half a wave to 0"
+        warmup = f"warmup of {self.warmup * epochs:.3g} epochs, then " if self.warmup else ""
+        return f"{warmup}cosine to 0"
 
 
 @dataclass(frozen=True)
 class LinearDecay:
-    """A straight line from the peak to 0."""
+    """Linear decay from the peak to 0."""
 
     def rate(self, peak: float, step: int, num_steps: int) -> float:
         return peak * (1 - step / num_steps)
 
     def describe(self, epochs: int) -> str:
-        return "a straight line to 0"
+        return "linear to 0"
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Rates in turn, each for a part of training."""
+    """Constant rates, one after another."""
 
     rates: tuple[tuple[int, float], ...]
-    """(how long, rate), in the paper's own unit, be it epochs or iterations; in a training of another length each
-    lasts the same part of it."""
+    """(length, rate), in the paper's own unit, epochs or iterations; in a training of another length each lasts the
+    same fraction of it."""
 
     def rate(self, peak: float, step: int, num_steps: int) -> float:
         *ends, total = accumulate(length for length, _ in self.rates)
@@ -135,15 +136,14 @@ class Steps:
 
 @dataclass(frozen=True, kw_only=True)
 class Staircase:
-    """The rate times `factor` after every so many epochs of those that are printed."""
+    """Step decay: the rate is multiplied by `factor` after every `every` epochs."""
 
     factor: float
     every: float
-    """Epochs."""
+    """Epochs of a training of `of` epochs; in one of another length each step lasts the same fraction of it."""
     of: float
-    """Epochs; with another number, each stair lasts the same part of training."""
     warmup: float = 0.0
-    """Epochs at the beginning in which the rate climbs to its highest, in a straight line."""
+    """Epochs of a linear warmup, likewise."""
 
     def rate(self, peak: float, step: int, num_steps: int) -> float:
         epoch = step / num_steps * self.of
@@ -158,26 +158,20 @@ class Staircase:
         return f"times {self.factor:.3g} every {self.every * scale:.3g} epochs{warmup}"
 
 
-SCHEDULES: dict[str, type[Cosine | LinearDecay | Steps | Staircase]] = {
-    kind.__name__: kind for kind in (Cosine, LinearDecay, Steps, Staircase)
-}
-"""By the name that a record calls them."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained. The learning rate is a function of the fraction of training done."""
+    """How a network is trained."""
 
     name: str
     optimizer: Optimizer
     lr: float
-    """The highest learning rate."""
+    """The peak learning rate."""
     schedule: Cosine | LinearDecay | Steps | Staircase
     batch_size: int
     """Over all processes."""
     epochs: int
     epochs_of: int | None = None
-    """The number of images for which `epochs` is meant; smaller sets get more passes, as 1/cbrt(n)."""
+    """The number of images for which `epochs` is meant; smaller data sets get more epochs, as 1/cbrt(n)."""
     momentum: float = 0.0
     """Of SGD and RMSprop."""
     alpha: float = 0.0
@@ -187,18 +181,18 @@ class Recipe:
     weight_decay: float = 0.0
     decayed: Decayed = Decayed.ALL
     label_smoothing: float = 0.0
-    """Part of the target's probability that is spread over all classes (Szegedy et al. 2016)."""
+    """Fraction of the target probability that is spread over all classes (Szegedy et al. 2016)."""
     ema: float = 0.0
-    """The weights that count are a moving average over about this fraction of training; 0: the last ones."""
+    """Averages the evaluated weights exponentially, over about this fraction of training; 0: no average."""
     max_norm: float = 0.0
-    """A longer gradient is shortened to this; 0: it is not."""
+    """Gradient clipping: the largest norm; 0: none."""
     augmentation: Augmentation = Augmentation()
     sources: tuple[tuple[str, str], ...] = ()
-    """A paper's own recipe: (fields of it or of its augmentation, where they are printed). What no row names the paper
-    does not print, and is ours."""
+    """For a paper's recipe: (fields of it or of its augmentation, where the paper prints them). Other fields are not
+    printed, and are our choice."""
 
     def epochs_for(self, num_images: int) -> int:
-        """Passes over a training set of that many images."""
+        """Epochs for a training set of that many images."""
         if self.epochs_of is None or num_images >= self.epochs_of:
             return self.epochs
         return math.ceil(self.epochs * math.cbrt(self.epochs_of / num_images))

@@ -79,14 +79,14 @@ def test_show_has_every_layer_and_every_claim(variant: Variant, convatlas: Calla
     assert sum(layer["params"] for layer in values["layers"]) == values["params"]
     assert sum(layer["macs"] for layer in values["layers"]) == values["macs"]
     for layer in values["layers"]:
-        kind, shape, params, macs, _, sees, stride = row(text, layer["name"])
+        kind, shape, params, macs, _, field, stride = row(text, layer["name"])
         assert kind == layer["kind"]
         assert shape == "×".join(map(str, layer["output_shape"]))
         assert (params, macs) == (f"{layer['params']:,}", f"{layer['macs']:,}")
-        assert (sees, stride) == (str(layer["receptive_field"]), str(layer["stride"]))
-    assert row(text, "sum") == [f"{values['params']:,}", f"{values['macs']:,}"]
+        assert (field, stride) == (f"{layer['receptive_field']} px", f"{layer['stride']} px")
+    assert row(text, "total") == [f"{values['params']:,}", f"{values['macs']:,}"]
     assert [claim["paper"] for claim in values["claims"]] == [claim.printed for claim in variant.claims]
-    ledger = text[text.index("What the paper says of it") :]
+    ledger = text[text.index("Claims of the paper") :]
     for claim in values["claims"]:
         assert claim["paper"] in ledger
         assert claim["verdict"] in ledger
@@ -95,18 +95,18 @@ def test_show_has_every_layer_and_every_claim(variant: Variant, convatlas: Calla
 def test_show_says_what_each_layer_costs_and_sees(convatlas: Callable) -> None:
     text = convatlas("show", "resnet50").out
     titles = re.split("  +", next(line for line in text.splitlines() if line.startswith("layer ")))
-    assert titles == ["layer", "kind", "output", "parameters", "MACs", "memory", "sees px", "stride px"]
+    assert titles == ["layer", "kind", "output", "parameters", "MACs", "activation", "receptive field", "stride"]
     assert row(text, "input") == ["3×224×224"]
     # 7 x 7 x 3 x 64 weights at 112 x 112 places, 4 bytes each.
-    assert row(text, "conv1.conv") == ["Conv2d", "64×112×112", "9,408", "118,013,952", "3.1 MiB", "7", "2"]
-    assert row(text, "pool1") == ["MaxPool2d", "64×56×56", "0", "0", "784.0 KiB", "11", "4"]
-    assert row(text, "fc") == ["Linear", "1000", "2,049,000", "2,048,000", "3.9 KiB", "224", "224"]
+    assert row(text, "conv1.conv") == ["Conv2d", "64×112×112", "9,408", "118,013,952", "3.1 MiB", "7 px", "2 px"]
+    assert row(text, "pool1") == ["MaxPool2d", "64×56×56", "0", "0", "784.0 KiB", "11 px", "4 px"]
+    assert row(text, "fc") == ["Linear", "1000", "2,049,000", "2,048,000", "3.9 KiB", "224 px", "224 px"]
     # 25,557,032 parameters.
     assert row(text, "weights at 32 bits") == ["97.5 MiB"]
     assert row(text, "weights at 16 bits") == ["48.7 MiB"]
     assert row(text, "weights at 8 bits") == ["24.4 MiB"]
     # The second convolution reads 64 channels of 224 x 224 and gives as many: 2 x 64 x 224 x 224 numbers.
-    assert row(convatlas("show", "vgg16").out, "activations at 32 bits, at most") == ["24.5 MiB"]
+    assert row(convatlas("show", "vgg16").out, "peak activations at 32 bits") == ["24.5 MiB"]
 
 
 def test_show_as_json_has_totals_and_layers(as_json: Callable) -> None:
@@ -132,9 +132,9 @@ def test_show_as_json_has_totals_and_layers(as_json: Callable) -> None:
 
 def test_show_says_how_the_paper_trains_the_network_and_where_it_says_so(convatlas: Callable) -> None:
     text = convatlas("show", "resnet20-cifar").out
-    _, recipe = text.split("\nHow the paper trains it (--recipe paper)\n")
+    _, recipe = text.split("\nRecipe of the paper (--recipe paper)\n")
     assert [re.split("  +", line) for line in recipe.splitlines()] == [
-        ["what", "value", "printed in"],
+        ["setting", "value", "source"],
         ["optimizer", "sgd", "section 3.4"],
         ["lr", "0.1", "section 4.2"],
         ["schedule", "0.1 for 82 epochs, 0.01 for 41 epochs, 0.001 for 41 epochs", "section 4.2"],
@@ -155,8 +155,8 @@ def test_show_says_which_values_the_paper_does_not_print(convatlas: Callable) ->
     assert row(text, "schedule")[0] == "times 0.97 every 2.4 epochs, after a warmup of 5 epochs"
     # It has claims, and no recipe.
     text = convatlas("show", "lenet1989").out
-    assert "What the paper says of it" in text
-    assert "How the paper trains it" not in text
+    assert "Claims of the paper" in text
+    assert "Recipe of the paper" not in text
 
 
 def test_the_recipe_as_json_has_values_to_compute_with(as_json: Callable) -> None:
@@ -178,7 +178,7 @@ def test_show_says_what_only_training_uses(convatlas: Callable, as_json: Callabl
     # Two classifiers: 1x1 convolutions to 128 channels, these at 4x4 places to 1024 units, 1000 classes.
     heads = sum(channels * 128 + 128 + 2048 * 1024 + 1024 + 1024 * 1000 + 1000 for channels in (512, 528))
     assert as_json("show", "googlenet")["training_only_params"] == heads
-    words = "parameters that only training uses"
+    words = "training-only parameters"
     assert row(convatlas("show", "googlenet").out, words) == [f"{heads:,}"]
     assert words not in convatlas("show", "alexnet").out
 
@@ -208,8 +208,8 @@ def test_phi_goes_together_with_the_other_scales(as_json: Callable) -> None:
 
 def test_a_claim_is_of_the_network_that_the_paper_prints_at_any_scale(convatlas: Callable, as_json: Callable) -> None:
     scaled = convatlas("show", "mobilenet", "--width", 0.3).out
-    assert "\nWhat the paper says of it, unscaled\n" in scaled
-    assert "\nWhat the paper says of it\n" in convatlas("show", "mobilenet").out
+    assert "\nClaims of the paper, at the paper's scale\n" in scaled
+    assert "\nClaims of the paper\n" in convatlas("show", "mobilenet").out
     claims = as_json("show", "mobilenet", "--width", 0.3)["claims"]
     assert claims == as_json("show", "mobilenet")["claims"]
 
@@ -252,7 +252,7 @@ def test_compare_puts_networks_side_by_side_in_the_order_asked(
     assert row(text, "MACs") == [f"{network['macs']:,}" for network in networks]
     inputs = [ca.find(name).spec for name in names]
     assert row(text, "input") == [f"{spec.in_channels}×{spec.resolution}×{spec.resolution}" for spec in inputs]
-    for fact in ("layers with weights", "weights at 32 bits", "activations at 32 bits, at most"):
+    for fact in ("weight layers", "weights at 32 bits", "peak activations at 32 bits"):
         assert len(row(text, fact)) == len(names)
     for network in networks:
         shown = as_json("show", network["name"])
@@ -262,7 +262,7 @@ def test_compare_puts_networks_side_by_side_in_the_order_asked(
 def test_compare_counts_the_layers_that_give_networks_their_names(convatlas: Callable) -> None:
     names = ["vgg11", "vgg16", "vgg19", "resnet18-a", "plain34", "resnet20-cifar", "resnet110-preact-cifar"]
     text = convatlas("compare", *names).out
-    assert row(text, "layers with weights") == ["11", "16", "19", "18", "34", "20", "110"]
+    assert row(text, "weight layers") == ["11", "16", "19", "18", "34", "20", "110"]
 
 
 def test_compare_says_what_was_published_of_each_that_has_something(convatlas: Callable) -> None:
@@ -271,7 +271,7 @@ def test_compare_says_what_was_published_of_each_that_has_something(convatlas: C
     assert [line.split()[0] for line in published] == ["alexnet", "googlenet"]
     assert all(ca.find(line.split()[0]).published in line for line in published)
     assert "Published" not in convatlas("compare", "alexnet-bn", "lenet5-modern").out
-    (heads,) = row(text, "parameters that only training uses")
+    (heads,) = row(text, "training-only parameters")
     assert int(heads.replace(",", "")) > 6_000_000
 
 

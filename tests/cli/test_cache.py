@@ -56,7 +56,7 @@ def trains_on_what_is_good(
 
     run = load(out)
     assert run.results.skipped_images == len(odd.unusable)
-    assert run.results.train_images + run.results.test_images == num - len(odd.unusable)
+    assert run.results.train_images + run.score.num_images == num - len(odd.unusable)
     images = run.load_data()
     for split in (images.train, images.test):
         for index, name in enumerate(split.names):
@@ -113,7 +113,7 @@ def test_prediction_gives_the_answers_of_evaluation(tmp_path: Path, convatlas: C
 
 @pytest.fixture
 def filled(tmp_path: Path, decoded_cache: Path) -> Path:
-    """A cache with an entry of ten images."""
+    """A cache with an entry of ten images for training, and one with two of them for evaluation."""
     fill(tmp_path / "images", 10)
     Folder(tmp_path / "images").load(16)
     return decoded_cache
@@ -122,21 +122,26 @@ def filled(tmp_path: Path, decoded_cache: Path) -> Path:
 def test_the_cache_is_listed(filled: Path, tmp_path: Path, convatlas: Callable) -> None:
     status, out, err = convatlas("cache", "list")
     assert (status, err) == (0, "")
-    title, row, _, total = out.splitlines()
+    title, *rows, _, total = out.splitlines()
     assert title.split() == ["folder", "images", "side", "kind", "size", "last", "used"]
-    assert row.split()[:5] == [str(tmp_path / "images"), "10", "16", "px", "raw"]
+    assert sorted(row.split()[:5] for row in rows) == [
+        [str(tmp_path / "images"), "10", "16", "px", "raw"],
+        [str(tmp_path / "images"), "2", "16", "px", "exact"],
+    ]
     assert total.endswith(f"of at most 50.0 GiB in {filled}")
 
 
 def test_the_list_for_programs(filled: Path, tmp_path: Path, as_json: Callable, monkeypatch: Any) -> None:
-    monkeypatch.setenv("CONVATLAS_CACHE_LIMIT", "2M")
+    monkeypatch.setenv("CONVATLAS_CACHE_LIMIT", "2MB")
     values = as_json("cache", "list")
-    (entry,) = values["entries"]
-    assert (values["cache"], values["limit_bytes"]) == (str(filled), 2 * 2**20)
-    assert {key: entry[key] for key in ("folder", "images", "side", "kind")} == {
+    raw, exact = sorted(values["entries"], key=lambda entry: -entry["images"])
+    assert (values["cache"], values["limit_bytes"]) == (str(filled), 2 * 10**6)
+    assert {key: raw[key] for key in ("folder", "images", "side", "kind")} == {
         "folder": str(tmp_path / "images"), "images": 10, "side": 16, "kind": "raw",
     }  # fmt: skip
-    assert entry["bytes"] == values["bytes"] > 10 * 3 * 16**2
+    assert (exact["images"], exact["kind"]) == (2, "exact")
+    assert raw["bytes"] > 10 * 3 * 16**2
+    assert raw["bytes"] + exact["bytes"] == values["bytes"]
 
 
 def test_clearing_frees_what_was_listed(filled: Path, convatlas: Callable, as_json: Callable) -> None:

@@ -108,4 +108,4 @@ def test_the_page_has_every_claim_in_a_table_of_markdown(convatlas: Callable, as
 def test_a_network_of_which_nothing_is_printed_says_so(name: str, convatlas: Callable, as_json: Callable) -> None:
     assert convatlas("claims", name) == (0, f"The paper prints no figures of {name}.\n", "")
     assert as_json("claims", name) == {"claims": []}
-    assert "What the paper says of it" not in convatlas("show", name).out
+    assert "Claims of the paper" not in convatlas("show", name).out

@@ -55,7 +55,7 @@ def test_ctrl_c_saves_exits_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     rest = process.communicate()[1]
     assert process.returncode == 130
-    assert rest.splitlines()[-1] == f"convatlas: stopped by Ctrl-C; go on with: convatlas resume {folder}"
+    assert rest.splitlines()[-1] == f"convatlas: stopped by Ctrl-C; continue with: convatlas resume {folder}"
     assert (folder / "checkpoint.safetensors").exists()
     assert not (folder / "weights.safetensors").exists()
 

@@ -28,15 +28,16 @@ WIDTHS = {
     "lenet5": 1.0, "alexnet": 0.05, "vgg11": 0.05, "googlenet": 0.1, "resnet20-cifar": 0.25, "squeezenet": 0.1,
     "mobilenet": 0.1, "efficientnet-b0": 0.1,
 }  # fmt: skip
-"""One of each family that needs a width of its own."""
-WIDTHS |= {
-    family.variants[-1].name: 0.1 for family in ca.families() if not {v.name for v in family.variants} & {*WIDTHS}
-}
+"""One of each family."""
+UNKNOWN = [family.variants[-1].name for family in ca.families() if not {v.name for v in family.variants} & {*WIDTHS}]
+"""One of each family that comes in anew, narrow and shallow."""
+WIDTHS |= dict.fromkeys(UNKNOWN, 0.5)
+DEPTHS = dict.fromkeys(UNKNOWN, 0.2)
 
 
 def untrained(name: str, folder: Path, seed: int = 0, compressed: bool = True) -> Run:
     """A run folder whose weights are as they begin, and whose results are made up."""
-    scale = Scale(width=WIDTHS.get(name, 1.0), resolution=28)
+    scale = Scale(width=WIDTHS.get(name, 1.0), depth=DEPTHS.get(name, 1.0), resolution=28)
     request = Request(network=name, scale=scale, runtime=Runtime(autotune=False), seed=seed)
     planned = plan(request, Processes())
     folder.mkdir(parents=True)

@@ -18,17 +18,18 @@ import convatlas as ca
 from convatlas.compression import int8
 from convatlas.compression.folding import fold_batch_norm
 from convatlas.compression.int8 import QuantizedLayer, compiled, has_int8_kernels, to_int8
-from convatlas.compression.low_bits import calibrated, low_bits_of, quantize_weights
+from convatlas.compression.quantization import input_ranges, quantization_for, quantize_weights
 from convatlas.networks.blocks import WeightedLayer
-from convatlas.networks.low_bits import LowBits
+from convatlas.networks.quantization import input_quantizer
 from convatlas.runs.run import Run
+from convatlas.spec.quantization import Quantization
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 needs_int8_kernels = pytest.mark.skipif(not has_int8_kernels(), reason="this CPU has no exact 8-bit kernels")
 
 
-def quantized(network: nn.Module) -> tuple[nn.Module, LowBits, Tensor]:
+def quantized(network: nn.Module) -> tuple[nn.Module, Quantization, Tensor]:
     """A copy in 8 bits, its normalization far from that of a new network, and images for it."""
     torch.manual_seed(0)
     own = copy.deepcopy(network)
@@ -41,8 +42,8 @@ def quantized(network: nn.Module) -> tuple[nn.Module, LowBits, Tensor]:
             nn.init.uniform_(layer.running_var, 0.5, 2.0)
     spec = own.spec
     images = torch.randn(20, spec.in_channels, spec.resolution, spec.resolution)
-    low_bits = low_bits_of(own, 8, calibrated(own, images))
-    return quantize_weights(own, low_bits), low_bits, images
+    quantization = quantization_for(own, 8, input_ranges(own, images))
+    return quantize_weights(own, quantization), quantization, images
 
 
 def kernels(work: Callable[[], object]) -> Counter[str]:
@@ -57,19 +58,24 @@ def kernels(work: Callable[[], object]) -> Counter[str]:
 @needs_int8_kernels
 @torch.no_grad()
 def test_each_layer_multiplies_the_same_numbers(family: str, finished: Callable[..., Run]) -> None:
-    network, low_bits, images = quantized(finished(family, compressed=False).network)
-    expected, found = fold_batch_norm(network), to_int8(network, low_bits, images)
-    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in found.modules())
-    for bits in low_bits:
-        layer, other = expected.get_submodule(bits.name), found.get_submodule(bits.name)
-        if bits.inputs is None or isinstance(layer, WeightedLayer):
+    network, quantization, images = quantized(finished(family, compressed=False).model.network)
+    expected, found = fold_batch_norm(network), to_int8(network, quantization, images)
+    norms = [
+        [name for name, layer in made.named_modules() if isinstance(layer, nn.BatchNorm2d)]
+        for made in (expected, found)
+    ]
+    assert norms[0] == norms[1]
+    for part in quantization:
+        layer, other = expected.get_submodule(part.name), found.get_submodule(part.name)
+        inputs = input_quantizer(part)
+        if inputs is None or isinstance(layer, WeightedLayer):
             assert not isinstance(other, QuantizedLayer)
             continue
         assert isinstance(other, QuantizedLayer)
         assert other.packed.dtype == torch.int8
-        # Inputs that lie on their steps: half a step away, both may round otherwise.
+        # Inputs that are rounded already: half a step away, both may round otherwise.
         shape = (layer.in_channels, 16, 16) if isinstance(layer, nn.Conv2d) else (layer.in_features,)
-        (x,) = bits.inputs(layer, (torch.randn(2, *shape),))
+        (x,) = inputs(layer, (torch.randn(2, *shape),))
         torch.testing.assert_close(other(x), layer(x), rtol=1e-3, atol=1e-5)
     answers = found(images)
     assert answers.shape == network(images).shape
@@ -81,8 +87,8 @@ def test_each_layer_multiplies_the_same_numbers(family: str, finished: Callable[
 @pytest.mark.parametrize(("name", "width", "num"), [("resnet20-cifar", 1, 20), ("mobilenet", 0.25, 28)])
 def test_compiled_networks_run_8_bit_kernels_only(name: str, width: float, num: int) -> None:
     network = ca.create(name, width=width, resolution=32, in_channels=1, num_classes=10).eval()
-    network, low_bits, images = quantized(network)
-    integer = to_int8(network, low_bits, images[:1])
+    network, quantization, images = quantized(network)
+    integer = to_int8(network, quantization, images[:1])
     with torch.no_grad():
         answers = compiled(integer, images[:1])
         assert {"aten::conv2d", "aten::linear"} <= kernels(lambda: network(images[:1])).keys()
@@ -100,6 +106,6 @@ def test_cpus_whose_kernels_overflow_are_refused(monkeypatch: pytest.MonkeyPatch
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
     monkeypatch.setattr(int8, "has_int8_kernels", lambda: False)
-    network, low_bits, images = quantized(ca.create("lenet5-modern", resolution=28))
+    network, quantization, images = quantized(ca.create("lenet5-modern", resolution=28))
     with pytest.raises(RuntimeError, match="this CPU has no exact 8-bit kernels"):
-        to_int8(network, low_bits, images)
+        to_int8(network, quantization, images)

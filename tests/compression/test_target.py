@@ -31,7 +31,7 @@ def test_targets_are_read_as_people_write_them(text: str, target: Bytes | Macs |
     "text", ["", "5", "MB", "-2 MB", "0 ms", "5 parsecs", "1.2.3 MB", "5 ms macs", "M macs", "1,5 MB", "0,5 MB"]
 )
 def test_what_is_no_target_is_one_line(text: str) -> None:
-    with pytest.raises(UserError, match="is no target; it is one like '2 MB'"):
+    with pytest.raises(UserError, match="is no target; write one like '2 MB'"):
         parsed(text)
 
 

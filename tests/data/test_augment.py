@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from convatlas.data import Batches, Split
-from convatlas.data.augment import Colors, affine_maps, mix, pixel_grid, warp
+from convatlas.data.augment import PrincipalColors, affine_maps, mix, pixel_grid, warp
 from convatlas.data.batches import Batch, Shard
 from convatlas.images import Preprocessing
 from convatlas.recipe import Augmentation
@@ -48,8 +48,7 @@ def batches(
     """Each image a class of its own, and the values 0 to 255 as they are."""
     num, channels, side, _ = images.shape
     bytes_ = Preprocessing(
-        resolution=side - 2 * margin, channels=channels, mean=(0.0,) * channels, deviation=(1 / 255,) * channels,
-        margin=margin,
+        resize=side, crop=side - 2 * margin, channels=channels, mean=(0.0,) * channels, std=(1 / 255,) * channels,
     )  # fmt: skip
     return Batches(
         Split(images, np.arange(num)),
@@ -87,7 +86,7 @@ def places_of(changed: npt.NDArray[np.float32], whole: npt.NDArray[np.uint8]) ->
     ]
 
 
-def test_of_a_image_with_a_margin_training_reads_any_part_to_the_pixel() -> None:
+def test_of_an_image_with_a_margin_training_reads_any_part_to_the_pixel() -> None:
     images = noise(300, side=9)
     # Half of them mirrored, since nothing asked is the middle.
     [batch] = batches(images, Augmentation(flip=True), batch_size=300, margin=1).epoch(0)
@@ -272,7 +271,7 @@ def test_the_parts_of_several_processes_are_together_the_batch_of_one(
         assert {shard[step].num_in_all for shard in shares} == {len(alone[step].labels)}
 
 
-def test_seed_epoch_and_step_each_change_how_a_image_is_changed() -> None:
+def test_seed_epoch_and_step_each_change_how_an_image_is_changed() -> None:
     images = np.repeat(noise(1), 16, axis=0)
     shown = []
     for seed, epoch in itertools.product(range(2), repeat=2):
@@ -317,21 +316,21 @@ def test_lighting_moves_each_image_by_one_constant_a_channel() -> None:
     assert np.ptp(np.stack(moves), axis=0).min() > 10
 
 
-@pytest.mark.parametrize("deviation", [0.1, 1.0])
-def test_colors_move_along_the_components_of_the_sets_own(deviation: float) -> None:
+@pytest.mark.parametrize("std", [0.1, 1.0])
+def test_colors_move_along_the_components_of_the_sets_own(std: float) -> None:
     images = colored(60)
     covariance = np.cov(images.transpose(1, 0, 2, 3).reshape(3, -1).astype(float))
-    moves = Colors.of(images).moved(20_000, deviation, seeded()).squeeze().numpy()
-    assert moves.mean(0) == pytest.approx(np.zeros(3), abs=deviation)
-    assert np.cov(moves.T) / deviation**2 == pytest.approx(covariance, rel=0.05, abs=0.02 * covariance.max())
+    moves = PrincipalColors.of(images).shifts(20_000, std, seeded()).squeeze().numpy()
+    assert moves.mean(0) == pytest.approx(np.zeros(3), abs=std)
+    assert np.cov(moves.T) / std**2 == pytest.approx(covariance, rel=0.05, abs=0.02 * covariance.max())
 
 
 def test_gray_images_have_one_component_and_a_set_of_one_color_none() -> None:
     images = noise(20)
-    moves = Colors.of(images).moved(20_000, 1.0, seeded())
+    moves = PrincipalColors.of(images).shifts(20_000, 1.0, seeded())
     assert moves.shape == (20_000, 1, 1, 1)
     assert moves.std().item() == pytest.approx(images.std(), rel=0.05)
-    assert not Colors.of(np.full((5, 3, 4, 4), 77, np.uint8)).moved(9, 1.0, seeded()).any()
+    assert not PrincipalColors.of(np.full((5, 3, 4, 4), 77, np.uint8)).shifts(9, 1.0, seeded()).any()
 
 
 # Mixing

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from convatlas.data import Batches, Split
 from convatlas.data.batches import Batch, Shard, derived_seed
-from convatlas.data.dataset import Images, Indices
+from convatlas.data.images import Images, Indices
 from convatlas.images import Preprocessing
 from convatlas.recipe import Augmentation
 
@@ -27,8 +27,8 @@ RANDOM = np.random.default_rng(0)
 EVERYTHING = Augmentation(shift=0.2, scale=0.1, squeeze=0.1, shear=0.1, rotation=20, flip=True)
 CUT = Augmentation(crop=0.3, aspect=1.5, lighting=0.1, mixup=0.5, cutmix=0.5)
 BYTES = {
-    1: Preprocessing(resolution=SIDE, channels=1, mean=(0.0,), deviation=(1 / 255,)),
-    3: Preprocessing(resolution=SIDE, channels=3, mean=(0.0,) * 3, deviation=(1 / 255,) * 3),
+    1: Preprocessing(resize=SIDE, crop=SIDE, channels=1, mean=(0.0,), std=(1 / 255,)),
+    3: Preprocessing(resize=SIDE, crop=SIDE, channels=3, mean=(0.0,) * 3, std=(1 / 255,) * 3),
 }
 """Leaves the values 0 to 255 as they are, for tests that look at them."""
 
@@ -92,7 +92,7 @@ def test_an_epoch_shows_every_image_exactly_once(num: int, batch_size: int, of: 
 
 
 @given(num=sizes, batch_size=batch_sizes, of=numbers_of_processes)
-def test_evaluation_neither_repeats_nor_drops_a_image(num: int, batch_size: int, of: int) -> None:
+def test_evaluation_neither_repeats_nor_drops_an_image(num: int, batch_size: int, of: int) -> None:
     split = noise(num)
     shares = [in_order(batches(split, EVERYTHING, batch_size=batch_size, shard=Shard(rank, of))) for rank in range(of)]
     # In the set's own order: each step's parts side by side.
@@ -301,7 +301,7 @@ def test_wherever_images_lie_the_batches_are_the_same(
 
 
 @pytest.mark.parametrize("augmentation", [None, EVERYTHING], ids=["plain", "changed"])
-def test_a_image_is_read_once_an_epoch(augmentation: Augmentation | None) -> None:
+def test_an_image_is_read_once_an_epoch(augmentation: Augmentation | None) -> None:
     shelf = Shelf(np.asarray(noise(50).images))
     source = batches(Split(shelf, np.arange(50)), augmentation)
     shelf.asked.clear()
@@ -319,7 +319,7 @@ def test_an_epoch_that_is_given_up_reads_no_further_than_the_next_batch() -> Non
     assert len(shelf.asked) <= 16
 
 
-def test_a_image_that_cannot_be_read_stops_the_epoch() -> None:
+def test_an_image_that_cannot_be_read_stops_the_epoch() -> None:
     class Broken(Shelf):
         def __getitem__(self, indices: Indices, /) -> npt.NDArray[np.uint8]:
             if isinstance(indices, np.ndarray) and 7 in indices:
@@ -340,7 +340,7 @@ def test_a_image_that_cannot_be_read_stops_the_epoch() -> None:
 
 def test_inputs_are_normalized_as_everywhere_else() -> None:
     split = noise(6, channels=3)
-    preprocessing = Preprocessing(resolution=SIDE, channels=3, mean=(0.1, 0.5, 0.9), deviation=(0.2, 0.3, 0.4))
+    preprocessing = Preprocessing(resize=SIDE, crop=SIDE, channels=3, mean=(0.1, 0.5, 0.9), std=(0.2, 0.3, 0.4))
     source = Batches(split, preprocessing, num_classes=6, batch_size=6, device=CPU)
     inputs = source.in_order(0).inputs
     assert inputs.dtype == torch.float32
@@ -348,9 +348,9 @@ def test_inputs_are_normalized_as_everywhere_else() -> None:
     assert inputs.numpy() == pytest.approx(preprocessing.normalize(np.asarray(split.images)), abs=1e-5)
 
 
-def test_what_is_evaluated_is_the_middle_of_a_image_with_a_margin() -> None:
+def test_what_is_evaluated_is_the_middle_of_an_image_with_a_margin() -> None:
     split = noise(6, channels=3)
-    preprocessing = Preprocessing(resolution=SIDE - 4, channels=3, mean=(0.0,) * 3, deviation=(1 / 255,) * 3, margin=2)
+    preprocessing = Preprocessing(resize=SIDE, crop=SIDE - 4, channels=3, mean=(0.0,) * 3, std=(1 / 255,) * 3)
     source = Batches(split, preprocessing, num_classes=6, batch_size=6, device=CPU, augmentation=EVERYTHING)
     assert np.array_equal(source.in_order(0).inputs.numpy(), np.asarray(split.images)[..., 2:-2, 2:-2])
     [batch] = source.epoch(0)
@@ -377,7 +377,7 @@ def test_a_smaller_image_shows_the_same_cut() -> None:
 def test_changes_too_small_to_see_are_as_good_as_none() -> None:
     """The path of changed images, with its detour over the background, normalizes as the plain one."""
     split = noise(20, channels=3)
-    preprocessing = Preprocessing(resolution=SIDE, channels=3, mean=(0.1, 0.5, 0.9), deviation=(0.2, 0.3, 0.4))
+    preprocessing = Preprocessing(resize=SIDE, crop=SIDE, channels=3, mean=(0.1, 0.5, 0.9), std=(0.2, 0.3, 0.4))
     source = Batches(
         split, preprocessing, num_classes=20, batch_size=20, device=CPU, augmentation=Augmentation(rotation=1e-9)
     )

@@ -26,7 +26,7 @@ def test_the_catalogue_has_the_five_sets_once_each() -> None:
 @pytest.mark.parametrize(("name", "side"), [("digits", 8), ("mnist", 28), ("usps", 16), ("cifar10", 32)])
 def test_a_set_is_found_by_its_name_with_the_size_of_its_images(name: str, side: int) -> None:
     assert find(name).name == name
-    assert find(name).side == side
+    assert find(name).native_side == side
 
 
 @pytest.mark.parametrize("as_typed", [str, Path])
@@ -34,7 +34,7 @@ def test_a_folder_is_found_by_its_path(as_typed: type[str] | type[Path], tmp_pat
     source = find(as_typed(tmp_path))
     assert source == Folder(tmp_path)
     assert source.name == str(tmp_path)
-    assert source.side is None
+    assert source.native_side is None
 
 
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from convatlas.data import Split
 from convatlas.data.digits import Digits
+from convatlas.images import Resize
 
 COUNTS = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 """As UCI publishes them for its test part."""
@@ -72,7 +73,7 @@ def test_images_come_at_any_size_with_the_same_labels(digits, resolution: int) -
 def test_resizing_color_keeps_the_channels_apart() -> None:
     values = np.array([10, 120, 250], np.uint8)
     split = Split(np.broadcast_to(values[:, None, None], (2, 3, 6, 6)).copy(), np.array([0, 1]))
-    resized = split.resized(9)
+    resized = split.resized(Resize(9))
     assert resized.images.shape == (2, 3, 9, 9)
     assert (resized.images == values[:, None, None]).all()
     assert len(resized) == 2
@@ -80,7 +81,7 @@ def test_resizing_color_keeps_the_channels_apart() -> None:
 
 def test_split_of_the_wanted_size_is_not_copied() -> None:
     split = Split(np.zeros((2, 1, 6, 6), np.uint8), np.array([0, 1]))
-    assert split.resized(6) is split
+    assert split.resized(Resize(6)) is split
 
 
 def test_checksum_of_a_split_changes_with_a_pixel_and_with_a_label() -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convatlas.data import Dataset, Split
-from convatlas.data.dataset import Subset
 from convatlas.data.folder import Folder, split_by_class
+from convatlas.data.folder_images import FolderImages
 from convatlas.errors import UserError
 
 
@@ -113,7 +113,7 @@ def test_a_loop_of_links_does_not_trap_us(animals: Path) -> None:
     assert Folder(animals).load(4).checksum == before
 
 
-def test_a_link_to_a_image_is_a_image(animals: Path) -> None:
+def test_a_link_to_an_image_is_an_image(animals: Path) -> None:
     Image.new("L", (6, 6), 50).save(animals.parent / "elsewhere.png")
     (animals / "cat" / "link.png").symlink_to(animals.parent / "elsewhere.png")
     images = Folder(animals).load(4)
@@ -241,7 +241,7 @@ def test_names_of_a_split_that_is_given_say_which_part(tmp_path: Path, write_ima
 def test_parts_of_a_folder_are_read_from_the_cache_and_not_copied(animals: Path) -> None:
     split = Folder(animals).load(4).train
     part = split.take(np.array([3, 1]))
-    assert isinstance(part.images, Subset)
+    assert isinstance(part.images, FolderImages)
     assert part.names == (split.names[3], split.names[1])
     assert np.array_equal(part.images[:], split.images[np.array([3, 1])])
     assert part.checksum == split.take(np.array([3, 1])).checksum != split.take(np.array([1, 3])).checksum
@@ -315,7 +315,7 @@ def test_bad_files_are_counted_and_the_first_is_named_with_both_ways_out(animals
     break_images(animals, {"dog/001.png": b"<html>", "cat/003.png": whole[: len(whole) // 2], "cat/004.png": b""})
     message = complaint(animals)
     assert message.startswith(f"3 of 15 images cannot be used, the first is {animals / 'cat' / '003.png'}: ")
-    assert message.endswith("; mend it or leave such files out with --skip-bad")
+    assert message.endswith("; mend it, or set `skip_bad` to leave such files out")
 
 
 def test_skipped_files_are_left_out_and_listed_with_their_reasons(animals: Path) -> None:
@@ -346,7 +346,7 @@ def test_a_class_that_keeps_one_image_is_named(animals: Path) -> None:
     assert complaint(animals, skip_bad=True).startswith(f"the class dog of {animals} has one usable image")
 
 
-def test_a_image_beyond_the_pixel_limit_is_a_bad_file(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_beyond_the_pixel_limit_is_a_bad_file(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (50, 50)).save(animals / "cat" / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
     assert "huge.png: larger than the limit of 2,000 pixels" in complaint(animals)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from PIL import Image
 
 import convatlas as ca
 from convatlas.data import Dataset, find, stream
-from convatlas.data.hub import Hub, ParquetRows
+from convatlas.data.hub import Hub, ParquetRows, as_user_error
 from convatlas.data.stream import Stream
 from convatlas.errors import UserError
+from convatlas.images import Resize, decode, decode_draft, opened
+from convatlas.runs.options import InitFrom, Validation
+from convatlas.runs.report import write_report
 from convatlas.runs.run import Run
 from convatlas.training import Interrupted, Progress
 
@@ -135,14 +139,14 @@ def weights(run: Run) -> bytes:
 def test_parquet_is_streamed_with_its_classes_and_labels(write_set: Callable[..., Path], tmp_path: Path) -> None:
     source = find(f"hf:{write_set(tmp_path / 'set', train=60, test=12)}")
     assert source.name == f"hf:{tmp_path / 'set'}"
-    assert (source.side, source.detail) == (None, 40)
+    assert (source.native_side, source.typical_side) == (None, 40)
     images = source.load(28, seed=0)
     assert images.classes == CLASSES
     assert images.train.labels.tolist() == [number % 3 for number in range(60)]
     assert images.test.labels.tolist() == [number % 3 for number in range(60, 72)]
     assert isinstance(images.train.images, Stream)
     assert images.channels == 3
-    expected = np.stack([ca.images.fit(image(number), 28, 3) for number in range(72)])
+    expected = np.stack([Resize(28).square(image(number), 3) for number in range(72)])
     assert np.array_equal(images.train.images[:], expected[:60])
     assert np.array_equal(images.test.images[:], expected[60:])
 
@@ -157,7 +161,7 @@ def test_few_files_are_read_by_their_groups_of_rows(write_set: Callable[..., Pat
 @pytest.mark.parametrize("side", [28, 64])
 def test_images_are_those_of_the_folder_source_bit_for_bit(folder_of_classes: Path, side: int) -> None:
     ours, theirs = (find(name).load(side, seed=0) for name in (f"hf:{folder_of_classes}", folder_of_classes))
-    assert find(f"hf:{folder_of_classes}").detail == find(folder_of_classes).detail
+    assert find(f"hf:{folder_of_classes}").typical_side == find(folder_of_classes).typical_side
     assert ours.classes == theirs.classes
     for one, other in ((ours.train, theirs.train), (ours.test, theirs.test)):
         assert one.labels.tolist() == other.labels.tolist()
@@ -167,7 +171,7 @@ def test_images_are_those_of_the_folder_source_bit_for_bit(folder_of_classes: Pa
 def test_gray_images_stay_gray(write_set: Callable[..., Path], tmp_path: Path) -> None:
     images = load(write_set(tmp_path, gray=True, train=12, test=6))
     assert images.channels == 1
-    expected = np.stack([ca.images.fit(image(number, gray=True), 28, 1) for number in range(18)])
+    expected = np.stack([Resize(28).square(image(number, gray=True), 1) for number in range(18)])
     assert np.array_equal(images.train.images[:], expected[:12])
     assert np.array_equal(images.test.images[:], expected[12:])
 
@@ -188,6 +192,24 @@ def test_a_test_split_whose_labels_are_secret_is_passed_over(
     for path in tmp_path.glob("validation*"):
         path.unlink()
     assert "has no images with labels to test on" in complaint(lambda: load(tmp_path))
+
+
+def test_test_images_are_exact_and_training_images_as_fast_decoding_gives_them(folder_of_classes: Path) -> None:
+    images, resize = load(folder_of_classes), Resize(28)
+    assert images.train.exact().checksum == images.train.checksum
+
+    def files(split: str) -> list[Path]:
+        return sorted((folder_of_classes / split).rglob("*.*g"))
+
+    def fast(path: Path) -> np.ndarray:
+        with opened(path) as file:
+            return resize.square(decode_draft(file, path, 28)[0], 3, approximate=True)
+
+    exact = {part: np.stack([resize.square(decode(path), 3) for path in files(part)]) for part in ("train", "test")}
+    assert np.array_equal(images.test.images[:], exact["test"])
+    assert np.array_equal(images.train.images[:], np.stack([fast(path) for path in files("train")]))
+    assert not np.array_equal(images.train.images[:], exact["train"])
+    assert np.array_equal(images.train.exact().images[:], exact["train"])
 
 
 def test_the_checksum_knows_labels_files_and_their_sizes(
@@ -226,7 +248,7 @@ def test_a_run_is_trained_judged_and_after_a_stop_resumed_to_the_same_bits(
     whole = ca.train("lenet5-modern", out=tmp_path / "whole", **settings)
     assert whole.record.data == f"hf:{where}"
     assert whole.results.train_images == (60 if layout == "parquet" else 30)
-    assert whole.evaluate().num_errors == whole.results.test_errors
+    assert whole.evaluate().num_errors == whole.score.num_errors
     num_steps = 3 * ((60 if layout == "parquet" else 30) // 8)
     for step in (2, num_steps // 3, num_steps - 1):
         folder = tmp_path / f"stopped after {step}"
@@ -239,8 +261,8 @@ def test_the_mean_and_deviation_are_the_samples(write_set: Callable[..., Path], 
     where = write_set(tmp_path / "set", train=12, test=6)
     run = ca.train("lenet5-modern", data=f"hf:{where}", epochs=1, batch_size=4, out=tmp_path / "run")
     pixels = run.load_data().train.images[:] / 255
-    assert run.record.preprocessing.mean == pytest.approx(pixels.mean((0, 2, 3)))
-    assert run.record.preprocessing.deviation == pytest.approx(pixels.std((0, 2, 3)))
+    assert run.card.preprocessing.mean == pytest.approx(pixels.mean((0, 2, 3)))
+    assert run.card.preprocessing.std == pytest.approx(pixels.std((0, 2, 3)))
 
 
 def test_a_run_without_a_folder_gets_one_that_every_system_can_name(
@@ -257,13 +279,23 @@ def test_a_run_without_a_folder_gets_one_that_every_system_can_name(
 def test_what_needs_labels_beforehand_or_any_image_works_too(write_set: Callable[..., Path], tmp_path: Path) -> None:
     where = write_set(tmp_path / "set", train=60, test=12)
     held = ca.train(
-        "lenet5-modern", data=f"hf:{where}", epochs=2, batch_size=8, patience=2, balance=True, out=tmp_path / "held"
+        "lenet5-modern",
+        data=f"hf:{where}",
+        epochs=2,
+        batch_size=8,
+        validation=Validation(patience=2),
+        class_weights="balanced",
+        out=tmp_path / "held",
     )
     assert held.results.best_epoch in (1, 2)
     head = ca.train(
-        "lenet5-modern", data=f"hf:{where}", epochs=2, start=held.folder, freeze=True, out=tmp_path / "head"
+        "lenet5-modern",
+        data=f"hf:{where}",
+        epochs=2,
+        init_from=InitFrom(path=str(held.folder), freeze=True),
+        out=tmp_path / "head",
     )
-    assert head.report().is_file()
+    assert write_report(head).path.is_file()
     assert ca.train("lenet1", data=f"hf:{where}", recipe="paper", epochs=1, out=tmp_path / "paper").test_accuracy >= 0
 
 
@@ -283,9 +315,9 @@ def test_two_processes_train_one_run(write_set: Callable[..., Path], tmp_path: P
     )
     assert done.returncode == 0, done.stderr
     run = ca.load(tmp_path / "run")
-    assert run.record.processes == 2
-    assert run.results.test_images == 13
-    assert run.evaluate().num_errors == run.results.test_errors
+    assert run.record.num_processes == 2
+    assert run.score.num_images == 13
+    assert run.evaluate().num_errors == run.score.num_errors
 
 
 HOSTILE: Mapping[str, tuple[Callable[[], bytes | None], str]] = {
@@ -310,14 +342,14 @@ def test_hostile_bytes_stop_the_training_in_one_line_or_are_left_out(
     )
     said = complaint(lambda: load(where))
     assert said.startswith(f"hf:{where}/train/5: {reason}")
-    assert "--skip-bad" in said
+    assert "`skip_bad`" in said
     images = load(where, skip_bad=True)
     assert len(images.train) == 17
     [skipped] = images.skipped
     assert skipped.reason.startswith(reason)
     run = ca.train("lenet5-modern", data=f"hf:{where}", epochs=1, batch_size=4, skip_bad=True, out=tmp_path / "run")
     assert (run.results.train_images, run.results.skipped_images) == (17, 1)
-    assert run.evaluate().num_errors == run.results.test_errors
+    assert run.evaluate().num_errors == run.score.num_errors
 
 
 def test_a_damaged_image_beyond_the_sample_stops_the_training_when_it_comes(
@@ -326,14 +358,14 @@ def test_a_damaged_image_beyond_the_sample_stops_the_training_when_it_comes(
     where = write_set(tmp_path / "set", train=60, test=6)
     contents = [file_of(image(number)) for number in range(30)]
     write_parquet(library, where / "train-00000-of-00002.parquet", [*contents[:-1], b"?"], [0, 1, 2] * 10)
-    monkeypatch.setattr(stream, "SAMPLED", 5)
+    monkeypatch.setattr(stream, "NUM_SAMPLED", 5)
     run = tmp_path / "run"
     settings: dict[str, Any] = {"data": f"hf:{where}", "epochs": 1, "batch_size": 8, "seed": 2}
     assert f"hf:{where}/train/29: not an image" in complaint(lambda: ca.train("lenet1", out=run, **settings))
     assert (run / "run.json").exists()
 
 
-def test_a_path_in_place_of_a_image_is_not_followed(
+def test_a_path_in_place_of_an_image_is_not_followed(
     library: Any, write_set: Callable[..., Path], tmp_path: Path
 ) -> None:
     secret = tmp_path / "secret.png"
@@ -343,7 +375,7 @@ def test_a_path_in_place_of_a_image_is_not_followed(
     assert "not an image" in complaint(lambda: load(where))
 
 
-def test_a_image_that_is_gone_says_so(folder_of_classes: Path) -> None:
+def test_an_image_that_is_gone_says_so(folder_of_classes: Path) -> None:
     images = load(folder_of_classes)
     path = folder_of_classes / "test" / "cat" / "030.jpg"
     path.unlink()
@@ -399,6 +431,31 @@ def test_folders_that_hold_no_such_set_say_what_they_lack(
     where = write_set(tmp_path / "unlabeled", train=12, test=6)
     write_parquet(library, where / "train-00000-of-00002.parquet", [file_of(image(0))] * 2, [0, -1])
     assert "has images whose class in the column label is none of the set's" in complaint(lambda: load(where))
+
+
+@pytest.mark.parametrize("error", [TypeError("ours"), AttributeError("ours"), KeyError("ours"), ZeroDivisionError()])
+def test_our_own_bugs_stay_bugs(library: Any, error: Exception) -> None:
+    with pytest.raises(type(error)), as_user_error("here"):
+        raise error
+
+
+def test_what_the_library_raises_is_one_line(library: Any) -> None:
+    import pyarrow.lib
+    from huggingface_hub.errors import HTTPError
+
+    errors = [
+        OSError("gone"), ConnectionError("no network"), ValueError("no such set"), zipfile.BadZipFile("cut"),
+        library.exceptions.DatasetNotFoundError("no such set"), pyarrow.lib.ArrowKeyError("no column"),
+        pyarrow.lib.ArrowTypeError("another type"), HTTPError("timeout\nof 9 s"),
+    ]  # fmt: skip
+    for error in errors:
+        with pytest.raises(UserError, match=r"^here cannot be read: ") as caught, as_user_error("here"):
+            raise error
+        assert "\n" not in str(caught.value)
+        assert caught.value.__cause__ is error
+    # A mistake that is told already stays as it is.
+    with pytest.raises(UserError, match=r"^told$"), as_user_error("here"):
+        raise UserError("told")
 
 
 def test_without_the_library_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

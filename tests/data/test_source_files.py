@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from convatlas.data.source_files import SourceFile, look
+from convatlas.data.source_files import SourceFile, scan
 from convatlas.images import ReadError
 
 LONG_AGO = (1_500_000_000, 1_500_000_000)
@@ -27,7 +27,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def contents(paths: list[Path], cache: Path) -> dict[str, bytes]:
-    found = look(paths[0].parent, paths, cache)
+    found = scan(paths[0].parent, paths, cache)
     return {source.name: source.content for source in found if isinstance(source, SourceFile)}
 
 
@@ -116,7 +116,7 @@ def test_what_cannot_be_read_says_why(files: list[Path], tmp_path: Path) -> None
     (tmp_path / "f" / "loop.jpg").symlink_to("loop.jpg")
     (tmp_path / "f" / "gone.jpg").symlink_to("nowhere.jpg")
     names = ["loop.jpg", "a.jpg", "gone.jpg", "below"]
-    loop, good, gone, folder = look(tmp_path / "f", [tmp_path / "f" / name for name in names], tmp_path / "cache")
+    loop, good, gone, folder = scan(tmp_path / "f", [tmp_path / "f" / name for name in names], tmp_path / "cache")
     assert isinstance(good, SourceFile)
     for error, reason in ((loop, "leads back to itself"), (gone, "no such file"), (folder, "a folder")):
         assert isinstance(error, ReadError)

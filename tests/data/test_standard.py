@@ -372,6 +372,6 @@ def test_real_cifar10_has_the_published_counts_and_checksum(needs_data) -> None:
 @pytest.mark.network
 @pytest.mark.parametrize("standard", [MNIST, FASHION_MNIST, USPS, CIFAR10], ids=lambda standard: standard.name)
 def test_the_public_home_still_has_the_published_set(standard: Standard, cache: Path) -> None:
-    images = standard.load(standard.side)
+    images = standard.load(standard.native_side)
     assert len(images.classes) == 10
     assert len(images.train) >= 7291

@@ -19,7 +19,7 @@ from convatlas.data import Batches, Split, stream
 from convatlas.data.batches import Shard
 from convatlas.data.stream import Stream
 from convatlas.errors import UserError
-from convatlas.images import Preprocessing
+from convatlas.images import Preprocessing, Resize
 from convatlas.recipe import Augmentation
 
 SIDE = 4
@@ -74,13 +74,13 @@ class Source:
 
 def streamed(*num: int, odd: dict[int, bytes] | None = None) -> tuple[Stream, Source]:
     source = Source(num, odd or {})
-    return Stream(source, b"here", np.arange(sum(num)), SIDE), source
+    return Stream(source, b"here", np.arange(sum(num)), Resize(SIDE)), source
 
 
 def batches(of: Stream, shard: Shard, *, augmented: bool = False) -> Batches:
     return Batches(
         Split(of, np.arange(len(of)) % 3),
-        Preprocessing(resolution=SIDE, channels=3, mean=(0.4,) * 3, deviation=(0.2,) * 3),
+        Preprocessing(resize=SIDE, crop=SIDE, channels=3, mean=(0.4,) * 3, std=(0.2,) * 3),
         num_classes=3,
         batch_size=8,
         device=torch.device("cpu"),
@@ -117,7 +117,7 @@ def test_any_order_of_its_own_is_one_walk_that_holds_no_more_than_the_buffer(
         assert [numbers(part) for part in images.read(parts)] == [part.tolist() for part in parts]
         assert sorted(source.read_shards) == [i for i, size in enumerate(sizes) if size]
         assert sorted(source.opened) == sorted(order.tolist())
-        assert most <= buffer + max(sizes) * stream.DEALT
+        assert most <= buffer + max(sizes) * stream.INTERLEAVED
 
 
 def test_another_seed_is_another_order() -> None:
@@ -210,7 +210,7 @@ def test_images_are_found_in_any_order_and_again() -> None:
 def test_a_part_is_a_stream_of_its_own() -> None:
     images, _ = streamed(5, 5, 5)
     split = Split(images, np.arange(15) % 3)
-    rest, held_out = split.parted(0.2, np.random.default_rng(0))
+    rest, held_out = split.stratified_split(0.2, np.random.default_rng(0))
     assert isinstance(held_out.images, Stream)
     assert sorted(numbers(rest.images[:]) + numbers(held_out.images[:])) == list(range(15))
     assert [number % 3 for number in numbers(held_out.images[:])] == held_out.labels.tolist()
@@ -227,23 +227,25 @@ def test_it_is_gray_if_its_sample_is() -> None:
     gray, _ = streamed(6, odd={i: file.getvalue() for i, file in enumerate(grays)})
     gray = gray.sampled(0)
     assert gray.shape == (6, 1, SIDE, SIDE)
-    assert sorted(gray.sample[:, 0, 0, 0].tolist()) == [0, 40, 80, 120, 160, 200]
+    assert sorted(gray.sample()[:, 0, 0, 0].tolist()) == [0, 40, 80, 120, 160, 200]
     mixed, _ = streamed(6, odd={2: grays[2].getvalue()})
     assert mixed.sampled(0).shape == (6, 3, SIDE, SIDE)
 
 
 def test_the_sample_is_of_many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "SAMPLED", 20)
+    monkeypatch.setattr(stream, "NUM_SAMPLED", 20)
     images, _ = streamed(*[50] * 20)
-    found = numbers(images.sampled(3).sample)
+    found = numbers(images.sampled(3).sample())
     assert len(found) == 20
-    assert len({number // 50 for number in found}) == stream.DEALT
-    assert found == numbers(images.sampled(3).sample) != numbers(images.sampled(4).sample)
+    assert len({number // 50 for number in found}) == stream.INTERLEAVED
+    assert found == numbers(images.sampled(3).sample()) != numbers(images.sampled(4).sample())
 
 
 def test_a_damaged_image_stops_with_its_name_and_the_good_ones_are_known() -> None:
     images, _ = streamed(5, 5, odd={3: NO_IMAGE, 8: encoded(8)[:-25]})
-    with pytest.raises(UserError, match=r"^there/3: not an image .*; --skip-bad leaves such images out") as caught:
+    with pytest.raises(
+        UserError, match=r"^there/3: not an image .*; set `skip_bad` to leave such images out"
+    ) as caught:
         images[:]
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="there/8: damaged or cut short"):

@@ -1,4 +1,4 @@
-"""Charts as data: they come back from JSON, are drawn the same each time, and say in words what they show."""
+"""Charts as data: they return from JSON, are drawn the same each time, and have a text of what they show."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from convatlas.draw import Bars, Chart, Lines, Panels, Series, Surface, chart, chart_from, chart_values
-from convatlas.draw.charts import on_each_other
+from convatlas.draw import Bars, Chart, Lines, Panels, Series, Surface, chart_from_json, chart_to_json, render_chart
+from convatlas.draw.charts import overlaps
 
 HILL = tuple(tuple(float(x * x + y * y + 1) for x in range(-3, 4)) for y in range(-3, 4))
 CHARTS: dict[str, Chart] = {
@@ -50,20 +50,20 @@ def texts(svg: bytes) -> str:
 
 
 @every_chart
-def test_a_chart_comes_back_from_json(given: Chart) -> None:
-    assert chart_from(json.loads(json.dumps(chart_values(given)))) == given
+def test_a_chart_returns_from_json(given: Chart) -> None:
+    assert chart_from_json(json.loads(json.dumps(chart_to_json(given)))) == given
 
 
 @every_chart
 def test_the_same_chart_is_the_same_file(given: Chart) -> None:
-    for form in ("svg", "png"):
-        assert chart(given, form) == chart(given, form)
-    assert chart(given, "png").startswith(b"\x89PNG")
+    for file_format in ("svg", "png"):
+        assert render_chart(given, file_format) == render_chart(given, file_format)
+    assert render_chart(given, "png").startswith(b"\x89PNG")
 
 
 @every_chart
 def test_what_is_drawn_is_named(given: Chart) -> None:
-    shown = texts(chart(given, "svg"))
+    shown = texts(render_chart(given, "svg"))
     assert given.title in shown
     for label in (given.y, *([] if isinstance(given, Bars) else [given.x])):
         assert label in shown
@@ -77,43 +77,45 @@ def test_what_is_drawn_is_named(given: Chart) -> None:
     assert all(name in shown for name in names)
 
 
-def test_words_give_the_figures() -> None:
-    words = CHARTS["lines"].alternative
-    assert "Plain & deep <20 layers>. error, % against layers." in words
-    assert "plain: from 5 at 20 to 9 at 56 (lowest 5, highest 9)" in words
-    assert "residual: resnet-20: from 8 at 1 to 4 at 2" in CHARTS["panels"].alternative
-    assert "forward: VGG 3, GoogLeNet 1; training: VGG 9, GoogLeNet 3.5" in CHARTS["bars"].alternative
-    assert "plain: lowest 1, in the middle 1, highest 19" in CHARTS["surface"].alternative
+def test_the_alt_text_gives_the_figures() -> None:
+    text = CHARTS["lines"].alt_text
+    assert "Plain & deep <20 layers>. error, % against layers." in text
+    assert "plain: from 5 at 20 to 9 at 56 (lowest 5, highest 9)" in text
+    assert "residual: resnet-20: from 8 at 1 to 4 at 2" in CHARTS["panels"].alt_text
+    assert "forward: VGG 3, GoogLeNet 1; training: VGG 9, GoogLeNet 3.5" in CHARTS["bars"].alt_text
+    assert "plain: lowest 1, in the middle 1, highest 19" in CHARTS["surface"].alt_text
 
 
-def test_a_level_has_its_own_name() -> None:
-    assert "half of the way" in texts(chart(CHARTS["lines"], "svg"))
-    assert "threshold" not in texts(chart(CHARTS["lines"], "svg"))
+def test_a_threshold_has_its_own_name() -> None:
+    assert "half of the way" in texts(render_chart(CHARTS["lines"], "svg"))
+    assert "threshold" not in texts(render_chart(CHARTS["lines"], "svg"))
 
 
-def test_lines_that_lie_on_each_other_are_noticed() -> None:
+def test_overlapping_lines_are_noticed() -> None:
     x = (1.0, 2.0)
     series = (Series("a", x, (1.0, 100.0)), Series("b", x, (1.01, 99.5)), Series("c", x, (50.0, 1.0)))
-    assert on_each_other(series, log=False).tolist() == [[True, True, False], [True, True, False], [False, False, True]]
-    # On a logarithmic axis what is small counts as much.
+    assert overlaps(series, log=False).tolist() == [[True, True, False], [True, True, False], [False, False, True]]
+    # On a logarithmic axis small values count as much.
     small = (Series("a", x, (1e-9, 1.0)), Series("b", x, (1e-3, 1.0)))
-    assert on_each_other(small, log=False).all()
-    assert not on_each_other(small, log=True)[0, 1]
-    assert not on_each_other((Series("a", (1.0,), (1.0,)), Series("b", x, (1.0, 1.0))), log=False)[0, 1]
+    assert overlaps(small, log=False).all()
+    assert not overlaps(small, log=True)[0, 1]
+    assert not overlaps((Series("a", (1.0,), (1.0,)), Series("b", x, (1.0, 1.0))), log=False)[0, 1]
 
 
-def test_a_figure_stands_above_its_whisker() -> None:
+def test_a_figure_stands_above_its_error_bar() -> None:
     axes = Figure().add_subplot()
     Bars(name="b", title="B", y="y", labels=("a",), series=(Series("s", (), (3.0,), (2.0,)),)).draw(axes)
     (label,) = axes.texts
     assert (label.get_text(), label.xy) == ("3", (0, 5.0))
 
 
-def test_a_series_of_runs_is_their_mean_and_deviation() -> None:
-    assert Series.of("a", [1, 2], [[1, 5], [3, 5]]) == Series("a", (1.0, 2.0), (2.0, 5.0), (np.sqrt(2).item(), 0.0))
-    assert Series.of("a", [1], [[4]]).spread == ()
+def test_a_series_of_runs_is_their_mean_and_std() -> None:
+    assert Series.mean_of_runs("a", [1, 2], [[1, 5], [3, 5]]) == Series(
+        "a", (1.0, 2.0), (2.0, 5.0), (np.sqrt(2).item(), 0.0)
+    )
+    assert Series.mean_of_runs("a", [1], [[4]]).spread == ()
 
 
 def test_names_that_no_page_can_show_are_drawn() -> None:
     odd = Lines(name="o", title="\x00 $x$", x="x", y="y", series=(Series("a\x07", (1.0,), (1.0,)),) * 2)
-    ET.fromstring(chart(odd, "svg"))
+    ET.fromstring(render_chart(odd, "svg"))

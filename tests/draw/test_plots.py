@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from convatlas.draw import confusion, curves, printable, reliability
+from convatlas.draw import confusion_matrix, printable, reliability_diagram, training_curves
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -42,24 +42,26 @@ def diagonal(num: int) -> np.ndarray:
     ids=lambda classes: classes[0][:12],
 )
 def test_every_class_is_named_on_both_sides_as_the_person_wrote_it(classes: tuple[str, ...]) -> None:
-    shown = texts(confusion("title", classes, diagonal(len(classes))))
+    shown = texts(confusion_matrix("title", classes, diagonal(len(classes))))
     for name in classes:
         assert shown.count(name) == 2
 
 
 def test_the_axes_of_the_confusion_matrix_say_what_they_are() -> None:
-    assert {"truth", "answer", "lenet5 on digits"} <= set(texts(confusion("lenet5 on digits", ("a", "b"), diagonal(2))))
+    assert {"true class", "predicted class", "lenet5 on digits"} <= set(
+        texts(confusion_matrix("lenet5 on digits", ("a", "b"), diagonal(2)))
+    )
 
 
 def test_every_count_that_is_not_zero_is_written_in_its_cell() -> None:
     counts = np.array([[81, 0, 3], [0, 92, 0], [14, 5, 76]])
-    shown = texts(confusion("title", ("a", "b", "c"), counts))
+    shown = texts(confusion_matrix("title", ("a", "b", "c"), counts))
     assert [text for text in shown if text.isdigit()] == ["81", "3", "92", "14", "5", "76"]
 
 
-def test_a_row_is_a_true_class_and_a_column_an_answer() -> None:
-    # Nine images of "b" were taken for "a": the cell stands left and below.
-    svg = ET.fromstring(confusion("title", ("a", "b"), np.array([[0, 0], [9, 0]])))
+def test_a_row_is_a_true_class_and_a_column_a_predicted_one() -> None:
+    # Nine images of "b" were predicted as "a": the cell is at the lower left.
+    svg = ET.fromstring(confusion_matrix("title", ("a", "b"), np.array([[0, 0], [9, 0]])))
     places: dict[str, list[tuple[float, float]]] = {}
     for text in svg.iter(f"{SVG}text"):
         places.setdefault("".join(text.itertext()), []).append((float(text.attrib["x"]), float(text.attrib["y"])))
@@ -71,23 +73,23 @@ def test_a_row_is_a_true_class_and_a_column_an_answer() -> None:
 
 @pytest.mark.parametrize("num", [2, 30, 31, 100])
 def test_any_number_of_classes_can_be_drawn(num: int) -> None:
-    shown = texts(confusion("many", [f"class {i}" for i in range(num)], diagonal(num)))
+    shown = texts(confusion_matrix("many", [f"class {i}" for i in range(num)], diagonal(num)))
     assert "many" in shown
 
 
 def test_a_class_without_images_and_a_set_without_errors_can_be_drawn() -> None:
-    assert "4" in texts(confusion("title", ("seen", "never"), np.array([[4, 0], [0, 0]])))
-    assert texts(confusion("title", ("a", "b"), np.zeros((2, 2), np.int64)))
+    assert "4" in texts(confusion_matrix("title", ("seen", "never"), np.array([[4, 0], [0, 0]])))
+    assert texts(confusion_matrix("title", ("a", "b"), np.zeros((2, 2), np.int64)))
 
 
 @pytest.mark.parametrize("title", ["a & b <c>", "$5 and $10", "$\\bad$ 100 %", "猫"])
 def test_a_title_is_shown_as_it_is_written(title: str) -> None:
-    assert title in texts(curves(title, epochs(3)))
-    assert title in texts(confusion(title, ("a", "b"), diagonal(2)))
+    assert title in texts(training_curves(title, epochs(3)))
+    assert title in texts(confusion_matrix(title, ("a", "b"), diagonal(2)))
 
 
 def test_the_curves_say_what_they_show() -> None:
-    shown = texts(curves("lenet5 on digits", epochs(5)))
+    shown = texts(training_curves("lenet5 on digits", epochs(5)))
     assert "lenet5 on digits" in shown
     for words in ("epoch", "training loss", "training error, %"):
         assert any(text.startswith(words) for text in shown)
@@ -99,7 +101,7 @@ def test_the_curves_say_what_they_show() -> None:
     ids=["one epoch", "one epoch, no error", "no loss, no error", "nothing right", "200 epochs"],
 )
 def test_any_course_of_training_can_be_drawn(metrics: list[dict[str, float]]) -> None:
-    assert "title" in texts(curves("title", metrics))
+    assert "title" in texts(training_curves("title", metrics))
 
 
 def is_number(text: str) -> bool:
@@ -109,56 +111,56 @@ def is_number(text: str) -> bool:
 @pytest.mark.parametrize("num", [1, 2, 3])
 def test_epochs_are_counted_in_whole_numbers(num: int) -> None:
     # Loss and error are far from the epochs' numbers, so that a label near those is an epoch's.
-    shown = texts(curves("title", [{"epoch": i + 1, "loss": 200.0 + i, "accuracy": 0.2} for i in range(num)]))
+    shown = texts(training_curves("title", [{"epoch": i + 1, "loss": 200.0 + i, "accuracy": 0.2} for i in range(num)]))
     labels = {text for text in shown if is_number(text) and 0.5 < float(text) < num + 0.5}
     assert labels == {str(i + 1) for i in range(num)}
 
 
 def test_the_same_plot_is_the_same_bytes() -> None:
     counts = np.arange(9, dtype=np.int64).reshape(3, 3)
-    assert confusion("title", ("a", "b", "c"), counts) == confusion("title", ("a", "b", "c"), counts)
-    assert curves("title", epochs(4)) == curves("title", epochs(4))
+    assert confusion_matrix("title", ("a", "b", "c"), counts) == confusion_matrix("title", ("a", "b", "c"), counts)
+    assert training_curves("title", epochs(4)) == training_curves("title", epochs(4))
 
 
 def test_another_process_draws_the_same_bytes() -> None:
     code = """
 import sys
-from convatlas.draw import curves
-sys.stdout.buffer.write(curves("title", [{"epoch": 1, "loss": 0.5, "accuracy": 0.9}]))
+from convatlas.draw import training_curves
+sys.stdout.buffer.write(training_curves("title", [{"epoch": 1, "loss": 0.5, "accuracy": 0.9}]))
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert done.stdout == curves("title", epochs(1))
+    assert done.stdout == training_curves("title", epochs(1))
 
 
 def test_no_date_is_written_into_a_plot() -> None:
-    for svg in (curves("title", epochs(2)), confusion("title", ("a", "b"), diagonal(2))):
+    for svg in (training_curves("title", epochs(2)), confusion_matrix("title", ("a", "b"), diagonal(2))):
         assert b"date>" not in svg
 
 
 def test_drawing_changes_no_setting_and_no_counts() -> None:
     before = dict(mpl.rcParams)
     counts = diagonal(3)
-    confusion("title", ("a", "b", "c"), counts)
-    curves("title", epochs(2))
+    confusion_matrix("title", ("a", "b", "c"), counts)
+    training_curves("title", epochs(2))
     assert dict(mpl.rcParams) == before
     assert (counts == diagonal(3)).all()
 
 
-def held_out(num: int) -> list[dict[str, float]]:
+def validated(num: int) -> list[dict[str, float]]:
     return [row | {"val_loss": 0.7, "val_accuracy": 0.8} for row in epochs(num)]
 
 
-def test_what_was_held_out_has_curves_of_its_own() -> None:
-    shown = texts(curves("title", held_out(5)))
-    assert shown.count("held out") == shown.count("training") == 2
+def test_validation_images_have_curves_of_their_own() -> None:
+    shown = texts(training_curves("title", validated(5)))
+    assert shown.count("validation") == shown.count("training") == 2
     assert {"loss", "error, %"} <= set(shown)
-    assert "held out" not in texts(curves("title", epochs(5)))
+    assert "validation" not in texts(training_curves("title", epochs(5)))
 
 
 def test_a_short_range_has_round_numbers_at_its_axis() -> None:
     # On a logarithmic axis they would read 2.05 x 10^0 and so on, or there would be none.
     rows = [{"epoch": i + 1, "loss": 2.1 - i / 50, "accuracy": 0.2 + i / 50} for i in range(5)]
-    labels = [text for text in texts(curves("title", rows)) if is_number(text)]
+    labels = [text for text in texts(training_curves("title", rows)) if is_number(text)]
     assert sum(2 <= float(text) <= 2.1 for text in labels) >= 3
     assert sum(70 <= float(text) <= 80 for text in labels) >= 3
 
@@ -166,21 +168,21 @@ def test_a_short_range_has_round_numbers_at_its_axis() -> None:
 @pytest.mark.parametrize("decades", [1, 2, 3, 6])
 def test_a_long_range_is_drawn_in_decades_with_plain_numbers(decades: int) -> None:
     rows = [{"epoch": i + 1, "loss": 300 * 10.0 ** (-decades * i / 9), "accuracy": 0.5} for i in range(10)]
-    labels = [text for text in texts(curves("title", rows)) if is_number(text)]
+    labels = [text for text in texts(training_curves("title", rows)) if is_number(text)]
     assert "100" in labels
     assert 2 <= sum(float(text) > 50 or float(text) < 1 for text in labels) <= 20
 
 
 @pytest.mark.parametrize("name", ["bell\x07", "caf\udce9", "\x00", "end\uffff"])
-def test_what_no_file_can_hold_is_replaced(name: str) -> None:
-    shown = texts(confusion(name, (name, "b"), diagonal(2)))
+def test_characters_that_no_file_can_hold_are_replaced(name: str) -> None:
+    shown = texts(confusion_matrix(name, (name, "b"), diagonal(2)))
     assert shown.count(printable(name)) == 3
     assert "\N{REPLACEMENT CHARACTER}" in printable(name)
-    assert printable(name) in texts(curves(name, epochs(2)))
+    assert printable(name) in texts(training_curves(name, epochs(2)))
 
 
 @pytest.mark.parametrize("name", ["plain", "a\tb\nc", "größer", "猫", "\U0001f600", "<&>", ""])
-def test_all_else_is_printable(name: str) -> None:
+def test_all_other_characters_are_printable(name: str) -> None:
     assert printable(name) == name
 
 
@@ -198,17 +200,17 @@ def bars(svg: bytes) -> list[float]:
 
 def test_a_reliability_diagram_has_a_bar_for_each_bin_with_images() -> None:
     counts = np.array([0, 10, 0, 40, 50])
-    svg = reliability(counts, np.array([0, 0.3, 0, 0.7, 0.95]), np.array([0, 0.25, 0, 0.5, 1.0]))
+    svg = reliability_diagram(counts, np.array([0, 0.3, 0, 0.7, 0.95]), np.array([0, 0.25, 0, 0.5, 1.0]))
     # The legend's is drawn last.
     *heights, _ = bars(svg)
     assert [height / max(heights) for height in heights] == pytest.approx([0.25, 0.5, 1.0], abs=0.01)
     shown = set(texts(svg))
-    assert {"accuracy", "images, %", "probability that the network gave its answer"} <= shown
-    assert {"gap", "part that is right", "as often as it says"} <= shown
+    assert {"accuracy", "images, %", "confidence"} <= shown
+    assert {"gap", "accuracy", "perfect calibration"} <= shown
 
 
 def test_a_reliability_diagram_of_anything_can_be_drawn() -> None:
     nothing = np.zeros(15)
-    assert texts(reliability(np.zeros(15, np.int64), nothing, nothing))
+    assert texts(reliability_diagram(np.zeros(15, np.int64), nothing, nothing))
     full = np.ones(15)
-    assert reliability(np.arange(15), full, full) == reliability(np.arange(15), full, full)
+    assert reliability_diagram(np.arange(15), full, full) == reliability_diagram(np.arange(15), full, full)

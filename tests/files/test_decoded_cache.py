@@ -13,7 +13,7 @@ from convatlas.errors import UserError
 from convatlas.files import lock
 from convatlas.files.decoded_cache import (
     DEFAULT_LIMIT,
-    Kind,
+    EntryKind,
     allowance,
     clear,
     entries,
@@ -46,10 +46,11 @@ def names(cache: Path) -> set[str]:
     [
         ("0", 0),
         ("123", 123),
-        ("10K", 10 * 2**10),
-        ("1.5M", 3 * 2**19),
-        ("20G", 20 * 2**30),
-        ("20 GB", 20 * 2**30),
+        ("10K", 10_000),
+        ("1.5M", 1_500_000),
+        ("20G", 20 * 10**9),
+        ("20 GB", 20 * 10**9),
+        ("20GiB", 20 * 2**30),
         ("2tib", 2 * 2**40),
         ("", DEFAULT_LIMIT),
     ],
@@ -71,7 +72,7 @@ def test_entries_are_listed_the_last_used_first(tmp_path: Path) -> None:
     entry(tmp_path, "old", 1000, 5)
     entry(tmp_path, "new", 2000, 9)
     new, old = entries(tmp_path)
-    assert (old.source, old.num_images, old.side, old.kind) == ("/images/old", 2, 8, Kind.RAW)
+    assert (old.source, old.num_images, old.side, old.kind) == ("/images/old", 2, 8, EntryKind.RAW)
     assert (old.num_bytes, old.used, new.num_bytes, new.used) == (1000, 5, 2000, 9)
     touch(old.folder)
     assert [one.source for one in entries(tmp_path)] == ["/images/old", "/images/new"]
@@ -108,11 +109,11 @@ def test_the_least_used_make_room_and_no_more_of_them_than_must(
         entry(tmp_path, name, 1000, used)
     entry(tmp_path, "unfinished", 500, None)
     new = entry(tmp_path, "new", 500, None)
-    make_room(tmp_path, 1500, apart_from=new)
+    make_room(tmp_path, 1500, keep=[new])
     assert names(tmp_path) == {"c", "d", "new"}
-    make_room(tmp_path, 0, apart_from=new)
+    make_room(tmp_path, 0, keep=[new])
     assert names(tmp_path) == {"c", "d", "new"}
-    make_room(tmp_path, 10_000, apart_from=new)
+    make_room(tmp_path, 10_000, keep=[new])
     assert names(tmp_path) == {"new"}
 
 
@@ -120,7 +121,7 @@ def test_what_is_being_written_is_never_removed(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("CONVATLAS_CACHE_LIMIT", "1")
     busy = entry(tmp_path, "busy", 1000, None)
     with lock(busy):
-        make_room(tmp_path, 5000, apart_from=tmp_path / "other.decoded")
+        make_room(tmp_path, 5000, keep=[])
         assert clear(tmp_path) == (0, [busy])
         assert (busy / "images").stat().st_size == 1000
     assert clear(tmp_path) == (1000, [])

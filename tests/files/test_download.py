@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import os
 import socket
-import subprocess
-import sys
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -18,19 +16,6 @@ from convatlas.files import download
 
 CONTENT = bytes(range(256)) * 40
 MD5 = hashlib.md5(CONTENT).hexdigest()
-
-DOWNLOADER = """
-import sys
-from pathlib import Path
-from convatlas.errors import UserError
-from convatlas.files import download
-
-try:
-    download(sys.argv[1], Path(sys.argv[2]))
-except UserError:
-    print("MISTAKE", file=sys.stderr)
-"""
-HIDE_CURSOR, SHOW_CURSOR = b"\x1b[?25l", b"\x1b[?25h"
 
 
 @pytest.fixture
@@ -130,48 +115,53 @@ def test_second_try_works_after_a_failure(web, tmp_path: Path) -> None:
     assert download(web.url("set.gz"), tmp_path / "set.gz", md5=MD5).read_bytes() == CONTENT
 
 
-def test_nothing_is_printed_where_standard_error_is_no_terminal(
-    web, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_library_prints_nothing(web, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     web.files["set.gz"] = CONTENT
     download(web.url("set.gz"), tmp_path / "set.gz")
     assert capfd.readouterr() == ("", "")
 
 
-def on_terminal(url: str, destination: Path) -> bytes:
-    """What a terminal shows while a process of its own downloads."""
-    import pty
-
-    ours, theirs = pty.openpty()
-    with open(ours, "rb", buffering=0) as screen:
-        with open(theirs, "wb", buffering=0) as terminal:
-            process = subprocess.Popen(
-                [sys.executable, "-c", DOWNLOADER, url, str(destination)],
-                stderr=terminal,
-                env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
-            )
-        shown = b""
-        try:
-            while part := screen.read(65536):
-                shown += part
-        except OSError:  # Linux: how a terminal ends that no process has open any more
-            pass
-        assert process.wait() == 0
-    return shown
+# Progress
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
-def test_bar_on_a_terminal_names_the_file_and_gives_the_cursor_back(web, tmp_path: Path) -> None:
+@dataclass
+class Heard:
+    """What a callback is told."""
+
+    told: list[tuple[object, ...]] = field(default_factory=list)
+
+    def begin(self, title: str, total: int | None, unit: str) -> None:
+        self.told.append(("begin", title, total, unit))
+
+    def advance(self, num: int) -> None:
+        self.told.append(("advance", num))
+
+    def end(self) -> None:
+        self.told.append(("end",))
+
+
+def test_progress_is_told_from_begin_to_end(web, tmp_path: Path) -> None:
     web.files["set.gz"] = CONTENT
-    shown = on_terminal(web.url("set.gz"), tmp_path / "set.gz")
-    assert b"downloading set.gz" in shown
-    assert b"10.2/10.2 kB" in shown
-    assert shown.count(SHOW_CURSOR) == shown.count(HIDE_CURSOR) == 1
-    assert (tmp_path / "set.gz").read_bytes() == CONTENT
+    heard = Heard()
+    download(web.url("set.gz"), tmp_path / "set.gz", progress=heard)
+    assert heard.told[0] == ("begin", "downloading set.gz", len(CONTENT), "bytes")
+    assert heard.told[-1] == ("end",)
+    assert {name for name, *_ in heard.told[1:-1]} == {"advance"}
+    assert sum(int(str(num)) for _, num in heard.told[1:-1]) == len(CONTENT)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
-def test_bar_of_a_failed_download_is_gone_before_the_mistake_is_told(refusing: str, tmp_path: Path) -> None:
-    shown = on_terminal(refusing, tmp_path / "set.gz")
-    assert shown.count(SHOW_CURSOR) == shown.count(HIDE_CURSOR)
-    assert shown.rindex(SHOW_CURSOR) < shown.index(b"MISTAKE")
+def test_a_download_that_breaks_off_has_an_end_too(web, tmp_path: Path) -> None:
+    web.files["set.gz"] = CONTENT
+    web.cut_short.add("set.gz")
+    heard = Heard()
+    with pytest.raises(UserError):
+        download(web.url("set.gz"), tmp_path / "set.gz", progress=heard)
+    assert [name for name, *_ in heard.told].count("begin") == 1
+    assert heard.told[-1] == ("end",)
+
+
+def test_what_never_begins_has_no_end(refusing: str, tmp_path: Path) -> None:
+    heard = Heard()
+    with pytest.raises(UserError):
+        download(refusing, tmp_path / "set.gz", progress=heard)
+    assert heard.told == []

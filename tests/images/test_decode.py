@@ -20,7 +20,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convatlas.errors import UserError
-from convatlas.images import ImageError, ReadError, decode, decode_all, fit
+from convatlas.images import (
+    ImageError,
+    ReadError,
+    Resize,
+    decode,
+    decode_all,
+    decode_content,
+    decode_draft,
+    decode_opened,
+    opened,
+)
 from convatlas.images.decode import SUFFIXES
 
 ORIENTATION = 0x0112
@@ -80,7 +90,7 @@ def with_exif(jpeg: bytes, content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", sorted(SUFFIXES))
-def test_every_suffix_that_counts_as_a_image_decodes(suffix: str, tmp_path: Path) -> None:
+def test_every_suffix_that_counts_as_an_image_decodes(suffix: str, tmp_path: Path) -> None:
     Image.new("L", (5, 3), 99).save(tmp_path / f"a{suffix}")
     image = decode(tmp_path / f"a{suffix}")
     assert image.size == (5, 3)
@@ -374,11 +384,16 @@ def test_decoding_in_many_threads_leaves_the_callers_warnings_alone(tmp_path: Pa
     path.write_bytes(encoded("jpeg"))
     before = list(warnings.filters)
     for _ in range(3):
-        assert len(list(decode_all([path] * 600, lambda image: image.size))) == 600
+        assert len(list(decode_all([path] * 600, lambda file, path: decode_content(file, path).size))) == 600
     assert warnings.filters == before
 
 
-# Scaled in the decoder
+# Scaled in the decoder, for training
+
+
+def draft(path: Path, at_least: int) -> Image.Image:
+    with opened(path) as file:
+        return decode_draft(file, path, at_least)[0]
 
 
 def photograph(width: int, height: int) -> Image.Image:
@@ -392,7 +407,7 @@ def test_a_scaled_jpeg_keeps_at_least_the_side_that_is_asked_for(
     width: int, height: int, at_least: int, scratch: Path
 ) -> None:
     Image.new("L", (width, height), 90).save(scratch)
-    size = decode(scratch, at_least).size
+    size = draft(scratch, at_least).size
     assert min(size) >= min(at_least, width, height)
     # No larger than it must be, as far as an eighth goes.
     scale = max(scale for scale in (1, 2, 4, 8) if scale == 1 or min(width, height) // at_least >= scale)
@@ -401,8 +416,9 @@ def test_a_scaled_jpeg_keeps_at_least_the_side_that_is_asked_for(
 
 def test_a_scaled_jpeg_shows_the_same_image(tmp_path: Path) -> None:
     photograph(1600, 1200).save(tmp_path / "a.jpg", quality=95)
-    whole, scaled = (fit(decode(tmp_path / "a.jpg", at_least), 128, 3) for at_least in (None, 128))
-    assert decode(tmp_path / "a.jpg", 128).size == (200, 150)
+    images = decode(tmp_path / "a.jpg"), draft(tmp_path / "a.jpg", 128)
+    assert [image.size for image in images] == [(1600, 1200), (200, 150)]
+    whole, scaled = (Resize(128).square(image, 3) for image in images)
     assert np.abs(whole.astype(int) - scaled).mean() < 1
     assert np.abs(whole.astype(int) - scaled).max() < 12
 
@@ -414,7 +430,7 @@ def test_a_scaled_jpeg_is_upright(orientation: int, tmp_path: Path) -> None:
     upright = np.asarray(photograph(640, 480))
     stored = {1: upright, 3: upright[::-1, ::-1], 6: np.rot90(upright), 8: np.rot90(upright, -1)}[orientation]
     Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.jpg", exif=tags, quality=95)
-    image = decode(tmp_path / "a.jpg", 120)
+    image = draft(tmp_path / "a.jpg", 120)
     assert image.size == (160, 120)
     expected = photograph(640, 480).resize((160, 120), Image.Resampling.BOX)
     assert np.abs(values(image) - values(expected)).mean() < 2
@@ -422,7 +438,7 @@ def test_a_scaled_jpeg_is_upright(orientation: int, tmp_path: Path) -> None:
 
 def test_a_scaled_cmyk_jpeg_keeps_its_colors(tmp_path: Path) -> None:
     Image.new("RGB", (400, 400), (200, 40, 90)).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
-    image = decode(tmp_path / "a.jpg", 50)
+    image = draft(tmp_path / "a.jpg", 50)
     assert (image.mode, image.size) == ("RGB", (50, 50))
     assert values(image)[25, 25] == pytest.approx([200, 40, 90], abs=4)
 
@@ -434,19 +450,64 @@ def test_half_a_jpeg_is_found_when_it_is_scaled(part: float, progressive: bool, 
     content = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(content[: int(part * len(content))])
     with pytest.raises(ImageError, match="damaged or cut short"):
-        decode(tmp_path / "a.jpg", 100)
+        draft(tmp_path / "a.jpg", 100)
 
 
 def test_the_limit_is_of_the_pixels_that_the_file_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (800, 800)).save(tmp_path / "a.jpg")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
     with pytest.raises(ImageError, match="larger than the limit"):
-        decode(tmp_path / "a.jpg", 100)
+        draft(tmp_path / "a.jpg", 100)
 
 
 def test_other_formats_are_not_scaled(tmp_path: Path) -> None:
     Image.fromarray(NOISE).save(tmp_path / "a.png")
-    assert np.array_equal(decode(tmp_path / "a.png", 4), NOISE)
+    assert np.array_equal(draft(tmp_path / "a.png", 4), NOISE)
+
+
+def test_the_decoder_says_whether_it_scaled(tmp_path: Path) -> None:
+    for side, suffix, expected in ((64, ".jpg", True), (63, ".jpg", False), (64, ".png", False)):
+        path = tmp_path / f"a{suffix}"
+        photograph(side, side).save(path)
+        with opened(path) as file:
+            assert decode_draft(file, path, 32)[1] is expected
+
+
+# Images that are open already
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_an_opened_image_becomes_what_its_file_does(orientation: int, tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[ORIENTATION] = orientation
+    rgba = np.dstack([NOISE, np.full(NOISE.shape[:2], 90, np.uint8)])
+    Image.fromarray(rgba).save(tmp_path / "a.png", exif=tags)
+    with Image.open(tmp_path / "a.png") as image:
+        found = decode_opened(image)
+        assert image.mode == "RGBA"
+    assert np.array_equal(found, decode(tmp_path / "a.png"))
+
+
+def test_nothing_is_turned_twice(tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[ORIENTATION] = 6
+    Image.fromarray(RAMP).save(tmp_path / "a.png", exif=tags)
+    decoded = decode(tmp_path / "a.png")
+    assert np.array_equal(decode_opened(decoded), decoded)
+
+
+def test_an_opened_file_that_is_cut_short_is_an_image_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded("jpeg")[:-200])
+    with Image.open(path) as image, pytest.raises(ImageError, match=r"a\.jpg: damaged or cut short"):
+        decode_opened(image)
+
+
+def test_an_opened_image_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.new("L", (50, 41))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    with pytest.raises(ImageError, match="larger than the limit"):
+        decode_opened(image)
 
 
 # Whatever the bytes

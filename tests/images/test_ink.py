@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from convatlas.images import reframe
-from convatlas.images.ink import span
+from convatlas.images.ink import ink_span
 
 INK = 0.7
 
@@ -116,20 +116,20 @@ def test_span_is_the_mean_of_the_inks_longer_sides() -> None:
     images = np.zeros((2, 1, 40, 40), np.uint8)
     images[0, 0, 10:20, 12:15] = 255
     images[1, 0, 10:12, 5:25] = 200
-    assert span(images) == pytest.approx((10 + 20) / 2 / 40)
+    assert ink_span(images) == pytest.approx((10 + 20) / 2 / 40)
 
 
 @given(ink=st.floats(0.3, 0.9))
 def test_reframed_drawings_span_what_they_were_reframed_to(ink: float) -> None:
     frame = reframe(drawing(), ink)
-    assert span(as_set(frame)) == pytest.approx(ink, abs=1 / frame.width)
+    assert ink_span(as_set(frame)) == pytest.approx(ink, abs=1 / frame.width)
 
 
 def test_empty_frames_do_not_count_for_the_span() -> None:
     frame = reframe(drawing(), INK)
     empty = Image.new("L", frame.size)
-    assert span(as_set(frame, empty)) == span(as_set(frame))
+    assert ink_span(as_set(frame, empty)) == ink_span(as_set(frame))
 
 
 def test_images_without_any_ink_have_no_span() -> None:
-    assert span(np.zeros((3, 1, 8, 8), np.uint8)) is None
+    assert ink_span(np.zeros((3, 1, 8, 8), np.uint8)) is None

@@ -1,4 +1,4 @@
-"""Side by side, in order, and never many at a time."""
+"""Parallel work gives its results in order, and never holds many."""
 
 import os
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from convatlas.images import side_by_side
+from convatlas.images import parallel_map
 from convatlas.images.parallel import AHEAD
 
 
@@ -21,7 +21,7 @@ def test_results_come_in_the_order_of_the_things() -> None:
             first.set()
         return thing**2
 
-    assert list(side_by_side(work, range(50))) == [thing**2 for thing in range(50)]
+    assert list(parallel_map(work, range(50))) == [thing**2 for thing in range(50)]
 
 
 def test_few_are_worked_on_ahead_of_what_is_taken() -> None:
@@ -32,17 +32,17 @@ def test_few_are_worked_on_ahead_of_what_is_taken() -> None:
             asked.append(thing)
             yield thing
 
-    results = side_by_side(lambda thing: thing, things())
+    results = parallel_map(lambda thing: thing, things())
     assert [next(results) for _ in range(10)] == list(range(10))
     assert len(asked) <= 10 + AHEAD * (os.cpu_count() or 1)
 
 
 def test_an_error_comes_to_whoever_takes_the_result() -> None:
-    results = side_by_side(lambda thing: 1 // thing, [1, 0])
+    results = parallel_map(lambda thing: 1 // thing, [1, 0])
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)
 
 
 def test_nothing_gives_nothing() -> None:
-    assert list(side_by_side(str, [])) == []
+    assert list(parallel_map(str, [])) == []

@@ -1,14 +1,14 @@
 """DenseNet (Huang et al. 2017).
 
-Every layer of a block reads the maps of all layers before it, side by side instead of summed, and adds few of its own:
-k, the growth rate. What was found once need not be found again, so that narrow layers do, and every layer has a short
-way to the loss. Transitions between blocks halve the side.
+Every layer of a block reads the outputs of all layers before it, concatenated instead of summed, and adds few channels
+of its own: k, the growth rate. What was found once need not be found again, so that narrow layers do, and every layer
+has a short way to the loss. Transitions between blocks halve the side.
 
 Departures, where the paper leaves something open or is departed from:
 - The normalization and ReLU after the first convolution for ImageNet and before the last pooling are not in Table 1;
   here they are as in the authors' release.
 - The dropout that the paper adds for sets without augmentation (section 4.2) is left out.
-- Of a block that is scaled, a transition passes on the same share of maps, rounded down.
+- In a scaled network a transition passes on the same fraction of channels, rounded down.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.networks.blocks import Conv2d, CrossEntropy, check_width, scale_channels, scale_stage
+from convatlas.networks.blocks import CrossEntropy, KaimingConv2d, check_width, scale_channels, scale_stage
 from convatlas.spec import Claim, Family, Layers, Paper, Spec, Variant
 
 DENSENET_2017 = Paper(
@@ -32,18 +32,19 @@ DENSENET_2017 = Paper(
     url="https://arxiv.org/abs/1608.06993",
 )
 
-Maps = tuple[int, ...]
-"""Of a layer's convolutions: one of 3x3, or a bottleneck of 1x1 and one of 3x3. The last is what the layer adds."""
+LayerChannels = tuple[int, ...]
+"""Output channels of a layer's convolutions: one of 3x3, or a bottleneck of 1x1 and one of 3x3. The last ones are what
+the layer adds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DenseNetSpec(Spec):
     stem: int
-    blocks: tuple[tuple[Maps, ...], ...]
+    blocks: tuple[tuple[LayerChannels, ...], ...]
     transitions: tuple[int, ...]
-    """Maps that each block passes on to the next."""
+    """Channels that each block passes on to the next."""
     cifar: bool = False
-    """A first convolution of 3x3 and no pooling, for images of 32 pixels."""
+    """A 3x3 first convolution and no pooling, for images of 32 pixels."""
 
     small_stem: ClassVar = ("no pooling follows the first convolution", "it has stride 1")
 
@@ -52,18 +53,18 @@ class DenseNetSpec(Spec):
         return () if self.cifar else (64, 33)
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
-        check_width(width, (self.stem, *(n for block in self.blocks for maps in block for n in maps)))
+        check_width(width, (self.stem, *(num for block in self.blocks for layer in block for num in layer)))
         stem = scale_channels(self.stem, width)
         blocks = tuple(
-            tuple(tuple(scale_channels(n, width) for n in maps) for maps in scale_stage(block, depth))
+            tuple(tuple(scale_channels(num, width) for num in layer) for layer in scale_stage(block, depth))
             for block in self.blocks
         )
         transitions = []
-        below, below_scaled = self.stem, stem
+        before, scaled = self.stem, stem
         for block, block_scaled, passed_on in zip(self.blocks, blocks, self.transitions, strict=False):
-            below_scaled = max((below_scaled + added(block_scaled)) * passed_on // (below + added(block)), 1)
-            below = passed_on
-            transitions.append(below_scaled)
+            scaled = max((scaled + added(block_scaled)) * passed_on // (before + added(block)), 1)
+            before = passed_on
+            transitions.append(scaled)
         return replace(
             self,
             stem=stem,
@@ -73,21 +74,21 @@ class DenseNetSpec(Spec):
         )
 
 
-def added(block: tuple[Maps, ...]) -> int:
-    """How many maps come out of a block beside those that go in."""
-    return sum(maps[-1] for maps in block)
+def added(block: tuple[LayerChannels, ...]) -> int:
+    """How many channels a block adds to its input."""
+    return sum(layer[-1] for layer in block)
 
 
 class DenseLayer(nn.Module):
-    """Its input, and beside it what normalization, ReLU and convolution make of that (equation 2)."""
+    """Its input, concatenated with what normalization, ReLU and convolution make of it (equation 2)."""
 
-    def __init__(self, below: int, maps: Maps) -> None:
+    def __init__(self, in_channels: int, channels: LayerChannels) -> None:
         super().__init__()
-        kernels = (3,) if len(maps) == 1 else (1, 3)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(n) for n in (below, *maps[:-1]))
+        kernels = (3,) if len(channels) == 1 else (1, 3)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(num) for num in (in_channels, *channels[:-1]))
         self.convs = nn.ModuleList(
-            Conv2d(n, out, kernel, padding=kernel // 2, bias=False)
-            for n, out, kernel in zip((below, *maps), maps, kernels, strict=False)
+            KaimingConv2d(read, made, kernel, padding=kernel // 2, bias=False)
+            for read, made, kernel in zip((in_channels, *channels), channels, kernels, strict=False)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,10 +101,10 @@ class DenseLayer(nn.Module):
 class Transition(nn.Module):
     """Between two blocks: a 1x1 convolution, and pooling that halves the side."""
 
-    def __init__(self, below: int, maps: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(below)
-        self.conv = Conv2d(below, maps, 1, bias=False)
+        self.norm = nn.BatchNorm2d(in_channels)
+        self.conv = KaimingConv2d(in_channels, out_channels, 1, bias=False)
         self.pool = nn.AvgPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,20 +119,20 @@ class DenseNet(nn.Module):
         super().__init__()
         self.spec = spec
         kernel, stride = (3, 1) if spec.cifar else (7, 1 if spec.num_skipped_downsamplings > 1 else 2)
-        self.conv1 = Conv2d(spec.in_channels, spec.stem, kernel, stride, kernel // 2, bias=False)
+        self.conv1 = KaimingConv2d(spec.in_channels, spec.stem, kernel, stride, kernel // 2, bias=False)
         self.norm1 = nn.Identity() if spec.cifar else nn.BatchNorm2d(spec.stem)
         self.pool1 = nn.Identity() if spec.cifar or spec.num_skipped_downsamplings else nn.MaxPool2d(3, 2, padding=1)
         self.blocks, self.transitions = nn.ModuleList(), nn.ModuleList()
-        below = spec.stem
+        channels = spec.stem
         for block, passed_on in zip(spec.blocks, (*spec.transitions, None), strict=True):
-            *inputs, out = accumulate((maps[-1] for maps in block), initial=below)
-            self.blocks.append(nn.Sequential(*(DenseLayer(n, maps) for n, maps in zip(inputs, block, strict=True))))
+            *inputs, out = accumulate((layer[-1] for layer in block), initial=channels)
+            self.blocks.append(nn.Sequential(*(DenseLayer(*both) for both in zip(inputs, block, strict=True))))
             if passed_on is not None:
                 self.transitions.append(Transition(out, passed_on))
-            below = out if passed_on is None else passed_on
-        self.norm = nn.BatchNorm2d(below)
+            channels = out if passed_on is None else passed_on
+        self.norm = nn.BatchNorm2d(channels)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(below, spec.num_classes)
+        self.fc = nn.Linear(channels, spec.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
@@ -143,7 +144,7 @@ class DenseNet(nn.Module):
         return outputs
 
 
-# Table 1, DenseNet-121: side of the maps and layers of each dense block, at k = 32
+# Table 1, DenseNet-121: side of the feature maps and number of layers of each dense block, at k = 32
 TABLE_1 = (
     (56,  6),
     (28, 12),
@@ -153,7 +154,7 @@ TABLE_1 = (
 
 
 def imagenet() -> DenseNetSpec:
-    """DenseNet-BC: bottlenecks of 4k maps, 2k maps into the first block, and transitions that halve their number."""
+    """DenseNet-BC: bottlenecks of 4k channels, 2k into the first block, transitions that halve their number."""
     k = 32
     blocks = tuple(((4 * k, k),) * layers for _, layers in TABLE_1)
     passed_on, transitions = 2 * k, []
@@ -164,7 +165,7 @@ def imagenet() -> DenseNetSpec:
 
 
 def cifar(layers: int, k: int) -> DenseNetSpec:
-    """Three blocks of (layers - 4) / 3 without bottlenecks, 16 maps into the first; transitions pass all on."""
+    """Three blocks of (layers - 4) / 3 without bottlenecks, 16 channels into the first; transitions pass all on."""
     block = ((k,),) * ((layers - 4) // 3)
     transitions = (16 + added(block), 16 + 2 * added(block))
     return DenseNetSpec(
@@ -180,7 +181,9 @@ def with_weights(net: Layers) -> int:
 def block_side(number: int) -> Claim:
     name = f"blocks.{number - 1}.0.convs.0"
     printed, _ = TABLE_1[number - 1]
-    return Claim(f"side of the maps in block {number}", f"{printed}", "Table 1", lambda net: net[name].output_shape[-1])
+    return Claim(
+        f"side of the feature maps in block {number}", f"{printed}", "Table 1", lambda net: net[name].output_shape[-1]
+    )
 
 
 def error(setting: str, percent: str, source: str) -> Claim:
@@ -193,7 +196,7 @@ FAMILY = Family(
     variants=(
         Variant(
             name="densenet121",
-            summary="k = 32, bottlenecks, transitions that pass half of the maps on",
+            summary="k = 32, bottlenecks, transitions that pass on half of the channels",
             paper=DENSENET_2017,
             network=DenseNet,
             spec=imagenet(),

@@ -18,7 +18,7 @@ import convatlas as ca
 from convatlas import atlas
 from convatlas.errors import UserError
 from convatlas.measure import cost_of, layers_of
-from convatlas.networks.alexnet import AlexNet, AlexNetSpec, neurons
+from convatlas.networks.alexnet import AlexNet, AlexNetSpec, num_neurons
 
 ALEXNET, ONE_TOWER, WITH_NORM = (atlas.find(name) for name in ("alexnet", "alexnet-owt", "alexnet-bn"))
 
@@ -42,17 +42,17 @@ def numbers(network: nn.Module) -> Iterator[Tensor]:
 
 
 def response_norm(x: Tensor) -> Tensor:
-    """2012, section 3.3: k = 2, n = 5, alpha = 10^-4, beta = 0.75, over all N maps of the layer."""
-    maps = x.shape[1]
+    """2012, section 3.3: k = 2, n = 5, alpha = 10^-4, beta = 0.75, over all N channels of the layer."""
+    channels = x.shape[1]
     normalized = []
-    for i in range(maps):
-        neighbors = x[:, max(0, i - 2) : min(maps - 1, i + 2) + 1].square().sum(1)
+    for i in range(channels):
+        neighbors = x[:, max(0, i - 2) : min(channels - 1, i + 2) + 1].square().sum(1)
         normalized.append(x[:, i] / (2 + 1e-4 * neighbors) ** 0.75)
     return torch.stack(normalized, 1)
 
 
 def two_towers(network: nn.Module, x: Tensor) -> Tensor:
-    """2012, Figure 2: half of the maps on each processor; the layers that read both are the third and the last."""
+    """2012, Figure 2: half of the channels on each processor; the layers that read both are the third and the last."""
     value = numbers(network)
 
     def towers(inputs: list[Tensor], stride: int = 1, padding: int = 0) -> list[Tensor]:
@@ -91,7 +91,7 @@ def two_towers(network: nn.Module, x: Tensor) -> Tensor:
     [
         ("alexnet", 60_965_224, 724_406_816),
         ("alexnet-owt", 61_100_840, 714_188_480),
-        # A number for each map to scale it and one to shift it, over 96 + 256 + 384 + 384 + 256 maps.
+        # A number for each channel to scale it and one to shift it, over 96 + 256 + 384 + 384 + 256 channels.
         ("alexnet-bn", 60_965_224 + 2 * 1376, 724_406_816),
     ],
 )
@@ -106,7 +106,7 @@ def test_the_maps_are_those_of_the_papers_figure() -> None:
     assert [row.output_shape for row in table if row.macs] == [
         (96, 55, 55), (256, 27, 27), (384, 13, 13), (384, 13, 13), (256, 13, 13), (4096,), (4096,), (1000,),
     ]  # fmt: skip
-    assert neurons(table) == 290_400 + 186_624 + 64_896 + 64_896 + 43_264 + 4096 + 4096 + 1000 == 659_272
+    assert num_neurons(table) == 290_400 + 186_624 + 64_896 + 64_896 + 43_264 + 4096 + 4096 + 1000 == 659_272
 
 
 def test_the_second_fourth_and_fifth_convolutions_read_their_own_half_only() -> None:
@@ -264,7 +264,7 @@ def test_windows_that_do_not_overlap_halve(resolution: int, sides: tuple[int, in
     apart = replace(spec, overlapping=False)
     table = layers_of(AlexNet, apart)
     assert [row.output_shape[-1] for row in table if row.name in ("pool1", "pool2", "pool5")][-2:] == list(sides[1:])
-    assert apart.side == sides[-1]
+    assert apart.feature_size == sides[-1]
     windows = {
         (layer.kernel_size, layer.stride) for layer in AlexNet(apart).modules() if isinstance(layer, nn.MaxPool2d)
     }
@@ -293,7 +293,7 @@ def test_dropout_that_leaves_nothing_is_refused(dropout: float) -> None:
 def test_both_towers_are_equally_wide_at_any_width(width: float) -> None:
     spec = ALEXNET.spec.scaled(width=width)
     assert isinstance(spec, AlexNetSpec)
-    assert all(maps % 2 == 0 for maps in spec.convolutions)
+    assert all(channels % 2 == 0 for channels in spec.convolutions)
 
 
 @pytest.mark.parametrize("variant", [ALEXNET, ONE_TOWER, WITH_NORM], ids=lambda variant: variant.name)
@@ -302,7 +302,7 @@ def test_an_added_unit_copies_the_fifth_convolution(variant: atlas.Variant) -> N
     fifth = plain["conv5.0.conv"]
     for name in ("conv5.1.conv", "conv5.2.conv"):
         assert deep[name].output_shape == fifth.output_shape
-        # in = out: 256 maps, of which a map reads those of its tower.
+        # in = out: 256 channels, of which each reads those of its tower.
         towers = 2 if variant is not ONE_TOWER else 1
         assert deep[name].params == 256 * (256 // towers * 9 + 1)
     assert {row.name for row in plain} < {row.name for row in deep}

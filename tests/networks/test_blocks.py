@@ -12,17 +12,17 @@ from torch import nn
 
 from convatlas.errors import UserError
 from convatlas.networks.blocks import (
-    Conv2d,
     ConvNorm,
     ConvReLU,
     CrossEntropy,
+    KaimingConv2d,
     LocalResponseNorm,
     check_width,
+    conv_output_size,
     round_channels,
     scale_channels,
+    scale_depth,
     scale_stage,
-    scale_units,
-    side,
 )
 
 thousandths = st.integers(1, 4000).map(lambda n: n / 1000)
@@ -99,7 +99,7 @@ def test_the_narrowest_layer_says_the_smallest_width_that_works(channels: list[i
         check_width(float(said[1]) - 0.001, channels)
 
 
-@pytest.mark.parametrize(("check", "most"), [(lambda n: check_width(n, [8]), 100), (lambda n: scale_units(2, n), 1000)])
+@pytest.mark.parametrize(("check", "most"), [(lambda n: check_width(n, [8]), 100), (lambda n: scale_depth(2, n), 1000)])
 def test_a_multiplier_too_large_names_the_largest_that_is_not(check: Callable[[float], object], most: int) -> None:
     with pytest.raises(UserError, match=f"the largest (width|depth) that works is {most}$"):
         check(1e9)
@@ -109,25 +109,25 @@ def test_a_multiplier_too_large_names_the_largest_that_is_not(check: Callable[[f
 @settings(max_examples=300)
 @given(st.integers(1, 60), thousandths)
 def test_units_are_the_exact_product_rounded_up_whatever_binary_fractions_say(units: int, depth: float) -> None:
-    assert scale_units(units, depth) == math.ceil(Fraction(str(depth)) * units)
+    assert scale_depth(units, depth) == math.ceil(Fraction(str(depth)) * units)
 
 
 @pytest.mark.parametrize("depth", [1e-3, 1e-9, 1e-10, 1e-300])
 def test_a_depth_however_small_leaves_a_unit(depth: float) -> None:
-    assert scale_units(3, depth) == 1
+    assert scale_depth(3, depth) == 1
 
 
 @pytest.mark.parametrize("depth", [0, -0.0, -1, float("nan"), float("inf"), -float("inf")])
 def test_a_depth_that_is_no_multiplier_is_a_mistake_of_the_user(depth: float) -> None:
     with pytest.raises(UserError, match=re.escape(f"depth {depth:g}")):
-        scale_units(2, depth)
+        scale_depth(2, depth)
 
 
 @settings(max_examples=100)
 @given(st.lists(st.integers(1, 99), min_size=1, max_size=8), thousandths)
 def test_a_deeper_stage_ends_in_copies_of_its_last_unit(stage: list[int], depth: float) -> None:
     scaled = scale_stage(tuple(stage), depth)
-    assert len(scaled) == scale_units(len(stage), depth)
+    assert len(scaled) == scale_depth(len(stage), depth)
     assert scaled[: len(stage)] == tuple(stage[: len(scaled)])
     assert set(scaled[len(stage) :]) <= {stage[-1]}
 
@@ -141,7 +141,7 @@ def test_a_stage_of_no_units_stays_empty() -> None:
 def test_the_side_is_that_of_a_convolution(of: int, kernel: int, stride: int, padding: int) -> None:
     assume(of + 2 * padding >= kernel)
     out = F.conv2d(torch.zeros(1, 1, of, of), torch.zeros(1, 1, kernel, kernel), stride=stride, padding=padding)
-    assert side(of, kernel, stride, padding) == out.shape[-1]
+    assert conv_output_size(of, kernel, stride, padding) == out.shape[-1]
 
 
 @settings(max_examples=60)
@@ -158,23 +158,23 @@ def test_eights_are_the_nearest_multiples_and_below_sixteen_the_nearest_whole_nu
 
 @settings(max_examples=40)
 @given(
-    maps=st.integers(1, 12),
+    channels=st.integers(1, 12),
     n=st.integers(1, 9),
     k=st.floats(0.5, 3),
     alpha=st.floats(1e-5, 1),
     beta=st.floats(0.1, 2),
 )
 def test_response_normalization_is_pytorchs_but_that_this_divides_alpha_by_n(
-    maps: int, n: int, k: float, alpha: float, beta: float
+    channels: int, n: int, k: float, alpha: float, beta: float
 ) -> None:
-    torch.manual_seed(maps)
-    x = 3 * torch.randn(2, maps, 3, 4, dtype=torch.float64)
+    torch.manual_seed(channels)
+    x = 3 * torch.randn(2, channels, 3, 4, dtype=torch.float64)
     theirs = nn.LocalResponseNorm(n, alpha=n * alpha, beta=beta, k=k)
     assert torch.allclose(LocalResponseNorm(n=n, k=k, alpha=alpha, beta=beta)(x), theirs(x), rtol=1e-10)
 
 
 def test_response_normalization_has_the_papers_constants() -> None:
-    # Krizhevsky et al. 2012, section 3.3: b = a / (2 + 0.0001 (sum of a^2 over five maps))^0.75.
+    # Krizhevsky et al. 2012, section 3.3: b = a / (2 + 0.0001 (sum of a^2 over five channels))^0.75.
     a = torch.tensor([30.0, 40.0, 10.0, 20.0, 50.0, 70.0, 60.0], dtype=torch.float64)
     expected = [a[i] / (2 + 1e-4 * a[max(0, i - 2) : i + 3].square().sum()) ** 0.75 for i in range(7)]
     found = LocalResponseNorm()(a.view(1, 7, 1, 1)).flatten()
@@ -191,7 +191,7 @@ def test_response_normalization_hands_the_right_gradient_on() -> None:
 def test_convolutions_begin_with_two_over_their_fan_in_as_variance(groups: int) -> None:
     # He et al. 2015a, equation 10.
     torch.manual_seed(0)
-    conv = Conv2d(64, 128, 3, groups=groups)
+    conv = KaimingConv2d(64, 128, 3, groups=groups)
     expected = math.sqrt(2 / (9 * 64 / groups))
     assert conv.weight.std().item() == pytest.approx(expected, rel=4 / math.sqrt(2 * conv.weight.numel()))
     assert conv.bias is not None

@@ -20,7 +20,7 @@ from convatlas.spec import Variant
 
 B0 = atlas.find("efficientnet-b0")
 FAMILY = [variant for family in atlas.families() if family.name == "EfficientNet" for variant in family.variants]
-# Table 1: kernel, stride, maps and layers of the stages of B0.
+# Table 1: kernel, stride, output channels and layers of the stages of B0.
 TABLE_1 = ((3, 1, 16, 1), (3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3), (5, 2, 192, 4), (3, 1, 320, 1))
 
 
@@ -127,7 +127,7 @@ def test_the_stages_are_those_of_the_papers_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "stem", "maps", "layers", "head"),
+    ("name", "stem", "channels", "layers", "head"),
     [
         # As the authors' release rounds.
         ("efficientnet-b1", 32, [16, 24, 40, 80, 112, 192, 320], [2, 3, 3, 4, 4, 5, 2], 1280),
@@ -137,21 +137,21 @@ def test_the_stages_are_those_of_the_papers_table() -> None:
     ],
 )
 def test_the_scaled_networks_have_the_sizes_of_the_release(
-    name: str, stem: int, maps: list[int], layers: list[int], head: int
+    name: str, stem: int, channels: list[int], layers: list[int], head: int
 ) -> None:
     spec = atlas.find(name).spec
     assert isinstance(spec, EfficientNetSpec)
-    assert (spec.stem, [stage.maps for stage in spec.stages], spec.head) == (stem, maps, head)
+    assert (spec.stem, [stage.out_channels for stage in spec.stages], spec.head) == (stem, channels, head)
     assert [len(stage.blocks) for stage in spec.stages] == layers
 
 
 @pytest.mark.parametrize("variant", FAMILY, ids=lambda variant: variant.name)
 def test_blocks_expand_six_times_and_squeeze_to_a_quarter_of_their_input(variant: Variant) -> None:
-    below = variant.spec.stem
-    for number, (_, _, maps, blocks) in enumerate(variant.spec.stages):
+    in_channels = variant.spec.stem
+    for number, (_, _, out_channels, blocks) in enumerate(variant.spec.stages):
         for expanded, squeezed in blocks:
-            assert (expanded, squeezed) == ((6 if number else 1) * below, below // 4)
-            below = maps
+            assert (expanded, squeezed) == ((6 if number else 1) * in_channels, in_channels // 4)
+            in_channels = out_channels
 
 
 @given(st.floats(1, 5000))
@@ -164,18 +164,20 @@ def test_maps_are_rounded_to_the_nearest_multiple_of_8_but_never_a_tenth_below(e
     assert rounded == (nearest if nearest >= 0.9 * exact else nearest + 8)
 
 
-@pytest.mark.parametrize(("exact", "divisor", "maps"), [(6.4, 1, 6), (0.2, 1, 1), (9, 2, 10), (13, 4, 12), (11, 8, 16)])
-def test_maps_are_rounded_to_another_divisor_likewise(exact: float, divisor: int, maps: int) -> None:
-    assert round_filters(exact, divisor) == maps
+@pytest.mark.parametrize(
+    ("exact", "divisor", "channels"), [(6.4, 1, 6), (0.2, 1, 1), (9, 2, 10), (13, 4, 12), (11, 8, 16)]
+)
+def test_channels_are_rounded_to_another_divisor_likewise(exact: float, divisor: int, channels: int) -> None:
+    assert round_filters(exact, divisor) == channels
 
 
 def test_a_narrow_network_of_divisor_1_grows_evenly() -> None:
     assert isinstance(B0.spec, EfficientNetSpec)
     spec = replace(B0.spec, divisor=1).scaled(width=0.25)
-    assert [stage.maps for stage in spec.stages] == [4, 6, 10, 20, 28, 48, 80]
-    assert [stage.maps for stage in spec.scaled(width=1.25).stages] == [5, 8, 13, 25, 35, 60, 100]
+    assert [stage.out_channels for stage in spec.stages] == [4, 6, 10, 20, 28, 48, 80]
+    assert [stage.out_channels for stage in spec.scaled(width=1.25).stages] == [5, 8, 13, 25, 35, 60, 100]
     # In steps of 8 the narrowest keep their width, or double it.
-    assert [stage.maps for stage in B0.spec.scaled(width=0.25).stages][:3] == [8, 8, 16]
+    assert [stage.out_channels for stage in B0.spec.scaled(width=0.25).stages][:3] == [8, 8, 16]
 
 
 @pytest.mark.parametrize("divisor", [0, -8])
@@ -190,10 +192,10 @@ def test_a_divisor_of_nothing_is_refused(divisor: int) -> None:
 def test_every_width_is_a_multiple_of_8_that_is_not_a_tenth_below_the_exact_one(width: float, depth: float) -> None:
     spec = B0.spec.scaled(width, depth)
     pairs = [(spec.stem, 32), (spec.head, 1280)]
-    pairs += [(stage.maps, base.maps) for stage, base in zip(spec.stages, B0.spec.stages, strict=True)]
-    for maps, base in pairs:
-        assert maps % 8 == 0
-        assert maps >= 0.9 * width * base
+    pairs += [(stage.out_channels, base.out_channels) for stage, base in zip(spec.stages, B0.spec.stages, strict=True)]
+    for channels, base in pairs:
+        assert channels % 8 == 0
+        assert channels >= 0.9 * width * base
     for stage, base_stage in zip(spec.stages, B0.spec.stages, strict=True):
         assert len(stage.blocks) == math.ceil(depth * len(base_stage.blocks) - 1e-9)
 
@@ -325,7 +327,7 @@ def test_an_added_block_copies_the_last_of_its_stage(variant: Variant) -> None:
         for block in stage[len(before.blocks) :]:
             assert block.residual
             first = block.depthwise if block.expand is None else block.expand
-            assert first.conv.in_channels == block.project.conv.out_channels == before.maps
+            assert first.conv.in_channels == block.project.conv.out_channels == before.out_channels
             assert block.depthwise.conv.stride == (1, 1)
             assert block.depthwise.conv.kernel_size == (before.kernel, before.kernel)
 

@@ -151,7 +151,7 @@ def test_the_maps_have_the_sides_that_the_paper_prints() -> None:
     sides = {name: table[name].output_shape[-1] for name in ("conv1.conv", "pool1", "conv2.conv", "pool2", "pool3")}
     assert sides == {"conv1.conv": 112, "pool1": 56, "conv2.conv": 56, "pool2": 28, "pool3": 14}
     assert table["pool4"].output_shape[-1] == 7
-    assert GOOGLENET.spec.auxiliary_side == 4
+    assert GOOGLENET.spec.auxiliary_feature_size == 4
     network = GOOGLENET.network(GOOGLENET.spec)
     assert network.auxiliary_4a.fc1.in_features == network.auxiliary_4d.fc1.in_features == 4 * 4 * 128
     assert (network.auxiliary_4a.conv.conv.in_channels, network.auxiliary_4d.conv.conv.in_channels) == (512, 528)
@@ -182,7 +182,7 @@ def test_batch_normalization_replaces_biases_and_response_normalization(name: st
     network = tiny(name)
     kinds = [type(layer).__name__ for layer in network.modules()]
     assert "LocalResponseNorm" not in kinds
-    assert kinds.count("BatchNorm2d") == kinds.count("Conv2d")
+    assert kinds.count("BatchNorm2d") == kinds.count("KaimingConv2d") > 0
     assert all(layer.bias is None for layer in convolutions(network))
 
 
@@ -273,15 +273,15 @@ def test_without_auxiliary_classifiers_all_else_begins_the_same() -> None:
 def test_a_module_may_have_filters_of_one_size_alone() -> None:
     x = torch.randn(2, 6, 9, 9)
     spec = replace(small_spec(), pooled=False)
-    three = googlenet.Inception(6, googlenet.Sizes(0, 4, 8, 0, 0, 0), spec)
+    three = googlenet.Inception(6, googlenet.InceptionChannels(0, 4, 8, 0, 0, 0), spec)
     assert three.three is not None
     assert torch.equal(three(x), three.three(x))
-    pooled = googlenet.Inception(6, googlenet.Sizes(0, 0, 0, 0, 0, 0), small_spec())
+    pooled = googlenet.Inception(6, googlenet.InceptionChannels(0, 0, 0, 0, 0, 0), small_spec())
     assert torch.equal(pooled(x), F.max_pool2d(x, 3, 1, 1))
 
 
 def test_a_module_of_nothing_is_refused() -> None:
-    nothing = ((googlenet.Sizes(0, 0, 0, 0, 0, 0),),) * 3
+    nothing = ((googlenet.InceptionChannels(0, 0, 0, 0, 0, 0),),) * 3
     with pytest.raises(UserError, match="without filters"):
         replace(small_spec(), stages=nothing, pooled=False)
 
@@ -313,7 +313,7 @@ def test_an_added_module_copies_the_last_of_its_stage(name: str) -> None:
     network = variant.network(deep.scaled(width=0.125))
     for stage in (network.inception3, network.inception4, network.inception5):
         added = list(stage)[len(stage) // 2 :]
-        assert {module.one.conv.in_channels for module in added} == {module.maps for module in added}
+        assert {module.one.conv.in_channels for module in added} == {module.out_channels for module in added}
         assert {layer.stride for module in added for layer in convolutions(module)} == {(1, 1)}
 
 

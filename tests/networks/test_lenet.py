@@ -16,6 +16,7 @@ import convatlas as ca
 from convatlas import atlas
 from convatlas.measure import layers, layers_of
 from convatlas.networks import codes, lenet
+from convatlas.networks.claims.lenet import num_connections
 from convatlas.spec import Layers
 
 # 1998, Table I: a column for each map of C3, a row for each map of S2.
@@ -48,7 +49,7 @@ def num_params(network: nn.Module) -> int:
 
 def connections(table: Layers) -> dict[str, int]:
     """For each layer, as the papers count."""
-    return {row.name: lenet.connections(Layers((row,))) for row in table}
+    return {row.name: num_connections(Layers((row,))) for row in table}
 
 
 def separate_convolutions(x: Tensor, table: list[list[int]], weight: Tensor, stride: int = 1) -> Tensor:
@@ -89,14 +90,14 @@ def test_the_built_network_has_exactly_the_parameters_of_the_paper(name: str, pa
     [("lenet1989", 64660), ("lenet1", 98442), ("lenet5", 340908)],  # 1989, 3.3; 1990, 3.3; 1998, II.B
 )
 def test_the_built_network_has_exactly_the_connections_of_the_paper(name: str, total: int) -> None:
-    assert lenet.connections(layers(ca.create(name))) == total
+    assert num_connections(layers(ca.create(name))) == total
 
 
 def test_lenet4_has_about_17000_parameters_and_260000_connections() -> None:
     # 1998, section III.C.
     table = layers(ca.create("lenet4"))
     assert abs(num_params(ca.create("lenet4")) - 17000) < 1000
-    assert abs(lenet.connections(table) - 260000) < 10000
+    assert abs(num_connections(table) - 260000) < 10000
 
 
 def test_lenet5_has_the_connections_of_every_layer_that_the_paper_prints() -> None:
@@ -208,7 +209,9 @@ def test_a_connected_convolution_is_separate_convolutions_for_any_table(data: st
     out = (side - kernel) // stride + 1
     units = (out, out) if data.draw(st.booleans()) else (1, 1)
     torch.manual_seed(0)
-    layer = lenet.ConnectedConv2d(in_channels, tuple(map(tuple, table)), kernel, stride=stride, units=units).double()
+    layer = lenet.ConnectedConv2d(
+        in_channels, tuple(map(tuple, table)), kernel, stride=stride, bias_size=units
+    ).double()
     nn.init.normal_(layer.bias)
     assert layer.weight.shape == (sum(map(len, table)), kernel, kernel)
     assert layer.bias.shape == (len(table), *units)
@@ -235,15 +238,17 @@ def test_the_gradient_reaches_every_single_weight_of_the_papers_networks(name: s
     assert all((value.grad != 0).all() for value in network.parameters() if value.grad is not None)
 
 
-@pytest.mark.parametrize(("below", "maps"), [(6, 6), (4, 8)])
+@pytest.mark.parametrize(("in_channels", "out_channels"), [(6, 6), (4, 8)])
 @pytest.mark.parametrize("side", [4, 7])
-def test_subsampling_is_a_coefficient_times_the_sum_of_four_plus_a_bias(below: int, maps: int, side: int) -> None:
-    # 1998, section II.B; in LeNet-4 each map below has a pair of subsampling maps (section III.C).
+def test_subsampling_is_a_coefficient_times_the_sum_of_four_plus_a_bias(
+    in_channels: int, out_channels: int, side: int
+) -> None:
+    # 1998, section II.B; in LeNet-4 each input channel is subsampled by a pair of channels (section III.C).
     torch.manual_seed(0)
-    layer = lenet.Subsampling(below, maps).double()
+    layer = lenet.Subsampling(in_channels, out_channels).double()
     nn.init.normal_(layer.bias)
-    x = torch.randn(3, below, side, side, dtype=torch.float64)
-    summed = sum_of_four(x).repeat_interleave(maps // below, dim=1)
+    x = torch.randn(3, in_channels, side, side, dtype=torch.float64)
+    summed = sum_of_four(x).repeat_interleave(out_channels // in_channels, dim=1)
     assert torch.allclose(layer(x), layer.coefficient * summed + layer.bias)
 
 
@@ -257,7 +262,7 @@ def test_the_output_is_minus_the_squared_distance_to_each_code(classes: int, ima
 
 def test_a_code_itself_is_at_no_distance_from_its_class() -> None:
     layer = codes.RBF(10)
-    outputs = layer(codes.codes(10))
+    outputs = layer(codes.output_codes(10))
     assert outputs.diagonal().abs().max() < 1e-4
     assert outputs.argmax(1).tolist() == list(range(10))
 
@@ -280,7 +285,7 @@ def test_lenet5_is_its_layers_in_turn() -> None:
     x = squash(part["s4.coefficient"] * sum_of_four(x) + part["s4.bias"])
     x = squash(F.conv2d(x, part["c5.weight"].reshape(120, 16, 5, 5), part["c5.bias"].flatten())).flatten(1)
     x = squash(x @ part["f6.weight"].T + part["f6.bias"])
-    distances = (x[:, None] - codes.codes(10).double()).square().sum(2)
+    distances = (x[:, None] - codes.output_codes(10).double()).square().sum(2)
     assert torch.allclose(network(image), -distances)
 
 
@@ -376,12 +381,12 @@ def test_the_codes_of_the_digits_are_the_characters_of_figure_3() -> None:
     """
     for digit, image in enumerate((zero, one)):
         dots = "".join(image.split())
-        assert codes.codes(10)[digit].tolist() == [1 if dot == "#" else -1 for dot in dots]
+        assert codes.output_codes(10)[digit].tolist() == [1 if dot == "#" else -1 for dot in dots]
 
 
 def test_codes_of_different_classes_differ() -> None:
-    assert len(set(map(tuple, codes.codes(1000).tolist()))) == 1000
-    digits = codes.codes(10)
+    assert len(set(map(tuple, codes.output_codes(1000).tolist()))) == 1000
+    digits = codes.output_codes(10)
     differing = (digits[:, None] != digits).sum(2)
     assert differing[~torch.eye(10, dtype=torch.bool)].min() >= 4
 
@@ -390,9 +395,9 @@ def test_codes_of_different_classes_differ() -> None:
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_codes_are_plus_and_minus_one_and_the_same_for_any_number_of_classes(one: int, other: int) -> None:
     few, many = sorted((one, other))
-    assert codes.codes(many).shape == (many, 84)
-    assert (codes.codes(many).abs() == 1).all()
-    assert torch.equal(codes.codes(many)[:few], codes.codes(few))
+    assert codes.output_codes(many).shape == (many, 84)
+    assert (codes.output_codes(many).abs() == 1).all()
+    assert torch.equal(codes.output_codes(many)[:few], codes.output_codes(few))
 
 
 def test_beyond_ten_classes_the_first_ten_codes_are_the_digits() -> None:
@@ -403,7 +408,7 @@ def test_drawing_codes_leaves_everybodys_random_numbers_alone() -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    codes.codes(50)
+    codes.output_codes(50)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -437,15 +442,15 @@ def test_a_multiple_of_the_width_replicates_every_block_of_the_table(name: str, 
 @given(st.floats(0.13, 5))
 def test_at_any_width_every_map_reads_some_of_the_maps_that_are_there(name: str, width: float) -> None:
     spec = atlas.find(name).spec.scaled(width=width)
-    below = spec.s2
-    for maps in (spec.c3, spec.c5):
-        if isinstance(maps, tuple):
-            for row in maps:
+    in_channels = spec.s2
+    for channels in (spec.c3, spec.c5):
+        if isinstance(channels, tuple):
+            for row in channels:
                 assert row
                 assert list(row) == sorted(set(row))
                 assert row[0] >= 0
-                assert row[-1] < below
-        below = len(spec.c3)
+                assert row[-1] < in_channels
+        in_channels = len(spec.c3)
 
 
 @pytest.mark.parametrize("name", ["lenet1", "lenet4", "lenet5"])

@@ -16,7 +16,7 @@ from convatlas.networks import mobilenet
 from convatlas.spec import Variant
 
 MOBILENET = atlas.find("mobilenet")
-# Table 1: stride and maps of the layers after the first; one of those of stride 1 and 512 maps is there five times.
+# Table 1: stride and output channels of the layers after the first; one of stride 1 and 512 channels comes five times.
 # The last has stride 2 in print, and yet the same size of map.
 TABLE_1 = ((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), *((1, 512),) * 5, (2, 1024), (1, 1024))
 every_variant = pytest.mark.parametrize("variant", mobilenet.FAMILY.variants, ids=lambda variant: variant.name)
@@ -104,14 +104,14 @@ def test_the_layers_are_those_of_the_papers_table() -> None:
 
 
 def test_a_separable_layer_costs_one_nth_and_a_ninth_of_a_full_one() -> None:
-    # Section 3.1: 1/N + 1/D_K^2, N output maps and D_K = 3.
+    # Section 3.1: 1/N + 1/D_K^2, N output channels and D_K = 3.
     full = atlas.find("mobilenet-conv")
     tables = [layers_of(variant.network, variant.spec) for variant in (MOBILENET, full)]
     compared = 0
     for number, stage in enumerate(MOBILENET.spec.stages):
-        for i, maps in enumerate(stage):
+        for i, channels in enumerate(stage):
             separable, whole = (table.part(f"stages.{number}.{i}").macs for table in tables)
-            assert Fraction(separable, whole) == Fraction(1, maps) + Fraction(1, 9)
+            assert Fraction(separable, whole) == Fraction(1, channels) + Fraction(1, 9)
             compared += 1
     assert compared == 13
 
@@ -129,10 +129,10 @@ def test_most_of_the_multiplications_are_in_1x1_convolutions() -> None:
 
 def test_five_layers_of_512_maps_are_missing_from_the_shallow_network() -> None:
     deep, shallow = (
-        [maps for stage in atlas.find(name).spec.stages for maps in stage]
+        [channels for stage in atlas.find(name).spec.stages for channels in stage]
         for name in ("mobilenet", "mobilenet-shallow")
     )
-    assert [deep.count(maps) - shallow.count(maps) for maps in (64, 128, 256, 512, 1024)] == [0, 0, 0, 5, 0]
+    assert [deep.count(num) - shallow.count(num) for num in (64, 128, 256, 512, 1024)] == [0, 0, 0, 5, 0]
 
 
 @every_variant

@@ -180,7 +180,7 @@ def shortcuts(name: str) -> list[str]:
         nn.Identity: "identity",
         resnet.ZeroPadded: "zeros",
         resnet.ConvNorm: "projection",
-        resnet.Conv2d: "projection",
+        resnet.KaimingConv2d: "projection",
         type(None): "nothing",
     }
     return [kinds[type(unit.shortcut)] for stage in network.stages[:2] for unit in stage]

@@ -124,32 +124,32 @@ def test_weights_begin_with_he_et_als_deviation_and_with_a_hundredth_in_the_last
 def test_the_papers_metaparameters_make_the_papers_network() -> None:
     # Section 5.1: base_e = 128, incr_e = 128, pct3x3 = 0.5, freq = 2, SR = 0.125.
     paper = atlas.find("squeezenet").spec
-    assert squeezenet.designed() == paper
-    assert squeezenet.designed(base_e=128, incr_e=128, pct3x3=0.5, freq=2, sr=0.125) == paper
+    assert squeezenet.from_metaparameters() == paper
+    assert squeezenet.from_metaparameters(base_e=128, incr_e=128, pct3x3=0.5, freq=2, sr=0.125) == paper
 
 
 @pytest.mark.parametrize(("sr", "printed_mb"), [(0.125, 4.8), (0.75, 19)])
 def test_the_sizes_of_figure_3_are_those_of_their_squeeze_ratios(sr: float, printed_mb: float) -> None:
     variant = atlas.find("squeezenet")
-    size = 4 * cost_of(variant.network, squeezenet.designed(sr=sr)).params / 2**20
+    size = 4 * cost_of(variant.network, squeezenet.from_metaparameters(sr=sr)).params / 2**20
     assert abs(size - printed_mb) < (0.1 if printed_mb < 10 else 1)
 
 
 def test_metaparameters_say_how_modules_are_made() -> None:
-    spec = squeezenet.designed(base_e=40, incr_e=10, pct3x3=0.2, freq=3, sr=0.1, stages=(1, 3))
+    spec = squeezenet.from_metaparameters(base_e=40, incr_e=10, pct3x3=0.2, freq=3, sr=0.1, stages=(1, 3))
     # 40 maps in the first three modules and 50 after; a fifth of them from 3x3, a tenth squeezed.
     assert spec.stages == (((4, 32, 8),), ((4, 32, 8), (4, 32, 8), (5, 40, 10)))
 
 
 def test_the_smallest_share_of_filters_is_one() -> None:
-    few, many = (squeezenet.designed(base_e=16, pct3x3=part, sr=0.001).stages[0][0] for part in (0.001, 1.0))
+    few, many = (squeezenet.from_metaparameters(base_e=16, pct3x3=part, sr=0.001).stages[0][0] for part in (0.001, 1.0))
     assert few == (1, 15, 1)
     assert many == (1, 1, 15)
 
 
 def test_the_same_modules_pooled_earlier_have_as_many_parameters_and_less_to_compute() -> None:
     network = atlas.find("squeezenet").network
-    late, early = (cost_of(network, squeezenet.designed(stages=stages)) for stages in ((3, 4, 1), (1, 1, 6)))
+    late, early = (cost_of(network, squeezenet.from_metaparameters(stages=stages)) for stages in ((3, 4, 1), (1, 1, 6)))
     assert late.params == early.params
     assert early.macs < late.macs
 
@@ -161,16 +161,16 @@ def test_the_same_modules_pooled_earlier_have_as_many_parameters_and_less_to_com
         ({"incr_e": -1}, "incr_e -1 makes no network; it must be at least 0"),
         ({"freq": 0}, "freq 0 makes no network"),
         ({"conv1": 0}, "conv1 0 makes no network"),
-        ({"pct3x3": 0.0}, "pct3x3 0 is no part of the filters"),
-        ({"pct3x3": 1.5}, "pct3x3 1.5 is no part"),
-        ({"sr": math.nan}, "sr nan is no part"),
+        ({"pct3x3": 0.0}, "pct3x3 0 is no fraction of the filters"),
+        ({"pct3x3": 1.5}, "pct3x3 1.5 is no fraction"),
+        ({"sr": math.nan}, "sr nan is no fraction"),
         ({"stages": (3, 0, 1)}, r"stages \(3, 0, 1\) have no module between two poolings"),
         ({"stages": ()}, "have no module"),
     ],
 )
 def test_metaparameters_that_make_no_network_are_told(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        squeezenet.designed(**wrong)
+        squeezenet.from_metaparameters(**wrong)
 
 
 # --- against the same computed otherwise -------------------------------------------------------------------------
@@ -229,6 +229,6 @@ def test_an_added_module_copies_the_last_of_its_stage(variant: Variant) -> None:
     for stage in network.stages:
         fires = [layer for layer in stage if isinstance(layer, squeezenet.Fire)]
         for fire in fires[len(fires) // 2 :]:
-            assert fire.squeeze.conv.in_channels == fire.maps
+            assert fire.squeeze.conv.in_channels == fire.out_channels
             assert isinstance(fire.bypass, nn.Identity) == deep.bypass
     assert network.eval()(torch.zeros(1, 3, deep.resolution, deep.resolution)).shape == (1, 1000)

@@ -14,7 +14,7 @@ from convatlas.measure import cost_of, layers_of
 from convatlas.networks import vgg
 from convatlas.spec import Variant
 
-# Table 1: a line for each column, each number the maps of a convolution of 3x3, in brackets of 1x1, M max pooling.
+# Table 1: a line for each column; numbers are output channels of 3x3 convolutions, in brackets of 1x1; M max pooling.
 TABLE_1 = {
     "vgg11": "64 M 128 M 256 256 M 512 512 M 512 512 M",
     "vgg13": "64 64 M 128 128 M 256 256 M 512 512 M 512 512 M",
@@ -93,9 +93,9 @@ def test_the_convolutions_and_pools_are_those_of_the_papers_table(name: str) -> 
     built = []
     for layer in ca.create(name, width=1 / 64).modules():
         if isinstance(layer, nn.Conv2d):
-            maps = str(64 * layer.out_channels)
+            channels = str(64 * layer.out_channels)
             assert layer.stride == (1, 1)
-            built.append(maps if layer.kernel_size == (3, 3) else f"({maps})")
+            built.append(channels if layer.kernel_size == (3, 3) else f"({channels})")
         elif isinstance(layer, nn.MaxPool2d):
             built.append("M")
     assert " ".join(built) == TABLE_1[name]
@@ -114,8 +114,8 @@ def test_weights_begin_as_glorot_and_bengio_draw_them(variant: Variant) -> None:
     network = variant.network(variant.spec.scaled(width=0.25, resolution=64))
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            out, below, *window = layer.weight.shape
-            bound = math.sqrt(6 / (math.prod(window) * (out + below)))
+            out, read, *window = layer.weight.shape
+            bound = math.sqrt(6 / (math.prod(window) * (out + read)))
             assert layer.weight.abs().max().item() <= bound
             # The deviation of a uniform distribution, within four standard errors of the estimate.
             tolerance = 4 / math.sqrt(5 * layer.weight.numel())

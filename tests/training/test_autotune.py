@@ -1,4 +1,4 @@
-"""The fastest way of computing is measured where that is worth it, and measuring changes nothing else."""
+"""The fastest way to compute a step is measured where that pays, and measuring changes nothing else."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ import convatlas as ca
 from convatlas.data.batches import Batch
 from convatlas.networks.blocks import CrossEntropy
 from convatlas.runs.options import Execution
-from convatlas.training import Request, plan
+from convatlas.spec import Scale
+from convatlas.training import Request
 from convatlas.training.autotune import Autotuner, available_threads, computes_bfloat16
 from convatlas.training.distribution import Processes
+from convatlas.training.plan import plan
 from convatlas.training.step import Step, arranged
 
 PLAIN = Execution(threads=1)
 LONG = 10**9
-"""Steps of a training that is worth measuring."""
+"""Steps of a training that is worth tuning."""
 
 
 @dataclass
@@ -50,26 +52,26 @@ def tuner() -> Autotuner:
     return Autotuner(Tiny(), CrossEntropy(), batch_of(6))
 
 
-def test_a_short_training_is_not_measured(tuner: Autotuner) -> None:
+def test_a_short_training_is_not_tuned(tuner: Autotuner) -> None:
     assert tuner.choose(PLAIN, 1) == (PLAIN, "")
-    # But for the steps that tell that it is short.
+    # Except for the steps that show that it is short.
     assert isinstance(tuner.build, Tiny)
     assert len(tuner.build.built) == 1
 
 
-def without_compiling(tuner: Autotuner, plain: Execution = PLAIN) -> tuple[Execution, str]:
+def choose_without_compiling(tuner: Autotuner, plain: Execution = PLAIN) -> tuple[Execution, str]:
     """The choice for a training long enough to measure and too short for compiling."""
     num_steps = 2 * int(20 / tuner.seconds(plain, 1.0))
     return tuner.choose(plain, num_steps)
 
 
-def test_a_long_training_gets_one_of_the_ways_and_a_line_that_names_each(tuner: Autotuner) -> None:
+def test_a_long_training_gets_the_fastest_execution_and_a_line_that_names_each_one_tried(tuner: Autotuner) -> None:
     plain = Execution(threads=4)
-    chosen, line = without_compiling(tuner, plain)
-    told, _, words = line.partition("; chosen: ")
-    assert words == chosen.describe
-    assert re.fullmatch(r"plain \d+(, [\w ]+ \d+)* ms a step", told), told
-    names = [part.rpartition(" ")[0] for part in told.removesuffix(" ms a step").split(", ")]
+    chosen, line = choose_without_compiling(tuner, plain)
+    measured, _, choice = line.partition("; chosen: ")
+    assert choice == chosen.describe()
+    assert re.fullmatch(r"plain \d+(, [\w ]+ \d+)* ms a step", measured), measured
+    names = [part.rpartition(" ")[0] for part in measured.removesuffix(" ms a step").split(", ")]
     expected = ["plain", *(["bfloat16"] if computes_bfloat16("cpu") else []), "contiguous", "2 threads"]
     assert names == expected
     assert chosen.threads in (2, 4)
@@ -80,12 +82,12 @@ def test_one_thread_is_not_halved(tuner: Autotuner) -> None:
     assert [name for name, _ in tuner.changes(PLAIN, 50.0)] in (["bfloat16", "contiguous"], ["contiguous"])
 
 
-def test_compiling_is_tried_where_it_is_won_back(tuner: Autotuner) -> None:
+def test_compiling_is_tried_where_it_pays_off(tuner: Autotuner) -> None:
     assert ("compiled", {"compiled": True}) in tuner.changes(PLAIN, 3600.0)
     assert ("compiled", {"compiled": True}) not in tuner.changes(PLAIN, 300.0)
 
 
-def test_each_change_is_of_the_way_of_computing_and_of_one_thing_in_it(tuner: Autotuner) -> None:
+def test_each_candidate_changes_one_field_of_the_execution(tuner: Autotuner) -> None:
     for _, change in tuner.changes(Execution(threads=8), 1e6):
         [(name, value)] = change.items()
         assert getattr(Execution(threads=8), name) != value
@@ -99,14 +101,14 @@ def test_measuring_leaves_the_callers_threads_and_random_numbers_alone(threads: 
         torch.manual_seed(3)
         expected = torch.rand(3)
         torch.manual_seed(3)
-        without_compiling(tuner, Execution(threads=3))
+        choose_without_compiling(tuner, Execution(threads=3))
         assert torch.get_num_threads() == threads
         assert torch.equal(torch.rand(3), expected)
     finally:
         torch.set_num_threads(before)
 
 
-def test_a_way_that_fails_leaves_the_callers_threads_alone() -> None:
+def test_an_execution_that_fails_leaves_the_callers_threads_alone() -> None:
     class Refuses(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             raise RuntimeError("no memory")
@@ -120,11 +122,11 @@ def test_a_way_that_fails_leaves_the_callers_threads_alone() -> None:
     assert torch.get_num_threads() == threads
 
 
-def test_measuring_learns_nothing(tuner: Autotuner) -> None:
+def test_measuring_trains_nothing(tuner: Autotuner) -> None:
     assert isinstance(tuner.build, Tiny)
     inputs = tuner.batch.inputs.clone()
-    without_compiling(tuner)
-    # Each way begins with a network of its own, and the batch is as it was.
+    choose_without_compiling(tuner)
+    # Each execution is timed on a new network, and the batch is unchanged.
     assert len(tuner.build.built) >= 3
     assert torch.equal(tuner.batch.inputs, inputs)
 
@@ -132,7 +134,7 @@ def test_measuring_learns_nothing(tuner: Autotuner) -> None:
 @pytest.mark.skipif(computes_bfloat16("cpu"), reason="this processor has instructions for bfloat16")
 def test_a_processor_without_bfloat16_does_not_try_it(tuner: Autotuner) -> None:
     assert "bfloat16" not in [name for name, _ in tuner.changes(PLAIN, 1e6)]
-    _, line = without_compiling(tuner)
+    _, line = choose_without_compiling(tuner)
     assert "bfloat16" not in line
 
 
@@ -141,7 +143,7 @@ def test_a_processor_with_bfloat16_tries_it_first(tuner: Autotuner) -> None:
     assert next(name for name, _ in tuner.changes(PLAIN, 1e6)) == "bfloat16"
 
 
-def test_a_device_that_nobody_knows_does_not_try_bfloat16() -> None:
+def test_an_unknown_device_does_not_try_bfloat16() -> None:
     assert not computes_bfloat16("mps")
     # Nor does a meta device, on which nothing is computed.
     nowhere = batch_of(2)._replace(inputs=torch.empty(2, 1, 8, 8, device="meta"))
@@ -154,14 +156,14 @@ def test_processes_on_one_machine_share_its_threads() -> None:
     assert available_threads(2) >= available_threads(4) >= 1
 
 
-# What the ways compute
+# What each execution computes
 
 
 def losses_of(name: str, execution: Execution) -> tuple[Tensor, bool]:
     torch.manual_seed(0)
     sizes: dict[str, Any] = {} if name.startswith("lenet") else {"width": 0.25, "resolution": 32}
     network = ca.create(name, num_classes=3, **sizes).train()
-    # What is dropped is drawn in the order of memory, which is what differs.
+    # Dropout draws in the order of memory, which is what differs.
     network.training = False
     for layer in network.modules():
         if isinstance(layer, nn.Dropout):
@@ -175,8 +177,8 @@ def losses_of(name: str, execution: Execution) -> tuple[Tensor, bool]:
         batch_size=6,
     )
     torch.manual_seed(1)
-    told = step.gradient(batch_of(6, spec.resolution, spec.in_channels))
-    return told.losses, told.finite
+    result = step.gradient(batch_of(6, spec.resolution, spec.in_channels))
+    return result.losses, result.is_finite
 
 
 @pytest.mark.parametrize("name", [family.variants[-1].name for family in ca.families()])
@@ -185,22 +187,22 @@ def losses_of(name: str, execution: Execution) -> tuple[Tensor, bool]:
     [(Execution(threads=1, channels_last=False), 1e-3), (Execution(threads=1, bfloat16=True), 0.15)],
     ids=["contiguous", "bfloat16"],
 )
-def test_each_way_computes_nearly_the_same_losses_for_a_network_of_each_family(
+def test_each_execution_computes_nearly_the_same_losses_for_a_network_of_each_family(
     name: str, execution: Execution, tolerance: float
 ) -> None:
     plain, _ = losses_of(name, PLAIN)
-    other, finite = losses_of(name, execution)
-    assert finite
+    other, is_finite = losses_of(name, execution)
+    assert is_finite
     assert other.dtype == torch.float32
     assert (other - plain).abs().max() <= tolerance * plain.abs().max()
     if execution.bfloat16:
-        # Lest it be the plain way under another name.
+        # Proves that it is not the plain execution under another name.
         assert not torch.equal(other, plain)
 
 
 @pytest.mark.parametrize(
-    ("network", "width", "bears"), [("resnet18", 1.0, True), ("resnet18", 0.125, False), ("vgg11", 0.05, True)]
+    ("network", "width", "supported"), [("resnet18", 1.0, True), ("resnet18", 0.125, False), ("vgg11", 0.05, True)]
 )
-def test_narrow_strided_shortcuts_do_not_bear_channels_last(network: str, width: float, bears: bool) -> None:
-    record, _ = plan.planned(Request(network=network, width=width, resolution=64), Processes())
-    assert record.execution.channels_last == bears
+def test_narrow_strided_shortcuts_do_not_support_channels_last(network: str, width: float, supported: bool) -> None:
+    planned = plan(Request(network=network, scale=Scale(width=width, resolution=64)), Processes())
+    assert planned.record.execution.channels_last == supported

@@ -1,4 +1,4 @@
-"""Checkpoints: all that training changes comes back to the bit, and damage is noticed and costs one checkpoint."""
+"""Checkpoints: all that training changes comes back bit for bit; damage is noticed and costs one checkpoint."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ def save(folder: Path, learner: Learner) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_everything_comes_back_bit_for_bit_and_learns_on_alike(recipe: Recipe, tmp_path: Path) -> None:
+def test_everything_comes_back_bit_for_bit_and_trains_on_alike(recipe: Recipe, tmp_path: Path) -> None:
     learner = trained(3, recipe)
-    learner.state = State(step=3, seconds=0.1 + 0.2, epoch_loss=1 / 3, epoch_right=2, epoch_images=12, best_epoch=1)
+    learner.state = State(step=3, seconds=0.1 + 0.2, epoch_loss=1 / 3, epoch_correct=2, epoch_images=12, best_epoch=1)
     learner.state.close_epoch(lr=1e-3 / 3, seconds=0.3)
     save(tmp_path, learner)
 
@@ -112,7 +112,7 @@ def test_everything_comes_back_bit_for_bit_and_learns_on_alike(recipe: Recipe, t
     assert same(learner, other)
 
 
-def test_what_an_optimizer_remembers_lies_in_memory_as_its_parameter_does(tmp_path: Path) -> None:
+def test_optimizer_state_has_the_memory_format_of_its_parameter(tmp_path: Path) -> None:
     save(tmp_path, trained(3))
     other = trained(1)
     checkpoint.load(tmp_path, other)
@@ -133,11 +133,11 @@ def test_without_a_checkpoint_a_learner_stays_as_it_is(tmp_path: Path) -> None:
     steps=st.integers(0, 2**40),
     seconds=st.floats(0, allow_nan=False, allow_infinity=False),
     loss=st.floats(allow_nan=False, allow_infinity=False),
-    right=st.integers(0, 10**9),
+    correct=st.integers(0, 10**9),
 )
-def test_every_bit_of_where_training_stands_survives(steps: int, seconds: float, loss: float, right: int) -> None:
+def test_every_bit_of_the_training_state_survives(steps: int, seconds: float, loss: float, correct: int) -> None:
     learner, other = LEARNERS
-    learner.state = State(step=steps, seconds=seconds, epoch_loss=loss, epoch_right=right, epoch_images=right + 1)
+    learner.state = State(step=steps, seconds=seconds, epoch_loss=loss, epoch_correct=correct, epoch_images=correct + 1)
     other.restore(learner.snapshot())
     assert other.state == learner.state
 
@@ -145,19 +145,19 @@ def test_every_bit_of_where_training_stands_survives(steps: int, seconds: float,
 LEARNERS = trained(1), trained(1)
 
 
-def test_an_epoch_closes_with_its_means_and_the_next_begins_at_nothing() -> None:
+def test_an_epoch_closes_with_its_means_and_the_next_starts_from_zero() -> None:
     state = State()
-    state.tally(6.0, 2, 4)
-    state.tally(2.0, 3, 4)
+    state.add_batch(6.0, 2, 4)
+    state.add_batch(2.0, 3, 4)
     assert state.close_epoch(lr=0.1, seconds=1.23456) == {
         "epoch": 1, "loss": 1.0, "accuracy": 5 / 8, "lr": 0.1, "seconds": 1.235,
     }  # fmt: skip
-    state.tally(1.0, 1, 1)
+    state.add_batch(1.0, 1, 1)
     assert state.close_epoch(lr=0.1, seconds=2.0)["loss"] == 1.0
     assert [json.loads(line)["epoch"] for line in checkpoint.lines(state).splitlines()] == [1, 2]
 
 
-def test_an_average_over_less_than_two_steps_is_none() -> None:
+def test_there_is_no_average_over_less_than_two_steps() -> None:
     network = nn.Linear(1, 1)
     assert average_of(network, replace(DEFAULT, ema=0.0), 10**6) is None
     assert average_of(network, replace(DEFAULT, ema=0.02), 99) is None
@@ -165,8 +165,8 @@ def test_an_average_over_less_than_two_steps_is_none() -> None:
 
 
 @pytest.mark.parametrize("name", ["lenet1989", "lenet5", "resnet20-cifar"])
-def test_the_average_of_a_network_that_stays_is_that_network(name: str) -> None:
-    # LeNets keep where their maps read from in whole numbers, which are no averages.
+def test_the_average_of_an_unchanged_network_is_that_network(name: str) -> None:
+    # LeNets keep their connection tables as whole numbers, which cannot be averaged.
     variant = atlas.find(name)
     network = variant.network(replace(variant.spec, num_classes=10)).eval()
     # How far a whole number is rounded down depends on the length of the training.
@@ -180,16 +180,16 @@ def test_the_average_of_a_network_that_stays_is_that_network(name: str) -> None:
     assert torch.equal(network(images), average.module(images))
 
 
-def test_what_is_judged_is_the_average_where_there_is_one() -> None:
+def test_the_average_is_evaluated_where_there_is_one() -> None:
     learner = trained(5)
     assert learner.average is not None
-    assert learner.judged is learner.average.module
+    assert learner.evaluated is learner.average.module
     plain = trained(5, RECIPES["no average"])
-    assert plain.judged is plain.network
+    assert plain.evaluated is plain.network
     plain.keep_best()
     assert all(torch.equal(plain.best[name], value) for name, value in plain.network.state_dict().items())
     train(plain, 1)
-    # A copy, which does not learn on.
+    # A copy, which is not trained further.
     assert not torch.equal(plain.best["fc.weight"], plain.network.fc.weight)
 
 
@@ -205,7 +205,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Learner, Learne
     return folder, trained(2), trained(3)
 
 
-def test_the_newest_is_used_and_the_one_before_is_kept(two: tuple[Path, Learner, Learner]) -> None:
+def test_the_newest_checkpoint_is_used_and_the_one_before_is_kept(two: tuple[Path, Learner, Learner]) -> None:
     folder, _, after = two
     assert {path.name for path in folder.iterdir()} == {CHECKPOINT, PREVIOUS, METRICS}
     learner = trained(1)
@@ -227,7 +227,7 @@ places = st.floats(0, 1, exclude_max=True)
 
 
 @given(where=places, cut=st.booleans())
-def test_damage_anywhere_in_the_newest_is_noticed_and_the_one_before_is_used_and_said(
+def test_damage_anywhere_in_the_newest_is_reported_and_the_one_before_is_used(
     where: float, cut: bool, two: tuple[Path, Learner, Learner], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     before = two[1]
@@ -241,7 +241,7 @@ def test_damage_anywhere_in_the_newest_is_noticed_and_the_one_before_is_used_and
 
 
 def test_a_flipped_bit_of_the_header_is_noticed(two: tuple[Path, Learner, Learner], tmp_path: Path) -> None:
-    # In which a format has its soft spots; every thirteenth byte of it.
+    # Headers are where formats have weak spots; every thirteenth byte is tried.
     content = (two[0] / CHECKPOINT).read_bytes()
     length = 8 + int.from_bytes(content[:8], "little")
     shutil.copy(two[0] / CHECKPOINT, tmp_path / PREVIOUS)
@@ -254,7 +254,7 @@ def test_a_flipped_bit_of_the_header_is_noticed(two: tuple[Path, Learner, Learne
 
 
 @given(newest=places, before=places, cut=st.booleans())
-def test_damage_in_both_is_one_clear_mistake(
+def test_damage_in_both_is_a_one_line_error(
     newest: float,
     before: float,
     cut: bool,
@@ -265,22 +265,24 @@ def test_damage_in_both_is_one_clear_mistake(
     shutil.copytree(two[0], folder)
     damaged(folder / CHECKPOINT, newest, cut)
     damaged(folder / PREVIOUS, before, not cut)
-    with pytest.raises(UserError, match="is damaged; delete it, and resume starts this run from its beginning") as told:
+    with pytest.raises(
+        UserError, match="is damaged; delete it, and resume starts this run from its beginning"
+    ) as error:
         checkpoint.load(folder, trained(1))
-    assert len(str(told.value).splitlines()) == 1
+    assert len(str(error.value).splitlines()) == 1
 
 
-def test_who_does_what_the_message_of_two_damaged_ones_says_can_begin_again(
+def test_following_the_message_of_two_damaged_checkpoints_starts_again(
     two: tuple[Path, Learner, Learner], tmp_path: Path
 ) -> None:
     shutil.copytree(two[0], tmp_path, dirs_exist_ok=True)
     for name in (CHECKPOINT, PREVIOUS):
         damaged(tmp_path / name, 0.9, cut=True)
-    # Each time it names the file that is in the way.
+    # Each time it names the file to delete.
     for _ in range(2):
-        with pytest.raises(UserError) as told:
+        with pytest.raises(UserError) as error:
             checkpoint.load(tmp_path, trained(1))
-        Path(str(told.value).split(" is damaged")[0]).unlink()
+        Path(str(error.value).split(" is damaged")[0]).unlink()
     assert checkpoint.load(tmp_path, trained(1)) == ""
 
 
@@ -293,7 +295,7 @@ def test_another_networks_checkpoint_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def no_space(tmp_path: Path) -> Iterator[Callable[[], None]]:
-    """`no_space()` lets every new checkpoint in `tmp_path` fail where its content would be written."""
+    """After `no_space()`, every new checkpoint in `tmp_path` fails while its content is written."""
 
     def block() -> None:
         (tmp_path / f".{CHECKPOINT}.part").mkdir()
@@ -310,7 +312,7 @@ def test_a_kill_between_the_two_renames_leaves_the_one_before(tmp_path: Path, no
     assert not (tmp_path / CHECKPOINT).exists()
     assert checkpoint.exists(tmp_path)
     learner = trained(1)
-    # Nothing is damaged, so nothing is said.
+    # Nothing is damaged, so there is nothing to report.
     assert checkpoint.load(tmp_path, learner) == ""
     assert same(learner, trained(2))
 
@@ -327,15 +329,13 @@ def test_after_a_kill_between_the_two_renames_the_next_one_keeps_it_too(
     assert same(learner, trained(2))
 
 
-def test_a_damaged_one_never_takes_the_place_of_the_whole_one_before(
-    tmp_path: Path, no_space: Callable[[], None]
-) -> None:
+def test_a_damaged_checkpoint_never_replaces_the_whole_one_before(tmp_path: Path, no_space: Callable[[], None]) -> None:
     save(tmp_path, trained(2))
     save(tmp_path, trained(3))
     damaged(tmp_path / CHECKPOINT, 0.5, cut=False)
     learner = trained(1)
     assert "is damaged" in checkpoint.load(tmp_path, learner)
-    # Training goes on, and is killed while it writes the next.
+    # Training continues, and is killed while it writes the next.
     train(learner, 1)
     no_space()
     with pytest.raises(OSError, match=CHECKPOINT):
@@ -345,7 +345,7 @@ def test_a_damaged_one_never_takes_the_place_of_the_whole_one_before(
     assert same(again, trained(2))
 
 
-def test_removing_leaves_no_checkpoint(tmp_path: Path) -> None:
+def test_remove_leaves_no_checkpoint(tmp_path: Path) -> None:
     save(tmp_path, trained(1))
     save(tmp_path, trained(2))
     checkpoint.remove(tmp_path)
@@ -353,7 +353,7 @@ def test_removing_leaves_no_checkpoint(tmp_path: Path) -> None:
     checkpoint.remove(tmp_path)
 
 
-# The writer beside the training
+# The thread that writes while training continues
 
 
 @pytest.fixture
@@ -363,9 +363,9 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
     made.close()
 
 
-def test_a_snapshot_is_of_the_moment_it_was_begun(writer: Writer, tmp_path: Path) -> None:
+def test_a_snapshot_is_of_the_moment_when_writing_began(writer: Writer, tmp_path: Path) -> None:
     learner = trained(2)
-    learner.state.tally(1.0, 1, 4)
+    learner.state.add_batch(1.0, 1, 4)
     learner.state.close_epoch(lr=0.1, seconds=1.0)
     expected = trained(2)
     expected.restore(learner.snapshot())
@@ -411,7 +411,7 @@ def blocked(folder: Path) -> None:
 
 @pytest.mark.parametrize("fail", [removed, a_file, blocked])
 @pytest.mark.parametrize("then", ["finish", "due", "begin"])
-def test_a_disk_that_fails_is_told_on_the_training_thread(
+def test_a_disk_that_fails_is_an_error_on_the_training_thread(
     fail: Callable[[Path], None], then: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -429,7 +429,7 @@ def test_a_disk_that_fails_is_told_on_the_training_thread(
     with pytest.raises(OSError) as failure:  # noqa: PT011  # its kind depends on what failed; the file's name does not
         acts[then]()
     assert str(failure.value.filename).startswith(str(folder))
-    # StepResult once; whoever cleans up is not told again.
+    # Raised once; cleaning up does not raise it again.
     writer.finish()
     writer.close()
 
@@ -440,16 +440,16 @@ def until_written(writer: Writer) -> None:
         writer.due(1)
 
 
-def test_by_steps_a_checkpoint_is_due_after_every_so_many(tmp_path: Path) -> None:
+def test_with_checkpoint_steps_one_is_due_every_so_many_steps(tmp_path: Path) -> None:
     writer = Writer(tmp_path, steps=3)
     assert [step for step in range(1, 11) if writer.due(step)] == [3, 6, 9]
     writer.begin(trained(1))
-    # Whatever is still being written.
+    # Even while another is still being written.
     assert writer.due(3)
     writer.close()
 
 
-def test_by_time_none_is_due_at_once(writer: Writer) -> None:
+def test_by_time_no_checkpoint_is_due_at_once(writer: Writer) -> None:
     assert not any(writer.due(step) for step in range(100))
 
 

@@ -17,15 +17,18 @@ import torch
 
 import convatlas as ca
 from convatlas.errors import UserError
+from convatlas.runs.options import Runtime
+from convatlas.runs.run import load_run
+from convatlas.training import Progress
 from convatlas.training.distribution import Processes
 
 PROGRAM = ("-m", "convatlas")
 LIMIT_S = 100
-"""Processes that wait for each other for ever must not stop the tests too."""
+"""Processes that wait for each other forever must not stop the tests too."""
 
 
 def free_port() -> int:
-    """For each torchrun one of its own, since several may run at a time."""
+    """Each torchrun needs its own, since several may run at a time."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
@@ -39,14 +42,14 @@ def begin(*arguments: str | Path, options: tuple[str, ...] = PROGRAM) -> subproc
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Else torchrun says that it sets it.
+        # Otherwise torchrun prints that it sets it.
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
 
 
 def end(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     try:
-        out, said = process.communicate(timeout=LIMIT_S)
+        out, err = process.communicate(timeout=LIMIT_S)
     except subprocess.TimeoutExpired:
         # They do not end with torchrun.
         for pid in workers(process):
@@ -54,7 +57,7 @@ def end(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
         process.kill()
         process.communicate()
         raise
-    return subprocess.CompletedProcess(process.args, process.returncode, out, said)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def together(*arguments: str | Path, options: tuple[str, ...] = PROGRAM) -> subprocess.CompletedProcess[str]:
@@ -62,7 +65,7 @@ def together(*arguments: str | Path, options: tuple[str, ...] = PROGRAM) -> subp
 
 
 def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Wait for something that must come while the process runs."""
+    """Wait for something that must happen while the process runs."""
     end = time.monotonic() + LIMIT_S
     while not condition():
         assert time.monotonic() < end
@@ -71,7 +74,7 @@ def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> No
 
 
 def workers(process: subprocess.Popen[str]) -> list[int]:
-    """What torchrun started, in the order of their ranks."""
+    """The processes that torchrun started, in the order of their ranks."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -81,7 +84,7 @@ def workers(process: subprocess.Popen[str]) -> list[int]:
                 [rank] = [int(value[5:]) for value in variables if value.startswith(b"RANK=")]
                 found.append((rank, int(entry.name)))
         except (OSError, ValueError):
-            # Not a process, gone meanwhile, or not yet what it will be.
+            # No process, a process that has ended, or one that has not read its environment yet.
             continue
     return [pid for _, pid in sorted(found)]
 
@@ -106,23 +109,24 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subproc
     return folder, done
 
 
-def test_two_processes_leave_one_run_that_one_process_judges_alike(
+def test_two_processes_leave_one_run_that_one_process_evaluates_to_the_same(
     undisturbed: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     folder, _ = undisturbed
     assert {path.name for path in folder.iterdir()} == {
-        "run.json", "weights.safetensors", "metrics.jsonl", "curves.svg", "confusion.svg",
+        "run.json", "model.json", "weights.safetensors", "metrics.jsonl", "curves.svg", "confusion.svg",
     }  # fmt: skip
-    run = ca.load(folder)
-    assert run.record.processes == 2
+    run = load_run(folder)
+    assert run.record.num_processes == 2
     # Each image was counted once, by one of the two.
     evaluation = run.evaluate()
-    assert run.results.test_images == evaluation.num_images == 355
-    assert run.results.test_errors == evaluation.num_errors
+    assert run.score == evaluation.score
+    assert run.score.num_images == evaluation.num_images == 355
+    assert run.score.num_errors == evaluation.num_errors
     assert run.test_accuracy == evaluation.accuracy > 0.3
 
 
-def test_one_of_two_processes_speaks(undisturbed: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_one_of_two_processes_prints(undisturbed: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, done = undisturbed
     assert done.stdout.count("test accuracy") == 1
     assert done.stdout.count(f"run folder     {folder}") == 1
@@ -131,11 +135,11 @@ def test_one_of_two_processes_speaks(undisturbed: tuple[Path, subprocess.Complet
     assert done.stderr.count("1,442 images") == 1
 
 
-def test_two_processes_learn_what_one_does_but_for_rounding(
+def test_two_processes_learn_what_one_does_except_for_rounding(
     undisturbed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    # The same images in the same order, changed alike: another order, and the losses would differ at once.
-    alone = ca.train("lenet5-modern", epochs=1, autotune=False, out=tmp_path / "alone")
+    # The same images in the same order with the same augmentation: in another order, the losses would differ at once.
+    alone = ca.train("lenet5-modern", epochs=1, runtime=Runtime(autotune=False), out=tmp_path / "alone")
     first = [json.loads((folder / "metrics.jsonl").read_text().splitlines()[0]) for folder in (alone.folder,)]
     done = together("train", "lenet5-modern", "--epochs", "1", "--no-autotune", "--json", "--out", tmp_path / "two")
     assert done.returncode == 0, done.stderr
@@ -143,7 +147,7 @@ def test_two_processes_learn_what_one_does_but_for_rounding(
     assert json.loads(done.stdout)["run"] == str(tmp_path / "two")
     both = json.loads((tmp_path / "two" / "metrics.jsonl").read_text())
     assert both["loss"] == pytest.approx(first[0]["loss"], rel=1e-4)
-    ours, theirs = ca.load(tmp_path / "two").network.state_dict(), alone.network.state_dict()
+    ours, theirs = load_run(tmp_path / "two").network.state_dict(), alone.network.state_dict()
     for name, value in theirs.items():
         assert (ours[name] - value).abs().max() < 0.02 * value.abs().max(), name
 
@@ -153,12 +157,12 @@ def test_two_processes_learn_what_one_does_but_for_rounding(
     [("--data", "mnits"), ("--out", "/proc/nowhere/run")],
     ids=["no such data", "no such folder"],
 )
-def test_a_mistake_is_said_once_and_fails(mistake: tuple[str, str], tmp_path: Path) -> None:
+def test_a_mistake_is_reported_once_and_fails(mistake: tuple[str, str], tmp_path: Path) -> None:
     done = together("train", "lenet5-modern", "--epochs", "1", "--out", tmp_path / "run", *mistake)
     assert done.returncode != 0
-    said = [line for line in done.stderr.splitlines() if line.startswith("convatlas: ")]
-    assert len(said) == 1
-    assert mistake[1].removesuffix("/run") in said[0]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("convatlas: ")]
+    assert len(errors) == 1
+    assert mistake[1].removesuffix("/run") in errors[0]
     assert "convatlas/" not in done.stderr.replace(str(tmp_path), ""), "a traceback of ours"
     assert done.stdout == ""
 
@@ -167,13 +171,13 @@ THREADS_AFTER = """
 import sys
 from pathlib import Path
 import convatlas as ca
-ca.train("lenet5-modern", epochs=1, autotune=False, out=sys.argv[1])
+ca.train("lenet5-modern", epochs=1, runtime=ca.Runtime(autotune=False), out=sys.argv[1])
 print(*(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")))
 """
 
 
-def test_no_thread_of_their_group_is_left_at_the_end_of_python(tmp_path: Path) -> None:
-    # It would be stopped in the middle of what it does, and now and then abort the process.
+def test_no_thread_of_the_process_group_is_left_when_python_ends(tmp_path: Path) -> None:
+    # It would be stopped in the middle of its work, and sometimes abort the process.
     program = tmp_path / "program.py"
     program.write_text(THREADS_AFTER)
     done = together(program, tmp_path / "run", options=())
@@ -192,15 +196,15 @@ def test_stopped_and_resumed_by_as_many_processes_a_run_ends_in_the_same_weights
     until(lambda: epochs(folder) >= 1, process)
     process.send_signal(signal.SIGTERM)
     assert end(process).returncode != 0
-    assert ca.load(folder).record.results is None
+    assert load_run(folder).record.results is None
     done = together("resume", folder)
     assert done.returncode == 0, done.stderr
-    assert "going on after step" in done.stderr
+    assert "resuming after step" in done.stderr
     assert weights(folder) == weights(undisturbed[0])
 
 
 @pytest.mark.slow
-def test_resumed_by_one_process_a_run_says_that_two_began_it_and_ends(tmp_path: Path) -> None:
+def test_a_run_of_two_processes_is_resumed_by_one_which_says_so(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = begin(*JOB, "--out", folder)
     until(lambda: epochs(folder) >= 1, process)
@@ -208,19 +212,19 @@ def test_resumed_by_one_process_a_run_says_that_two_began_it_and_ends(tmp_path: 
     end(process)
     said: list[str] = []
 
-    class Listens(ca.training.Progress):
+    class Listener(Progress):
         def say(self, line: str) -> None:
             said.append(line)
 
-    run = ca.resume(folder, progress=Listens())
+    run = ca.resume(folder, progress=Listener())
     assert [line for line in said if "begun by 2 and resumed by 1 processes" in line] == said != []
     assert run.results.epochs == 3
-    assert run.evaluate().num_errors == run.results.test_errors
+    assert run.evaluate().score == run.score
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_after_one_of_two_was_killed_torchrun_starts_them_again_to_the_same_weights(
+def test_after_one_of_two_processes_was_killed_torchrun_restarts_both_to_the_same_weights(
     rank: int, undisturbed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -230,25 +234,25 @@ def test_after_one_of_two_was_killed_torchrun_starts_them_again_to_the_same_weig
     done = end(process)
     assert done.returncode == 0, done.stderr
     assert weights(folder) == weights(undisturbed[0])
-    # The one that was left says in a line why it ends.
+    # The other one says in one line why it ends.
     assert "Traceback" not in done.stderr
     assert "convatlas: another process of this training was lost" in done.stderr
 
 
 @pytest.mark.slow
-def test_an_end_without_numbers_is_said_once_by_two_processes(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_is_reported_once_by_two_processes(tmp_path: Path) -> None:
     done = together(
         "train", "lenet5-modern", "--epochs", "1", "--lr", "1e30", "--no-autotune", "--out", tmp_path / "run"
     )
     assert done.returncode != 0
-    said = [line for line in done.stderr.splitlines() if line.startswith("convatlas: ")]
-    assert len(said) == 1
-    # The images of both.
-    assert "is not a number at step 2 in epoch 1" in said[0]
-    assert "and 123 others" in said[0]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("convatlas: ")]
+    assert len(errors) == 1
+    # With the images of both.
+    assert "is not a finite number at step 2 in epoch 1" in errors[0]
+    assert "and 123 others" in errors[0]
 
 
-# One alone
+# One process alone
 
 
 def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,9 +271,9 @@ def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) ->
         alone.sync_state(layer)
 
 
-def test_what_torchrun_tells_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
-    for name, value in (told | {"TORCHELASTIC_RESTART_COUNT": "2"}).items():
+def test_torchruns_environment_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
+    for name, value in (variables | {"TORCHELASTIC_RESTART_COUNT": "2"}).items():
         monkeypatch.setenv(name, value)
     processes = Processes.started()
     assert (processes.rank, processes.num, processes.local_rank, processes.local_num) == (5, 8, 1, 4)
@@ -277,7 +281,7 @@ def test_what_torchrun_tells_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("RANK", None), ("LOCAL_RANK", "one"), ("WORLD_SIZE", "")])
-def test_half_of_what_torchrun_tells_is_a_mistake(
+def test_missing_or_malformed_environment_variables_are_an_error(
     name: str, value: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):

@@ -1,4 +1,4 @@
-"""Runs killed for good, in processes of their own, and resumed: the weights must be those of a run never killed."""
+"""Runs that are killed, in processes of their own, and resumed: the weights must be those of a run never killed."""
 
 import json
 import random
@@ -67,7 +67,7 @@ def test_killed_before_and_after_a_checkpoint_a_run_ends_in_the_same_weights(tmp
 SMALL = ["--width", "0.25", "--depth", "0.3", "--resolution", "28"]
 JOBS = {
     "lenet5-modern": ["--epochs", "14"],
-    "resnet20-cifar": [*SMALL, "--epochs", "5", "--hold-out"],
+    "resnet20-cifar": [*SMALL, "--epochs", "5", "--val-split", "0.1"],
     "efficientnet-b0": [*SMALL, "--epochs", "3"],
 }
 NUM_STEPS = {"lenet5-modern": 14 * 11, "resnet20-cifar": 5 * 10, "efficientnet-b0": 3 * 11}
@@ -92,9 +92,9 @@ def test_killed_at_random_times_a_run_of_each_family_ends_in_the_same_weights(
     # The last kill comes well before the end, however the machine's speed changes meanwhile.
     stops = sorted(moments.uniform(0, 0.7) for _ in range(KILLS))
     for number, stop in enumerate(stops):
-        process = go_on(job, folder)
+        process = proceed(job, folder)
         if number == 1:
-            # Anywhere in the time before training.
+            # Any time before training starts.
             wait = moments.uniform(0, took - trained)
         else:
             while done(folder) < stop * NUM_STEPS[name]:
@@ -104,7 +104,7 @@ def test_killed_at_random_times_a_run_of_each_family_ends_in_the_same_weights(
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(wait)
         assert end(process, process.kill) == -9
-    assert end(go_on(job, folder), lambda: None) == 0
+    assert end(proceed(job, folder), lambda: None) == 0
     assert weights(folder) == weights(tmp_path / "whole")
 
 
@@ -118,6 +118,6 @@ def done(folder: Path) -> int:
     return step
 
 
-def go_on(job: list[str], folder: Path) -> subprocess.Popen[str]:
-    # Killed before it had a record, there is nothing to resume and nothing lost.
+def proceed(job: list[str], folder: Path) -> subprocess.Popen[str]:
+    # A run that was killed before it had a record cannot be resumed, and has lost nothing.
     return start("resume", str(folder)) if (folder / "run.json").exists() else start(*job, "--out", str(folder))

@@ -1,3 +1,5 @@
+"""The training loop: what a run folder holds, exact repetition and resumption, and what is said of mistakes."""
+
 import json
 import re
 import shutil
@@ -19,18 +21,24 @@ import convatlas as ca
 from convatlas.data import find as find_data
 from convatlas.data.batches import Shard
 from convatlas.errors import UserError
+from convatlas.files.typed_json import encoded
 from convatlas.images import Preprocessing
+from convatlas.models.card import Card
+from convatlas.models.network import spec_of
 from convatlas.networks.resnet import ResNet
-from convatlas.runs.options import Execution
+from convatlas.runs.options import Execution, Runtime, Validation
 from convatlas.runs.record import Record
-from convatlas.runs.run import CHECKPOINT, Run
-from convatlas.spec import Spec, Variant
-from convatlas.training import Interrupted, Progress, plan
-from convatlas.training.loop import seed_draws
+from convatlas.runs.run import CHECKPOINT, Run, load_run
+from convatlas.spec import Scale, Spec, Variant
+from convatlas.training import Interrupted, Progress, optimizers
+from convatlas.training.loop import seed_dropout
+from convatlas.training.plan import training_batches
+
+UNTUNED = Runtime(autotune=False)
 
 
 class StopAt(Progress):
-    """Sends this process a signal after a number of steps, as a person would."""
+    """Sends this process a signal after a number of steps, as Ctrl-C does."""
 
     def __init__(self, step: int, number: signal.Signals = signal.SIGINT) -> None:
         self.left, self.number = step, number
@@ -42,15 +50,15 @@ class StopAt(Progress):
 
 
 class Notes(Progress):
-    """Keeps what is said, and what holds at each step."""
+    """Keeps the lines that are said, and the threads and images of each step."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.lines: list[str] = []
         self.threads: list[int] = []
         self.images: list[int] = []
 
     def say(self, line: str) -> None:
-        self.said.append(line)
+        self.lines.append(line)
 
     def advance(self, num_images: int) -> None:
         self.threads.append(torch.get_num_threads())
@@ -68,17 +76,30 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_run_folder_holds_what_the_readme_says(undisturbed: Run) -> None:
     names = {path.name for path in undisturbed.folder.iterdir()}
-    assert names == {"weights.safetensors", "run.json", "metrics.jsonl", "curves.svg", "confusion.svg"}
-    lines = [json.loads(line) for line in (undisturbed.folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2, 3]
-    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert names == {
+        "model.json", "weights.safetensors", "run.json", "metrics.jsonl", "curves.svg", "confusion.svg",
+    }  # fmt: skip
+    rows = [json.loads(line) for line in (undisturbed.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert rows[-1]["loss"] < rows[0]["loss"]
     record = json.loads((undisturbed.folder / "run.json").read_text())
-    assert record["variant"] == "lenet1"
     assert record["seed"] == 0
     assert record["recipe"]["epochs"] == 3
-    assert record["versions"]["torch"] == torch.__version__
-    assert record["results"]["test_images"] == 355
     assert record["results"]["train_images"] == 1442
+    card = json.loads((undisturbed.folder / "model.json").read_text())
+    assert card["variant"] == "lenet1"
+    assert card["provenance"]["versions"]["torch"] == torch.__version__
+    assert card["provenance"]["seed"] == 0
+    assert card["score"]["num_images"] == 355
+
+
+def test_the_model_of_a_run_needs_its_card_and_weights_alone(undisturbed: Run, tmp_path: Path) -> None:
+    for name in ("model.json", "weights.safetensors"):
+        shutil.copy(undisturbed.folder / name, tmp_path / name)
+    model = ca.load(tmp_path)
+    assert isinstance(model, ca.Model)
+    assert model.card == undisturbed.card
+    assert model.evaluate().score == undisturbed.score
 
 
 FAST = ("lenet1", "lenet5", "lenet5-modern")
@@ -104,7 +125,7 @@ def test_a_seed_repeats_a_run_bit_for_bit(undisturbed: Run, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["lenet1", "lenet5-modern"])
-def test_interrupted_at_any_step_a_run_goes_on_to_the_same_weights(
+def test_a_run_interrupted_at_any_step_ends_in_the_same_weights(
     name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     whole = ca.train(name, epochs=3, out=tmp_path_factory.mktemp("whole") / "run")
@@ -130,14 +151,14 @@ def metrics(run: Run) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_the_signals_handlers_come_back(tmp_path: Path) -> None:
+def test_signal_handlers_are_restored(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted):
         ca.train("lenet1", epochs=1, out=tmp_path / "run", progress=StopAt(2))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_a_finished_run_is_not_run_again(undisturbed: Run) -> None:
+def test_a_finished_run_is_not_trained_again(undisturbed: Run) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in undisturbed.folder.iterdir()}
     ca.resume(undisturbed.folder)
     assert {path.name: path.stat().st_mtime_ns for path in undisturbed.folder.iterdir()} == before
@@ -155,56 +176,61 @@ def test_training_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> Non
     ("name", "lr", "what", "step"),
     [("lenet5-modern", 1e6, "gradient", 2), ("lenet5-modern", 1e30, "loss", 2), ("lenet1", 1e14, "loss", 4)],
 )
-def test_a_step_without_a_number_stops_before_the_update_and_keeps_the_last_good_state(
+def test_a_step_that_is_not_finite_stops_before_the_update_and_keeps_the_last_good_state(
     name: str, lr: float, what: str, step: int, tmp_path: Path
 ) -> None:
     notes = Notes()
     with pytest.raises(UserError) as stopped:
-        ca.train(name, epochs=2, lr=lr, autotune=False, out=tmp_path / "run", progress=notes)
-    said = re.fullmatch(
-        rf"the {what} is not a number at step {step} in epoch 1, with (?P<names>.*) and (?P<others>\d+) others; "
-        rf"{tmp_path / 'run'} keeps the last good state, and a new run with a lower --lr than (?P<lr>\S+) may help",
+        ca.train(name, epochs=2, lr=lr, runtime=UNTUNED, out=tmp_path / "run", progress=notes)
+    message = re.fullmatch(
+        rf"the {what} is not a finite number at step {step} in epoch 1, with (?P<names>.*) and (?P<others>\d+) others; "
+        rf"{tmp_path / 'run'} keeps the last good state, and a new run with a lower `lr` than (?P<lr>\S+) may help",
         str(stopped.value),
     )
-    assert said is not None, str(stopped.value)
-    assert float(said["lr"]) == lr
+    assert message is not None, str(stopped.value)
+    assert float(message["lr"]) == lr
     # The steps before it are done, and nothing after them is in the checkpoint.
     assert len(notes.images) == step - 1
     kept = load_file(tmp_path / "run" / "checkpoint.safetensors")
     assert json.loads(bytes(kept["state"].numpy()))["step"] == step - 1
     assert all(value.isfinite().all() for key, value in kept.items() if key.startswith("network."))
-    # Images of that very step, and all of them where it is the gradient.
-    run = ca.load(tmp_path / "run")
-    source = plan.batches(run.record, run.load_data().train, torch.device("cpu"), Shard())
+    # Images of that step, and all of them if it is the gradient.
+    run = load_run(tmp_path / "run")
+    source = training_batches(run.card, run.record, run.load_data().train, torch.device("cpu"), Shard())
     shown = [f"image {index}" for index in source.order(0)[128 * (step - 1) : 128 * step].tolist()]
-    names = said["names"].split(", ")
+    names = message["names"].split(", ")
     assert len(names) == 5
     assert set(names) <= set(shown)
-    assert int(said["others"]) + 5 <= 128
+    assert int(message["others"]) + 5 <= 128
     if what == "gradient":
         assert names == shown[:5]
-        assert int(said["others"]) + 5 == 128
+        assert int(message["others"]) + 5 == 128
 
 
-def test_a_run_that_lost_its_numbers_says_the_same_when_it_is_resumed(tmp_path: Path) -> None:
-    said = []
+def test_a_run_that_was_not_finite_says_the_same_when_it_is_resumed(tmp_path: Path) -> None:
     with pytest.raises(UserError) as stopped:
-        ca.train("lenet5-modern", epochs=2, lr=1e30, autotune=False, out=tmp_path / "run")
-    said.append(str(stopped.value))
-    with pytest.raises(UserError) as stopped:
+        ca.train("lenet5-modern", epochs=2, lr=1e30, runtime=UNTUNED, out=tmp_path / "run")
+    with pytest.raises(UserError) as again:
         ca.resume(tmp_path / "run")
-    assert [str(stopped.value)] == said
+    assert str(again.value) == str(stopped.value)
 
 
 @pytest.mark.parametrize(("batch_size", "epochs"), [(128, 2), (2000, 1)], ids=["in the middle", "at the last step"])
-def test_no_checkpoint_holds_weights_that_are_no_numbers(batch_size: int, epochs: int, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"keeps the last good state|can only begin again"):
-        ca.train("lenet5", epochs=epochs, batch_size=batch_size, lr=3e38, checkpoint_steps=1, out=tmp_path / "run")
+def test_no_checkpoint_holds_weights_that_are_not_finite(batch_size: int, epochs: int, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"keeps the last good state|can only start again"):
+        ca.train(
+            "lenet5",
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=3e38,
+            runtime=Runtime(checkpoint_steps=1),
+            out=tmp_path / "run",
+        )
     for path in (tmp_path / "run").glob("*checkpoint.safetensors"):
         assert all(value.isfinite().all() for value in load_file(path).values())
 
 
-def test_images_of_a_folder_are_named_where_numbers_end(shades: Path, tmp_path: Path) -> None:
+def test_images_of_a_folder_are_named_where_the_loss_is_not_finite(shades: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"with .*(dark|light)\S*\.png"):
         ca.train("lenet5-modern", data=shades, epochs=3, batch_size=4, lr=1e30, out=tmp_path / "run")
 
@@ -216,28 +242,31 @@ def test_the_recipe_of_the_paper_trains(tmp_path: Path) -> None:
     assert metrics(run)[1]["loss"] < metrics(run)[0]["loss"]
 
 
-def test_one_wide_deep_and_large_trains_and_comes_back(tmp_path: Path) -> None:
-    run = ca.train("lenet5", epochs=1, width=0.5, depth=2, resolution=40, out=tmp_path / "run")
-    network = ca.load(run.folder).network
-    assert network.spec == run.record.spec
-    assert (run.record.spec.resolution, run.record.spec.same) == (40, 1)
+def test_a_scaled_network_trains_and_is_loaded(tmp_path: Path) -> None:
+    scale = Scale(width=0.5, depth=2, resolution=40)
+    run = ca.train("lenet5", epochs=1, scale=scale, out=tmp_path / "run")
+    again = load_run(run.folder)
+    assert again.network.spec == again.spec == run.spec
+    assert (run.spec.resolution, run.spec.same) == (40, 1)
+    assert again.record.scale == scale
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"epochs": 0}, "--epochs 0 trains nothing; it must be at least 1"),
-        ({"epochs": -1}, "--epochs -1 trains nothing"),
-        ({"batch_size": 0}, "--batch-size 0 trains nothing"),
-        ({"lr": 0.0}, "--lr 0 trains nothing"),
-        ({"lr": float("nan")}, "--lr nan trains nothing"),
-        ({"width": 0}, "the smallest width that works"),
-        ({"depth": 0}, "depth 0 leaves no layer"),
-        ({"resolution": 20}, "the smallest that works is 28 px"),
-        ({"seed": -1}, "--seed -1 is out of range"),
+        ({"epochs": 0}, "`epochs` 0 trains nothing; it must be at least 1"),
+        ({"epochs": -1}, "`epochs` -1 trains nothing"),
+        ({"batch_size": 0}, "`batch_size` 0 trains nothing"),
+        ({"lr": 0.0}, "`lr` 0 trains nothing"),
+        ({"lr": float("nan")}, "`lr` nan trains nothing"),
+        ({"scale": Scale(width=0)}, "the smallest width that works"),
+        ({"scale": Scale(depth=0)}, "depth 0 leaves no layer"),
+        ({"scale": Scale(resolution=20)}, "the smallest that works is 28 px"),
+        ({"class_weights": "even"}, "`class_weights` 'even' is unknown; the only choice is 'balanced'"),
+        ({"seed": -1}, "`seed` -1 is out of range"),
         ({"seed": 2**70}, "is out of range"),
         ({"data": "~nobody-of-that-name/x"}, "there is no folder"),
-        ({"device": "tpu"}, "there is no device 'tpu'"),
+        ({"runtime": Runtime(device="tpu")}, "there is no device 'tpu'"),
         ({"recipe": "secret"}, "there is no recipe 'secret'"),
         ({"data": "mnits"}, "did you mean mnist"),
         ({"data": "no/such/folder"}, "there is no folder no/such/folder"),
@@ -250,6 +279,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(
         ca.train("lenet5", out=tmp_path / "run", **arguments)
     assert message in str(mistake.value)
     assert "\n" not in str(mistake.value)
+    # The command adds its dashes.
+    assert "--" not in str(mistake.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -260,20 +291,42 @@ def test_a_folder_that_holds_a_run_is_never_overwritten(undisturbed: Run) -> Non
     assert weights(undisturbed) == before
 
 
-def test_a_folder_with_a_persons_own_files_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "weights.safetensors").write_bytes(b"mine")
     with pytest.raises(UserError, match="has other files in it"):
         ca.train("lenet1", epochs=1, out=tmp_path)
     assert (tmp_path / "weights.safetensors").read_bytes() == b"mine"
 
 
-def test_a_new_run_never_goes_on_from_an_old_checkpoint(undisturbed: Run, tmp_path: Path) -> None:
+def test_a_new_run_never_resumes_an_old_checkpoint(undisturbed: Run, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(Interrupted):
         ca.train("lenet1", epochs=3, seed=5, out=folder, progress=StopAt(20))
     (folder / "run.json").unlink()
     with pytest.raises(UserError, match="has other files in it"):
         ca.train("lenet1", epochs=3, out=folder)
+
+
+def test_a_process_killed_between_the_card_and_the_record_leaves_a_folder_to_train_in(
+    undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+
+    class Killed(BaseException):
+        """Stands for the kill: nothing after it runs."""
+
+    def kill(record: Record) -> bytes:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "to_json", kill)
+        with pytest.raises(Killed):
+            ca.train("lenet1", epochs=3, seed=7, out=folder)
+    assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == ["model.json"]
+    with pytest.raises(UserError, match="is not finished"):
+        _ = ca.load(folder).network
+    # The same command again, or any other.
+    assert weights(ca.train("lenet1", epochs=3, out=folder)) == weights(undisturbed)
 
 
 def test_resuming_a_finished_run_clears_what_a_kill_at_its_very_end_left(undisturbed: Run, tmp_path: Path) -> None:
@@ -296,17 +349,17 @@ def test_resume_leaves_the_callers_threads_alone(tmp_path: Path) -> None:
         torch.set_num_threads(threads)
 
 
-def test_weights_that_the_last_update_ruined_are_no_finished_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="lower --lr"):
+def test_a_run_whose_last_update_is_not_finite_is_not_finished(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the weights are not finite after the last step; .* lower `lr`"):
         ca.train("lenet5", epochs=1, batch_size=2000, lr=3e38, out=tmp_path / "run")
-    assert ca.load(tmp_path / "run").record.results is None
+    assert load_run(tmp_path / "run").record.results is None
 
 
-def test_predict_sees_the_sets_own_images_as_evaluate_does(undisturbed: Run) -> None:
+def test_predict_sees_the_data_sets_own_images_as_evaluate_does(undisturbed: Run) -> None:
     images = find_data("digits").load(8).test
-    answers = [undisturbed.predict(Image.fromarray(image[0])).classes[0] for image in images.images]
-    right = sum(answer == str(label) for answer, label in zip(answers, images.labels, strict=True))
-    assert right / len(images) == undisturbed.test_accuracy
+    predicted = [undisturbed.predict(Image.fromarray(image[0])).classes[0] for image in images.images]
+    num_correct = sum(name == str(label) for name, label in zip(predicted, images.labels, strict=True))
+    assert num_correct / len(images) == undisturbed.test_accuracy
 
 
 def test_a_long_thin_stroke_is_framed_in_little_memory(undisturbed: Run, tmp_path: Path) -> None:
@@ -316,7 +369,7 @@ def test_a_long_thin_stroke_is_framed_in_little_memory(undisturbed: Run, tmp_pat
     assert len(undisturbed.predict(tmp_path / "strip.png").classes) == 5
 
 
-def test_runs_without_a_name_get_one_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_without_a_name_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folders = [ca.train("lenet1", epochs=1).folder for _ in range(3)]
     assert [str(folder) for folder in folders] == ["runs/lenet1-digits", "runs/lenet1-digits-2", "runs/lenet1-digits-3"]
@@ -324,7 +377,7 @@ def test_runs_without_a_name_get_one_each(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def stripes(tmp_path: Path) -> Path:
-    """Upright and level stripes, in color."""
+    """Vertical and horizontal stripes, in color."""
     generator = np.random.default_rng(0)
     for name, axis in (("level", 0), ("upright", 1)):
         (tmp_path / "stripes" / name).mkdir(parents=True)
@@ -336,11 +389,11 @@ def stripes(tmp_path: Path) -> Path:
     return tmp_path / "stripes"
 
 
-def test_a_folder_of_ones_own_images_is_learned(stripes: Path, tmp_path: Path) -> None:
+def test_a_folder_of_images_is_learned(stripes: Path, tmp_path: Path) -> None:
     run = ca.train("lenet5-modern", data=stripes, epochs=25, batch_size=16, out=tmp_path / "run")
     assert run.test_accuracy == 1.0
-    assert run.record.classes == ("level", "upright")
-    assert run.record.spec.in_channels == 3
+    assert run.card.classes == ("level", "upright")
+    assert run.spec.in_channels == 3
     assert run.predict(stripes / "level" / "3.png").classes == ("level", "upright")
     assert run.evaluate().accuracy == 1.0
 
@@ -355,7 +408,7 @@ def test_images_that_changed_since_are_noticed(stripes: Path, tmp_path: Path) ->
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """For tiny networks, where threads would do little but wait for each other."""
+    """For tiny networks, where threads would do little but wait for each other; the other tests keep theirs."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -378,37 +431,36 @@ def shades(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", [family.variants[-1].name for family in ca.families()])
-def test_a_network_of_each_family_trains_on_small_images_in_color_and_comes_back(
+def test_a_network_of_each_family_trains_on_small_images_in_color_and_is_loaded(
     name: str, shades: Path, tmp_path: Path
 ) -> None:
     # The last variant of each family: with batch normalization where the family has that.
-    sizes = {"width": 0.25, "depth": 0.1, "resolution": 28}
-    run = ca.train(name, data=shades, epochs=1, batch_size=4, out=tmp_path / "run", **sizes)
-    assert (run.record.spec.in_channels, run.record.spec.num_classes) == (3, 2)
-    opened = ca.load(run.folder)
-    assert opened.network.spec == run.record.spec
+    scale = Scale(width=0.25, depth=0.1, resolution=28)
+    run = ca.train(name, data=shades, epochs=1, batch_size=4, scale=scale, out=tmp_path / "run")
+    assert (run.spec.in_channels, run.spec.num_classes) == (3, 2)
+    opened = load_run(run.folder)
+    assert opened.network.spec == opened.spec == run.spec
     assert not opened.network.training
     assert opened.evaluate().accuracy == run.test_accuracy
     prediction = opened.predict(shades / "test" / "dark" / "0.png")
     assert set(prediction.classes) == {"dark", "light"}
     assert sum(prediction.probabilities) == pytest.approx(1)
-    assert run.results.params == ca.measure.layers(opened.network).params
+    layers = ca.measure.layers(opened.network)
+    assert (run.card.params, run.card.macs) == (layers.params, layers.macs)
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", ["resnet20-cifar", "googlenet", "googlenet-bn", "efficientnet-b0"])
-def test_stopped_at_a_step_a_run_goes_on_to_the_same_weights_and_buffers(
-    name: str, shades: Path, tmp_path: Path
-) -> None:
+def test_a_run_stopped_at_a_step_ends_in_the_same_weights_and_buffers(name: str, shades: Path, tmp_path: Path) -> None:
     # What depends on more than weights: running statistics, auxiliary heads, dropout, blocks left out at random.
-    sizes = {"width": 0.25, "depth": 0.5, "resolution": 28}
-    whole = ca.train(name, data=shades, epochs=2, batch_size=2, out=tmp_path / "whole", **sizes)
+    job = {"data": shades, "epochs": 2, "batch_size": 2, "scale": Scale(width=0.25, depth=0.5, resolution=28)}
+    whole = ca.train(name, out=tmp_path / "whole", **job)
     expected = whole.network.state_dict()
     # Four steps an epoch: at the first, in the middle, between the epochs, after the last.
     for step in (1, 3, 4, 8):
         folder = tmp_path / f"stopped{step}"
         with pytest.raises(Interrupted):
-            ca.train(name, data=shades, epochs=2, batch_size=2, out=folder, progress=StopAt(step), **sizes)
+            ca.train(name, out=folder, progress=StopAt(step), **job)
         resumed = ca.resume(folder)
         state = resumed.network.state_dict()
         assert [key for key, value in expected.items() if not torch.equal(state[key], value)] == []
@@ -432,26 +484,38 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-PHOTOGRAPHS_LEARNED = {"resolution": 64, "width": 0.5}
+HALF = Scale(width=0.5, resolution=64)
+NARROW = Scale(width=0.25, depth=0.3, resolution=28)
 OPTIONS: dict[str, dict[str, object]] = {
     # 2 % of 100 steps are two: an average. Half of the batches are mixed.
-    "average and mixing": {"network": "lenet5-modern", "epochs": 20, "batch_size": 4, **PHOTOGRAPHS_LEARNED},
-    "in pieces": {"network": "lenet5-modern", "epochs": 4, "batch_size": 7, "micro_batch": 3, **PHOTOGRAPHS_LEARNED},
-    "held out, with patience": {
-        "network": "lenet5-modern", "epochs": 20, "batch_size": 5, "patience": 2, **PHOTOGRAPHS_LEARNED
+    "average and mixing": {"network": "lenet5-modern", "epochs": 20, "batch_size": 4, "scale": HALF},
+    "micro-batches": {
+        "network": "lenet5-modern", "epochs": 4, "batch_size": 7, "scale": HALF,
+        "runtime": Runtime(autotune=False, micro_batch=3),
     },
-    "held out, with an average": {
-        "network": "resnet20-cifar", "epochs": 26, "batch_size": 4, "hold_out": True, "width": 0.25, "depth": 0.3,
-        "resolution": 28,
+    "validation with patience": {
+        "network": "lenet5-modern", "epochs": 20, "batch_size": 5, "scale": HALF,
+        "validation": Validation(patience=2),
     },
-    "balanced": {"network": "lenet5-modern", "epochs": 4, "batch_size": 5, "balance": True, **PHOTOGRAPHS_LEARNED},
-    "SGD": {"network": "resnet20-cifar", "recipe": "paper", "epochs": 4, "batch_size": 4, "width": 0.25},
+    "validation with an average": {
+        "network": "resnet20-cifar", "epochs": 26, "batch_size": 4, "scale": NARROW, "validation": Validation(),
+    },
+    "validation on a third": {
+        "network": "lenet5-modern", "epochs": 8, "batch_size": 4, "scale": HALF,
+        "validation": Validation(val_split=1 / 3),
+    },
+    "class weights": {
+        "network": "lenet5-modern", "epochs": 4, "batch_size": 5, "scale": HALF, "class_weights": "balanced",
+    },
+    "SGD": {
+        "network": "resnet20-cifar", "recipe": "paper", "epochs": 4, "batch_size": 4, "scale": Scale(width=0.25),
+    },
     "SGD with lighting": {
-        "network": "resnet18", "recipe": "paper", "epochs": 3, "batch_size": 5, "width": 0.125, "resolution": 64
+        "network": "resnet18", "recipe": "paper", "epochs": 3, "batch_size": 5,
+        "scale": Scale(width=0.125, resolution=64),
     },
     "RMSprop": {
-        "network": "efficientnet-b0", "recipe": "paper", "epochs": 3, "batch_size": 5, "width": 0.25, "depth": 0.3,
-        "resolution": 28,
+        "network": "efficientnet-b0", "recipe": "paper", "epochs": 3, "batch_size": 5, "scale": NARROW,
     },
     "Levenberg-Marquardt": {"network": "lenet1", "recipe": "paper", "epochs": 4, "batch_size": 3},
 }  # fmt: skip
@@ -459,11 +523,11 @@ OPTIONS: dict[str, dict[str, object]] = {
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_stopped_again_and_again_a_run_with_any_choice_goes_on_to_the_same_weights(
+def test_a_run_with_any_option_stopped_again_and_again_ends_in_the_same_weights(
     options: dict[str, object], photographs: Path, tmp_path: Path
 ) -> None:
     notes = Notes()
-    job = {"data": photographs, "autotune": False, **options}
+    job = {"data": photographs, "runtime": UNTUNED, **options}
     whole = ca.train(**job, out=tmp_path / "whole", progress=notes)
     num_steps = len(notes.images)
     # After the first step, at up to ten others whatever they are, and after the last.
@@ -471,56 +535,87 @@ def test_stopped_again_and_again_a_run_with_any_choice_goes_on_to_the_same_weigh
     folder, done = tmp_path / "stopped", 0
     for step in (1, *sorted(others.tolist()), num_steps):
         stop = StopAt(step - done)
-        go_on = partial(ca.resume, folder) if done else partial(ca.train, **job, out=folder)
+        proceed = partial(ca.resume, folder) if done else partial(ca.train, **job, out=folder)
         with pytest.raises(Interrupted):
-            go_on(progress=stop)
+            proceed(progress=stop)
         done = step
     resumed = ca.resume(folder)
     assert weights(resumed) == weights(whole)
     assert [row | {"seconds": 0} for row in metrics(resumed)] == [row | {"seconds": 0} for row in metrics(whole)]
     ours, theirs = resumed.results, whole.results
     assert replace(ours, seconds=0) == replace(theirs, seconds=0)
+    assert resumed.card == whole.card
 
 
-def test_the_choices_above_are_what_they_are_called(photographs: Path, tmp_path: Path) -> None:
-    """Lest a test of them is of something else."""
+def test_the_options_above_are_what_they_are_called(photographs: Path, tmp_path: Path) -> None:
+    """Otherwise a test of them would be of something else."""
     records = {}
     for name, options in OPTIONS.items():
+        job = {"data": photographs, "runtime": UNTUNED, **options}
         with pytest.raises(Interrupted) as stopped:
-            ca.train(**options, data=photographs, autotune=False, out=tmp_path / name, progress=StopAt(1))
+            ca.train(**job, out=tmp_path / name, progress=StopAt(1))
         records[name] = stopped.value.run.record
     mixed = records["average and mixing"].recipe
     assert min(mixed.augmentation.mixup, mixed.augmentation.cutmix, mixed.augmentation.crop) > 0
-    for name in ("average and mixing", "held out, with an average"):
+    for name in ("average and mixing", "validation with an average"):
         assert any(key.startswith("average.") for key in load_file(tmp_path / name / CHECKPOINT))
-    assert records["in pieces"].micro_batch == 3
-    assert records["held out, with patience"].hold_out
-    assert records["balanced"].balance
+    assert records["micro-batches"].runtime.micro_batch == 3
+    assert records["validation with patience"].validation == Validation(val_split=0.1, patience=2)
+    assert records["validation on a third"].validation == Validation(val_split=1 / 3)
+    assert records["class weights"].class_weights == "balanced"
     assert records["SGD with lighting"].recipe.augmentation.lighting
     kinds = [records[name].recipe.optimizer for name in ("SGD", "RMSprop", "Levenberg-Marquardt")]
     assert kinds == ["sgd", "rmsprop", "levenberg-marquardt"]
 
 
 @pytest.mark.usefixtures("one_thread")
+def test_what_an_optimizer_does_before_an_epoch_is_done_once_for_each(
+    shades: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A run that is resumed within an epoch has the curvature of its checkpoint.
+    job = {"network": "lenet1", "recipe": "paper", "data": shades, "epochs": 3, "batch_size": 3}
+    estimated: list[bool] = []
+    estimate = optimizers.DiagonalLevenbergMarquardt.estimate_curvature
+
+    def note(optimizer: optimizers.DiagonalLevenbergMarquardt, network: torch.nn.Module, *arguments: object) -> None:
+        estimated.append(True)
+        estimate(optimizer, network, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(optimizers.DiagonalLevenbergMarquardt, "estimate_curvature", note)
+    whole = ca.train(**job, out=tmp_path / "whole")
+    assert len(estimated) == 3
+    # Three steps an epoch: stopped in the middle of the second, and at its end.
+    with pytest.raises(Interrupted):
+        ca.train(**job, out=tmp_path / "stopped", progress=StopAt(4))
+    assert len(estimated) == 3 + 2
+    with pytest.raises(Interrupted):
+        ca.resume(tmp_path / "stopped", progress=StopAt(2))
+    assert len(estimated) == 3 + 2
+    assert weights(ca.resume(tmp_path / "stopped")) == weights(whole)
+    assert len(estimated) == 3 + 3
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_damaged_checkpoint_costs_a_few_steps_and_nothing_else(shades: Path, tmp_path: Path) -> None:
-    job = {"network": "resnet20-cifar", "data": shades, "epochs": 4, "batch_size": 4, "width": 0.25, "depth": 0.3}
+    scale = Scale(width=0.25, depth=0.3)
+    job = {"network": "resnet20-cifar", "data": shades, "epochs": 4, "batch_size": 4, "scale": scale}
     whole = ca.train(**job, out=tmp_path / "whole")
     folder = tmp_path / "damaged"
     with pytest.raises(Interrupted):
-        ca.train(**job, out=folder, checkpoint_steps=2, progress=StopAt(7))
+        ca.train(**job, out=folder, runtime=Runtime(checkpoint_steps=2), progress=StopAt(7))
     content = bytearray((folder / CHECKPOINT).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / CHECKPOINT).write_bytes(content)
     notes = Notes()
     resumed = ca.resume(folder, progress=notes)
-    assert notes.said == [f"{folder / CHECKPOINT} is damaged; going on from the one before it"]
+    assert notes.lines == [f"{folder / CHECKPOINT} is damaged; going on from the one before it"]
     # Steps 7 and 8, after the checkpoint of step 6; an epoch has two.
     assert len(notes.images) == 2
     assert weights(resumed) == weights(whole)
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_folder_that_goes_away_stops_training_with_its_name(shades: Path, tmp_path: Path) -> None:
+def test_a_folder_that_disappears_stops_training_with_an_error_that_names_it(shades: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
 
     class Removes(Notes):
@@ -532,48 +627,58 @@ def test_a_folder_that_goes_away_stops_training_with_its_name(shades: Path, tmp_
 
     notes = Removes()
     with pytest.raises(OSError) as failure:  # noqa: PT011  # what it says is the system's; its file is ours
-        ca.train("lenet5-modern", data=shades, epochs=50, batch_size=4, checkpoint_steps=1, out=folder, progress=notes)
+        ca.train(
+            "lenet5-modern",
+            data=shades,
+            epochs=50,
+            batch_size=4,
+            runtime=Runtime(checkpoint_steps=1),
+            out=folder,
+            progress=notes,
+        )
     assert str(failure.value.filename).startswith(str(folder))
     # Not at the end of all steps, which are 100.
     assert len(notes.images) <= 6
 
 
-# The way of computing
+# Execution and autotuning
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_who_wants_no_measuring_gets_the_plain_way(shades: Path, tmp_path: Path) -> None:
+def test_without_autotuning_the_plain_execution_is_used(shades: Path, tmp_path: Path) -> None:
     notes = Notes()
-    run = ca.train("lenet5-modern", data=shades, epochs=1, autotune=False, out=tmp_path / "run", progress=notes)
+    run = ca.train("lenet5-modern", data=shades, epochs=1, runtime=UNTUNED, out=tmp_path / "run", progress=notes)
     assert run.record.execution == Execution(threads=1)
-    assert run.record.autotuned
-    assert notes.said == []
+    assert run.record.is_tuned
+    assert notes.lines == []
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_short_training_is_not_measured_and_computes_alike(shades: Path, tmp_path: Path) -> None:
+def test_a_short_training_is_not_tuned_and_computes_the_same(shades: Path, tmp_path: Path) -> None:
     notes = Notes()
     job = {"network": "lenet5-modern", "data": shades, "epochs": 2}
     measured = ca.train(**job, out=tmp_path / "measured", progress=notes)
     assert measured.record.execution == Execution(threads=1)
-    assert measured.record.autotuned
-    assert notes.said == []
-    assert weights(measured) == weights(ca.train(**job, autotune=False, out=tmp_path / "plain"))
+    assert measured.record.is_tuned
+    assert notes.lines == []
+    assert weights(measured) == weights(ca.train(**job, runtime=UNTUNED, out=tmp_path / "plain"))
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_run_is_resumed_in_the_way_of_computing_of_its_record(shades: Path, tmp_path: Path) -> None:
-    job = {"network": "resnet20-cifar", "data": shades, "epochs": 2, "batch_size": 4, "width": 0.25, "depth": 0.3}
-    plain = ca.train(**job, autotune=False, out=tmp_path / "plain")
+def test_a_run_is_resumed_with_the_execution_of_its_record(shades: Path, tmp_path: Path) -> None:
+    scale = Scale(width=0.25, depth=0.3)
+    job = {"network": "resnet20-cifar", "data": shades, "epochs": 2, "batch_size": 4, "scale": scale}
+    job["runtime"] = UNTUNED
+    plain = ca.train(**job, out=tmp_path / "plain")
     runs = []
     for name in ("whole", "stopped"):
         with pytest.raises(Interrupted) as stopped:
-            ca.train(**job, autotune=False, out=tmp_path / name, progress=StopAt(1))
+            ca.train(**job, out=tmp_path / name, progress=StopAt(1))
         run = stopped.value.run
-        # Begun anew in another way, as if that had been measured to be the fastest.
+        # Started again with another execution, as if that had been measured to be the fastest.
         (run.folder / CHECKPOINT).unlink()
         run.record = replace(run.record, execution=Execution(threads=3, channels_last=False, bfloat16=True))
-        run.write_record()
+        run.write()
         runs.append(run.folder)
     whole = ca.resume(runs[0])
     with pytest.raises(Interrupted):
@@ -592,71 +697,83 @@ def test_a_run_is_resumed_in_the_way_of_computing_of_its_record(shades: Path, tm
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("micro_batch", [1, 2, 4, 8, 9, 100])
-def test_a_batch_in_pieces_changes_the_weights_as_the_whole_does(
+def test_a_batch_in_micro_batches_changes_the_weights_as_the_whole_does(
     micro_batch: int, shades: Path, tmp_path: Path
 ) -> None:
     # One step of all 9 images, by an optimizer that is linear in the gradient.
-    job = {"network": "lenet1", "recipe": "paper", "data": shades, "epochs": 1, "batch_size": 9, "autotune": False}
-    whole = ca.train(**job, out=tmp_path / "whole").network.state_dict()
+    job = {"network": "lenet1", "recipe": "paper", "data": shades, "epochs": 1, "batch_size": 9}
+    run = ca.train(**job, runtime=UNTUNED, out=tmp_path / "whole")
+    whole = run.network.state_dict()
     notes = Notes()
-    pieces = ca.train(**job, micro_batch=micro_batch, out=tmp_path / "pieces", progress=notes).network.state_dict()
+    runtime = Runtime(autotune=False, micro_batch=micro_batch)
+    parts = ca.train(**job, runtime=runtime, out=tmp_path / "parts", progress=notes).network.state_dict()
     assert notes.images == [9]
     torch.manual_seed(0)
-    before = ca.find("lenet1").network(ca.load(tmp_path / "whole").record.spec).state_dict()
+    before = ca.find("lenet1").network(run.spec).state_dict()
     for name, value in whole.items():
-        learned = (value - before[name]).abs().max()
-        assert learned > 0
-        assert (pieces[name] - value).abs().max() < 1e-4 * learned + 1e-7
+        change = (value - before[name]).abs().max()
+        assert change > 0
+        assert (parts[name] - value).abs().max() < 1e-4 * change + 1e-7
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", ["googlenet-bn", "efficientnet-b0"])
-def test_no_piece_of_a_batch_is_a_single_image_that_cannot_be_normalized(
-    name: str, shades: Path, tmp_path: Path
-) -> None:
-    # 9 images in batches of 4 and 5; the last in pieces of 2 at most.
-    job = {"data": shades, "epochs": 1, "batch_size": 4, "width": 0.25, "resolution": 28, "autotune": False}
-    run = ca.train(name, **job, micro_batch=2, out=tmp_path / "run")
+def test_no_micro_batch_is_a_single_image_that_cannot_be_normalized(name: str, shades: Path, tmp_path: Path) -> None:
+    # 9 images in batches of 4 and 5; micro-batches of 2 would leave a single one of the last.
+    run = ca.train(
+        name,
+        data=shades,
+        epochs=1,
+        batch_size=4,
+        scale=Scale(width=0.25, resolution=28),
+        runtime=Runtime(autotune=False, micro_batch=2),
+        out=tmp_path / "run",
+    )
     assert all(value.isfinite().all() for value in run.network.state_dict().values())
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_balance_lets_each_class_count_the_same(photographs: Path, tmp_path: Path) -> None:
-    # The loss of the first step is of the weights before it, without random changes of images.
+def test_balanced_class_weights_let_each_class_count_the_same(photographs: Path, tmp_path: Path) -> None:
+    # The loss of the first step is that of the initial weights, without augmentation.
     job = {
         "network": "lenet1",
         "recipe": "paper",
         "data": photographs,
         "epochs": 1,
         "batch_size": 20,
-        "autotune": False,
+        "runtime": UNTUNED,
     }
-    losses = {}
-    for balance in (False, True):
-        run = ca.train(**job, balance=balance, out=tmp_path / str(balance))
-        losses[balance] = metrics(run)[0]["loss"]
-    train = run.load_data().train
-    middle = slice(run.record.preprocessing.margin, run.record.preprocessing.margin + 28)
-    inputs = torch.from_numpy(run.record.preprocessing.normalize(train.images[:][..., middle, middle]))
+    plain = ca.train(**job, out=tmp_path / "plain")
+    balanced = ca.train(**job, class_weights="balanced", out=tmp_path / "balanced")
+    loss, balanced_loss = metrics(plain)[0]["loss"], metrics(balanced)[0]["loss"]
+    train, preprocessing = plain.load_data().train, plain.card.preprocessing
+    inputs = torch.from_numpy(preprocessing.normalize(preprocessing.center(train.images[:])))
     torch.manual_seed(0)
-    network = ca.find("lenet1").network(run.record.spec)
+    network = ca.find("lenet1").network(plain.spec)
     labels = torch.from_numpy(train.labels)
     targets = torch.nn.functional.one_hot(labels).float()
     each = ca.find("lenet1").objective.losses(network(inputs), targets).detach()
-    assert losses[False] == pytest.approx(each.mean().item(), rel=1e-5)
+    assert loss == pytest.approx(each.mean().item(), rel=1e-5)
     # 12, 5 and 3 images: the mean of the classes' means.
-    assert losses[True] == pytest.approx(sum(each[labels == i].mean().item() for i in range(3)) / 3, rel=1e-5)
-    assert losses[True] != pytest.approx(losses[False], rel=1e-4)
-    assert weights(ca.load(tmp_path / "False")) != weights(ca.load(tmp_path / "True"))
+    assert balanced_loss == pytest.approx(sum(each[labels == i].mean().item() for i in range(3)) / 3, rel=1e-5)
+    assert balanced_loss != pytest.approx(loss, rel=1e-4)
+    assert weights(plain) != weights(balanced)
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_checkpoint_has_what_batch_normalization_has_seen(shades: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_has_the_statistics_of_batch_normalization(shades: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted) as stopped:
-        ca.train("resnet20-cifar", data=shades, width=0.25, batch_size=4, out=tmp_path / "run", progress=StopAt(3))
+        ca.train(
+            "resnet20-cifar",
+            data=shades,
+            scale=Scale(width=0.25),
+            batch_size=4,
+            out=tmp_path / "run",
+            progress=StopAt(3),
+        )
     kept = load_file(tmp_path / "run" / "checkpoint.safetensors")
-    buffers = dict(ResNet(stopped.value.run.record.spec).named_buffers())
-    # Mean, variance and count, of one normalization after each of 19 convolutions.
+    buffers = dict(ResNet(stopped.value.run.spec).named_buffers())
+    # Mean, variance and count, for one normalization after each of 19 convolutions.
     assert len(buffers) == 3 * 19
     for name, fresh in buffers.items():
         if name.endswith("num_batches_tracked"):
@@ -667,17 +784,17 @@ def test_a_checkpoint_has_what_batch_normalization_has_seen(shades: Path, tmp_pa
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", ["efficientnet-b0", "googlenet"])
-def test_what_is_dropped_at_random_is_another_at_each_step_and_the_same_in_each_run(name: str) -> None:
+def test_dropout_differs_between_steps_and_is_the_same_in_each_run(name: str) -> None:
     network = ca.create(name, num_classes=2, width=0.25, resolution=28).train()
     images = torch.randn(8, 3, 28, 28)
-    answers = []
+    seen = []
     for seed in (1, 2, 1):
-        seed_draws(torch.device("cpu"), seed)
+        seed_dropout(torch.device("cpu"), seed)
         with torch.no_grad():
             outputs = network(images)
-        answers.append(outputs if isinstance(outputs, torch.Tensor) else outputs[0])
-    assert torch.equal(answers[0], answers[2])
-    assert not torch.equal(answers[0], answers[1])
+        seen.append(outputs if isinstance(outputs, torch.Tensor) else outputs[0])
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], seen[1])
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -685,67 +802,71 @@ def test_what_is_dropped_at_random_is_another_at_each_step_and_the_same_in_each_
 def test_a_single_image_at_the_end_of_an_epoch_trains_with_batch_normalization(
     name: str, shades: Path, tmp_path: Path
 ) -> None:
-    # 9 images in batches of 4; at 28 pixels the last maps of googlenet-bn are single points in its classifiers.
-    steps: list[int] = []
-
-    class Counted(Progress):
-        def advance(self, num_images: int) -> None:
-            steps.append(num_images)
-
+    # 9 images in batches of 4; at 28 pixels the last feature maps of googlenet-bn's auxiliary classifiers are 1x1.
+    notes = Notes()
     run = ca.train(
-        name, data=shades, epochs=2, batch_size=4, width=0.25, resolution=28, out=tmp_path / "run", progress=Counted()
+        name,
+        data=shades,
+        epochs=2,
+        batch_size=4,
+        scale=Scale(width=0.25, resolution=28),
+        out=tmp_path / "run",
+        progress=notes,
     )
-    assert steps == [4, 5, 4, 5]
+    assert notes.images == [4, 5, 4, 5]
     assert all(value.isfinite().all() for value in run.network.state_dict().values())
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
-    ("sizes", "resolution"),
+    ("scale", "resolution"),
     [
-        # The embedded digits are smaller than any network's least, 28 pixels; 28 x 1.15 are 32.
-        ({}, 28),
-        ({"phi": 1}, 32),
-        ({"phi": 2}, 37),
-        ({"resolution": 30}, 30),
-        ({"phi": 1, "resolution": 30}, 30),
+        # The embedded digits are smaller than the smallest input of any network, 28 pixels; 28 x 1.15 are 32.
+        (Scale(width=0.25), 28),
+        (Scale(width=0.25, phi=1), 32),
+        (Scale(width=0.25, phi=2), 37),
+        (Scale(width=0.25, resolution=30), 30),
+        (Scale(width=0.25, phi=1, resolution=30), 30),
     ],
     ids=str,
 )
-def test_phi_scales_the_images_own_size(sizes: dict[str, int], resolution: int, tmp_path: Path) -> None:
+def test_phi_scales_the_images_own_size(scale: Scale, resolution: int, tmp_path: Path) -> None:
     with pytest.raises(Interrupted) as stopped:
-        ca.train("mobilenet", width=0.25, autotune=False, out=tmp_path / "run", progress=StopAt(1), **sizes)
+        ca.train("mobilenet", scale=scale, runtime=UNTUNED, out=tmp_path / "run", progress=StopAt(1))
     # Width and depth are the network's, times powers of 1.1 and 1.2.
-    scaled = ca.find("mobilenet").spec.compound(sizes.get("phi", 0), width=0.25, resolution=resolution)
-    record = stopped.value.run.record
-    assert record.spec == replace(scaled, num_classes=10, in_channels=1)
-    assert record.preprocessing.resolution == resolution
+    scaled = ca.find("mobilenet").spec.compound(scale.phi, width=0.25, resolution=resolution)
+    run = stopped.value.run
+    assert run.spec == replace(scaled, num_classes=10, in_channels=1)
+    assert run.card.preprocessing.crop == resolution
+    assert run.record.scale == replace(scale, resolution=resolution)
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_phi_scales_the_usual_size_of_a_folders_images(shades: Path, tmp_path: Path) -> None:
-    sizes = {"width": 0.25, "depth": 0.1, "phi": 1}
+    scale = Scale(width=0.25, depth=0.1, phi=1)
     with pytest.raises(Interrupted) as stopped:
-        ca.train("mobilenet", data=shades, batch_size=2, out=tmp_path / "run", progress=StopAt(1), **sizes)
+        ca.train("mobilenet", data=shades, batch_size=2, scale=scale, out=tmp_path / "run", progress=StopAt(1))
     # 28 pixels, times 1.15.
-    assert stopped.value.run.record.spec.resolution == 32
+    assert stopped.value.run.spec.resolution == 32
 
 
-def on_no_device(variant: Variant, spec: Spec) -> dict[str, torch.Size]:
-    """The shapes of a network's parameters and buffers, without memory for them."""
+def shapes(variant: Variant, spec: Spec) -> dict[str, torch.Size]:
+    """Those of a network's parameters and buffers, without memory for them."""
     with torch.device("meta"):
         return {name: value.shape for name, value in variant.network(spec).state_dict().items()}
 
 
 @pytest.mark.parametrize("variant", ca.variants(), ids=lambda variant: variant.name)
-def test_a_network_is_rebuilt_from_what_the_record_says_of_it(variant: Variant, undisturbed: Run) -> None:
+def test_a_network_is_rebuilt_from_its_card(variant: Variant, undisturbed: Run) -> None:
     n = variant.spec.in_channels
-    spec = replace(variant.spec, num_classes=len(undisturbed.record.classes))
-    preprocessing = Preprocessing(resolution=spec.resolution, channels=n, mean=(0.5,) * n, deviation=(0.25,) * n)
-    record = replace(undisturbed.record, variant=variant.name, spec=spec, preprocessing=preprocessing)
-    read = Record.from_json(record.to_json(), "run.json")
-    assert read == record
-    assert on_no_device(variant, read.spec) == on_no_device(variant, spec)
+    spec = replace(variant.spec, num_classes=len(undisturbed.card.classes))
+    side = spec.resolution
+    preprocessing = Preprocessing(resize=side, crop=side, channels=n, mean=(0.5,) * n, std=(0.25,) * n)
+    card = replace(undisturbed.card, variant=variant.name, spec=encoded(spec), preprocessing=preprocessing)
+    read = Card.from_json(card.to_json(), "model.json")
+    assert read == card
+    assert spec_of(read) == spec
+    assert shapes(variant, spec_of(read)) == shapes(variant, spec)
 
 
 @pytest.mark.slow

@@ -1,11 +1,16 @@
+"""The optimizers of recipes: the textbooks' arithmetic, what has weight decay, and Levenberg-Marquardt's curvature."""
+
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from convatlas import atlas
+from convatlas.data import Batches, Split
+from convatlas.images import Preprocessing
 from convatlas.networks.lenet import RECIPE_1998
 from convatlas.recipe import Decayed, Optimizer, Recipe
 from convatlas.training import optimizers
@@ -17,7 +22,7 @@ RMSPROP = replace(DEFAULT, optimizer=Optimizer.RMSPROP, lr=0.1, momentum=0.9, al
 RMSPROP = replace(RMSPROP, decayed=Decayed.ALL)
 
 
-def stepped(recipe: Recipe, gradients: list[float], weight: float = 2.0) -> list[float]:
+def weights_after(recipe: Recipe, gradients: list[float], weight: float = 2.0) -> list[float]:
     """The only weight of a layer after each step."""
     layer = nn.Linear(1, 1, bias=False)
     nn.init.constant_(layer.weight, weight)
@@ -30,13 +35,13 @@ def stepped(recipe: Recipe, gradients: list[float], weight: float = 2.0) -> list
     return weights
 
 
-def test_momentum_and_decay_of_sgd_are_those_of_the_textbook() -> None:
+def test_sgd_has_the_textbooks_momentum_and_weight_decay() -> None:
     weight, velocity, expected = 2.0, 0.0, []
     for gradient in (1.0, -3.0, 0.5):
         velocity = 0.9 * velocity + gradient + 0.01 * weight
         weight -= 0.1 * velocity
         expected.append(weight)
-    assert stepped(SGD, [1.0, -3.0, 0.5]) == pytest.approx(expected)
+    assert weights_after(SGD, [1.0, -3.0, 0.5]) == pytest.approx(expected)
 
 
 def test_rmsprop_divides_by_the_root_of_the_smoothed_square_plus_eps() -> None:
@@ -47,13 +52,13 @@ def test_rmsprop_divides_by_the_root_of_the_smoothed_square_plus_eps() -> None:
         velocity = 0.9 * velocity + decayed / (square**0.5 + 0.5)
         weight -= 0.1 * velocity
         expected.append(weight)
-    assert stepped(RMSPROP, [1.0, -3.0, 0.5]) == pytest.approx(expected)
+    assert weights_after(RMSPROP, [1.0, -3.0, 0.5]) == pytest.approx(expected)
 
 
-def test_adamw_decays_apart_from_the_gradient_and_takes_the_recipes_eps() -> None:
+def test_adamw_decays_weights_apart_from_the_gradient_and_takes_the_recipes_eps() -> None:
     recipe = replace(DEFAULT, lr=0.1, weight_decay=0.01, eps=0.5, decayed=Decayed.ALL)
     # The first step is the gradient over its own size.
-    assert stepped(recipe, [3.0]) == pytest.approx([2.0 * (1 - 0.1 * 0.01) - 0.1 * 3.0 / (3.0 + 0.5)])
+    assert weights_after(recipe, [3.0]) == pytest.approx([2.0 * (1 - 0.1 * 0.01) - 0.1 * 3.0 / (3.0 + 0.5)])
 
 
 @pytest.mark.parametrize(
@@ -64,10 +69,10 @@ def test_adamw_decays_apart_from_the_gradient_and_takes_the_recipes_eps() -> Non
         (Decayed.NOT_DEPTHWISE, {"conv.weight", "fc.weight"}),
     ],
 )
-def test_what_decays_is_what_the_recipe_says(which: Decayed, names: set[str]) -> None:
+def test_weight_decay_is_for_the_parameters_that_the_recipe_names(which: Decayed, names: set[str]) -> None:
     network = nn.ModuleDict(
         {
-            # One channel in one group is no depthwise convolution.
+            # A convolution with one input channel is not depthwise.
             "conv": nn.Conv2d(1, 4, 3),
             "depthwise": nn.Conv2d(4, 4, 3, groups=4, bias=False),
             "norm": nn.BatchNorm2d(4),
@@ -78,33 +83,33 @@ def test_what_decays_is_what_the_recipe_says(which: Decayed, names: set[str]) ->
     of = {value: name for name, value in network.named_parameters()}
     groups = optimizers.build(replace(SGD, decayed=which), network).param_groups
     assert {of[value] for group in groups if group["weight_decay"] for value in group["params"]} == names
-    # And every parameter learns once.
-    learned = [of[value] for group in groups for value in group["params"]]
-    assert sorted(learned) == sorted(of.values())
+    # Every parameter is in one group.
+    trained = [of[value] for group in groups for value in group["params"]]
+    assert sorted(trained) == sorted(of.values())
 
 
 @pytest.mark.parametrize("optimizer", [Optimizer.SGD, Optimizer.RMSPROP, Optimizer.ADAMW])
-def test_groups_learn_at_their_part_of_the_rate(optimizer: Optimizer) -> None:
+def test_groups_have_their_factor_of_the_learning_rate(optimizer: Optimizer) -> None:
     network = nn.ModuleDict({"body": nn.Linear(1, 1), "head": nn.Linear(1, 1), "frozen": nn.Linear(1, 1)})
     groups = [
         ParamGroup({f"{name}.{key}": value for key, value in network[name].named_parameters()}, factor)
         for name, factor in (("head", 1.0), ("body", 0.1))
     ]
     built = optimizers.build(replace(SGD, optimizer=optimizer, decayed=Decayed.WEIGHTS, alpha=0.9), network, groups)
-    optimizers.set_rate(built, 0.5)
+    optimizers.set_lr(built, 0.5)
     of = {value: name for name, value in network.named_parameters()}
-    rates = {of[value]: group["lr"] for group in built.param_groups for value in group["params"]}
-    assert rates == pytest.approx({"head.weight": 0.5, "head.bias": 0.5, "body.weight": 0.05, "body.bias": 0.05})
+    lrs = {of[value]: group["lr"] for group in built.param_groups for value in group["params"]}
+    assert lrs == pytest.approx({"head.weight": 0.5, "head.bias": 0.5, "body.weight": 0.05, "body.bias": 0.05})
 
 
-def test_decay_is_for_weights_and_not_for_biases_or_coefficients() -> None:
+def test_weight_decay_is_not_for_biases_or_coefficients() -> None:
     network = atlas.create("lenet5")
-    decayed, spared = optimizers.build(DEFAULT, network).param_groups
+    decayed, others = optimizers.build(DEFAULT, network).param_groups
     names = {value: name for name, value in network.named_parameters()}
     assert {names[value] for value in decayed["params"]} == {"c1.weight", "c3.weight", "c5.weight", "f6.weight"}
-    assert len(decayed["params"]) + len(spared["params"]) == len(names)
+    assert len(decayed["params"]) + len(others["params"]) == len(names)
     assert decayed["weight_decay"] == DEFAULT.weight_decay
-    assert spared["weight_decay"] == 0.0
+    assert others["weight_decay"] == 0.0
 
 
 def test_curvature_is_the_mean_square_of_single_images_gradients() -> None:
@@ -115,7 +120,7 @@ def test_curvature_is_the_mean_square_of_single_images_gradients() -> None:
     targets = F.one_hot(torch.arange(6), 10).float()
     optimizer = optimizers.build(RECIPE_1998, network)
     assert isinstance(optimizer, optimizers.DiagonalLevenbergMarquardt)
-    optimizer.estimate(network, variant.objective, inputs, targets)
+    optimizer.estimate_curvature(network, variant.objective, inputs, targets)
 
     squares = [torch.zeros_like(value) for value in network.parameters()]
     for i in range(6):
@@ -134,3 +139,55 @@ def test_a_step_is_the_gradient_over_mu_plus_curvature() -> None:
     optimizer.state[layer.weight]["curvature"] = torch.tensor([[0.08, 0.18]])
     optimizer.step()
     torch.testing.assert_close(layer.weight.detach(), before - 0.1 * torch.tensor([[1.0 / 0.10, 2.0 / 0.20]]))
+
+
+def noise_batches(num_images: int) -> Batches:
+    """Batches of noise, without augmentation."""
+    noise = np.random.default_rng(0).integers(0, 256, (num_images, 1, 28, 28), dtype=np.uint8)
+    return Batches(
+        Split(noise, np.arange(num_images) % 10),
+        Preprocessing(resize=28, crop=28, channels=1, mean=(0.5,), std=(0.25,)),
+        num_classes=10,
+        batch_size=4,
+        device=torch.device("cpu"),
+        seed=3,
+    )
+
+
+@pytest.mark.parametrize("num_images", [6, 9])
+def test_levenberg_marquardt_estimates_its_curvature_from_other_images_before_each_epoch(
+    num_images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimizers.DiagonalLevenbergMarquardt, "NUM_IMAGES", 6)
+    torch.manual_seed(0)
+    variant = atlas.find("lenet1")
+    network, batches = variant.network(variant.spec), noise_batches(num_images)
+    optimizer, by_hand = (optimizers.build(RECIPE_1998, network) for _ in range(2))
+    assert isinstance(by_hand, optimizers.DiagonalLevenbergMarquardt)
+    before_epoch = optimizers.before_epoch(optimizer, network, variant.objective, batches)
+    # It is only prepared so far.
+    assert not optimizer.state
+    curvatures: list[list[Tensor]] = []
+    for epoch in (0, 1):
+        before_epoch(epoch)
+        # The first six of the images in the order of the epoch, without augmentation.
+        sample = batches.plain(batches.order(epoch)[:6])
+        by_hand.estimate_curvature(network, variant.objective, sample.inputs, sample.targets)
+        curvatures.append([optimizer.state[value]["curvature"] for value in network.parameters()])
+        for value, curvature in zip(network.parameters(), curvatures[-1], strict=True):
+            torch.testing.assert_close(curvature, by_hand.state[value]["curvature"])
+    same = all(torch.allclose(one, other, rtol=1e-3) for one, other in zip(*curvatures, strict=True))
+    # Six of six images are the same in every order.
+    assert same == (num_images == 6)
+
+
+@pytest.mark.parametrize("optimizer", [Optimizer.SGD, Optimizer.RMSPROP, Optimizer.ADAMW])
+def test_other_optimizers_do_nothing_before_an_epoch(optimizer: Optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    variant = atlas.find("lenet1")
+    network, batches = variant.network(variant.spec), noise_batches(6)
+    monkeypatch.setattr(batches, "plain", lambda indices: pytest.fail("images were read"))
+    built = optimizers.build(replace(SGD, optimizer=optimizer, alpha=0.9), network)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    optimizers.before_epoch(built, network, variant.objective, batches)(0)
+    assert not built.state
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

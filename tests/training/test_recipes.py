@@ -1,4 +1,4 @@
-"""Which recipe trains what: by the word for it, the network's layers, and the kind and size of the images."""
+"""Which recipe trains what: by its name, the network's layers, and the kind and size of the images."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from convatlas.training import recipes
 
 
 def images(*, side: int = 28, own: int | None = 28, ink: bool = False) -> Dataset:
-    """Images of that side, whose own size was another."""
+    """Images with that side in pixels, which had the side `own` before; None: many sizes."""
     split = Split(np.zeros((2, 1, side, side), np.uint8), np.arange(2))
-    return Dataset(name="some", classes=("a", "b"), train=split, test=split, side=own, ink=ink)
+    return Dataset(name="some", classes=("a", "b"), train=split, test=split, native_side=own, ink=ink)
 
 
 DIGITS = images(ink=True)
@@ -30,7 +30,7 @@ def find(recipe: str, name: str, of: Dataset = DIGITS, *, fine_tuned: bool = Fal
     return recipes.find(recipe, variant, layers, of, fine_tuned=fine_tuned)
 
 
-def test_a_recipe_is_found_by_its_word() -> None:
+def test_a_recipe_is_found_by_its_name() -> None:
     assert find("default", "lenet5") is recipes.CHARACTERS
     assert find("paper", "lenet5") is RECIPE_1998
 
@@ -40,38 +40,38 @@ def test_a_variant_without_a_paper_recipe_says_so() -> None:
         find("paper", "lenet1989")
 
 
-def test_an_unknown_recipe_names_the_near_one() -> None:
+def test_an_unknown_recipe_suggests_the_nearest_name() -> None:
     with pytest.raises(UserError, match="did you mean paper"):
         find("papre", "lenet5")
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg11", "googlenet", "squeezenet"])
-def test_deep_networks_that_normalize_nothing_train_at_a_lower_rate(name: str) -> None:
+def test_deep_networks_without_normalization_train_at_a_lower_learning_rate(name: str) -> None:
     assert find("default", name).lr == recipes.DEEP_LR < recipes.DEFAULT.lr
-    # And differ in nothing else.
+    # Nothing else differs.
     assert replace(find("default", name), lr=recipes.DEFAULT.lr) == find("default", "lenet5")
 
 
 @pytest.mark.parametrize("name", ["lenet5-modern", "alexnet-bn", "vgg11-bn", "plain18", "mobilenet", "efficientnet-b0"])
-def test_shallow_and_normalized_networks_train_at_the_full_rate(name: str) -> None:
+def test_shallow_and_normalized_networks_train_at_the_full_learning_rate(name: str) -> None:
     assert find("default", name).lr == recipes.DEFAULT.lr
 
 
-def test_what_makes_a_network_deep_is_its_scale() -> None:
+def test_a_network_scaled_deep_counts_as_deep() -> None:
     assert find("default", "lenet5-modern", depth=10).lr == recipes.DEEP_LR
 
 
 @pytest.mark.parametrize("name", ["lenet5-modern", "alexnet", "efficientnet-b0"])
 @pytest.mark.parametrize("of", [images(ink=True), images(side=128, own=128)], ids=["digits", "photographs"])
-def test_trained_weights_learn_on_at_a_rate_of_their_own_and_not_for_longer(name: str, of: Dataset) -> None:
+def test_fine_tuning_has_its_own_learning_rate_and_trains_no_longer(name: str, of: Dataset) -> None:
     new, old = find("default", name, of), find("default", name, of, fine_tuned=True)
     assert old.lr == recipes.FINE_LR < recipes.DEFAULT.lr
     assert old.epochs_for(500) <= new.epochs_for(500)
-    # In all else as new ones.
+    # Nothing else differs.
     assert replace(old, lr=new.lr, epochs=new.epochs, epochs_of=new.epochs_of) == new
 
 
-def test_a_paper_recipe_knows_nothing_of_trained_weights() -> None:
+def test_a_paper_recipe_is_the_same_for_fine_tuning() -> None:
     assert find("paper", "lenet5", fine_tuned=True) is RECIPE_1998
 
 
@@ -84,38 +84,38 @@ def test_a_paper_recipe_knows_nothing_of_trained_weights() -> None:
         (images(), recipes.SMALL_IMAGES),
         (images(own=63), recipes.SMALL_IMAGES),
         (images(own=64), recipes.PHOTOGRAPHS),
-        # What counts is the size that they had, not the one to which a network enlarged them.
+        # Their original size counts, not the one to which they were enlarged for a network.
         (images(side=224, own=32), recipes.SMALL_IMAGES),
-        # Of many sizes: the one that they were brought to.
+        # Of many sizes: the one that they were resized to.
         (images(side=32, own=None), recipes.SMALL_IMAGES),
         (images(side=64, own=None), recipes.PHOTOGRAPHS),
     ],
 )
-def test_images_are_learned_as_their_kind_and_size_bear(of: Dataset, expected: Recipe) -> None:
+def test_the_default_recipe_fits_the_kind_and_size_of_the_images(of: Dataset, expected: Recipe) -> None:
     assert find("default", "resnet20-cifar", of) is expected
 
 
-def test_characters_are_never_mirrored_and_nothing_of_two_characters_is_one() -> None:
+def test_characters_are_never_flipped_or_mixed() -> None:
     changes = recipes.CHARACTERS.augmentation
     assert not changes.flip
     assert changes.mixup == changes.cutmix == 0
 
 
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet", "mobilenet", "efficientnet-b0"])
-def test_who_pools_all_places_learns_photographs_smaller_than_they_are_tested(name: str) -> None:
+def test_networks_with_global_pooling_train_on_photographs_smaller_than_they_are_tested_on(name: str) -> None:
     assert fitted(name, 128) is recipes.PHOTOGRAPHS
     assert recipes.PHOTOGRAPHS.augmentation.side < 1
 
 
 @pytest.mark.parametrize("name", ["lenet5-modern", "alexnet", "vgg16", "googlenet"])
-def test_whose_weights_are_for_one_size_learns_that(name: str) -> None:
+def test_networks_whose_weights_fit_one_size_train_on_that_size(name: str) -> None:
     recipe = fitted(name, 128)
     assert recipe.augmentation.side == 1
     whole = replace(recipes.PHOTOGRAPHS.augmentation, side=1.0)
     assert recipe == replace(recipes.PHOTOGRAPHS, augmentation=whole)
 
 
-def test_nothing_is_learned_smaller_than_a_network_takes() -> None:
+def test_no_network_trains_on_images_smaller_than_it_takes() -> None:
     assert fitted("resnet18", 28).augmentation.side == 1
 
 

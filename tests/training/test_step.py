@@ -1,4 +1,4 @@
-"""One step: the gradient of the mean loss over a whole batch, in pieces or at once."""
+"""One step: the gradient of the mean loss over a whole batch, in micro-batches or at once."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def close(one: list[Tensor], other: list[Tensor]) -> bool:
 @given(num=st.integers(1, 12), size=st.none() | st.integers(1, 6))
 @example(num=3, size=1)
 @example(num=5, size=2)
-def test_pieces_are_the_batch_in_order_and_no_larger_than_asked(num: int, size: int | None) -> None:
+def test_micro_batches_are_the_batch_in_order_and_no_larger_than_asked(num: int, size: int | None) -> None:
     batch = batch_of(num, in_all=99)
     pieces = list(parts(batch, size))
     for field in range(4):
@@ -69,20 +69,20 @@ def test_pieces_are_the_batch_in_order_and_no_larger_than_asked(num: int, size: 
 
 
 @given(num=st.integers(2, 12), size=st.integers(2, 5))
-def test_no_piece_of_several_images_at_a_time_is_a_single_one(num: int, size: int) -> None:
+def test_no_micro_batch_of_several_images_is_a_single_one(num: int, size: int) -> None:
     assert min(len(piece.labels) for piece, _ in parts(batch_of(num), size)) >= 2
 
 
 @pytest.mark.parametrize("size", [None, 1, 2])
-def test_a_share_of_no_images_is_one_piece_that_others_wait_for(size: int | None) -> None:
+def test_a_shard_without_images_is_one_micro_batch_that_other_processes_wait_for(size: int | None) -> None:
     (piece, last), *more = parts(batch_of(0, in_all=3), size)
     assert (len(piece.labels), last, more) == (0, True, [])
-    told = step_of(network_of(), micro_batch=size).gradient(batch_of(0, in_all=3))
-    assert (told.loss, told.num, told.finite) == (0.0, 0, True)
+    result = step_of(network_of(), micro_batch=size).gradient(batch_of(0, in_all=3))
+    assert (result.loss, result.num_images, result.is_finite) == (0.0, 0, True)
 
 
 @given(num=st.integers(1, 12), size=st.integers(1, 12), uneven=st.booleans())
-def test_pieces_have_the_gradient_of_the_mean_over_all(num: int, size: int, uneven: bool) -> None:
+def test_micro_batches_have_the_gradient_of_the_mean_over_all_images(num: int, size: int, uneven: bool) -> None:
     weights = torch.tensor([0.5, 2.0, 1.0]) if uneven else torch.ones(3)
     batch = batch_of(num)
     expected = network_of()
@@ -92,15 +92,15 @@ def test_pieces_have_the_gradient_of_the_mean_over_all(num: int, size: int, unev
     each.mean().backward()
     for micro_batch in (None, size):
         network = network_of()
-        told = step_of(network, weights, micro_batch).gradient(batch)
+        result = step_of(network, weights, micro_batch).gradient(batch)
         assert close(gradients(network), gradients(expected))
-        assert told.losses.tolist() == pytest.approx(each.tolist(), rel=1e-4)
-        assert told.loss == pytest.approx(each.sum().item(), rel=1e-4)
-        assert told.right == int((outputs.argmax(1) == batch.labels).sum())
-        assert told.num == num
-        assert told.finite
+        assert result.losses.tolist() == pytest.approx(each.tolist(), rel=1e-4)
+        assert result.loss == pytest.approx(each.sum().item(), rel=1e-4)
+        assert result.num_correct == int((outputs.argmax(1) == batch.labels).sum())
+        assert result.num_images == num
+        assert result.is_finite
         length = math.sqrt(sum(value.square().sum().item() for value in gradients(expected)))
-        assert told.norm.item() == pytest.approx(length, rel=1e-4)
+        assert result.norm.item() == pytest.approx(length, rel=1e-4)
 
 
 def test_a_part_of_a_batch_counts_as_a_part_of_its_mean() -> None:
@@ -109,20 +109,20 @@ def test_a_part_of_a_batch_counts_as_a_part_of_its_mean() -> None:
     step_of(whole).gradient(batch)
     for network, places in ((half, slice(0, 2)), (other, slice(2, 6))):
         step_of(network).gradient(Batch(*(values[places] for values in batch[:4]), 6))
-    # As processes add them up, where each takes its mean over all of them.
+    # As processes sum them, where each divides by the number of images of all.
     assert close([a + b for a, b in zip(gradients(half), gradients(other), strict=True)], gradients(whole))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_image_without_a_loss_is_told(value: float) -> None:
+def test_an_image_whose_loss_is_not_finite_is_reported(value: float) -> None:
     batch = batch_of(5)
     batch.inputs[3] = value
-    told = step_of(network_of()).gradient(batch)
-    assert not told.finite
-    assert told.losses.isfinite().tolist() == [True, True, True, False, True]
+    result = step_of(network_of()).gradient(batch)
+    assert not result.is_finite
+    assert result.losses.isfinite().tolist() == [True, True, True, False, True]
 
 
-def test_a_gradient_without_a_number_is_told_where_every_loss_is_one() -> None:
+def test_a_gradient_that_is_not_finite_is_reported_where_every_loss_is() -> None:
     class Steep(nn.Module):
         """Finite everywhere, with a slope that is not."""
 
@@ -133,13 +133,13 @@ def test_a_gradient_without_a_number_is_told_where_every_loss_is_one() -> None:
         def forward(self, inputs: Tensor) -> Tensor:
             return inputs.flatten(1)[:, :3] + self.weight.abs().sqrt()
 
-    told = step_of(Steep()).gradient(batch_of(4))
-    assert told.losses.isfinite().all()
-    assert math.isfinite(told.loss)
-    assert not told.finite
+    result = step_of(Steep()).gradient(batch_of(4))
+    assert result.losses.isfinite().all()
+    assert math.isfinite(result.loss)
+    assert not result.is_finite
 
 
-def test_losses_that_are_large_and_finite_are_not_called_lost() -> None:
+def test_losses_that_are_large_and_finite_do_not_overflow_in_their_sum() -> None:
     class Large(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -150,7 +150,7 @@ def test_losses_that_are_large_and_finite_are_not_called_lost() -> None:
 
     labels = torch.zeros(5, dtype=torch.long)
     batch = Batch(torch.zeros(5, 1, 2, 2), F.one_hot(labels, 3).float(), labels, torch.arange(5), 5)
-    told = step_of(Large()).gradient(batch)
-    assert told.losses.isfinite().all()
-    # Five of them are more than single precision holds; which image would be to blame?
-    assert math.isfinite(told.loss)
+    result = step_of(Large()).gradient(batch)
+    assert result.losses.isfinite().all()
+    # The sum of five is more than single precision holds, though no image is to blame.
+    assert math.isfinite(result.loss)

@@ -1,17 +1,21 @@
-"""Sweeps: every combination is tried once, judged on what is held out, and the best trained on all."""
+"""Sweeps: every combination is tried once, compared by validation accuracy, and the best trained on all images."""
 
+import os
+import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-import convatlas as ca
 from convatlas.errors import UserError
-from convatlas.runs.run import Run
+from convatlas.runs.options import Runtime, Validation
+from convatlas.runs.run import Run, load_run
+from convatlas.spec import Scale
 from convatlas.training import Interrupted, Progress, Request
-from convatlas.training.sweep import best_accuracy, parsed, sweep
+from convatlas.training.sweep import best_accuracy, parsed, sweep, varied
 
-REQUEST = Request(network="lenet5-modern", epochs=1, autotune=False)
+REQUEST = Request(network="lenet5-modern", epochs=1, runtime=Runtime(autotune=False))
 GRID: Mapping[str, Sequence[float]] = {"lr": (1e-6, 4e-3), "batch_size": (128,)}
 
 
@@ -27,37 +31,36 @@ def swept(folder: Path, *, progress: Progress | None = None, study: str | None =
     return sweep(REQUEST, GRID, out=folder, study=study, progress=progress)
 
 
-def test_the_best_combination_is_trained_once_more_on_all(tmp_path: Path) -> None:
+def test_the_best_combination_is_trained_once_more_on_all_images(tmp_path: Path) -> None:
     said = Said()
     run = swept(tmp_path / "sweep", progress=said)
     assert run.record.recipe.lr == 4e-3
-    assert not run.record.hold_out
+    assert run.record.validation is None
     assert run.results.train_images == 1442
-    trials = [ca.load(folder) for folder in sorted((tmp_path / "sweep").glob("lr=*"))]
+    trials = [load_run(folder) for folder in sorted((tmp_path / "sweep").glob("lr=*"))]
     assert [trial.record.recipe.lr for trial in trials] == [4e-3, 1e-6]
-    # The test images are read once, by the run that stays.
-    assert all(trial.record.hold_out and trial.record.results is None for trial in trials)
+    # The test images are read once, by the returned run.
+    assert all(trial.record.validation == Validation() and trial.record.results is None for trial in trials)
+    assert all(trial.card.score is None for trial in trials)
     assert best_accuracy(trials[0]) > best_accuracy(trials[1])
     assert len([line for line in said.lines if line.startswith("trial ")]) == 2
 
 
-def test_a_sweep_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_sweep_that_was_stopped_continues_where_it_was(tmp_path: Path) -> None:
     class StopInSecondTrial(Said):
         def advance(self, num_images: int) -> None:
             if sum(line.startswith("trial ") for line in self.lines) == 2:
-                import os
-                import signal
-
                 os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted):
         swept(tmp_path / "sweep", progress=StopInSecondTrial())
     said = Said()
     run = swept(tmp_path / "sweep", progress=said)
-    assert run.results.weights_sha256 == swept(tmp_path / "other").results.weights_sha256
+    assert run.card.weights_sha256 == swept(tmp_path / "other").card.weights_sha256
     # Finished, it trains nothing more.
     again = Said()
-    assert swept(tmp_path / "sweep", progress=again).results == run.results
+    finished = swept(tmp_path / "sweep", progress=again)
+    assert (finished.results, finished.card) == (run.results, run.card)
     assert not [line for line in again.lines if line.startswith("trial ")]
 
 
@@ -70,12 +73,12 @@ def test_machines_share_a_study_by_its_address(tmp_path: Path) -> None:
     assert run.record.recipe.lr == 4e-3
 
 
-def test_a_trial_that_cannot_be_trained_loses(tmp_path: Path) -> None:
+def test_a_trial_that_diverges_is_not_the_best(tmp_path: Path) -> None:
     run = sweep(REQUEST, {"lr": (1e30, 1e-3)}, out=tmp_path / "sweep")
     assert run.record.recipe.lr == 1e-3
 
 
-def test_where_none_can_be_trained_one_line_says_so(tmp_path: Path) -> None:
+def test_a_sweep_in_which_every_trial_diverges_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no combination of lr could be trained"):
         sweep(REQUEST, {"lr": (1e30,)}, out=tmp_path / "sweep")
 
@@ -84,15 +87,35 @@ def test_words_become_values() -> None:
     assert parsed(["lr=1e-3,3e-3", "batch-size=64,128"]) == {"lr": (1e-3, 3e-3), "batch_size": (64, 128)}
 
 
+def test_values_go_into_the_request_and_its_scale() -> None:
+    request = replace(REQUEST, scale=Scale(depth=2.0))
+    values = {"lr": 1e-3, "epochs": 7, "width": 0.5, "resolution": 32, "phi": 1.0}
+    scale = Scale(width=0.5, depth=2.0, resolution=32, phi=1.0)
+    assert varied(request, values) == replace(request, lr=1e-3, epochs=7, scale=scale)
+
+
+def test_networks_of_other_widths_are_compared_by_the_requests_own_validation(tmp_path: Path) -> None:
+    validation = Validation(val_split=0.2, patience=5)
+    run = sweep(replace(REQUEST, validation=validation), {"width": (0.25, 1.0)}, out=tmp_path / "sweep")
+    trials = [load_run(folder) for folder in sorted((tmp_path / "sweep").glob("width=*"))]
+    assert [trial.record.scale for trial in trials] == [Scale(width=width, resolution=28) for width in (0.25, 1.0)]
+    assert [trial.record.validation for trial in trials] == [validation] * 2
+    assert best_accuracy(trials[1]) > best_accuracy(trials[0])
+    # The best is validated only because that was asked for.
+    assert run.record.validation == validation
+    assert run.spec == trials[1].spec
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
         ("rl=1", "there is no number to sweep 'rl'; did you mean lr"),
-        ("lr", "--sweep lr has no list of numbers; write it as lr=1e-3,3e-3,1e-2"),
-        ("lr=", "has no list of numbers"),
-        ("batch_size=1.5", "has no list of numbers"),
+        ("lr", "'lr' is no list of values to sweep; write it as lr=1e-3,3e-3,1e-2"),
+        ("lr=", "'lr=' is no list of values to sweep"),
+        ("batch_size=1.5", "'batch_size=1.5' is no list of values to sweep"),
     ],
 )
-def test_a_word_that_says_nothing_is_one_line(word: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+def test_a_word_that_is_no_list_of_values_is_a_one_line_error(word: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
         parsed([word])
+    assert len(str(error.value).splitlines()) == 1

@@ -1,6 +1,9 @@
+"""Event files for TensorBoard: every epoch's metrics, once."""
+
 from pathlib import Path
 
 import convatlas as ca
+from convatlas.runs.options import Validation
 from convatlas.training import Progress
 from convatlas.training.tensorboard import FOLDER, TensorBoardProgress
 
@@ -16,12 +19,12 @@ def test_every_epoch_is_written_and_passed_on(tmp_path: Path) -> None:
 
     watcher = Counted()
     run = ca.train(
-        "lenet5-modern", epochs=3, hold_out=True, out=tmp_path / "run", progress=TensorBoardProgress(watcher)
+        "lenet5-modern", epochs=3, validation=Validation(), out=tmp_path / "run", progress=TensorBoardProgress(watcher)
     )
     events = EventAccumulator(str(run.folder / FOLDER))
     events.Reload()
     assert set(events.Tags()["scalars"]) == {
-        "training/loss", "training/accuracy", "training/lr", "held out/loss", "held out/accuracy",
+        "training/loss", "training/accuracy", "training/lr", "validation/loss", "validation/accuracy",
     }  # fmt: skip
     losses = events.Scalars("training/loss")
     assert [event.step for event in losses] == [1, 2, 3]

@@ -1,4 +1,4 @@
-"""Choices by held-out images: which are held out, whose weights stay, when training stops; and classes' weights."""
+"""Validation: which images are held out, which epoch's weights are kept, when training stops; and class weights."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import convatlas as ca
 from convatlas.data import Batches, Split
 from convatlas.errors import UserError
 from convatlas.models.evaluation import evaluate
+from convatlas.runs.options import Runtime, Validation
 from convatlas.runs.run import Run
 from convatlas.training.checkpoint import Learner, State
 from convatlas.training.distribution import Processes
@@ -26,9 +27,9 @@ from convatlas.training.validation import should_stop, split_validation, validat
 def split_of(counts: list[int]) -> Split:
     """Images of one pixel that are all different, in an order that mixes the classes."""
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
-    places = np.arange(len(labels))
-    images = np.stack([places // 256, places % 256], 1).astype(np.uint8)[:, :, None, None]
-    return Split(images, labels, tuple(f"{place}.png" for place in places))
+    numbers = np.arange(len(labels))
+    images = np.stack([numbers // 256, numbers % 256], 1).astype(np.uint8)[:, :, None, None]
+    return Split(images, labels, tuple(f"{number}.png" for number in numbers))
 
 
 def numbers(split: Split) -> list[int]:
@@ -36,52 +37,71 @@ def numbers(split: Split) -> list[int]:
     return (256 * images[:, 0, 0, 0] + images[:, 1, 0, 0]).tolist()
 
 
-# Which are held out
+# Which images are held out
 
 counts_of_classes = st.lists(st.integers(2, 60), min_size=1, max_size=6)
+seeds = st.integers(0, 2**63 - 1)
 
 
-@given(counts=counts_of_classes, seed=st.integers(0, 2**63 - 1))
-def test_a_tenth_of_each_class_is_held_out_and_the_rest_learned(counts: list[int], seed: int) -> None:
-    split = split_of(counts)
-    rest, tenth = split_validation(split, seed)
-    assert sorted(numbers(rest) + numbers(tenth)) == list(range(len(split)))
-    for label, count in enumerate(counts):
-        held = int((tenth.labels == label).sum())
-        assert held == max(1, round(count / 10))
-        assert (rest.labels == label).sum() == count - held >= 1
-    for part in (rest, tenth):
-        # Each image with its own label and name.
+def check_split(split: Split, train: Split, val: Split) -> None:
+    """Fail unless the two are all images of the split, each with its own label and name."""
+    assert sorted(numbers(train) + numbers(val)) == list(range(len(split)))
+    for part in (train, val):
         assert part.labels.tolist() == split.labels[numbers(part)].tolist()
         assert list(part.names) == [f"{number}.png" for number in numbers(part)]
 
 
-def test_the_seed_draws_which() -> None:
+@given(counts=counts_of_classes, seed=seeds)
+def test_a_tenth_of_each_class_is_held_out_by_default(counts: list[int], seed: int) -> None:
+    split = split_of(counts)
+    train, val = split_validation(split, Validation(), seed)
+    check_split(split, train, val)
+    for label, count in enumerate(counts):
+        held_out = int((val.labels == label).sum())
+        assert held_out == max(1, round(count / 10))
+        assert (train.labels == label).sum() == count - held_out >= 1
+
+
+@given(counts=counts_of_classes, seed=seeds, val_split=st.floats(0.01, 0.99))
+def test_val_split_is_the_part_of_each_class(counts: list[int], seed: int, val_split: float) -> None:
+    split, validation = split_of(counts), Validation(val_split=val_split)
+    expected = [max(1, round(val_split * count)) for count in counts]
+    if any(held_out == count for held_out, count in zip(expected, counts, strict=True)):
+        with pytest.raises(UserError, match=r"`val_split` .* leaves no image of a class for training"):
+            split_validation(split, validation, seed)
+        return
+    train, val = split_validation(split, validation, seed)
+    check_split(split, train, val)
+    assert np.bincount(val.labels).tolist() == expected
+
+
+def test_the_seed_draws_the_images_and_the_patience_does_not() -> None:
     split = split_of([40, 40])
-    drawn = [numbers(split_validation(split, seed)[1]) for seed in (1, 2, 1)]
+    drawn = [numbers(split_validation(split, Validation(), seed)[1]) for seed in (1, 2, 1)]
     assert drawn[0] == drawn[2] != drawn[1]
+    assert numbers(split_validation(split, Validation(patience=3), 1)[1]) == drawn[0]
 
 
-def test_of_a_class_with_one_image_none_can_be_held_out() -> None:
-    with pytest.raises(UserError, match="train without --hold-out"):
-        split_validation(split_of([5, 1]), 0)
+def test_a_class_with_one_image_cannot_be_split() -> None:
+    with pytest.raises(UserError, match="leaves none for validation; train without `val_split`"):
+        split_validation(split_of([5, 1]), Validation(), 0)
 
 
-# Whose weights stay
+# Which epoch's weights are kept
 
 
 def lines(run: Run) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def val_accuracy(run: Run) -> tuple[float, float]:
-    """Of the weights that the run wrote, and their loss."""
-    record = run.record
-    _, tenth = split_validation(run.load_data().train, record.seed)
+def val_metrics(run: Run) -> tuple[float, float]:
+    """The validation accuracy and loss of the weights that the run wrote."""
+    assert run.record.validation is not None
+    _, val = split_validation(run.load_data().train, run.record.validation, run.record.seed)
     batches = Batches(
-        tenth,
-        record.preprocessing,
-        num_classes=len(record.classes),
+        val,
+        run.card.preprocessing,
+        num_classes=len(run.card.classes),
         batch_size=500,
         device=torch.device("cpu"),
     )
@@ -89,102 +109,114 @@ def val_accuracy(run: Run) -> tuple[float, float]:
     return evaluation.accuracy, evaluation.loss
 
 
+UNTUNED = Runtime(autotune=False)
+
+
 @pytest.fixture(scope="module", params=[("lenet5-modern", 0.3, 12), ("lenet5", 0.05, 8)], ids=["average", "none"])
-def held(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Of weights that an average is taken of, and not; at such a rate the last epoch need not be the best."""
+def validated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """With an average of the weights and without one; at such learning rates the last epoch need not be the best."""
     name, lr, epochs = request.param
-    out = tmp_path_factory.mktemp("held") / "run"
-    return ca.train(name, lr=lr, epochs=epochs, hold_out=True, autotune=False, out=out)
+    out = tmp_path_factory.mktemp("validated") / "run"
+    return ca.train(name, lr=lr, epochs=epochs, validation=Validation(), runtime=UNTUNED, out=out)
 
 
-def test_the_weights_of_the_best_epoch_are_written(held: Run) -> None:
-    rows = lines(held)
+def test_the_weights_of_the_best_epoch_are_written(validated: Run) -> None:
+    rows = lines(validated)
     accuracies = [row["val_accuracy"] for row in rows]
-    best = held.results.best_epoch
+    best = validated.results.best_epoch
     assert best is not None
-    # Of equals the latest.
+    # The latest of equal epochs.
     assert best == max(i + 1 for i, accuracy in enumerate(accuracies) if accuracy == max(accuracies))
-    accuracy, loss = val_accuracy(held)
+    accuracy, loss = val_metrics(validated)
     assert accuracy == accuracies[best - 1]
     assert loss == pytest.approx(rows[best - 1]["val_loss"], rel=1e-5)
-    assert held.evaluate().num_errors == held.results.test_errors
+    assert validated.evaluate().score == validated.score
 
 
-class Stubborn(nn.Module):
-    """Gives every image the same answer."""
+class Constant(nn.Module):
+    """Has the same outputs for every image."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.answer = nn.Parameter(torch.zeros(10))
+        self.outputs = nn.Parameter(torch.zeros(10))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.answer.expand(len(images), 10)
+        return self.outputs.expand(len(images), 10)
 
 
-def test_the_best_weights_are_kept_while_others_do_worse_and_of_equals_the_later(held: Run) -> None:
-    digits = held.load_data().train
+def test_the_best_weights_are_kept_while_others_do_worse_and_of_equal_ones_the_later(validated: Run) -> None:
+    digits = validated.load_data().train
     counts = {0: 5, 1: 3, 2: 3}
     split = digits.take(np.concatenate([np.flatnonzero(digits.labels == label)[:num] for label, num in counts.items()]))
-    network = Stubborn()
+    network = Constant()
     learner = Learner(network, torch.optim.SGD(network.parameters()), None)
-    learned = []
-    for epoch, (answer, best) in enumerate([(1, 1), (0, 2), (2, 2), (0, 4), (7, 4), (1, 4)]):
+    weights = []
+    for epoch, (label, best) in enumerate([(1, 1), (0, 2), (2, 2), (0, 4), (7, 4), (1, 4)]):
         with torch.no_grad():
-            # Another time the same answer is given by other weights.
-            network.answer.zero_()[answer] = 1 + epoch
-        learned.append(network.answer.detach().clone())
-        learner.state.tally(1.0, 1, 1)
+            # Each time other weights, which predict that label for all images.
+            network.outputs.zero_()[label] = 1 + epoch
+        weights.append(network.outputs.detach().clone())
+        learner.state.add_batch(1.0, 1, 1)
         learner.state.close_epoch(0.1, 0.0)
-        validate(learner, held, split, torch.device("cpu"), Processes())
-        assert learner.state.metrics[-1]["val_accuracy"] == pytest.approx(counts.get(answer, 0) / 11)
+        validate(learner, validated, split, torch.device("cpu"), Processes())
+        assert learner.state.metrics[-1]["val_accuracy"] == pytest.approx(counts.get(label, 0) / 11)
         assert learner.state.best_epoch == best
-        assert torch.equal(learner.best["answer"], learned[best - 1])
+        assert torch.equal(learner.best["outputs"], weights[best - 1])
 
 
-def test_a_tenth_less_is_learned_and_all_of_it_is_said(held: Run) -> None:
-    assert held.record.hold_out
-    # The run says how many training images the set has.
-    assert held.results.train_images == 1442
-    assert held.results.epochs == held.record.recipe.epochs == len(lines(held))
+def test_the_record_says_that_images_were_held_out(validated: Run) -> None:
+    assert validated.record.validation == Validation()
+    # The results count all training images of the data set.
+    assert validated.results.train_images == 1442
+    assert validated.results.epochs == validated.record.recipe.epochs == len(lines(validated))
 
 
-def test_without_holding_out_there_is_no_best_epoch(tmp_path: Path) -> None:
-    run = ca.train("lenet1", epochs=1, autotune=False, out=tmp_path / "run")
+def test_without_validation_there_is_no_best_epoch(tmp_path: Path) -> None:
+    run = ca.train("lenet1", epochs=1, runtime=UNTUNED, out=tmp_path / "run")
+    assert run.record.validation is None
     assert run.results.best_epoch is None
     assert "val_accuracy" not in lines(run)[0]
 
 
 @pytest.mark.parametrize("epochs", [40, 3])
 def test_patience_stops_after_so_many_epochs_without_a_better_one(epochs: int, tmp_path: Path) -> None:
-    # A rate at which a network learns nothing more after its first epochs.
-    run = ca.train("lenet5-modern", epochs=epochs, lr=0.3, patience=4, autotune=False, out=tmp_path / "run")
-    assert run.record.hold_out
+    # A learning rate at which a network learns nothing more after its first epochs.
+    run = ca.train(
+        "lenet5-modern",
+        epochs=epochs,
+        lr=0.3,
+        validation=Validation(patience=4),
+        runtime=UNTUNED,
+        out=tmp_path / "run",
+    )
+    assert run.record.validation == Validation(val_split=0.1, patience=4)
     accuracies = [row["val_accuracy"] for row in lines(run)]
     best = run.results.best_epoch
     assert best is not None
     assert run.results.epochs == len(accuracies) == min(epochs, best + 4)
     if epochs == 40:
         assert run.results.epochs < epochs
-    # Never so many without a better one before.
+    # It did not stop too late.
     for end in range(5, len(accuracies)):
         assert max(accuracies[end - 4 : end]) >= max(accuracies[: end - 4])
 
 
 @given(epochs=st.integers(0, 30), best=st.integers(0, 30), patience=st.none() | st.integers(1, 10))
-def test_patience_has_run_out_so_many_epochs_after_the_best(epochs: int, best: int, patience: int | None) -> None:
+def test_training_should_stop_when_the_patience_has_run_out(epochs: int, best: int, patience: int | None) -> None:
     state = State(best_epoch=min(best, epochs))
     for _ in range(epochs):
-        state.tally(1.0, 1, 1)
+        state.add_batch(1.0, 1, 1)
         state.close_epoch(0.1, 0.0)
     expected = patience is not None and 0 < state.best_epoch <= epochs - patience
-    assert should_stop(state, patience) == expected
+    assert should_stop(state, Validation(patience=patience)) == expected
+    assert not should_stop(state, None)
 
 
-# Weights of classes
+# Class weights
 
 
 @given(counts=st.lists(st.integers(0, 60), min_size=1, max_size=6).filter(any))
-def test_balanced_classes_weigh_the_same_and_a_image_one_in_the_mean(counts: list[int]) -> None:
+def test_balanced_classes_have_the_same_total_weight_and_images_a_mean_weight_of_one(counts: list[int]) -> None:
     split = split_of(counts)
     weights = class_weights(split, len(counts), balanced=True)
     totals = weights * torch.tensor(counts)
@@ -192,14 +224,14 @@ def test_balanced_classes_weigh_the_same_and_a_image_one_in_the_mean(counts: lis
     assert present == pytest.approx([present[0]] * len(present), rel=1e-5)
     if all(counts):
         assert weights[split.labels].mean().item() == pytest.approx(1, rel=1e-5)
-    # A class without images, as a split of a folder may leave one, does no harm.
+    # A class without images, which the split of a folder may leave, does no harm.
     assert weights.isfinite().all()
 
 
-def test_without_balance_every_class_weighs_one() -> None:
+def test_unbalanced_every_class_has_weight_one() -> None:
     assert class_weights(split_of([3, 9]), 2, balanced=False).tolist() == [1.0, 1.0]
 
 
-def test_of_an_unbalanced_set_the_weights_are_those_of_a_hand_count() -> None:
+def test_the_weights_of_an_unbalanced_data_set_are_those_computed_by_hand() -> None:
     # 12 images: 12 / (2 x 3) and 12 / (2 x 9).
     assert class_weights(split_of([3, 9]), 2, balanced=True).tolist() == pytest.approx([2.0, 2 / 3])

@@ -1,4 +1,4 @@
-"""The table of verbs, and what becomes of a mistake."""
+"""The commands, and how errors end them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from convatlas.cli.atlas import compare, list_variants, show
 from convatlas.cli.cache import cache
 from convatlas.cli.claims import claims
 from convatlas.cli.compression import compress, unpack, update
-from convatlas.cli.console import complain
+from convatlas.cli.console import print_error
 from convatlas.cli.experiment import experiment
 from convatlas.cli.training import find_lr, resume, train
 from convatlas.cli.use import evaluate, predict, report
@@ -77,38 +77,38 @@ def with_options(message: str) -> str:
 
 def main() -> None:
     """Run the command. A mistake is one line on standard error and exit status 2; a bug keeps its traceback."""
-    # PyTorch's threads wait for one another by spinning. Beside another busy program the one that is waited for gets no
-    # core, and training takes several times as long; a shorter spin costs nothing alone. Read when torch is loaded.
+    # PyTorch's threads wait for one another by spinning. Beside another busy program, the one they wait for gets no
+    # core, and training takes several times as long; a shorter spin costs nothing otherwise. Read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         status = app(standalone_mode=False)
     except typer.TyperException as error:
-        # Typed without a verb: the help is the answer, and has been printed.
+        # Without a command there is no message: the help has been printed.
         if message := error.format_message():
-            complain(message)
+            print_error(message)
         sys.exit(2)
     except typer.Abort:
-        complain("stopped by Ctrl-C")
+        print_error("stopped by Ctrl-C")
         sys.exit(128 + signal.SIGINT)
     except UserError as error:
-        # Of processes that torchrun started on a machine, one says what all of them found.
+        # Of the processes that torchrun started on a machine, one prints the error of all.
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            complain(with_options(str(error)))
+            print_error(with_options(str(error)))
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if "WORLD_SIZE" in os.environ and re.search("gloo|nccl", str(error), re.IGNORECASE):
-            # torchrun starts all of them again, if it may; not a person's mistake, and no bug here.
-            complain("another process of this training was lost, so this one ends; what was saved can be resumed")
+            # torchrun restarts all of them, if it may; neither a user's mistake nor a bug.
+            print_error("another process of this training was lost, so this one stops; resume from the last checkpoint")
             sys.exit(1)
-        # PyTorch has no error of its own for it on the CPU.
+        # On the CPU, PyTorch has no exception of its own for running out of memory.
         if isinstance(error, RuntimeError) and not re.search("can't allocate memory|out of memory", str(error)):
             raise
-        complain("there is not enough memory; a smaller --resolution, --width or --batch-size needs less")
+        print_error("not enough memory; choose a smaller --resolution, --width or --batch-size")
         sys.exit(2)
     except OSError as error:
-        # The disk is full, a folder may not be written: the person's machine, and theirs to mend.
+        # As a full disk, or a folder that may not be written to.
         if error.strerror is None:
             raise
-        complain(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        print_error(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)

@@ -13,14 +13,17 @@ from convatlas.cli.console import (
     Column,
     Depth,
     Json,
+    Network,
     Phi,
     Resolution,
     Width,
     count,
+    fitting_groups,
     print_facts,
     print_heading,
     print_json,
     print_table,
+    print_text,
     size,
 )
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def list_variants(json: Json = False) -> None:
-    """List every network with its year, size, cost and published result."""
+    """List every network with its year, input size, parameters, MACs and published result."""
     from convatlas import measure
 
     # What PyTorch's import left need not be searched for garbage again and again while networks come and go.
@@ -78,21 +81,21 @@ def list_variants(json: Json = False) -> None:
             Column("input", right=True),
             Column("parameters", right=True),
             Column("MACs", right=True),
-            Column("published result", wrap=True),
+            Column("published result", wrap=True, below=True),
         ],
         lines,
     )
 
 
 def show(
-    network: Annotated[str, typer.Argument(help="A name from convatlas list.")],
+    network: Network,
     width: Width = 1.0,
     depth: Depth = 1.0,
     resolution: Resolution = None,
     phi: Phi = 0.0,
     json: Json = False,
 ) -> None:
-    """Show one network: its paper, its layers with their cost, the paper's claims with verdicts, and its recipe."""
+    """Show one network: its paper, a table of its layers, the paper's claims with verdicts, and the paper's recipe."""
     from convatlas import atlas, measure
 
     variant = atlas.find(network)
@@ -120,21 +123,24 @@ def show(
         return
     paper = variant.paper
     print_heading(f"{variant.name}: {variant.summary}")
-    typer.echo(f"{paper.authors}, “{paper.title}”, {paper.venue}, {paper.year}")
+    # Most venues have the year in them.
+    venue = paper.venue if str(paper.year) in paper.venue else f"{paper.venue}, {paper.year}"
+    print_text(f"{paper.authors}, “{paper.title}”, {venue}")
     typer.echo(f"{paper.url}\n")
     if spec.small_limits:
         stem = zip(spec.small_limits, spec.small_stem, strict=True)
-        typer.echo(f"Small images: {'; '.join(f'below {limit} px {what}' for limit, what in stem)}.\n")
+        print_text(f"Small images: {'; '.join(f'below {limit} px {what}' for limit, what in stem)}.")
+        typer.echo()
     print_table(
         [
-            Column("layer", wrap=True),
-            Column("kind", wrap=True),
+            Column("layer"),
+            Column("kind", wrap=True, optional=True),
             Column("output", right=True),
             Column("parameters", right=True),
             Column("MACs", right=True),
-            Column("memory", right=True),
-            Column("sees px", right=True),
-            Column("stride px", right=True),
+            Column("activation", right=True, optional=True),
+            Column("receptive field", right=True, optional=True),
+            Column("stride", right=True, optional=True),
         ],
         [
             ("input", "", shape(summary.input_shape), "", "", "", "", ""),
@@ -146,38 +152,39 @@ def show(
                     count(layer.params),
                     count(layer.macs),
                     size(layer.activation_bytes),
-                    str(layer.receptive_field),
-                    str(layer.stride),
+                    f"{layer.receptive_field} px",
+                    f"{layer.stride} px",
                 )
                 for layer in summary.layers
             ),
-            ("sum", "", "", count(summary.footprint.params), count(summary.footprint.macs), "", "", ""),
+            ("total", "", "", count(summary.footprint.params), count(summary.footprint.macs), "", "", ""),
         ],
     )
     typer.echo()
     print_facts(memory(summary.footprint))
     if checks:
         typer.echo()
-        print_heading("What the paper says of it" if spec == variant.spec else "What the paper says of it, unscaled")
+        scale = "" if spec == variant.spec else ", at the paper's scale"
+        print_heading(f"Claims of the paper{scale}")
         print_checks(checks)
     if settings:
         typer.echo()
-        print_heading("How the paper trains it (--recipe paper)")
+        print_heading("Recipe of the paper (--recipe paper)")
         print_table(
-            [Column("what"), Column("value", wrap=True), Column("printed in", wrap=True)],
+            [Column("setting"), Column("value", wrap=True), Column("source", wrap=True)],
             [(setting.name.replace("_", " "), setting.text, setting.source or "not printed") for setting in settings],
         )
 
 
 def compare(
-    networks: Annotated[list[str], typer.Argument(help="Names from convatlas list.")],
+    networks: Annotated[list[str], typer.Argument(help="Names of networks; convatlas list shows all.")],
     width: Width = 1.0,
     depth: Depth = 1.0,
     resolution: Resolution = None,
     phi: Phi = 0.0,
     json: Json = False,
 ) -> None:
-    """Compare networks side by side, at their own scale or all at the given one."""
+    """Compare networks side by side, each at its own scale or all at the given one."""
     from convatlas import atlas, measure
 
     variants = [atlas.find(name) for name in networks]
@@ -198,22 +205,27 @@ def compare(
             }
         )
         return
-    columns = [
+    facts_of_each = [
         {
             "year": str(summary.variant.paper.year),
             "input": shape(summary.input_shape),
-            "layers with weights": count(summary.num_weight_layers),
+            "weight layers": count(summary.num_weight_layers),
             "parameters": count(summary.footprint.params),
             "MACs": count(summary.footprint.macs),
             **dict(memory(summary.footprint)),
         }
         for summary in summaries
     ]
-    facts = dict.fromkeys(fact for column in columns for fact in column)
-    print_table(
-        [Column(""), *(Column(variant.name, right=True) for variant in variants)],
-        [(fact, *(column.get(fact, "") for column in columns)) for fact in facts],
-    )
+    facts = dict.fromkeys(fact for column in facts_of_each for fact in column)
+    columns = [Column(""), *(Column(variant.name, right=True) for variant in variants)]
+    rows = [(fact, *(column.get(fact, "") for column in facts_of_each)) for fact in facts]
+    for number, group in enumerate(fitting_groups(columns, rows)):
+        if number:
+            typer.echo()
+        print_table(
+            [columns[i] for i in (0, *group)],
+            [[row[i] for i in (0, *group)] for row in rows if any(row[i] for i in group)],
+        )
     if published := [(variant.name, variant.published) for variant in variants if variant.published]:
         typer.echo()
         print_heading("Published")
@@ -231,10 +243,10 @@ def memory(footprint: Footprint) -> list[tuple[str, str]]:
         ("weights at 32 bits", size(footprint.weight_bytes_32_bits)),
         ("weights at 16 bits", size(footprint.weight_bytes_16_bits)),
         ("weights at 8 bits", size(footprint.weight_bytes_8_bits)),
-        ("activations at 32 bits, at most", size(footprint.peak_activation_bytes)),
+        ("peak activations at 32 bits", size(footprint.peak_activation_bytes)),
     ]
     if footprint.training_only_params:
-        facts.append(("parameters that only training uses", count(footprint.training_only_params)))
+        facts.append(("training-only parameters", count(footprint.training_only_params)))
     return facts
 
 

@@ -15,7 +15,7 @@ cache = typer.Typer(help="The cache of decoded images.", no_args_is_help=True)
 
 @cache.command("list")
 def list_entries(json: Json = False) -> None:
-    """The folders whose decoded images are kept, the last used first."""
+    """List the image folders whose decoded images are cached, the last used first."""
     folder = decoded_folder()
     found = entries(folder)
     used = [datetime.fromtimestamp(entry.used).astimezone() for entry in found]
@@ -67,7 +67,7 @@ def list_entries(json: Json = False) -> None:
 
 @cache.command("clear")
 def clear_entries() -> None:
-    """Remove all of it; what is needed again is decoded again."""
+    """Remove all cached images; they are decoded again when needed."""
     folder = decoded_folder()
     freed, busy = clear(folder)
     typer.echo(f"freed {size(freed)} in {folder}")

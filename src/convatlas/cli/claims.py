@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convatlas.cli.console import Column, Json, print_heading, print_json, print_table
+from convatlas.cli.console import Column, Json, print_heading, print_json, print_table, print_text
 from convatlas.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,18 +20,16 @@ COLUMNS = (
     Column("paper", right=True),
     Column("here", right=True),
     Column("verdict"),
-    Column("source", wrap=True),
+    Column("source", wrap=True, optional=True),
 )
 
 
 def claims(
-    network: Annotated[
-        str | None, typer.Argument(help="A name from convatlas list; without one, all networks.")
-    ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a page in Markdown.")] = False,
+    network: Annotated[str | None, typer.Argument(help="Name of a network; without one, all networks.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown page, as docs/claims.md.")] = False,
     json: Json = False,
 ) -> None:
-    """Check the figures that the papers print: what each says, what the network here gives, and the verdict."""
+    """Check the figures that the papers print against the networks built here."""
     from convatlas import atlas, measure
 
     if markdown and json:
@@ -68,7 +66,7 @@ def print_checks(checks: Sequence[ClaimCheck]) -> None:
         ],
     )
     for check in measure.errata(checks):
-        typer.echo(f"Erratum, {check.claim.title}: {check.arithmetic}")
+        print_text(f"Erratum, {check.claim.title}: {check.arithmetic}")
 
 
 def entry(check: ClaimCheck) -> dict[str, Any]:

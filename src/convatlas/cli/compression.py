@@ -18,8 +18,8 @@ from convatlas.cli.console import (
     percent,
     print_json,
     print_table,
+    signal_exit,
     size,
-    stopped_by,
 )
 from convatlas.errors import UserError
 
@@ -82,7 +82,7 @@ def compress(
             fine_tuning=fine_tuning,
         )
     except Stopped as stop:
-        raise stopped_by(stop.signal, "what was done is kept; the same command continues") from stop
+        raise signal_exit(stop.signal, "what was done is kept; the same command continues") from stop
     if json:
         print_json({"model": str(made.model.path), "stages": [asdict(stage) for stage in made.stages]})
         return

@@ -16,7 +16,7 @@ from convatlas.cli.console import (
     print_heading,
     print_json,
     print_table,
-    stopped_by,
+    signal_exit,
 )
 from convatlas.errors import UserError, unknown
 
@@ -110,7 +110,7 @@ def run_topics(
             if not quiet:
                 # Ends the line that the statement at hand began.
                 typer.echo(err=True)
-            raise stopped_by(stop.signal, "finished measurements are kept; the same command continues") from stop
+            raise signal_exit(stop.signal, "finished measurements are kept; the same command continues") from stop
     if json:
         print_json({"results": [to_json(result) for result in results]})
         return

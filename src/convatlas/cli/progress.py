@@ -1,4 +1,4 @@
-"""Training as it is seen on standard error: a bar and a line an epoch in a terminal, lines elsewhere."""
+"""What a person sees on standard error while something runs: bars in a terminal, and a line for each epoch."""
 
 from __future__ import annotations
 
@@ -6,43 +6,87 @@ import sys
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from convatlas.cli.console import complain, count, duration, percent, speaks
+from convatlas.cli.console import count, duration, is_main_process, percent, print_error
 from convatlas.data import Dataset
+from convatlas.files import SILENT, ProgressCallback
+from convatlas.files.progress import Unit
 from convatlas.runs.run import Run
 from convatlas.training import Progress
 from convatlas.training.progress import EpochMetrics
 
 
 def progress_on(quiet: bool) -> Progress:
-    if quiet or not speaks():
+    if quiet or not is_main_process():
         return Progress()
     return BarProgress() if sys.stderr.isatty() else LineProgress()
 
 
+def loading_progress(quiet: bool = False) -> ProgressCallback:
+    """Shows downloads and decoding, in a terminal."""
+    return SILENT if quiet or not is_main_process() or not sys.stderr.isatty() else LoadingBar()
+
+
+class LoadingBar:
+    """A bar for each piece of work; that of a download stays, that of decoding goes."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+
+    def begin(self, title: str, total: int | None, unit: Unit) -> None:
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn() if unit == "bytes" else MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=unit != "bytes",
+        )
+        self._task = self._bar.add_task(title, total=total)
+        self._bar.start()
+
+    def advance(self, num: int) -> None:
+        if self._bar is not None:
+            self._bar.advance(self._task, num)
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = None
+
+
 def epoch_line(metrics: EpochMetrics, num_epochs: int) -> str:
     width = len(str(num_epochs))
-    held_out = metrics.get("val_accuracy")
+    val_accuracy = metrics.get("val_accuracy")
     return (
         f"epoch {metrics['epoch']:{width}}/{num_epochs}  loss {metrics['loss']:.4f}"
         f"  training accuracy {percent(metrics['accuracy']):>8}"
-        + (f"  validation accuracy {percent(held_out):>8}" if held_out is not None else "")
+        + (f"  validation accuracy {percent(val_accuracy):>8}" if val_accuracy is not None else "")
         + f"  {duration(metrics['seconds'])}"
     )
 
 
 class LineProgress(Progress):
-    """Plain lines."""
+    """A line for each epoch."""
 
     def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
         for error in images.skipped:
-            complain(f"left out {error}")
+            print_error(f"left out {error}")
         typer.echo(
-            f"{run.card.variant} on {run.record.data}: {count(len(images.train))} images of "
-            f"{run.card.preprocessing.resolution} px, {len(run.card.classes)} classes, on {run.record.device}, in {run.folder}",
+            f"{run.card.variant} on {run.record.data}: {count(len(images.train))} images at "
+            f"{run.card.preprocessing.crop} px, {len(run.card.classes)} classes, on {run.record.device}, "
+            f"in {run.folder}",
             err=True,
         )
         if step:
@@ -56,9 +100,10 @@ class LineProgress(Progress):
 
 
 class BarProgress(LineProgress):
-    """A live bar below the lines."""
+    """The same lines above a live bar."""
 
     def __init__(self) -> None:
+        self.loading = LoadingBar()
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -87,7 +132,7 @@ class BarProgress(LineProgress):
 
 
 class RateColumn(ProgressColumn):
-    """Images a second, of late."""
+    """Recent images per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:,.0f} images/s" if task.speed else "")

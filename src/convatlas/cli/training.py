@@ -20,11 +20,11 @@ from convatlas.cli.console import (
     Width,
     count,
     duration,
+    is_main_process,
     percent,
     print_facts,
     print_json,
-    speaks,
-    stopped_by,
+    signal_exit,
 )
 from convatlas.errors import UserError
 from convatlas.runs.options import ClassWeights, Distillation, InitFrom, Runtime, Validation
@@ -228,7 +228,8 @@ def find_lr(
         )
     )
     if out is not None:
-        write(out, draw.rates(f"{network} on {Path(data).name}", finding.lrs, finding.losses, finding.suggestion))
+        title = f"{network} on {Path(data).name}"
+        write(out, draw.lr_finder_curve(title, finding.lrs, finding.losses, finding.suggestion))
     if json:
         print_json({"lr": finding.suggestion, "lrs": finding.lrs, "losses": finding.losses})
         return
@@ -255,15 +256,15 @@ def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: 
     from convatlas.training.tensorboard import TensorBoardProgress
 
     progress = progress_on(quiet)
-    if tensorboard and speaks():
+    if tensorboard and is_main_process():
         progress = TensorBoardProgress(progress)
     try:
         run = work(progress)
     except Interrupted as stop:
-        if not speaks():
+        if not is_main_process():
             raise typer.Exit(128 + stop.signal) from stop
-        raise stopped_by(stop.signal, f"continue with: convatlas resume {stop.run.folder}") from stop
-    if not speaks():
+        raise signal_exit(stop.signal, f"continue with: convatlas resume {stop.run.folder}") from stop
+    if not is_main_process():
         return
     results, score, card = run.results, run.score, run.card
     if json:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convatlas.cli.console import Column, Device, Json, complain, count, percent, print_facts, print_json, print_table
+from convatlas.cli.console import (
+    Column,
+    Device,
+    Json,
+    count,
+    percent,
+    print_error,
+    print_facts,
+    print_json,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from convatlas.models.evaluation import Evaluation
@@ -27,10 +37,11 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure a model's accuracy on its test images."""
+    from convatlas.cli.progress import loading_progress
     from convatlas.runs.run import load
 
     opened = load(model)
-    dataset = opened.load_data(data)
+    dataset = opened.load_data(data, progress=loading_progress())
     evaluation = opened.evaluate(dataset.test, device=device)
     card = opened.card
     low, high = evaluation.interval
@@ -95,11 +106,12 @@ def report(
     json: Json = False,
 ) -> None:
     """Write a page about a run: its metrics, its plots and its worst mistakes."""
+    from convatlas.cli.progress import loading_progress
     from convatlas.runs.report import write_report
     from convatlas.runs.run import load_run
 
     opened = load_run(run)
-    written = write_report(opened, out, device=device)
+    written = write_report(opened, out, device=device, progress=loading_progress())
     if not json:
         typer.echo(written.path)
         return
@@ -145,7 +157,7 @@ def predict(
 
     def note(error: ImageError) -> None:
         # One bad file must not cost the predictions for the others.
-        complain(str(error))
+        print_error(str(error))
         failed.append(error)
 
     predictions = opened.predict(files_of(images), device=device, on_error=note)

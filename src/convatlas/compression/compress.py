@@ -9,10 +9,10 @@ from pathlib import Path
 
 from convatlas import draw
 from convatlas.compression.channels import Importance, prune_channels
-from convatlas.compression.deep.pruning import LAMP, Pruning, TwoOfFour
+from convatlas.compression.deep.pruning import LAMP, Pruning, TwoFourSparsity
 from convatlas.compression.deep.stages import CODEBOOK_BITS, Settings, compress_deeply, pack, prune_and_train
 from convatlas.compression.latency import latencies
-from convatlas.compression.low_bits import mixed, quantize_and_train
+from convatlas.compression.quantization import check_bits, mixed_bits, quantize_and_train
 from convatlas.compression.stages import FineTuning, TrainedModel
 from convatlas.compression.target import Bytes, Macs, Target, parsed
 from convatlas.draw import Lines, Series
@@ -23,8 +23,8 @@ from convatlas.measure import Timing
 from convatlas.models.codec.container import SUFFIX, encoded
 from convatlas.models.folder import WEIGHTS, weights_checksum
 from convatlas.models.model import Model
-from convatlas.networks.low_bits import FEWEST, MOST
 from convatlas.runs.run import Run, load
+from convatlas.spec.quantization import MAX_BITS
 from convatlas.training import Progress
 
 STAGES = "stages.json"
@@ -141,7 +141,7 @@ def compress(
     )
     keep(out, request, stages)
     for chart in charts(opened.model.card.variant, stages):
-        write(out / f"{chart.name}.svg", draw.chart(chart, "svg"))
+        write(out / f"{chart.name}.svg", draw.render_chart(chart, "svg"))
     return Compression(model=models[-1].model, stages=stages)
 
 
@@ -191,8 +191,8 @@ def check(
         raise UserError(f"`rounds` {rounds} prunes nothing; it must be at least 1")
     if weight_pruning is not None and (int8 or bits is not None or isinstance(target, Bytes)):
         raise UserError("`sparse` goes with whole channels only: a size prunes by itself, and few bits keep no zeros")
-    if bits is not None and not FEWEST <= bits <= MOST:
-        raise UserError(f"`bits` {bits:g} is out of range; it must be from {FEWEST} to {MOST}")
+    if bits is not None:
+        check_bits(bits)
     if isinstance(target, Bytes):
         if int8:
             raise UserError("a file of that size shares values, which have more than 8 bits; leave `int8` or `to` out")
@@ -232,7 +232,7 @@ def parsed_sparsity(text: str) -> Pruning:
         UserError: it is neither a number nor "2:4".
     """
     if text == TWO_OF_FOUR:
-        return TwoOfFour()
+        return TwoFourSparsity()
     try:
         fraction = float(text)
     except ValueError as error:
@@ -243,8 +243,8 @@ def parsed_sparsity(text: str) -> Pruning:
 def bits_for(source: TrainedModel, bits: float | None) -> int | dict[str, int]:
     """Of all layers, or of each if they are to have a mean that is no integer."""
     if bits is None:
-        return MOST
-    return int(bits) if bits == int(bits) else mixed(source, bits)
+        return MAX_BITS
+    return int(bits) if bits == int(bits) else mixed_bits(source, bits)
 
 
 def timed(models: Sequence[TrainedModel], compiling: bool, progress: Progress) -> tuple[list[Timing], bool]:

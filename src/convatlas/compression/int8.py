@@ -12,11 +12,16 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-import torch._inductor.config
 from torch import Tensor, nn
 
 from convatlas.compression.folding import fold_batch_norm
-from convatlas.networks.low_bits import HIGHEST_PLACE, FakeQuantize, input_quantizer, places_of, remove_fake_quant
+from convatlas.networks.quantization import (
+    MAX_INPUT,
+    FakeQuantize,
+    input_quantizer,
+    integer_state,
+    remove_fake_quant,
+)
 from convatlas.spec.quantization import Quantization
 
 FLOAT_OUTPUTS: tuple[object, ...] = (1.0, 0, torch.float32, "none", [], "")
@@ -41,7 +46,7 @@ class QuantizedLayer(nn.Module):
             steps: step sizes of the weights (out_channels,).
         """
         super().__init__()
-        self.step, self.zero_point = inputs.step, inputs.zero
+        self.step, self.zero_point = inputs.step, inputs.zero_point
         self.register_buffer("packed", packed)
         self.register_buffer("steps", steps)
         self.register_buffer("zero_points", torch.zeros(len(steps), dtype=torch.int64))
@@ -50,7 +55,7 @@ class QuantizedLayer(nn.Module):
     def input_codes(self, x: Tensor) -> Tensor:
         """The inputs as integers from 0 to 255."""
         codes = (x * (1 / self.step)).round() + self.zero_point
-        return codes.clamp(0, HIGHEST_PLACE).to(torch.uint8)
+        return codes.clamp(0, MAX_INPUT).to(torch.uint8)
 
 
 class QuantizedConv2d(QuantizedLayer):
@@ -66,7 +71,8 @@ class QuantizedConv2d(QuantizedLayer):
             input_shape: (batch, channels, height, width) that the weights are arranged for; others may be slow.
         """
         window = list(layer.stride), list(layer.padding), list(layer.dilation), layer.groups
-        packed = torch.ops.onednn.qconv_prepack(codes, steps, inputs.step, inputs.zero, *window, list(input_shape))
+        packing = codes, steps, inputs.step, inputs.zero_point, *window, list(input_shape)
+        packed = torch.ops.onednn.qconv_prepack(*packing)
         super().__init__(inputs, packed, steps, layer.bias)
         self.window = window
 
@@ -103,14 +109,14 @@ def has_int8_kernels() -> bool:
     with torch.no_grad():
         # The largest inputs and weights.
         largest = torch.full((PROBE, PROBE), 127, dtype=torch.int8)
-        x = torch.full((1, PROBE), float(HIGHEST_PLACE))
+        x = torch.full((1, PROBE), float(MAX_INPUT))
         try:
             layer = nn.Linear(PROBE, PROBE, bias=False)
-            answers = QuantizedLinear(layer, FakeQuantize(0.0, HIGHEST_PLACE), largest, torch.ones(PROBE), x.shape)(x)
+            answers = QuantizedLinear(layer, FakeQuantize(0.0, MAX_INPUT), largest, torch.ones(PROBE), x.shape)(x)
         except (AttributeError, RuntimeError):
             # PyTorch was built without oneDNN.
             return False
-        return bool((answers == PROBE * HIGHEST_PLACE * 127).all())
+        return bool((answers == PROBE * MAX_INPUT * 127).all())
 
 
 @torch.no_grad()
@@ -128,24 +134,24 @@ def to_int8(network: nn.Module, quantization: Quantization, images: Tensor) -> n
         RuntimeError: this CPU has no 8-bit kernels that compute exactly.
     """
     if not has_int8_kernels():
-        raise RuntimeError("this CPU has no exact 8-bit kernels (x86 with VNNI)")
-    places = places_of(network, quantization)
+        raise RuntimeError("this CPU has no exact 8-bit kernels; they need VNNI")
+    integers = integer_state(network, quantization)
     copied = remove_fake_quant(fold_batch_norm(network))
     shapes = input_shapes(copied, images)
-    for bits in quantization:
-        layer, inputs = copied.get_submodule(bits.name), input_quantizer(bits)
+    for part in quantization:
+        layer, inputs = copied.get_submodule(part.name), input_quantizer(part)
         # Auxiliary classifiers are not called.
-        if inputs is None or not inputs.step or bits.name not in shapes:
+        if inputs is None or not inputs.step or part.name not in shapes:
             continue
-        codes = places[f"{bits.name}.weight"]
+        codes = integers[f"{part.name}.weight"]
         # Folding multiplied the weights of a channel, and so their step size.
         rows, weights = codes.flatten(1), layer.get_parameter("weight").flatten(1)
         largest = rows.abs().argmax(1, keepdim=True)
         steps = weights.gather(1, largest) / rows.gather(1, largest)
         # A channel of zeros has none.
         steps = torch.where(steps.isfinite(), steps, 1.0).squeeze(1)
-        parent, _, name = bits.name.rpartition(".")
-        parts = inputs, codes.to(torch.int8), steps, shapes[bits.name]
+        parent, _, name = part.name.rpartition(".")
+        parts = inputs, codes.to(torch.int8), steps, shapes[part.name]
         if isinstance(layer, nn.Conv2d):
             setattr(copied.get_submodule(parent), name, QuantizedConv2d(layer, *parts))
         elif isinstance(layer, nn.Linear):
@@ -175,8 +181,11 @@ def compiled(network: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
     Raises:
         RuntimeError: PyTorch cannot compile it here; it needs a C++ compiler.
     """
+    # It loads for a second.
+    from torch._inductor import config
+
     # The weights of quantized layers must be constants. The compiler warns about its own code.
-    with torch._inductor.config.patch(freezing=True), warnings.catch_warnings():
+    with config.patch(freezing=True), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         answers: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
         answers(images)

@@ -13,7 +13,7 @@ from convatlas.compression.folding import fold_batch_norm
 from convatlas.compression.int8 import compiled, to_int8
 from convatlas.compression.stages import TrainedModel
 from convatlas.measure import Timing, Workload
-from convatlas.networks.low_bits import remove_fake_quant
+from convatlas.networks.quantization import remove_fake_quant
 from convatlas.spec import Spec
 
 REPEATS = 25
@@ -43,14 +43,14 @@ def latencies(models: Sequence[TrainedModel], *, compiling: bool = False, repeat
     workloads: dict[Hashable, Workload] = {}
     keys: list[Hashable] = []
     for model in models:
-        spec, low_bits = model.spec, model.model.card.quantization or ()
-        int8 = compiling and any(bits.input_low is not None for bits in low_bits)
+        spec, quantization = model.spec, model.model.card.quantization or ()
+        int8 = compiling and any(layer.input_low is not None for layer in quantization)
         keys.append((spec, int8))
         if keys[-1] in workloads:
             continue
         image = example_image(spec)
         if int8:
-            network = to_int8(model.network, low_bits, image)
+            network = to_int8(model.network, quantization, image)
         else:
             network = remove_fake_quant(fold_batch_norm(model.network))
         workloads[keys[-1]] = Workload(

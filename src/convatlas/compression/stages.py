@@ -22,7 +22,7 @@ from convatlas.models.card import CARD
 from convatlas.models.evaluation import evaluate, evaluation_batches
 from convatlas.models.folder import read_card, weights_checksum, write_card, write_weights
 from convatlas.models.model import Model, open_model
-from convatlas.networks.low_bits import remove_fake_quant
+from convatlas.networks.quantization import remove_fake_quant
 from convatlas.runs.options import ClassWeights, Distillation, InitFrom, Runtime, WeightConstraint
 from convatlas.runs.run import Run
 from convatlas.spec import Spec, Variant
@@ -144,7 +144,7 @@ def calibration_batch(source: TrainedModel, num_images: int = 500) -> Batch:
     """
     train = source.load_data().train
     generator = np.random.default_rng(source.model.provenance.seed)
-    _, drawn = train.parted(min(num_images / len(train), 1.0), generator)
+    _, drawn = train.stratified_split(min(num_images / len(train), 1.0), generator)
     batch = evaluation_batches(source.model.card, drawn, torch.device("cpu")).plain(torch.arange(len(drawn)))
     if len(batch.labels.unique()) < 2:
         name = source.model.classes[int(batch.labels[0])]

@@ -1,4 +1,4 @@
-"""How small a network is to become."""
+"""Targets of compression: what a network may cost at most."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SECONDS = {"ms": 1e-3, "us": 1e-6, "s": 1.0}
 
 
 class CostTarget(ABC):
-    """What a network may cost at most."""
+    """An upper limit for a cost that the spec decides."""
 
     most: float
 
     @abstractmethod
     def of(self, variant: Variant, spec: Spec) -> float:
-        """What the network of that spec costs."""
+        """The cost of a variant's network with that spec."""
 
     @abstractmethod
     def describe(self, cost: float) -> str:
@@ -38,7 +38,7 @@ class CostTarget(ABC):
 
 @dataclass(frozen=True)
 class Macs(CostTarget):
-    """Multiply-accumulates of an image."""
+    """Multiply-accumulates for one image."""
 
     most: float
 
@@ -51,7 +51,7 @@ class Macs(CostTarget):
 
 @dataclass(frozen=True)
 class Latency(CostTarget):
-    """Seconds that an image takes on this machine, alone in its batch; see `latency`."""
+    """Seconds for one image on this machine's CPU, in a batch of one; see `latency`."""
 
     most: float
 
@@ -66,7 +66,7 @@ class Latency(CostTarget):
 
 @dataclass(frozen=True)
 class Bytes:
-    """Of the compressed file."""
+    """The size of the compressed file."""
 
     most: float
 
@@ -78,10 +78,10 @@ Target = Macs | Latency | Bytes
 
 
 def parsed(text: str) -> Target:
-    """A target from words: "2 MB", "30 M macs", "5 ms".
+    """A target from its text, such as "2 MB", "30 M macs" or "5 ms".
 
     Raises:
-        UserError: it is none.
+        UserError: it is no target.
     """
     match = re.fullmatch(
         r"((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?) ?([A-Za-z]*?)( ?macs)?", text.strip(), re.IGNORECASE
@@ -92,4 +92,4 @@ def parsed(text: str) -> Target:
         if number > 0 and unit.lower() in named and (macs or unit):
             most = number * named[unit.lower()]
             return Macs(most) if macs else Bytes(most) if unit.upper().endswith("B") else Latency(most)
-    raise UserError(f"`to` {text!r} is no target; it is one like '2 MB', '30 M macs' or '5 ms'")
+    raise UserError(f"`to` {text!r} is no target; write one like '2 MB', '30 M macs' or '5 ms'")

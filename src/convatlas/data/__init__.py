@@ -5,6 +5,6 @@ from convatlas.data.catalog import find as find
 from convatlas.data.catalog import is_found_by_name as is_found_by_name
 from convatlas.data.catalog import portable_name as portable_name
 from convatlas.data.dataset import Dataset as Dataset
-from convatlas.data.dataset import Images as Images
 from convatlas.data.dataset import Source as Source
 from convatlas.data.dataset import Split as Split
+from convatlas.data.images import Images as Images

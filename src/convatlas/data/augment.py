@@ -1,7 +1,7 @@
-"""Random changes of whole batches, on the device that they lie on.
+"""Augmentation of whole batches, on their device.
 
-What is drawn is a function of the generator alone, and drawn for all images at once: a part of a batch sees what it
-would see in the whole.
+Random numbers are a function of the generator alone, and drawn for all images of a batch at once: a part of a batch is
+augmented as it would be within the whole.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ MIXUP_ALPHA = 0.2
 
 
 @dataclass(frozen=True)
-class Colors:
-    """The principal components of a set's colors."""
+class PrincipalColors:
+    """The principal components of a data set's colors (Krizhevsky et al. 2012, section 4.1)."""
 
     directions: Tensor
-    """(channels, channels), each column one, as long as its deviation in values of 0 to 255."""
+    """(channels, channels), one in each column, as long as its standard deviation in values of 0 to 255."""
 
     @classmethod
-    def of(cls, images: npt.NDArray[np.uint8]) -> Colors:
-        """Those of images (n, channels, height, width)."""
+    def of(cls, images: npt.NDArray[np.uint8]) -> PrincipalColors:
+        """The components of images (n, channels, height, width)."""
         channels = images.shape[1]
         pixels = images.transpose(1, 0, 2, 3).reshape(channels, -1).astype(np.float64)
         values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(pixels)))
@@ -38,9 +38,13 @@ class Colors:
         vectors *= np.sign(vectors[np.abs(vectors).argmax(0), np.arange(channels)])
         return cls(torch.from_numpy(vectors * np.sqrt(values.clip(0))).float())
 
-    def moved(self, num: int, deviation: float, generator: np.random.Generator) -> Tensor:
-        """What to add to each of `num` images: (num, channels, 1, 1)."""
-        draws = torch.from_numpy(generator.normal(0, deviation, (num, len(self.directions)))).float()
+    def shifts(self, num: int, std: float, generator: np.random.Generator) -> Tensor:
+        """What to add to each of `num` images: (num, channels, 1, 1).
+
+        Args:
+            std: standard deviation of the random step along each component, in parts of the component's own.
+        """
+        draws = torch.from_numpy(generator.normal(0, std, (num, len(self.directions)))).float()
         return (draws @ self.directions.T)[:, :, None, None]
 
 
@@ -54,11 +58,11 @@ def pixel_grid(side: int) -> Tensor:
 def affine_maps(
     num: int, augmentation: Augmentation, resolution: int, frame: int, generator: np.random.Generator
 ) -> Tensor:
-    """Random maps (num, 2, 3) from places in changed images to places in the given ones.
+    """Random affine maps (num, 2, 3) from places in augmented images to places in the given ones.
 
     Args:
-        resolution: side of the changed images.
-        frame: side of the given ones; what is wider than `resolution` leaves room to place it.
+        resolution: side of the augmented images, in pixels.
+        frame: side of the given ones; if it is larger than `resolution`, they are shifted within it.
     """
     draws = torch.from_numpy(generator.uniform(-1, 1, (9, num))).float()
     scale = 1 + augmentation.scale * draws[0]
@@ -85,10 +89,10 @@ def affine_maps(
 
 
 def warp(images: Tensor, maps: Tensor, grid: Tensor) -> Tensor:
-    """Images (num, channels, frame, frame) under their maps, bilinear, 0 from outside.
+    """Images (num, channels, frame, frame) under their maps, bilinear, with 0 outside of the images.
 
     Args:
-        grid: `pixel_grid` of the side that the result has.
+        grid: `pixel_grid` of the result's side.
     """
     num, side = len(images), math.isqrt(grid.shape[1])
     # One product for the whole batch; affine_grid multiplies many tiny matrices and takes ten times as long.
@@ -97,10 +101,13 @@ def warp(images: Tensor, maps: Tensor, grid: Tensor) -> Tensor:
 
 
 def mix(inputs: Tensor, targets: Tensor, augmentation: Augmentation, generator: np.random.Generator) -> Tensor:
-    """Mix inputs (n, channels, side, side), in place, each with one other, and return the targets that they have then.
+    """Mixup (Zhang et al. 2018) or CutMix (Yun et al. 2019) of inputs (n, channels, side, side), in place.
 
     Args:
         targets: probabilities (n, classes).
+
+    Returns:
+        The targets after mixing.
     """
     kind, share, x, y = generator.uniform(size=4)
     if kind < augmentation.mixup:

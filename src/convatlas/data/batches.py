@@ -1,13 +1,13 @@
-"""Batches, made whole on the device from bytes.
+"""Batches, augmented and normalized on the device.
 
-The order of an epoch and the random changes of a step are pure functions of the seed, the epoch and the step, whatever
-the number of processes: nothing of them needs saving, and a resumed run sees what the unbroken one would have seen.
+The order of an epoch and the augmentation of a step are pure functions of the seed, the epoch and the step, whatever
+the number of processes: nothing of them needs saving, and a resumed run sees what an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -17,10 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convatlas.data.augment import Colors, affine_maps, mix, pixel_grid, warp
+from convatlas.data.augment import PrincipalColors, affine_maps, mix, pixel_grid, warp
 from convatlas.data.dataset import Split
-from convatlas.data.stream import SAMPLED, Stream
-from convatlas.images import Preprocessing, pillow_silenced
+from convatlas.images import ChannelOrder, Preprocessing, pillow_silenced
 from convatlas.recipe import Augmentation
 
 
@@ -34,31 +33,35 @@ class Batch(NamedTuple):
     indices: Tensor
     """(n,), places in the split, on the CPU."""
     num_in_all: int
-    """Of the whole batch, over all processes."""
+    """Images of the whole batch, over all processes."""
 
 
 class Shard(NamedTuple):
-    """Which of the processes that train together this one is."""
+    """Which part of each batch is this process's, of those that train together."""
 
     rank: int = 0
     of: int = 1
+    """How many processes there are."""
 
     def part(self, num: int) -> slice:
-        """The places of a batch of `num` that fall to this process; their numbers differ by one at most."""
+        """This process's places in a batch of `num`; the parts differ by one image at most."""
         return slice(num * self.rank // self.of, num * (self.rank + 1) // self.of)
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A seed of 64 bits for each combination of numbers and words."""
+    """A seed of 64 bits from any numbers and words."""
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
 class Batches:
-    """A split, cut into batches of `batch_size`, of which this process gets its shard; the last may be smaller.
+    """A split in batches of `batch_size`, of which this process gets its shard; the last batch may be smaller.
 
-    Where fewer than two images would be left for each process, they join the batch before: batch normalization has
-    nothing to compare a single one with.
+    If fewer than two images would be left for each process, they join the batch before: batch normalization needs two.
+    Batches that are not augmented hold exactly what `Preprocessing.prepare` makes of the same images, to the bit.
+
+    Args:
+        split: images with sides of `preprocessing.resize` pixels.
     """
 
     def __init__(
@@ -81,74 +84,72 @@ class Batches:
         self.device = device
         self.label_smoothing = label_smoothing
         self.shard = shard or Shard()
-        self.resolution = preprocessing.resolution
+        self.resolution = preprocessing.crop
+        self.margin = preprocessing.margin
+        self.is_bgr = preprocessing.channel_order is ChannelOrder.BGR
         self.labels = torch.tensor(split.labels, device=device)
-        self.mean = 255 * torch.tensor(preprocessing.mean, device=device).view(-1, 1, 1)
-        self.deviation = 255 * torch.tensor(preprocessing.deviation, device=device).view(-1, 1, 1)
+        self.mean = torch.from_numpy(preprocessing.pixel_mean).to(device)
+        self.std = torch.from_numpy(preprocessing.pixel_std).to(device)
         self.resident: Tensor | None = None
-        """All images on the device, where they are in memory anyhow."""
+        """All images on the device, if they are in memory anyhow."""
         if type(split.images) is np.ndarray:
             # torch.tensor copies into torch's own, aligned memory: the same arithmetic whatever numpy's alignment.
-            self.resident = torch.tensor(split.images, device=device)
+            self.resident = self._ordered(torch.tensor(split.images, device=device))
         self.augmentation = None if augmentation == Augmentation() else augmentation
         if self.augmentation is not None:
-            whole = split.images
-            # Evenly over the split: enough for the colors of its borders and of all of it.
-            sample = whole.sample if isinstance(whole, Stream) else whole[:: max(1, len(split) // SAMPLED)]
+            sample = split.reader.sample()
+            if self.is_bgr:
+                sample = sample[:, ::-1]
             border = np.concatenate([sample[..., 0, :], sample[..., -1, :], sample[..., 0], sample[..., -1]], axis=-1)
-            # What moves in from outside the image: most often what its edge shows.
+            # What moves in from outside the image: the median color of the images' edges.
             self.fill = torch.tensor(np.median(border, axis=(0, 2)), dtype=torch.float32, device=device).view(-1, 1, 1)
             self.grid = pixel_grid(self.augmentation.side_for(self.resolution)).to(device)
-            self.colors = Colors.of(sample) if self.augmentation.lighting else None
+            self.colors = PrincipalColors.of(sample) if self.augmentation.lighting else None
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Batches of an epoch."""
         whole, rest = divmod(len(self.split), self.batch_size)
         return whole + (rest >= 2 * self.shard.of or not whole)
 
     def order(self, epoch: int) -> Tensor:
         """The images' indices (n,) in the order of that epoch, on the CPU."""
-        seed = derived_seed(self.seed, epoch)
-        if isinstance(self.split.images, Stream):
-            return torch.from_numpy(self.split.images.order(seed))
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randperm(len(self.split), generator=generator)
+        return torch.from_numpy(self.split.reader.order(derived_seed(self.seed, epoch)))
 
     def places(self, epoch: int, start: int = 0) -> list[tuple[Tensor, int]]:
-        """For each step of an epoch from `start` on: this process's indices (n,), and how many are in the batch."""
+        """This process's indices (n,) and the whole batch's size, for each step of an epoch from `start` on."""
         order = self.order(epoch)
         whole = [self._of_step(order, step) for step in range(start, len(self))]
         return [(indices[self.shard.part(len(indices))], len(indices)) for indices in whole]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step `start` on, each changed at random as the augmentation says."""
+        """The batches of an epoch from step `start` on, augmented."""
         places = self.places(epoch, start)
         if self.resident is not None:
             for step, (own, num) in enumerate(places, start):
-                yield self._changed(own, num, epoch, step, self._bytes(own))
+                yield self._augmented(own, num, epoch, step, self._pixels(own))
             return
-        # While one batch is learned, the next is read and decoded.
-        reading = self._reading([own for own, _ in places])
-        with pillow_silenced(), ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(next, reading)
+        # While the network learns from one batch, the next is read and decoded.
+        reading = map(self._moved, self.split.reader.read([own.numpy() for own, _ in places]))
+        with pillow_silenced(), ThreadPoolExecutor(1) as pool:
+            pending = pool.submit(next, reading)
             for step, (own, num) in enumerate(places, start):
-                images = coming.result()
-                # After the last there is none, which nobody asks this one for.
-                coming = ahead.submit(next, reading)
-                yield self._changed(own, num, epoch, step, images)
+                images = pending.result()
+                # After the last batch there is no next one; nobody asks for this result then.
+                pending = pool.submit(next, reading)
+                yield self._augmented(own, num, epoch, step, images)
 
     def in_order(self, step: int) -> Batch:
-        """The batch of that step in the set's own order, unchanged; this process's shard of it may be empty."""
+        """The batch of that step in the split's order, not augmented; this process's shard of it may be empty."""
         whole = self._of_step(torch.arange(len(self.split)), step)
         return self.plain(whole[self.shard.part(len(whole))])
 
     def sample(self, epoch: int, num: int) -> Batch:
-        """The first `num` images of an epoch, unchanged."""
+        """The first `num` images of an epoch, not augmented."""
         return self.plain(self.order(epoch)[:num])
 
     def plain(self, indices: Tensor) -> Batch:
-        """Those images (n,), unchanged, with certain targets."""
-        inputs = self._unchanged(self._bytes(indices))
+        """Those images (n,), not augmented, with one-hot targets."""
+        inputs = self._centered(self._pixels(indices))
         labels = self.labels[indices.to(self.device)]
         return Batch(inputs, F.one_hot(labels, self.num_classes).float(), labels, indices, len(indices))
 
@@ -161,44 +162,40 @@ class Batches:
     def _of_step(self, order: Tensor, step: int) -> Tensor:
         return order[step * self.batch_size : None if step == len(self) - 1 else (step + 1) * self.batch_size]
 
-    def _bytes(self, indices: Tensor) -> Tensor:
-        """The images (n, channels, frame, frame) as they lie in the split, on the device."""
+    def _pixels(self, indices: Tensor) -> Tensor:
+        """The images (n, channels, resize, resize), 0 to 255, in the network's channel order, on the device."""
         if self.resident is not None:
             return self.resident[indices.to(self.device)]
         return self._moved(self.split.images[indices.numpy()])
 
-    def _reading(self, wanted: Sequence[Tensor]) -> Iterator[Tensor]:
-        """What `_bytes` gives for each of these indices (n,) in turn."""
-        if isinstance(self.split.images, Stream):
-            return map(self._moved, self.split.images.read([indices.numpy() for indices in wanted]))
-        return map(self._bytes, wanted)
-
     def _moved(self, images: npt.NDArray[np.uint8]) -> Tensor:
-        """The same on the device."""
         moved = torch.from_numpy(np.ascontiguousarray(images))
         if self.device.type == "cuda":
-            return moved.pin_memory().to(self.device, non_blocking=True)
-        return moved.to(self.device)
+            return self._ordered(moved.pin_memory().to(self.device, non_blocking=True))
+        return self._ordered(moved.to(self.device))
 
-    def _changed(self, own: Tensor, num: int, epoch: int, step: int, images: Tensor) -> Batch:
+    def _ordered(self, images: Tensor) -> Tensor:
+        """RGB images in the network's channel order."""
+        return images.flip(1) if self.is_bgr else images
+
+    def _augmented(self, own: Tensor, num: int, epoch: int, step: int, images: Tensor) -> Batch:
         labels, targets = self.labels_and_targets(own)
         if self.augmentation is None:
-            return Batch(self._unchanged(images), targets, labels, own, num)
+            return Batch(self._centered(images), targets, labels, own, num)
         generator = np.random.default_rng(derived_seed(self.seed, epoch, step))
         part = self.shard.part(num)
         maps = affine_maps(num, self.augmentation, self.resolution, images.shape[-1], generator)
-        changed = warp(images - self.fill, maps[part].to(self.device), self.grid)
+        augmented = warp(images - self.fill, maps[part].to(self.device), self.grid)
         if self.colors is not None:
-            changed += self.colors.moved(num, self.augmentation.lighting, generator)[part].to(self.device)
-        inputs = self._normalized(changed, self.mean - self.fill)
+            augmented += self.colors.shifts(num, self.augmentation.lighting, generator)[part].to(self.device)
+        inputs = self._normalized(augmented, self.mean - self.fill)
         return Batch(inputs, mix(inputs, targets, self.augmentation, generator), labels, own, num)
 
-    def _unchanged(self, images: Tensor) -> Tensor:
-        """Network inputs of the middle of images (n, channels, frame, frame)."""
-        margin = (images.shape[-1] - self.resolution) // 2
-        middle = slice(margin, margin + self.resolution)
-        return self._normalized(images[..., middle, middle].float(), self.mean)
+    def _centered(self, images: Tensor) -> Tensor:
+        """Network inputs of the center crop of images (n, channels, resize, resize)."""
+        center = slice(self.margin, self.margin + self.resolution)
+        return self._normalized(images[..., center, center].float(), self.mean)
 
     def _normalized(self, images: Tensor, mean: Tensor) -> Tensor:
         # Channels last is what convolutions are fastest with, on CPUs and GPUs.
-        return images.sub_(mean).div_(self.deviation).contiguous(memory_format=torch.channels_last)
+        return images.sub_(mean).div_(self.std).contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""From what a person typed to a data set."""
+"""From the name or the path of a data set to its source."""
 
 import os
 from pathlib import Path
@@ -14,10 +14,10 @@ NAMED: tuple[Source, ...] = (Digits(), MNIST, USPS, FASHION_MNIST, CIFAR10)
 
 
 def find(name: str | Path) -> Source:
-    """A standard set by its name, a folder of images by its path, or after `hf:` a set to be streamed.
+    """A standard set by its name, a folder of images by its path, or a streamed set by `hf:` and its name.
 
     Raises:
-        UserError: it is neither; the message gives near names.
+        UserError: there is no such set or folder; the message gives similar names.
     """
     named = {source.name: source for source in NAMED}
     if str(name) in named:
@@ -28,7 +28,7 @@ def find(name: str | Path) -> Source:
         path = Path(name).expanduser()
         is_folder, is_file = path.is_dir(), path.is_file()
     except (RuntimeError, OSError) as error:
-        # Of nobody's home, or too long for any path.
+        # The home of nobody, or too long for a path.
         raise UserError(f"there is no folder {name}: {error}") from error
     if str(name) and is_folder:
         return Folder(path)

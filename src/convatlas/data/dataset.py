@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -11,83 +11,55 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from convatlas.data.stream import Stream
+from convatlas.data.images import ImageReader, Images, IndexedImages
 from convatlas.errors import UserError
-from convatlas.images import ImageError, fit
-
-Indices = slice | npt.NDArray[np.int64] | npt.NDArray[np.bool_]
-"""Which images: a part, places in any order, or a mask."""
-
-HASHED_AT_ONCE = 1000
-
-
-class Images(Protocol):
-    """What a split's images lie in: an array in memory, or what reads them from elsewhere as they are asked for."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, channels, height, width)"""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, indices: Indices, /) -> npt.NDArray[np.uint8]:
-        """Those images (m, channels, height, width), 0 to 255, in memory."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class Subset:
-    """Some images of a larger whole, in an order of their own, of which none is copied before it is asked for."""
-
-    whole: Images
-    places: npt.NDArray[np.int64]
-    """(n,), in the whole."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self), *self.whole.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, indices: Indices, /) -> npt.NDArray[np.uint8]:
-        return self.whole[self.places[indices]]
+from convatlas.files import SILENT, ProgressCallback
+from convatlas.images import ImageError, Resize
 
 
 @dataclass(frozen=True)
 class Split:
     images: Images
-    """(n, channels, height, width), 0 to 255."""
+    """(n, channels, height, width), 0 to 255, gray or RGB."""
     labels: npt.NDArray[np.int64]
     """(n,), indices into the set's classes."""
     names: tuple[str, ...] = ()
-    """Where each image came from; empty where that has no name."""
+    """Where each image came from; empty if that has no name."""
     contents: npt.NDArray[np.uint8] | None = None
     """(n, 32), a digest of what each image was made from and how, where reading all of them would take too long."""
 
+    @cached_property
+    def reader(self) -> ImageReader:
+        """How the images are read best."""
+        return self.images if isinstance(self.images, ImageReader) else IndexedImages(self.images)
+
     def take(self, indices: npt.NDArray[np.int64]) -> Split:
-        """Those images, in that order; of those that do not lie in memory none is read."""
-        whole = self.images
-        images: Images
-        if isinstance(whole, Stream):
-            images = whole.take(indices)
-        else:
-            # What numpy maps from a file is an array too, but not of this very type.
-            images = whole[indices] if type(whole) is np.ndarray else Subset(whole, indices)
+        """Those images, in that order; those that do not lie in memory are not read now."""
         return Split(
-            images,
+            self.reader.take(indices),
             self.labels[indices],
             tuple(self.names[i] for i in indices) if self.names else (),
             None if self.contents is None else self.contents[indices],
         )
 
-    def parted(self, part: float, generator: np.random.Generator) -> tuple[Split, Split]:
-        """The rest, and a part drawn of each class: at least one image of it, and all if it has one only."""
+    def exact(self, progress: ProgressCallback = SILENT) -> Split:
+        """The same split to evaluate on, without the approximations of training.
+
+        Raises:
+            UserError: an image can no longer be read.
+        """
+        return replace(self, images=self.reader.exact(progress))
+
+    def stratified_split(self, fraction: float, generator: np.random.Generator) -> tuple[Split, Split]:
+        """Draw a fraction of each class, at least one image of it, and all if it has only one.
+
+        Returns:
+            The rest, and what was drawn.
+        """
         drawn = np.zeros(len(self), bool)
         for label in np.unique(self.labels):
             members = np.flatnonzero(self.labels == label)
-            drawn[generator.permutation(members)[: max(1, round(part * len(members)))]] = True
+            drawn[generator.permutation(members)[: max(1, round(fraction * len(members)))]] = True
         return self.take(np.flatnonzero(~drawn)), self.take(np.flatnonzero(drawn))
 
     def name_of(self, index: int) -> str:
@@ -99,38 +71,43 @@ class Split:
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 of images and labels, or of what the images were made from, or come from, and labels."""
+        """SHA-256 of the labels, and of the images, or of what they were made from, or of where a stream comes from."""
         digest = hashlib.sha256()
         if self.contents is not None:
             digest.update(self.contents.tobytes())
-        elif isinstance(self.images, Stream):
-            digest.update(self.images.identity)
         else:
-            for begin in range(0, len(self.images), HASHED_AT_ONCE):
-                digest.update(self.images[begin : begin + HASHED_AT_ONCE].tobytes())
+            self.reader.update(digest)
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
-    def resized(self, resolution: int) -> Split:
-        """The same images with sides of `resolution` pixels, all in memory."""
+    def resized(self, resize: Resize) -> Split:
+        """The same images resized, exactly, and all in memory."""
         num, channels, height, width = self.images.shape
-        if height == width == resolution:
+        if height == width == resize.side:
             return self
-        resized = np.empty((num, channels, resolution, resolution), np.uint8)
+        resized = np.empty((num, channels, resize.side, resize.side), np.uint8)
         for i, image in enumerate(self.images[:]):
             hwc = image[0] if channels == 1 else image.transpose(1, 2, 0)
-            resized[i] = fit(Image.fromarray(hwc), resolution, channels)
+            resized[i] = resize.square(Image.fromarray(hwc), channels)
         return Split(resized, self.labels, self.names)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
+    """A training and a test split.
+
+    Raises:
+        UserError: there are fewer than two classes.
+    """
+
     name: str
     classes: tuple[str, ...]
     train: Split
+    """To learn from; large images may be decoded approximately (`images.decode_draft`)."""
     test: Split
-    side: int | None = None
-    """The images' own size in pixels before they were brought to this one, if they all had one."""
+    """To evaluate on, always exact."""
+    native_side: int | None = None
+    """Pixels of the images before they were resized, if all had the same size."""
     ink: bool = False
     """Whether they show bright ink on black, one character each."""
     skipped: tuple[ImageError, ...] = ()
@@ -158,19 +135,31 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What brings it back: the word or the path that a person typed."""
+        """What `data.find` brings it back by: the word or the path that a person typed."""
         ...
 
     @property
-    def side(self) -> int | None:
-        """The images' own size in pixels, if they have one."""
+    def native_side(self) -> int | None:
+        """Pixels of the images, if all have the same size."""
         ...
 
     @property
-    def detail(self) -> int | None:
+    def typical_side(self) -> int | None:
         """About how many pixels the shorter side of an image has; None: unknown."""
         ...
 
-    def load(self, resolution: int, *, seed: int, skip_bad: bool = False) -> Dataset:
-        """All images at that size. `seed` draws the split where none is given."""
+    def load(
+        self, resize: Resize | int, *, seed: int, skip_bad: bool = False, progress: ProgressCallback = SILENT
+    ) -> Dataset:
+        """All images, resized.
+
+        Args:
+            resize: a number of pixels alone means a center crop, bilinear.
+            seed: draws the split if the source has none.
+            skip_bad: leave out images that cannot be used.
+            progress: is told of downloads and of decoding.
+
+        Raises:
+            UserError: the source cannot be read, or an image cannot be used while `skip_bad` is off.
+        """
         ...

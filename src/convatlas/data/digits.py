@@ -8,6 +8,8 @@ from importlib.resources import files
 import numpy as np
 
 from convatlas.data.dataset import Dataset, Split
+from convatlas.files import SILENT, ProgressCallback
+from convatlas.images import Resize
 
 
 @dataclass(frozen=True)
@@ -15,21 +17,30 @@ class Digits:
     """The test part of UCI's "Optical Recognition of Handwritten Digits" (Alpaydin, Kaynak 1998, CC BY 4.0)."""
 
     name: str = "digits"
-    side: int = 8
-    detail: int = 8
+    native_side: int = 8
+    typical_side: int = 8
 
-    def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> Dataset:
+    def load(
+        self, resize: Resize | int, *, seed: int = 0, skip_bad: bool = False, progress: ProgressCallback = SILENT
+    ) -> Dataset:
         """1,442 training and 355 test images: of each digit every fifth is for the test, whatever the seed."""
-        train, test = splits(resolution)
-        return Dataset(name=self.name, classes=tuple("0123456789"), side=self.side, ink=True, train=train, test=test)
+        train, test = splits(Resize.to(resize))
+        return Dataset(
+            name=self.name,
+            classes=tuple("0123456789"),
+            train=train,
+            test=test,
+            native_side=self.native_side,
+            ink=True,
+        )
 
 
 @lru_cache(maxsize=2)
-def splits(resolution: int) -> tuple[Split, Split]:
-    """For training and for the test; kept, since making them takes as long as a small network's epoch."""
+def splits(resize: Resize) -> tuple[Split, Split]:
+    """For training and for the test; cached, since resizing takes as long as a small network's epoch."""
     packed = (files("convatlas.data") / "embedded" / "digits.csv.gz").read_bytes()
     table = np.loadtxt(gzip.decompress(packed).decode().splitlines(), delimiter=",", dtype=np.int64)
-    # 0 to 16 counts the set dots of a 4x4 cell.
+    # 0 to 16 counts the dots that are set in a cell of 4x4.
     images = np.round(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     labels = table[:, 64]
     rank = np.empty_like(labels)
@@ -38,6 +49,6 @@ def splits(resolution: int) -> tuple[Split, Split]:
         rank[of_digit] = np.arange(of_digit.sum())
     test = rank % 5 == 4
     return (
-        Split(images[~test], labels[~test]).resized(resolution),
-        Split(images[test], labels[test]).resized(resolution),
+        Split(images[~test], labels[~test]).resized(resize),
+        Split(images[test], labels[test]).resized(resize),
     )

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from convatlas.data.cache import decoded
-from convatlas.data.dataset import Dataset, Split, Subset
-from convatlas.data.source_files import SourceFile, look
+from convatlas.data import cache
+from convatlas.data.dataset import Dataset, Split
+from convatlas.data.folder_images import FolderImages
+from convatlas.data.source_files import SourceFile, scan
 from convatlas.errors import UserError
-from convatlas.files import decoded_folder
-from convatlas.images import LOOKED_AT, ImageError, files_below, shorter_side, usual_side
+from convatlas.files import SILENT, ProgressCallback, decoded_folder
+from convatlas.images import NUM_SIZES, ImageError, Resize, files_below, median_side, shorter_side
 
-TEST_PART = 0.2
-"""Of each class, where the folder has no split of its own."""
+TEST_FRACTION = 0.2
+"""Of each class, if the folder has no split of its own."""
 
 
 @dataclass(frozen=True)
@@ -26,24 +27,28 @@ class Folder:
     """
 
     path: Path
-    side: None = None
+    native_side: None = None
 
     @property
     def name(self) -> str:
-        # Whole, so that it is found again from another folder, and never taken for a standard set.
+        # Absolute, so that it is found again from another folder, and never taken for a standard set.
         return str(self.path.resolve())
 
     @property
-    def detail(self) -> int | None:
-        """The median shorter side of some of the images, by their headers."""
+    def typical_side(self) -> int | None:
+        """The median shorter side of some of the images, from their headers."""
         paths = sorted(files_below(self.path))
-        return usual_side(map(shorter_side, paths[:: max(1, len(paths) // LOOKED_AT)]))
+        return median_side(map(shorter_side, paths[:: max(1, len(paths) // NUM_SIZES)]))
 
-    def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> Dataset:
-        """Every image at that size, gray if all of them are gray; what was decoded before comes from the cache.
+    def load(
+        self, resize: Resize | int, *, seed: int = 0, skip_bad: bool = False, progress: ProgressCallback = SILENT
+    ) -> Dataset:
+        """Every image, resized, gray if all of them are gray; what was decoded before comes from the cache.
+
+        Training images may be decoded approximately, test images never; see `Source.load`.
 
         Raises:
-            UserError: no classes, an empty class, classes that differ between the splits, or images that
+            UserError: there are no classes, an empty class, classes that differ between the splits, or images that
                 cannot be used while `skip_bad` is off; or the cache cannot hold them.
         """
         train_root = self.path / "train"
@@ -58,12 +63,12 @@ class Folder:
             if tuple(listing) != classes:
                 odd = sorted(set(listing) ^ set(classes))
                 raise UserError(f"{roots[0]} and {root} have different classes: {', '.join(odd)}")
-        splits, skipped = self._splits(listings, resolution)
+        splits, skipped = self._splits(listings, Resize.to(resize), progress)
         if skipped and not skip_bad:
             num = len(skipped) + sum(map(len, splits))
             raise UserError(
                 f"{len(skipped)} of {num} images cannot be used, the first is {skipped[0]}; "
-                "mend it or leave such files out with --skip-bad"
+                "mend it, or set `skip_bad` to leave such files out"
             )
         for split in splits:
             for label in set(range(len(classes))) - set(split.labels.tolist()):
@@ -74,18 +79,20 @@ class Folder:
             train, test = splits
         else:
             train, test = split_by_class(splits[0], classes, self.path, seed)
-        return Dataset(name=self.name, classes=classes, train=train, test=test, skipped=tuple(skipped))
+        return Dataset(name=self.name, classes=classes, train=train, test=test.exact(progress), skipped=tuple(skipped))
 
-    def _splits(self, listings: list[dict[str, list[Path]]], resolution: int) -> tuple[list[Split], list[ImageError]]:
+    def _splits(
+        self, listings: list[dict[str, list[Path]]], resize: Resize, progress: ProgressCallback
+    ) -> tuple[list[Split], list[ImageError]]:
         """A split for each listing, all in the same entry of the cache, and the files that cannot be used."""
-        folder = decoded_folder()
+        cache_folder = decoded_folder()
         files = [
             [(path, label) for label, paths in enumerate(listing.values()) for path in paths] for listing in listings
         ]
-        looked = iter(look(self.path, [path for rows in files for path, _ in rows], folder))
-        found = [[(next(looked), label) for _, label in rows] for rows in files]
+        scanned = iter(scan(self.path, [path for rows in files for path, _ in rows], cache_folder))
+        found = [[(next(scanned), label) for _, label in rows] for rows in files]
         sources = [source for rows in found for source, _ in rows if isinstance(source, SourceFile)]
-        cached = decoded(self.path, sources, resolution, folder)
+        entry = cache.for_training(self.path, sources, resize, cache_folder, progress)
         splits: list[Split] = []
         errors: list[ImageError] = []
         for rows in found:
@@ -93,24 +100,28 @@ class Folder:
             for source, label in rows:
                 if not isinstance(source, SourceFile):
                     errors.append(source)
-                elif source.content in cached.unusable:
-                    errors.append(ImageError(source.path, cached.unusable[source.content]))
+                elif source.content in entry.unusable:
+                    errors.append(ImageError(source.path, entry.unusable[source.content]))
                 else:
                     good.append((source, label))
-            places = np.array([cached.places[source.content] for source, _ in good], np.int64)
+            images = FolderImages.of(self.path, cache_folder, resize, entry, tuple(source for source, _ in good))
             splits.append(
                 Split(
-                    Subset(cached.images, places),
+                    images,
                     np.array([label for _, label in good], np.int64),
                     tuple(source.name for source, _ in good),
-                    cached.contents[places],
+                    entry.contents[images.places],
                 )
             )
         return splits, errors
 
 
 def list_classes(root: Path) -> dict[str, list[Path]]:
-    """The image files of each class folder below `root`, both in the order of their names."""
+    """The image files of each class folder below `root`, both in the order of their names.
+
+    Raises:
+        UserError: there are no class folders, or one has no images.
+    """
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
         raise UserError(f"{root} has no folders in it; make one for each class and put its images there")
@@ -122,8 +133,12 @@ def list_classes(root: Path) -> dict[str, list[Path]]:
 
 
 def split_by_class(split: Split, classes: tuple[str, ...], path: Path, seed: int) -> tuple[Split, Split]:
-    """A seeded fifth of each class for the test, at least one."""
+    """A seeded fifth of each class for the test, at least one image.
+
+    Raises:
+        UserError: a class has one image only.
+    """
     for label, name in enumerate(classes):
         if np.count_nonzero(split.labels == label) < 2:
             raise UserError(f"the class {name} of {path} has one usable image; it needs two, to train and to test")
-    return split.parted(TEST_PART, np.random.default_rng(seed))
+    return split.stratified_split(TEST_FRACTION, np.random.default_rng(seed))

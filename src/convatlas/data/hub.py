@@ -1,4 +1,4 @@
-"""Sets of the Hugging Face hub, or of a folder in its layout, streamed through its library `datasets`."""
+"""Data sets of the Hugging Face hub, or of a folder in its layout, streamed through its library `datasets`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import io
 import logging
 import re
 import textwrap
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -19,35 +20,36 @@ import numpy as np
 import numpy.typing as npt
 
 from convatlas.data.dataset import Dataset, Split
-from convatlas.data.stream import DEALT, Shards, Stream
+from convatlas.data.stream import INTERLEAVED, Shards, Stream
 from convatlas.errors import UserError
-from convatlas.images import ImageError, opened, side_by_side
+from convatlas.files import SILENT, ProgressCallback
+from convatlas.images import ImageError, Resize, opened, parallel_map
 
 PREFIX = "hf:"
 NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 PARQUET, FOLDER = "parquet", "imagefolder"
-"""The layouts that are read, by the library's names: none of them runs a set's own code or unpickles anything."""
+"""The layouts that are read, by the library's names: neither runs a set's own code or unpickles anything."""
 TRAIN = "train"
 TESTS = ("test", "validation", "valid", "val")
-"""Splits to test on, the first that has labels: those of many a competition's test images are kept secret."""
-AT_ONCE = 10_000
+"""Splits to test on, the first that has labels: competitions keep those of their test images secret."""
+CHUNK = 10_000
 """Labels that are read at a time."""
-LONGEST = 300
-"""Characters of the library's own words in a message."""
+MAX_QUOTED = 300
+"""Characters of the library's own message that ours quotes."""
 
 
 @dataclass(frozen=True)
 class Hub:
     """`hf:cifar10`, `hf:owner/name`, or `hf:PATH` of a folder.
 
-    Its images lie in parquet files, or in files of their own in a folder for each class. Before anything else the
-    column of labels is read, and nothing else where the library can: how many images there are, and of which classes,
-    is known before the first is decoded.
+    Its images lie in parquet files, or in files of their own in a folder for each class. The column of labels is read
+    first, and nothing else if the library can do that: how many images there are, and of which classes, is known before
+    the first is decoded.
     """
 
     where: str
     """A name of the hub, or the absolute path of a folder."""
-    side: None = None
+    native_side: None = None
 
     @classmethod
     def named(cls, name: str) -> Hub:
@@ -73,21 +75,24 @@ class Hub:
         return f"{PREFIX}{self.where}"
 
     @property
-    def detail(self) -> int | None:
-        """The median shorter side of some of the training images, by their headers."""
-        return self._stream(self._train, 1).shorter_side()
+    def typical_side(self) -> int | None:
+        """The median shorter side of some of the training images, from their headers."""
+        return self._stream(self._train, Resize(1)).shorter_side()
 
-    def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> Dataset:
-        """Its `train` split beside the first of `TESTS` that has labels; gray if all of a seeded sample is gray.
+    def load(
+        self, resize: Resize | int, *, seed: int = 0, skip_bad: bool = False, progress: ProgressCallback = SILENT
+    ) -> Dataset:
+        """Its `train` split, and the first of `TESTS` that has labels; gray if all of a seeded sample is gray.
 
-        The checksum covers where the images come from, which is the revision on the hub, the names and sizes of the
-        files of a folder, and all labels, but no pixel.
+        Training images may be decoded approximately, test images never. The checksum covers where the images come from
+        (the revision on the hub, or the names and sizes of the files of a folder) and all labels, but no pixel.
 
         Raises:
             UserError: the set cannot be read, has no columns of images and of class labels, no such splits, or
                 images without a class; or, while `skip_bad` is off, an image of the sample cannot be used.
         """
-        streams = [self._stream(part, resolution) for part in (self._train, self._test)]
+        resize = Resize.to(resize)
+        streams = [self._stream(part, resize) for part in (self._train, self._test)]
         labels = [self._train.labels, self._test.labels]
         skipped: list[ImageError] = []
         if skip_bad:
@@ -98,17 +103,17 @@ class Hub:
                 streams[i], labels[i] = stream.take(good), labels[i][good]
                 skipped += errors
         train = streams[0].sampled(seed)
-        test = replace(streams[1], channels=train.channels, sample=train.sample)
+        test = replace(streams[1], channels=train.channels, kept_sample=train.kept_sample)
         return Dataset(
             name=self.name,
             classes=self._columns.classes,
             train=Split(train, labels[0]),
-            test=Split(test, labels[1]),
+            test=Split(test, labels[1]).exact(progress),
             skipped=tuple(skipped),
         )
 
-    def _stream(self, part: HubSplit, side: int) -> Stream:
-        return Stream(part.shards, part.origin, np.arange(len(part.labels)), side)
+    def _stream(self, part: HubSplit, resize: Resize) -> Stream:
+        return Stream(part.shards, part.origin, np.arange(len(part.labels)), resize)
 
     @cached_property
     def _builder(self) -> Any:
@@ -130,13 +135,13 @@ class Hub:
             return dict(builder.as_streaming_dataset())
 
     def _column(self, split: str, column: str) -> Any:
-        """The library's stream of one column of parquet files; of others no byte is read."""
+        """The library's stream of one column of parquet files; no byte of the others is read."""
         builder = copy.deepcopy(self._builder)
         builder.config.columns = [column]
         with as_user_error(self.name):
             stream = builder.as_streaming_dataset(split).decode(False)
-            # Few files are shuffled better by the groups of rows in each.
-            return stream.reshard() if stream.num_shards < DEALT else stream
+            # A few files are shuffled better by the groups of rows in each.
+            return stream.reshard() if stream.num_shards < INTERLEAVED else stream
 
     @cached_property
     def _columns(self) -> Columns:
@@ -161,20 +166,20 @@ class Hub:
     def _part(self, split: str, *, labeled: bool = True) -> HubSplit:
         """
         Args:
-            labeled: whether it must have a class for each image.
+            labeled: whether each image must have a class.
         """
         columns = self._columns
         where = f"{self.name}/{split}"
         if self._builder.name == FOLDER:
             with as_user_error(where):
                 stream = self._splits[split].decode(False)
-                rows = [(row[columns.image]["path"], row[columns.label]) for row in stream]
-            shards: Shards = Files(tuple(path for path, _ in rows))
-            found: Sequence[Sequence[int | None]] = [[label for _, label in rows]]
+                rows = list(stream)
+            shards: Shards = Files(tuple(row[columns.image]["path"] for row in rows))
+            found: Sequence[Sequence[int | None]] = [[row[columns.label] for row in rows]]
         else:
             stream = self._column(split, columns.label)
             with as_user_error(where):
-                found = list(side_by_side(lambda i: labels_in(stream, i, columns.label), range(stream.num_shards)))
+                found = list(parallel_map(lambda i: labels_in(stream, i, columns.label), range(stream.num_shards)))
             sizes = np.array([len(some) for some in found], np.int64)
             shards = ParquetRows(where, self._column(split, columns.image), columns.image, sizes)
         labels = np.array([-1 if label is None else label for some in found for label in some], np.int64)
@@ -188,7 +193,7 @@ class Hub:
         digest = hashlib.sha256()
         for file in self._builder.config.data_files[split]:
             path = Path(file)
-            # An address on the hub has the revision in it.
+            # An address on the hub includes the revision.
             known = file if "://" in file else f"{path.relative_to(self.where)} {path.stat().st_size}"
             digest.update(f"{known}\n".encode(errors="surrogateescape"))
         return digest.digest()
@@ -196,6 +201,8 @@ class Hub:
 
 @dataclass(frozen=True)
 class Columns:
+    """The columns that are read."""
+
     image: str
     label: str
     classes: tuple[str, ...]
@@ -211,23 +218,23 @@ class Columns:
         images = [column for column, feature in features.items() if isinstance(feature, library.Image)]
         labels = [column for column, feature in features.items() if isinstance(feature, library.ClassLabel)]
         if not images or not labels:
-            there = ", ".join(f"{column} ({type(feature).__name__})" for column, feature in features.items())
-            raise UserError(f"{name} needs a column of type Image and one of type ClassLabel; it has {there}")
+            columns = ", ".join(f"{column} ({type(feature).__name__})" for column, feature in features.items())
+            raise UserError(f"{name} needs a column of type Image and one of type ClassLabel; it has {columns}")
         return cls(images[0], labels[0], tuple(features[labels[0]].names))
 
 
 @dataclass(frozen=True, eq=False)
 class HubSplit:
-    """A split."""
+    """A split, before its images are read."""
 
     shards: Shards
     labels: npt.NDArray[np.int64]
-    """(n,), -1 where the class is not told."""
+    """(n,), -1 if the class is unknown."""
     origin: bytes
 
 
 @dataclass(frozen=True)
-class Inside:
+class ParquetImage:
     """An image within a parquet file."""
 
     path: Path
@@ -238,7 +245,7 @@ class Inside:
 
 
 @dataclass(frozen=True)
-class Apart:
+class AddressedImage:
     """An image in a file of its own, on this machine or elsewhere."""
 
     address: str
@@ -255,7 +262,7 @@ class Apart:
             return
         import fsspec
 
-        # Read whole: what the network does is not to be taken for a damaged image.
+        # Read whole: an error of the network must not be taken for a damaged image.
         with as_user_error(self.address), fsspec.open(self.address) as file:
             content = file.read()
         yield io.BytesIO(content)
@@ -271,13 +278,13 @@ class ParquetRows:
     column: str
     sizes: npt.NDArray[np.int64]
 
-    def read(self, shard: int) -> Iterator[Inside]:
+    def read(self, shard: int) -> Iterator[ParquetImage]:
         begin = int(self.sizes[:shard].sum())
         with as_user_error(self.where):
             rows: Iterable[Any] = self.stream.shard(self.stream.num_shards, shard)
             for place, row in enumerate(rows, begin):
                 # A path in place of the content is not followed: it may lead to any file of this machine.
-                yield Inside(Path(f"{self.where}/{place}"), (row[self.column] or {}).get("bytes") or b"")
+                yield ParquetImage(Path(f"{self.where}/{place}"), (row[self.column] or {}).get("bytes") or b"")
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,23 +297,41 @@ class Files:
     def sizes(self) -> npt.NDArray[np.int64]:
         return np.ones(len(self.addresses), np.int64)
 
-    def read(self, shard: int) -> Iterator[Apart]:
-        yield Apart(self.addresses[shard])
+    def read(self, shard: int) -> Iterator[AddressedImage]:
+        yield AddressedImage(self.addresses[shard])
 
 
 def labels_in(stream: Any, shard: int, column: str) -> list[int | None]:
-    return [label for batch in stream.shard(stream.num_shards, shard).iter(AT_ONCE) for label in batch[column]]
+    """The labels of a shard of the library's stream."""
+    return [label for batch in stream.shard(stream.num_shards, shard).iter(CHUNK) for label in batch[column]]
 
 
 @contextmanager
 def as_user_error(where: str) -> Iterator[None]:
-    """While active, what the library raises is a mistake of one line: no network, no such set, a damaged file."""
+    """Turn errors of the library, the network and the files into one line; ours stay bugs, so only its calls go inside.
+
+    Raises:
+        UserError: there is no network, no such set, or a file is damaged.
+    """
     try:
         yield
-    # Its own errors and those of all that it stands on are not one family.
-    except Exception as error:
-        said = textwrap.shorten(str(error) or type(error).__name__, LONGEST, placeholder=" …")
-        raise UserError(f"{where} cannot be read: {said}") from error
+    except UserError:
+        raise
+    except _library_errors() as error:
+        quoted = textwrap.shorten(str(error) or type(error).__name__, MAX_QUOTED, placeholder=" …")
+        raise UserError(f"{where} cannot be read: {quoted}") from error
+
+
+def _library_errors() -> tuple[type[Exception], ...]:
+    """What `datasets` and what it stands on raise where a set, a file or the network is at fault."""
+    import yaml
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of whichever library it stands on
+    from pyarrow.lib import ArrowException
+
+    # It raises plain ValueError and NotImplementedError too, for sets that it does not understand.
+    plain = (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile)
+    return (*plain, DatasetsError, ArrowException, HTTPError, yaml.YAMLError)
 
 
 def _library() -> Any:
@@ -314,7 +339,7 @@ def _library() -> Any:
         import datasets
     except ImportError as error:
         raise UserError("sets of the hub need Hugging Face datasets: pip install 'convatlas[hf]'") from error
-    # Their bars and their lines on each attempt to reach the hub would run through ours.
+    # Their bars and log lines would run through ours.
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What the files of a folder hold, each known by its digest, without reading again what has not changed."""
+"""The image files of a folder, each known by a digest of its content; unchanged files are not read again."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import NamedTuple
 
 from convatlas.errors import UserError
 from convatlas.files import lock, write
-from convatlas.files.decoded_cache import MEMORY
-from convatlas.images import ReadError, opened, side_by_side, status
+from convatlas.files.decoded_cache import DIGESTS
+from convatlas.images import ReadError, opened, parallel_map, status
 
 FORMAT = 1
-SETTLED = 2 * 10**9
+SETTLED_NS = 2 * 10**9
 """Nanoseconds after which another change shows in a file's time, on every file system."""
 
 
 class Stamp(NamedTuple):
-    """What cannot stay the same when a file's content is changed, but for a clock that is turned back."""
+    """What cannot stay the same when a file's content changes, unless a clock is turned back."""
 
     size: int
     modified: int
     """Nanoseconds, of the content."""
     changed: int
-    """Nanoseconds, of anything: also where the other was set back."""
+    """Nanoseconds, of anything, also of setting the other time back."""
 
     @classmethod
     def of(cls, path: Path) -> Stamp:
@@ -49,22 +49,34 @@ class SourceFile:
     """Its path below the folder."""
     stamp: Stamp
     content: bytes
-    """SHA-256 of what it holds."""
+    """SHA-256 of its content."""
+
+    def check_unchanged(self) -> None:
+        """
+        Raises:
+            UserError: the file is not as it was when its content was read.
+        """
+        try:
+            same = Stamp.of(self.path) == self.stamp
+        except ReadError:
+            same = False
+        if not same:
+            raise UserError(f"{self.path} changed while it was decoded; start again when nothing writes there")
 
 
-def look(root: Path, paths: Sequence[Path], cache: Path) -> list[SourceFile | ReadError]:
-    """Each file below `root` with a digest of what it holds, or why it cannot be read.
+def scan(root: Path, paths: Sequence[Path], cache: Path) -> list[SourceFile | ReadError]:
+    """Each file below `root` with a digest of its content, or why it cannot be read.
 
-    As git does, `cache` remembers what each one held: a file whose size and times are as they were is not read again.
+    As git does, `cache` remembers the digests: a file whose size and times are as they were is not read again.
     """
-    memory = _Memory(cache, root)
+    remembered = _Digests(cache, root)
     began = time.time_ns()
 
     def one(path: Path) -> SourceFile | ReadError:
         name = path.relative_to(root).as_posix()
         try:
             stamp = Stamp.of(path)
-            if (content := memory.recall(name, stamp)) is None:
+            if (content := remembered.get(name, stamp)) is None:
                 with opened(path) as file:
                     content = hashlib.file_digest(file, "sha256").digest()
             return SourceFile(path, name, stamp, content)
@@ -73,21 +85,21 @@ def look(root: Path, paths: Sequence[Path], cache: Path) -> list[SourceFile | Re
         except OSError as error:
             return ReadError(path, f"cannot be read ({error.strerror})")
 
-    found = list(side_by_side(one, paths))
+    found = list(parallel_map(one, paths))
     # A file that was written just now may be written again in the same tick of the clock.
-    memory.keep([one for one in found if isinstance(one, SourceFile) and one.stamp.modified < began - SETTLED])
+    remembered.keep([one for one in found if isinstance(one, SourceFile) and one.stamp.modified < began - SETTLED_NS])
     return found
 
 
-class _Memory:
-    """What the files below a folder held when they were last read."""
+class _Digests:
+    """Digests of the files below a folder, as they were when last read."""
 
     def __init__(self, cache: Path, root: Path) -> None:
         self._root = str(root.resolve())
         name = hashlib.sha256(self._root.encode(errors="surrogateescape")).hexdigest()[:32]
-        self._path = cache / f"{name}{MEMORY}"
+        self._path = cache / f"{name}{DIGESTS}"
         self._known: dict[str, tuple[Stamp, bytes]] = {}
-        # What is damaged is forgotten; all is read anew then.
+        # If the file is damaged, all is read anew.
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
             values = json.loads(self._path.read_bytes())
             if values["format"] == FORMAT and values["root"] == self._root:
@@ -95,16 +107,18 @@ class _Memory:
                     name: (Stamp(*stamp), bytes.fromhex(content)) for name, (stamp, content) in values["files"].items()
                 }
 
-    def recall(self, name: str, stamp: Stamp) -> bytes | None:
+    def get(self, name: str, stamp: Stamp) -> bytes | None:
+        """The digest of a file that has not changed."""
         known = self._known.get(name)
         return known[1] if known is not None and known[0] == stamp else None
 
     def keep(self, sources: Sequence[SourceFile]) -> None:
+        """Write these, and only these, for the next time."""
         now = {source.name: (source.stamp, source.content) for source in sources}
         if now == self._known:
             return
         files = {name: (stamp, content.hex()) for name, (stamp, content) in now.items()}
         text = json.dumps({"format": FORMAT, "root": self._root, "files": files})
-        # Where it cannot be kept, or another process keeps its own now, the next run reads the files again.
+        # If they cannot be kept, or another process keeps its own now, the next run reads the files again.
         with suppress(OSError, UserError), lock(self._path.parent):
             write(self._path, text.encode())

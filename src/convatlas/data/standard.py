@@ -1,4 +1,4 @@
-"""The field's standard sets: downloaded once from their public homes, checked, and read from the cache folder."""
+"""The field's standard data sets: downloaded once from their public homes, checked, and read from the cache folder."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from PIL import Image
 
 from convatlas.data.dataset import Dataset, Split
 from convatlas.errors import UserError
-from convatlas.files import cache_folder, download
+from convatlas.files import SILENT, ProgressCallback, cache_folder, download
+from convatlas.images import Resize
 
 DAMAGE = (OSError, EOFError, ValueError, LookupError, SyntaxError, zlib.error, tarfile.TarError)
-"""What the readers of files raise on damaged ones."""
+"""What readers of files raise on damaged ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
+    """A file to download."""
+
     url: str
     md5: str | None = None
-    """Only where the decoded pixels cannot all be checked: copies of a file often differ in their gzip header."""
+    """Only if the decoded pixels cannot all be checked: copies of a file often differ in their gzip header."""
 
     @property
     def file(self) -> str:
@@ -34,14 +37,17 @@ class Remote:
 
 @dataclass(frozen=True, kw_only=True)
 class Standard:
-    """A published data set. `load` raises `UserError` if it can be neither read nor fetched, or differs."""
+    """A published data set, fetched from where its authors, or the field, keep it."""
 
     name: str
-    side: int
+    native_side: int
+    """Pixels of its images."""
     classes: tuple[str, ...]
     remotes: tuple[Remote, ...]
     present: Callable[[Path], bool]
+    """Whether its files lie in a folder."""
     read: Callable[[Path], tuple[Split, Split]]
+    """The training and the test split, from that folder."""
     checksum: str
     """Of the decoded images and labels; see `pixel_checksum`."""
     num_checked: int | None = None
@@ -50,14 +56,21 @@ class Standard:
     """Whether the images show bright ink on black, one character each."""
 
     @property
-    def detail(self) -> int:
-        return self.side
+    def typical_side(self) -> int:
+        return self.native_side
 
-    def load(self, resolution: int, *, seed: int = 0, skip_bad: bool = False) -> Dataset:
+    def load(
+        self, resize: Resize | int, *, seed: int = 0, skip_bad: bool = False, progress: ProgressCallback = SILENT
+    ) -> Dataset:
+        """All images, resized exactly, for training too; see `Source.load`.
+
+        Raises:
+            UserError: the files can be neither read nor fetched, or are not the published ones.
+        """
         folder = cache_folder() / self.name
         if not self.present(folder):
             for remote in self.remotes:
-                download(remote.url, folder / remote.file, md5=remote.md5)
+                download(remote.url, folder / remote.file, md5=remote.md5, progress=progress)
         try:
             train, test = self.read(folder)
         except PermissionError:
@@ -66,12 +79,13 @@ class Standard:
             raise self._damaged(folder) from error
         if self.checksum != pixel_checksum(train, test, self.num_checked):
             raise self._damaged(folder)
+        resize = Resize.to(resize)
         return Dataset(
             name=self.name,
             classes=self.classes,
-            train=train.resized(resolution),
-            test=test.resized(resolution),
-            side=self.side,
+            train=train.resized(resize),
+            test=test.resized(resize),
+            native_side=self.native_side,
             ink=self.ink,
         )
 
@@ -82,7 +96,7 @@ class Standard:
 
 
 def pixel_checksum(train: Split, test: Split, num_checked: int | None = None) -> str:
-    """Half of the SHA-256 of the training split, then half of that of the first `num_checked` for the test."""
+    """The first 32 digits of the training split's checksum, then those of the first `num_checked` test images."""
     checked = Split(test.images[:num_checked], test.labels[:num_checked])
     return train.checksum[:32] + checked.checksum[:32]
 
@@ -96,7 +110,11 @@ IDX_FILES = (
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    """An IDX file of bytes, gzipped: a big-endian header of type, dimensions and sizes, then the values."""
+    """A gzipped IDX file of bytes: a big-endian header of type, dimensions and sizes, then the values.
+
+    Raises:
+        OSError, EOFError, ValueError, zlib.error: it is damaged.
+    """
     content = gzip.decompress(path.read_bytes())
     if content[:3] != b"\0\0\x08" or len(content) < 8:
         raise ValueError(f"{path} is no IDX file of bytes")
@@ -141,10 +159,10 @@ CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
 
 
 def read_cifar10(folder: Path) -> tuple[Split, Split]:
-    """The official binary archive, or lossless images of 1,000 images each with one file of labels."""
+    """The official binary archive; or PNG files of 1,000 images each, one a row, and one file of labels."""
     if (folder / CIFAR10_ARCHIVE).exists():
         with tarfile.open(folder / CIFAR10_ARCHIVE) as archive:
-            # Members are read where they lie: nothing of an archive is ever unpacked.
+            # Members are read inside the archive: nothing is ever unpacked.
             names = [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)]
             members = [archive.extractfile(name) for name in [*names, "cifar-10-batches-bin/test_batch.bin"]]
             content = b"".join(member.read() for member in members if member)
@@ -158,7 +176,7 @@ def read_cifar10(folder: Path) -> tuple[Split, Split]:
         images = np.ascontiguousarray(np.concatenate(sheets).transpose(0, 3, 1, 2))
         labels = np.array((folder / "labels.txt").read_text().split(), dtype=np.int64)
     if len(images) != len(labels):
-        raise ValueError("the images are not all there")
+        raise ValueError("there are more labels than images, or fewer")
     return Split(images[:50000], labels[:50000]), Split(images[50000:], labels[50000:])
 
 
@@ -171,7 +189,7 @@ DIGIT_CLASSES = tuple("0123456789")
 MNIST = Standard(
     name="mnist",
     ink=True,
-    side=28,
+    native_side=28,
     classes=DIGIT_CLASSES,
     remotes=tuple(Remote(url=f"https://ossci-datasets.s3.amazonaws.com/mnist/{file}") for file in IDX_FILES),
     present=has_mnist,
@@ -180,7 +198,7 @@ MNIST = Standard(
 )
 FASHION_MNIST = Standard(
     name="fashion-mnist",
-    side=28,
+    native_side=28,
     classes=(
         "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
     ),
@@ -194,7 +212,7 @@ FASHION_MNIST = Standard(
 USPS = Standard(
     name="usps",
     ink=True,
-    side=16,
+    native_side=16,
     classes=DIGIT_CLASSES,
     remotes=tuple(Remote(url=f"https://hastie.su.domains/ElemStatLearn/datasets/{file}") for file in USPS_FILES),
     present=has_usps,
@@ -204,12 +222,12 @@ USPS = Standard(
 CIFAR10 = Standard(
     name="cifar10",
     num_checked=1000,
-    side=32,
+    native_side=32,
     classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     remotes=(
         Remote(
             url=f"https://www.cs.toronto.edu/~kriz/{CIFAR10_ARCHIVE}",
-            # Nine tenths of its test images are beyond the pixel checksum.
+            # The pixel checksum covers a tenth of its test images only.
             md5="c32a1d4ab5d03f1284b67883e8d87530",
         ),
     ),

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-import numpy.typing as npt
 
 from convatlas.data.dataset import Dataset, Split
-from convatlas.data.stream import Stream
 from convatlas.images import Preprocessing
-from convatlas.images.ink import span
-
-IMAGES_AT_ONCE = 1000
-"""Images over which statistics are summed at a time."""
+from convatlas.images.ink import NUM_SPANS, ink_span
 
 
 def preprocessing_for(
@@ -26,22 +19,25 @@ def preprocessing_for(
         pixels: what black and white become; None: the training images get mean 0 and standard deviation 1.
         like: of weights that training starts from, which learned on values of its mean and standard deviation.
     """
+    value_range = 1.0
     if like is not None and like.channels == dataset.channels:
-        mean, std = like.mean, like.deviation
+        mean, std, value_range = like.mean, like.std, like.value_range
     elif pixels is None:
         mean, std = channel_statistics(dataset.train)
     else:
         black, white = pixels
         mean = (-black / (white - black),) * dataset.channels
         std = (1 / (white - black),) * dataset.channels
+    side = dataset.train.images.shape[-1]
     return Preprocessing(
-        resolution=dataset.train.images.shape[-1] - 2 * margin,
+        resize=side,
+        crop=side - 2 * margin,
         channels=dataset.channels,
         mean=mean,
-        deviation=std,
-        side=dataset.side,
-        ink=span(dataset.train.images[:IMAGES_AT_ONCE]) if dataset.ink else None,
-        margin=margin,
+        std=std,
+        value_range=value_range,
+        native_side=dataset.native_side,
+        ink=ink_span(dataset.train.images[:NUM_SPANS]) if dataset.ink else None,
     )
 
 
@@ -50,20 +46,12 @@ def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ..
 
     Of a stream a sample stands for all.
     """
-
-    def parts() -> Iterator[npt.NDArray[np.uint8]]:
-        if isinstance(split.images, Stream):
-            yield split.images.sample
-            return
-        for begin in range(0, len(split), IMAGES_AT_ONCE):
-            yield split.images[begin : begin + IMAGES_AT_ONCE]
-
     channels = split.images.shape[1]
-    # Counts of each value are exact, in whatever parts they are summed.
+    # Counts of each value are exact, in whatever chunks they are summed.
     counts = np.zeros((channels, 256), np.int64)
-    for part in parts():
+    for chunk in split.reader.chunks():
         for channel in range(channels):
-            counts[channel] += np.bincount(part[:, channel].ravel(), minlength=256)
+            counts[channel] += np.bincount(chunk[:, channel].ravel(), minlength=256)
     values = np.arange(256) / 255
     shares = counts / counts.sum(1, keepdims=True)
     mean = shares @ values

@@ -1,12 +1,12 @@
-"""Images that pass by: read from their source whenever they are asked for, and never kept.
+"""Streams: images that are read from their source whenever they are asked for, and never kept.
 
-A stream lies in shards, of which each is read from its front only. Whoever wants images in some order walks through
-the shards once and holds, as they came and not decoded, the few that are wanted later.
+A stream lies in shards, each of which is read from its front only. To read images in some order, one walks through the
+shards once and holds the few that are wanted later, as they came and not decoded.
 
-Its shuffled order is made for that: shards come in a random order, `DEALT` of them are dealt into one another, and each
-image is then put off by at most `BUFFER` places. Only a stream of no more images than that, or one whose images
-are a shard each, is shuffled as a set in memory is, every order as likely as any other. Of a longer one images of the
-same shard stay near each other: a set that lies sorted by class in few large shards is not mixed well.
+Its shuffled order is made for that: shards come in a random order, `INTERLEAVED` of them are interleaved, and each
+image is then put off by at most `BUFFER` places. Only a stream of no more images than that, or one whose images are a
+shard each, is shuffled as a set in memory is, every order as likely as any other. In a longer one, images of the same
+shard stay near each other: a set that is sorted by class in a few large shards is not mixed well.
 """
 
 from __future__ import annotations
@@ -17,33 +17,31 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from convatlas.data.images import NUM_SAMPLED, ImageReader, Indices
 from convatlas.errors import UserError
+from convatlas.files import SILENT, ProgressCallback
 from convatlas.images import (
-    LOOKED_AT,
+    NUM_SIZES,
     ImageError,
+    Resize,
     decode_content,
-    fit,
+    decode_draft,
+    median_side,
+    parallel_map,
     pillow_silenced,
     shorter_side_of,
-    side_by_side,
-    usual_side,
 )
-
-if TYPE_CHECKING:
-    from convatlas.data.dataset import Indices
 
 BUFFER = 4096
 """Images that are held at most, but for a few, as they came."""
-DEALT = 10
+INTERLEAVED = 10
 """Shards that are read in turn."""
-SAMPLED = 500
-"""Images that stand for all of a stream where all would take too long."""
 COLOR = 3
 
 
@@ -64,13 +62,15 @@ class Example(Protocol):
 
 
 class Shards(Protocol):
+    """The parts of a stream."""
+
     @property
     def sizes(self) -> npt.NDArray[np.int64]:
         """(shards,), the examples in each."""
         ...
 
     def read(self, shard: int) -> Iterator[Example]:
-        """Those of a shard from its front on.
+        """The examples of a shard from its front on.
 
         Raises:
             UserError: the source cannot be reached, or is damaged.
@@ -79,29 +79,28 @@ class Shards(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Stream:
-    """Images with sides of `side` pixels."""
+class Stream(ImageReader):
+    """The images of some shards, resized."""
 
     shards: Shards
     origin: bytes
     """A digest of where all of it comes from."""
     places: npt.NDArray[np.int64]
     """(n,), where each image lies in all of it."""
-    side: int
+    resize: Resize
     channels: int = COLOR
-    sample: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, COLOR, 1, 1), np.uint8))
-    """(m, channels, side, side), what stands for all where their colors are asked for; none before `sampled`."""
+    kept_sample: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, COLOR, 1, 1), np.uint8))
+    """(m, channels, side, side), images that stand for all; none before `sampled`."""
+    approximate: bool = True
+    """Whether large images are decoded faster and less exactly, as for training."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(n, channels, side, side)"""
-        return (len(self), self.channels, self.side, self.side)
-
-    def __len__(self) -> int:
-        return len(self.places)
+        return (len(self.places), self.channels, self.resize.side, self.resize.side)
 
     def __getitem__(self, indices: Indices, /) -> npt.NDArray[np.uint8]:
-        """Those images (m, channels, side, side); fast only if each call goes on where the one before ended.
+        """Those images (m, channels, side, side); fast only if each call continues where the one before ended.
 
         Raises:
             UserError: one of them cannot be used, or the source cannot be reached.
@@ -113,13 +112,23 @@ class Stream:
     def take(self, indices: npt.NDArray[np.int64]) -> Stream:
         return replace(self, places=self.places[indices])
 
-    @property
-    def identity(self) -> bytes:
-        """A digest of where the images come from. Their pixels are not read for it."""
-        return hashlib.sha256(self.origin + self.places.astype("<i8").tobytes()).digest()
+    def exact(self, progress: ProgressCallback = SILENT) -> Stream:
+        return replace(self, approximate=False)
+
+    def sample(self) -> npt.NDArray[np.uint8]:
+        """The sample that `sampled` took."""
+        return self.kept_sample
+
+    def chunks(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """The sample alone stands for all."""
+        yield self.kept_sample
+
+    def update(self, digest: Any) -> None:
+        """Feed to a digest where the images come from; no pixel is read for it."""
+        digest.update(hashlib.sha256(self.origin + self.places.astype("<i8").tobytes()).digest())
 
     def order(self, seed: int) -> npt.NDArray[np.int64]:
-        """Indices (n,) in an order that can be walked; a function of the seed, the places and the shards' sizes."""
+        """Indices (n,) in a random order that can be walked: a function of seed, places and the shards' sizes."""
         generator = np.random.default_rng(seed)
         num = len(self)
         if num <= BUFFER:
@@ -128,23 +137,21 @@ class Stream:
         return line[np.argsort(np.arange(num) + generator.uniform(0, BUFFER, num), kind="stable")]
 
     def line(self, generator: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Indices (n,) in the order in which shards pass by: they are shuffled, but the images of none are."""
+        """Indices (n,) in a random order of the shards, `INTERLEAVED` at a time; images of each keep their order."""
         sizes = self.shards.sizes
         rank = generator.permutation(len(sizes))
         shard = sizes.cumsum().searchsorted(self.places, side="right")
         passed = (self.places - (sizes.cumsum() - sizes)[shard]) / sizes[shard]
-        return np.lexsort((passed, rank[shard] // DEALT))
+        return np.lexsort((passed, rank[shard] // INTERLEAVED))
 
-    def read(self, wanted: Sequence[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.uint8]]:
-        """The images (m, channels, side, side) of each of these indices (m,) in turn, in one walk.
-
-        No index is wanted twice. `pillow_silenced` is for the caller to enter, since this may run in any thread.
+    def read(self, batches: Sequence[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.uint8]]:
+        """The images of each batch in turn, in one walk; see `ImageReader.read`.
 
         Raises:
             UserError: one of them cannot be used, or the source cannot be reached.
         """
-        walk = _Walk(self.shards, self.places[np.concatenate([*wanted, np.empty(0, np.int64)])])
-        for indices in wanted:
+        walk = _Walk(self.shards, self.places[np.concatenate([*batches, np.empty(0, np.int64)])])
+        for indices in batches:
             yield self._decoded(walk, self.places[indices])
 
     def usable(self) -> tuple[npt.NDArray[np.int64], list[ImageError]]:
@@ -152,36 +159,35 @@ class Stream:
 
         def one(example: Example) -> ImageError | None:
             try:
-                with example.opened() as file:
-                    decode_content(file, example.path, self.side)
+                self._decode(example)
             except ImageError as error:
                 return error
             return None
 
         with pillow_silenced():
-            found = list(side_by_side(one, self._examples(self._cursor, self.places)))
+            found = list(parallel_map(one, self._examples(self._cursor, self.places)))
         good = np.array([error is None for error in found], bool)
         return np.flatnonzero(good), [error for error in found if error is not None]
 
     def sampled(self, seed: int) -> Stream:
-        """The same, gray if all of a seeded sample is gray, and with that sample.
+        """The same images with a seeded sample; gray if all of the sample is gray.
 
         Raises:
             UserError: one of the sample cannot be used, or the source cannot be reached.
         """
-        places = self.places[self.line(np.random.default_rng(seed))[:SAMPLED]]
+        places = self.places[self.line(np.random.default_rng(seed))[:NUM_SAMPLED]]
 
         def one(example: Example) -> tuple[bool, npt.NDArray[np.uint8]]:
-            image = decoded(example, self.side)
-            return image.mode == "L", fit(image, self.side, COLOR)
+            image = self._usable_image(example)
+            return image.mode == "L", self._square(image, COLOR)
 
         with pillow_silenced():
-            found = list(side_by_side(one, self._examples(self._cursor, places)))
+            found = list(parallel_map(one, self._examples(self._cursor, places)))
         channels = 1 if all(gray for gray, _ in found) else COLOR
-        return replace(self, channels=channels, sample=np.stack([pixels[:channels] for _, pixels in found]))
+        return replace(self, channels=channels, kept_sample=np.stack([pixels[:channels] for _, pixels in found]))
 
     def shorter_side(self) -> int | None:
-        """The median over some of the images, by their headers; None where those say no such thing."""
+        """The median over some of the images, from their headers, in pixels; None if those do not say."""
 
         def one(example: Example) -> int | None:
             try:
@@ -191,9 +197,9 @@ class Stream:
             except ImageError:
                 return None
 
-        places = self.places[self.line(np.random.default_rng(0))[:LOOKED_AT]]
+        places = self.places[self.line(np.random.default_rng(0))[:NUM_SIZES]]
         with pillow_silenced():
-            return usual_side(map(one, self._examples(self._cursor, places)))
+            return median_side(map(one, self._examples(self._cursor, places)))
 
     @cached_property
     def _cursor(self) -> _Walk:
@@ -204,43 +210,53 @@ class Stream:
 
     def _decoded(self, walk: _Walk, places: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         def one(example: Example) -> npt.NDArray[np.uint8]:
-            return fit(decoded(example, self.side), self.side, self.channels)
+            return self._square(self._usable_image(example), self.channels)
 
         images = np.empty((len(places), *self.shape[1:]), np.uint8)
-        for image, made in zip(images, side_by_side(one, self._examples(walk, places)), strict=True):
-            image[:] = made
+        for image, decoded in zip(images, parallel_map(one, self._examples(walk, places)), strict=True):
+            image[:] = decoded
         return images
 
-
-def decoded(example: Example, side: int) -> Image.Image:
-    """An image of whose shorter side at least `side` pixels are left, where it has them.
-
-    Raises:
-        UserError: it cannot be used.
-    """
-    try:
+    def _decode(self, example: Example) -> Image.Image:
+        """
+        Raises:
+            ImageError: it cannot be used.
+        """
         with example.opened() as file:
-            return decode_content(file, example.path, side)
-    except ImageError as error:
-        raise UserError(
-            f"{error}; --skip-bad leaves such images out, for which all are decoded once before training"
-        ) from error
+            if self.approximate:
+                return decode_draft(file, example.path, self.resize.side)[0]
+            return decode_content(file, example.path)
+
+    def _usable_image(self, example: Example) -> Image.Image:
+        """
+        Raises:
+            UserError: it cannot be used.
+        """
+        try:
+            return self._decode(example)
+        except ImageError as error:
+            raise UserError(
+                f"{error}; set `skip_bad` to leave such images out, for which all are decoded once before training"
+            ) from error
+
+    def _square(self, image: Image.Image, channels: int) -> npt.NDArray[np.uint8]:
+        return self.resize.square(image, channels, approximate=self.approximate)
 
 
 class _Walk:
-    """A way through the shards: each is read forward, and what is wanted later is held until then."""
+    """A walk through the shards: each is read forward, and what is wanted later is held until then."""
 
     def __init__(self, shards: Shards, wanted: npt.NDArray[np.int64]) -> None:
         """
         Args:
-            wanted: the places (n,) that are asked for, each once. Any other may be asked for too, and is not held.
+            wanted: the places (n,) that will be asked for, each once. Others may be asked for too, but are not held.
         """
         self._shards = shards
         self._ends = shards.sizes.cumsum()
         self._wanted = np.zeros(int(shards.sizes.sum()), bool)
         self._wanted[wanted] = True
         self._open: dict[int, tuple[int, Iterator[Example]]] = {}
-        """For each shard that is being read the next place, and what comes from there on."""
+        """For each shard that is being read: the next place, and the examples from there on."""
         self.held: dict[int, Example] = {}
 
     def example(self, place: int) -> Example:

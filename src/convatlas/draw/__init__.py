@@ -1,4 +1,4 @@
-"""Plots of a run, and charts of experiments."""
+"""Plots of runs, and charts of experiments."""
 
 from convatlas.draw.charts import Bars as Bars
 from convatlas.draw.charts import Chart as Chart
@@ -6,11 +6,11 @@ from convatlas.draw.charts import Lines as Lines
 from convatlas.draw.charts import Panels as Panels
 from convatlas.draw.charts import Series as Series
 from convatlas.draw.charts import Surface as Surface
-from convatlas.draw.charts import chart as chart
-from convatlas.draw.charts import chart_from as chart_from
-from convatlas.draw.charts import chart_values as chart_values
-from convatlas.draw.plots import confusion as confusion
-from convatlas.draw.plots import curves as curves
+from convatlas.draw.charts import chart_from_json as chart_from_json
+from convatlas.draw.charts import chart_to_json as chart_to_json
+from convatlas.draw.charts import render_chart as render_chart
+from convatlas.draw.plots import confusion_matrix as confusion_matrix
+from convatlas.draw.plots import lr_finder_curve as lr_finder_curve
 from convatlas.draw.plots import printable as printable
-from convatlas.draw.plots import rates as rates
-from convatlas.draw.plots import reliability as reliability
+from convatlas.draw.plots import reliability_diagram as reliability_diagram
+from convatlas.draw.plots import training_curves as training_curves

@@ -1,4 +1,4 @@
-"""Charts as data: what an experiment keeps as JSON, and draws as SVG and PNG."""
+"""Charts as data: experiments keep them as JSON and draw them as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -13,41 +13,45 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from convatlas.draw.plots import BLUE, LONG, ORANGE, printable, rendered
+from convatlas.draw.plots import BLUE, DECADES_RATIO, ORANGE, printable, render
 from convatlas.files import tuples
 
-# Okabe and Ito 2008, whom color-blind people can follow; the yellow is left out, which white paper swallows.
+# Okabe and Ito 2008: color-blind readers tell them apart. Without the yellow, which is faint on white.
 COLORS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# For readers who see no colors.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-"""And those who see no colors."""
-MARKED = 40
-"""Points of a line up to which each is marked."""
+MAX_MARKED_POINTS = 40
+"""A line with more points has no markers."""
 DASHES: tuple[tuple[float, tuple[float, ...]], ...] = ((0, ()), (0, (4, 4)), (0, (1, 7)))
-"""Of lines that lie on each other: through the gaps of an upper one those below are seen."""
-NEAR = 0.01
-"""Of the height of a chart: lines that nowhere are farther apart lie on each other."""
+"""Of overlapping lines: through the gaps of an upper one those below are seen."""
+OVERLAP = 0.01
+"""Lines overlap that are nowhere farther apart than this fraction of the chart's height."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a chart, or one row of bars."""
+    """One line of a chart, or one bar in each group of bars."""
 
     name: str
     x: tuple[float, ...]
     y: tuple[float, ...]
     spread: tuple[float, ...] = ()
-    """Standard deviation of each value, over the seeds; empty where there is none."""
+    """Standard deviation of each value over the seeds; empty if there is one seed."""
 
     @classmethod
-    def of(cls, name: str, x: Sequence[float], runs: Sequence[Sequence[float]]) -> Series:
-        """The mean over runs, each with a value for each x."""
+    def mean_of_runs(cls, name: str, x: Sequence[float], runs: Sequence[Sequence[float]]) -> Series:
+        """The mean over runs with its standard deviation.
+
+        Args:
+            runs: each has a value for each x.
+        """
         values = np.asarray(runs, np.float64)
         spread = tuple(values.std(0, ddof=1).tolist()) if len(values) > 1 else ()
         return cls(name, tuple(map(float, x)), tuple(values.mean(0).tolist()), spread)
 
 
-def in_words(series: Sequence[Series]) -> str:
-    """Lines in words."""
+def describe_lines(series: Sequence[Series]) -> str:
+    """Ends and extremes of each line, as text."""
     return "; ".join(
         f"{one.name}: from {one.y[0]:.3g} at {one.x[0]:.4g} to {one.y[-1]:.3g} at {one.x[-1]:.4g}"
         f" (lowest {min(one.y):.3g}, highest {max(one.y):.3g})"
@@ -55,10 +59,10 @@ def in_words(series: Sequence[Series]) -> str:
     )
 
 
-def on_each_other(series: Sequence[Series], *, log: bool) -> npt.NDArray[np.bool_]:
-    """Whether each lies where each other does (n, n)."""
+def overlaps(series: Sequence[Series], *, log: bool) -> npt.NDArray[np.bool_]:
+    """Whether each line overlaps each other (n, n)."""
     heights = [np.log(one.y) if log else np.asarray(one.y) for one in series]
-    near = NEAR * np.ptp(np.concatenate(heights))
+    near = OVERLAP * np.ptp(np.concatenate(heights))
     both = list(zip(series, heights, strict=True))
     return np.array(
         [[one.x == other.x and bool(np.abs(own - theirs).max() <= near) for other, theirs in both] for one, own in both]
@@ -66,12 +70,12 @@ def on_each_other(series: Sequence[Series], *, log: bool) -> npt.NDArray[np.bool
 
 
 def draw_lines(axes: Axes, series: Sequence[Series], *, log: bool, points: bool = False, dashed: bool = False) -> None:
-    together = on_each_other(series, log=log)
+    overlapping = overlaps(series, log=log)
     for i, one in enumerate(series):
         color = COLORS[i % len(COLORS)]
-        # Where colors begin again, markers are others.
-        marker = MARKERS[(i + i // len(COLORS)) % len(MARKERS)] if len(one.x) <= MARKED else ""
-        size = 4 + 2.5 * together[i, i + 1 :].sum()
+        # Where colors repeat, markers differ.
+        marker = MARKERS[(i + i // len(COLORS)) % len(MARKERS)] if len(one.x) <= MAX_MARKED_POINTS else ""
+        size = 4 + 2.5 * overlapping[i, i + 1 :].sum()
         label = printable(one.name)
         if points:
             axes.errorbar(
@@ -85,7 +89,7 @@ def draw_lines(axes: Axes, series: Sequence[Series], *, log: bool, points: bool 
                 label=label,
             )
             continue
-        line = (0, (4, 2)) if dashed or i >= len(COLORS) else DASHES[together[i, :i].sum() % len(DASHES)]
+        line = (0, (4, 2)) if dashed or i >= len(COLORS) else DASHES[overlapping[i, :i].sum() % len(DASHES)]
         axes.plot(one.x, one.y, color=color, marker=marker, markersize=size, linestyle=line, label=label)
         if one.spread:
             low, high = (np.add(one.y, sign * np.asarray(one.spread)) for sign in (-1, 1))
@@ -94,37 +98,38 @@ def draw_lines(axes: Axes, series: Sequence[Series], *, log: bool, points: bool 
 
 @dataclass(frozen=True, kw_only=True)
 class Lines:
-    """Series of numbers against numbers."""
+    """A line chart."""
 
     kind: ClassVar = "lines"
 
     name: str
-    """Of its file."""
+    """Of its file, without the suffix."""
     title: str
     x: str
-    """What the axis shows, with its unit."""
+    """Label of the axis, with the unit."""
     y: str
+    """Label of the axis, with the unit."""
     series: tuple[Series, ...]
     log_x: bool = False
     log_y: bool = False
     threshold: float | None = None
-    """A level of y that counts."""
+    """A value of y to mark with a horizontal line."""
     threshold_name: str = ""
-    """What to call it; without a name, by its value."""
+    """Its label; empty: its value."""
     points: bool = False
-    """Points alone, where a line between them means nothing."""
+    """Draw points without lines between them."""
 
     @property
-    def alternative(self) -> str:
-        """What it shows, for those who do not see it."""
-        return f"{self.title}. {self.y} against {self.x}. {in_words(self.series)}."
+    def alt_text(self) -> str:
+        """What the chart shows, for readers who do not see it."""
+        return f"{self.title}. {self.y} against {self.x}. {describe_lines(self.series)}."
 
     def draw(self, axes: Axes) -> None:
         draw_lines(axes, self.series, log=self.log_y, points=self.points)
         if self.log_x:
             axes.set_xscale("log")
             lowest, highest = min(min(one.x) for one in self.series), max(max(one.x) for one in self.series)
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest < LONG * lowest else (1,)))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest < DECADES_RATIO * lowest else (1,)))
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.xaxis.set_major_formatter("{x:g}")
         if self.log_y:
@@ -143,7 +148,7 @@ class Lines:
 
 @dataclass(frozen=True, kw_only=True)
 class Panels:
-    """Lines beside each other, on the same axes."""
+    """Line charts side by side, with shared axes."""
 
     kind: ClassVar = "panels"
 
@@ -152,18 +157,18 @@ class Panels:
     x: str
     y: str
     panels: tuple[tuple[str, tuple[Series, ...]], ...]
-    """(name, lines)"""
+    """(title, lines) of each."""
     dashed: bool = False
 
     @property
-    def alternative(self) -> str:
-        of_each = "; ".join(f"{name}: {in_words(series)}" for name, series in self.panels)
+    def alt_text(self) -> str:
+        of_each = "; ".join(f"{name}: {describe_lines(series)}" for name, series in self.panels)
         return f"{self.title}. {self.y} against {self.x}. {of_each}."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bars:
-    """A value for each of a few names, or one of each series."""
+    """A bar chart: a group of bars for each label, with a bar for each series."""
 
     kind: ClassVar = "bars"
 
@@ -172,17 +177,17 @@ class Bars:
     y: str
     labels: tuple[str, ...]
     series: tuple[Series, ...]
-    """x is not read."""
+    """Their `x` is not used."""
     log_y: bool = False
     threshold: float | None = None
 
     @property
-    def alternative(self) -> str:
-        told = [
+    def alt_text(self) -> str:
+        parts = [
             f"{one.name}: " + ", ".join(f"{label} {y:.3g}" for label, y in zip(self.labels, one.y, strict=True))
             for one in self.series
         ]
-        return f"{self.title}. {self.y}. {'; '.join(told)}."
+        return f"{self.title}. {self.y}. {'; '.join(parts)}."
 
     def draw(self, axes: Axes) -> None:
         places = np.arange(len(self.labels))
@@ -199,7 +204,7 @@ class Bars:
                 error_kw={"capsize": 2, "linewidth": 1},
             )
             if len(places) * len(self.series) <= 16:
-                # Above the whisker, where there is one.
+                # Above the error bar, if there is one.
                 axes.bar_label(bars, fmt="%.3g", fontsize=9, padding=2)
         if self.log_y:
             axes.set_yscale("log")
@@ -213,11 +218,12 @@ class Bars:
         axes.margins(y=0.1)
         axes.set_ylabel(self.y)
         axes.grid(alpha=0.25, axis="y")
+        axes.set_axisbelow(True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
-    """Values over a square, as contours; several beside each other share their levels."""
+    """Contour plots of values over a square, side by side, with shared levels."""
 
     kind: ClassVar = "surface"
 
@@ -226,32 +232,32 @@ class Surface:
     x: str
     y: str
     places: tuple[float, ...]
-    """Along both sides."""
+    """Coordinates along both axes."""
     panels: tuple[tuple[str, tuple[tuple[float, ...], ...]], ...]
-    """(name, values): a row for each place along y."""
+    """(title, values) of each; `values` has a row for each y."""
 
     @property
-    def alternative(self) -> str:
-        told = [
+    def alt_text(self) -> str:
+        parts = [
             f"{name}: lowest {np.min(values):.3g}, in the middle {values[len(values) // 2][len(values) // 2]:.3g}, "
             f"highest {np.max(values):.3g}"
             for name, values in self.panels
         ]
-        return f"{self.title}. {self.y} against {self.x}. {'; '.join(told)}."
+        return f"{self.title}. {self.y} against {self.x}. {'; '.join(parts)}."
 
 
 Chart = Lines | Panels | Bars | Surface
 CHARTS: Mapping[str, type[Chart]] = {kind.kind: kind for kind in (Lines, Panels, Bars, Surface)}
-"""By the name that a record calls them."""
+"""By their `kind` in JSON."""
 
 
-def chart_values(chart: Chart) -> dict[str, Any]:
-    """The chart for JSON."""
+def chart_to_json(chart: Chart) -> dict[str, Any]:
+    """The chart as JSON values."""
     return {"kind": chart.kind} | dataclasses.asdict(chart)
 
 
-def chart_from(values: Mapping[str, Any]) -> Chart:
-    """The chart that `chart_values` was made of."""
+def chart_from_json(values: Mapping[str, Any]) -> Chart:
+    """The chart from what `chart_to_json` returned."""
     rest = {name: tuples(value) for name, value in values.items() if name != "kind"}
     if "series" in rest:
         rest["series"] = tuple(Series(**one) for one in rest["series"])
@@ -260,11 +266,11 @@ def chart_from(values: Mapping[str, Any]) -> Chart:
     return CHARTS[values["kind"]](**rest)
 
 
-def chart(chart: Chart, form: str) -> bytes:
-    """The chart drawn.
+def render_chart(chart: Chart, file_format: str) -> bytes:
+    """The chart as a file's content.
 
     Args:
-        form: "svg" or "png".
+        file_format: "svg" or "png".
     """
     if isinstance(chart, Surface):
         figure = Figure(figsize=(4.2 * len(chart.panels), 4.2), layout="constrained")
@@ -280,7 +286,7 @@ def chart(chart: Chart, form: str) -> bytes:
         if len(axes.get_legend_handles_labels()[0]) > 1:
             axes.legend(frameon=False, fontsize=9)
         axes.set_title(printable(chart.title), loc="left", parse_math=False)
-    return rendered(figure, form)
+    return render(figure, file_format)
 
 
 def _panels(figure: Figure, chart: Panels) -> None:
@@ -299,7 +305,7 @@ def _panels(figure: Figure, chart: Panels) -> None:
 
 def _surface(figure: Figure, chart: Surface) -> None:
     everything = np.asarray([values for _, values in chart.panels])
-    # Losses grow by powers: even steps of the logarithm.
+    # Losses span orders of magnitude, so the levels are even in the logarithm.
     levels = np.geomspace(everything.min(), everything.max(), 18)
     panels = np.atleast_1d(figure.subplots(1, len(chart.panels), sharey=True))
     for axes, (name, values) in zip(panels, chart.panels, strict=True):

@@ -1,4 +1,4 @@
-"""Pages that need nothing beside themselves: no script, no style sheet, no image from elsewhere."""
+"""HTML pages in one file: without scripts, and without style sheets or images from elsewhere."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from convatlas import formatting
 from convatlas.draw.plots import printable
 
 
-def page(package: str, template: str, values: dict[str, object]) -> bytes:
-    """A template of a package, filled, well-formed XML too.
+def render_page(package: str, template: str, values: dict[str, object]) -> bytes:
+    """A package's template, filled in: HTML that is well-formed XML too.
 
-    What is put into it may be a stranger's text, as names of classes and files: all of it is escaped.
+    All values are escaped, since names of classes and files may hold anything.
+
+    Args:
+        package: the package that the template lies in, as "convatlas.runs".
+        template: its file name.
+        values: for the template's variables.
     """
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package, ""), jinja2.PackageLoader("convatlas.draw", "")]),
@@ -33,10 +38,14 @@ def page(package: str, template: str, values: dict[str, object]) -> bytes:
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """An image as an address; `kind` is its media type."""
+    """An image as a data URI.
+
+    Args:
+        kind: its media type, as "image/png".
+    """
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def svg(content: bytes) -> str:
-    """The address of a plot: as an image of its own it runs no script, and shares no names with other plots."""
+def svg_uri(content: bytes) -> str:
+    """A plot as a data URI: as an image it runs no scripts, and its element ids are its own."""
     return data_uri("image/svg+xml", content)

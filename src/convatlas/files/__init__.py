@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, what is read from them, the folders of caches, and downloads."""
+"""Files that appear whole or not at all, locks, the folders of caches, downloads, and how they tell their progress."""
 
 from convatlas.files.atomic import write as write
 from convatlas.files.cache import cache_folder as cache_folder
@@ -7,3 +7,5 @@ from convatlas.files.download import download as download
 from convatlas.files.json_values import tuples as tuples
 from convatlas.files.lock import lock as lock
 from convatlas.files.lock import occupied as occupied
+from convatlas.files.progress import SILENT as SILENT
+from convatlas.files.progress import ProgressCallback as ProgressCallback

@@ -1,4 +1,4 @@
-"""Where downloaded data sets and decoded images lie."""
+"""The folders of downloaded data sets and of decoded images."""
 
 import os
 from pathlib import Path
@@ -8,14 +8,14 @@ DECODED = "CONVATLAS_CACHE"
 
 
 def cache_folder() -> Path:
-    """Of data sets: the folder named by the environment variable `CONVATLAS_DATA`, else the platform's own."""
+    """For data sets: the folder in the environment variable `CONVATLAS_DATA`, else the platform's cache folder."""
     return _named(VARIABLE) or _platforms()
 
 
 def decoded_folder() -> Path:
-    """Of decoded images: the folder named by the environment variable `CONVATLAS_CACHE`, else the platform's own.
+    """For decoded images: the folder in the environment variable `CONVATLAS_CACHE`, else the platform's cache folder.
 
-    It is another than that of data sets, which may be shared by many and not be written by all.
+    It is not the folder of data sets, which many may share and not all may write.
     """
     return _named(DECODED) or _platforms() / "decoded"
 

@@ -1,58 +1,66 @@
-"""The cache of decoded images as files: what lies in it, how much may, and what makes room.
+"""The folder of the cache of decoded images: its entries, its size limit, and making room.
 
-What the files hold is `data.cache`'s; here no image is read, and listing them is quick.
+Each entry is a folder with an index and a file of pixels, which `data.cache` writes and reads. Here no pixel is read,
+so that listing is quick.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from convatlas.errors import UserError
-from convatlas.files.lock import lock
+from convatlas.files.lock import LOCK, lock
+from convatlas.formatting import parse_size
 
 LIMIT = "CONVATLAS_CACHE_LIMIT"
 DEFAULT_LIMIT = 50 * 2**30
 OF_FREE = 0.9
-"""Of what is free on the disk: the runs need some."""
+"""The part of the free disk space that the cache may take: the runs need some."""
 
 INDEX = "index.json"
 IMAGES = "images"
 ENTRY = ".decoded"
-"""What an entry's folder ends in: nothing else in the cache is ever removed to make room."""
-MEMORY = ".sources.json"
+"""Suffix of an entry's folder: nothing else in the cache is ever removed to make room."""
+DIGESTS = ".sources.json"
+"""Suffix of a file that remembers the digests of a folder's images."""
 
 
-class Kind(StrEnum):
+class EntryKind(StrEnum):
+    """What an entry holds."""
+
     RAW = "raw"
-    """Pixels."""
+    """Pixels for training; large images may be decoded approximately."""
     JPEG = "jpeg"
-    """For what would be too large. A little is lost, which prediction, that reads a file itself, does not lose."""
+    """Images for training whose pixels would be too many. A little is lost; evaluation reads the files instead."""
+    EXACT = "exact"
+    """Exact pixels for evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A finished entry: a folder with an index and a file of images."""
+    """A finished entry: a folder with an index and a file of pixels."""
 
     folder: Path
     source: str
     """The folder of images that it was made from."""
     num_images: int
     side: int
-    kind: Kind
+    """Of the images, in pixels."""
+    kind: EntryKind
     num_bytes: int
     used: float
-    """When last, in seconds since 1970."""
+    """When it was last used, in seconds since 1970."""
 
 
 def entries(cache: Path) -> list[Entry]:
-    """The finished entries, the last used first; what is damaged is none."""
+    """The finished entries, the last used first; damaged ones are left out."""
     found = []
     for folder in _folders(cache):
         with suppress(OSError, ValueError, LookupError, TypeError):
@@ -63,8 +71,8 @@ def entries(cache: Path) -> list[Entry]:
                     source=str(index["source"]),
                     num_images=len(index["contents"]),
                     side=int(index["side"]),
-                    kind=Kind(index["kind"]),
-                    num_bytes=_size(folder),
+                    kind=EntryKind(index["kind"]),
+                    num_bytes=num_bytes_of(folder),
                     used=_used(folder),
                 )
             )
@@ -79,87 +87,94 @@ def touch(folder: Path) -> None:
 
 
 def limit() -> int:
-    """Bytes that the cache may take, by the environment variable `CONVATLAS_CACHE_LIMIT`, as 500M or 20G.
+    """Bytes that the cache may take, from the environment variable `CONVATLAS_CACHE_LIMIT`, as 500MB or 20GiB.
 
     Raises:
-        UserError: that is no size.
+        UserError: the variable is no size.
     """
-    named = os.environ.get(LIMIT)
-    if not named:
+    text = os.environ.get(LIMIT)
+    if not text:
         return DEFAULT_LIMIT
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", named.strip(), re.IGNORECASE)
-    if match is None:
-        raise UserError(f"{LIMIT} is {named!r}, which is no size; it must be a number of bytes, as 500M or 20G")
-    return int(float(match[1]) * 2 ** (10 * " KMGT".index(match[2].upper() or " ")))
+    num_bytes = parse_size(text)
+    if num_bytes is None:
+        raise UserError(f"{LIMIT} is {text!r}, which is no size; it must be a number of bytes, as 500MB or 20GiB")
+    return num_bytes
 
 
 def allowance(cache: Path) -> int:
-    """Bytes that all entries together may take: the limit, or less where the disk has not as much."""
+    """Bytes that all entries together may take: the limit, or less if the disk has less."""
     free = shutil.disk_usage(cache).free
     return min(limit(), footprint(cache) + int(OF_FREE * free))
 
 
 def footprint(cache: Path) -> int:
-    """Bytes that the entries take, with those that are being written."""
-    return sum(map(_size, _folders(cache)))
+    """Bytes that all entries take, also those that are being written."""
+    return sum(map(num_bytes_of, _folders(cache)))
 
 
-def make_room(cache: Path, num_bytes: int, *, apart_from: Path) -> None:
-    """Remove what was left unfinished, and then what was used longest ago, until so many bytes more are allowed.
+def make_room(cache: Path, num_bytes: int, *, keep: Collection[Path]) -> None:
+    """Remove unfinished entries, and then those used longest ago, until so many bytes more are allowed.
 
     A process that reads a removed entry is not disturbed: its memory map keeps the file alive until it ends.
 
     Args:
-        apart_from: the entry that room is made for.
+        keep: entries that stay: the one that room is made for, and what it belongs to.
     """
-    others = [folder for folder in _folders(cache) if folder != apart_from]
+    others = [folder for folder in _folders(cache) if folder not in keep]
     excess = footprint(cache) + num_bytes - allowance(cache)
     for folder in sorted(others, key=_used):
         if excess <= 0 and (folder / INDEX).exists():
             break
-        size = _size(folder)
+        size = num_bytes_of(folder)
         if remove(folder):
             excess -= size
 
 
 def clear(cache: Path) -> tuple[int, list[Path]]:
-    """Remove all entries, and what is remembered of their sources.
+    """Remove all entries, and the remembered digests of their sources.
 
     Returns:
         How many bytes that freed, and the entries that stay because a process writes them now.
     """
     freed, busy = 0, []
     for folder in _folders(cache):
-        size = _size(folder)
+        size = num_bytes_of(folder)
         if remove(folder):
             freed += size
         else:
             busy.append(folder)
-    for memory in cache.glob(f"*{MEMORY}"):
-        freed += memory.stat().st_size
-        memory.unlink(missing_ok=True)
+    for digests in cache.glob(f"*{DIGESTS}"):
+        freed += digests.stat().st_size
+        digests.unlink(missing_ok=True)
     return freed, busy
 
 
 def remove(folder: Path) -> bool:
-    """Remove an entry; False where a process writes it now, or it is open on a system that keeps open files."""
+    """Remove an entry; False if a process writes it now, or has it open on a system that keeps open files."""
     try:
         with lock(folder):
-            shutil.rmtree(folder)
+            for path in sorted(folder.iterdir()):
+                if path.name == LOCK:
+                    # It is open, and removed when it is given back.
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
     except UserError:
         return False
     except PermissionError:
         if os.name == "nt":
             return False
         raise
+    with suppress(OSError):
+        # Unless another process writes it anew by now.
+        folder.rmdir()
     return True
 
 
-def _folders(cache: Path) -> list[Path]:
-    return sorted(cache.glob(f"*{ENTRY}"))
-
-
-def _size(folder: Path) -> int:
+def num_bytes_of(folder: Path) -> int:
+    """Bytes that an entry takes; 0 if there is none."""
     total = 0
     # Others may remove it meanwhile.
     with suppress(FileNotFoundError):
@@ -168,8 +183,12 @@ def _size(folder: Path) -> int:
     return total
 
 
+def _folders(cache: Path) -> list[Path]:
+    return sorted(cache.glob(f"*{ENTRY}"))
+
+
 def _used(folder: Path) -> float:
-    """0 for what was left unfinished."""
+    """When an entry was last used; 0 if it is unfinished."""
     try:
         return (folder / INDEX).stat().st_mtime
     except FileNotFoundError:

@@ -1,15 +1,18 @@
-"""Downloads: with a progress bar, checked, and at their place only when complete."""
+"""Downloads: checked, and at their place only when complete."""
 
-import sys
+from __future__ import annotations
+
 from pathlib import Path
 
 from convatlas.errors import UserError
+from convatlas.files.progress import SILENT, ProgressCallback
+
+TIMEOUT_S = 30
+"""Seconds without an answer after which a download is given up."""
 
 
-def download(url: str, destination: Path, *, md5: str | None = None) -> Path:
+def download(url: str, destination: Path, *, md5: str | None = None, progress: ProgressCallback = SILENT) -> Path:
     """Fetch `url` to the file `destination` and return it; a file that is there already is left alone.
-
-    A progress bar is drawn on standard error when that is a terminal.
 
     Raises:
         UserError: the address does not answer, or what it sent does not have the checksum.
@@ -20,14 +23,14 @@ def download(url: str, destination: Path, *, md5: str | None = None) -> Path:
     import requests
 
     pooch.get_logger().setLevel("ERROR")
-    bar = _Bar(destination.name) if sys.stderr.isatty() else None
+    bar = PoochProgress(f"downloading {destination.name}", progress)
     try:
         pooch.retrieve(
             url,
             known_hash=f"md5:{md5}" if md5 else None,
             fname=destination.name,
             path=destination.parent,
-            downloader=pooch.HTTPDownloader(progressbar=bar or False, timeout=30),
+            downloader=pooch.HTTPDownloader(progressbar=bar, timeout=TIMEOUT_S),
         )
     except requests.RequestException as error:
         if error.response is not None:
@@ -39,41 +42,43 @@ def download(url: str, destination: Path, *, md5: str | None = None) -> Path:
     except ValueError as error:  # pooch: the checksum differs
         raise UserError(f"{url} sent another file than expected (its checksum differs)") from error
     finally:
-        if bar:
-            bar.close()
+        bar.end()
     return destination
 
 
-class _Bar:
-    """pooch's idea of a progress bar (`total`, `update`, `reset`, `close`), drawn by rich."""
+class PoochProgress:
+    """pooch's progress bar (`total`, `update`, `reset`, `close`), told to a callback."""
 
-    def __init__(self, name: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self._task = self._progress.add_task(f"downloading {name}", total=None)
-        self._progress.start()
+    def __init__(self, title: str, progress: ProgressCallback) -> None:
+        self._title = title
+        self._progress = progress
+        self._begun = False
+        self._total = 0
+        self._done = 0
 
     @property
-    def total(self) -> float | None:
-        return self._progress.tasks[0].total
+    def total(self) -> int:
+        """Bytes of the file; 0 if the server does not say."""
+        return self._total
 
     @total.setter
-    def total(self, total: float) -> None:
-        self._progress.update(self._task, total=total)
+    def total(self, total: int) -> None:
+        self._total = total
+        self._begun = True
+        self._progress.begin(self._title, total or None, "bytes")
 
-    def update(self, count: float) -> None:
-        self._progress.advance(self._task, count)
+    def update(self, num_bytes: int) -> None:
+        # pooch counts whole chunks, of which the last has fewer bytes.
+        more = min(num_bytes, self._total - self._done) if self._total else num_bytes
+        self._done += more
+        self._progress.advance(more)
 
     def reset(self) -> None:
-        self._progress.reset(self._task)
+        """At its end pooch resets the bar and fills it; it is filled by then."""
 
     def close(self) -> None:
-        self._progress.stop()
+        """pooch closes only after a success; `end` is called in any case."""
+
+    def end(self) -> None:
+        if self._begun:
+            self._progress.end()

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def tuples(value: Any) -> Any:
-    """JSON's lists as tuples, however deep."""
+    """JSON's lists as tuples, at any depth."""
     if isinstance(value, list):
         return tuple(map(tuples, value))
     if isinstance(value, dict):

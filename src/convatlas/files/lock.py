@@ -1,66 +1,55 @@
-"""One writer a folder."""
+"""One writer for a folder at a time."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 from convatlas.errors import UserError
+
+LOCK = ".lock"
+PATIENCE_S = 0.1
+"""How long a lock that must not wait is tried: another process may be giving it back just now."""
 
 
 @contextmanager
 def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """While active, no other process gets this lock; it ends with its process, however that ends.
-
-    On systems without `flock` it does nothing.
+    """Keep other processes, and other holders in this one, out of a folder; the lock ends with its process.
 
     Args:
-        folder: made where it is missing.
+        folder: made if it is missing.
         wait: until the other process is done.
 
     Raises:
         UserError: another process writes to this folder now.
+        OSError: the folder cannot be made or written.
     """
-    if sys.platform == "win32":
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-        return
-    import fcntl
+    # Loaded here: starting the command must not pay for it.
+    from filelock import FileLock, Timeout
 
-    path = folder / ".lock"
-    while True:
+    path = folder / LOCK
+    held = FileLock(path, timeout=-1 if wait else PATIENCE_S, poll_interval=0.02)
+    while not held.is_locked:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            file = path.open("w")
+            held.acquire()
+        except Timeout as error:
+            raise UserError(f"another process is writing to {folder} now") from error
         except FileNotFoundError:
             # Who held it before has just removed the whole folder.
             continue
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"another process is writing to {folder} now") from error
-            # Who held it before has removed this file; the next one's may be locked by somebody else.
-            if not _lies_at(file, path):
-                continue
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
+    try:
+        yield
+    finally:
+        if os.name == "posix":
+            # Before it is given back: whoever waits for a file that was removed starts over. On Windows nobody can
+            # remove a file that is open, and the lock removes its own.
+            path.unlink(missing_ok=True)
+        held.release()
 
 
 def occupied(folder: Path) -> bool:
-    """Whether somebody's files lie there. Hidden ones may be ours, of a process that was killed."""
+    """Whether there are files that are not ours. Hidden ones may be ours, left by a process that was killed."""
     return folder.exists() and (not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir()))
-
-
-def _lies_at(file: TextIO, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False

@@ -1,4 +1,8 @@
-"""Safe decoding: a list of formats, a limit on pixels, and every byte decoded before an image counts as good."""
+"""Safe decoding: a list of formats, a limit on pixels, and every byte decoded before an image counts as good.
+
+`decode` is exact. `decode_draft` lets the decoder scale a large JPEG down, which takes a fraction of the time and
+changes the pixels a little: it is for training alone.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +21,15 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from convatlas.errors import UserError
-from convatlas.images.parallel import side_by_side
+from convatlas.images.parallel import parallel_map
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
-"""Files of a folder that are taken for images."""
+"""Files with these suffixes count as images."""
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-LOOKED_AT = 100
-"""Images from which the usual size of a set is taken."""
+NUM_SIZES = 100
+"""The typical size of a data set is taken from so many images."""
 _ORIENTATION = 0x0112
-_UPRIGHT = {
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -34,7 +38,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns an image upright, by the orientation that its EXIF states."""
+"""The transpose that turns an image upright, for each EXIF orientation (EXIF 2.3, table 4, tag Orientation)."""
 
 T = TypeVar("T")
 
@@ -52,62 +56,96 @@ class ImageError(UserError):
 
 
 class ReadError(ImageError):
-    """A file that cannot be read: what it holds is not known."""
+    """A file that cannot be read: its content is not known."""
 
 
-def decode(path: Path, at_least: int | None = None) -> Image.Image:
-    """Decode an image file upright, as 8-bit gray ("L") or color ("RGB"); of an animation the first frame.
+def decode(path: Path) -> Image.Image:
+    """Decode an image file upright, as 8-bit gray ("L") or color ("RGB"); of an animation, the first frame.
 
-    Transparency is laid on white, 16 bits become 8, CMYK becomes RGB.
-
-    Args:
-        at_least: pixels that the shorter side must keep, where it has them: a large JPEG is then decoded at a half, a
-            quarter or an eighth of its size, which takes a fraction of the time. Without it, nothing is scaled.
+    Transparency is laid on white, 16 bits become 8, CMYK becomes RGB. Nothing is scaled.
 
     Raises:
         ImageError: the file is missing, damaged, cut short, no image of a known format, or of more pixels than
             Pillow's `Image.MAX_IMAGE_PIXELS`.
     """
     with pillow_silenced(), opened(path) as file:
-        return decode_content(file, path, at_least)
+        return decode_content(file, path)
 
 
-def decode_all(
-    paths: Iterable[Path], use: Callable[[Image.Image], T], at_least: int | None = None
-) -> Generator[T | ImageError]:
-    """Decode files side by side, as `decode` does: for each in turn what `use` makes of its image, or its error.
+def decode_content(file: BinaryIO, path: Path) -> Image.Image:
+    """Decode an open file, in any thread; see `decode`. The caller enters `pillow_silenced` once around all of them.
 
-    A few are decoded ahead of what is taken, never all: a set of any size passes through little memory.
+    Args:
+        path: for messages.
+    """
+    return _decoded(file, path, None)[0]
+
+
+def decode_draft(file: BinaryIO, path: Path, at_least: int) -> tuple[Image.Image, bool]:
+    """Decode an open file as `decode_content` does, but a large JPEG at a half, a quarter or an eighth of its size.
+
+    Args:
+        at_least: pixels that the shorter side must keep, where it has them.
+
+    Returns:
+        The image, and whether it was scaled down.
+    """
+    return _decoded(file, path, at_least)
+
+
+def decode_all(paths: Iterable[Path], decoder: Callable[[BinaryIO, Path], T]) -> Generator[T | ImageError]:
+    """Open and decode files in parallel: what `decoder` returns for each in turn, or the file's error.
+
+    A few are decoded ahead of what is taken, never all: a data set of any size passes through little memory.
     """
 
     def work(path: Path) -> T | ImageError:
         try:
             with opened(path) as file:
-                return use(decode_content(file, path, at_least))
+                return decoder(file, path)
         except ImageError as error:
             return error
 
     with pillow_silenced():
-        yield from side_by_side(work, paths)
+        yield from parallel_map(work, paths)
 
 
-def decode_content(file: BinaryIO, path: Path, at_least: int | None = None) -> Image.Image:
-    """What `decode` makes of a file that is open already, in any thread; `pillow_silenced` is for around all of them.
+def decode_opened(image: Image.Image) -> Image.Image:
+    """Decode an image that is open in Pillow as `decode` does a file; the given image is not changed.
 
-    Args:
-        path: for messages.
+    Raises:
+        ImageError: its file is damaged or cut short, or it has too many pixels.
     """
+    path = Path(getattr(image, "filename", "") or "image")
+    with pillow_silenced(), _translated(path):
+        _check_size(image)
+        return _upright(image, _eight_bits(image))
+
+
+def _decoded(file: BinaryIO, path: Path, at_least: int | None) -> tuple[Image.Image, bool]:
+    with _translated(path), Image.open(file, formats=_FORMATS) as image:
+        _check_size(image)
+        full_size = image.size
+        if at_least is not None:
+            # Of the sizes that the decoder can give, the smallest that is large enough; JPEG alone has any.
+            image.draft(None, (at_least, at_least))
+        drafted = image.size != full_size
+        # Only decoding finds half a file: open() and verify() read no more than headers.
+        image.load()
+        return _upright(image, _eight_bits(image)), drafted
+
+
+def _check_size(image: Image.Image) -> None:
+    # Pillow itself warns from its limit on and refuses from twice its limit; for us the limit is the limit.
+    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn what Pillow raises on a bad file into an ImageError."""
     try:
-        with Image.open(file, formats=_FORMATS) as image:
-            # Pillow itself warns from its limit on and refuses from twice its limit; for us the limit is the limit.
-            if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                raise Image.DecompressionBombError
-            if at_least is not None:
-                # Of the sizes that the decoder can give, the smallest that is large enough; JPEG alone has any.
-                image.draft(None, (at_least, at_least))
-            # Only decoding finds half a file: open() and verify() read no more than headers.
-            image.load()
-            return _upright(image, _eight_bits(image))
+        yield
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageError(path, f"larger than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
@@ -119,9 +157,9 @@ def decode_content(file: BinaryIO, path: Path, at_least: int | None = None) -> I
 
 @contextmanager
 def pillow_silenced() -> Iterator[None]:
-    """While active, Pillow's remarks on odd files are not shown: a file is good, or its error says why it is not.
+    """Hide Pillow's warnings about odd files: a file is good, or its error says why it is not.
 
-    Entered once around all threads, never in one: filters of warnings belong to the whole process.
+    Enter it once around all threads, never inside one: warning filters belong to the whole process.
     """
     logger = logging.getLogger("PIL")
     level = logger.level
@@ -134,14 +172,14 @@ def pillow_silenced() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def usual_side(sides: Iterable[int | None]) -> int | None:
-    """The median of those that are known; None if none is."""
+def median_side(sides: Iterable[int | None]) -> int | None:
+    """The median of the known sides in pixels; None if none is known."""
     known = [side for side in sides if side is not None]
     return int(np.median(known)) if known else None
 
 
 def shorter_side(path: Path) -> int | None:
-    """Pixels along the shorter side, by the file's header alone; None where that says no such thing."""
+    """Pixels along the shorter side, from the file's header alone; None if the header does not say."""
     try:
         with pillow_silenced(), opened(path) as file:
             return shorter_side_of(file)
@@ -151,7 +189,7 @@ def shorter_side(path: Path) -> int | None:
 
 
 def shorter_side_of(file: BinaryIO) -> int | None:
-    """What `shorter_side` finds in a file that is open already."""
+    """`shorter_side` of an open file."""
     try:
         with Image.open(file, formats=_FORMATS) as image:
             return min(image.size)
@@ -160,7 +198,7 @@ def shorter_side_of(file: BinaryIO) -> int | None:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """The files that are taken for images, at any depth; hidden ones and hidden folders are passed over.
+    """Image files by their suffix, at any depth, without hidden files and hidden folders.
 
     Raises:
         UserError: a folder among them cannot be read.
@@ -178,10 +216,10 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def status(path: Path) -> os.stat_result:
-    """What the system knows of a file.
+    """`Path.stat` of a regular file.
 
     Raises:
-        ReadError: there is none, or it is none that has a content.
+        ReadError: there is no such file, or it is a folder, a device or a pipe.
     """
     try:
         found = path.stat()
@@ -199,10 +237,10 @@ def status(path: Path) -> os.stat_result:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BufferedReader]:
-    """A file's content, to be read.
+    """Open a regular file for reading.
 
     Raises:
-        ReadError: it has none, or may not be read.
+        ReadError: it is no regular file, or may not be read.
     """
     status(path)
     try:
@@ -220,13 +258,16 @@ def _reason(error: OSError) -> str:
 
 
 def _upright(original: Image.Image, image: Image.Image) -> Image.Image:
+    """Turn the pixels as the original's EXIF says, and drop all metadata: nobody turns them twice."""
     try:
         orientation = original.getexif().get(_ORIENTATION)
     # Cameras write odd EXIF, and Pillow raises many kinds of errors on it; the image itself is good.
     except Exception:
-        return image
-    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+        orientation = None
+    transpose = _TRANSPOSES.get(orientation) if isinstance(orientation, int) else None
+    image = image if transpose is None else image.transpose(transpose)
+    image.info = {}
+    return image
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

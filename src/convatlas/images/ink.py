@@ -1,8 +1,8 @@
-"""A person's own drawing, brought to the look of a training set of bright ink on black.
+"""A drawing brought to the look of a data set of bright ink on black, such as MNIST.
 
-Digit sets show each character size-normalized in a black frame. A photograph or drawing has dark ink on light
-paper, anywhere, at any size. As the makers of MNIST did with NIST's scans, the ink is found, turned bright and
-placed in the middle at the size that the training images have.
+Digit sets show each character at one size in a black frame. A photograph or drawing has dark ink on light paper,
+anywhere, at any size. As the makers of MNIST did with NIST's scans (LeCun et al. 1998, section III.A), the ink is
+found, made bright and placed in the middle at the size that it has in the training images.
 """
 
 import numpy as np
@@ -11,20 +11,21 @@ from PIL import Image, ImageOps
 
 INK_LEVEL = 0.4
 """What counts as ink: this far from the paper towards the strongest ink."""
+LARGEST_INK = 512
+"""Pixels along the longer side of the ink in a new frame, at most."""
+NUM_SPANS = 1000
+"""Images from which the span of a data set is taken."""
 
-LARGEST = 512
-"""Side of the ink in a new frame, at most."""
 
-
-def span(images: npt.NDArray[np.uint8]) -> float | None:
+def ink_span(images: npt.NDArray[np.uint8]) -> float | None:
     """The part of the frame's side that ink spans, the mean over images (n, 1, side, side); None without ink."""
-    boxes = (_box(image[0].astype(np.float32)) for image in images[:1000])
+    boxes = (_box(image[0].astype(np.float32)) for image in images[:NUM_SPANS])
     spans = [max(bottom - top, right - left) for box in boxes if box for left, top, right, bottom in [box]]
     return float(np.mean(spans)) / images.shape[-1] if spans else None
 
 
 def reframe(image: Image.Image, ink: float) -> Image.Image:
-    """The image's ink, bright on black, spanning `ink` of a square frame; a blank image is a blank frame."""
+    """The image's ink, bright on black, spanning `ink` of a square frame; a blank image becomes a blank frame."""
     gray = image.convert("L")
     values = np.asarray(gray, dtype=np.float32)
     paper = np.median(np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]]))
@@ -35,8 +36,8 @@ def reframe(image: Image.Image, ink: float) -> Image.Image:
     if box is None:
         return gray
     bright = Image.fromarray((values * (255 / values.max())).round().astype(np.uint8)).crop(box)
-    # Finer than any network looks, and a long thin stroke needs no frame of gigabytes.
-    bright.thumbnail((LARGEST, LARGEST))
+    # Finer than any network looks; and a long thin stroke must not need a frame of gigabytes.
+    bright.thumbnail((LARGEST_INK, LARGEST_INK), reducing_gap=None)
     side = round(max(bright.size) / ink)
     frame = Image.new("L", (side, side))
     frame.paste(bright, ((side - bright.width) // 2, (side - bright.height) // 2))

@@ -1,4 +1,4 @@
-"""Work on many things side by side, of which few are held at a time."""
+"""Parallel work in threads with few results held at a time."""
 
 import os
 from collections import deque
@@ -7,23 +7,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 AHEAD = 2
-"""Results for each thread that are made before they are asked for."""
+"""Results that each thread makes before they are asked for."""
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 
-def side_by_side(work: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
-    """What `work` makes of each, in their order, by a thread for each core.
+def parallel_map(function: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """`map` with a thread for each core; results come in the order of the items.
 
-    A few are worked on ahead of what is taken, never all: any number of them passes through little memory.
+    `Executor.map` would take all items at once. Here only a few are worked on ahead of what is taken, so that any
+    number of them passes through little memory.
     """
     workers = os.cpu_count() or 1
-    coming: deque[Future[T]] = deque()
+    pending: deque[Future[T]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        for thing in things:
-            coming.append(pool.submit(work, thing))
-            if len(coming) > AHEAD * workers:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > AHEAD * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

@@ -1,62 +1,194 @@
-"""From a decoded image to the numbers that a network reads."""
+"""Preprocessing: from an image file to the numbers that a network reads, without torch."""
 
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from convatlas.errors import UserError
+from convatlas.images.decode import decode, decode_opened
+from convatlas.images.ink import reframe
+from convatlas.images.resize import LARGEST_SIDE, Interpolation, Resize, ResizeMode, member
+
+ImageInput = str | Path | Image.Image | npt.NDArray[np.uint8]
+"""A file, a PIL image, or an array (height, width, 3) of RGB values or (height, width) of gray values, 0 to 255."""
+
+
+class ChannelOrder(StrEnum):
+    """The order of the color channels that a network reads; networks trained with Caffe or OpenCV read BGR."""
+
+    RGB = "rgb"
+    BGR = "bgr"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How an image becomes a network's input, the same in training, evaluation and everywhere after."""
+    """How an image becomes a network's input, the same in evaluation, prediction and on a device.
 
-    resolution: int
+    An image is decoded exactly, resized, cropped to its center and normalized: `(pixel - mean) / std` for each channel.
+    Training reads random parts of the resized image instead of its center, and may decode faster and less exactly.
+
+    Raises:
+        UserError: a field has a value that does not work; the message names it.
+    """
+
+    resize: int
+    """Pixels of the resized square; `mode` says what of the image is resized to it."""
+    crop: int
+    """Side of the center square that the network reads, in pixels."""
     channels: int
     """1 for gray, 3 for color."""
     mean: tuple[float, ...]
-    """For each channel, of values from 0 to 1: what becomes 0."""
-    deviation: tuple[float, ...]
-    """For each channel: what becomes 1 above the mean."""
-    side: int | None = None
-    """The training images' own size, where they had one: below `resolution`, others are first made as coarse."""
+    """Of each channel, in the order that the network reads."""
+    std: tuple[float, ...]
+    """Standard deviation of each channel."""
+    value_range: float = 1.0
+    """The range of pixel values that `mean` and `std` are of: 1.0 for 0 to 1, 255.0 for 0 to 255."""
+    mode: ResizeMode = ResizeMode.CROP
+    interpolation: Interpolation = Interpolation.BILINEAR
+    channel_order: ChannelOrder = ChannelOrder.RGB
+    native_side: int | None = None
+    """Pixels of the training images before they were resized, where all had the same size, as MNIST's 28.
+    If it is below `resize`, other images are first resized to it: they become as coarse as the training images."""
     ink: float | None = None
-    """For images of bright ink on black: the part of the frame that the ink spans; else None."""
-    margin: int = 0
-    """Pixels on each side of what the network reads: training reads any part of the whole, all else its middle."""
+    """For networks that read bright ink on black: the part of the frame that ink spans in the training images. Images
+    that do not have the native size are reframed so: see `images.ink`. None: no image is reframed."""
+
+    def __post_init__(self) -> None:
+        for name, kind in (
+            ("mode", ResizeMode), ("interpolation", Interpolation), ("channel_order", ChannelOrder),
+        ):  # fmt: skip
+            object.__setattr__(self, name, member(kind, name, getattr(self, name)))
+        for name in ("resize", "crop", "native_side"):
+            side = getattr(self, name)
+            if side is None and name == "native_side":
+                continue
+            if type(side) is not int or not 1 <= side <= LARGEST_SIDE:
+                raise UserError(f"{name} {side!r} is no size; it must be 1 to {LARGEST_SIDE} pixels")
+        if self.crop > self.resize:
+            raise UserError(f"crop {self.crop} is larger than the resized image of {self.resize} pixels")
+        if self.channels not in (1, 3):
+            raise UserError(f"channels {self.channels!r} does not work; it must be 1 for gray or 3 for color")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if not isinstance(values, tuple | list) or not all(map(is_finite, values)):
+                raise UserError(f"{name} {values!r} does not work; it must be a number for each channel")
+            if len(values) != self.channels:
+                raise UserError(
+                    f"{name} has {len(values)} values; it must have one for each of {self.channels} channels"
+                )
+            object.__setattr__(self, name, tuple(values))
+        if min(self.std) <= 0:
+            raise UserError(f"std {self.std} does not work; each value must be above 0")
+        if self.value_range not in (1.0, 255.0):
+            raise UserError(f"value_range {self.value_range!r} does not work; it must be 1.0 or 255.0")
+        if self.ink is not None and not (is_finite(self.ink) and 0 < self.ink <= 1):
+            raise UserError(f"ink {self.ink!r} does not work; it must be a part of the frame, above 0 and at most 1")
 
     @property
-    def working_side(self) -> int:
-        """Side of the images that training takes parts of."""
-        return self.resolution + 2 * self.margin
+    def resizing(self) -> Resize:
+        """From an image to the square that the network reads a part of."""
+        return Resize(self.resize, self.mode, self.interpolation)
 
-    def fit(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        """What a network reads of the image, (channels, resolution, resolution)."""
-        if self.side is not None and self.side < self.working_side:
-            coarse = fit(image, self.side, self.channels)
+    @property
+    def margin(self) -> int:
+        """Pixels above and left of the center crop."""
+        return (self.resize - self.crop) // 2
+
+    @property
+    def pixel_mean(self) -> npt.NDArray[np.float32]:
+        """(channels, 1, 1), the mean in pixel values of 0 to 255."""
+        return self._of_pixels(self.mean)
+
+    @property
+    def pixel_std(self) -> npt.NDArray[np.float32]:
+        """(channels, 1, 1), the standard deviation in pixel values of 0 to 255."""
+        return self._of_pixels(self.std)
+
+    def prepare(self, image: ImageInput) -> npt.NDArray[np.float32]:
+        """The network's input for one image: (channels, crop, crop), normalized.
+
+        Args:
+            image: it is turned upright as its EXIF says, and transparency is laid on white.
+
+        Raises:
+            UserError: it cannot be used as an image.
+        """
+        return self.normalize(self.center(self.square(decode_any(image))))
+
+    def square(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """The resized image that the network reads a part of: (channels, resize, resize), 0 to 255, gray or RGB."""
+        if self.ink is not None and image.size != (self.native_side, self.native_side):
+            image = reframe(image, self.ink)
+        if self.native_side is not None and self.native_side < self.resize:
+            coarse = Resize(self.native_side, self.mode, self.interpolation).square(image, self.channels)
             image = Image.fromarray(coarse[0] if self.channels == 1 else coarse.transpose(1, 2, 0))
-        middle = slice(self.margin, self.margin + self.resolution)
-        return fit(image, self.working_side, self.channels)[:, middle, middle]
+        return self.resizing.square(image, self.channels)
+
+    def center(self, squares: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The center crop (..., crop, crop) of resized images (..., resize, resize)."""
+        part = slice(self.margin, self.margin + self.crop)
+        return squares[..., part, part]
 
     def normalize(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Network input of images (n, channels, height, width) of 0 to 255."""
-        mean = np.asarray(self.mean, np.float32)[:, None, None] * 255
-        deviation = np.asarray(self.deviation, np.float32)[:, None, None] * 255
-        normalized: npt.NDArray[np.float32] = (images.astype(np.float32) - mean) / deviation
-        return normalized
+        """Network inputs of images (..., channels, height, width), gray or RGB, 0 to 255."""
+        if self.channel_order is ChannelOrder.BGR:
+            images = images[..., ::-1, :, :]
+        return np.ascontiguousarray((images.astype(np.float32) - self.pixel_mean) / self.pixel_std)
+
+    def _of_pixels(self, values: tuple[float, ...]) -> npt.NDArray[np.float32]:
+        return (np.asarray(values, np.float32) * np.float32(255 / self.value_range))[:, None, None]
 
 
-def fit(image: Image.Image, resolution: int, channels: int) -> npt.NDArray[np.uint8]:
-    """Scale the shorter side to `resolution` and cut the middle square: (channels, resolution, resolution)."""
-    image = image.convert("L" if channels == 1 else "RGB")
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    if image.size != (resolution, resolution):
-        image = image.resize(
-            (resolution, resolution),
-            Image.Resampling.BILINEAR,
-            box=(left, top, left + side, top + side),
-            reducing_gap=3.0,
+def from_format_2(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `Preprocessing` from those that run records of formats 1 and 2 have.
+
+    Raises:
+        KeyError, TypeError: they are not such fields.
+    """
+    return {
+        "resize": values["resolution"] + 2 * values.get("margin", 0),
+        "crop": values["resolution"],
+        "channels": values["channels"],
+        "mean": values["mean"],
+        "std": values["deviation"],
+        "native_side": values.get("side"),
+        "ink": values.get("ink"),
+    }
+
+
+def decode_any(image: ImageInput) -> Image.Image:
+    """An image as 8-bit gray ("L") or color ("RGB"), upright.
+
+    Raises:
+        UserError: the file cannot be used, or the array has another type or shape.
+    """
+    if isinstance(image, str | Path):
+        return decode(Path(image))
+    if isinstance(image, Image.Image):
+        return decode_opened(image)
+    if not isinstance(image, np.ndarray):
+        raise UserError(f"a {type(image).__name__} is no image; pass a path, a PIL image or a uint8 array")
+    if image.dtype != np.uint8:
+        raise UserError(
+            f"an array of {image.dtype} does not say what its values mean; pass uint8 values from 0 to 255, "
+            "not normalized ones"
         )
-    array = np.asarray(image, dtype=np.uint8)
-    return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+    if 0 in image.shape or (image.ndim != 2 and (image.ndim != 3 or image.shape[2] != 3)):
+        raise UserError(
+            f"an array of shape {image.shape} is no image; pass (height, width, 3) in RGB order, or (height, width)"
+        )
+    return Image.fromarray(np.ascontiguousarray(image))
+
+
+def is_finite(value: object) -> bool:
+    """Whether it is a number, neither infinite nor NaN."""
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from convatlas.formatting import count
 from convatlas.measure.table import layers_of
-from convatlas.spec import SCALES, Claim, ClaimVerdict, Layer, Layers, Scale, Variant
+from convatlas.spec import UNITS, Claim, ClaimVerdict, Layer, Layers, Scale, Variant
 
 SHOWN_UNITS = {"K": "K", "MB": "MiB", "%": "%", "times": "times"}
 """The paper's units in which a computed figure is shown, and their names; in all others it is shown in full. An MB of
@@ -33,7 +33,7 @@ class ClaimCheck:
             return ""
         unit = self.claim.unit
         if unit in SHOWN_UNITS:
-            return f"{float(self.counted) / SCALES[unit]:,.2f} {SHOWN_UNITS[unit]}"
+            return f"{float(self.counted) / UNITS[unit]:,.2f} {SHOWN_UNITS[unit]}"
         return count(int(self.counted))
 
 

@@ -62,7 +62,7 @@ def jacobian(part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def jacobian_product(jacobians: Sequence[Tensor]) -> Tensor:
-    """The Jacobian (outputs, inputs) of parts that follow one another, by the chain rule; the first part comes first."""
+    """The Jacobian (outputs, inputs) of consecutive parts, by the chain rule; the first part comes first."""
     whole = jacobians[0]
     for following in jacobians[1:]:
         whole = following @ whole

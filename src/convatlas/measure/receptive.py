@@ -27,7 +27,11 @@ class ReceptiveField(NamedTuple):
 
 
 def receptive_fields(images: Tensor, operations: Iterable[Operation]) -> dict[int, ReceptiveField]:
-    """The receptive field of every tensor that depends on `images` (batch, channels, side, side), by the tensor's `id`."""
+    """The receptive field of every tensor that depends on `images`, by the tensor's `id`.
+
+    Args:
+        images: (batch, channels, side, side).
+    """
     fields = {id(images): ReceptiveField(1, 1)}
     for op, args, inputs, outputs in operations:
         known = [tensor for tensor in inputs if id(tensor) in fields]

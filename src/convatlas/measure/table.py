@@ -84,7 +84,7 @@ def table_row(name: str, layer: nn.Module, output: Tensor, field: ReceptiveField
     has_neighbors = any(side > 1 for side in shape[1:])
     return Layer(
         name=name,
-        kind=type(layer).__name__,
+        kind=kind(layer),
         output_shape=shape,
         params=num_params(layer),
         macs=num_macs(layer, output),
@@ -92,6 +92,12 @@ def table_row(name: str, layer: nn.Module, output: Tensor, field: ReceptiveField
         receptive_field=min(field.size, resolution),
         stride=min(field.jump, resolution) if has_neighbors else resolution,
     )
+
+
+def kind(layer: nn.Module) -> str:
+    """The name of the layer's class in PyTorch, as "Conv2d"; of a layer that is none of PyTorch's, its own."""
+    known = (base for base in type(layer).__mro__ if base.__module__.startswith("torch.nn") and base is not nn.Module)
+    return next(known, type(layer)).__name__
 
 
 def empty_batch(spec: Spec) -> Tensor:

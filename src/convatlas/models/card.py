@@ -86,9 +86,6 @@ class Card:
                 f"{self.spec.get('in_channels')}"
             )
 
-        if {len(self.preprocessing.mean), len(self.preprocessing.deviation)} != {self.preprocessing.channels}:
-            raise UserError("it has another number of means or standard deviations than of channels")
-
     def to_json(self) -> bytes:
         """The content of `model.json`."""
         return (json.dumps({"format": FORMAT, **encoded(self)}, indent=2) + "\n").encode()

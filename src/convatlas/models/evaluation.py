@@ -67,7 +67,7 @@ def evaluation_batches(card: Card, split: Split, device: torch.device, shard: Sh
         split,
         card.preprocessing,
         num_classes=len(card.classes),
-        batch_size=batch_size(card.preprocessing.resolution),
+        batch_size=batch_size(card.preprocessing.crop),
         device=device,
         shard=shard,
     )

@@ -12,20 +12,19 @@ from typing import TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import nn
 
 from convatlas import atlas, data
 from convatlas.errors import UserError
-from convatlas.files import lock, occupied
-from convatlas.images import ImageError, Preprocessing, decode, reframe
+from convatlas.files import SILENT, ProgressCallback, lock, occupied
+from convatlas.images import ImageError, ImageInput, Preprocessing
 from convatlas.models import folder
 from convatlas.models.card import Card, Provenance
 from convatlas.models.codec import container
 from convatlas.models.device import device_named
 from convatlas.models.evaluation import Evaluation, batch_size, evaluate, evaluation_batches
 from convatlas.models.network import spec_of
-from convatlas.models.prediction import ImageInput, Prediction, as_image
+from convatlas.models.prediction import Prediction
 from convatlas.spec import Spec, Variant
 
 Image_ = TypeVar("Image_", bound=ImageInput)
@@ -132,12 +131,12 @@ class Model:
         self, images: Sequence[ImageInput], on_error: Callable[[ImageError], None] | None
     ) -> Iterator[tuple[list[ImageInput], npt.NDArray[np.float32]]]:
         """Images that can be used, with the network's inputs (n, channels, height, width)."""
-        size = batch_size(self.preprocessing.resolution)
+        size = batch_size(self.preprocessing.crop)
         for begin in range(0, len(images), size):
             usable, arrays = [], []
             for image in images[begin : begin + size]:
                 try:
-                    arrays.append(prepared(self.preprocessing, as_image(image)))
+                    arrays.append(self.preprocessing.prepare(image))
                     usable.append(image)
                 except ImageError as error:
                     if on_error is None:
@@ -163,11 +162,12 @@ class Model:
         with self.network_on(place) as network:
             return evaluate(network, self.variant.objective, evaluation_batches(self.card, split, place))
 
-    def load_data(self, where: str | Path | None = None) -> data.Dataset:
+    def load_data(self, where: str | Path | None = None, *, progress: ProgressCallback = SILENT) -> data.Dataset:
         """The data set that the model was trained on, with its split.
 
         Args:
             where: its name or folder; None: as the card names it.
+            progress: is told of downloads and of decoding.
 
         Raises:
             UserError: it is not found, or its images have changed.
@@ -180,7 +180,7 @@ class Model:
             )
         name = provenance.data if where is None else where
         dataset = data.find(name).load(
-            self.preprocessing.working_side, seed=provenance.seed, skip_bad=provenance.skip_bad
+            self.preprocessing.resizing, seed=provenance.seed, skip_bad=provenance.skip_bad, progress=progress
         )
         if dataset.checksum != provenance.data_checksum:
             raise UserError(f"the images of {name} are not, or no longer, those that {self.name} was trained on")
@@ -226,15 +226,3 @@ def open_model(path: str | Path) -> Model:
         raise UserError(f"there is no {path}")
     card = folder.read_card(path)
     return Model(card, path, load_network=lambda: folder.read_network(path, card))
-
-
-def prepared(preprocessing: Preprocessing, image: Path | Image.Image) -> npt.NDArray[np.float32]:
-    """A network's input (channels, height, width)."""
-    # As training decoded a folder's images; of a page with a drawing on it every pixel may count.
-    at_least = preprocessing.working_side if preprocessing.side is None else None
-    opened = image if isinstance(image, Image.Image) else decode(image, at_least)
-    # An image of the set's own size is taken for one like the set's.
-    if preprocessing.ink is not None and opened.size != (preprocessing.side, preprocessing.side):
-        opened = reframe(opened, preprocessing.ink)
-    inputs: npt.NDArray[np.float32] = preprocessing.normalize(preprocessing.fit(opened)[None])[0]
-    return inputs

@@ -1,6 +1,6 @@
-"""The networks: one file a paper, oldest first.
+"""The networks: one file per family, oldest first.
 
-A new architecture is one file here and one line in `FAMILIES`; every command and every test walks this tuple.
+A new architecture is one file here and one line in `FAMILIES`, which every command and every test reads.
 """
 
 from convatlas.networks import alexnet, efficientnet, googlenet, lenet, mobilenet, resnet, squeezenet, vgg

@@ -1,21 +1,21 @@
 """AlexNet (Krizhevsky, Sutskever and Hinton 2012; Krizhevsky 2014).
 
-Five convolutional and three fully connected layers of rectified units, trained on two graphics processors: half of
-the maps live on each, and only the third convolution and the fully connected layers read both halves. Neighboring
-maps compete through local response normalization, and pooling windows overlap. Dropout keeps the 60 million
-parameters from learning the training images by heart.
+Five convolutional and three fully connected layers with ReLU, trained on two graphics processors: each holds half of
+the channels, and only the third convolution and the fully connected layers read both halves. Neighboring channels
+compete through local response normalization, and pooling windows overlap. Dropout keeps the 60 million parameters from
+overfitting.
 
 Departures, where the papers leave something open or are departed from:
 - The 2012 paper says 224 pixels; its arithmetic (55 x 55 after the first layer) is that of 227.
-- `alexnet-owt`, the network of one tower, is printed in words only; here it is the form whose weights other libraries
-  publish, without response normalization. (In training those drop units before the fully connected layers, this one
-  after them.)
-- Scaled in width, weights begin with a deviation of 0.01 / sqrt(width): a layer that sums over fewer inputs then gives
-  outputs as large as the paper's. With 0.01 a network an eighth as wide does not begin to learn.
-- `alexnet-bn` is no paper's: batch normalization after every convolution in place of response normalization.
-- Recipes: the rate of 2012 fell when the validation error no longer did; here it falls after equal parts of training.
-  `alexnet-owt` takes from 2012 what 2014 does not print, and keeps softmax where 2014 trains a logistic unit a class.
-  `alexnet-bn` takes the recipe of 2012.
+- `alexnet-owt`, the network of one tower, is described in words only. Here it is the form whose weights other libraries
+  publish, without response normalization. (In training they apply dropout before the fully connected layers; here it
+  comes after them.)
+- Scaled in width, weights are initialized with a standard deviation of 0.01 / sqrt(width): a layer that sums over fewer
+  inputs then gives outputs as large as the paper's. With 0.01 a network an eighth as wide does not begin to learn.
+- `alexnet-bn` is no paper's: batch normalization after every convolution replaces response normalization.
+- Recipes: in 2012 the rate fell when the validation error stopped improving; here it falls after equal parts of
+  training. `alexnet-owt` takes from 2012 what 2014 does not print, and keeps softmax where 2014 trains a logistic unit
+  for each class. `alexnet-bn` takes the recipe of 2012.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from convatlas.networks.blocks import (
     CrossEntropy,
     LocalResponseNorm,
     check_width,
+    conv_output_size,
     scale_channels,
     scale_stage,
-    side,
 )
 from convatlas.recipe import Augmentation, Optimizer, Recipe, Staircase
 from convatlas.spec import Claim, Family, Layers, Paper, Spec, Variant, top_errors
@@ -60,21 +60,24 @@ ONE_WEIRD_TRICK_2014 = Paper(
 class AlexNetSpec(Spec):
     resolution: int = 227
     convolutions: tuple[int, ...]
-    """Maps of the convolutions, over all towers. What comes after the fifth repeats it: `depth` adds it."""
+    """Output channels of the convolutions, over all towers. From the fifth on they are alike: `depth` repeats it."""
     fully: tuple[int, int]
+    """Units of fc6 and fc7."""
     towers: int
     padding: int
-    """Of the first convolution."""
+    """Of the first convolution, in pixels."""
     lrn: bool = False
+    """Local response normalization after the first two convolutions (2012, section 3.3)."""
     batch_norm: bool = False
+    """Batch normalization after every convolution."""
     rectified: bool = True
-    """Else tanh in place of ReLU (2012, section 3.1)."""
+    """ReLU; if not, tanh (2012, section 3.1)."""
     overlapping: bool = True
-    """Pooling windows of 3 at a stride of 2; else of 2 (2012, section 3.4)."""
+    """Pooling windows of 3 at a stride of 2; if not, of 2 (2012, section 3.4)."""
     dropout: float = 0.5
-    """The part of the units of fc6 and fc7 that a step of training leaves out (2012, section 4.2)."""
+    """The fraction of the units of fc6 and fc7 that a training step leaves out (2012, section 4.2)."""
     deviation: float = 0.01
-    """Of the weights to begin with (2012, section 5)."""
+    """Standard deviation of the initial weights (2012, section 5)."""
 
     small_limits: ClassVar = (99, 45)
     small_stem: ClassVar = ("convolution 1 has stride 2 and padding 5", "no pooling follows it")
@@ -90,21 +93,22 @@ class AlexNetSpec(Spec):
         return (2, 5) if self.num_skipped_downsamplings else (4, self.padding)
 
     @property
-    def side(self) -> int:
-        """Of the maps after the last pooling."""
+    def feature_size(self) -> int:
+        """Side of the feature maps after the last pooling."""
         stride, padding = self.conv1
-        conv1 = side(self.resolution, 11, stride, padding)
-        pool1 = conv1 if self.num_skipped_downsamplings > 1 else side(conv1, self.window, stride=2)
-        return side(side(pool1, self.window, stride=2), self.window, stride=2)
+        size = conv_output_size(self.resolution, 11, stride, padding)
+        for _ in range(2 if self.num_skipped_downsamplings > 1 else 3):
+            size = conv_output_size(size, self.window, stride=2)
+        return size
 
     @property
     def window(self) -> int:
-        """Of the poolings."""
+        """Kernel size of the poolings."""
         return 3 if self.overlapping else 2
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
         fc6, fc7 = self.fully
-        check_width(width, (fc6, fc7, *(maps // self.towers for maps in self.convolutions)))
+        check_width(width, (fc6, fc7, *(channels // self.towers for channels in self.convolutions)))
         convolutions = self.convolutions[:4] + scale_stage(self.convolutions[4:], depth)
         return replace(
             self,
@@ -115,20 +119,20 @@ class AlexNetSpec(Spec):
         )
 
 
-def undrawn(layer: nn.Module) -> None:
-    """The network draws the weights: it knows their deviation."""
+def leave_uninitialized(layer: nn.Module) -> None:
+    """The network initializes the weights: it knows their standard deviation."""
 
 
-class Conv2d(nn.Conv2d):
-    reset_parameters = undrawn
+class UninitializedConv2d(nn.Conv2d):
+    reset_parameters = leave_uninitialized
 
 
-class Linear(nn.Linear):
-    reset_parameters = undrawn
+class UninitializedLinear(nn.Linear):
+    reset_parameters = leave_uninitialized
 
 
-class Squashed(ConvReLU):
-    """The same with tanh, which the paper trains for comparison (Figure 1)."""
+class ConvTanh(ConvReLU):
+    """The same with tanh, which the paper trains for comparison (2012, Figure 1)."""
 
     def forward(self, x: Tensor) -> Tensor:
         outputs: Tensor = self.norm(self.conv(x)).tanh()
@@ -136,16 +140,18 @@ class Squashed(ConvReLU):
 
 
 class AlexNet(nn.Module):
-    """Figure 2, with the two towers as groups of the convolutions that read their own half only."""
+    """2012, Figure 2. Convolutions that read their own tower only have the towers as groups."""
 
     def __init__(self, spec: AlexNetSpec) -> None:
         super().__init__()
         self.spec = spec
 
-        def convolution(below: int, maps: int, kernel: int, stride: int, padding: int, groups: int = 1) -> ConvReLU:
-            conv = Conv2d(below, maps, kernel, stride, padding, groups=groups)
-            activated = ConvReLU if spec.rectified else Squashed
-            return activated(conv, nn.BatchNorm2d(maps) if spec.batch_norm else None)
+        def convolution(
+            in_channels: int, out_channels: int, kernel: int, stride: int, padding: int, groups: int = 1
+        ) -> ConvReLU:
+            conv = UninitializedConv2d(in_channels, out_channels, kernel, stride, padding, groups=groups)
+            activated = ConvReLU if spec.rectified else ConvTanh
+            return activated(conv, nn.BatchNorm2d(out_channels) if spec.batch_norm else None)
 
         def pool() -> nn.MaxPool2d:
             return nn.MaxPool2d(spec.window, 2)
@@ -162,19 +168,19 @@ class AlexNet(nn.Module):
         self.pool2 = pool()
         self.conv3 = convolution(c2, c3, 3, 1, 1)
         self.conv4 = convolution(c3, c4, 3, 1, 1, spec.towers)
-        conv5 = [convolution(below, maps, 3, 1, 1, spec.towers) for below, maps in zip([c4, *c5], c5, strict=False)]
+        conv5 = [convolution(before, own, 3, 1, 1, spec.towers) for before, own in zip([c4, *c5], c5, strict=False)]
         self.conv5 = nn.Sequential(*conv5)
         self.pool5 = pool()
-        self.fc6 = Linear(c5[-1] * spec.side**2, spec.fully[0])
-        self.fc7 = Linear(*spec.fully)
-        self.fc8 = Linear(spec.fully[1], spec.num_classes)
+        self.fc6 = UninitializedLinear(c5[-1] * spec.feature_size**2, spec.fully[0])
+        self.fc7 = UninitializedLinear(*spec.fully)
+        self.fc8 = UninitializedLinear(spec.fully[1], spec.num_classes)
         for layer in self.modules():
-            if isinstance(layer, Conv2d | Linear):
+            if isinstance(layer, UninitializedConv2d | UninitializedLinear):
                 nn.init.normal_(layer.weight, std=spec.deviation)
                 nn.init.zeros_(layer.get_parameter("bias"))
         if not spec.rectified:
             return
-        # Section 5: it gives the rectified units of these layers positive inputs to begin with.
+        # 2012, section 5: biases of 1 give the ReLUs of these layers positive inputs at first.
         for layer in (self.conv2.conv, self.conv4.conv, *(unit.conv for unit in conv5), self.fc6, self.fc7):
             nn.init.ones_(layer.get_parameter("bias"))
 
@@ -189,7 +195,7 @@ class AlexNet(nn.Module):
         return outputs
 
 
-def neurons(net: Layers) -> int:
+def num_neurons(net: Layers) -> int:
     """Outputs of convolutions and fully connected layers."""
     return sum(math.prod(layer.output_shape) for layer in net if layer.macs)
 
@@ -203,7 +209,7 @@ RECIPE_2012 = Recipe(
     epochs=90,
     momentum=0.9,
     weight_decay=0.0005,
-    # Section 4.1 takes 224 of 256 pixels at a random place as well; so does any augmentation, of photographs.
+    # Section 4.1 also cuts out 224 of 256 pixels at a random place; so does any augmentation of photographs.
     augmentation=Augmentation(flip=True, lighting=0.1),
     sources=(
         ("optimizer, lr, batch_size, epochs, momentum, weight_decay", "section 5"),
@@ -238,12 +244,12 @@ FAMILY = Family(
             recipe=RECIPE_2012,
             claims=(
                 Claim("parameters", "60 million", "abstract", lambda net: net.params),
-                Claim("neurons", "650,000", "abstract", neurons, about=10_000),
+                Claim("neurons", "650,000", "abstract", num_neurons, about=10_000),
                 Claim(
                     "neurons, layer by layer",
                     "622,312",
                     "Figure 2",
-                    neurons,
+                    num_neurons,
                     sum=659_272,
                     note="253,440 + 186,624 + 64,896 + 64,896 + 43,264 + 4,096 + 4,096 + 1,000 = 622,312; "
                     "but the first layer has 55 x 55 x 96 = 290,400, and 622,312 - 253,440 + 290,400 = 659,272",

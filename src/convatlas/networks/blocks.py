@@ -1,4 +1,4 @@
-"""What more than one paper needs."""
+"""Layers, losses and scaling rules that more than one paper needs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from convatlas.errors import UserError
 
-Unit = TypeVar("Unit")
+T = TypeVar("T")
 
 
 class WeightedLayer(nn.Module):
-    """A layer of a family's own that multiplies inputs by weights, as a convolution does; `measure` counts it."""
+    """A layer with weights that is none of PyTorch's; `measure` counts its multiply-accumulates."""
 
     @property
     @abstractmethod
@@ -27,7 +27,10 @@ class WeightedLayer(nn.Module):
 
 
 def weighted_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The layers whose learned weights multiply inputs, by name, auxiliary classifiers included."""
+    """The names and modules of all layers with trained weights, those of auxiliary classifiers included.
+
+    These are convolutions, fully connected layers and `WeightedLayer`s; normalization is not among them.
+    """
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear | WeightedLayer) and isinstance(
             getattr(layer, "weight", None), nn.Parameter
@@ -36,13 +39,13 @@ def weighted_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def layer_weights(network: nn.Module) -> dict[str, Tensor]:
-    """The weights of these layers, in the network itself, by their names in its state."""
+    """The weight tensors of `weighted_layers`, by their names in the state dict. They share memory with the network."""
     return {f"{name}.weight": layer.get_parameter("weight").data for name, layer in weighted_layers(network)}
 
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Softmax and the negative logarithm of the right class's probability."""
+    """Softmax cross-entropy."""
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(outputs, targets, reduction="none")
@@ -53,20 +56,24 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class PlaceCode:
-    """Mean squared error to +1 for the right class and -1 for the others (1989, section 4)."""
+    """Mean squared error to +1 for the right class and -1 for the others (LeCun et al. 1989, section 4)."""
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return F.mse_loss(outputs, 2 * targets - 1, reduction="none").mean(1)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        # Least squares estimates the mean of the target, 2p - 1; near 0 it bends instead of turning negative.
-        p, bend = (outputs + 1) / 2, 0.01
-        p = torch.where(p > bend, p, bend * (p / bend - 1).exp())
+        # Least squares estimates the mean of the target, 2p - 1. Below 1 % an exponential keeps p positive.
+        p, lowest = (outputs + 1) / 2, 0.01
+        # Without the clamp, exp overflows where it is not used, and its gradient is 0 times infinity.
+        p = torch.where(p > lowest, p, lowest * (p.clamp(max=lowest) / lowest - 1).exp())
         return p / p.sum(1, keepdim=True)
 
 
-class Conv2d(nn.Conv2d):
-    """A convolution with the weights that let deep rectified networks learn: N(0, 2 / fan-in) (He et al. 2015a)."""
+class KaimingConv2d(nn.Conv2d):
+    """A convolution with weights from N(0, 2 / fan-in), which keeps the scale of signals through ReLUs.
+
+    He et al. 2015, "Delving deep into rectifiers". Biases are 0.
+    """
 
     def reset_parameters(self) -> None:
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
@@ -75,13 +82,16 @@ class Conv2d(nn.Conv2d):
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias that halves the side or keeps it, and batch normalization (Ioffe and Szegedy 2015)."""
+    """A convolution without bias, then batch normalization (Ioffe and Szegedy 2015).
+
+    (batch, in_channels, h, w) to (batch, out_channels, ceil(h / stride), ceil(w / stride)), for odd kernels.
+    """
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, eps: float = 1e-5
     ) -> None:
         super().__init__()
-        self.conv = Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.conv = KaimingConv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.norm: nn.Module = nn.BatchNorm2d(out_channels, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,7 +100,10 @@ class ConvNorm(nn.Module):
 
 
 class ZeroPadded(nn.Module):
-    """Every `stride`-th pixel, and zeros for the channels that are missing (He et al. 2015, option A)."""
+    """Every `stride`-th pixel, and zeros as further channels (option A of He et al. 2015, section 3.3).
+
+    (batch, in_channels, h, w) to (batch, out_channels, ceil(h / stride), ceil(w / stride)).
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -101,10 +114,10 @@ class ZeroPadded(nn.Module):
 
 
 class LocalResponseNorm(nn.Module):
-    """Each map divided by (k + alpha times the sum of squares over its `n` neighbors)^beta (Krizhevsky et al. 2012).
+    """Divides each channel by (k + alpha * sum of squares over its `n` neighbors)^beta (Krizhevsky et al. 2012).
 
-    Neighbors are of the same group. PyTorch's own divides alpha by n, knows no groups, is slower, and leaves an
-    empty batch as it is.
+    Section 3.3. Neighbors lie in the same of `groups` equal parts of the channels. PyTorch's own layer divides alpha
+    by n, knows no groups, is slower, and leaves an empty batch as it is.
     """
 
     def __init__(self, *, n: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75, groups: int = 1) -> None:
@@ -113,21 +126,21 @@ class LocalResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.groups == 1:
-            return self.normalized(x)
-        return torch.cat([self.normalized(group) for group in x.chunk(self.groups, dim=1)], dim=1)
+            return self.normalize(x)
+        return torch.cat([self.normalize(group) for group in x.chunk(self.groups, dim=1)], dim=1)
 
-    def normalized(self, x: Tensor) -> Tensor:
-        maps = x.shape[1]
+    def normalize(self, x: Tensor) -> Tensor:
+        channels = x.shape[1]
         before = self.n // 2
         squares = F.pad(x.square(), (0, 0, 0, 0, before, self.n - 1 - before))
-        neighbors = squares[:, :maps]
+        neighbors = squares[:, :channels]
         for i in range(1, self.n):
-            neighbors = neighbors + squares[:, i : i + maps]
+            neighbors = neighbors + squares[:, i : i + channels]
         return x * (self.k + self.alpha * neighbors).pow(-self.beta)
 
 
 class ConvReLU(nn.Module):
-    """A convolution, batch normalization where there is one, and ReLU."""
+    """A convolution, batch normalization if given, and ReLU."""
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> None:
         super().__init__()
@@ -138,9 +151,9 @@ class ConvReLU(nn.Module):
         return F.relu(self.norm(self.conv(x)))
 
 
-def side(of: int, kernel: int, stride: int, padding: int = 0) -> int:
-    """Of the map that a window of `kernel` at `stride` leaves of a map with the side `of`."""
-    return (of + 2 * padding - kernel) // stride + 1
+def conv_output_size(size: int, kernel: int, stride: int, padding: int = 0) -> int:
+    """The side of what a convolution or a pooling makes of an input with side `size`, in pixels."""
+    return (size + 2 * padding - kernel) // stride + 1
 
 
 def round_channels(exact: float) -> int:
@@ -149,21 +162,21 @@ def round_channels(exact: float) -> int:
     return step * math.floor(exact / step + 0.5)
 
 
-MOST_WIDTH = 100
-MOST_DEPTH = 1000
-"""Beyond these the counts of a large network leave the range of PyTorch's numbers, or of anybody's patience."""
+MAX_WIDTH = 100
+MAX_DEPTH = 1000
+"""Beyond these, the counts of a large network overflow 64 bits, or take hours to add up."""
 
 
 def check_width(width: float, channels: Iterable[int]) -> None:
-    """What `width` must be for all of these channel counts.
+    """Check that a width multiplier leaves something of every one of these channel counts.
 
     Raises:
-        UserError: it is no such number; the message says the nearest that is.
+        UserError: it does not; the message says the nearest width that does.
     """
     if not math.isfinite(width):
         raise UserError(f"width {width:g} is no number to multiply by")
-    if width > MOST_WIDTH:
-        raise UserError(f"width {width:g} is too large; the largest width that works is {MOST_WIDTH}")
+    if width > MAX_WIDTH:
+        raise UserError(f"width {width:g} is too large; the largest width that works is {MAX_WIDTH}")
     narrowest = min(channels)
     if width * narrowest < 0.5 and width != 1.0:
         raise UserError(
@@ -173,29 +186,29 @@ def check_width(width: float, channels: Iterable[int]) -> None:
 
 
 def scale_channels(channels: int, width: float, rounded: Callable[[float], int] = round_channels) -> int:
-    """`channels` times `width`, rounded as the papers of the family do; most print nothing of it."""
+    """`channels` times `width`, rounded as the family's papers round; most do not say how."""
     if width == 1.0:
         return channels
     scaled = rounded(channels * width)
-    # Rounding must not make the narrower of two the wider.
+    # Rounding must not make a layer wider at a width below 1, nor narrower above.
     return min(scaled, channels) if width < 1 else max(scaled, channels)
 
 
-def scale_units(units: int, depth: float) -> int:
-    """ceil(depth x units): how many units a stage of `units` repeated ones has at that depth.
+def scale_depth(num: int, depth: float) -> int:
+    """ceil(depth * num): how many units a stage has that the paper gives `num`.
 
     Raises:
         UserError: depth is not a positive number, or too large.
     """
     if not (depth > 0 and math.isfinite(depth)):
         raise UserError(f"depth {depth:g} leaves no layer; it must be a number above 0")
-    if depth > MOST_DEPTH:
-        raise UserError(f"depth {depth:g} is too large; the largest depth that works is {MOST_DEPTH}")
+    if depth > MAX_DEPTH:
+        raise UserError(f"depth {depth:g} is too large; the largest depth that works is {MAX_DEPTH}")
     # 1e-9: 1.1 x 10 is eleven, whatever binary fractions say.
-    return max(math.ceil(units * depth - 1e-9), 1)
+    return max(math.ceil(num * depth - 1e-9), 1)
 
 
-def scale_stage(stage: tuple[Unit, ...], depth: float) -> tuple[Unit, ...]:
-    """ceil(depth x n) units for a stage of n: its first, then copies of its last. None stay none."""
-    num = scale_units(len(stage), depth) if stage else 0
+def scale_stage(stage: tuple[T, ...], depth: float) -> tuple[T, ...]:
+    """ceil(depth * n) units for a stage of n: its first ones, then copies of its last. An empty stage stays empty."""
+    num = scale_depth(len(stage), depth) if stage else 0
     return stage[:num] + stage[-1:] * (num - len(stage))

@@ -1,4 +1,4 @@
-"""The output of LeNet-5: the distance to a code for each class, a bitmap of its character (LeCun et al. 1998)."""
+"""The output of LeNet-5: distances to a fixed code for each class, a bitmap of its character (LeCun et al. 1998)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ BITMAPS = """
 """
 
 
-def codes(num_classes: int) -> Tensor:
-    """Output codes (num_classes, 84) of +1 and -1: the digits' bitmaps, beyond the tenth class seeded draws."""
+def output_codes(num_classes: int) -> Tensor:
+    """Codes (num_classes, 84) of +1 and -1: the digits' bitmaps, beyond the tenth class seeded random numbers."""
     rows = [line.split() for line in BITMAPS.split("\n") if line]
     digits = [[1.0 if dot == "#" else -1.0 for row in rows for dot in row[digit]] for digit in range(10)]
     draw = random.Random(1998)
@@ -37,13 +37,16 @@ def codes(num_classes: int) -> Tensor:
 
 
 class RBF(WeightedLayer):
-    """Minus the squared distance of the input to each class's fixed code: the larger, the nearer (1998, eq. 7)."""
+    """Minus the squared distance from the input (batch, 84) to each class's code: (batch, num_classes).
+
+    The larger, the nearer. 1998, equation 7, with the sign changed; a radial basis function in the paper's words.
+    """
 
     codes: Tensor
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.register_buffer("codes", codes(num_classes))
+        self.register_buffer("codes", output_codes(num_classes))
 
     @property
     def num_multiplications(self) -> int:
@@ -55,7 +58,10 @@ class RBF(WeightedLayer):
 
 @dataclass(frozen=True)
 class MaximumAPosteriori:
-    """The right class near, all others and a rubbish class at the constant distance j far (1998, equation 9)."""
+    """Draws the right class's code near and pushes all others away (1998, equation 9).
+
+    A rubbish class at the constant distance j keeps the distances of the others from growing without end.
+    """
 
     j: float
 

@@ -1,4 +1,4 @@
-"""Connection tables: layers whose maps read some maps of the layer below and not others (LeNet)."""
+"""Connection tables: convolutions whose channels each read only some of the input channels (LeNet)."""
 
 from __future__ import annotations
 
@@ -9,37 +9,50 @@ from torch import Tensor, nn
 from convatlas.networks.blocks import WeightedLayer, scale_channels
 
 Table = tuple[tuple[int, ...], ...]
-"""For each map of a layer, the maps of the layer below that it reads."""
-Maps = int | Table
-"""A layer's maps: so many that read every map below, or a table."""
+"""For each output channel the indices of the input channels that it reads."""
+Channels = int | Table
+"""The output channels of a layer: a number, if each reads all input channels, or a table."""
+
+
+def num_channels(channels: Channels) -> int:
+    return channels if isinstance(channels, int) else len(channels)
+
+
+def scale_connections(channels: Channels, width: float, in_channels: int, in_channels_scaled: int) -> Channels:
+    """`channels` times `width`. A table keeps its pattern: a new channel reads what the nearest old one read.
+
+    Args:
+        in_channels: of the layer as it is.
+        in_channels_scaled: of the scaled layer.
+    """
+    num = num_channels(channels)
+    if not num:
+        return channels
+    scaled = scale_channels(num, width)
+    if isinstance(channels, int):
+        return scaled
+    rows = (channels[m * num // scaled] for m in range(scaled))
+    resampled = (
+        tuple(i for i in range(in_channels_scaled) if i * in_channels // in_channels_scaled in row) for row in rows
+    )
+    return tuple(row or tuple(range(in_channels_scaled)) for row in resampled)
 
 
 def initialize(weight: Tensor, fan_in: Tensor) -> None:
-    """Uniform in plus and minus 2.4 / fan-in (1989, section 4; 1998, Appendix A)."""
+    """Uniform in plus and minus 2.4 / fan-in (LeCun et al. 1989, section 4; 1998, Appendix A)."""
     with torch.no_grad():
         weight.uniform_(-2.4, 2.4).div_(fan_in)
 
 
-def num_maps(maps: Maps) -> int:
-    return maps if isinstance(maps, int) else len(maps)
-
-
-def scale_maps(maps: Maps, width: float, below: int, below_scaled: int) -> Maps:
-    """Maps times `width`; a table keeps its pattern, each new map reading what its nearest old one read."""
-    if not num_maps(maps):
-        return maps
-    scaled = scale_channels(num_maps(maps), width)
-    if isinstance(maps, int):
-        return scaled
-    rows = (maps[m * len(maps) // scaled] for m in range(scaled))
-    resampled = (tuple(i for i in range(below_scaled) if i * below // below_scaled in row) for row in rows)
-    return tuple(row or tuple(range(below_scaled)) for row in resampled)
-
-
 class ConnectedConv2d(WeightedLayer):
-    """A convolution whose maps each read the maps below that `maps` names, with weights for those alone.
+    """A convolution without padding whose output channels read the input channels that a table names.
 
-    `units` is (1, 1) for a bias a map, or (height, width) of the output for a bias a unit, as in 1989.
+    (batch, in_channels, h, w) to (batch, channels, (h - kernel_size) // stride + 1, ...). It has weights for the
+    connections of the table only: (connections, kernel_size, kernel_size), row by row.
+
+    Args:
+        channels: output channels, or the table of what they read.
+        bias_size: (1, 1) for one bias per channel; (height, width) of the output for one per unit, as in 1989.
     """
 
     pairs: Tensor
@@ -47,22 +60,23 @@ class ConnectedConv2d(WeightedLayer):
     def __init__(
         self,
         in_channels: int,
-        maps: Maps,
+        channels: Channels,
         kernel_size: int,
         *,
         stride: int = 1,
-        units: tuple[int, int] = (1, 1),
+        bias_size: tuple[int, int] = (1, 1),
     ) -> None:
         super().__init__()
-        self.shape = (num_maps(maps), in_channels, kernel_size, kernel_size)
+        out_channels = num_channels(channels)
+        self.shape = (out_channels, in_channels, kernel_size, kernel_size)
         self.stride = stride
-        # What reads every map needs no list of pairs, however many there are.
-        table = () if isinstance(maps, int) or all(len(row) == in_channels for row in maps) else maps
+        # Where every channel is read, no list of pairs is needed, however long it would be.
+        table = () if isinstance(channels, int) or all(len(row) == in_channels for row in channels) else channels
         self.complete = not table
         pairs = [m * in_channels + i for m, row in enumerate(table) for i in row]
-        num_pairs = num_maps(maps) * in_channels if self.complete else len(pairs)
+        num_pairs = out_channels * in_channels if self.complete else len(pairs)
         self.weight = nn.Parameter(torch.empty(num_pairs, kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.empty(num_maps(maps), *units))
+        self.bias = nn.Parameter(torch.empty(out_channels, *bias_size))
         self.register_buffer("pairs", torch.tensor(pairs), persistent=False)
         fan_in = [len(row) * kernel_size**2 for row in table for _ in row] or [in_channels * kernel_size**2]
         initialize(self.weight, torch.tensor(fan_in)[:, None, None])
@@ -78,6 +92,6 @@ class ConnectedConv2d(WeightedLayer):
         if not self.complete:
             dense = dense.new_zeros(out_channels * in_channels, *kernel).index_copy(0, self.pairs, dense)
         if tuple(x.shape[2:]) == tuple(kernel):
-            # A single position, as in C5: the same product, which is faster as one of matrices.
+            # A single position, as in C5: a product of matrices, which is faster.
             return F.linear(x.flatten(1), dense.view(out_channels, -1))[..., None, None] + self.bias
         return F.conv2d(x, dense.view(self.shape), stride=self.stride) + self.bias

@@ -1,18 +1,18 @@
 """EfficientNet (Tan and Le 2019).
 
 Depth, width and resolution pay best when all three grow together: one number phi scales them by alpha^phi, beta^phi and
-gamma^phi. The base, B0, comes from a search for accuracy against operations: inverted bottlenecks that expand their
-input, filter it depthwise, weigh its maps by squeeze-and-excitation and project it down again.
+gamma^phi. The base network, B0, comes from a search for accuracy at few operations: inverted bottlenecks that expand
+their input, filter it depthwise, weight its channels by squeeze-and-excitation and project it down again.
 
 Departures, where the paper leaves something open:
 - B1 to B7 are scaled by the multipliers of the authors' release, which the paper does not print and which are not
   alpha^phi, beta^phi and gamma^phi; for those, scale `efficientnet-b0` with phi.
-- Rounding, dropout and the epsilon of the normalization are the release's; the weights begin as He et al. draw them, in
-  the fully connected layer as PyTorch does.
+- Rounding, dropout and the epsilon of the normalization are the release's. The initialization is He et al.'s, in the
+  fully connected layer PyTorch's.
 - Convolutions of stride 2 are padded alike on all sides; the release pads to the right and below first.
-- The paper prints neither batch size nor length of training; these, the warmup of the rate, RMSprop's epsilon (which the
-  release adds under the root), what decays, the cuts and mirroring are the release's. Left out: AutoAugment, early
-  stopping, and batch normalization's momentum of 0.99 (here 0.9, PyTorch's own).
+- The paper prints neither batch size nor length of training. These, the warmup of the rate, RMSprop's epsilon (which
+  the release adds under the root), which weights decay, the cuts and mirroring are the release's. Left out:
+  AutoAugment, early stopping, and batch normalization's momentum of 0.99 (here 0.9, PyTorch's own).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convatlas.errors import UserError
-from convatlas.networks.blocks import Conv2d, ConvNorm, CrossEntropy, check_width, scale_channels, scale_units
+from convatlas.networks.blocks import ConvNorm, CrossEntropy, KaimingConv2d, check_width, scale_channels, scale_depth
 from convatlas.recipe import Augmentation, Decayed, Optimizer, Recipe, Staircase
 from convatlas.spec import Claim, Family, Layers, Paper, Scale, Spec, Variant
 
@@ -40,23 +40,31 @@ EFFICIENTNET_2019 = Paper(
 )
 
 
-class Stage(NamedTuple):
+class MBConvStage(NamedTuple):
+    """A row of Table 1."""
+
     kernel: int
     stride: int
-    maps: int
+    """Of the first block; the others have 1."""
+    out_channels: int
     blocks: tuple[tuple[int, int], ...]
-    """For each MBConv: how many maps it expands its input to, and how many these are squeezed into."""
+    """For each MBConv its expanded and its squeezed channels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EfficientNetSpec(Spec):
     stem: int
-    stages: tuple[Stage, ...]
+    """Output channels of the first convolution."""
+    stages: tuple[MBConvStage, ...]
     head: int
+    """Output channels of the last convolution."""
     dropout: float
+    """Before the fully connected layer."""
     drop_connect: float = 0.2
+    """The probability that training skips a block for an image: it grows from 0 at the first block to about this."""
     divisor: int = 8
-    """Maps of a scaled network are a multiple of it (the release's `depth_divisor`); narrow ones grow evenly with 1."""
+    """Channel counts of a scaled network are multiples of it (the release's `depth_divisor`); 1 scales narrow networks
+    evenly."""
 
     small_limits: ClassVar = (64, 33)
     small_stem: ClassVar = ("the first convolution has stride 1", "the first stage of stride 2 has stride 1")
@@ -64,39 +72,39 @@ class EfficientNetSpec(Spec):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.divisor < 1:
-            raise UserError(f"maps cannot be multiples of {self.divisor}; the divisor must be at least 1")
+            raise UserError(f"channels cannot be multiples of {self.divisor}; the divisor must be at least 1")
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
-        check_width(width, (self.stem, self.head, *(maps for _, _, maps, _ in self.stages)))
-        maps_at = partial(scale_channels, width=width, rounded=partial(round_filters, divisor=self.divisor))
+        check_width(width, (self.stem, self.head, *(stage.out_channels for stage in self.stages)))
+        scale = partial(scale_channels, width=width, rounded=partial(round_filters, divisor=self.divisor))
         stages = []
-        below, below_scaled = self.stem, maps_at(self.stem)
-        for kernel, stride, maps, blocks in self.stages:
+        before, before_scaled = self.stem, scale(self.stem)
+        for kernel, stride, out_channels, blocks in self.stages:
             scaled = []
-            for i in range(scale_units(len(blocks), depth)):
+            for i in range(scale_depth(len(blocks), depth)):
                 # A block expands and squeezes in proportion to its input, and so does a copy of the last.
                 expanded, squeezed = blocks[min(i, len(blocks) - 1)]
-                of = below if i == 0 or len(blocks) == 1 else maps
-                scaled.append((max(below_scaled * expanded // of, 1), max(below_scaled * squeezed // of, 1)))
-                below_scaled = maps_at(maps)
-            stages.append(Stage(kernel, stride, below_scaled, tuple(scaled)))
-            below = maps
+                of = before if i == 0 or len(blocks) == 1 else out_channels
+                scaled.append((max(before_scaled * expanded // of, 1), max(before_scaled * squeezed // of, 1)))
+                before_scaled = scale(out_channels)
+            stages.append(MBConvStage(kernel, stride, before_scaled, tuple(scaled)))
+            before = out_channels
         return replace(
             self,
-            stem=maps_at(self.stem),
+            stem=scale(self.stem),
             stages=tuple(stages),
-            head=maps_at(self.head),
+            head=scale(self.head),
             resolution=self.resolution if resolution is None else resolution,
         )
 
 
 def round_filters(exact: float, divisor: int = 8) -> int:
     """The nearest multiple of the divisor, never more than a tenth below."""
-    maps = max(divisor, int(exact + divisor / 2) // divisor * divisor)
-    return maps if maps >= 0.9 * exact else maps + divisor
+    channels = max(divisor, int(exact + divisor / 2) // divisor * divisor)
+    return channels if channels >= 0.9 * exact else channels + divisor
 
 
-# Table 1: expansion, kernel, stride, maps, layers
+# Table 1: expansion, kernel, stride, output channels, layers
 TABLE_1 = (
     (1, 3, 1,  16, 1),
     (6, 3, 2,  24, 2),
@@ -109,23 +117,24 @@ TABLE_1 = (
 
 
 def base() -> EfficientNetSpec:
-    """B0: Table 1, squeezed to a quarter of each block's input."""
-    below, stages = 32, []
-    for expansion, kernel, stride, maps, layers in TABLE_1:
-        inputs = (below,) + (maps,) * (layers - 1)
-        stages.append(Stage(kernel, stride, maps, tuple((expansion * n, n // 4) for n in inputs)))
-        below = maps
+    """B0: Table 1, squeezed to a quarter of each block's input channels."""
+    in_channels, stages = 32, []
+    for expansion, kernel, stride, out_channels, layers in TABLE_1:
+        inputs = (in_channels,) + (out_channels,) * (layers - 1)
+        blocks = tuple((expansion * num, num // 4) for num in inputs)
+        stages.append(MBConvStage(kernel, stride, out_channels, blocks))
+        in_channels = out_channels
     return EfficientNetSpec(stem=32, stages=tuple(stages), head=1280, dropout=0.2)
 
 
 class SqueezeExcitation(nn.Module):
-    """Each map times a weight between 0 and 1 that all maps together decide (Hu, Shen and Sun 2018)."""
+    """Each channel times a weight between 0 and 1 that is computed from all channels (Hu, Shen and Sun 2018)."""
 
-    def __init__(self, maps: int, squeezed: int) -> None:
+    def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.squeeze = Conv2d(maps, squeezed, 1)
-        self.excite = Conv2d(squeezed, maps, 1)
+        self.squeeze = KaimingConv2d(channels, squeezed, 1)
+        self.excite = KaimingConv2d(squeezed, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         squeezed = F.silu(self.squeeze(self.pool(x)))
@@ -135,18 +144,18 @@ class SqueezeExcitation(nn.Module):
 class MBConv(nn.Module):
     """An inverted bottleneck (Sandler et al. 2018) with squeeze-and-excitation and swish.
 
-    `drop` is the probability to leave the block out for an image in training (drop-connect: Huang et al. 2016).
+    `drop` is the probability that training leaves the block out for an image (stochastic depth: Huang et al. 2016).
     """
 
     def __init__(
-        self, below: int, expanded: int, squeezed: int, maps: int, kernel: int, stride: int, drop: float
+        self, in_channels: int, expanded: int, squeezed: int, out_channels: int, kernel: int, stride: int, drop: float
     ) -> None:
         super().__init__()
-        self.expand = ConvNorm(below, expanded, 1, eps=1e-3) if expanded != below else None
+        self.expand = ConvNorm(in_channels, expanded, 1, eps=1e-3) if expanded != in_channels else None
         self.depthwise = ConvNorm(expanded, expanded, kernel, stride, groups=expanded, eps=1e-3)
         self.excitation = SqueezeExcitation(expanded, squeezed)
-        self.project = ConvNorm(expanded, maps, 1, eps=1e-3)
-        self.residual = stride == 1 and below == maps
+        self.project = ConvNorm(expanded, out_channels, 1, eps=1e-3)
+        self.residual = stride == 1 and in_channels == out_channels
         self.drop = drop
 
     def forward(self, x: Tensor) -> Tensor:
@@ -169,22 +178,22 @@ class EfficientNet(nn.Module):
         self.stem = ConvNorm(
             spec.in_channels, spec.stem, 3, stride=1 if spec.num_skipped_downsamplings else 2, eps=1e-3
         )
-        num_blocks = sum(len(blocks) for _, _, _, blocks in spec.stages)
+        num_blocks = sum(len(stage.blocks) for stage in spec.stages)
         self.stages = nn.ModuleList()
-        below, before = spec.stem, 0
-        # A spec of one's own may halve the side nowhere.
-        early = next((i for i, (_, stride, _, _) in enumerate(spec.stages) if stride == 2), None)
-        for i, (kernel, stride, maps, blocks) in enumerate(spec.stages):
+        in_channels, num_before = spec.stem, 0
+        # A spec of one's own may have no stage of stride 2.
+        early = next((i for i, stage in enumerate(spec.stages) if stage.stride == 2), None)
+        for i, (kernel, stride, out_channels, blocks) in enumerate(spec.stages):
             if spec.num_skipped_downsamplings > 1 and i == early:
                 stride = 1
             stage = nn.Sequential()
             for expanded, squeezed in blocks:
-                drop = spec.drop_connect * before / num_blocks
+                drop = spec.drop_connect * num_before / num_blocks
                 step = 1 if stage else stride
-                stage.append(MBConv(below, expanded, squeezed, maps, kernel, step, drop))
-                below, before = maps, before + 1
+                stage.append(MBConv(in_channels, expanded, squeezed, out_channels, kernel, step, drop))
+                in_channels, num_before = out_channels, num_before + 1
             self.stages.append(stage)
-        self.head = ConvNorm(below, spec.head, 1, eps=1e-3)
+        self.head = ConvNorm(in_channels, spec.head, 1, eps=1e-3)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(spec.head, spec.num_classes)
 

@@ -1,15 +1,15 @@
 """MobileNet (Howard et al. 2017).
 
-A convolution filters and combines at once; a depthwise separable one does it in two steps, a filter of 3x3 for each map
-and then a 1x1 convolution, for 1/N + 1/9 of the multiplications. Two multipliers trade accuracy for cost: alpha thins
-every layer, rho shrinks the input. In this package they are `width` and `resolution`.
+A convolution filters and combines at once. A depthwise separable one does it in two steps, a 3x3 filter for each
+channel and then a 1x1 convolution, for 1/N + 1/9 of the multiplications. Two multipliers trade accuracy for cost:
+alpha thins every layer, rho shrinks the input. In this package they are `width` and `resolution`.
 
 Departures, where the paper leaves something open:
-- The beginning of the weights is not printed; here it is He et al.'s, in the fully connected layer PyTorch's.
-- Table 1 gives the last depthwise convolution stride 2 and yet the same size of map; here it has stride 1.
+- The initialization is not printed; here it is He et al.'s, in the fully connected layer PyTorch's.
+- Table 1 gives the last depthwise convolution stride 2 and yet an output as large as its input; here it has stride 1.
 - Training is "similar to Inception V3" (section 3.2), whose paper has 50 asynchronous replicas with 32 images each
   (Szegedy et al. 2016, section 8); here one batch of 32 comes after another. Momentum and weight decay are those of the
-  code that Google released for both, the span of the average, the smallest cut and mirroring are ours.
+  code that Google released for both. The span of the weight average, the smallest cut and mirroring are ours.
 """
 
 from __future__ import annotations
@@ -37,22 +37,23 @@ MOBILENETS_2017 = Paper(
 @dataclass(frozen=True, kw_only=True)
 class MobileNetSpec(Spec):
     conv1: int = 32
+    """Output channels of the first convolution."""
     stages: tuple[tuple[int, ...], ...]
-    """Maps of the layers after it. The first layer of a stage halves the side, but for the first stage's; `depth`
-    repeats the others."""
+    """Output channels of the layers after it. The first layer of each stage but the first has stride 2; `depth` repeats
+    the others."""
     separable: bool = True
-    """Depthwise 3x3 and pointwise 1x1 convolutions in place of full ones of 3x3."""
+    """Depthwise 3x3 and pointwise 1x1 convolutions; if not, full 3x3 ones."""
 
     small_limits: ClassVar = (64, 33)
     small_stem: ClassVar = ("the first convolution has stride 1", "stage 2 has stride 1")
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
-        check_width(width, (self.conv1, *(maps for stage in self.stages for maps in stage)))
+        check_width(width, (self.conv1, *(channels for stage in self.stages for channels in stage)))
         return replace(
             self,
             conv1=scale_channels(self.conv1, width),
             stages=tuple(
-                tuple(scale_channels(maps, width) for maps in (*strided, *scale_stage(repeated, depth)))
+                tuple(scale_channels(channels, width) for channels in (*strided, *scale_stage(repeated, depth)))
                 for strided, repeated in (
                     (stage[: min(i, 1)], stage[min(i, 1) :]) for i, stage in enumerate(self.stages)
                 )
@@ -61,7 +62,7 @@ class MobileNetSpec(Spec):
         )
 
 
-# Table 1.
+# Table 1: output channels
 STAGES = (
     (64,),
     (128, 128),
@@ -74,23 +75,23 @@ SHALLOW = (*STAGES[:3], (512,), STAGES[4])
 
 
 class Separable(nn.Module):
-    """A filter for each map, then a combination of the maps (Figure 3, right)."""
+    """A 3x3 filter for each channel, then a 1x1 convolution that combines them (Figure 3, right)."""
 
-    def __init__(self, below: int, maps: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.depthwise = ConvNorm(below, below, 3, stride, groups=below)
-        self.pointwise = ConvNorm(below, maps, 1)
+        self.depthwise = ConvNorm(in_channels, in_channels, 3, stride, groups=in_channels)
+        self.pointwise = ConvNorm(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.pointwise(F.relu(self.depthwise(x))))
 
 
 class Full(nn.Module):
-    """The convolution that does both at once (Figure 3, left)."""
+    """A 3x3 convolution, which does both at once (Figure 3, left)."""
 
-    def __init__(self, below: int, maps: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.full = ConvNorm(below, maps, 3, stride)
+        self.full = ConvNorm(in_channels, out_channels, 3, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.full(x))
@@ -105,16 +106,16 @@ class MobileNet(nn.Module):
         layer_class = Separable if spec.separable else Full
         self.conv1 = ConvNorm(spec.in_channels, spec.conv1, 3, stride=1 if spec.num_skipped_downsamplings else 2)
         self.stages = nn.ModuleList()
-        below = spec.conv1
+        in_channels = spec.conv1
         for number, stage in enumerate(spec.stages, 1):
             layers = nn.Sequential()
             halves = number > (2 if spec.num_skipped_downsamplings > 1 else 1)
-            for maps in stage:
-                layers.append(layer_class(below, maps, stride=2 if halves and not layers else 1))
-                below = maps
+            for channels in stage:
+                layers.append(layer_class(in_channels, channels, stride=2 if halves and not layers else 1))
+                in_channels = channels
             self.stages.append(layers)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(below, spec.num_classes)
+        self.fc = nn.Linear(in_channels, spec.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.conv1(x))
@@ -136,9 +137,9 @@ def accuracy(percent: str, source: str, scale: str = "") -> Claim:
     return Claim(f"top-1 accuracy on ImageNet{scale}", f"{percent} %", source)
 
 
-def share(part: str, of: Layers) -> Fraction:
-    """The percentage of MACs in layers whose name ends so."""
-    return Fraction(100 * sum(layer.macs for layer in of if layer.name.endswith(part)), of.macs)
+def percent_of_macs(ending: str, net: Layers) -> Fraction:
+    """The percentage of all MACs that is in the layers whose names end so."""
+    return Fraction(100 * sum(layer.macs for layer in net if layer.name.endswith(ending)), net.macs)
 
 
 CLAIMS = (
@@ -172,18 +173,18 @@ CLAIMS = (
             accuracy(percent, "Table 7", f", {resolution} px"),
         )
     ),
-    Claim("MACs in 1x1 convolutions", "94.86 %", "Table 2", lambda net: share("pointwise.conv", net)),
-    Claim("MACs in depthwise convolutions", "3.06 %", "Table 2", lambda net: share("depthwise.conv", net)),
+    Claim("MACs in 1x1 convolutions", "94.86 %", "Table 2", lambda net: percent_of_macs("pointwise.conv", net)),
+    Claim("MACs in depthwise convolutions", "3.06 %", "Table 2", lambda net: percent_of_macs("depthwise.conv", net)),
     Claim(
         "MACs in the first convolution",
         "1.19 %",
         "Table 2",
-        lambda net: share("conv1.conv", net),
+        lambda net: percent_of_macs("conv1.conv", net),
         sum=Fraction(100 * 10_838_016, 568_740_352),
         note="112 x 112 x 3 x 3 x 3 x 32 = 10,838,016 of 568,740,352 MACs are 1.91 %",
     ),
-    Claim("MACs in the fully connected layer", "0.18 %", "Table 2", lambda net: share("fc", net)),
-    # Tan and Le 2019 scale it as their own.
+    Claim("MACs in the fully connected layer", "0.18 %", "Table 2", lambda net: percent_of_macs("fc", net)),
+    # Tan and Le 2019 scale it as they scale their own.
     macs("0.57 billion", "EfficientNet paper, Table 3"),
     macs("2.2 billion", "EfficientNet paper, Table 3", scale=Scale(width=2)),
     macs("2.2 billion", "EfficientNet paper, Table 3", scale=Scale(resolution=448)),

@@ -1,21 +1,21 @@
 """ResNet (He, Zhang, Ren and Sun 2015; 2016).
 
 Plain networks get worse when they get deeper, in training too. A residual unit learns what to add to its input instead
-of what to make of it; a shortcut carries the input past its convolutions unchanged, so that doing nothing is easy to
-learn, and a hundred layers train as well as twenty.
+of what to make of it. A shortcut carries the input past the unit's convolutions unchanged, so that doing nothing is
+easy to learn, and a hundred layers train as well as twenty.
 
 Departures, where the papers leave something open or are departed from:
-- `-v1.5` puts the stride of a bottleneck into its 3x3 convolution, as the networks whose weights other libraries
-  publish.
-- The fully connected layer begins as PyTorch draws it.
-- In `-preact` units that change the shape the shortcut starts after the first activation, as in the authors' release;
-  the 110-layer network keeps the option A of 2015, the bottlenecks of the 164-layer one project (option B).
-- `-v1.5` takes the recipe of 2015.
-- Recipe on ImageNet: the rate fell when the error no longer did, how often is not printed; here it falls three times,
-  after equal parts of training. Photographs were scaled to a shorter side of 256 to 480 pixels before 224 of them were
-  cut out; here the part is uniform in area, from the same smallest one up to the whole.
-- Recipe on CIFAR-10: 64,000 iterations are rounded to epochs. The warm-up of 2015 ends when the training error is below
-  80 %, after about 400 iterations; here after that many, as in 2016.
+- `-v1.5` has the stride of a bottleneck in its 3x3 convolution, as the networks whose weights other libraries publish.
+  It takes the recipe of 2015.
+- The fully connected layer has PyTorch's own initialization.
+- In `-preact` networks the shortcut of a unit that changes the shape starts after the first activation, as in the
+  authors' release. The 110-layer network keeps option A of 2015; the bottlenecks of the 164-layer one project
+  (option B).
+- Recipe on ImageNet: the rate fell when the error stopped improving, how often is not printed; here it falls three
+  times, after equal parts of training. Photographs were scaled to a shorter side of 256 to 480 pixels before 224 of
+  them were cut out; here the fraction cut out is uniform in area, from the same smallest one to the whole.
+- Recipe on CIFAR-10: 64,000 iterations are rounded to epochs. The warmup of 2015 ends when the training error is below
+  80 %, after about 400 iterations; here after exactly 400, as in 2016.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convatlas.networks.blocks import (
-    Conv2d,
     ConvNorm,
     CrossEntropy,
+    KaimingConv2d,
     ZeroPadded,
     check_width,
     scale_channels,
     scale_stage,
 )
+from convatlas.networks.claims.resnet import CLAIMS
 from convatlas.recipe import Augmentation, Optimizer, Recipe, Staircase, Steps
-from convatlas.spec import Claim, Family, Paper, Scale, Spec, Variant
+from convatlas.spec import Family, Paper, Spec, Variant
 
 RESIDUAL_2015 = Paper(
     authors="K. He, X. Zhang, S. Ren, J. Sun",
@@ -61,26 +62,29 @@ class Shortcut(enum.StrEnum):
     NONE = "none"
     """A plain network."""
     A = "A"
-    """The input itself; where the shape changes, every second pixel of it and zeros for the new maps."""
+    """The input itself; where the shape changes, every second pixel of it and zeros as further channels."""
     B = "B"
     """The input itself; where the shape changes, a projection."""
     C = "C"
     """A projection everywhere."""
 
 
-Unit = tuple[int, ...]
-"""Maps of a unit's convolutions: two of 3x3, or a bottleneck of 1x1, 3x3 and 1x1."""
+UnitChannels = tuple[int, ...]
+"""Output channels of a unit's convolutions: two of 3x3, or a bottleneck of 1x1, 3x3 and 1x1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetSpec(Spec):
     stem: int = 64
-    stages: tuple[tuple[Unit, ...], ...]
+    """Output channels of the first convolution."""
+    stages: tuple[tuple[UnitChannels, ...], ...]
     shortcut: Shortcut = Shortcut.B
     cifar: bool = False
-    """A first convolution of 3x3 and no pooling, for images of 32 pixels."""
+    """A 3x3 first convolution and no pooling, for images of 32 pixels (2015, section 4.2)."""
     stride_in_3x3: bool = False
+    """A bottleneck has its stride in the 3x3 convolution; if not, in the first 1x1."""
     preactivation: bool = False
+    """Normalization and ReLU before each convolution (2016)."""
 
     small_stem: ClassVar = ("no pooling follows convolution 1", "it has stride 1")
 
@@ -93,41 +97,43 @@ class ResNetSpec(Spec):
         return () if self.cifar else (64, 33)
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
-        check_width(width, (self.stem, *(maps for stage in self.stages for unit in stage for maps in unit)))
+        check_width(width, (self.stem, *(num for stage in self.stages for unit in stage for num in unit)))
         return replace(
             self,
             stem=scale_channels(self.stem, width),
             stages=tuple(
-                tuple(tuple(scale_channels(maps, width) for maps in unit) for unit in scale_stage(stage, depth))
+                tuple(tuple(scale_channels(num, width) for num in unit) for unit in scale_stage(stage, depth))
                 for stage in self.stages
             ),
             resolution=self.resolution if resolution is None else resolution,
         )
 
 
-def convolutions(below: int, unit: Unit, stride: int, stride_in_3x3: bool) -> list[tuple[int, int, int, int]]:
-    """Input maps, output maps, kernel and stride of each convolution of a unit."""
+def convolutions(
+    in_channels: int, unit: UnitChannels, stride: int, stride_in_3x3: bool
+) -> list[tuple[int, int, int, int]]:
+    """Input channels, output channels, kernel size and stride of each convolution of a unit."""
     kernels = (3, 3) if len(unit) == 2 else (1, 3, 1)
     strided = kernels.index(3) if stride_in_3x3 else 0
     strides = [stride if i == strided else 1 for i in range(len(unit))]
-    return list(zip((below, *unit), unit, kernels, strides, strict=False))
+    return list(zip((in_channels, *unit), unit, kernels, strides, strict=False))
 
 
 class ResidualUnit(nn.Module):
-    """Figure 5 (2015): convolutions, what the shortcut carries past them, and then ReLU."""
+    """2015, Figure 5: convolutions, the shortcut added to them, and then ReLU."""
 
-    def __init__(self, below: int, unit: Unit, stride: int, spec: ResNetSpec) -> None:
+    def __init__(self, in_channels: int, unit: UnitChannels, stride: int, spec: ResNetSpec) -> None:
         super().__init__()
-        sizes = convolutions(below, unit, stride, spec.stride_in_3x3)
+        sizes = convolutions(in_channels, unit, stride, spec.stride_in_3x3)
         self.layers = nn.ModuleList(ConvNorm(*size) for size in sizes)
         self.shortcut: nn.Module | None
-        changes = stride != 1 or below != unit[-1]
+        changes = stride != 1 or in_channels != unit[-1]
         if spec.shortcut == Shortcut.NONE:
             self.shortcut = None
         elif spec.shortcut == Shortcut.C or (spec.shortcut == Shortcut.B and changes):
-            self.shortcut = ConvNorm(below, unit[-1], 1, stride)
+            self.shortcut = ConvNorm(in_channels, unit[-1], 1, stride)
         else:
-            self.shortcut = ZeroPadded(below, unit[-1], stride) if changes else nn.Identity()
+            self.shortcut = ZeroPadded(in_channels, unit[-1], stride) if changes else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         *layers, last = self.layers
@@ -139,26 +145,26 @@ class ResidualUnit(nn.Module):
 
 
 class PreactivationUnit(nn.Module):
-    """Figure 4(e) (2016): normalization and ReLU before each convolution, and nothing after the sum.
+    """2016, Figure 4(e): normalization and ReLU before each convolution, and nothing after the sum.
 
-    The first unit of a network activates its input before the shortcut leaves (appendix), and so does one that
+    The first unit of a network activates its input before the shortcut leaves (2016, appendix), and so does one that
     changes the shape.
     """
 
-    def __init__(self, below: int, unit: Unit, stride: int, spec: ResNetSpec, first: bool) -> None:
+    def __init__(self, in_channels: int, unit: UnitChannels, stride: int, spec: ResNetSpec, first: bool) -> None:
         super().__init__()
         self.first = first
-        sizes = convolutions(below, unit, stride, spec.stride_in_3x3)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(maps) for maps, _, _, _ in sizes)
+        sizes = convolutions(in_channels, unit, stride, spec.stride_in_3x3)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(read) for read, _, _, _ in sizes)
         self.convs = nn.ModuleList(
-            Conv2d(maps, out, kernel, step, kernel // 2, bias=False) for maps, out, kernel, step in sizes
+            KaimingConv2d(read, made, kernel, step, kernel // 2, bias=False) for read, made, kernel, step in sizes
         )
         self.shortcut: nn.Module | None = None
-        if stride != 1 or below != unit[-1]:
+        if stride != 1 or in_channels != unit[-1]:
             if spec.shortcut == Shortcut.A:
-                self.shortcut = ZeroPadded(below, unit[-1], stride)
+                self.shortcut = ZeroPadded(in_channels, unit[-1], stride)
             else:
-                self.shortcut = Conv2d(below, unit[-1], 1, stride, bias=False)
+                self.shortcut = KaimingConv2d(in_channels, unit[-1], 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         norm, *norms = self.norms
@@ -176,7 +182,7 @@ class PreactivationUnit(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Table 1 (2015), and section 4.2 for CIFAR-10."""
+    """2015, Table 1, and section 4.2 for CIFAR-10."""
 
     def __init__(self, spec: ResNetSpec) -> None:
         super().__init__()
@@ -184,26 +190,26 @@ class ResNet(nn.Module):
         kernel, stride = (3, 1) if spec.cifar else (7, 1 if spec.num_skipped_downsamplings > 1 else 2)
         self.conv1: nn.Module
         if spec.preactivation:
-            self.conv1 = Conv2d(spec.in_channels, spec.stem, kernel, stride, kernel // 2, bias=False)
+            self.conv1 = KaimingConv2d(spec.in_channels, spec.stem, kernel, stride, kernel // 2, bias=False)
         else:
             self.conv1 = ConvNorm(spec.in_channels, spec.stem, kernel, stride)
         self.pool1 = nn.Identity() if spec.cifar or spec.num_skipped_downsamplings else nn.MaxPool2d(3, 2, padding=1)
         self.stages = nn.ModuleList()
-        below = spec.stem
+        channels = spec.stem
         for stage in spec.stages:
             units = nn.Sequential()
             for unit in stage:
                 stride = 1 if units or not self.stages else 2
                 if spec.preactivation:
                     first = not units and not self.stages
-                    units.append(PreactivationUnit(below, unit, stride, spec, first))
+                    units.append(PreactivationUnit(channels, unit, stride, spec, first))
                 else:
-                    units.append(ResidualUnit(below, unit, stride, spec))
-                below = unit[-1]
+                    units.append(ResidualUnit(channels, unit, stride, spec))
+                channels = unit[-1]
             self.stages.append(units)
-        self.norm = nn.BatchNorm2d(below) if spec.preactivation else nn.Identity()
+        self.norm = nn.BatchNorm2d(channels) if spec.preactivation else nn.Identity()
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(below, spec.num_classes)
+        self.fc = nn.Linear(channels, spec.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
@@ -216,8 +222,8 @@ class ResNet(nn.Module):
         return outputs
 
 
-# Table 1: the units in conv2_x to conv5_x.
-UNITS = {
+# 2015, Table 1: the number of units in conv2_x to conv5_x, by layers
+NUM_UNITS = {
     18:  (2, 2,  2, 2),
     34:  (3, 4,  6, 3),
     50:  (3, 4,  6, 3),
@@ -228,17 +234,17 @@ UNITS = {
 
 def imagenet(layers: int, shortcut: Shortcut = Shortcut.B, stride_in_3x3: bool = False) -> ResNetSpec:
     stages = []
-    for maps, units in zip((64, 128, 256, 512), UNITS[layers], strict=True):
-        unit = (maps, maps) if layers < 50 else (maps, maps, 4 * maps)
-        stages.append((unit,) * units)
+    for channels, num_units in zip((64, 128, 256, 512), NUM_UNITS[layers], strict=True):
+        unit = (channels, channels) if layers < 50 else (channels, channels, 4 * channels)
+        stages.append((unit,) * num_units)
     return ResNetSpec(stages=tuple(stages), shortcut=shortcut, stride_in_3x3=stride_in_3x3)
 
 
 def cifar(layers: int, shortcut: Shortcut = Shortcut.A, preactivation: bool = False) -> ResNetSpec:
-    """6n + 2 layers; from 164 on bottlenecks, 9n + 2 (2016)."""
+    """6n + 2 layers (2015, section 4.2). With pre-activation and 164 or more, 9n + 2 in bottlenecks (2016)."""
     bottleneck = preactivation and layers >= 164
     n = (layers - 2) // (9 if bottleneck else 6)
-    stages = tuple(((maps, maps, 4 * maps) if bottleneck else (maps, maps),) * n for maps in (16, 32, 64))
+    stages = tuple(((num, num, 4 * num) if bottleneck else (num, num),) * n for num in (16, 32, 64))
     return ResNetSpec(
         num_classes=10,
         resolution=32,
@@ -248,57 +254,6 @@ def cifar(layers: int, shortcut: Shortcut = Shortcut.A, preactivation: bool = Fa
         cifar=True,
         preactivation=preactivation,
     )
-
-
-def macs(billions: str) -> Claim:
-    return Claim("MACs", f"{billions} billion", "Table 1", lambda net: net.macs)
-
-
-def params(millions: str, source: str) -> Claim:
-    return Claim("parameters", f"{millions} million", source, lambda net: net.params)
-
-
-def top1(error: str, source: str) -> Claim:
-    return Claim("top-1 error on ImageNet validation, 10 crops", f"{error} %", source)
-
-
-def on_cifar(error: str, source: str, setting: str = "") -> Claim:
-    return Claim(f"test error on CIFAR-10{setting}", f"{error} %", source)
-
-
-def scaled_macs(billions: str, scale: Scale, total: int | None = None) -> Claim:
-    source = "EfficientNet paper, Table 3"
-    return Claim("MACs", f"{billions} billion", source, lambda net: net.macs, at=scale, sum=total)
-
-
-def scaled_accuracy(percent: str, scale: str = "") -> Claim:
-    return Claim(f"top-1 accuracy on ImageNet{scale}", f"{percent} %", "EfficientNet paper, Table 3")
-
-
-# Tan and Le 2019, Table 3; their base has the stride in the 3x3 convolution. They do not print what they repeat and
-# widen; counted here is every unit and every layer, as everywhere in this package.
-SCALED_BY_2019 = (
-    scaled_macs("4.1", Scale()),
-    scaled_macs("16.2", Scale(depth=4), 14_570_749_952),
-    scaled_macs("14.7", Scale(width=2), 16_116_613_120),
-    scaled_macs("16.4", Scale(resolution=448)),
-    scaled_accuracy("76.0"),
-    scaled_accuracy("78.1", ", depth 4"),
-    scaled_accuracy("77.7", ", width 2"),
-    scaled_accuracy("77.5", ", resolution 2"),
-    Claim("MACs, compound; the factors are not printed", "16.7 billion", "EfficientNet paper, Table 3"),
-    scaled_accuracy("78.8", ", compound"),
-)
-
-# Table 6: layers, parameters in million, test error in percent
-TABLE_6 = (
-    (20,   "0.27", "8.75"),
-    (32,   "0.46", "7.51"),
-    (44,   "0.66", "7.17"),
-    (56,   "0.85", "6.97"),
-    (110,  "1.7",  "6.43"),
-    (1202, "19.4", "7.93"),
-)  # fmt: skip
 
 
 RECIPE_IMAGENET = Recipe(
@@ -359,7 +314,7 @@ def recipe(spec: ResNetSpec) -> Recipe:
     return RECIPE_CIFAR if layers < 110 else RECIPE_CIFAR_110
 
 
-def variant(name: str, summary: str, spec: ResNetSpec, *claims: Claim) -> Variant:
+def variant(name: str, summary: str, spec: ResNetSpec) -> Variant:
     return Variant(
         name=name,
         summary=summary,
@@ -368,7 +323,7 @@ def variant(name: str, summary: str, spec: ResNetSpec, *claims: Claim) -> Varian
         spec=spec,
         objective=CrossEntropy(),
         recipe=recipe(spec),
-        claims=claims,
+        claims=CLAIMS.get(name, ()),
     )
 
 
@@ -378,43 +333,22 @@ FAMILY = Family(
     name="ResNet",
     paper=RESIDUAL_2015,
     variants=(
-        variant("plain18", "no shortcuts", imagenet(18, NONE), macs("1.8"), top1("27.94", "Table 2")),
-        variant("plain34", "no shortcuts", imagenet(34, NONE), macs("3.6"), top1("28.54", "Table 2")),
-        variant("resnet18", "projections where the shape changes (option B)", imagenet(18), macs("1.8")),
-        variant("resnet18-a", "no parameters in shortcuts (option A)", imagenet(18, A), top1("27.88", "Table 2")),
+        variant("plain18", "no shortcuts", imagenet(18, NONE)),
+        variant("plain34", "no shortcuts", imagenet(34, NONE)),
+        variant("resnet18", "projections where the shape changes (option B)", imagenet(18)),
+        variant("resnet18-a", "no parameters in shortcuts (option A)", imagenet(18, A)),
         variant("resnet18-c", "every shortcut projects (option C)", imagenet(18, C)),
-        variant("resnet34", "option B", imagenet(34), macs("3.6"), top1("24.52", "Table 3")),
-        variant("resnet34-a", "option A", imagenet(34, A), macs("3.6"), top1("25.03", "Table 3")),
-        variant("resnet34-c", "option C", imagenet(34, C), top1("24.19", "Table 3")),
-        variant(
-            "resnet50", "bottlenecks, stride in the first 1x1", imagenet(50), macs("3.8"), top1("22.85", "Table 3")
-        ),
-        variant("resnet101", "bottlenecks", imagenet(101), macs("7.6"), top1("21.75", "Table 3")),
-        variant(
-            "resnet152",
-            "bottlenecks",
-            imagenet(152),
-            macs("11.3"),
-            top1("21.43", "Table 3"),
-            Claim("top-5 error on ImageNet validation, 10 crops", "5.71 %", "Table 3"),
-            Claim("top-5 error on ImageNet validation, several scales", "4.49 %", "Table 4"),
-            Claim("top-5 error on ImageNet test, six nets", "3.57 %", "Table 5"),
-        ),
-        variant("resnet50-v1.5", "stride in the 3x3", imagenet(50, stride_in_3x3=True), *SCALED_BY_2019),
+        variant("resnet34", "option B", imagenet(34)),
+        variant("resnet34-a", "option A", imagenet(34, A)),
+        variant("resnet34-c", "option C", imagenet(34, C)),
+        variant("resnet50", "bottlenecks, stride in the first 1x1", imagenet(50)),
+        variant("resnet101", "bottlenecks", imagenet(101)),
+        variant("resnet152", "bottlenecks", imagenet(152)),
+        variant("resnet50-v1.5", "stride in the 3x3", imagenet(50, stride_in_3x3=True)),
         variant("resnet101-v1.5", "stride in the 3x3", imagenet(101, stride_in_3x3=True)),
         variant("resnet152-v1.5", "stride in the 3x3", imagenet(152, stride_in_3x3=True)),
-        *(variant(f"plain{layers}-cifar", "no shortcuts", cifar(layers, NONE)) for layers in (20, 32, 44, 56)),
-        variant("plain110-cifar", "no shortcuts", cifar(110, NONE), on_cifar("60", "Figure 6", ", more than that")),
-        *(
-            variant(
-                f"resnet{layers}-cifar",
-                "option A",
-                cifar(layers),
-                params(millions, "Table 6"),
-                on_cifar(error, "Table 6"),
-            )
-            for layers, millions, error in TABLE_6
-        ),
+        *(variant(f"plain{layers}-cifar", "no shortcuts", cifar(layers, NONE)) for layers in (20, 32, 44, 56, 110)),
+        *(variant(f"resnet{layers}-cifar", "option A", cifar(layers)) for layers in (20, 32, 44, 56, 110, 1202)),
         *(
             variant(f"resnet{layers}-cifar-{option.lower()}", f"option {option}", cifar(layers, option))
             for layers in (20, 56, 110)
@@ -424,14 +358,11 @@ FAMILY = Family(
             "resnet110-preact-cifar",
             "normalization and ReLU before convolutions",
             cifar(110, preactivation=True),
-            on_cifar("6.37", "2016, Table 2"),
         ),
         variant(
             "resnet164-preact-cifar",
             "bottlenecks, normalization and ReLU before convolutions",
             cifar(164, B, preactivation=True),
-            on_cifar("5.46", "2016, Table 2"),
-            on_cifar("4.92", "2016, Table 3", ", 1001 layers"),
         ),
     ),
 )

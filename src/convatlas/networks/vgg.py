@@ -1,16 +1,16 @@
 """VGG (Simonyan and Zisserman 2014).
 
-Depth is what matters, and small filters pay for it: two convolutions of 3x3 see as much as one of 5x5, three as much
-as one of 7x7, with fewer parameters and more rectifications between. Five stages of them, each followed by max pooling
-and each but the last twice as wide as the one before, and three fully connected layers. Nothing else.
+Depth matters most, and small filters pay for it: two 3x3 convolutions see as much of the input as one of 5x5, three as
+much as one of 7x7, with fewer parameters and more ReLUs between. Five stages of them, each followed by max pooling and
+twice as wide as the one before, but for the last, then three fully connected layers. Nothing else.
 
 Departures:
-- Weights begin as Glorot and Bengio draw them, which the paper found afterwards to make its pre-training unnecessary
+- Weights are initialized as Glorot and Bengio do, which the paper found afterwards to make its pre-training unnecessary
   (section 3.1).
 - The networks with `-bn` are no paper's: batch normalization after every convolution, biases kept, as in the networks
   whose weights other libraries publish. They take the paper's recipe.
-- The rate fell when the validation accuracy no longer rose; here it falls after equal parts of training. The training
-  scale is 256; neither 384 nor scale jitter is here.
+- In the paper the rate fell when the validation accuracy stopped rising; here it falls after equal parts of training.
+  The training scale is 256; neither 384 nor scale jitter is here.
 """
 
 from __future__ import annotations
@@ -42,20 +42,25 @@ VGG_2014 = Paper(
 )
 
 
-class Convolution(NamedTuple):
+class ConvSize(NamedTuple):
+    """The output channels of a convolution, and its kernel size."""
+
     channels: int
     kernel: int = 3
 
 
-Stages = tuple[tuple[Convolution, ...], ...]
+Stages = tuple[tuple[ConvSize, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VGGSpec(Spec):
     stages: Stages
     fully: tuple[int, int] = (4096, 4096)
+    """Units of fc6 and fc7."""
     lrn: bool = False
+    """Local response normalization after the first stage."""
     batch_norm: bool = False
+    """Batch normalization after every convolution."""
 
     small_limits: ClassVar = (64, 33)
     small_stem: ClassVar = ("no pooling follows stage 1", "nor stage 2")
@@ -66,8 +71,8 @@ class VGGSpec(Spec):
         return tuple(number > self.num_skipped_downsamplings for number in range(1, len(self.stages) + 1))
 
     @property
-    def side(self) -> int:
-        """Of the maps after the last pooling."""
+    def feature_size(self) -> int:
+        """Side of the feature maps after the last pooling."""
         return self.resolution // (1 << sum(self.pooled))
 
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
@@ -76,7 +81,7 @@ class VGGSpec(Spec):
         return replace(
             self,
             stages=tuple(
-                tuple(Convolution(scale_channels(channels, width), kernel) for channels, kernel in stage)
+                tuple(ConvSize(scale_channels(channels, width), kernel) for channels, kernel in stage)
                 for stage in (scale_stage(stage, depth) for stage in self.stages)
             ),
             fully=(scale_channels(fc6, width), scale_channels(fc7, width)),
@@ -85,15 +90,15 @@ class VGGSpec(Spec):
 
 
 def stages(*channels: int, convolutions: str) -> Stages:
-    """Stages of those widths; in `convolutions` each 3 or 1 is the kernel of one."""
+    """Stages of these output channels; each 3 or 1 in `convolutions` is the kernel size of one."""
     return tuple(
-        tuple(Convolution(width, int(kernel)) for kernel in kernels)
+        tuple(ConvSize(width, int(kernel)) for kernel in kernels)
         for width, kernels in zip(channels, convolutions.split(), strict=True)
     )
 
 
 # fmt: off
-# Table 1: the kernels of the convolutions in the five stages.
+# Table 1: the kernel sizes of the convolutions in the five stages.
 A = stages(64, 128, 256, 512, 512, convolutions=" 3  3   33   33   33")
 B = stages(64, 128, 256, 512, 512, convolutions="33 33   33   33   33")
 C = stages(64, 128, 256, 512, 512, convolutions="33 33  331  331  331")
@@ -108,11 +113,11 @@ def glorot(layer: nn.Conv2d | nn.Linear) -> None:
     nn.init.zeros_(layer.get_parameter("bias"))
 
 
-class Conv2d(nn.Conv2d):
+class GlorotConv2d(nn.Conv2d):
     reset_parameters = glorot
 
 
-class Linear(nn.Linear):
+class GlorotLinear(nn.Linear):
     reset_parameters = glorot
 
 
@@ -123,21 +128,21 @@ class VGG(nn.Module):
         super().__init__()
         self.spec = spec
         self.stages = nn.ModuleList()
-        below = spec.in_channels
+        in_channels = spec.in_channels
         for stage, pooled in zip(spec.stages, spec.pooled, strict=True):
             layers = nn.Sequential()
             for channels, kernel in stage:
-                conv = Conv2d(below, channels, kernel, padding=kernel // 2)
+                conv = GlorotConv2d(in_channels, channels, kernel, padding=kernel // 2)
                 layers.append(ConvReLU(conv, nn.BatchNorm2d(channels) if spec.batch_norm else None))
-                below = channels
+                in_channels = channels
             if spec.lrn and not self.stages:
                 layers.append(LocalResponseNorm())
             if pooled:
                 layers.append(nn.MaxPool2d(2))
             self.stages.append(layers)
-        self.fc6 = Linear(below * spec.side**2, spec.fully[0])
-        self.fc7 = Linear(*spec.fully)
-        self.fc8 = Linear(spec.fully[1], spec.num_classes)
+        self.fc6 = GlorotLinear(in_channels * spec.feature_size**2, spec.fully[0])
+        self.fc7 = GlorotLinear(*spec.fully)
+        self.fc8 = GlorotLinear(spec.fully[1], spec.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         for stage in self.stages:

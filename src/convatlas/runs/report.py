@@ -15,9 +15,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from convatlas import data, draw
-from convatlas.draw.pages import data_uri, page, svg
+from convatlas.draw.pages import data_uri, render_page, svg_uri
 from convatlas.errors import UserError
-from convatlas.files import write
+from convatlas.files import SILENT, ProgressCallback, write
 from convatlas.models.device import device_named
 from convatlas.models.evaluation import evaluation_batches
 from convatlas.models.folder import WEIGHTS
@@ -60,12 +60,15 @@ class Mistake:
     probability: float
 
 
-def write_report(run: Run, out: str | Path | None = None, *, device: str | None = None) -> Report:
+def write_report(
+    run: Run, out: str | Path | None = None, *, device: str | None = None, progress: ProgressCallback = SILENT
+) -> Report:
     """Predict the test images of a run, and write a page about it.
 
     Args:
         out: the file; None: `report.html` in the run folder.
         device: see `Run.evaluate`.
+        progress: is told of downloads and of decoding.
 
     Raises:
         UserError: the run is not finished or damaged, its data set is gone or has changed, or there is no such folder.
@@ -75,7 +78,7 @@ def write_report(run: Run, out: str | Path | None = None, *, device: str | None 
         raise UserError(f"there is no folder {path.parent} to write {path.name} into")
     place, model = device_named(device), run.model
     with model.network_on(place) as network:
-        metrics, test = read_metrics(run), run.load_data().test
+        metrics, test = read_metrics(run), run.load_data(progress=progress).test
         batches = evaluation_batches(run.card, test, place)
         predictions = collect_predictions(network, run.variant.objective, batches)
     write(path, contents(run, metrics, test, predictions))
@@ -99,11 +102,13 @@ def contents(run: Run, metrics: list[dict[str, Any]], test: data.Split, predicti
         "results": run.results,
         "predictions": predictions,
         "weight_bytes": weights.st_size,
-        "curves": svg(draw.curves("", metrics)),
-        "confusion": svg(draw.confusion("", model.classes, predictions.confusion.numpy())),
+        "curves": svg_uri(draw.training_curves("", metrics)),
+        "confusion": svg_uri(draw.confusion_matrix("", model.classes, predictions.confusion.numpy())),
         "classes": sorted(predictions.per_class, key=by_recall),
-        "reliability": svg(
-            draw.reliability(calibration.counts.numpy(), calibration.confidence.numpy(), calibration.accuracy.numpy())
+        "reliability": svg_uri(
+            draw.reliability_diagram(
+                calibration.counts.numpy(), calibration.confidence.numpy(), calibration.accuracy.numpy()
+            )
         ),
         "ece": calibration.ece,
         "num_bins": len(calibration.counts),
@@ -112,7 +117,7 @@ def contents(run: Run, metrics: list[dict[str, Any]], test: data.Split, predicti
         "facts": facts(run),
         "command": command(run),
     }
-    return page("convatlas.runs", "report.html.jinja", values)
+    return render_page("convatlas.runs", "report.html.jinja", values)
 
 
 def by_recall(metrics: ClassMetrics) -> tuple[float, int]:
@@ -123,12 +128,10 @@ def by_recall(metrics: ClassMetrics) -> tuple[float, int]:
 def mistakes(model: Model, test: data.Split, predictions: Predictions) -> list[Mistake]:
     """The wrong predictions with the highest confidence."""
     worst = predictions.worst(NUM_MISTAKES)
-    margin, resolution = model.preprocessing.margin, model.preprocessing.resolution
-    read = slice(margin, margin + resolution)
     return [
         Mistake(
-            image=thumbnail(image[:, read, read]),
-            small=resolution <= MAX_PNG_SIDE,
+            image=thumbnail(model.preprocessing.center(image)),
+            small=model.preprocessing.crop <= MAX_PNG_SIDE,
             name=test.name_of(place),
             true=model.classes[int(predictions.labels[place])],
             predicted=model.classes[int(predictions.predicted[place])],
@@ -168,7 +171,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("augmentation", augmentation),
         *((f"{what}, printed in", where) for what, where in recipe.sources),
         *((("class weights", record.class_weights),) if record.class_weights else ()),
-        *(fact for group in groups if group is not None for fact in settings(group, all_of_them=True)),
+        *((("init from", record.init_from.path),) if record.init_from is not None else ()),
+        *(fact for group in groups if group is not None for fact in settings(group, but=("path",), all_of_them=True)),
         *settings(record.runtime, but=("device", "autotune")),
         ("computed on", f"{record.device}, {record.machine}: {record.execution.describe()}"),
         *((("processes", str(record.num_processes)),) if record.num_processes > 1 else ()),

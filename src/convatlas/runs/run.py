@@ -13,7 +13,7 @@ from torch import nn
 
 from convatlas import atlas, data
 from convatlas.errors import UserError
-from convatlas.files import write
+from convatlas.files import SILENT, ProgressCallback, write
 from convatlas.files.typed_json import as_file_error, parsed_object
 from convatlas.models import earlier as earlier_models
 from convatlas.models.card import CARD, Card, Score
@@ -118,18 +118,19 @@ class Run:
         split = images if isinstance(images, data.Split) else self.load_data(images).test
         return self.model.evaluate(split, device=device)
 
-    def load_data(self, where: str | Path | None = None) -> data.Dataset:
+    def load_data(self, where: str | Path | None = None, *, progress: ProgressCallback = SILENT) -> data.Dataset:
         """The run's data set, with its split.
 
         Args:
             where: its name or folder, if it is not where it was.
+            progress: is told of downloads and of decoding.
 
         Raises:
             UserError: the data set is gone, or not the one that the run was trained on.
         """
         provenance, name = self.card.provenance, self.record.data if where is None else where
         dataset = data.find(name).load(
-            self.card.preprocessing.working_side, seed=self.record.seed, skip_bad=provenance.skip_bad
+            self.card.preprocessing.resizing, seed=self.record.seed, skip_bad=provenance.skip_bad, progress=progress
         )
         if dataset.checksum != provenance.data_checksum:
             raise UserError(f"the images of {name} have changed since {self.folder} was trained on them")
@@ -178,7 +179,10 @@ def load_run(folder: str | Path) -> Run:
             checked(card)
             return Run(folder, card, Record.from_values(earlier.record_values(values)), values["format"])
         record = Record.from_values(values)
-    return Run(folder, read_card(folder), record)
+    card = read_card(folder)
+    if record.results is not None and (card.score is None or card.weights_sha256 is None):
+        raise UserError(f"{folder / CARD} is another model's: the run is finished, and the model in the card is not")
+    return Run(folder, card, record)
 
 
 def load_model(path: str | Path) -> Model:
@@ -204,6 +208,6 @@ def read_metrics(run: Run) -> list[dict[str, Any]]:
             raise ValueError("no numbers")
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is damaged or was not written by convatlas") from error
     return rows

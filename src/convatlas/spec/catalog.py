@@ -1,4 +1,4 @@
-"""The catalog: papers, and the variants and families that the atlas is made of."""
+"""The catalog: papers, network variants, and families of variants."""
 
 from __future__ import annotations
 
@@ -25,24 +25,27 @@ class Paper:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A row of the atlas: one network, the paper that prints it and what the paper claims of it."""
+    """One network of the atlas, with the paper that prints it and the paper's claims."""
 
     name: str
+    """What people type, as "vgg16-bn"."""
     summary: str
+    """What sets it apart within its family, in a few words."""
     paper: Paper
     network: Callable[[Any], nn.Module]
-    """The class that is built from the spec. Its argument is the family's own spec class."""
+    """The network's class. It takes a spec of the family's own class."""
     spec: Spec
     objective: Objective
-    pixels: tuple[float, float] | None = None
-    """What black and white become at the input; None: the training set's mean and deviation, to 0 and 1."""
+    input_range: tuple[float, float] | None = None
+    """What black and white pixels become at the input. None: inputs are normalized to mean 0 and standard deviation 1
+    with the statistics of the training set."""
     recipe: Recipe | None = None
-    """The paper's own."""
+    """The paper's own; None if it prints none."""
     claims: tuple[Claim, ...] = ()
 
     @property
     def published(self) -> str:
-        """The first result of training that the paper prints, in words; empty where it prints none."""
+        """The first result of training that the paper prints, as "0.95 % on MNIST"; empty if it prints none."""
         results = (claim for claim in self.claims if claim.count is None)
         return next((f"{claim.printed} {claim.figure.removeprefix('test error ')}" for claim in results), "")
 

@@ -11,7 +11,7 @@ from fractions import Fraction
 from convatlas.spec.layers import Layers
 from convatlas.spec.network import Scale
 
-SCALES: Mapping[str, int] = {
+UNITS: Mapping[str, int] = {
     "": 1,
     "%": 1,
     "times": 1,
@@ -25,28 +25,28 @@ SCALES: Mapping[str, int] = {
 
 @dataclass(frozen=True)
 class Claim:
-    """A figure that a paper prints."""
+    """A figure that a paper prints of a network."""
 
     figure: str
-    """What the figure counts, as "parameters" or "test error on MNIST"."""
+    """What is counted or measured, as "parameters" or "test error on MNIST"."""
     printed: str
-    """The number as printed, with its unit out of `SCALES`."""
+    """The number as printed, with a unit that `UNITS` has, as "60 million"."""
     source: str
     """Where in the paper: section, table or figure."""
     count: Callable[[Layers], int | Fraction] | None = None
-    """How the built network gives the figure; None for what only a training run can give."""
+    """Computes the figure from the layer table of the built network; None if that takes training."""
     at: Scale = field(default_factory=Scale)
-    """The scale of the network that the figure is of."""
+    """The scaling of the network that the figure is about."""
     about: int | None = None
-    """For a round figure: what it is rounded to. Else the last printed digit says how precise it is."""
+    """What a round figure is rounded to, in its unit. None: its last printed digit says how precise it is."""
     sum: int | Fraction | None = None
-    """For an erratum: what the paper's own layer list adds up to."""
+    """For an erratum: what the layers that the paper lists add up to."""
     note: str = ""
-    """For an erratum: how the sum comes about."""
+    """For an erratum: how they add up."""
 
     @property
     def title(self) -> str:
-        """What the figure counts, and at which scale of the network."""
+        """The figure, and the scaling of the network if there is one."""
         return f"{self.figure}, {self.at}" if self.at != Scale() else self.figure
 
     @property
@@ -55,21 +55,22 @@ class Claim:
 
     @property
     def value(self) -> Decimal:
+        """The printed number without its unit, as 60,000,000 for "60 million"."""
         number, _, unit = self.printed.partition(" ")
-        return Decimal(number.replace(",", "")) * SCALES[unit]
+        return Decimal(number.replace(",", "")) * UNITS[unit]
 
     @property
     def last_digit(self) -> Decimal:
-        """One unit of the last digit that means something."""
+        """The value of one unit in the last significant digit."""
         if self.about is not None:
-            return Decimal(self.about) * SCALES[self.unit]
+            return Decimal(self.about) * UNITS[self.unit]
         number, _, unit = self.printed.partition(" ")
         _, _, decimals = number.partition(".")
-        return Decimal(1).scaleb(-len(decimals)) * SCALES[unit]
+        return Decimal(1).scaleb(-len(decimals)) * UNITS[unit]
 
 
 def top_errors(setting: str, top1: str, top5: str, source: str) -> tuple[Claim, Claim]:
-    """The two errors, in percent, that papers print for ImageNet."""
+    """Claims of the top-1 and the top-5 error, in percent."""
     return (
         Claim(f"top-1 error on {setting}", f"{top1} %", source),
         Claim(f"top-5 error on {setting}", f"{top5} %", source),
@@ -77,7 +78,7 @@ def top_errors(setting: str, top1: str, top5: str, source: str) -> tuple[Claim, 
 
 
 def top_accuracies(setting: str, top1: str, top5: str, source: str) -> tuple[Claim, Claim]:
-    """The two accuracies, in percent, that papers print for ImageNet."""
+    """Claims of the top-1 and the top-5 accuracy, in percent."""
     return (
         Claim(f"top-1 accuracy on {setting}", f"{top1} %", source),
         Claim(f"top-5 accuracy on {setting}", f"{top5} %", source),
@@ -85,13 +86,13 @@ def top_accuracies(setting: str, top1: str, top5: str, source: str) -> tuple[Cla
 
 
 class ClaimVerdict(enum.StrEnum):
-    """What the built network says to a claim."""
+    """Whether the built network agrees with a claim."""
 
     HOLDS = "holds"
-    """Less than one unit of the last printed digit away."""
+    """The network's figure is less than one unit of the last printed digit away."""
     ERRATUM = "erratum"
-    """Further away, and equal to the sum of the paper's own layer list."""
+    """It is further away, and equal to what the layers that the paper lists add up to."""
     NOT_TESTED_HERE = "not tested here"
-    """It takes a training run."""
+    """Only training can give the figure."""
     DISAGREES = "disagrees"
-    """None of these: a bug of ours, and the tests fail."""
+    """None of these: our network is wrong, and the tests fail."""

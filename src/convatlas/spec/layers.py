@@ -1,4 +1,4 @@
-"""The layer table: what `measure.layers` returns and what a claim is counted from."""
+"""The layer table that `measure.layers` returns. Claims are counted from it."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ class Layer:
     kind: str
     output_shape: tuple[int, ...]
     params: int
-    """Trainable numbers, biases and normalization included."""
+    """Trainable parameters, those of biases and normalization included."""
     macs: int
-    """Multiply-accumulates of convolutions and fully connected layers, biases not counted."""
+    """Multiply-accumulates of convolutions and fully connected layers; biases are not counted."""
     activation_bytes: int
-    """Of the output, as 32-bit numbers."""
+    """Size of the output, as 32-bit numbers."""
     receptive_field: int
-    """Pixels of the input, along one side, that one output sees; never more than the input has."""
+    """Side of the part of the input that one output depends on, in pixels; at most the input's side."""
     stride: int
-    """Pixels of the input between two neighboring outputs; the whole side where there is only one."""
+    """Pixels of the input between two neighboring outputs; the input's side where there is only one output."""
 
 
 @dataclass(frozen=True)
 class Layers:
-    """A layer table: what `measure.layers` returns and what a claim is counted from."""
+    """A layer table for one image. It can be iterated, and indexed by the names of layers."""
 
     rows: tuple[Layer, ...]
-    """In order of execution, as in an inference: without what only training uses."""
+    """In order of execution in evaluation mode."""
     training_only_params: int = 0
-    """Trainable numbers of what only training uses, as GoogLeNet's auxiliary heads."""
+    """Trainable parameters of layers that run in training only, as GoogLeNet's auxiliary classifiers."""
     peak_activation_bytes: int = 0
-    """The most that an inference holds at once beside the weights, its input included, as 32-bit numbers."""
+    """The most memory that inference needs at once besides the weights, input included, as 32-bit numbers."""
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.rows)
@@ -47,11 +47,11 @@ class Layers:
         raise KeyError(name)
 
     def part(self, name: str) -> Layers:
-        """The rows of one part of the network, as "inception3.a"."""
+        """The rows of one module and all modules inside it, as "inception3.a"."""
         return Layers(tuple(row for row in self.rows if f"{row.name}.".startswith(f"{name}.")))
 
     def of_kind(self, kind: str) -> Layers:
-        """The rows of one kind, as "Conv2d"."""
+        """The rows of one kind of layer, as "Conv2d"."""
         return Layers(tuple(row for row in self.rows if row.kind == kind))
 
     def __len__(self) -> int:
@@ -66,5 +66,5 @@ class Layers:
         return sum(row.macs for row in self.rows)
 
     def weight_bytes(self, bits: int) -> int:
-        """What the trainable numbers take in memory at `bits` bits each."""
+        """Bytes of all trainable parameters at `bits` bits each, rounded up."""
         return math.ceil(self.params * bits / 8)

@@ -1,4 +1,4 @@
-"""What a network is: its spec, how a spec scales, and what the outputs mean."""
+"""Specs: every number that a network is built from, and how they scale. Objectives: the loss of its outputs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How a network is scaled: multipliers of its width and depth, and the side of its input."""
+    """A scaling of a network; the default leaves it as it is."""
 
     width: float = 1.0
+    """Multiplier of every internal channel count."""
     depth: float = 1.0
+    """Multiplier of the number of layers or blocks in every stage that repeats them."""
     resolution: int | None = None
-    """Pixels; None: the network's own."""
+    """Side of the square input, in pixels. None: the network's own."""
     phi: float = 0.0
-    """EfficientNet's compound coefficient; see `Spec.compound`. The multipliers come on top, the resolution replaces
-    the one that it gives."""
+    """EfficientNet's compound coefficient, see `Spec.compound`. The multipliers come on top of it, and `resolution`
+    replaces the one that it gives."""
 
     def __str__(self) -> str:
         parts = [f"{name} {value:g}" for name, value in (("width", self.width), ("depth", self.depth)) if value != 1]
@@ -31,13 +33,19 @@ class Scale:
         return ", ".join(parts + ([f"{self.resolution} px"] if self.resolution is not None else []))
 
 
-MOST_PIXELS = 10_000
-"""Along a side; far beyond it, counts leave the range of PyTorch's numbers."""
+MAX_RESOLUTION = 10_000
+"""Pixels along a side. Far beyond it, the counts of a layer overflow 64 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec(ABC):
-    """What a network is. A family's own spec adds every channel count of it."""
+    """Every number that a network is built from. A family's own spec adds its channel counts and options.
+
+    Specs are frozen and can be compared. Scaled and pruned networks are the same class, built from another spec.
+
+    Raises:
+        UserError: no classes or input channels, or a resolution out of range.
+    """
 
     num_classes: int = 1000
     in_channels: int = 3
@@ -46,9 +54,9 @@ class Spec(ABC):
     """Side of the square input, in pixels."""
 
     small_limits: ClassVar[tuple[int, ...]] = ()
-    """Resolutions under which the small-image stem leaves out one early halving of the side, and then another."""
+    """The resolutions, largest first, below which the network skips its first early downsampling, then its second."""
     small_stem: ClassVar[tuple[str, ...]] = ()
-    """What it leaves out under each."""
+    """For each of these limits, in words, what the network does without."""
 
     def __post_init__(self) -> None:
         if self.num_classes < 1:
@@ -60,30 +68,43 @@ class Spec(ABC):
                 f"an image of {self.resolution} px is too small for this network; "
                 f"the smallest that works is {self.smallest_resolution} px"
             )
-        if self.resolution > MOST_PIXELS:
+        if self.resolution > MAX_RESOLUTION:
             raise UserError(
-                f"an image of {self.resolution} px is too large; the largest that works is {MOST_PIXELS} px"
+                f"an image of {self.resolution} px is too large; the largest that works is {MAX_RESOLUTION} px"
             )
 
     @property
     def smallest_resolution(self) -> int:
+        """The smallest resolution that works, in pixels."""
         return 28
 
     @property
     def small_below(self) -> int:
-        """Under that resolution the network is built with its small-image stem; 0: it has none."""
+        """Below this resolution the network is built with a stem for small images; 0 if it has none."""
         return max(self.small_limits, default=0)
 
     @property
     def num_skipped_downsamplings(self) -> int:
-        """How many early halvings the small-image stem leaves out at this resolution."""
+        """How many early downsamplings (strides or poolings of 2) the network skips at this resolution."""
         return sum(self.resolution < limit for limit in self.small_limits)
 
     @abstractmethod
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
-        """The spec with every internal channel count times `width`, every repeated unit times `depth`."""
+        """The spec of a scaled network.
+
+        Args:
+            width: multiplier of every internal channel count, rounded as the family's paper rounds; where it does not
+                say, to whole numbers up to 16 and to multiples of 8 above.
+            depth: multiplier of the layers or blocks that each stage repeats: ceil(depth * n) of n. Added ones are
+                copies of the last of their stage, with as many input as output channels and stride 1.
+            resolution: side of the square input, in pixels; by default as it is.
+
+        Raises:
+            UserError: a size that cannot work; the message says the nearest that does.
+        """
 
     def at(self, scale: Scale) -> Self:
+        """See `compound`."""
         return self.compound(scale.phi, width=scale.width, depth=scale.depth, resolution=scale.resolution)
 
     def compound(
@@ -97,16 +118,17 @@ class Spec(ABC):
         depth: float = 1.0,
         resolution: int | None = None,
     ) -> Self:
-        """Depth times alpha^phi, width times beta^phi, resolution times gamma^phi (Tan and Le 2019, equation 3).
+        """Compound scaling: depth * alpha^phi, width * beta^phi, resolution * gamma^phi (Tan and Le 2019, equation 3).
 
-        The constants are the paper's, found on EfficientNet-B0 under alpha beta^2 gamma^2 = 2, about.
+        The default constants are the paper's, found for EfficientNet-B0 such that alpha * beta^2 * gamma^2 is about 2:
+        each step of phi doubles the multiply-accumulates.
 
         Args:
-            width, depth: multipliers on top.
-            resolution: in place of the scaled one.
+            width, depth: further multipliers.
+            resolution: side of the square input, in pixels, in place of the compound one.
 
         Raises:
-            UserError: a constant is not above 0, or the scale cannot work.
+            UserError: a constant is not above 0, or a size cannot work.
         """
         for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
             if not (value > 0 and math.isfinite(value)):
@@ -128,17 +150,18 @@ class Spec(ABC):
 
 
 class Objective(Protocol):
-    """What a network's outputs mean: the loss that trains them and the probabilities they stand for."""
+    """The loss that trains a network, and the class probabilities that its outputs stand for."""
 
     def losses(self, outputs: Any, targets: Tensor) -> Tensor:
-        """Each image's loss (batch,) of what the network gives in training against target probabilities.
+        """The loss of each image (batch,).
 
         Args:
-            outputs: (batch, classes); with auxiliary heads, a tuple of such outputs, the network's own first.
-            targets: (batch, classes).
+            outputs: of the network in training mode: (batch, classes), or a tuple of such outputs, the network's own
+                first, then those of its auxiliary classifiers.
+            targets: probabilities of the classes (batch, classes).
         """
         ...
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        """Class probabilities (batch, classes) from outputs (batch, classes)."""
+        """Class probabilities (batch, classes) from outputs in evaluation mode (batch, classes)."""
         ...

@@ -17,7 +17,7 @@ from convatlas.measure.table import build_without_memory
 from convatlas.models.card import Card
 from convatlas.models.network import build, spec_of
 from convatlas.networks.blocks import layer_weights
-from convatlas.networks.low_bits import attach_lsq, remove_lsq
+from convatlas.networks.quantization import attach_lsq, remove_lsq
 from convatlas.runs.options import InitFrom, WeightConstraint
 from convatlas.runs.run import load_model
 from convatlas.spec.quantization import Quantization

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from convatlas import measure
 from convatlas.errors import UserError
-from convatlas.images import Preprocessing
+from convatlas.images import ChannelOrder, Preprocessing
 from convatlas.models.model import Model
 from convatlas.runs.options import Distillation, Execution
 from convatlas.runs.run import Run, load
@@ -56,16 +56,21 @@ def as_read_by(inputs: Tensor, own: Preprocessing, other: Preprocessing, side: i
         side: of the other network's inputs, in pixels.
     """
 
-    def column(values: tuple[float, ...]) -> Tensor:
-        return inputs.new_tensor(values)[:, None, None]
+    def column(values: tuple[float, ...], value_range: float = 1.0) -> Tensor:
+        return inputs.new_tensor(values)[:, None, None] / value_range
 
-    images = inputs * column(own.deviation) + column(own.mean)
+    images = inputs * column(own.std, own.value_range) + column(own.mean, own.value_range)
+    if own.channel_order is ChannelOrder.BGR:
+        images = images.flip(1)
     if own.channels == 3 and other.channels == 1:
         images = (images * column(LUMA)).sum(1, keepdim=True)
     if inputs.shape[-1] != side:
         images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
     # Gray becomes three equal channels.
-    return (images.expand(-1, other.channels, -1, -1) - column(other.mean)) / column(other.deviation)
+    images = images.expand(-1, other.channels, -1, -1)
+    if other.channel_order is ChannelOrder.BGR:
+        images = images.flip(1)
+    return (images - column(other.mean, other.value_range)) / column(other.std, other.value_range)
 
 
 def log_probabilities(objective: Objective, outputs: Tensor, temperature: float) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -135,7 +135,7 @@ def train_as(request: Request, out: Path | None, progress: Progress, *, tested: 
                 raise UserError("torchrun starts this training again and cannot tell its folder; name one with `out`")
             if processes.broadcast((out / RECORD).exists):
                 return _resume(load_run(out), processes, progress, tested=tested)
-        planned = plan(request, processes)
+        planned = plan(request, processes, progress.loading)
 
         def create_run() -> Run:
             folder = vacant(out, name_for(request.network, planned.record.data))
@@ -187,7 +187,7 @@ def _resume(run: Run, processes: Processes, progress: Progress, *, tested: bool)
         return run
     if run.written_format == 1:
         raise UserError(f"{run.folder} was begun by an older convatlas and cannot be resumed; train it again")
-    dataset = processes.main_first(run.load_data)
+    dataset = processes.main_first(lambda: run.load_data(progress=progress.loading))
     if run.record.num_processes != processes.num:
         progress.say(
             f"begun by {run.record.num_processes} and resumed by {processes.num} processes: "
@@ -215,7 +215,7 @@ def _learn(run: Run, setup: TrainingSetup, dataset: data.Dataset, processes: Pro
     device = device_named(record.device, processes.local_rank)
     train, val = dataset.train, None
     if record.validation is not None:
-        train, val = split_validation(dataset.train, record.validation, seed)
+        train, val = split_validation(dataset.train, record.validation, seed, progress.loading)
     batches = training_batches(run.card, record, train, device, processes.shard)
     num_steps = recipe.epochs * len(batches)
     if not record.is_tuned and setup.is_worth_tuning:
@@ -266,7 +266,8 @@ def _learn(run: Run, setup: TrainingSetup, dataset: data.Dataset, processes: Pro
                     if not result.is_finite:
                         save()
                         writer.finish()
-                        raise not_finite(run, result, Place(state.step, len(batches)), batch, train, processes)
+                        place = f"step {state.step + 1} in epoch {epoch + 1}"
+                        raise not_finite(run, result, place, batch, train, processes)
                     if recipe.max_norm:
                         clip_grads_with_norm_(network.parameters(), recipe.max_norm, result.norm)
                     optimizer.step()
@@ -300,21 +301,10 @@ def _learn(run: Run, setup: TrainingSetup, dataset: data.Dataset, processes: Pro
     return learner
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where in a training something happened."""
-
-    step: int
-    steps_per_epoch: int
-
-    def __str__(self) -> str:
-        return f"step {self.step + 1} in epoch {self.step // self.steps_per_epoch + 1}"
-
-
 def not_finite(
-    run: Run, result: StepResult, place: Place, batch: Batch, train: data.Split, processes: Processes
+    run: Run, result: StepResult, place: str, batch: Batch, train: data.Split, processes: Processes
 ) -> UserError:
-    """Says what is not finite, where, and with which images."""
+    """Says what is not finite, at which place of the training, and with which images."""
     is_loss = not math.isfinite(result.loss)
     indices = batch.indices[~result.losses.isfinite().cpu()] if is_loss else batch.indices
     names = [name for some in processes.all_gather([train.name_of(i) for i in indices.tolist()]) for name in some]
@@ -341,11 +331,11 @@ def _finish(run: Run, setup: TrainingSetup, learner: Learner, dataset: data.Data
     if processes.main:
         title = f"{card.variant} on {Path(dataset.name).name}"
         write(run.folder / METRICS, checkpoint.lines(state))
-        write(run.folder / "curves.svg", draw.curves(title, state.metrics))
+        write(run.folder / "curves.svg", draw.training_curves(title, state.metrics))
         accuracy = f"{100 * evaluation.accuracy:.2f} % of {evaluation.num_images:,} test images"
         write(
             run.folder / "confusion.svg",
-            draw.confusion(f"{title}\n{accuracy}", card.classes, evaluation.confusion.numpy()),
+            draw.confusion_matrix(f"{title}\n{accuracy}", card.classes, evaluation.confusion.numpy()),
         )
         results = TrainingResults(
             train_images=len(dataset.train),

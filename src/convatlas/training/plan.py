@@ -14,7 +14,7 @@ from convatlas import atlas, data, measure
 from convatlas.data.batches import Shard
 from convatlas.data.statistics import preprocessing_for
 from convatlas.errors import UserError
-from convatlas.files import occupied
+from convatlas.files import SILENT, ProgressCallback, occupied
 from convatlas.files.typed_json import encoded
 from convatlas.measure.table import build_without_memory
 from convatlas.models.card import CARD, Card, Provenance
@@ -45,16 +45,16 @@ class Plan:
     dataset: data.Dataset
 
 
-def plan(request: Request, processes: Processes) -> Plan:
+def plan(request: Request, processes: Processes, progress: ProgressCallback = SILENT) -> Plan:
     """The card and the record of the run that is asked for, and its images.
 
     Raises:
         UserError: something in it cannot work.
     """
     variant, source = atlas.find(request.network), data.find(request.data)
-    spec = scaled_spec(request, variant, source.detail)
-    margin = 0 if source.side is not None else crop_margin(spec.resolution, source.detail)
-    dataset = load_everywhere(request, source, spec.resolution + 2 * margin, processes)
+    spec = scaled_spec(request, variant, source.typical_side)
+    margin = 0 if source.native_side is not None else crop_margin(spec.resolution, source.typical_side)
+    dataset = load_everywhere(request, source, spec.resolution + 2 * margin, processes, progress)
     layers = measure.layers_of(variant.network, spec)
     recipe = chosen_recipe(request, variant, spec, layers, dataset)
     check_batch_norm(variant, layers, smallest_batch(request, recipe, dataset, processes))
@@ -68,7 +68,7 @@ def plan(request: Request, processes: Processes) -> Plan:
         preprocessing=preprocessing_for(
             dataset,
             margin=margin,
-            pixels=variant.pixels,
+            pixels=variant.input_range,
             like=None if start is None or start.model is None else start.model.preprocessing,
         ),
         provenance=Provenance(
@@ -109,17 +109,17 @@ def is_by_name(request: Request) -> bool:
     return request.spec is None and isinstance(request.recipe, str)
 
 
-def scaled_spec(request: Request, variant: Variant, detail: int | None) -> Spec:
+def scaled_spec(request: Request, variant: Variant, typical_side: int | None) -> Spec:
     """The network's spec at the scale that is asked for, before its classes and channels are known.
 
     Args:
-        detail: about how many pixels the shorter side of an image has; None: unknown.
+        typical_side: about how many pixels the shorter side of an image has; None: unknown.
 
     Raises:
         UserError: the request's own spec is another family's, or the scale cannot work.
     """
     if request.spec is None:
-        own = variant.spec.scaled(resolution=default_resolution(variant, detail))
+        own = variant.spec.scaled(resolution=default_resolution(variant, typical_side))
     elif isinstance(request.spec, type(variant.spec)):
         own = request.spec
     else:
@@ -127,28 +127,34 @@ def scaled_spec(request: Request, variant: Variant, detail: int | None) -> Spec:
     return own.at(request.scale)
 
 
-def default_resolution(variant: Variant, detail: int | None) -> int:
+def default_resolution(variant: Variant, typical_side: int | None) -> int:
     """The images' own size where the network takes it, between the smallest it takes and the paper's."""
     spec = variant.spec
-    return spec.resolution if detail is None else min(max(detail, spec.smallest_resolution), spec.resolution)
+    if typical_side is None:
+        return spec.resolution
+    return min(max(typical_side, spec.smallest_resolution), spec.resolution)
 
 
-def crop_margin(resolution: int, detail: int | None) -> int:
+def crop_margin(resolution: int, typical_side: int | None) -> int:
     """Room for random crops, 256 pixels for 224 (Krizhevsky et al. 2012, section 4.1), if the images have it.
 
     Small images are used whole: they have no pixels to spare.
     """
     room = round(resolution / 14)
-    return room if detail is None or detail >= resolution + 2 * room else 0
+    return room if typical_side is None or typical_side >= resolution + 2 * room else 0
 
 
-def load_everywhere(request: Request, source: data.Source, side: int, processes: Processes) -> data.Dataset:
+def load_everywhere(
+    request: Request, source: data.Source, side: int, processes: Processes, progress: ProgressCallback
+) -> data.Dataset:
     """The images, which are the same for every process.
 
     Raises:
         UserError: they are not, or cannot be used.
     """
-    dataset = processes.main_first(lambda: source.load(side, seed=request.seed, skip_bad=request.skip_bad))
+    dataset = processes.main_first(
+        lambda: source.load(side, seed=request.seed, skip_bad=request.skip_bad, progress=progress)
+    )
     if len(set(processes.all_gather(dataset.checksum))) > 1:
         raise UserError(f"{source.name} is not the same on every machine; put it where all of them see it")
     return dataset

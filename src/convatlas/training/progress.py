@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 from convatlas.data import Dataset
+from convatlas.files import SILENT, ProgressCallback
 from convatlas.runs.run import Run
 
 
@@ -28,6 +29,9 @@ class EpochMetrics(TypedDict):
 
 class Progress:
     """Shows nothing; a subclass shows what it wants to."""
+
+    loading: ProgressCallback = SILENT
+    """Is told of downloads and of decoding."""
 
     def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
         """Training starts, or resumes after `step` of its `num_steps`."""

@@ -93,5 +93,5 @@ def for_images(images: Dataset) -> Recipe:
     """The default for images of this kind and size."""
     if images.ink:
         return CHARACTERS
-    own = images.train.images.shape[-1] if images.side is None else images.side
+    own = images.train.images.shape[-1] if images.native_side is None else images.native_side
     return PHOTOGRAPHS if own >= LARGE else SMALL_IMAGES

@@ -24,6 +24,7 @@ class TensorBoardProgress(Progress):
         except ImportError as error:
             raise UserError("event files need TensorBoard: pip install 'convatlas[tensorboard]'") from error
         self.watcher = watcher
+        self.loading = watcher.loading
         self._summary = SummaryWriter
 
     def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
@@ -45,8 +46,8 @@ class TensorBoardProgress(Progress):
             ("training/loss", metrics["loss"]),
             ("training/accuracy", metrics["accuracy"]),
             ("training/lr", metrics["lr"]),
-            ("held out/loss", metrics.get("val_loss")),
-            ("held out/accuracy", metrics.get("val_accuracy")),
+            ("validation/loss", metrics.get("val_loss")),
+            ("validation/accuracy", metrics.get("val_accuracy")),
         ):
             if value is not None:
                 self._writer.add_scalar(name, value, epoch)

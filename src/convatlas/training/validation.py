@@ -8,6 +8,7 @@ import torch
 from convatlas import data
 from convatlas.data.batches import derived_seed
 from convatlas.errors import UserError
+from convatlas.files import SILENT, ProgressCallback
 from convatlas.models.evaluation import evaluate, evaluation_batches
 from convatlas.runs.options import Validation
 from convatlas.runs.run import Run
@@ -15,16 +16,21 @@ from convatlas.training.checkpoint import Learner, State
 from convatlas.training.distribution import Processes
 
 
-def split_validation(split: data.Split, validation: Validation, seed: int) -> tuple[data.Split, data.Split]:
+def split_validation(
+    split: data.Split, validation: Validation, seed: int, progress: ProgressCallback = SILENT
+) -> tuple[data.Split, data.Split]:
     """The training images and the validation images, of which the seed draws a part of each class.
 
     Raises:
-        UserError: a class has one image only.
+        UserError: a class has one image only, or would have none left for training.
     """
     if min(np.unique(split.labels, return_counts=True)[1]) < 2:
         raise UserError("a class with one training image leaves none for validation; train without `val_split`")
     # These words are part of the seed: others would draw other images.
-    return split.parted(validation.val_split, np.random.default_rng(derived_seed(seed, "held out")))
+    train, val = split.stratified_split(validation.val_split, np.random.default_rng(derived_seed(seed, "held out")))
+    if len(np.unique(train.labels)) < len(np.unique(val.labels)):
+        raise UserError(f"`val_split` {validation.val_split:g} leaves no image of a class for training; choose less")
+    return train, val.exact(progress)
 
 
 def validate(learner: Learner, run: Run, split: data.Split, device: torch.device, processes: Processes) -> None:

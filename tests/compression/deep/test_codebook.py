@@ -23,7 +23,7 @@ def test_clusters_are_found() -> None:
     assert k_means(weights, 3) == pytest.approx([-1, 0.2, 3])
 
 
-def test_it_begins_in_even_steps() -> None:
+def test_centroids_are_initialized_in_even_steps() -> None:
     # Of one round each: 0 to 9 in steps of 3 around 0, 4.5 and 9.
     weights = np.array([0, 1, 2, 4, 5, 9], np.float32)
     assert k_means(weights, 3) == pytest.approx([1, 4.5, 9])
@@ -50,22 +50,22 @@ def test_more_values_are_no_worse_than_one(weights: np.ndarray) -> None:
     assert error(16) <= error(1) + 1e-6
 
 
-@pytest.mark.parametrize("halves", [True, False])
-def test_a_network_gets_so_many_values(halves: bool) -> None:
+@pytest.mark.parametrize("half_precision", [True, False])
+def test_a_network_gets_so_many_values(half_precision: bool) -> None:
     network = ca.create("mobilenet", width=0.25, resolution=32, num_classes=10)
     LAMP(0.6).prune(network)
     before = {name: own.clone() for name, own in layer_weights(network).items()}
-    share_weights(network, 4, halves=halves)
+    share_weights(network, 4, half_precision=half_precision)
     for name, own in layer_weights(network).items():
         values = own.unique()
         assert len(values[values != 0]) <= 16
         assert torch.equal(own == 0, before[name] == 0)
         assert (own - before[name]).abs().max() < before[name].abs().max()
     exact = [torch.equal(value.half().float(), value) for value in network.state_dict().values() if value.dim()]
-    assert all(exact) == halves
+    assert all(exact) == half_precision
 
 
-def test_numbers_beyond_16_bits_keep_their_32() -> None:
+def test_numbers_beyond_float16_stay_float32() -> None:
     network = ca.create("resnet20-cifar", width=0.25)
     network.get_submodule("conv1.norm").running_var.fill_(1e6)
     share_weights(network, 5)
@@ -82,5 +82,5 @@ def test_a_small_layer_has_a_small_codebook() -> None:
 
 @pytest.mark.parametrize("bits", [0, 13])
 def test_bits_out_of_range_are_refused(bits: int) -> None:
-    with pytest.raises(UserError, match=f"codes of {bits} bits cannot work; it must be from 1 to 12"):
+    with pytest.raises(UserError, match=f"a codebook of {bits} bits is out of range; it must be from 1 to 12"):
         share_weights(ca.create("lenet1"), bits)

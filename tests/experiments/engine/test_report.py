@@ -100,10 +100,10 @@ def test_the_page_stands_alone(pages: tuple[ET.Element, str]) -> None:
 def test_every_plot_has_words(pages: tuple[ET.Element, str]) -> None:
     tree, markdown = pages
     images = list(tree.iter(f"{HTML}img"))
-    assert [image.attrib["alt"] for image in images] == [CHART.alternative]
+    assert [image.attrib["alt"] for image in images] == [CHART.alt_text]
     plot = ET.fromstring(base64.b64decode(images[0].attrib["src"].partition(",")[2]))
     assert "A < B & C" in text_of(plot)
-    assert f"![{CHART.alternative}](results/first/chart.svg)" in markdown
+    assert f"![{CHART.alt_text}](results/first/chart.svg)" in markdown
 
 
 def test_it_says_everything_that_a_result_has(pages: tuple[ET.Element, str]) -> None:

@@ -81,7 +81,7 @@ def test_one_dimension_grows_and_the_others_stay(name: str, quick: Setting) -> N
     assert isinstance(spec, EfficientNetSpec)
     changed = {
         "depth": [len(stage.blocks) for stage in spec.stages] != [len(stage.blocks) for stage in own.stages],
-        "width": [stage.maps for stage in spec.stages] != [stage.maps for stage in own.stages],
+        "width": [stage.out_channels for stage in spec.stages] != [stage.out_channels for stage in own.stages],
         "resolution": spec.resolution != own.resolution,
     }
     assert changed == {dimension: dimension == name for dimension in SINGLE}
@@ -94,7 +94,7 @@ def test_all_three_grow_together(name: str, quick: Setting) -> None:
     assert isinstance(own, EfficientNetSpec)
     assert isinstance(spec, EfficientNetSpec)
     assert sum(len(stage.blocks) for stage in spec.stages) > sum(len(stage.blocks) for stage in own.stages)
-    assert sum(stage.maps for stage in spec.stages) > sum(stage.maps for stage in own.stages)
+    assert sum(stage.out_channels for stage in spec.stages) > sum(stage.out_channels for stage in own.stages)
     assert spec.resolution > own.resolution
 
 

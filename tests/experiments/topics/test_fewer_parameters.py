@@ -20,7 +20,7 @@ from convatlas.experiments.topics.fewer_parameters import PAIR, TOPIC
 from convatlas.experiments.topics.fire_designs import BYPASSES, ONLY_FULL, SHARES, SQUEEZE_RATIOS, Design
 from convatlas.measure import Timing, Workload, cost_of
 from convatlas.models.evaluation import Evaluation
-from convatlas.networks.squeezenet import SqueezeNet, designed
+from convatlas.networks.squeezenet import SqueezeNet, from_metaparameters
 from convatlas.runs.options import Runtime
 from convatlas.spec import Spec
 from convatlas.training import Request
@@ -181,12 +181,12 @@ def test_designs_are_points_of_the_papers_design_space(budget: Budget, tmp_path:
 
 
 def test_the_full_budget_trains_the_papers_network(tmp_path: Path) -> None:
-    assert Design().spec(setting(tmp_path, Budget.FULL)) == replace(designed(resolution=32), num_classes=10)
+    assert Design().spec(setting(tmp_path, Budget.FULL)) == replace(from_metaparameters(resolution=32), num_classes=10)
 
 
 def test_designs_are_compared_by_their_test_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def smallest(setting: Setting, design: Design, seed: int) -> Request:
-        spec = designed(base_e=2, incr_e=0, conv1=2, stages=(1, 1), resolution=28)
+        spec = from_metaparameters(base_e=2, incr_e=0, conv1=2, stages=(1, 1), resolution=28)
         return Request(network="squeezenet", spec=spec, seed=seed, epochs=1, runtime=Runtime(autotune=False))
 
     monkeypatch.setattr(fire_designs, "request", smallest)

@@ -247,7 +247,7 @@ def test_surfaces_are_compared_by_negative_curvature(
     assert result.verdict is verdict
     assert result.measurement is not None
     (chart,) = result.measurement.charts
-    assert "highest 3" in chart.alternative
+    assert "highest 3" in chart.alt_text
 
 
 def test_surfaces_of_undertrained_networks_are_inconclusive(

@@ -1,4 +1,4 @@
-"""Counts, the end of a file, and choices that are made again."""
+"""Integers, the end of the bytes, and choices that are made again."""
 
 from __future__ import annotations
 

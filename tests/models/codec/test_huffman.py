@@ -1,4 +1,4 @@
-"""Huffman's code: known trees, round trips, and bits that are none."""
+"""Huffman codes: known trees, round trips, and bits that are none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from convatlas.models.codec import huffman
 from convatlas.models.codec.bytestream import Damaged, Reader
 from convatlas.models.codec.huffman import (
-    LONGEST,
+    MAX_CODE_BITS,
     canonical_codes,
     code_lengths,
     decode,
@@ -54,7 +54,7 @@ def test_codes_fill_the_tree_and_are_bounded(counts: list[int]) -> None:
     lengths = code_lengths(np.array(counts))
     used = lengths[lengths > 0]
     assert len(used) == sum(count > 0 for count in counts)
-    assert lengths.max() <= LONGEST
+    assert lengths.max() <= MAX_CODE_BITS
     assert sum(2.0 ** -int(length) for length in used) == (0.5 if len(used) == 1 else 1)
     reader = Reader(write_lengths(lengths))
     assert read_lengths(reader, len(counts)).tolist() == lengths.tolist()
@@ -65,7 +65,7 @@ def test_fibonacci_counts_would_make_the_longest_codes() -> None:
     counts = [1, 1]
     while len(counts) < 40:
         counts.append(counts[-1] + counts[-2])
-    assert code_lengths(np.array(counts)).max() == LONGEST
+    assert code_lengths(np.array(counts)).max() == MAX_CODE_BITS
 
 
 def test_codes_are_canonical() -> None:
@@ -85,7 +85,7 @@ def test_symbols_come_back(symbols: list[int]) -> None:
 
 @pytest.mark.parametrize("num", [1, 63, 64, 65, 1000, 5000])
 def test_blocks_join_without_a_seam(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huffman, "AT_ONCE", 64)
+    monkeypatch.setattr(huffman, "BLOCK", 64)
     values = np.random.default_rng(num).geometric(0.2, num).astype(np.int32)
     lengths = code_lengths(np.bincount(values))
     assert decode(encode(values, lengths), num, lengths).tolist() == values.tolist()

@@ -1,4 +1,4 @@
-"""Streams: every method alone, the shortest of them, and the range coder's arithmetic as the documentation has it."""
+"""Streams: every form alone, the shortest of them, and the range coder's arithmetic as the documentation has it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from convatlas.errors import UserError
 from convatlas.models.codec import streams
 from convatlas.models.codec.bytestream import Choices, Damaged, Reader, count
-from convatlas.models.codec.streams import Method, read, width_for, write
+from convatlas.models.codec.streams import StreamForm, read, width_for, write
 
 SYMBOLS = st.integers(1, 300).flatmap(
     lambda alphabet: st.tuples(st.just(alphabet), st.lists(st.integers(0, alphabet - 1), max_size=300))
@@ -27,19 +27,19 @@ def test_symbols_come_back(ranges: bool, given: tuple[int, list[int]]) -> None:
     reader = Reader(write(np.array(symbols, np.int32), alphabet, choices))
     assert read(reader, len(symbols), alphabet).tolist() == symbols
     reader.finish()
-    assert reader.kinds == choices.made
-    assert ranges or not {Method.COUNTED, Method.GEOMETRIC} & set(choices.made)
+    assert reader.forms == choices.made
+    assert ranges or not {StreamForm.COUNTED, StreamForm.GEOMETRIC} & set(choices.made)
 
 
-@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("form", StreamForm)
 @given(SYMBOLS)
-def test_every_method_brings_them_back(method: Method, given: tuple[int, list[int]]) -> None:
+def test_every_form_brings_them_back(form: StreamForm, given: tuple[int, list[int]]) -> None:
     alphabet, symbols = given
     try:
-        written = write(np.array(symbols, np.int32), alphabet, Choices([method]))
+        written = write(np.array(symbols, np.int32), alphabet, Choices([form]))
     except Damaged:
         # Less than a bit each.
-        assert method in (Method.COUNTED, Method.GEOMETRIC)
+        assert form in (StreamForm.COUNTED, StreamForm.GEOMETRIC)
         return
     reader = Reader(written)
     assert read(reader, len(symbols), alphabet).tolist() == symbols
@@ -47,7 +47,7 @@ def test_every_method_brings_them_back(method: Method, given: tuple[int, list[in
     assert not symbols or len(written) > len(symbols) / 8
 
 
-def test_of_no_symbols_nothing_is_written() -> None:
+def test_without_symbols_nothing_is_written() -> None:
     assert write(np.zeros(0, np.int32), 5, Choices()) == b""
     assert read(Reader(b""), 0, 5).tolist() == []
 
@@ -58,22 +58,22 @@ def drawn(kind: str) -> np.ndarray:
         "uniform": draw.integers(0, 32, 4000),
         "skewed": draw.choice(6, 4000, p=[0.5, 0.25, 0.125, 0.0625, 0.03125, 0.03125]),
         "between": draw.choice(3, 4000, p=[0.7, 0.2, 0.1]),
-        "distances": np.minimum(draw.geometric(0.1, 4000) - 1, 254),
+        "gaps": np.minimum(draw.geometric(0.1, 4000) - 1, 254),
     }[kind].astype(np.int32)
 
 
 @pytest.mark.parametrize(
-    ("kind", "alphabet", "method"),
-    [("uniform", 32, Method.PLAIN), ("skewed", 6, Method.HUFFMAN), ("between", 3, Method.COUNTED),
-     ("distances", 256, Method.GEOMETRIC)],
+    ("kind", "alphabet", "form"),
+    [("uniform", 32, StreamForm.PLAIN), ("skewed", 6, StreamForm.HUFFMAN), ("between", 3, StreamForm.COUNTED),
+     ("gaps", 256, StreamForm.GEOMETRIC)],
 )  # fmt: skip
-def test_each_method_has_its_place(kind: str, alphabet: int, method: Method) -> None:
+def test_each_form_has_its_place(kind: str, alphabet: int, form: StreamForm) -> None:
     choices = Choices()
     write(drawn(kind), alphabet, choices)
-    assert choices.made == [method]
+    assert choices.made == [form]
 
 
-@pytest.mark.parametrize("kind", ["skewed", "between", "distances"])
+@pytest.mark.parametrize("kind", ["skewed", "between", "gaps"])
 @pytest.mark.parametrize("ranges", [True, False])
 def test_streams_are_near_their_entropy(kind: str, ranges: bool) -> None:
     symbols = drawn(kind)
@@ -85,12 +85,12 @@ def test_streams_are_near_their_entropy(kind: str, ranges: bool) -> None:
 
 
 def test_without_the_library_the_range_coder_is_not_chosen(no_range_coder: Callable[[], None]) -> None:
-    symbols = drawn("distances")
+    symbols = drawn("gaps")
     ranged = write(symbols, 256, Choices())
     no_range_coder()
     choices = Choices()
     assert read(Reader(write(symbols, 256, choices)), len(symbols), 256).tolist() == symbols.tolist()
-    assert choices.made == [Method.HUFFMAN]
+    assert choices.made == [StreamForm.HUFFMAN]
     for work in (lambda: read(Reader(ranged), len(symbols), 256), lambda: write(symbols, 256, Choices([2]))):
         with pytest.raises(UserError, match=r"pip install 'convatlas\[compress\]'"):
             work()
@@ -122,29 +122,34 @@ def range_decoded(words: list[int], weights: list[float], num: int) -> list[int]
     return found
 
 
-@pytest.mark.parametrize(("kind", "method"), [("between", Method.COUNTED), ("distances", Method.GEOMETRIC)])
-def test_the_range_coder_is_as_documented(kind: str, method: Method) -> None:
+@pytest.mark.parametrize(("kind", "form"), [("between", StreamForm.COUNTED), ("gaps", StreamForm.GEOMETRIC)])
+def test_the_range_coder_is_as_documented(kind: str, form: StreamForm) -> None:
     symbols = drawn(kind)[:1500]
-    reader = Reader(write(symbols, 256, Choices([method])))
-    assert reader.byte() == method
-    model = streams.read_counted if method == Method.COUNTED else streams.read_geometric
+    reader = Reader(write(symbols, 256, Choices([form])))
+    assert reader.byte() == form
+    model = streams.read_counted if form == StreamForm.COUNTED else streams.read_geometric
     weights = model(reader, 256).tolist()
     words = np.frombuffer(reader.take(reader.count()), "<u4").tolist()
     assert range_decoded(words, weights, len(symbols)) == symbols.tolist()
 
 
-def test_unknown_methods_and_symbols_beyond_the_alphabet_are_refused() -> None:
-    with pytest.raises(Damaged, match="unknown method, 9"):
+def test_unknown_forms_and_symbols_beyond_the_alphabet_are_refused() -> None:
+    with pytest.raises(Damaged, match="unknown form 9"):
         read(Reader(b"\x09"), 1, 2)
-    with pytest.raises(Damaged, match="beyond the 3"):
+    with pytest.raises(Damaged, match="beyond the alphabet of 3"):
         read(Reader(b"\x00\xff"), 2, 3)
     assert [width_for(alphabet) for alphabet in (1, 2, 3, 256, 257)] == [1, 1, 2, 8, 9]
 
 
 def test_no_stream_makes_more_symbols_than_it_has_bits() -> None:
-    for method in Method:
-        tables = {Method.PLAIN: b"", Method.HUFFMAN: b"\x01\x10", Method.COUNTED: b"\x01\x01", Method.GEOMETRIC: b"xx"}
-        content = bytes([method]) + tables[method] + (b"" if method == Method.PLAIN else count(400)) + b"\x00" * 400
+    for form in StreamForm:
+        tables = {
+            StreamForm.PLAIN: b"",
+            StreamForm.HUFFMAN: b"\x01\x10",
+            StreamForm.COUNTED: b"\x01\x01",
+            StreamForm.GEOMETRIC: b"xx",
+        }
+        content = bytes([form]) + tables[form] + (b"" if form == StreamForm.PLAIN else count(400)) + b"\x00" * 400
         with pytest.raises(Damaged):
             read(Reader(content), 10**12, 2)
 

@@ -14,13 +14,13 @@ from convatlas.models.codec.tensors import (
     FILLER,
     Coded,
     Floats,
-    Kind,
+    TensorForm,
     bits_of,
-    distances,
+    from_array,
+    gaps_of,
     keys_of,
-    put_together,
-    read_places,
-    taken_apart,
+    positions_of,
+    to_array,
 )
 
 FLOATS = arrays(np.float32, st.integers(0, 200), elements=st.floats(width=32))
@@ -31,15 +31,15 @@ FEW = st.lists(st.floats(width=32), min_size=1, max_size=20).flatmap(
 
 
 def back(values: np.ndarray) -> np.ndarray:
-    taken = taken_apart(values)
+    taken = from_array(values)
     choices = Choices()
     written = tensors.write(taken, choices)
     reader = Reader(written)
     found = tensors.read(reader, values.size, values.dtype == np.int64)
     reader.finish()
-    assert reader.kinds == choices.made
+    assert reader.forms == choices.made
     assert tensors.write(found, Choices(choices.made)) == written
-    return put_together(found, values.shape)
+    return to_array(found, values.shape)
 
 
 @given(st.one_of(FLOATS, FEW))
@@ -48,7 +48,7 @@ def test_any_numbers_come_back_bit_for_bit(values: np.ndarray) -> None:
 
 
 @given(arrays(np.int64, st.integers(0, 20), elements=st.integers(-(2**62), 2**62 - 1)))
-def test_whole_numbers_come_back(values: np.ndarray) -> None:
+def test_integers_come_back(values: np.ndarray) -> None:
     assert back(values).tolist() == values.tolist()
 
 
@@ -60,25 +60,25 @@ def test_keys_are_in_the_order_of_the_numbers(values: np.ndarray) -> None:
 
 
 @given(st.lists(st.integers(0, 5000), unique=True), st.integers(0, 2000))
-def test_places_come_back_from_their_distances(places: list[int], more: int) -> None:
-    wanted = np.array(sorted(places), np.int64)
-    num = max([*places, -1]) + 1 + more
-    gaps = distances(wanted, num)
-    assert read_places(gaps, num).tolist() == wanted.tolist()
-    # As many as there are fillers and places, so that a file bounds what it unfolds to.
+def test_positions_come_back_from_their_gaps(positions: list[int], more: int) -> None:
+    wanted = np.array(sorted(positions), np.int64)
+    num = max([*positions, -1]) + 1 + more
+    gaps = gaps_of(wanted, num)
+    assert positions_of(gaps, num).tolist() == wanted.tolist()
+    # As many as there are fillers and positions, so that a file bounds what it unfolds to.
     assert num <= 256 * len(gaps) + FILLER
 
 
-def test_distances_are_as_the_paper_draws_them() -> None:
-    assert distances(np.array([1, 4]), 5).tolist() == [1, 2]
-    assert distances(np.array([0, 255, 511]), 512).tolist() == [0, 254, FILLER, 0]
-    assert distances(np.array([], np.int64), 600).tolist() == [FILLER, FILLER]
+def test_gaps_are_as_the_paper_draws_them() -> None:
+    assert gaps_of(np.array([1, 4]), 5).tolist() == [1, 2]
+    assert gaps_of(np.array([0, 255, 511]), 512).tolist() == [0, 254, FILLER, 0]
+    assert gaps_of(np.array([], np.int64), 600).tolist() == [FILLER, FILLER]
 
 
 @pytest.mark.parametrize("gaps", [[5, 5], [0], [FILLER] * 4])
-def test_distances_that_lead_elsewhere_are_refused(gaps: list[int]) -> None:
+def test_gaps_that_lead_elsewhere_are_refused(gaps: list[int]) -> None:
     with pytest.raises(Damaged, match="lead to weight"):
-        read_places(np.array(gaps, np.int32), 700 if gaps == [0] else 8)
+        positions_of(np.array(gaps, np.int32), 700 if gaps == [0] else 8)
 
 
 def pruned(num: int, kept: float, num_values: int) -> np.ndarray:
@@ -93,7 +93,7 @@ def pruned(num: int, kept: float, num_values: int) -> np.ndarray:
 @pytest.mark.parametrize("ranges", [True, False])
 def test_sparse_weights_are_near_their_entropy(kept: float, ranges: bool) -> None:
     weights = pruned(100_000, kept, 16)
-    written = tensors.write(taken_apart(weights), Choices(ranges=ranges))
+    written = tensors.write(from_array(weights), Choices(ranges=ranges))
     entropy = -kept * np.log2(kept) - (1 - kept) * np.log2(1 - kept) + 4 * kept
     assert len(written) < (1.01 if ranges else 1.04) * entropy * len(weights) / 8 + 200
     assert back(weights).tobytes() == weights.tobytes()
@@ -102,13 +102,13 @@ def test_sparse_weights_are_near_their_entropy(kept: float, ranges: bool) -> Non
 def test_numbers_of_16_bits_take_half() -> None:
     halves = np.random.default_rng(0).standard_normal(1000).astype(np.float16).astype(np.float32)
     wide = halves * np.float32(1.0001)
-    assert len(tensors.write(taken_apart(halves), Choices())) < 2100 < len(tensors.write(taken_apart(wide), Choices()))
+    assert len(tensors.write(from_array(halves), Choices())) < 2100 < len(tensors.write(from_array(wide), Choices()))
 
 
 def test_what_repeats_has_a_codebook_and_what_does_not_has_none() -> None:
-    assert isinstance(taken_apart(np.ones(10, np.float32)), Coded)
-    assert isinstance(taken_apart(np.arange(10, dtype=np.float32)), Floats)
-    coded = taken_apart(np.array([0, -1, 2, 0, 2, -1, 0, 0], np.float32))
+    assert isinstance(from_array(np.ones(10, np.float32)), Coded)
+    assert isinstance(from_array(np.arange(10, dtype=np.float32)), Floats)
+    coded = from_array(np.array([0, -1, 2, 0, 2, -1, 0, 0], np.float32))
     assert isinstance(coded, Coded)
     assert coded.codebook.values.tolist() == [-1, 2]
     assert coded.codes.tolist() == [0, 1, 2, 0, 2, 1, 0, 0]
@@ -116,18 +116,18 @@ def test_what_repeats_has_a_codebook_and_what_does_not_has_none() -> None:
 
 def test_other_types_are_refused() -> None:
     with pytest.raises(ValueError, match="float64"):
-        taken_apart(np.zeros(3))
+        from_array(np.zeros(3))
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\x09", "unknown way"),
-        (bytes([Kind.INTEGERS]), "another type"),
-        (bytes([Kind.FLOATS, 3]), "numbers of 3 bytes"),
-        (bytes([Kind.SPARSE]) + count(5000), "codebook of 5000"),
-        (bytes([Kind.SPARSE, 0, 2]) + count(10**9), "1000000000 distances"),
-        (bytes([Kind.DENSE, 0, 2]), "without a codebook"),
+        (b"\x09", "unknown form 9"),
+        (bytes([TensorForm.INTEGERS]), "another type"),
+        (bytes([TensorForm.FLOATS, 3]), "numbers of 3 bytes"),
+        (bytes([TensorForm.SPARSE]) + count(5000), "codebook of 5000"),
+        (bytes([TensorForm.SPARSE, 0, 2]) + count(10**9), "1000000000 gaps"),
+        (bytes([TensorForm.DENSE, 0, 2]), "without a codebook"),
     ],
 )
 def test_damage_is_named(content: bytes, message: str) -> None:

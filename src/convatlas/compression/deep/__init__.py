@@ -1,1 +1,1 @@
-"""Deep Compression (Han, Mao and Dally 2016): pruned weights, shared values, and Huffman's code in one small file."""
+"""Deep Compression (Han, Mao and Dally 2016): pruning, weight sharing and Huffman coding into one small file."""

@@ -1,4 +1,4 @@
-"""The stages of Deep Compression, from a run to a run: prune, fine-autotune, share weights, fine-autotune, pack."""
+"""The stages of Deep Compression: prune, fine-tune, share weights, fine-tune, write the compressed file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from convatlas.errors import UserError
 from convatlas.formatting import size
 from convatlas.models.codec.container import SUFFIX, encoded, write_file
 from convatlas.models.model import open_model
-from convatlas.networks.low_bits import remove_fake_quant
+from convatlas.networks.quantization import remove_fake_quant
 from convatlas.runs.options import WeightConstraint
 
 TRIALS = 10
-"""Of a bisection for the fraction of weights that is pruned."""
+"""Of a bisection for the sparsity."""
 SPARE, LEAST_SPARE = 0.005, 50
 """A fraction of a file, and bytes at least, for what the last training changes: the shared values and the score."""
 CODEBOOK_BITS = 5
@@ -39,7 +39,7 @@ class Settings:
     target: Bytes | None = None
     """The largest size of the file, which then decides how much is pruned."""
     steps: int = 1
-    """Of pruning, each with a fine-fine_tuning after it."""
+    """Of pruning, each followed by fine-tuning."""
     codebook_bits: int = CODEBOOK_BITS
     ranges: bool = True
     """See `write_file`."""
@@ -60,17 +60,17 @@ def prune(source: TrainedModel, pruning: Pruning, out: str | Path) -> TrainedMod
         pruning.prune(network)
         return network
 
-    return derive_model(source, change, f"pruned by {pruning}", out)
+    return derive_model(source, change, f"pruned to {pruning}", out)
 
 
 def cluster(
-    source: TrainedModel, bits: int, out: str | Path, *, halves: bool = True, target: Bytes | None = None
+    source: TrainedModel, bits: int, out: str | Path, *, half_precision: bool = True, target: Bytes | None = None
 ) -> TrainedModel:
     """The model with weights that share few values; see `share_weights`.
 
     Args:
         bits: of the codebook.
-        halves: see `share_weights`.
+        half_precision: see `share_weights`.
         target: the largest size of the compressed file; as many more of the smallest weights are pruned as it takes.
 
     Raises:
@@ -80,7 +80,7 @@ def cluster(
     def change(network: nn.Module) -> nn.Module:
         if target is not None:
             pruning_for(source, target, bits).prune(network)
-        share_weights(network, bits, halves=halves)
+        share_weights(network, bits, half_precision=half_precision)
         return network
 
     method = f"clustered to 2^{bits} shared values" + ("" if target is None else f", for {target}")
@@ -95,9 +95,9 @@ def pruning_for(source: TrainedModel, target: Bytes, bits: int) -> LAMP:
     """
     card = replace(source.model.card, quantization=None)
 
-    def size_without(fraction: float) -> int:
+    def size_without(sparsity: float) -> int:
         network = remove_fake_quant(copy.deepcopy(source.network))
-        LAMP(fraction).prune(network)
+        LAMP(sparsity).prune(network)
         share_weights(network, bits)
         return len(encoded(card, network))
 
@@ -132,7 +132,7 @@ def compress_deeply(
     if settings.target is not None:
         pruning = pruning_for(source, settings.target, settings.codebook_bits)
     pruned: tuple[TrainedModel, ...] = ()
-    if pruning.part:
+    if pruning.sparsity:
         pruned = prune_and_train(source, out, pruning, steps=settings.steps, fine_tuning=fine_tuning)
     out.mkdir(parents=True, exist_ok=True)
     shared = cluster((source, *pruned)[-1], settings.codebook_bits, out / "shared", target=settings.target)

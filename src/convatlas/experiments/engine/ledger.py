@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from convatlas.draw import chart, chart_from, chart_values
+from convatlas.draw import chart_from_json, chart_to_json, render_chart
 from convatlas.errors import UserError
 from convatlas.experiments.engine.budget import Budget, Setting
 from convatlas.experiments.engine.result import Conditions, StatementResult, TopicResult, run_statement
@@ -96,7 +96,7 @@ def save_charts(result: StatementResult, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for drawn in result.measurement.charts if result.measurement else ():
         for form in ("svg", "png"):
-            write(folder / f"{drawn.name}.{form}", chart(drawn, form))
+            write(folder / f"{drawn.name}.{form}", render_chart(drawn, form))
 
 
 def to_json(result: TopicResult) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def statement_to_json(result: StatementResult) -> dict[str, Any]:
             "values": measurement.values,
             "figures": measurement.figures,
             "note": measurement.note,
-            "charts": [chart_values(drawn) for drawn in measurement.charts],
+            "charts": [chart_to_json(drawn) for drawn in measurement.charts],
         }
     return values
 
@@ -186,7 +186,7 @@ def statement_from_json(statement: Statement, values: dict[str, Any]) -> Stateme
         measurement = Measurement(
             values=tuples(inner["values"]),
             figures=tuples(inner["figures"]),
-            charts=tuple(chart_from(drawn) for drawn in inner["charts"]),
+            charts=tuple(chart_from_json(drawn) for drawn in inner["charts"]),
             note=inner["note"],
         )
     return StatementResult(

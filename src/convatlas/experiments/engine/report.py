@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from convatlas.draw import chart
-from convatlas.draw.pages import page, svg
+from convatlas.draw import render_chart
+from convatlas.draw.pages import render_page, svg_uri
 from convatlas.errors import UserError
 from convatlas.experiments.engine.budget import Budget
 from convatlas.experiments.engine.ledger import RESULT, read, result_folder, save_charts
@@ -84,13 +84,13 @@ def write_reports(out: str | Path, topics: tuple[Topic, ...]) -> tuple[Path, Pat
         "introduction": INTRODUCTION,
         "reports": reports,
         "missing": [topic for topic in topics if topic.id not in {report.topic.id for report in reports}],
-        "svg": lambda drawn: svg(chart(drawn, "svg")),
+        "svg": lambda drawn: svg_uri(render_chart(drawn, "svg")),
         "format_measurement": format_measurement,
         "unbroken": unbroken,
         "summary": summarize(reports),
         "describe_conditions": describe_conditions,
     }
-    write(paths[0], page("convatlas.experiments.engine", "report.html.jinja", values))
+    write(paths[0], render_page("convatlas.experiments.engine", "report.html.jinja", values))
     write(paths[1], markdown(reports, out).encode())
     return paths
 
@@ -224,7 +224,7 @@ def details(result: StatementResult, name: str, folder: Path) -> list[str]:
     lines = ["", *notes] if notes else []
     if measurement:
         for drawn in measurement.charts:
-            lines += ["", f"![{drawn.alternative}]({(folder / drawn.name).as_posix()}.svg)"]
+            lines += ["", f"![{drawn.alt_text}]({(folder / drawn.name).as_posix()}.svg)"]
         if measurement.figures:
             lines += [
                 "",

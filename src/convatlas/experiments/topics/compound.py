@@ -238,7 +238,7 @@ def saturation(setting: Setting) -> Measurement:
         y="test accuracy, %",
         log_x=True,
         series=tuple(
-            Series.of(name, [network.million_macs(setting) for network in networks], of_seeds[name])
+            Series.mean_of_runs(name, [network.million_macs(setting) for network in networks], of_seeds[name])
             for name, networks in lines.items()
         ),
     )

@@ -88,7 +88,7 @@ def curves(setting: Setting) -> Panels:
             steps_per_epoch = math.ceil(len(runs[0].load_data().train) / runs[0].record.recipe.batch_size)
             steps = [steps_per_epoch * row["epoch"] for row in metrics[0]]
             errors = [[100 * (1 - row["accuracy"]) for row in rows] for rows in metrics]
-            lines.append(Series.of(f"{kind}-{depth}", steps, errors))
+            lines.append(Series.mean_of_runs(f"{kind}-{depth}", steps, errors))
         panels.append((title, tuple(lines)))
     return Panels(
         name="curves",
@@ -107,7 +107,7 @@ def by_depth(errors: dict[str, Errors]) -> Lines:
         title="Training error after training, by depth",
         x="layers",
         y="training error, %",
-        series=tuple(Series.of(words, DEPTHS, each) for words, each in errors.items()),
+        series=tuple(Series.mean_of_runs(words, DEPTHS, each) for words, each in errors.items()),
     )
 
 

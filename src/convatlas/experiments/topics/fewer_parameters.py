@@ -20,7 +20,8 @@ from convatlas.experiments.topics import fire_designs
 from convatlas.experiments.topics.fire_designs import MIB, weight_bytes
 from convatlas.experiments.topics.timed_steps import OF_EACH_FAMILY, inference, training_step
 from convatlas.measure import Timing, Workload
-from convatlas.networks.squeezenet import designed, filter_ratio
+from convatlas.networks.claims.squeezenet import filter_ratio
+from convatlas.networks.squeezenet import from_metaparameters
 from convatlas.spec import Layers, Scale, Spec, Variant
 from convatlas.training import Request
 
@@ -68,7 +69,7 @@ def files(setting: Setting) -> Measurement:
 
 def sizes(setting: Setting) -> Measurement:
     """Figure 3(a) of the paper prints the sizes at both ends of the gain."""
-    mebibytes = {sr: weight_bytes(designed(sr=sr)) / MIB for sr in (0.125, 0.25, 0.5, 0.75, 1.0)}
+    mebibytes = {sr: weight_bytes(from_metaparameters(sr=sr)) / MIB for sr in (0.125, 0.25, 0.5, 0.75, 1.0)}
     return Measurement(
         values=(mebibytes[0.75],),
         figures=tuple((f"size at squeeze ratio {sr:g}", f"{size:.1f} MiB") for sr, size in mebibytes.items()),

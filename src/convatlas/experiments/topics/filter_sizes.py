@@ -17,7 +17,7 @@ from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, at_least
 from convatlas.experiments.topics.equal_cost import at_cost, macs
-from convatlas.networks.googlenet import DiscountedAuxiliaries, GoogLeNet, GoogLeNetSpec, Sizes
+from convatlas.networks.googlenet import DiscountedAuxiliaries, GoogLeNet, GoogLeNetSpec, InceptionChannels
 from convatlas.runs.options import Runtime
 from convatlas.runs.run import Run
 from convatlas.training import Request
@@ -48,9 +48,9 @@ def single_size(spec: GoogLeNetSpec) -> dict[str, GoogLeNetSpec]:
     """Networks whose modules have filters of one size, as many as all of the paper's together."""
 
     def only(eighths: dict[str, int], pooled: bool = False) -> GoogLeNetSpec:
-        def module(sizes: Sizes) -> Sizes:
+        def module(sizes: InceptionChannels) -> InceptionChannels:
             out_channels = sizes.n1x1 + sizes.n3x3 + sizes.n5x5 + sizes.pool_proj
-            empty = Sizes(0, 0, 0, 0, 0, 0)
+            empty = InceptionChannels(0, 0, 0, 0, 0, 0)
             return empty._replace(**{name: out_channels * part // 8 for name, part in eighths.items()})
 
         return replace(spec, stages=tuple(tuple(map(module, stage)) for stage in spec.stages), pooled=pooled)
@@ -96,7 +96,7 @@ def all_sizes(setting: Setting) -> Measurement:
         title="The module and each of its branches alone, at equal MACs",
         y="test error, %",
         labels=tuple(errors),
-        series=(Series.of("test error", range(len(errors)), list(zip(*errors.values(), strict=True))),),
+        series=(Series.mean_of_runs("test error", range(len(errors)), list(zip(*errors.values(), strict=True))),),
     )
     of_module, *others = errors.values()
     best = min(others, key=statistics.fmean)

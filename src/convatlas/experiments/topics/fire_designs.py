@@ -14,7 +14,7 @@ from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.statement import Statement
 from convatlas.experiments.engine.verdict import Measurement, at_least, at_most
 from convatlas.models.evaluation import Evaluation
-from convatlas.networks.squeezenet import SqueezeNetSpec, designed
+from convatlas.networks.squeezenet import SqueezeNetSpec, from_metaparameters
 from convatlas.runs.options import Runtime
 from convatlas.spec import Spec
 from convatlas.training import Request
@@ -43,12 +43,12 @@ class Design:
         """Full: the paper's network. Quick: four of its modules, a quarter as wide, which two cores can train."""
         if setting.quick:
             stages = (1, 1, 2) if self.early else (2, 1, 1)
-            spec = designed(
+            spec = from_metaparameters(
                 base_e=32, incr_e=32, pct3x3=self.pct3x3, sr=self.sr, conv1=24, stages=stages, resolution=28
             )
         else:
             stages = (1, 1, 6) if self.early else (3, 4, 1)
-            spec = designed(pct3x3=self.pct3x3, sr=self.sr, stages=stages, resolution=32)
+            spec = from_metaparameters(pct3x3=self.pct3x3, sr=self.sr, stages=stages, resolution=32)
         # Digits are gray; both data sets have ten classes.
         return replace(
             spec,
@@ -104,7 +104,7 @@ def compared(
 
 def loss_series(evaluations: Evaluations, x: Sequence[float]) -> tuple[Series, ...]:
     losses = [[one.loss for one in of_seed] for of_seed in zip(*evaluations.values(), strict=True)]
-    return (Series.of("test loss", x, losses),)
+    return (Series.mean_of_runs("test loss", x, losses),)
 
 
 SQUEEZE_RATIOS = {f"squeeze ratio {sr:g}": Design(sr=sr) for sr in (0.125, 0.25, 0.5, 0.75, 1.0)}

@@ -323,7 +323,7 @@ def along(
         x="million MACs",
         y="test accuracy, %",
         log_x=True,
-        series=(Series.of("accuracy", macs, of_seeds),),
+        series=(Series.mean_of_runs("accuracy", macs, of_seeds),),
     )
     return Measurement(
         values=tuple(correlation(np.log(macs), accuracies) for accuracies in of_seeds),

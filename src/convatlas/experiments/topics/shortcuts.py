@@ -229,7 +229,7 @@ def removal(setting: Setting) -> Measurement:
         x="block",
         y="test error, %",
         points=True,
-        series=tuple(Series.of(words, range(1, len(each[0]) + 1), each) for words, each in errors.items()),
+        series=tuple(Series.mean_of_runs(words, range(1, len(each[0]) + 1), each) for words, each in errors.items()),
     )
     return Measurement(values=differences(plain, residual), charts=(chart,), inconclusive=undertrained(runs))
 

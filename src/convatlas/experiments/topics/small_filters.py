@@ -15,7 +15,7 @@ from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, Threshold, at_least, exactly
 from convatlas.experiments.topics.timed_steps import OF_EACH_FAMILY, training_step
-from convatlas.networks.vgg import Convolution, Stages, VGGSpec
+from convatlas.networks.vgg import ConvSize, Stages, VGGSpec
 from convatlas.runs.options import Runtime
 from convatlas.spec import Layers
 from convatlas.training import Request
@@ -55,7 +55,7 @@ def fully_connected(setting: Setting) -> Measurement:
 def stack(kernel: int, num: int) -> Layers:
     """`num` convolutions with that kernel in a row, all with CHANNELS input and output channels."""
     variant = atlas.find("vgg16")
-    stage = (Convolution(CHANNELS, kernel),) * num
+    stage = (ConvSize(CHANNELS, kernel),) * num
     spec = VGGSpec(in_channels=CHANNELS, resolution=64, stages=(stage,), fully=(1, 1), num_classes=1)
     return Layers(measure.layers_of(variant.network, spec).of_kind(nn.Conv2d.__name__).rows)
 
@@ -97,7 +97,7 @@ def parameters(setting: Setting) -> Measurement:
 def stages_of(setting: Setting, kernel: int, num: int) -> Stages:
     """Network B of Table 1, with `num` such filters in place of each pair of 3x3."""
     channels = QUICK_CHANNELS if setting.quick else (64, 128, 256, 512, 512)
-    return tuple((Convolution(out_channels, kernel),) * num for out_channels in channels)
+    return tuple((ConvSize(out_channels, kernel),) * num for out_channels in channels)
 
 
 def request(setting: Setting, kernel: int, num: int, seed: int) -> Request:

@@ -71,7 +71,7 @@ class Tower(nn.Module):
         fc6, fc7 = spec.fully
         conv3 = self.network.conv3.conv
         self.network.conv3.conv = nn.Conv2d(c2, conv3.out_channels, 3, padding=1)
-        self.network.fc6 = nn.Linear(c5 * spec.side**2, fc6 // TOWERS)  # type: ignore[assignment]
+        self.network.fc6 = nn.Linear(c5 * spec.feature_size**2, fc6 // TOWERS)  # type: ignore[assignment]
         self.network.fc7 = nn.Linear(fc6, fc7 // TOWERS)  # type: ignore[assignment]
         self.network.fc8 = nn.Linear(fc7, spec.num_classes // TOWERS)  # type: ignore[assignment]
 

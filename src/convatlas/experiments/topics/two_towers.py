@@ -218,7 +218,7 @@ def relu(setting: Setting) -> Measurement:
         title="The same network with ReLU and with tanh",
         x="epoch",
         y="training error, %",
-        series=tuple(Series.of(name, range(1, len(each[0]) + 1), each) for name, each in curves.items()),
+        series=tuple(Series.mean_of_runs(name, range(1, len(each[0]) + 1), each) for name, each in curves.items()),
         threshold=TARGET_ERROR,
         threshold_name=f"{TARGET_ERROR:g} %, up to which epochs are counted",
     )
@@ -266,7 +266,7 @@ def gain(ablation: str, setting: Setting, *, charted: bool = False) -> Measureme
         title="Test error without one component",
         y="test error, %",
         labels=tuple(errors),
-        series=(Series.of("test error", range(len(errors)), list(zip(*errors.values(), strict=True))),),
+        series=(Series.mean_of_runs("test error", range(len(errors)), list(zip(*errors.values(), strict=True))),),
     )
     compared = (COMPLETE, ablation)
     return Measurement(

@@ -120,7 +120,10 @@ def jacobians(depth: int, spec: ChainSpec, seed: int) -> tuple[list[Tensor], Ten
 
 def by_layer(name: str, title: str, specs: dict[str, ChainSpec]) -> Lines:
     """The gradient norm at each layer, a line for each chain."""
-    lines = (Series.of(label, range(1, DEPTH + 1), [gradient_norms(DEPTH, spec, 0)]) for label, spec in specs.items())
+    lines = (
+        Series.mean_of_runs(label, range(1, DEPTH + 1), [gradient_norms(DEPTH, spec, 0)])
+        for label, spec in specs.items()
+    )
     return Lines(name=name, title=title, x="layer, from the input", y="gradient norm", log_y=True, series=tuple(lines))
 
 
@@ -131,7 +134,9 @@ def by_depth(name: str, title: str, specs: dict[str, ChainSpec]) -> Lines:
         norms = gradient_norms(depth, spec, 0)
         return norms[0] / norms[-1]
 
-    lines = (Series.of(label, DEPTHS, [[ratio(depth, spec) for depth in DEPTHS]]) for label, spec in specs.items())
+    lines = (
+        Series.mean_of_runs(label, DEPTHS, [[ratio(depth, spec) for depth in DEPTHS]]) for label, spec in specs.items()
+    )
     return Lines(
         name=name,
         title=title,
@@ -276,7 +281,7 @@ def singular_values(setting: Setting) -> Measurement:
         x="index, largest first",
         y="singular value",
         series=tuple(
-            Series.of(name, range(1, UNITS + 1), [torch.linalg.svdvals(layers[0]).tolist()])
+            Series.mean_of_runs(name, range(1, UNITS + 1), [torch.linalg.svdvals(layers[0]).tolist()])
             for name, layers in first_seed.items()
         ),
     )
@@ -286,7 +291,9 @@ def singular_values(setting: Setting) -> Measurement:
         x="layers multiplied",
         y="largest singular value",
         log_y=True,
-        series=tuple(Series.of(name, range(1, DEPTH + 1), [largest(layers)]) for name, layers in first_seed.items()),
+        series=tuple(
+            Series.mean_of_runs(name, range(1, DEPTH + 1), [largest(layers)]) for name, layers in first_seed.items()
+        ),
     )
     return Measurement(values=tuple(worst_ratios), charts=(of_one, of_products))
 

@@ -107,7 +107,9 @@ def shifted(setting: Setting) -> Measurement:
         title="Shifted test digits, after training on unshifted ones",
         x=f"shift, pixels of {SIDE}",
         y="test error, %",
-        series=tuple(Series.of(words, SHIFTS, each) for words, each in shifted_errors(setting, SHIFTS).items()),
+        series=tuple(
+            Series.mean_of_runs(words, SHIFTS, each) for words, each in shifted_errors(setting, SHIFTS).items()
+        ),
     )
     return compared(setting, SHIFTS, SHIFT, chart)
 

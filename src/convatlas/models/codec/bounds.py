@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from convatlas.errors import UserError
 from convatlas.files.typed_json import MalformedJsonError, NewerFormatError
-from convatlas.images.ink import LARGEST
+from convatlas.images.ink import LARGEST_INK
 from convatlas.measure.table import build_without_memory, layer_calls, num_macs, total_cost
 from convatlas.measure.trace import UncompiledMode
 from convatlas.models.card import Card
@@ -23,9 +23,8 @@ from convatlas.models.codec.cards import card_from
 from convatlas.models.network import build, spec_of
 from convatlas.networks.blocks import weighted_layers
 from convatlas.networks.connections import ConnectedConv2d
-from convatlas.networks.low_bits import FEWEST, MOST
-from convatlas.spec import MOST_PIXELS, Spec
-from convatlas.spec.quantization import LayerQuantization
+from convatlas.spec import MAX_RESOLUTION, Spec
+from convatlas.spec.quantization import MAX_BITS, MIN_BITS, LayerQuantization
 
 MOST_COUNT = 2**20
 """Of any one thing in a network: maps, units, layers."""
@@ -45,7 +44,7 @@ MOST_OF_A_PIXEL = 2**10
 """Of these for each pixel of what the network reads, since many small images are answered at once."""
 SMALL = 32
 """The side in pixels that smaller images count as here: LeNet frames them to it."""
-LEAST_INK = LARGEST / math.isqrt(MOST_AT_ONCE)
+LEAST_INK = LARGEST_INK / math.isqrt(MOST_AT_ONCE)
 """The part of a frame that ink spans, a sixteenth; a larger frame would have more numbers than an image may."""
 
 UNSHOWN = {"Cc", "Cs", "Zl", "Zp"}
@@ -164,18 +163,17 @@ def check_card(card: Card) -> None:
     if not all(map(shown, (card.variant, *card.classes, card.provenance.method, card.provenance.data))):
         raise Damaged("its card has text that cannot be shown")
     preprocessing, score = card.preprocessing, card.score
-    side = 1 if preprocessing.side is None else preprocessing.side
-    if not (1 <= side <= MOST_PIXELS and preprocessing.channels in (1, 3)):
+    if preprocessing.native_side is not None and preprocessing.native_side > MAX_RESOLUTION:
         raise Damaged("there are no such images")
-    if preprocessing.margin > preprocessing.resolution:
+    if preprocessing.margin > preprocessing.crop:
         raise Damaged("its images are mostly margin")
-    if preprocessing.channels * preprocessing.working_side**2 > MOST_AT_ONCE:
+    if preprocessing.channels * preprocessing.resize**2 > MOST_AT_ONCE:
         raise Damaged("its images are too large")
-    if preprocessing.resolution != card.spec.get("resolution"):
+    if preprocessing.crop != card.spec.get("resolution"):
         raise Damaged("its images are not what its network reads")
     # Beyond these, single precision may have no such numbers.
     if max(map(abs, preprocessing.mean)) > MOST_COUNT or not all(
-        1 / MOST_COUNT <= abs(std) <= MOST_COUNT for std in preprocessing.deviation
+        1 / MOST_COUNT <= std <= MOST_COUNT for std in preprocessing.std
     ):
         raise Damaged("its images have no such values")
     if preprocessing.ink is not None and not LEAST_INK <= preprocessing.ink <= 1:
@@ -197,7 +195,7 @@ def sound(layer: LayerQuantization) -> bool:
     """Whether a layer can have such bits."""
     low, high = layer.input_low, layer.input_high
     bounded = low is high if low is None or high is None else low <= 0 <= high
-    return FEWEST <= layer.weight_bits <= MOST and bounded
+    return MIN_BITS <= layer.weight_bits <= MAX_BITS and bounded
 
 
 def check_network(card: Card, spec: Spec, network: nn.Module) -> None:

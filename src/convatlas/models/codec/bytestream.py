@@ -1,29 +1,29 @@
-"""What all parts of a compressed file are read from and written with."""
+"""Reading and writing the parts of a compressed file: bytes, integers, and the choice between forms."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-LONGEST_COUNT = 9
-"""Bytes of a count: 63 bits."""
+MAX_COUNT_BYTES = 9
+"""Of an integer: 63 bits."""
 
 
-class Damaged(Exception):  # noqa: N818  # a finding: whoever knows the file turns it into a UserError
+class Damaged(Exception):  # noqa: N818  # whoever knows the file's name turns it into a UserError
     """The bytes are not what the format allows; the message says what is wrong."""
 
 
 class Reader:
-    """Reads a file from its beginning, never beyond its end."""
+    """Reads bytes in order, and never beyond their end."""
 
     def __init__(self, content: bytes) -> None:
-        self.kinds: list[int] = []
+        self.forms: list[int] = []
         """Those read so far: the choices that the file was written with, see `Choices`."""
         self._content = memoryview(content)
         self._at = 0
 
     @property
     def left(self) -> int:
-        """Bytes not read yet."""
+        """How many bytes are not read yet."""
         return len(self._content) - self._at
 
     def take(self, num: int) -> bytes:
@@ -40,21 +40,21 @@ class Reader:
     def byte(self) -> int:
         return self.take(1)[0]
 
-    def kind(self) -> int:
+    def form(self) -> int:
         """The byte that says which form follows."""
-        self.kinds.append(self.byte())
-        return self.kinds[-1]
+        self.forms.append(self.byte())
+        return self.forms[-1]
 
     def count(self) -> int:
-        """A whole number from 0, see `count`.
+        """An integer from 0, as `count` writes it.
 
         Raises:
-            Damaged: it is longer than any count.
+            Damaged: it has more than 63 bits.
         """
         value = 0
-        for place in range(LONGEST_COUNT):
+        for index in range(MAX_COUNT_BYTES):
             byte = self.byte()
-            value |= (byte & 0x7F) << (7 * place)
+            value |= (byte & 0x7F) << (7 * index)
             if byte < 0x80:
                 return value
         raise Damaged("a count has more than 63 bits")
@@ -62,14 +62,14 @@ class Reader:
     def finish(self) -> None:
         """
         Raises:
-            Damaged: something follows.
+            Damaged: there are more bytes.
         """
         if self.left:
             raise Damaged(f"{self.left} bytes follow the end")
 
 
 def count(value: int) -> bytes:
-    """A whole number from 0 as bytes of 7 bits, the lowest first; all but the last have their top bit set (LEB128)."""
+    """An integer from 0 in LEB128: 7 bits a byte, the lowest first; all bytes but the last have their top bit set."""
     written = bytearray()
     while value > 0x7F:
         written.append(value & 0x7F | 0x80)
@@ -78,21 +78,21 @@ def count(value: int) -> bytes:
     return bytes(written)
 
 
-Form = Callable[["Choices"], "bytes | None"]
-"""Writes something in one of its forms, with further choices inside; None where that form cannot hold it."""
+Writer = Callable[["Choices"], "bytes | None"]
+"""Writes something in one form, with further choices inside it; None if that form cannot hold it."""
 
 
 class Choices:
-    """Which of its forms each part of a file takes: the shortest, or the one that was chosen before.
+    """Which form each part of a file is written in: the shortest, or the one that was chosen before.
 
-    What is written is a function of the contents and of the choices. So a file can be written again byte for byte from
-    both, also where another version of this package would choose otherwise.
+    The contents and the choices decide every byte. So a file can be written again byte for byte, even if this version
+    of the package would choose other forms than the one that wrote it.
     """
 
     def __init__(self, again: Iterable[int] | None = None, *, ranges: bool = True) -> None:
         """
         Args:
-            again: choices that were made before; without them, the shortest forms.
+            again: the choices made before, in order; None: the shortest forms.
             ranges: whether the range coder may be chosen.
         """
         self.made: list[int] = []
@@ -100,26 +100,26 @@ class Choices:
         self.again = again is not None
         self._made_before: Iterator[int] = iter(again or ())
 
-    def pick(self, forms: Mapping[int, Form]) -> bytes:
-        """A byte that says which form, and the form.
+    def pick(self, forms: Mapping[int, Writer]) -> bytes:
+        """A byte that says which form follows, and what its writer gives.
 
         Raises:
-            Damaged: what was chosen before does not fit.
+            Damaged: the form that was chosen before cannot hold it.
         """
         if self.again:
-            kind = next(self._made_before, -1)
-            written = forms[kind](self) if kind in forms else None
+            form = next(self._made_before, -1)
+            written = forms[form](self) if form in forms else None
             if written is None:
-                raise Damaged(f"form {kind} cannot hold what follows")
-            return bytes([kind]) + written
+                raise Damaged(f"form {form} cannot hold what follows")
+            return bytes([form]) + written
         shortest: tuple[int, bytes, list[int]] | None = None
-        for kind, form in forms.items():
+        for form, write in forms.items():
             inner = Choices(ranges=self.ranges)
-            written = form(inner)
+            written = write(inner)
             if written is not None and (shortest is None or len(written) < len(shortest[1])):
-                shortest = kind, written, inner.made
+                shortest = form, written, inner.made
         if shortest is None:
             raise ValueError("no form holds it")
-        kind, written, made = shortest
-        self.made += [kind, *made]
-        return bytes([kind]) + written
+        form, written, made = shortest
+        self.made += [form, *made]
+        return bytes([form]) + written

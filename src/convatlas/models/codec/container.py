@@ -20,9 +20,9 @@ from convatlas.models.codec import tensors
 from convatlas.models.codec.bounds import Shapes, as_damage, check_card, described
 from convatlas.models.codec.bytestream import Choices, Damaged, Reader, count
 from convatlas.models.codec.cards import compact, deflated, inflated
-from convatlas.models.codec.tensors import Tensor
+from convatlas.models.codec.tensors import EncodedTensor
 from convatlas.models.network import build
-from convatlas.networks.low_bits import load_places, places_of
+from convatlas.networks.quantization import integer_state, load_integer_state
 
 MAGIC = b"\x89cva\r\n\x1a\n"
 """As PNG's: a file that went through a conversion of text is found out."""
@@ -44,7 +44,7 @@ class Contents:
     version: int
     card: bytes
     """The card's JSON, deflated."""
-    tensors: Sequence[Tensor]
+    tensors: Sequence[EncodedTensor]
     """In the order of the network's state."""
 
 
@@ -55,7 +55,7 @@ class CompressedFile:
     card: Card
     contents: Contents
     shapes: Shapes
-    kinds: list[int]
+    forms: list[int]
     """The choices that it was written with."""
     checksum: bytes
     """Which tells the file from every other."""
@@ -70,7 +70,7 @@ class CompressedFile:
             network = build(self.card)
             parts = zip(self.shapes.items(), self.contents.tensors, strict=True)
             state = {name: torch.from_numpy(tensor.values).reshape(shape) for (name, (shape, _)), tensor in parts}
-            load_places(network, self.card.quantization or (), state)
+            load_integer_state(network, self.card.quantization or (), state)
         return network.eval()
 
 
@@ -108,10 +108,11 @@ def encoded(card: Card, network: nn.Module, *, ranges: bool = True) -> bytes:
         check_card(card)
     except Damaged as error:
         raise UserError(f"the model cannot be one file: {error}") from error
+    state = integer_state(network, card.quantization or ())
     contents = Contents(
         version=VERSION,
         card=deflated(compact(card), VERSION),
-        tensors=[tensors.taken_apart(value.numpy()) for value in places_of(network, card.quantization or ()).values()],
+        tensors=[tensors.from_array(value.numpy()) for value in state.values()],
     )
     return written(contents, Choices(ranges=ranges))
 
@@ -225,4 +226,4 @@ def parsed(content: bytes) -> CompressedFile:
         for shape, dtype in shapes.values()
     ]
     reader.finish()
-    return CompressedFile(card, Contents(version, card_bytes, found), shapes, reader.kinds, checksum(content))
+    return CompressedFile(card, Contents(version, card_bytes, found), shapes, reader.forms, checksum(content))

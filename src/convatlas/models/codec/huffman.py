@@ -1,4 +1,7 @@
-"""Huffman's code, canonical and of at most 15 bits: the code lengths alone say all of it."""
+"""A canonical Huffman code with at most 15 bits a symbol: its code lengths define it.
+
+Updates depend on the lengths that `code_lengths` gives, byte for byte; docs/compressed.md says how ties are broken.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,24 @@ import numpy.typing as npt
 
 from convatlas.models.codec.bytestream import Damaged, Reader, count
 
-LONGEST = 15
-"""Bits of a code."""
-AT_ONCE = 2**18
-"""Symbols encoded together, and bits decoded together: what bounds the memory beside the result."""
+MAX_CODE_BITS = 15
+"""Of a code."""
+BLOCK = 2**18
+"""Symbols encoded together, and bits decoded together; it bounds the memory beside the result."""
 
 Symbols = npt.NDArray[np.int32]
 Lengths = npt.NDArray[np.int64]
 
 
 def code_lengths(counts: npt.NDArray[np.int64]) -> Lengths:
-    """Bits of each symbol's code, from how often each occurs; 0 for those that do not.
+    """The bits of each symbol's code, from how often each symbol occurs; 0 for those that do not.
 
-    A code that would be longer than `LONGEST` is found for halved counts, as often as it takes.
+    While a code is longer than `MAX_CODE_BITS`, the counts are halved and the tree is built again.
     """
     used = np.flatnonzero(counts).tolist()
     lengths = np.zeros(len(counts), np.int64)
     if len(used) == 1:
-        # A code of no bits would say nothing of how many symbols there are.
+        # A code of 0 bits would not bound the number of symbols by the size of the stream.
         lengths[used[0]] = 1
     weights = [int(counts[symbol]) for symbol in used]
     while len(used) > 1:
@@ -45,17 +48,17 @@ def code_lengths(counts: npt.NDArray[np.int64]) -> Lengths:
         for node in range(root - 1, -1, -1):
             depths[node] = depths[parents[node]] + 1
         lengths[used] = [depths[leaf] for leaf in range(len(used))]
-        if lengths.max() <= LONGEST:
+        if lengths.max() <= MAX_CODE_BITS:
             break
         weights = [(weight + 1) // 2 for weight in weights]
     return lengths
 
 
 def canonical_codes(lengths: Lengths) -> npt.NDArray[np.int64]:
-    """The code of each symbol: shorter ones first, and of one length in the order of the symbols."""
+    """The code of each symbol: shorter ones first, and those of one length in the order of the symbols."""
     codes = np.zeros(len(lengths), np.int64)
     code = 0
-    for bits in range(1, LONGEST + 1):
+    for bits in range(1, MAX_CODE_BITS + 1):
         of_length = np.flatnonzero(lengths == bits)
         codes[of_length] = code + np.arange(len(of_length))
         code = (code + len(of_length)) << 1
@@ -63,9 +66,9 @@ def canonical_codes(lengths: Lengths) -> npt.NDArray[np.int64]:
 
 
 def write_lengths(lengths: Lengths) -> bytes:
-    """How many symbols there are up to the last that occurs, and their lengths in half bytes, the upper half first.
+    """The number of symbols up to the last that occurs, and their lengths in half bytes, the upper half first.
 
-    After a length of 0 another half byte says how many more follow.
+    After a length of 0, another half byte says how many more zeros follow.
     """
     last = int(np.flatnonzero(lengths)[-1]) + 1
     halves: list[int] = []
@@ -84,7 +87,7 @@ def read_lengths(reader: Reader, alphabet: int) -> Lengths:
     """The lengths (alphabet,) that `write_lengths` wrote.
 
     Raises:
-        Damaged: they are no code, or one for more symbols.
+        Damaged: they are no complete code, or one for more symbols.
     """
     last = reader.count()
     if not 0 < last <= alphabet:
@@ -105,27 +108,27 @@ def read_lengths(reader: Reader, alphabet: int) -> Lengths:
         raise Damaged("more code lengths than symbols")
     found = np.array(lengths + [0] * (alphabet - last), np.int64)
     used = found[found > 0]
-    full = int((1 << (LONGEST - used)).sum())
-    if full != 1 << LONGEST and not (len(used) == 1 and used[0] == 1):
-        raise Damaged("code lengths that leave codes over or have too few")
+    full = int((1 << (MAX_CODE_BITS - used)).sum())
+    if full != 1 << MAX_CODE_BITS and not (len(used) == 1 and used[0] == 1):
+        raise Damaged("code lengths of an incomplete or impossible code")
     return found
 
 
 def encode(symbols: Symbols, lengths: Lengths) -> bytes:
-    """The codes of all symbols one after another, the first bit in the top of the first byte; zeros fill the last."""
+    """The codes of all symbols one after another, from the top bit of the first byte; zeros fill the last byte."""
     codes = canonical_codes(lengths)
     written = bytearray()
     pending = np.zeros(0, np.uint8)
-    for begin in range(0, len(symbols), AT_ONCE):
-        part = symbols[begin : begin + AT_ONCE]
+    for begin in range(0, len(symbols), BLOCK):
+        part = symbols[begin : begin + BLOCK]
         widths, values = lengths[part], codes[part]
         starts = len(pending) + np.cumsum(widths) - widths
         bits = np.zeros(len(pending) + int(widths.sum()), np.uint8)
         bits[: len(pending)] = pending
-        for place in range(int(widths.max())):
-            reaching = widths > place
-            shift = widths[reaching] - 1 - place
-            bits[starts[reaching] + place] = values[reaching] >> shift & 1
+        for index in range(int(widths.max())):
+            reaching = widths > index
+            shift = widths[reaching] - 1 - index
+            bits[starts[reaching] + index] = values[reaching] >> shift & 1
         whole = len(bits) // 8 * 8
         written += np.packbits(bits[:whole]).tobytes()
         pending = bits[whole:]
@@ -141,9 +144,9 @@ def decode(content: bytes, num: int, lengths: Lengths) -> Symbols:
     if num > 8 * len(content):
         raise Damaged(f"{num} codes in {len(content)} bytes")
     widest = int(lengths.max())
-    # By the next bits: the symbol whose code they begin with, and its length. Bits of no code lead out of the block.
+    # For the next bits, the symbol whose code they begin with, and its length. Bits of no code lead out of the block.
     symbol_at = np.zeros(1 << widest, np.int32)
-    length_at = np.full(1 << widest, 2 * AT_ONCE, np.int64)
+    length_at = np.full(1 << widest, 2 * BLOCK, np.int64)
     for symbol, code in enumerate(canonical_codes(lengths).tolist()):
         if width := int(lengths[symbol]):
             begin = code << (widest - width)
@@ -158,21 +161,21 @@ def decode(content: bytes, num: int, lengths: Lengths) -> Symbols:
         if at >= 8 * len(content):
             raise Damaged("a stream of codes ends too early")
         first = at // 8
-        block = padded[first : min(first + AT_ONCE // 8, len(content)) + 2]
+        block = padded[first : min(first + BLOCK // 8, len(content)) + 2]
         ahead = block[:-2] << 16 | block[1:-1] << 8 | block[2:]
         windows = (ahead[:, None] >> shifts & ((1 << widest) - 1)).ravel()
         steps = length_at[windows].tolist()
-        places: list[int] = []
-        place = at - 8 * first
+        starts: list[int] = []
+        position = at - 8 * first
         end, wanted = len(steps), num - done
-        while place < end and len(places) < wanted:
-            places.append(place)
-            place += steps[place]
-        found[done : done + len(places)] = symbol_at[windows[places]]
-        if place >= 2 * AT_ONCE:
+        while position < end and len(starts) < wanted:
+            starts.append(position)
+            position += steps[position]
+        found[done : done + len(starts)] = symbol_at[windows[starts]]
+        if position >= 2 * BLOCK:
             raise Damaged("bits that are no code")
-        done += len(places)
-        at = 8 * first + place
+        done += len(starts)
+        at = 8 * first + position
     if -(-at // 8) != len(content):
         raise Damaged("a stream of codes is shorter or longer than it says")
     return found

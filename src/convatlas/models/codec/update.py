@@ -1,4 +1,4 @@
-"""The difference between two compressed files of one network, for sending a new version over a thin line.
+"""Updates: what turns one compressed file into the next version of it, for links with low bandwidth.
 
 docs/compressed.md describes every byte.
 """
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from convatlas import files
 from convatlas.errors import UserError
 from convatlas.models.codec import streams, tensors
-from convatlas.models.codec.bytestream import Choices, Damaged, Form, Reader, count
+from convatlas.models.codec.bytestream import Choices, Damaged, Reader, Writer, count
 from convatlas.models.codec.container import (
     CHECKSUM_BYTES,
     Contents,
@@ -28,30 +28,32 @@ from convatlas.models.codec.container import (
     written,
 )
 from convatlas.models.codec.huffman import Symbols
-from convatlas.models.codec.tensors import Bits, Coded, Floats, Tensor
+from convatlas.models.codec.tensors import Coded, EncodedTensor, Floats, Keys
 
 MAGIC = b"\x89cvu\r\n\x1a\n"
 SUFFIX = ".cvu"
-FORMS = 256
-"""Symbols of the choices."""
+NUM_FORMS = 256
+"""The alphabet of the choices."""
 
 
-class Change(enum.IntEnum):
+class ChangeForm(enum.IntEnum):
     """How a tensor of the new file is written."""
 
     WHOLE = 0
-    """As there."""
+    """As in the new file."""
     NONE = 1
-    """It is the old one's."""
+    """It is the old one."""
     CHANGED = 2
-    """By what differs."""
+    """By its difference to the old one."""
 
 
-class Moved(enum.IntEnum):
-    """How numbers are written: as they are, or by how far their keys moved."""
+class KeyForm(enum.IntEnum):
+    """How keys are written."""
 
     OWN = 0
-    BY = 1
+    """As they are."""
+    MOVED = 1
+    """By their differences to the old ones."""
 
 
 def write_update(old: str | Path, new: str | Path, out: str | Path) -> Path:
@@ -65,14 +67,14 @@ def write_update(old: str | Path, new: str | Path, out: str | Path) -> Path:
     before, after = read_file(Path(old)), read_file(Path(new))
     if before.card.variant != after.card.variant or before.shapes != after.shapes:
         raise UserError(f"{old} and {new} are not versions of one network; send {new} as it is")
-    if checksum(written(after.contents, Choices(after.kinds))) != after.checksum:
+    if checksum(written(after.contents, Choices(after.forms))) != after.checksum:
         raise UserError(f"{new} was written by another version of convatlas; write it again with this one")
     choices = Choices()
     parts = [
         before.checksum,
         after.checksum,
         count(len(after.contents.card)) + after.contents.card,
-        count(len(after.kinds)) + streams.write(np.array(after.kinds, np.int32), FORMS, choices),
+        count(len(after.forms)) + streams.write(np.array(after.forms, np.int32), NUM_FORMS, choices),
         *(
             change(one, other, choices)
             for one, other in zip(before.contents.tensors, after.contents.tensors, strict=True)
@@ -98,13 +100,13 @@ def apply_update(old: str | Path, update: str | Path, out: str | Path) -> Path:
             raise UserError(f"{path} updates another file than {old}")
         wanted = reader.take(CHECKSUM_BYTES)
         card = reader.take(reader.count())
-        num_kinds = reader.count()
-        if num_kinds > 8 * reader.left:
-            raise Damaged(f"{num_kinds} choices in {reader.left} bytes")
-        kinds = streams.read(reader, num_kinds, FORMS).tolist()
+        num_forms = reader.count()
+        if num_forms > 8 * reader.left:
+            raise Damaged(f"{num_forms} choices in {reader.left} bytes")
+        forms = streams.read(reader, num_forms, NUM_FORMS).tolist()
         changed = [read_change(reader, tensor) for tensor in before.contents.tensors]
         reader.finish()
-        made = written(Contents(version, card, changed), Choices(kinds))
+        made = written(Contents(version, card, changed), Choices(forms))
         if checksum(made) != wanted:
             raise Damaged("it makes another file than it says")
         parsed(made)
@@ -117,14 +119,14 @@ def apply_update(old: str | Path, update: str | Path, out: str | Path) -> Path:
 def check_apart(out: Path, *inputs: str | Path) -> None:
     """
     Raises:
-        UserError: the file would be written over one that it is made of.
+        UserError: `out` is one of the files that it is made of.
     """
     if out.resolve() in (Path(path).resolve() for path in inputs):
         raise UserError(f"{out} would be overwritten by what is made of it; choose another file")
 
 
 def is_update(path: str | Path) -> bool:
-    """Whether a file is an update, by its beginning.
+    """Whether a file begins as an update does.
 
     Raises:
         UserError: there is no such file, or it cannot be read.
@@ -132,78 +134,80 @@ def is_update(path: str | Path) -> bool:
     return read_bytes(Path(path)).startswith(MAGIC)
 
 
-def change(old: Tensor, new: Tensor, choices: Choices) -> bytes:
-    """A tensor of the new file by that of the old one."""
-    forms: dict[int, Form] = {Change.WHOLE: lambda inner: tensors.write(new, inner)}
+def change(old: EncodedTensor, new: EncodedTensor, choices: Choices) -> bytes:
+    """A tensor of the new file, given that of the old one."""
+    forms: dict[int, Writer] = {ChangeForm.WHOLE: lambda inner: tensors.write(new, inner)}
     if type(old) is type(new):
         if old.values.tobytes() == new.values.tobytes():
-            forms[Change.NONE] = lambda _: b""
+            forms[ChangeForm.NONE] = lambda _: b""
         elif isinstance(old, Floats) and isinstance(new, Floats):
-            forms[Change.CHANGED] = lambda inner: numbers(old.keys, new.keys, inner)
+            forms[ChangeForm.CHANGED] = lambda inner: write_keys(old.keys, new.keys, inner)
         elif isinstance(old, Coded) and isinstance(new, Coded):
-            forms[Change.CHANGED] = lambda inner: recoded(old, new, inner)
+            forms[ChangeForm.CHANGED] = lambda inner: recoded(old, new, inner)
     return choices.pick(forms)
 
 
-def read_change(reader: Reader, old: Tensor) -> Tensor:
+def read_change(reader: Reader, old: EncodedTensor) -> EncodedTensor:
+    """The new tensor that `change` wrote."""
     num = len(old.codes) if isinstance(old, Coded) else len(old.values)
-    match reader.kind():
-        case Change.WHOLE:
+    match reader.form():
+        case ChangeForm.WHOLE:
             return tensors.read(reader, num, isinstance(old, tensors.Integers))
-        case Change.NONE:
+        case ChangeForm.NONE:
             return old
-        case Change.CHANGED if isinstance(old, Floats):
-            return Floats(read_numbers(reader, num, old.keys))
-        case Change.CHANGED if isinstance(old, Coded):
+        case ChangeForm.CHANGED if isinstance(old, Floats):
+            return Floats(read_keys(reader, num, old.keys))
+        case ChangeForm.CHANGED if isinstance(old, Coded):
             return read_recoded(reader, old)
         case other:
-            raise Damaged(f"a tensor is changed in an unknown way, {other}")
+            raise Damaged(f"a change has the unknown form {other}")
 
 
-def numbers(old: Bits, new: Bits, choices: Choices) -> bytes:
-    """Keys, of which there may be another number than of the old ones."""
-    forms: dict[int, Form] = {Moved.OWN: lambda inner: tensors.floats(new, inner)}
+def write_keys(old: Keys, new: Keys, choices: Choices) -> bytes:
+    """New keys, which may be more or fewer than the old ones."""
+    forms: dict[int, Writer] = {KeyForm.OWN: lambda inner: tensors.floats(new, inner)}
     if old.dtype == new.dtype and len(old) == len(new):
-        forms[Moved.BY] = lambda inner: tensors.floats(turned(new - old), inner)
+        forms[KeyForm.MOVED] = lambda inner: tensors.floats(zigzag(new - old), inner)
     return choices.pick(forms)
 
 
-def read_numbers(reader: Reader, num: int, old: Bits) -> Bits:
-    kind = reader.kind()
+def read_keys(reader: Reader, num: int, old: Keys) -> Keys:
+    """The `num` new keys that `write_keys` wrote."""
+    form = reader.form()
     keys = tensors.read_floats(reader, num)
-    if kind == Moved.OWN:
+    if form == KeyForm.OWN:
         return keys
-    if kind != Moved.BY or keys.dtype != old.dtype or len(keys) != len(old):
-        raise Damaged("numbers that moved from others than the old")
-    return old + turned_back(keys)
+    if form != KeyForm.MOVED or keys.dtype != old.dtype or len(keys) != len(old):
+        raise Damaged("numbers that moved from others than the old ones")
+    return old + unzigzag(keys)
 
 
-def turned(steps: Bits) -> Bits:
-    """0, -1, 1, -2, ... as 0, 1, 2, 3, ...: small steps up and down have an upper byte of 0."""
+def zigzag(steps: Keys) -> Keys:
+    """0, -1, 1, -2, ... as 0, 1, 2, 3, ...: small differences of both signs have an upper byte of 0."""
     top = steps.dtype.type(8 * steps.itemsize - 1)
     return np.where(steps >> top, ~(steps << steps.dtype.type(1)), steps << steps.dtype.type(1))
 
 
-def turned_back(steps: Bits) -> Bits:
+def unzigzag(steps: Keys) -> Keys:
+    """The differences that `zigzag` was given."""
     one = steps.dtype.type(1)
     return np.where(steps & one, ~(steps >> one), steps >> one)
 
 
 def recoded(old: Coded, new: Coded, choices: Choices) -> bytes:
-    """The new codebook; what most weights of each old code have now; and the weights for which that is wrong."""
+    """The new codebook; the usual new code for each old code; and the weights that have another code."""
     num_old, num_new = len(old.codebook.keys) + 1, len(new.codebook.keys) + 1
-    together = np.bincount(old.codes.astype(np.int64) * num_new + new.codes, minlength=num_old * num_new).reshape(
-        num_old, num_new
-    )
-    # Of a code that no weight has, nothing is told: it stays.
+    pairs = np.bincount(old.codes.astype(np.int64) * num_new + new.codes, minlength=num_old * num_new)
+    counts = pairs.reshape(num_old, num_new)
+    # A code that no weight has keeps its number.
     stays = np.minimum(np.arange(num_old), num_new - 1)
-    usual = np.where(together.any(1), together.argmax(1), stays).astype(np.int32)
+    usual = np.where(counts.any(1), counts.argmax(1), stays).astype(np.int32)
     steps = ((usual - stays) % num_new).astype(np.int32)
     wrong = (new.codes - usual[old.codes]) % num_new
     return b"".join(
         [
             count(num_new - 1),
-            numbers(old.codebook.keys, new.codebook.keys, choices),
+            write_keys(old.codebook.keys, new.codebook.keys, choices),
             streams.write(steps, num_new, choices),
             *(tensors.sparse(wrong[part], num_new - 1, choices) for part in parts(old.codes)),
         ]
@@ -211,16 +215,17 @@ def recoded(old: Coded, new: Coded, choices: Choices) -> bytes:
 
 
 def parts(codes: Symbols) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """The weights that are not 0, whose codes may change, and those that are, which seldom become another."""
+    """Masks of the weights that are not 0, whose codes may change, and of those that are, which seldom change."""
     return codes != 0, codes == 0
 
 
 def read_recoded(reader: Reader, old: Coded) -> Coded:
+    """The new tensor that `recoded` wrote."""
     num_values = reader.count()
-    if num_values > tensors.MOST_VALUES:
+    if num_values > tensors.MAX_VALUES:
         raise Damaged(f"a codebook of {num_values} values")
     num_old, num_new = len(old.codebook.keys) + 1, num_values + 1
-    codebook = Floats(read_numbers(reader, num_values, old.codebook.keys))
+    codebook = Floats(read_keys(reader, num_values, old.codebook.keys))
     stays = np.minimum(np.arange(num_old), num_new - 1)
     usual = ((stays + streams.read(reader, num_old, num_new)) % num_new).astype(np.int32)
     codes = usual[old.codes]
