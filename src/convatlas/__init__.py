@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Where each public name lives; None: it is the room itself.
+# The module of each public name; None: the name is a subpackage itself.
 _HOMES = {
     "Distillation": "runs.options",
     "InitFrom": "runs.options",

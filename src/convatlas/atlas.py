@@ -76,9 +76,9 @@ def create(
 
     Returns:
         A module from images (batch, in_channels, resolution, resolution) to outputs (batch, num_classes), in training
-        mode. Its `spec` holds every number that it is built from. Outputs are logits, but for `lenet5`, whose outputs
-        are minus the squared distances to the codes of the classes. In training mode GoogLeNet returns a tuple: its own
-        outputs, then those of its two auxiliary classifiers.
+        mode. Its `spec` holds every number that it is built from. Outputs are logits, except in the LeNet family:
+        `lenet5` returns negative squared distances to the class codes, the others but `lenet5-modern` scaled tanh
+        activations. In training mode GoogLeNet returns a tuple: its own outputs, then its two auxiliary classifiers'.
 
     Raises:
         UserError: an unknown name, or a size that cannot work; the message says the nearest that does.

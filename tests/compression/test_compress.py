@@ -55,7 +55,7 @@ def test_a_target_in_bytes_is_met_by_deep_compression(trained: Run, tmp_path: Pa
     assert score_of(made) > trained.test_accuracy - 0.05
     again = compress(trained, "14 KB", tmp_path, rounds=2, bits=5, fine_tuning=TUNING)
     assert again.model.path.read_bytes() == made.model.path.read_bytes()
-    with pytest.raises(UserError, match="was begun with bits 5, not 4; epochs 8, not 9; choose a new folder"):
+    with pytest.raises(UserError, match="was started with bits 5, not 4; epochs 8, not 9; choose a new folder"):
         compress(trained, "14 KB", tmp_path, rounds=2, bits=4, fine_tuning=replace(TUNING, epochs=9))
     # What was compressed can be made faster too.
     narrow = compress(
@@ -76,7 +76,7 @@ def test_what_cannot_be_reached_says_the_nearest(trained: Run, tmp_path: Path) -
         compress(trained, "100 macs", tmp_path, rounds=1)
     for to, prune, message in (
         ("small", None, "is no target"),
-        (None, None, "say how small it is to be"),
+        (None, None, "name a target"),
         (None, 1.5, "`prune` 1.5 is no fraction of a network"),
         ("2 MB", 0.0, "`prune` 0 is no fraction"),
         ("5 ms", 0.5, "channels are pruned to 5 ms; leave `prune` out"),
@@ -123,7 +123,7 @@ def test_fewer_bits_are_a_stage_too(trained: Run, tmp_path: Path) -> None:
     assert len({stage.seconds for stage in made.stages}) == 1
     with pytest.raises(UserError, match="`bits` 9 is out of range"):
         compress(trained, None, tmp_path, bits=9)
-    with pytest.raises(UserError, match=r"a codebook of 3\.5 bits is none"):
+    with pytest.raises(UserError, match=r"codebook indices cannot have 3\.5 bits"):
         compress(trained, "20 KB", tmp_path, bits=3.5)
     with pytest.raises(UserError, match="leave `int8` or `to` out"):
         compress(trained, "20 KB", tmp_path, int8=True)
@@ -164,7 +164,7 @@ def test_single_weights_go_and_the_file_is_smaller(sparse: str, zeros: float, tr
     assert score_of(made) > trained.test_accuracy - 0.05
     for given, message in (
         ({"sparse": "much"}, "'much' is no fraction of"),
-        ({"sparse": "0.9", "int8": True}, "keep no zeros"),
+        ({"sparse": "0.9", "int8": True}, "loses zeros"),
     ):
         with pytest.raises(UserError, match=message):
             compress(trained, None, tmp_path / "none", **given)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from convatlas.data import Batches, Split
-from convatlas.data.augment import PrincipalColors, affine_maps, mix, pixel_grid, warp
+from convatlas.data.augment import PrincipalColors, affine_matrices, mix, pixel_grid, warp
 from convatlas.data.batches import Batch, Shard
 from convatlas.images import Preprocessing
 from convatlas.recipe import Augmentation
@@ -154,7 +154,7 @@ def test_a_quarter_turn_turns_and_each_image_has_its_own_map() -> None:
 
 
 def maps_of(augmentation: Augmentation, num: int = 500, side: int = 28, seed: int = 0) -> Tensor:
-    return affine_maps(num, augmentation, side, side, seeded(seed))
+    return affine_matrices(num, augmentation, side, side, seeded(seed))
 
 
 def test_no_augmentation_is_the_identity_map() -> None:
@@ -204,7 +204,7 @@ aspects = st.floats(1.0, 3.0)
 
 @given(crop=crops, aspect=aspects, flip=st.booleans(), side=st.integers(1, 40), seed=st.integers(0, 1000))
 def test_a_cut_stays_inside_the_image(crop: float, aspect: float, flip: bool, side: int, seed: int) -> None:
-    maps = affine_maps(20, Augmentation(crop=crop, aspect=aspect, flip=flip), side, side + 4, seeded(seed))
+    maps = affine_matrices(20, Augmentation(crop=crop, aspect=aspect, flip=flip), side, side + 4, seeded(seed))
     # Its very corners too, which are further out than any pixel's center.
     corners = torch.tensor([[-1.0, -1, 1, 1], [-1, 1, -1, 1], [1, 1, 1, 1]])
     assert (maps @ torch.cat([pixel_grid(side), corners], 1)).abs().max() <= 1 + 1e-6
@@ -268,7 +268,7 @@ def test_the_parts_of_several_processes_are_together_the_batch_of_one(
         # A product of matrices may be rounded otherwise where it is of fewer images; it depends on the processor.
         torch.testing.assert_close(inputs, own_inputs, rtol=1e-5, atol=1e-5)
         assert all(torch.equal(ours, whole) for ours, whole in zip(answers, own_answers, strict=True))
-        assert {shard[step].num_in_all for shard in shares} == {len(alone[step].labels)}
+        assert {shard[step].global_batch_size for shard in shares} == {len(alone[step].labels)}
 
 
 def test_seed_epoch_and_step_each_change_how_an_image_is_changed() -> None:

@@ -85,7 +85,7 @@ def test_an_epoch_shows_every_image_exactly_once(num: int, batch_size: int, of: 
     assert sorted(shown.tolist()) == list(range(num))
     # All processes take the same steps and know how many images are in all of them.
     for step in zip(*shares, strict=True):
-        assert {batch.num_in_all for batch in step} == {sum(len(batch.labels) for batch in step)}
+        assert {batch.global_batch_size for batch in step} == {sum(len(batch.labels) for batch in step)}
         for batch in step:
             assert torch.equal(batch.labels, batch.indices)
             assert np.array_equal(batch.inputs.numpy(), split.images[batch.indices.numpy()])

@@ -118,7 +118,7 @@ def test_an_unfinished_run_of_the_first_format_must_be_trained_again(tmp_path: P
     (tmp_path / "checkpoint.safetensors").write_bytes(b"of another layout")
     with pytest.raises(UserError) as caught:
         ca.resume(tmp_path)
-    assert str(caught.value) == f"{tmp_path} was begun by an older convatlas and cannot be resumed; train it again"
+    assert str(caught.value) == f"{tmp_path} was started by an older convatlas and cannot be resumed; train it again"
     # Nor is it taken for one of today's the next time.
     assert (tmp_path / RECORD).read_bytes() == content
     assert not (tmp_path / CARD).exists()

@@ -70,8 +70,8 @@ def test_a_long_training_gets_the_fastest_execution_and_a_line_that_names_each_o
     chosen, line = choose_without_compiling(tuner, plain)
     measured, _, choice = line.partition("; chosen: ")
     assert choice == chosen.describe()
-    assert re.fullmatch(r"plain \d+(, [\w ]+ \d+)* ms a step", measured), measured
-    names = [part.rpartition(" ")[0] for part in measured.removesuffix(" ms a step").split(", ")]
+    assert re.fullmatch(r"plain \d+(, [\w ]+ \d+)* ms per step", measured), measured
+    names = [part.rpartition(" ")[0] for part in measured.removesuffix(" ms per step").split(", ")]
     expected = ["plain", *(["bfloat16"] if computes_bfloat16("cpu") else []), "contiguous", "2 threads"]
     assert names == expected
     assert chosen.threads in (2, 4)

@@ -21,7 +21,7 @@ from convatlas.errors import UserError
 from convatlas.recipe import Decayed, Optimizer, Recipe
 from convatlas.runs.run import CHECKPOINT, METRICS
 from convatlas.training import checkpoint, optimizers
-from convatlas.training.checkpoint import PREVIOUS, Learner, State, Writer, average_of
+from convatlas.training.checkpoint import PREVIOUS, CheckpointWriter, State, TrainState, average_of
 from convatlas.training.recipes import DEFAULT
 
 ADAMW = replace(DEFAULT, ema=0.1)
@@ -56,15 +56,15 @@ class Mixed(nn.Module):
         return outputs
 
 
-def trained(steps: int, recipe: Recipe = ADAMW, seed: int = 0) -> Learner:
+def trained(steps: int, recipe: Recipe = ADAMW, seed: int = 0) -> TrainState:
     torch.manual_seed(seed)
     network = Mixed()
-    learner = Learner(network, optimizers.build(recipe, network), average_of(network, recipe, num_steps=100))
+    learner = TrainState(network, optimizers.build(recipe, network), average_of(network, recipe, num_steps=100))
     train(learner, steps, seed)
     return learner
 
 
-def train(learner: Learner, steps: int, seed: int = 0) -> None:
+def train(learner: TrainState, steps: int, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         inputs = torch.rand(4, 2, 6, 6, generator=generator)
@@ -81,7 +81,7 @@ def train(learner: Learner, steps: int, seed: int = 0) -> None:
             learner.keep_best()
 
 
-def same(one: Learner, other: Learner) -> bool:
+def same(one: TrainState, other: TrainState) -> bool:
     ours, theirs = one.snapshot(), other.snapshot()
     return ours.keys() == theirs.keys() and all(
         value.dtype == theirs[name].dtype and value.shape == theirs[name].shape and torch.equal(value, theirs[name])
@@ -89,7 +89,7 @@ def same(one: Learner, other: Learner) -> bool:
     )
 
 
-def save(folder: Path, learner: Learner) -> None:
+def save(folder: Path, learner: TrainState) -> None:
     checkpoint.save(folder, learner.snapshot(), checkpoint.lines(learner.state))
 
 
@@ -197,7 +197,7 @@ def test_the_average_is_evaluated_where_there_is_one() -> None:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Learner, Learner]:
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainState, TrainState]:
     """A folder with the checkpoints of two steps in turn, and the learners as they were."""
     folder = tmp_path_factory.mktemp("two")
     save(folder, trained(2))
@@ -205,7 +205,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Learner, Learne
     return folder, trained(2), trained(3)
 
 
-def test_the_newest_checkpoint_is_used_and_the_one_before_is_kept(two: tuple[Path, Learner, Learner]) -> None:
+def test_the_newest_checkpoint_is_used_and_the_one_before_is_kept(two: tuple[Path, TrainState, TrainState]) -> None:
     folder, _, after = two
     assert {path.name for path in folder.iterdir()} == {CHECKPOINT, PREVIOUS, METRICS}
     learner = trained(1)
@@ -228,7 +228,7 @@ places = st.floats(0, 1, exclude_max=True)
 
 @given(where=places, cut=st.booleans())
 def test_damage_anywhere_in_the_newest_is_reported_and_the_one_before_is_used(
-    where: float, cut: bool, two: tuple[Path, Learner, Learner], tmp_path_factory: pytest.TempPathFactory
+    where: float, cut: bool, two: tuple[Path, TrainState, TrainState], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     before = two[1]
     folder = tmp_path_factory.mktemp("damaged") / "run"
@@ -236,11 +236,11 @@ def test_damage_anywhere_in_the_newest_is_reported_and_the_one_before_is_used(
     damaged(folder / CHECKPOINT, where, cut)
     learner = trained(1)
     note = checkpoint.load(folder, learner)
-    assert note == f"{folder / CHECKPOINT} is damaged; going on from the one before it"
+    assert note == f"{folder / CHECKPOINT} is damaged; using the previous checkpoint"
     assert same(learner, before)
 
 
-def test_a_flipped_bit_of_the_header_is_noticed(two: tuple[Path, Learner, Learner], tmp_path: Path) -> None:
+def test_a_flipped_bit_of_the_header_is_noticed(two: tuple[Path, TrainState, TrainState], tmp_path: Path) -> None:
     # Headers are where formats have weak spots; every thirteenth byte is tried.
     content = (two[0] / CHECKPOINT).read_bytes()
     length = 8 + int.from_bytes(content[:8], "little")
@@ -258,22 +258,20 @@ def test_damage_in_both_is_a_one_line_error(
     newest: float,
     before: float,
     cut: bool,
-    two: tuple[Path, Learner, Learner],
+    two: tuple[Path, TrainState, TrainState],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("damaged") / "run"
     shutil.copytree(two[0], folder)
     damaged(folder / CHECKPOINT, newest, cut)
     damaged(folder / PREVIOUS, before, not cut)
-    with pytest.raises(
-        UserError, match="is damaged; delete it, and resume starts this run from its beginning"
-    ) as error:
+    with pytest.raises(UserError, match="is damaged; delete it, and resume restarts this run from scratch") as error:
         checkpoint.load(folder, trained(1))
     assert len(str(error.value).splitlines()) == 1
 
 
 def test_following_the_message_of_two_damaged_checkpoints_starts_again(
-    two: tuple[Path, Learner, Learner], tmp_path: Path
+    two: tuple[Path, TrainState, TrainState], tmp_path: Path
 ) -> None:
     shutil.copytree(two[0], tmp_path, dirs_exist_ok=True)
     for name in (CHECKPOINT, PREVIOUS):
@@ -290,7 +288,7 @@ def test_another_networks_checkpoint_is_refused(tmp_path: Path) -> None:
     save(tmp_path, trained(1))
     network = atlas.create("lenet5")
     with pytest.raises(UserError, match="is damaged"):
-        checkpoint.load(tmp_path, Learner(network, optimizers.build(DEFAULT, network), None))
+        checkpoint.load(tmp_path, TrainState(network, optimizers.build(DEFAULT, network), None))
 
 
 @pytest.fixture
@@ -357,13 +355,13 @@ def test_remove_leaves_no_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def writer(tmp_path: Path) -> Iterator[Writer]:
-    made = Writer(tmp_path, steps=None)
+def writer(tmp_path: Path) -> Iterator[CheckpointWriter]:
+    made = CheckpointWriter(tmp_path, steps=None)
     yield made
     made.close()
 
 
-def test_a_snapshot_is_of_the_moment_when_writing_began(writer: Writer, tmp_path: Path) -> None:
+def test_a_snapshot_is_of_the_moment_when_writing_began(writer: CheckpointWriter, tmp_path: Path) -> None:
     learner = trained(2)
     learner.state.add_batch(1.0, 1, 4)
     learner.state.close_epoch(lr=0.1, seconds=1.0)
@@ -384,7 +382,7 @@ def test_a_snapshot_is_of_the_moment_when_writing_began(writer: Writer, tmp_path
     assert len((tmp_path / METRICS).read_bytes().splitlines()) == 1
 
 
-def test_snapshots_follow_each_other_and_the_last_one_wins(writer: Writer, tmp_path: Path) -> None:
+def test_snapshots_follow_each_other_and_the_last_one_wins(writer: CheckpointWriter, tmp_path: Path) -> None:
     learner = trained(1)
     for _ in range(4):
         train(learner, 1)
@@ -417,7 +415,7 @@ def test_a_disk_that_fails_is_an_error_on_the_training_thread(
     folder = tmp_path / "run"
     folder.mkdir()
     learner = trained(1)
-    writer = Writer(folder, steps=None)
+    writer = CheckpointWriter(folder, steps=None)
     fail(folder)
     # The failure is on the other thread.
     writer.begin(learner)
@@ -434,14 +432,14 @@ def test_a_disk_that_fails_is_an_error_on_the_training_thread(
     writer.close()
 
 
-def until_written(writer: Writer) -> None:
+def until_written(writer: CheckpointWriter) -> None:
     end = time.monotonic() + 10
     while time.monotonic() < end:
         writer.due(1)
 
 
 def test_with_checkpoint_steps_one_is_due_every_so_many_steps(tmp_path: Path) -> None:
-    writer = Writer(tmp_path, steps=3)
+    writer = CheckpointWriter(tmp_path, steps=3)
     assert [step for step in range(1, 11) if writer.due(step)] == [3, 6, 9]
     writer.begin(trained(1))
     # Even while another is still being written.
@@ -449,12 +447,12 @@ def test_with_checkpoint_steps_one_is_due_every_so_many_steps(tmp_path: Path) ->
     writer.close()
 
 
-def test_by_time_no_checkpoint_is_due_at_once(writer: Writer) -> None:
+def test_by_time_no_checkpoint_is_due_at_once(writer: CheckpointWriter) -> None:
     assert not any(writer.due(step) for step in range(100))
 
 
 def test_by_time_one_is_due_after_the_interval_and_then_not_again(tmp_path: Path) -> None:
-    class Hasty(Writer):
+    class Hasty(CheckpointWriter):
         INTERVAL_S = 0.05
 
     begun = time.monotonic()
@@ -472,7 +470,7 @@ def test_by_time_one_is_due_after_the_interval_and_then_not_again(tmp_path: Path
 
 
 def test_writing_takes_a_small_part_of_the_time(tmp_path: Path) -> None:
-    class Greedy(Writer):
+    class Greedy(CheckpointWriter):
         INTERVAL_S = 0.0
 
     writer = Greedy(tmp_path, steps=None)

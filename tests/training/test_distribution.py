@@ -217,7 +217,7 @@ def test_a_run_of_two_processes_is_resumed_by_one_which_says_so(tmp_path: Path) 
             said.append(line)
 
     run = ca.resume(folder, progress=Listener())
-    assert [line for line in said if "begun by 2 and resumed by 1 processes" in line] == said != []
+    assert [line for line in said if "started with 2 and resumed with 1 processes" in line] == said != []
     assert run.results.epochs == 3
     assert run.evaluate().score == run.score
 
@@ -257,17 +257,17 @@ def test_a_loss_that_is_not_finite_is_reported_once_by_two_processes(tmp_path: P
 
 def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    alone = Processes.started()
-    assert (alone.rank, alone.num, alone.main, alone.restarts) == (0, 1, True, 0)
+    alone = Processes.from_env()
+    assert (alone.rank, alone.world_size, alone.is_main, alone.restarts) == (0, 1, True, 0)
     assert alone.broadcast(lambda: 5) == 5
     assert alone.main_first(lambda: 6) == 6
     assert alone.all_gather(7) == [7]
     assert alone.all_reduce_max(8) == 8
     values = torch.tensor([1.0, 2.0])
-    assert alone.sum(values) is values
+    assert alone.all_reduce_sum(values) is values
     layer = torch.nn.Linear(1, 1)
-    assert alone.wrapped(layer, torch.device("cpu")) is layer
-    with alone.joined(torch.device("cpu")), alone.no_sync(layer):
+    assert alone.wrap_ddp(layer, torch.device("cpu")) is layer
+    with alone.process_group(torch.device("cpu")), alone.no_sync(layer):
         alone.sync_state(layer)
 
 
@@ -275,9 +275,9 @@ def test_torchruns_environment_variables_are_read(monkeypatch: pytest.MonkeyPatc
     variables = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
     for name, value in (variables | {"TORCHELASTIC_RESTART_COUNT": "2"}).items():
         monkeypatch.setenv(name, value)
-    processes = Processes.started()
-    assert (processes.rank, processes.num, processes.local_rank, processes.local_num) == (5, 8, 1, 4)
-    assert (processes.main, processes.restarts, processes.shard) == (False, 2, (5, 8))
+    processes = Processes.from_env()
+    assert (processes.rank, processes.world_size, processes.local_rank, processes.local_world_size) == (5, 8, 1, 4)
+    assert (processes.is_main, processes.restarts, processes.shard) == (False, 2, (5, 8))
 
 
 @pytest.mark.parametrize(("name", "value"), [("RANK", None), ("LOCAL_RANK", "one"), ("WORLD_SIZE", "")])
@@ -291,4 +291,4 @@ def test_missing_or_malformed_environment_variables_are_an_error(
     else:
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="start it by torchrun"):
-        Processes.started()
+        Processes.from_env()

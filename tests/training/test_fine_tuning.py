@@ -23,7 +23,14 @@ from convatlas.runs.options import InitFrom, Runtime
 from convatlas.runs.run import Run
 from convatlas.spec import Scale
 from convatlas.training import Interrupted, Progress, fine_tuning, resume
-from convatlas.training.fine_tuning import Body, FeatureBatches, FrozenBody, layer_groups, learning_rates, unfreeze
+from convatlas.training.fine_tuning import (
+    Backbone,
+    FeatureBatches,
+    FrozenBackbone,
+    layer_groups,
+    learning_rates,
+    unfreeze,
+)
 
 FIRST_OF_EACH_FAMILY = [family.variants[0].name for family in ca.families()]
 LAST_OF_EACH_FAMILY = [family.variants[-1].name for family in ca.families()]
@@ -68,7 +75,7 @@ def test_all_weights_are_taken_but_those_that_depend_on_the_classes(name: str, t
     before = {key: value.clone() for key, value in network.state_dict().items()}
     file = tmp_path / "weights.safetensors"
     save_file({key: value.contiguous() for key, value in source.state_dict().items()}, file)
-    Body.of(str(file), ca.find(name), network.spec).put_into(network)
+    Backbone.of(str(file), ca.find(name), network.spec).load_into(network)
     taken = source.state_dict()
     for key, value in network.state_dict().items():
         if key.startswith(f"{head}.") or taken[key].shape != value.shape:
@@ -80,7 +87,7 @@ def test_all_weights_are_taken_but_those_that_depend_on_the_classes(name: str, t
 def test_the_head_is_new_for_the_same_number_of_classes_too(trained: Run) -> None:
     network = ca.create("resnet20-cifar", num_classes=10, in_channels=1, width=0.25, depth=0.3, resolution=28)
     fresh = network.fc.weight.clone()
-    Body.of(str(trained.folder), trained.variant, network.spec).put_into(network)
+    Backbone.of(str(trained.folder), trained.variant, network.spec).load_into(network)
     assert torch.equal(network.fc.weight, fresh)
     assert torch.equal(network.conv1.conv.weight, trained.network.conv1.conv.weight)
 
@@ -94,7 +101,7 @@ def test_a_frozen_body_has_the_outputs_of_the_network(name: str) -> None:
     seen: list[Tensor] = []
     with torch.no_grad(), network.get_submodule(head).register_forward_pre_hook(lambda _, x: seen.append(x[0])):
         expected = network(images)
-    frozen = FrozenBody(network, head, images[:0]).train()
+    frozen = FrozenBackbone(network, head, images[:0]).train()
     outputs = frozen(seen[0])
     assert torch.allclose(outputs, expected, atol=1e-6)
     outputs.sum().backward()
@@ -125,7 +132,7 @@ def test_every_parameter_is_in_one_layer_group_and_the_head_in_the_first(name: s
     factors = [group.factor for group in learning_rates(found)]
     assert factors[0] == 1
     assert factors == sorted(factors, reverse=True)
-    assert factors[-1] == pytest.approx(fine_tuning.LOWEST_LR)
+    assert factors[-1] == pytest.approx(fine_tuning.MIN_LR_FACTOR)
 
 
 def test_layer_groups_are_unfrozen_from_the_top_and_all_in_the_end() -> None:

@@ -217,7 +217,7 @@ def test_a_run_that_was_not_finite_says_the_same_when_it_is_resumed(tmp_path: Pa
 
 @pytest.mark.parametrize(("batch_size", "epochs"), [(128, 2), (2000, 1)], ids=["in the middle", "at the last step"])
 def test_no_checkpoint_holds_weights_that_are_not_finite(batch_size: int, epochs: int, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"keeps the last good state|can only start again"):
+    with pytest.raises(UserError, match=r"keeps the last good state|has no checkpoint yet"):
         ca.train(
             "lenet5",
             epochs=epochs,
@@ -608,7 +608,7 @@ def test_a_damaged_checkpoint_costs_a_few_steps_and_nothing_else(shades: Path, t
     (folder / CHECKPOINT).write_bytes(content)
     notes = Notes()
     resumed = ca.resume(folder, progress=notes)
-    assert notes.lines == [f"{folder / CHECKPOINT} is damaged; going on from the one before it"]
+    assert notes.lines == [f"{folder / CHECKPOINT} is damaged; using the previous checkpoint"]
     # Steps 7 and 8, after the checkpoint of step 6; an epoch has two.
     assert len(notes.images) == 2
     assert weights(resumed) == weights(whole)

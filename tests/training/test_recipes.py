@@ -65,7 +65,7 @@ def test_a_network_scaled_deep_counts_as_deep() -> None:
 @pytest.mark.parametrize("of", [images(ink=True), images(side=128, own=128)], ids=["digits", "photographs"])
 def test_fine_tuning_has_its_own_learning_rate_and_trains_no_longer(name: str, of: Dataset) -> None:
     new, old = find("default", name, of), find("default", name, of, fine_tuned=True)
-    assert old.lr == recipes.FINE_LR < recipes.DEFAULT.lr
+    assert old.lr == recipes.FINE_TUNING_LR < recipes.DEFAULT.lr
     assert old.epochs_for(500) <= new.epochs_for(500)
     # Nothing else differs.
     assert replace(old, lr=new.lr, epochs=new.epochs, epochs_of=new.epochs_of) == new

@@ -18,7 +18,7 @@ from convatlas.runs.run import Run, load_model
 from convatlas.spec import Scale
 from convatlas.training import Request
 from convatlas.training.distribution import Processes
-from convatlas.training.fine_tuning import FeatureBatches, FrozenBody
+from convatlas.training.fine_tuning import FeatureBatches, FrozenBackbone
 from convatlas.training.plan import plan, training_batches
 from convatlas.training.setup import TrainingSetup
 
@@ -131,7 +131,7 @@ def test_frozen_the_head_is_trained_on_features(trained: Run) -> None:
     network, optimizer = setup.build(CPU)
     assert trained_by(optimizer, network) == {"fc.weight", "fc.bias"}
     part, shown = setup.trained_part(network, batches)
-    assert isinstance(part, FrozenBody)
+    assert isinstance(part, FrozenBackbone)
     assert isinstance(shown, FeatureBatches)
     assert shown.features.shape == (100, network.fc.in_features)
     # Its layers stay frozen to the end.
@@ -231,4 +231,4 @@ def test_a_head_alone_and_curvatures_are_not_worth_tuning(
     init_from = None if freeze is None else InitFrom(path=str(trained.folder), freeze=freeze)
     scale = SMALL if network == NETWORK else Scale()
     setup, _ = setup_of(network, recipe=recipe, init_from=init_from, scale=scale)
-    assert setup.is_worth_tuning == expected
+    assert setup.is_worth_autotuning == expected

@@ -65,7 +65,7 @@ def test_micro_batches_are_the_batch_in_order_and_no_larger_than_asked(num: int,
     # One more where a single image would be left, which could not be normalized.
     assert max(lengths) <= (size or num) + (size in (1, 2))
     assert max(lengths) - min(lengths) <= 1
-    assert {piece.num_in_all for piece, _ in pieces} == {99}
+    assert {piece.global_batch_size for piece, _ in pieces} == {99}
 
 
 @given(num=st.integers(2, 12), size=st.integers(2, 5))

@@ -18,7 +18,7 @@ from convatlas.errors import UserError
 from convatlas.models.evaluation import evaluate
 from convatlas.runs.options import Runtime, Validation
 from convatlas.runs.run import Run
-from convatlas.training.checkpoint import Learner, State
+from convatlas.training.checkpoint import State, TrainState
 from convatlas.training.distribution import Processes
 from convatlas.training.step import class_weights
 from convatlas.training.validation import should_stop, split_validation, validate
@@ -149,7 +149,7 @@ def test_the_best_weights_are_kept_while_others_do_worse_and_of_equal_ones_the_l
     counts = {0: 5, 1: 3, 2: 3}
     split = digits.take(np.concatenate([np.flatnonzero(digits.labels == label)[:num] for label, num in counts.items()]))
     network = Constant()
-    learner = Learner(network, torch.optim.SGD(network.parameters()), None)
+    learner = TrainState(network, torch.optim.SGD(network.parameters()), None)
     weights = []
     for epoch, (label, best) in enumerate([(1, 1), (0, 2), (2, 2), (0, 4), (7, 4), (1, 4)]):
         with torch.no_grad():

@@ -27,21 +27,21 @@ from convatlas.errors import UserError
 def compress(
     model: Annotated[Path, typer.Argument(help="A run folder, a model folder or a .cva file.")],
     to: Annotated[str | None, typer.Option(help="The target: '30 M macs', '5 ms' or '2 MB'.")] = None,
-    prune: Annotated[float | None, typer.Option(help="Fraction of the MACs to prune, with whole channels.")] = None,
+    prune: Annotated[float | None, typer.Option(help="Channel pruning: fraction of the MACs to remove.")] = None,
     sparse: Annotated[
         str | None,
-        typer.Option(help="Fraction of single weights to prune, as 0.9, or 2:4. Smaller on disk, not faster."),
+        typer.Option(help="Unstructured pruning: fraction of weights, such as 0.9; or 2:4. Smaller, not faster."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder of all stages; beside the model by default.")] = None,
     importance: Annotated[
-        str, typer.Option(help="What channels are pruned by: magnitude, taylor or batch-norm.")
+        str, typer.Option(help="Importance of channels: taylor, magnitude or batch-norm.")
     ] = "taylor",
     rounds: Annotated[int, typer.Option(help="Rounds of pruning, each followed by fine-tuning.")] = 3,
-    int8: Annotated[bool, typer.Option("--int8", help="8 bits for weights and for the inputs of layers.")] = False,
-    bits: Annotated[float | None, typer.Option(help="Bits of a weight, 8 to 2; 3.5 is the mean of mixed bits.")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantize weights and activations to 8 bits.")] = False,
+    bits: Annotated[float | None, typer.Option(help="Bits per weight, 2 to 8; 3.5: mixed, with this mean.")] = None,
     teacher: Annotated[
         Path | None,
-        typer.Option(help="Learn from the outputs of this model too, such as the model as it was."),
+        typer.Option(help="Distill from this run or model, such as the original one."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of fine-tuning after each change.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate of fine-tuning.")] = None,
@@ -50,7 +50,7 @@ def compress(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Make a trained model smaller or faster. Stages that are done already are not done again."""
+    """Make a trained model smaller or faster. Finished stages are not repeated."""
     from convatlas.cli.progress import progress_on
     from convatlas.compression.channels import Importance
     from convatlas.compression.compress import STAGES, compress

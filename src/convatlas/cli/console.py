@@ -39,7 +39,7 @@ Autotune = Annotated[
     bool,
     typer.Option(
         "--autotune/--no-autotune",
-        help="Time a few steps first, and choose the fastest way of computing.",
+        help="Time a few steps first; choose the fastest precision, memory format, threads and compilation.",
         rich_help_panel=MACHINE,
     ),
 ]

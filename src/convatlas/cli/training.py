@@ -43,12 +43,12 @@ DISTILLATION = "Distillation"
 Data = Annotated[
     str,
     typer.Option(
-        help="digits, mnist, usps, fashion-mnist, cifar10, a folder with a folder for each class, or hf:NAME."
+        help="digits, mnist, usps, fashion-mnist, cifar10, a folder with one subfolder per class, or hf:NAME."
     ),
 ]
 BatchSize = Annotated[int | None, typer.Option(help="Images per step.")]
 Seed = Annotated[
-    int, typer.Option(help="Of the initial weights, the order, the augmentation, and the split of a folder.")
+    int, typer.Option(help="Seed of the initial weights, shuffling, augmentation, and the split of an image folder.")
 ]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write event files for TensorBoard.")]
 
@@ -73,25 +73,25 @@ def train(
     val_split: Annotated[
         float | None,
         typer.Option(
-            help="Fraction of the training images to hold out, as 0.1; the best epoch on them is kept.",
+            help="Fraction of the training images to hold out, such as 0.1; the weights of the best epoch are kept.",
             rich_help_panel=VALIDATION,
         ),
     ] = None,
     patience: Annotated[
         int | None,
-        typer.Option(help="Stop after so many epochs without better validation accuracy.", rich_help_panel=VALIDATION),
+        typer.Option(help="Early stopping: epochs without better validation accuracy.", rich_help_panel=VALIDATION),
     ] = Validation.patience,
     swept: Annotated[
         list[str] | None,
         typer.Option(
             "--sweep",
-            help="Try each of these values, as lr=1e-3,3e-3,1e-2. Repeat it for other options.",
+            help="Grid search over values, such as lr=1e-3,3e-3,1e-2. Repeat it for other options.",
             rich_help_panel=VALIDATION,
         ),
     ] = None,
     study: Annotated[
         str | None,
-        typer.Option(help="URL of a database that several machines share in a sweep.", rich_help_panel=VALIDATION),
+        typer.Option(help="URL of the Optuna storage that machines share in a sweep.", rich_help_panel=VALIDATION),
     ] = None,
     init_from: Annotated[
         Path | None,
@@ -111,31 +111,29 @@ def train(
     ] = InitFrom.freeze,
     teacher: Annotated[
         Path | None,
-        typer.Option(
-            help="Learn from the outputs of this run or model too, of any family.", rich_help_panel=DISTILLATION
-        ),
+        typer.Option(help="Run or model of any family that teaches this network.", rich_help_panel=DISTILLATION),
     ] = None,
     temperature: Annotated[
-        float, typer.Option(help="Softens the probabilities.", rich_help_panel=DISTILLATION)
+        float, typer.Option(help="Softmax temperature of teacher and student.", rich_help_panel=DISTILLATION)
     ] = Distillation.temperature,
     distill_weight: Annotated[
-        float, typer.Option(help="The teacher's part of the loss.", rich_help_panel=DISTILLATION)
+        float, typer.Option(help="Weight of the teacher in the loss, 0 to 1.", rich_help_panel=DISTILLATION)
     ] = Distillation.distill_weight,
     attention_weight: Annotated[
-        float, typer.Option(help="Weight of attention transfer, in addition.", rich_help_panel=DISTILLATION)
+        float, typer.Option(help="Weight of an additional attention transfer loss.", rich_help_panel=DISTILLATION)
     ] = Distillation.attention_weight,
     device: Device = Runtime.device,
     autotune: Autotune = Runtime.autotune,
     micro_batch: Annotated[
         int | None,
         typer.Option(
-            help="Images that are computed at once, where a batch does not fit into memory.", rich_help_panel=MACHINE
+            help="Gradient accumulation: images per micro-batch, if memory is short.", rich_help_panel=MACHINE
         ),
     ] = Runtime.micro_batch,
     checkpoint_steps: Annotated[
         int | None,
         typer.Option(
-            help="Write a checkpoint every so many steps, in addition to those by time.", rich_help_panel=MACHINE
+            help="Steps between checkpoints, in addition to those every few seconds.", rich_help_panel=MACHINE
         ),
     ] = Runtime.checkpoint_steps,
     tensorboard: TensorBoard = False,
@@ -212,7 +210,7 @@ def find_lr(
     out: Annotated[Path | None, typer.Option(help="Plot loss against learning rate into this SVG file.")] = None,
     json: Json = False,
 ) -> None:
-    """Find a learning rate: a short training whose learning rate rises until the loss does."""
+    """Learning rate range test: raise the learning rate until the loss diverges, and suggest one."""
     from convatlas import draw
     from convatlas.files import write
     from convatlas.training import Request
@@ -244,7 +242,7 @@ def resume(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Continue a run that was stopped or killed, to the same weights as if it never had been."""
+    """Continue a run that was stopped or killed. The weights are the same as without the interruption."""
     from convatlas.training import resume
 
     _run(lambda progress: resume(run, progress=progress), quiet, json, tensorboard)

@@ -31,7 +31,7 @@ Trained = Annotated[Path, typer.Argument(help="A run folder, a model folder or a
 def evaluate(
     model: Trained,
     data: Annotated[
-        str | None, typer.Option(help="The data set that it was trained on, if it is not where it was.")
+        str | None, typer.Option(help="The data set that the model was trained on, if it was moved.")
     ] = None,
     device: Device = None,
     json: Json = False,
@@ -105,7 +105,7 @@ def report(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Write a page about a run: its metrics, its plots and its worst mistakes."""
+    """Write an HTML report of a run: metrics, plots and worst mistakes."""
     from convatlas.cli.progress import loading_progress
     from convatlas.runs.report import write_report
     from convatlas.runs.run import load_run

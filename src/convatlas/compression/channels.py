@@ -54,7 +54,7 @@ def structure(variant: Variant, spec: Spec) -> tuple[list[str], list[Any]]:
 
 
 def threshold_for(variant: Variant, spec: Spec, groups: list[ChannelGroup], cost: CostTarget) -> float | None:
-    """The lowest threshold at which the network costs no more than that; None if there is none."""
+    """The lowest importance threshold at which the network costs at most `cost`; None if there is none."""
     # The last leaves as few channels as there may be.
     thresholds = [*sorted({float(value) for group in groups for value in group.scores}), float("inf")]
     own = structure(variant, spec)
@@ -63,7 +63,7 @@ def threshold_for(variant: Variant, spec: Spec, groups: list[ChannelGroup], cost
         return cost.of(variant, narrowed(spec, groups, above(threshold))) <= cost.most
 
     for threshold in thresholds[bisect.bisect_left(thresholds, True, key=fits) :]:
-        # Where a count happens to equal a neighbor's, a shortcut may come in that was not there, or a layer go.
+        # Where channel counts happen to become equal, a family may add an identity shortcut or drop a projection.
         if structure(variant, narrowed(spec, groups, above(threshold))) == own:
             return threshold
     return None
@@ -119,7 +119,7 @@ def grouped(
     graph = graph_of(traced, spec)
     groups = groups_of(graph, traced, spec, scorer(source, network, traced, importance))
     if not groups:
-        raise UserError(f"{source.variant.name} has no channels that can go by {importance}")
+        raise UserError(f"{source.variant.name} has no channels that can be pruned by {importance}")
     return graph, groups
 
 
@@ -174,7 +174,7 @@ def prune_channels(
     done again.
 
     Args:
-        cost: MACs, or seconds on this machine.
+        cost: the target: MACs for one image, or the latency for one image on this machine.
         rounds: more rounds of smaller cuts lose less accuracy and take longer.
 
     Returns:
@@ -206,6 +206,6 @@ def prune_channels(
     took = cost.of(source.variant, stages[-1].spec)
     if took > cost.most:
         fine_tuning.progress.say(
-            f"{stages[-1].name} takes {cost.describe(took)} now, and not {cost}: this machine's pace varies"
+            f"{stages[-1].name} now takes {cost.describe(took)} instead of {cost}: latencies on this machine vary"
         )
     return tuple(stages[1:])

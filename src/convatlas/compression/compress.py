@@ -33,7 +33,7 @@ TWO_OF_FOUR = "2:4"
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What a model is after a stage."""
+    """A model's size, cost and accuracy after one stage."""
 
     name: str
     num_bytes: int
@@ -72,19 +72,19 @@ def compress(
     fine_tuning: FineTuning | None = None,
 ) -> Compression:
     """Make a trained model smaller: fewer channels for a target in MACs or in latency, Deep Compression for one in
-    bytes, fewer bits by themselves or after that.
+    bytes; unstructured pruning or quantization, alone or after channel pruning.
 
-    Each stage leaves a folder below `out`; beside them lie `stages.json` and charts of accuracy against size and
-    against latency. What is done already stays, so that the same call continues; another call needs another folder.
+    Each stage writes a folder below `out`; next to them are `stages.json` and charts of accuracy against size and
+    against latency. Finished stages are reused if the same call is repeated; other arguments need another folder.
 
     Args:
         source: a run, a model, or the path of a run folder, a model folder or a `.cva` file.
         to: "30 M macs", "5 ms" or "2 MB"; None: see `prune`.
         prune: the fraction of the MACs that is pruned first, with whole channels.
-        sparse: the fraction of single weights that is pruned, such as "0.9"; or "2:4" for two of every four.
-        int8: 8 bits for weights and for the inputs of layers.
-        bits: of a weight, from 8 to 2; their mean over layers if it is not an integer. With a target in bytes, of the
-            codebook, 5 by default.
+        sparse: the fraction of weights to prune (unstructured), such as "0.9"; or "2:4": two of every four weights.
+        int8: quantize weights and activations (the inputs of layers) to 8 bits.
+        bits: per weight, 2 to 8; a fraction is the mean over all weights. With a target in bytes, of the
+            codebook indices, 5 by default.
         importance: what channels are pruned by.
         rounds: of pruning, each followed by fine-tuning.
 
@@ -184,20 +184,18 @@ def check(
         if not 0 < prune < 1:
             raise UserError(f"`prune` {prune:g} is no fraction of a network; it must be between 0 and 1")
     if target is None and prune is None and weight_pruning is None and bits is None and not int8:
-        raise UserError(
-            "say how small it is to be: `to` '2 MB', `prune` 0.5 for half of the MACs, `int8`, `bits` 4 ..."
-        )
+        raise UserError("name a target: `to` '2 MB', `prune` 0.5 for half of the MACs, `int8`, `bits` 4 ...")
     if rounds < 1:
         raise UserError(f"`rounds` {rounds} prunes nothing; it must be at least 1")
     if weight_pruning is not None and (int8 or bits is not None or isinstance(target, Bytes)):
-        raise UserError("`sparse` goes with whole channels only: a size prunes by itself, and few bits keep no zeros")
+        raise UserError("`sparse` combines with `prune` only: a size target prunes by itself, quantization loses zeros")
     if bits is not None:
         check_bits(bits)
     if isinstance(target, Bytes):
         if int8:
-            raise UserError("a file of that size shares values, which have more than 8 bits; leave `int8` or `to` out")
+            raise UserError("a size target shares values, which have more than 8 bits; leave `int8` or `to` out")
         if bits is not None and bits != int(bits):
-            raise UserError(f"a codebook of {bits:g} bits is none; with a size, `bits` is an integer")
+            raise UserError(f"codebook indices cannot have {bits:g} bits; with a size, `bits` is an integer")
         if size_of(source) <= target.most:
             raise UserError(f"{source.name} takes {size(size_of(source))} already, which is no more than {target}")
 
@@ -215,7 +213,7 @@ def begin(out: Path, request: dict[str, object]) -> None:
             f"{name} {there.get(name)}, not {value}" for name, value in request.items() if there.get(name) != value
         ]
         if others:
-            raise UserError(f"{out} was begun with {'; '.join(others)}; choose a new folder with `out`")
+            raise UserError(f"{out} was started with {'; '.join(others)}; choose a new folder with `out`")
         return
     out.mkdir(parents=True, exist_ok=True)
     keep(out, request, ())

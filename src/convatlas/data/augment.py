@@ -18,7 +18,7 @@ from torch import Tensor
 from convatlas.recipe import Augmentation
 
 MIXUP_ALPHA = 0.2
-"""Of Beta(alpha, alpha), from which the share of an image's partner is drawn (Zhang et al. 2018, section 4.1)."""
+"""Mixup's alpha: the partner image's weight is drawn from Beta(alpha, alpha) (Zhang et al. 2018, section 4.1)."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class PrincipalColors:
     """The principal components of a data set's colors (Krizhevsky et al. 2012, section 4.1)."""
 
     directions: Tensor
-    """(channels, channels), one in each column, as long as its standard deviation in values of 0 to 255."""
+    """(channels, channels): components as columns, each scaled by its standard deviation, in pixel values 0 to 255."""
 
     @classmethod
     def of(cls, images: npt.NDArray[np.uint8]) -> PrincipalColors:
@@ -55,10 +55,10 @@ def pixel_grid(side: int) -> Tensor:
     return torch.stack([x.flatten(), y.flatten(), torch.ones(side * side)])
 
 
-def affine_maps(
+def affine_matrices(
     num: int, augmentation: Augmentation, resolution: int, frame: int, generator: np.random.Generator
 ) -> Tensor:
-    """Random affine maps (num, 2, 3) from places in augmented images to places in the given ones.
+    """Random affine matrices (num, 2, 3) from output to input coordinates, both from -1 to 1, as `affine_grid` takes.
 
     Args:
         resolution: side of the augmented images, in pixels.
@@ -89,7 +89,7 @@ def affine_maps(
 
 
 def warp(images: Tensor, maps: Tensor, grid: Tensor) -> Tensor:
-    """Images (num, channels, frame, frame) under their maps, bilinear, with 0 outside of the images.
+    """Images (num, channels, frame, frame) under their affine maps (num, 2, 3), bilinear, with 0 outside of the images.
 
     Args:
         grid: `pixel_grid` of the result's side.

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convatlas.data.augment import PrincipalColors, affine_maps, mix, pixel_grid, warp
+from convatlas.data.augment import PrincipalColors, affine_matrices, mix, pixel_grid, warp
 from convatlas.data.dataset import Split
 from convatlas.images import ChannelOrder, Preprocessing, pillow_silenced
 from convatlas.recipe import Augmentation
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     """(n,)"""
     indices: Tensor
     """(n,), places in the split, on the CPU."""
-    num_in_all: int
+    global_batch_size: int
     """Images of the whole batch, over all processes."""
 
 
@@ -40,12 +40,12 @@ class Shard(NamedTuple):
     """Which part of each batch is this process's, of those that train together."""
 
     rank: int = 0
-    of: int = 1
+    num_shards: int = 1
     """How many processes there are."""
 
     def part(self, num: int) -> slice:
         """This process's places in a batch of `num`; the parts differ by one image at most."""
-        return slice(num * self.rank // self.of, num * (self.rank + 1) // self.of)
+        return slice(num * self.rank // self.num_shards, num * (self.rank + 1) // self.num_shards)
 
 
 def derived_seed(*parts: int | str) -> int:
@@ -91,7 +91,7 @@ class Batches:
         self.mean = torch.from_numpy(preprocessing.pixel_mean).to(device)
         self.std = torch.from_numpy(preprocessing.pixel_std).to(device)
         self.resident: Tensor | None = None
-        """All images on the device, if they are in memory anyhow."""
+        """All images (n, channels, height, width) on the device, if the split holds them in memory; otherwise None."""
         if type(split.images) is np.ndarray:
             # torch.tensor copies into torch's own, aligned memory: the same arithmetic whatever numpy's alignment.
             self.resident = self._ordered(torch.tensor(split.images, device=device))
@@ -109,7 +109,7 @@ class Batches:
     def __len__(self) -> int:
         """Batches of an epoch."""
         whole, rest = divmod(len(self.split), self.batch_size)
-        return whole + (rest >= 2 * self.shard.of or not whole)
+        return whole + (rest >= 2 * self.shard.num_shards or not whole)
 
     def order(self, epoch: int) -> Tensor:
         """The images' indices (n,) in the order of that epoch, on the CPU."""
@@ -148,7 +148,7 @@ class Batches:
         return self.plain(self.order(epoch)[:num])
 
     def plain(self, indices: Tensor) -> Batch:
-        """Those images (n,), not augmented, with one-hot targets."""
+        """The batch of the images with these indices (n,), not augmented, with one-hot targets."""
         inputs = self._centered(self._pixels(indices))
         labels = self.labels[indices.to(self.device)]
         return Batch(inputs, F.one_hot(labels, self.num_classes).float(), labels, indices, len(indices))
@@ -184,7 +184,7 @@ class Batches:
             return Batch(self._centered(images), targets, labels, own, num)
         generator = np.random.default_rng(derived_seed(self.seed, epoch, step))
         part = self.shard.part(num)
-        maps = affine_maps(num, self.augmentation, self.resolution, images.shape[-1], generator)
+        maps = affine_matrices(num, self.augmentation, self.resolution, images.shape[-1], generator)
         augmented = warp(images - self.fill, maps[part].to(self.device), self.grid)
         if self.colors is not None:
             augmented += self.colors.shifts(num, self.augmentation.lighting, generator)[part].to(self.device)

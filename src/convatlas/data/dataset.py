@@ -157,7 +157,7 @@ class Source(Protocol):
             resize: a number of pixels alone means a center crop, bilinear.
             seed: draws the split if the source has none.
             skip_bad: leave out images that cannot be used.
-            progress: is told of downloads and of decoding.
+            progress: called with the progress of downloads and of decoding.
 
         Raises:
             UserError: the source cannot be read, or an image cannot be used while `skip_bad` is off.

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 INK_LEVEL = 0.4
 """What counts as ink: this far from the paper towards the strongest ink."""
-LARGEST_INK = 512
+MAX_INK = 512
 """Pixels along the longer side of the ink in a new frame, at most."""
 NUM_SPANS = 1000
 """Images from which the span of a data set is taken."""
@@ -37,7 +37,7 @@ def reframe(image: Image.Image, ink: float) -> Image.Image:
         return gray
     bright = Image.fromarray((values * (255 / values.max())).round().astype(np.uint8)).crop(box)
     # Finer than any network looks; and a long thin stroke must not need a frame of gigabytes.
-    bright.thumbnail((LARGEST_INK, LARGEST_INK), reducing_gap=None)
+    bright.thumbnail((MAX_INK, MAX_INK), reducing_gap=None)
     side = round(max(bright.size) / ink)
     frame = Image.new("L", (side, side))
     frame.paste(bright, ((side - bright.width) // 2, (side - bright.height) // 2))

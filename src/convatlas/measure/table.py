@@ -1,6 +1,6 @@
 """The layer table, counted from the built network without memory for its weights.
 
-The network is built from tensors that take no memory, and a batch of zero images runs through it on the CPU: every
+The network is built from tensors that take no memory, and an empty batch of images runs through it on the CPU: every
 layer gives its shapes and none computes. (PyTorch's meta device would do the same, but loads PyTorch's compiler for
 the shapes, which takes longer than all the rest.)
 """
@@ -25,7 +25,7 @@ from convatlas.spec import Layer, Layers, Spec
 def layers(network: nn.Module) -> Layers:
     """The layer table of a network of the atlas: a row for each layer that computes, in order of execution.
 
-    No weight is read or allocated. `params` are all trainable numbers. `macs` are the multiply-accumulates of
+    No weight is read or allocated. `params` counts trainable parameters. `macs` are the multiply-accumulates of
     convolutions and fully connected layers for one image, biases not counted.
     """
     return layers_of(type(network), network.spec)  # type: ignore[arg-type]  # set by every network of the atlas
@@ -54,7 +54,7 @@ LayerCalls = list[tuple[str, nn.Module, Tensor]]
 
 class Cost(NamedTuple):
     params: int
-    """Trainable numbers, without those that only training uses."""
+    """Trainable parameters, without those of layers that only training uses."""
     macs: int
     """Multiply-accumulates for one image."""
 
@@ -67,7 +67,7 @@ def cost_of(network_class: Callable[[Any], nn.Module], spec: Spec) -> Cost:
 
 @torch.inference_mode(False)
 def layer_calls(module: nn.Module, spec: Spec) -> LayerCalls:
-    """The layers of a network with their outputs for a batch of zero images."""
+    """The layers of a network with their outputs for an empty batch."""
     with ShapeOnlyConvolutions():
         return record_layer_calls(module, empty_batch(spec))[0]
 
@@ -101,7 +101,7 @@ def kind(layer: nn.Module) -> str:
 
 
 def empty_batch(spec: Spec) -> Tensor:
-    """A batch of zero images (0, channels, height, width)."""
+    """An empty batch (0, channels, height, width)."""
     return torch.empty(0, spec.in_channels, spec.resolution, spec.resolution, device="cpu")
 
 

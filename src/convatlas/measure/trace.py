@@ -29,7 +29,7 @@ class UncompiledMode(TorchDispatchMode):
 
 
 class ShapeOnlyConvolutions(UncompiledMode):
-    """While active, a convolution of zero images only gives its output's shape: PyTorch would copy the weights."""
+    """While active, a convolution of an empty batch only gives its output's shape: PyTorch would copy the weights."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

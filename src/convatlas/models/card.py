@@ -41,17 +41,17 @@ class Provenance:
     """Where a model came from."""
 
     method: str
-    """How its weights were made: "trained", "pruned ...", "quantized to 4 bits"."""
+    """How its weights were made: "trained", "pruned to ...", "narrowed for ..." (channels), "quantized to 4 bits"."""
     data: str
     """What it was trained on: a standard data set, `hf:NAME`, or the name of an image folder without its path."""
     data_checksum: str
     """Of the data set's images, labels and classes."""
     seed: int
-    """It draws the split of an image folder that has none."""
+    """The seed of its training, which also drew the train/test split of an image folder that has none."""
     skip_bad: bool = False
     """Whether unusable images were left out."""
     parent_sha256: str | None = None
-    """Of the weights that these were made from without training, as pruned ones are."""
+    """SHA-256 of the weights that these were derived from without training, by pruning or quantization."""
     versions: dict[str, str] = field(default_factory=installed_versions)
 
 
@@ -74,7 +74,7 @@ class Card:
     weights_sha256: str | None = None
     """Of `weights.safetensors`; None while the network is trained, and in a `.cva` file, which has its own."""
     calibration: None = None
-    """Room for what turns probabilities into calibrated ones."""
+    """Reserved for calibration parameters, such as a softmax temperature."""
 
     def __post_init__(self) -> None:
         outputs = self.spec.get("num_classes")

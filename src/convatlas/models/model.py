@@ -14,7 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from convatlas import atlas, data
+from convatlas import atlas
+from convatlas.data import Dataset, Split, is_found_by_name
+from convatlas.data import find as find_data
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, lock, occupied
 from convatlas.images import ImageError, ImageInput, Preprocessing
@@ -27,7 +29,7 @@ from convatlas.models.network import spec_of
 from convatlas.models.prediction import Prediction
 from convatlas.spec import Spec, Variant
 
-Image_ = TypeVar("Image_", bound=ImageInput)
+ImageT = TypeVar("ImageT", bound=ImageInput)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,7 @@ class Model:
 
     @property
     def variant(self) -> Variant:
-        """The network's row of the atlas."""
+        """The network's entry in the atlas."""
         return atlas.find(self.card.variant)
 
     @property
@@ -77,7 +79,7 @@ class Model:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name in messages: the path, or without one the variant."""
         return self.card.variant if self.path is None else str(self.path)
 
     @overload
@@ -86,7 +88,7 @@ class Model:
     @overload
     def predict(
         self,
-        images: list[Image_] | tuple[Image_, ...],
+        images: list[ImageT] | tuple[ImageT, ...],
         *,
         device: str | None = None,
         on_error: Callable[[ImageError], None] | None = None,
@@ -94,7 +96,7 @@ class Model:
 
     def predict(
         self,
-        images: ImageInput | list[Image_] | tuple[Image_, ...],
+        images: ImageInput | list[ImageT] | tuple[ImageT, ...],
         *,
         device: str | None = None,
         on_error: Callable[[ImageError], None] | None = None,
@@ -145,11 +147,11 @@ class Model:
             if usable:
                 yield usable, np.stack(arrays)
 
-    def evaluate(self, images: str | Path | data.Split | None = None, *, device: str | None = None) -> Evaluation:
+    def evaluate(self, data: str | Path | Split | None = None, *, device: str | None = None) -> Evaluation:
         """The model's accuracy on its test images.
 
         Args:
-            images: the data set that the model was trained on, by name or by folder, if its own name does not find
+            data: the data set that the model was trained on, by name or by folder, if its own name does not find
                 it; or any labeled images of the model's classes.
             device: "cpu", "cuda" or "mps"; None: the fastest that this machine has.
 
@@ -157,29 +159,29 @@ class Model:
             UserError: the data set is not found, or is not the one that the model was trained on; or there is no such
                 device.
         """
-        split = images if isinstance(images, data.Split) else self.load_data(images).test
+        split = data if isinstance(data, Split) else self.load_data(data).test
         place = device_named(device)
         with self.network_on(place) as network:
             return evaluate(network, self.variant.objective, evaluation_batches(self.card, split, place))
 
-    def load_data(self, where: str | Path | None = None, *, progress: ProgressCallback = SILENT) -> data.Dataset:
+    def load_data(self, data: str | Path | None = None, *, progress: ProgressCallback = SILENT) -> Dataset:
         """The data set that the model was trained on, with its split.
 
         Args:
-            where: its name or folder; None: as the card names it.
-            progress: is told of downloads and of decoding.
+            data: its name or folder; None: as the card names it.
+            progress: called with the progress of downloads and of decoding.
 
         Raises:
             UserError: it is not found, or its images have changed.
         """
         provenance = self.provenance
-        if where is None and not data.is_found_by_name(provenance.data):
+        if data is None and not is_found_by_name(provenance.data):
             raise UserError(
                 f"{self.name} was trained on the image folder {provenance.data}, whose place is not known; "
                 "name the folder with `data`"
             )
-        name = provenance.data if where is None else where
-        dataset = data.find(name).load(
+        name = provenance.data if data is None else data
+        dataset = find_data(name).load(
             self.preprocessing.resizing, seed=provenance.seed, skip_bad=provenance.skip_bad, progress=progress
         )
         if dataset.checksum != provenance.data_checksum:

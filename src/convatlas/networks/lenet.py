@@ -77,12 +77,12 @@ class LeNetSpec(Spec):
     num_classes: int = 10
     in_channels: int = 1
     field: int
-    """Side of the input that the paper draws, in pixels. A smaller image gets a border up to it."""
+    """Side of the input in the paper, in pixels. Smaller images are padded to it."""
     c1: int
     s2: int
     c3: Channels
     same: int = 0
-    """Convolutions after C3 that keep its size and channels: what `depth` adds; the papers have none."""
+    """Number of convolutions after C3 with the same size and channels, which `depth` adds; the papers have none."""
     c5: Channels = 0
     f6: int = 0
     rbf: bool = False

@@ -5,15 +5,15 @@ of what to make of it. A shortcut carries the input past the unit's convolutions
 easy to learn, and a hundred layers train as well as twenty.
 
 Departures, where the papers leave something open or are departed from:
-- `-v1.5` has the stride of a bottleneck in its 3x3 convolution, as the networks whose weights other libraries publish.
+- `-v1.5` has the stride of a bottleneck in its 3x3 convolution, as torchvision and timm do.
   It takes the recipe of 2015.
 - The fully connected layer has PyTorch's own initialization.
 - In `-preact` networks the shortcut of a unit that changes the shape starts after the first activation, as in the
   authors' release. The 110-layer network keeps option A of 2015; the bottlenecks of the 164-layer one project
   (option B).
 - Recipe on ImageNet: the rate fell when the error stopped improving, how often is not printed; here it falls three
-  times, after equal parts of training. Photographs were scaled to a shorter side of 256 to 480 pixels before 224 of
-  them were cut out; here the fraction cut out is uniform in area, from the same smallest one to the whole.
+  times, after equal parts of training. Images were resized to a shorter side of 256 to 480 pixels before a 224x224
+  crop; here the crop's area is a uniform fraction of the image's, from the same minimum to all of it.
 - Recipe on CIFAR-10: 64,000 iterations are rounded to epochs. The warmup of 2015 ends when the training error is below
   80 %, after about 400 iterations; here after exactly 400, as in 2016.
 """

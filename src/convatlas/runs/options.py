@@ -52,9 +52,9 @@ class Validation:
     """Training images that are held out: the weights of the epoch with the best accuracy on them are kept."""
 
     val_split: float = 0.1
-    """The part of each class that is held out, drawn with the seed; at least one image."""
+    """The fraction of each class to hold out, drawn with the seed; at least one image."""
     patience: int | None = None
-    """Stop after so many epochs without a better one."""
+    """Early stopping: how many epochs may pass without a better one; None: never stop early."""
 
     def __post_init__(self) -> None:
         if not 0 < self.val_split < 1:
@@ -69,10 +69,10 @@ class Distillation:
     teacher: str
     """A run or model folder, or a `.cva` file, of any family."""
     temperature: float = 2.0
-    """Softens the probabilities. The default is low because teachers trained with label smoothing, as the default
+    """Distillation temperature. The default is low because teachers trained with label smoothing, as the default
     recipe does, have soft outputs already (Chandrasegaran et al. 2022)."""
     distill_weight: float = 0.9
-    """The teacher's part of the loss; the labels have the rest (section 2)."""
+    """Weight of the teacher in the loss, 0 to 1; the labels have the rest (section 2)."""
     attention_weight: float = 0.0
     """Weight of an additional attention transfer loss (Zagoruyko and Komodakis 2017, equation 2)."""
 
@@ -92,11 +92,11 @@ class Runtime:
     device: str | None = None
     """"cpu", "cuda" or "mps"; None: the fastest that this machine has."""
     autotune: bool = True
-    """Time a few steps first and choose the fastest number format, memory format, threads and compilation."""
+    """Time a few steps first and choose the fastest precision, memory format, threads and compilation."""
     micro_batch: int | None = None
-    """Images whose gradients are computed at once, where a batch does not fit into memory."""
+    """Micro-batch size for gradient accumulation, if a batch does not fit into memory; None: no accumulation."""
     checkpoint_steps: int | None = None
-    """Write a checkpoint also every so many steps, in addition to those by time."""
+    """Steps between checkpoints, in addition to those every few seconds; None: only those."""
 
     def __post_init__(self) -> None:
         _at_least_one("micro_batch", self.micro_batch)

@@ -1,4 +1,4 @@
-"""A finished run as one self-contained page, without scripts, style sheets or images from elsewhere."""
+"""The HTML report of a finished run: one self-contained page without external scripts, styles or images."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Mistake:
     image: str
     """A data URI."""
     small: bool
-    """Whether its pixels are to be seen when it is enlarged."""
+    """Whether the page enlarges it without smoothing."""
     name: str
     true: str
     predicted: str
@@ -68,7 +68,7 @@ def write_report(
     Args:
         out: the file; None: `report.html` in the run folder.
         device: see `Run.evaluate`.
-        progress: is told of downloads and of decoding.
+        progress: called with the progress of downloads and of decoding.
 
     Raises:
         UserError: the run is not finished or damaged, its data set is gone or has changed, or there is no such folder.

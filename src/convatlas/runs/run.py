@@ -11,7 +11,9 @@ from typing import Any
 
 from torch import nn
 
-from convatlas import atlas, data
+from convatlas import atlas
+from convatlas.data import Dataset, Split
+from convatlas.data import find as find_data
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, write
 from convatlas.files.typed_json import as_file_error, parsed_object
@@ -42,7 +44,7 @@ class Run:
     """The model's; without weights until the training is finished."""
     record: Record
     written_format: int = FORMAT
-    """Of the record that was read."""
+    """The format version of the `run.json` that was read."""
 
     @property
     def is_finished(self) -> bool:
@@ -76,7 +78,7 @@ class Run:
 
     @property
     def variant(self) -> Variant:
-        """The network's row of the atlas."""
+        """The network's entry in the atlas."""
         return atlas.find(self.card.variant)
 
     @property
@@ -104,32 +106,32 @@ class Run:
         """See `Model.predict`."""
         return self.model.predict
 
-    def evaluate(self, images: str | Path | data.Split | None = None, *, device: str | None = None) -> Evaluation:
+    def evaluate(self, data: str | Path | Split | None = None, *, device: str | None = None) -> Evaluation:
         """The model's accuracy on the run's test images.
 
         Args:
-            images: the run's data set, by name or by folder, if it is not where it was; or any labeled images of its
+            data: the run's data set, by name or by folder, if it was moved; or any labeled images of its
                 classes.
             device: "cpu", "cuda" or "mps"; None: the fastest that this machine has.
 
         Raises:
             UserError: the data set is gone, or not the one that the run was trained on; or there is no such device.
         """
-        split = images if isinstance(images, data.Split) else self.load_data(images).test
+        split = data if isinstance(data, Split) else self.load_data(data).test
         return self.model.evaluate(split, device=device)
 
-    def load_data(self, where: str | Path | None = None, *, progress: ProgressCallback = SILENT) -> data.Dataset:
+    def load_data(self, data: str | Path | None = None, *, progress: ProgressCallback = SILENT) -> Dataset:
         """The run's data set, with its split.
 
         Args:
-            where: its name or folder, if it is not where it was.
-            progress: is told of downloads and of decoding.
+            data: its name or folder, if it was moved.
+            progress: called with the progress of downloads and of decoding.
 
         Raises:
             UserError: the data set is gone, or not the one that the run was trained on.
         """
-        provenance, name = self.card.provenance, self.record.data if where is None else where
-        dataset = data.find(name).load(
+        provenance, name = self.card.provenance, self.record.data if data is None else data
+        dataset = find_data(name).load(
             self.card.preprocessing.resizing, seed=self.record.seed, skip_bad=provenance.skip_bad, progress=progress
         )
         if dataset.checksum != provenance.data_checksum:

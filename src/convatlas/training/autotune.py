@@ -1,4 +1,4 @@
-"""Which way of computing a step is fastest on this machine, found by a short measurement before training."""
+"""Autotuning: a short benchmark before training finds the fastest execution settings on this machine."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from convatlas.runs.options import Execution
 from convatlas.spec import Objective
 from convatlas.training.step import Step, arranged
 
-WORTH_S = 20.0
+MIN_TRAINING_S = 20.0
 """A training that is shorter than this is not measured."""
 SHARE = 0.03
 """Part of the training's time that measuring may take, compiling apart."""
-GAIN = 0.95
-"""Another way must need less than this part of the time; a smaller gain may be noise."""
-MOST_STEPS = 5
+MAX_TIME_RATIO = 0.95
+"""Other settings win if they take less than this fraction of the time; a smaller gain may be noise."""
+MAX_STEPS = 5
 COMPILING_S = 60.0
 """About what compiling a large network takes."""
-WINS_BACK = 10
+MIN_COMPILE_RATIO = 10
 """Compiling is tried if that many times its duration is left to train."""
 FEW_CHANNELS = 16
 """See `supports_channels_last`."""
 
 
-def available_threads(local_num: int) -> int:
+def available_threads(local_world_size: int) -> int:
     """Threads for each of the processes on this machine, so that no two compete for a core."""
-    if local_num == 1:
+    if local_world_size == 1:
         return torch.get_num_threads()
     # torchrun gives each process one thread, unless it is told otherwise.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(cores // local_num, 1)
+    return max(cores // local_world_size, 1)
 
 
 def supports_channels_last(network: nn.Module) -> bool:
@@ -67,11 +67,11 @@ class Autotuner:
     batch: Batch
 
     def choose(self, plain: Execution, num_steps: int) -> tuple[Execution, str]:
-        """The fastest way for so many steps, and a line on what was measured; nothing to say of a short training."""
+        """The fastest settings for `num_steps` steps, and a line of timings; "" if training is too short to measure."""
         begun = time.monotonic()
-        first = fastest = self.seconds(plain, MOST_STEPS * 4.0)
+        first = fastest = self.seconds(plain, MAX_STEPS * 4.0)
         planned = num_steps * first
-        if planned < WORTH_S:
+        if planned < MIN_TRAINING_S:
             return plain, ""
         best, told = plain, [f"plain {1000 * first:.0f}"]
         for name, change in self.changes(plain, planned):
@@ -87,9 +87,9 @@ class Autotuner:
                 told.append(f"not compiled ({str(error).splitlines()[0][:80]})")
                 continue
             told.append(f"{name} {1000 * took:.0f}")
-            if took < GAIN * fastest:
+            if took < MAX_TIME_RATIO * fastest:
                 best, fastest = tried, took
-        return best, f"{', '.join(told)} ms a step; chosen: {best.describe()}"
+        return best, f"{', '.join(told)} ms per step; chosen: {best.describe()}"
 
     def changes(self, plain: Execution, planned_s: float) -> list[tuple[str, dict[str, Any]]]:
         """What to try in turn, each on top of what won before."""
@@ -102,12 +102,12 @@ class Autotuner:
         if device == "cpu" and plain.threads > 1:
             half = plain.threads // 2
             changes.append((plural(half, "thread"), {"threads": half}))
-        if planned_s > WINS_BACK * COMPILING_S:
+        if planned_s > MIN_COMPILE_RATIO * COMPILING_S:
             changes.append(("compiled", {"compiled": True}))
         return changes
 
     def seconds(self, execution: Execution, within: float) -> float:
-        """A step's duration in that way: the median of as many as fit, after one that warms up."""
+        """Seconds per step: the median over as many steps as fit into `within` seconds, after one warmup step."""
         # The caller's random numbers are the caller's.
         with torch.random.fork_rng():
             return self._seconds(execution, within)
@@ -118,13 +118,13 @@ class Autotuner:
         try:
             network, optimizer = self.build()
             weights = torch.ones(self.batch.targets.shape[1], device=self.batch.targets.device)
-            size = self.batch.num_in_all
+            size = self.batch.global_batch_size
             step = Step.prepared(
                 arranged(network, execution), self.objective, execution, class_weights=weights, batch_size=size
             )
             times: list[float] = []
             begun = time.monotonic()
-            while len(times) < 2 or (len(times) <= MOST_STEPS and time.monotonic() - begun < within):
+            while len(times) < 2 or (len(times) <= MAX_STEPS and time.monotonic() - begun < within):
                 start = time.monotonic()
                 optimizer.zero_grad(set_to_none=True)
                 step.gradient(self.batch)

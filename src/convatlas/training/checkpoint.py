@@ -77,7 +77,7 @@ class State:
 
 
 @dataclass
-class Learner:
+class TrainState:
     """What training changes, and a checkpoint holds."""
 
     network: nn.Module
@@ -147,7 +147,7 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def average_of(network: nn.Module, recipe: Recipe, num_steps: int) -> AveragedModel | None:
-    """The moving average that the recipe asks for; none over less than two steps."""
+    """The exponential moving average (EMA) that the recipe asks for; None if it spans fewer than two steps."""
     horizon = recipe.ema * num_steps
     if horizon < 2:
         return None
@@ -157,7 +157,7 @@ def average_of(network: nn.Module, recipe: Recipe, num_steps: int) -> AveragedMo
         if averages[0].is_floating_point():
             torch._foreach_lerp_(averages, values, 1 / horizon)
             return
-        # Whole numbers say where something is, as a connection table does; PyTorch's own average would round them down.
+        # Integer buffers are indices, such as a connection table; PyTorch's default average would round them down.
         for average, value in zip(averages, values, strict=True):
             average.copy_(value)
 
@@ -192,11 +192,11 @@ def remove(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def load(folder: Path, learner: Learner) -> str:
+def load(folder: Path, learner: TrainState) -> str:
     """Bring the learner into the newest state that is whole; without a checkpoint it stays as it is.
 
     Returns:
-        what to tell the person: that the newest file is damaged and the one before is used; else nothing.
+        a message for the user if the newest file is damaged and the previous one is used; otherwise "".
 
     Raises:
         UserError: no file is whole, or they are another network's.
@@ -216,17 +216,17 @@ def load(folder: Path, learner: Learner) -> str:
         if damaged:
             # Else it would become the one before at the next write, in place of the whole one.
             damaged[0].unlink(missing_ok=True)
-            return f"{damaged[0]} is damaged; going on from the one before it"
+            return f"{damaged[0]} is damaged; using the previous checkpoint"
         return ""
     if damaged:
-        raise UserError(f"{damaged[0]} is damaged; delete it, and resume starts this run from its beginning")
+        raise UserError(f"{damaged[0]} is damaged; delete it, and resume restarts this run from scratch")
     return ""
 
 
-class Writer:
-    """Writes snapshots of a run on a thread of its own: by time, every so many steps if asked, and at will.
+class CheckpointWriter:
+    """Writes snapshots of a run on a thread of its own: every few seconds, every `steps` steps, and on request.
 
-    By time is every few seconds, and so seldom that writing takes a twentieth of the time.
+    If writing is slow, it writes less often, so that writing takes at most 5 % of the time.
     """
 
     INTERVAL_S = 5.0
@@ -253,7 +253,7 @@ class Writer:
         self.finish()
         return time.monotonic() - self._last >= self._wait
 
-    def begin(self, learner: Learner) -> None:
+    def begin(self, learner: TrainState) -> None:
         """Take a snapshot now and write it meanwhile.
 
         Raises:
@@ -273,7 +273,7 @@ class Writer:
         self._writing = self._thread.submit(work)
 
     def finish(self) -> None:
-        """Wait until what was begun is written.
+        """Wait until the snapshot that `begin` took is written.
 
         Raises:
             OSError: it could not be.

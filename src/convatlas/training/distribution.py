@@ -27,14 +27,14 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Processes:
     rank: int = 0
-    num: int = 1
+    world_size: int = 1
     local_rank: int = 0
     """Among those of this machine."""
-    local_num: int = 1
+    local_world_size: int = 1
 
     @classmethod
-    def started(cls) -> Self:
-        """As torchrun tells by its environment variables; without them, one alone."""
+    def from_env(cls) -> Self:
+        """From torchrun's environment variables; without them, a single process."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
         if "WORLD_SIZE" not in os.environ:
             return cls()
@@ -44,32 +44,32 @@ class Processes:
             raise UserError(f"under torchrun {', '.join(names)} are whole numbers; start it by torchrun") from error
 
     @property
-    def main(self) -> bool:
-        """Whether this is the one that writes."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, the process that writes files and prints."""
         return self.rank == 0
 
     @property
     def shard(self) -> Shard:
-        return Shard(self.rank, self.num)
+        return Shard(self.rank, self.world_size)
 
     @property
     def restarts(self) -> int:
         """How often torchrun has started them again, after one was lost."""
-        return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) if self.num > 1 else 0
+        return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) if self.world_size > 1 else 0
 
     @contextmanager
-    def joined(self, device: torch.device) -> Iterator[None]:
-        """While active, they can speak to each other."""
-        if self.num == 1:
+    def process_group(self, device: torch.device) -> Iterator[None]:
+        """Context manager: initialize the process group, and destroy it at the end."""
+        if self.world_size == 1:
             yield
             return
         backend = "nccl" if device.type == "cuda" else "gloo"
         if device.type == "cuda":
-            # What goes round without a tensor of ours goes by the current device: else all would meet on the first.
+            # Object collectives use the current CUDA device: otherwise all processes would use the first one.
             torch.cuda.set_device(device)
-        if self.num == self.local_num:
-            # Started again on one machine, torchrun gives them the store of the attempt before, with the addresses of
-            # processes that are gone (PyTorch 2.13, static rendezvous); under names of its own an attempt sees none.
+        if self.world_size == self.local_world_size:
+            # After a restart on one machine, torchrun reuses the store of the attempt before, with the addresses of
+            # processes that are gone (PyTorch 2.13, static rendezvous); a prefix for each attempt hides them.
             store, rank, num = next(rendezvous("env://"))
             # In PyTorch's documentation, but not in what it tells type checkers.
             attempt = dist.PrefixStore(f"attempt {self.restarts}", store)  # type: ignore[attr-defined]
@@ -85,22 +85,22 @@ class Processes:
             dist.init_process_group(backend)
         try:
             yield
-            # None leaves while another still speaks.
+            # No process leaves while another still communicates.
             dist.barrier()
         finally:
             dist.destroy_process_group()
 
     def broadcast(self, work: Callable[[], T]) -> T:
-        """What the main process makes of `work`, for all of them.
+        """Run `work` in the main process only, and return its result, not None, in every process.
 
         Raises:
-            UserError: in the main process, where `work` does; the others end quietly, since it says why.
+            UserError: in the main process, if `work` raises it; the others exit silently, since it prints why.
         """
-        if self.num == 1:
+        if self.world_size == 1:
             return work()
         result: list[T | None] = [None]
         try:
-            if self.main:
+            if self.is_main:
                 result = [work()]
         finally:
             dist.broadcast_object_list(result)
@@ -109,12 +109,12 @@ class Processes:
         return result[0]
 
     def main_first(self, work: Callable[[], T]) -> T:
-        """`work` of each, the main process's before the others': they find in a cache what it left there.
+        """Run `work` in every process, first in the main one, so that the others find its results in the cache.
 
         Raises:
-            UserError: where `work` does in any of them; in the main one, which speaks, too.
+            UserError: in every process, if `work` raises it in any but the main one; else see `broadcast`.
         """
-        if self.num == 1:
+        if self.world_size == 1:
             return work()
         mine: list[T] = []
         trouble = ""
@@ -124,7 +124,7 @@ class Processes:
             return True
 
         self.broadcast(of_main)
-        if not self.main:
+        if not self.is_main:
             try:
                 mine.append(work())
             except UserError as error:
@@ -134,30 +134,30 @@ class Processes:
         return mine[0]
 
     def all_gather(self, value: T) -> list[T]:
-        """That of every process."""
-        if self.num == 1:
+        """The values of all processes, in order of rank."""
+        if self.world_size == 1:
             return [value]
-        values: list[Any] = [None] * self.num
+        values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
 
-    def sum(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, in place."""
-        if self.num > 1:
+        if self.world_size > 1:
             dist.all_reduce(values)
         return values
 
     def all_reduce_max(self, value: int) -> int:
-        """Over all processes."""
-        if self.num > 1:
+        """The maximum over all processes."""
+        if self.world_size > 1:
             device = "cuda" if dist.get_backend() == "nccl" else "cpu"
             dist.all_reduce(highest := torch.tensor(value, device=device), dist.ReduceOp.MAX)
             return int(highest)
         return value
 
-    def wrapped(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """The network with gradients that are the mean over all processes."""
-        if self.num == 1:
+    def wrap_ddp(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """The network in DistributedDataParallel, which averages gradients over processes; alone, itself."""
+        if self.world_size == 1:
             return network
         return nn.parallel.DistributedDataParallel(
             network, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
@@ -171,6 +171,6 @@ class Processes:
 
     def sync_state(self, network: nn.Module) -> None:
         """Give every process the main one's weights and statistics."""
-        if self.num > 1:
+        if self.world_size > 1:
             for value in network.state_dict().values():
                 dist.broadcast(value, 0)

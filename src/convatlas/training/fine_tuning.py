@@ -19,11 +19,11 @@ from convatlas.spec import Spec, Variant
 from convatlas.training.constraints import read_weights
 from convatlas.training.optimizers import ParamGroup
 
-LOWEST_LR = 0.1
+MIN_LR_FACTOR = 0.1
 """The learning rate of the lowest group, as a fraction of the head's: edge filters need to change least."""
-HEAD_ALONE = 0.1
+HEAD_ONLY_UNTIL = 0.1
 """Fraction of training in which only the head is trained."""
-UNFROZEN = 0.3
+ALL_UNFROZEN_FROM = 0.3
 """Fraction after which all layers are trained; between the two, one group after another (Howard and Ruder 2018)."""
 
 
@@ -33,7 +33,7 @@ def head_of(variant: Variant, spec: Spec) -> str:
 
 
 @dataclass(frozen=True)
-class Body:
+class Backbone:
     """The weights that training starts from, of all of the network but its head."""
 
     path: str
@@ -72,7 +72,7 @@ class Body:
                 )
         return names
 
-    def put_into(self, network: nn.Module) -> None:
+    def load_into(self, network: nn.Module) -> None:
         """Copy the weights into a network, and leave its head as it is."""
         names = self.names()
         own = network.state_dict()
@@ -118,24 +118,28 @@ def layer_groups(network: nn.Module, head: str) -> list[LayerGroup]:
 def learning_rates(groups: list[LayerGroup]) -> list[ParamGroup]:
     """The parameters with their factors of the learning rate: from 1 at the head down to a tenth."""
     last = max(len(groups) - 1, 1)
-    return [ParamGroup(group.parameters, LOWEST_LR ** (i / last)) for i, group in enumerate(groups)]
+    return [ParamGroup(group.parameters, MIN_LR_FACTOR ** (i / last)) for i, group in enumerate(groups)]
 
 
 def unfreeze(groups: list[LayerGroup], done: float) -> bool:
-    """Freeze the groups that are not due yet after that fraction of training, their batch-norm statistics too.
+    """Freeze the groups that are not due yet after the fraction `done` of training, batch-norm statistics included.
 
     Returns:
         whether other parameters are trained than before.
     """
     before = [group.is_trained for group in groups]
     body = len(groups) - 1
-    freed = 1 + int(body * (done - HEAD_ALONE) / (UNFROZEN - HEAD_ALONE)) if done >= HEAD_ALONE else 0
+    freed = (
+        1 + int(body * (done - HEAD_ONLY_UNTIL) / (ALL_UNFROZEN_FROM - HEAD_ONLY_UNTIL))
+        if done >= HEAD_ONLY_UNTIL
+        else 0
+    )
     for i, group in enumerate(groups):
         group.module.train(i <= freed).requires_grad_(i <= freed)
     return before != [group.is_trained for group in groups]
 
 
-class FrozenBody(nn.Module):
+class FrozenBackbone(nn.Module):
     """A network whose head is trained on features that were computed before."""
 
     def __init__(self, network: nn.Module, head: str, empty: Tensor) -> None:
@@ -163,7 +167,7 @@ class FrozenBody(nn.Module):
 
 @dataclass(frozen=True)
 class FeatureBatches:
-    """Batches of the features that the head reads of each image, without augmentation, computed once."""
+    """Batches of the head's input features, computed once for each image, without augmentation."""
 
     batches: Batches
     features: Tensor

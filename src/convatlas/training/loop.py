@@ -26,7 +26,7 @@ from convatlas.runs.run import METRICS, RECORD, Run, load_run
 from convatlas.spec import Scale, Spec
 from convatlas.training import checkpoint, optimizers
 from convatlas.training.autotune import Autotuner
-from convatlas.training.checkpoint import Learner, Writer, average_of
+from convatlas.training.checkpoint import CheckpointWriter, TrainState, average_of
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import name_for, plan, training_batches, vacant
 from convatlas.training.progress import Progress
@@ -68,16 +68,16 @@ def train(
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """Train a network of the atlas on a data set, and leave a run folder.
+    """Train a network of the atlas on a data set, and write a run folder.
 
     Under torchrun, its processes train together, each on its shard of every batch.
 
     Args:
         network: a variant's name, such as "lenet5".
-        data: a standard data set's name, an image folder with a folder for each class, or "hf:NAME" to stream a data
+        data: a standard data set's name, an image folder with one subfolder per class, or "hf:NAME" to stream a data
             set of the Hugging Face hub.
         recipe: "default", "paper" for the recipe that the network's paper prints, or a `Recipe`.
-        epochs, batch_size, lr: in place of the recipe's; `batch_size` is over all processes, `lr` is the peak.
+        epochs, batch_size, lr: override the recipe's; `batch_size` is over all processes, `lr` is the peak rate.
         seed: of the initial weights, the order of the images, their augmentation, and the split of an image folder
             that has none.
         scale: width and depth multipliers, resolution in pixels, and phi; see `create`. Without a resolution, the
@@ -89,9 +89,9 @@ def train(
             then unfreezes the layers below it.
         distillation: learn from a teacher's outputs too.
         runtime: device, autotuning, micro-batches and checkpoints.
-        skip_bad: leave unusable images out instead of refusing them.
+        skip_bad: skip unusable images; otherwise the first one is an error.
         out: the run folder, new or empty; None: a new one below `runs/`.
-        progress: what is told of the training while it runs.
+        progress: an object whose methods are called while training runs; see `convatlas.training.Progress`.
 
     Returns:
         the finished run: `run.test_accuracy`, `run.model`, `run.folder`.
@@ -120,21 +120,21 @@ def train(
     return train_as(request, None if out is None else Path(out), progress or Progress())
 
 
-def train_as(request: Request, out: Path | None, progress: Progress, *, tested: bool = True) -> Run:
+def train_as(request: Request, out: Path | None, progress: Progress, *, evaluate_test: bool = True) -> Run:
     """Train as `train` does, which explains the arguments.
 
     Args:
-        tested: whether to finish the run on the test images, which are read once; the trials of a sweep do not.
+        evaluate_test: whether to finish the run on the test images, which are read once; the trials of a sweep do not.
     """
-    processes = Processes.started()
-    with processes.joined(device_named(request.runtime.device, processes.local_rank)):
+    processes = Processes.from_env()
+    with processes.process_group(device_named(request.runtime.device, processes.local_rank)):
         # After a process was lost, torchrun starts the same command again for all of them. It counts that on the
         # machine where it was lost, and on another only if that saw it too.
         if processes.all_reduce_max(processes.restarts):
             if out is None:
                 raise UserError("torchrun starts this training again and cannot tell its folder; name one with `out`")
             if processes.broadcast((out / RECORD).exists):
-                return _resume(load_run(out), processes, progress, tested=tested)
+                return _resume(load_run(out), processes, progress, evaluate_test=evaluate_test)
         planned = plan(request, processes, progress.loading)
 
         def create_run() -> Run:
@@ -146,71 +146,73 @@ def train_as(request: Request, out: Path | None, progress: Progress, *, tested: 
             return run
 
         run = processes.broadcast(create_run)
-        return _fit(run, planned.dataset, processes, progress, tested=tested)
+        return _fit(run, planned.dataset, processes, progress, evaluate_test=evaluate_test)
 
 
-def resume(folder: str | Path, *, progress: Progress | None = None, tested: bool = True) -> Run:
-    """Continue a training that was stopped or killed, to the same weights as if it never had been.
+def resume(folder: str | Path, *, progress: Progress | None = None, evaluate_test: bool = True) -> Run:
+    """Continue a training that was stopped or killed. The weights are the same as without the interruption.
 
     A finished run is returned as it is. With another number of processes the order of the images is the same, but the
     weights may differ by rounding.
 
     Args:
-        tested: see `train_as`.
+        evaluate_test: see `train_as`.
 
     Raises:
         UserError: it is no run folder, it is damaged, convatlas 0.1 began it before its records had format 2, or its
             images have changed.
     """
     run = load_run(folder)
-    processes = Processes.started()
-    with processes.joined(device_named(run.record.device, processes.local_rank)):
-        return _resume(run, processes, progress or Progress(), tested=tested)
+    processes = Processes.from_env()
+    with processes.process_group(device_named(run.record.device, processes.local_rank)):
+        return _resume(run, processes, progress or Progress(), evaluate_test=evaluate_test)
 
 
-def finish(request: Request, folder: Path, progress: Progress, *, tested: bool = True) -> Run:
+def finish(request: Request, folder: Path, progress: Progress, *, evaluate_test: bool = True) -> Run:
     """The finished run of a request in this folder: trained, resumed, or as it is.
 
     Args:
-        tested: see `train_as`.
+        evaluate_test: see `train_as`.
     """
     if (folder / RECORD).exists():
-        return resume(folder, progress=progress, tested=tested)
-    return train_as(request, folder, progress, tested=tested)
+        return resume(folder, progress=progress, evaluate_test=evaluate_test)
+    return train_as(request, folder, progress, evaluate_test=evaluate_test)
 
 
-def _resume(run: Run, processes: Processes, progress: Progress, *, tested: bool) -> Run:
+def _resume(run: Run, processes: Processes, progress: Progress, *, evaluate_test: bool) -> Run:
     if run.is_finished:
         # Killed at its very end, a finished run may still have its checkpoint.
-        if processes.main:
+        if processes.is_main:
             checkpoint.remove(run.folder)
         return run
     if run.written_format == 1:
-        raise UserError(f"{run.folder} was begun by an older convatlas and cannot be resumed; train it again")
+        raise UserError(f"{run.folder} was started by an older convatlas and cannot be resumed; train it again")
     dataset = processes.main_first(lambda: run.load_data(progress=progress.loading))
-    if run.record.num_processes != processes.num:
+    if run.record.num_processes != processes.world_size:
         progress.say(
-            f"begun by {run.record.num_processes} and resumed by {processes.num} processes: "
+            f"started with {run.record.num_processes} and resumed with {processes.world_size} processes: "
             "the order of the images is the same, the weights may differ by rounding"
         )
-    return _fit(run, dataset, processes, progress, tested=tested)
+    return _fit(run, dataset, processes, progress, evaluate_test=evaluate_test)
 
 
-def _fit(run: Run, dataset: data.Dataset, processes: Processes, progress: Progress, *, tested: bool) -> Run:
+def _fit(run: Run, dataset: data.Dataset, processes: Processes, progress: Progress, *, evaluate_test: bool) -> Run:
     callers_threads = torch.get_num_threads()
-    # The random numbers of whoever called us are theirs, and so are the threads: another number of threads adds up in
-    # another order, and so to other bits.
-    with torch.random.fork_rng(), lock(run.folder) if processes.main else nullcontext():
+    # The caller's random state and thread count are restored. Training needs the recorded count: another one adds up in
+    # another order, with other rounding.
+    with torch.random.fork_rng(), lock(run.folder) if processes.is_main else nullcontext():
         try:
             torch.set_num_threads(run.record.execution.threads)
             setup = TrainingSetup.of(run)
             learner = _learn(run, setup, dataset, processes, progress)
-            return _finish(run, setup, learner, dataset, processes) if tested else run
+            return _finish(run, setup, learner, dataset, processes) if evaluate_test else run
         finally:
             torch.set_num_threads(callers_threads)
 
 
-def _learn(run: Run, setup: TrainingSetup, dataset: data.Dataset, processes: Processes, progress: Progress) -> Learner:
+def _learn(
+    run: Run, setup: TrainingSetup, dataset: data.Dataset, processes: Processes, progress: Progress
+) -> TrainState:
     record, recipe, seed = run.record, run.record.recipe, run.record.seed
     device = device_named(record.device, processes.local_rank)
     train, val = dataset.train, None
@@ -218,17 +220,17 @@ def _learn(run: Run, setup: TrainingSetup, dataset: data.Dataset, processes: Pro
         train, val = split_validation(dataset.train, record.validation, seed, progress.loading)
     batches = training_batches(run.card, record, train, device, processes.shard)
     num_steps = recipe.epochs * len(batches)
-    if not record.is_tuned and setup.is_worth_tuning:
+    if not record.is_tuned and setup.is_worth_autotuning:
         tuner = Autotuner(lambda: setup.build(device), run.variant.objective, next(batches.epoch(0)))
         execution, line = processes.broadcast(lambda: tuner.choose(record.execution, num_steps))
         run.record = record = replace(record, execution=execution, is_tuned=True)
         torch.set_num_threads(execution.threads)
         if line:
             progress.say(line)
-    if processes.main:
+    if processes.is_main:
         run.write()
     network, optimizer = setup.build(device)
-    learner = Learner(arranged(network, record.execution), optimizer, average_of(network, recipe, num_steps))
+    learner = TrainState(arranged(network, record.execution), optimizer, average_of(network, recipe, num_steps))
     note = checkpoint.load(run.folder, learner)
     if note:
         progress.say(note)
@@ -238,11 +240,11 @@ def _learn(run: Run, setup: TrainingSetup, dataset: data.Dataset, processes: Pro
     teacher = setup.teacher(network)
     step = setup.step(part, batches, processes, teacher)
     clock = Clock(state.seconds)
-    writer = Writer(run.folder, record.runtime.checkpoint_steps)
+    writer = CheckpointWriter(run.folder, record.runtime.checkpoint_steps)
 
     def save() -> None:
         # If the weights are not finite, the checkpoint before, or the beginning, is the last good state.
-        if processes.main and is_finite(network):
+        if processes.is_main and is_finite(network):
             state.seconds = clock.seconds()
             writer.begin(learner)
 
@@ -309,7 +311,7 @@ def not_finite(
     indices = batch.indices[~result.losses.isfinite().cpu()] if is_loss else batch.indices
     names = [name for some in processes.all_gather([train.name_of(i) for i in indices.tolist()]) for name in some]
     more = f" and {len(names) - NUM_NAMED} others" if len(names) > NUM_NAMED else ""
-    kept = "keeps the last good state" if checkpoint.exists(run.folder) else "can only start again"
+    kept = "keeps the last good state" if checkpoint.exists(run.folder) else "has no checkpoint yet"
     return UserError(
         f"the {'loss' if is_loss else 'gradient'} is not a finite number at {place}, with "
         f"{', '.join(names[:NUM_NAMED])}{more}; {run.folder} {kept}, "
@@ -317,8 +319,8 @@ def not_finite(
     )
 
 
-def _finish(run: Run, setup: TrainingSetup, learner: Learner, dataset: data.Dataset, processes: Processes) -> Run:
-    """Read the test images once, and write what stays of the run. Killed here, `resume` does it again."""
+def _finish(run: Run, setup: TrainingSetup, learner: TrainState, dataset: data.Dataset, processes: Processes) -> Run:
+    """Evaluate on the test images once, and write weights, results and plots. If killed, `resume` does it again."""
     record, card, state, network = run.record, run.card, learner.state, learner.evaluated
     if learner.best:
         network.load_state_dict(learner.best)
@@ -327,8 +329,8 @@ def _finish(run: Run, setup: TrainingSetup, learner: Learner, dataset: data.Data
     processes.sync_state(network)
     device = device_named(record.device, processes.local_rank)
     batches = evaluation_batches(card, dataset.test, device, processes.shard)
-    evaluation = evaluate(network, run.variant.objective, batches, processes.sum)
-    if processes.main:
+    evaluation = evaluate(network, run.variant.objective, batches, processes.all_reduce_sum)
+    if processes.is_main:
         title = f"{card.variant} on {Path(dataset.name).name}"
         write(run.folder / METRICS, checkpoint.lines(state))
         write(run.folder / "curves.svg", draw.training_curves(title, state.metrics))

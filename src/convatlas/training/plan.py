@@ -32,7 +32,7 @@ from convatlas.training.autotune import available_threads, supports_channels_las
 from convatlas.training.constraints import ConstrainedWeights
 from convatlas.training.distillation import last_of_each_size, open_teacher
 from convatlas.training.distribution import Processes
-from convatlas.training.fine_tuning import Body
+from convatlas.training.fine_tuning import Backbone
 from convatlas.training.request import Request
 
 
@@ -93,11 +93,11 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
         distillation=checked_distillation(request.distillation, variant, spec, dataset.classes),
         runtime=replace(request.runtime, device=device_named(request.runtime.device).type),
         execution=Execution(
-            threads=available_threads(processes.local_num),
+            threads=available_threads(processes.local_world_size),
             channels_last=supports_channels_last(build_without_memory(variant.network, spec)),
         ),
         is_tuned=not request.runtime.autotune,
-        num_processes=processes.num,
+        num_processes=processes.world_size,
     )
     if start is not None and start.init_from.constraint is not None:
         ConstrainedWeights.of(start.init_from, card)
@@ -196,7 +196,7 @@ def adjusted(recipe: Recipe, epochs: int | None, batch_size: int | None, lr: flo
 def smallest_batch(request: Request, recipe: Recipe, dataset: data.Dataset, processes: Processes) -> int:
     """About how many images are computed at once, at least."""
     micro_batch = request.runtime.micro_batch or recipe.batch_size
-    return min(recipe.batch_size // processes.num, micro_batch, len(dataset.train))
+    return min(recipe.batch_size // processes.world_size, micro_batch, len(dataset.train))
 
 
 def check_batch_norm(variant: Variant, layers: Layers, num_images: int) -> None:
@@ -225,7 +225,7 @@ class Start:
         path = Path(init_from.path).resolve()
         found = cls(replace(init_from, path=str(path)), None if path.suffix == ".safetensors" else load_model(path))
         if init_from.constraint is None:
-            Body.of(found.init_from.path, variant, spec).names()
+            Backbone.of(found.init_from.path, variant, spec).names()
         elif init_from.constraint is WeightConstraint.QUANTIZED and not found.quantization:
             raise UserError(f"{path} has 32-bit weights; there is no quantization to keep")
         return found

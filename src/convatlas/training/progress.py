@@ -31,7 +31,7 @@ class Progress:
     """Shows nothing; a subclass shows what it wants to."""
 
     loading: ProgressCallback = SILENT
-    """Is told of downloads and of decoding."""
+    """Called with the progress of downloads and of decoding."""
 
     def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
         """Training starts, or resumes after `step` of its `num_steps`."""

@@ -27,7 +27,7 @@ DEFAULT = Recipe(
 )
 
 CHARACTERS = replace(DEFAULT, augmentation=Augmentation(shift=0.07, scale=0.1, squeeze=0.08, shear=0.15, rotation=8.0))
-"""Small distortions, as those of LeCun et al. 1998, section III.B. A mirrored digit is none."""
+"""Small distortions, like those of LeCun et al. 1998, section III.B. No flips: a mirrored digit is not a digit."""
 SMALL_IMAGES = replace(DEFAULT, augmentation=Augmentation(shift=0.125, flip=True))
 """He et al. 2015, section 4.2: 4 of 32 pixels."""
 PHOTOGRAPHS = replace(
@@ -39,8 +39,8 @@ PHOTOGRAPHS = replace(
 )
 """Crops as Szegedy et al. 2014, section 6, from a quarter of the area instead of 8 %, and mixing in half of the
 batches."""
-LARGE = 64
-"""Pixels from which images are taken for photographs."""
+PHOTOGRAPH_SIDE = 64
+"""Images with at least this side in pixels are trained as photographs."""
 
 RECIPES = ("default", "paper")
 
@@ -48,8 +48,8 @@ DEEP = 7
 """More layers with weights than that do not learn at the default rate unless something normalizes between them."""
 DEEP_LR = 1e-3
 
-FINE_LR = 1e-3
-"""Of trained weights, which should not be lost."""
+FINE_TUNING_LR = 1e-3
+"""Peak learning rate for fine-tuning, low so that the pretrained weights are not lost."""
 
 
 def find(name: str, variant: Variant, layers: Layers, images: Dataset, *, fine_tuned: bool = False) -> Recipe:
@@ -65,7 +65,7 @@ def find(name: str, variant: Variant, layers: Layers, images: Dataset, *, fine_t
         deep = sum(layer.macs > 0 for layer in layers) > DEEP and not layers.of_kind(nn.BatchNorm2d.__name__)
         found = for_images(images)
         if fine_tuned:
-            return replace(found, lr=FINE_LR, epochs=DEFAULT.epochs, epochs_of=DEFAULT.epochs_of)
+            return replace(found, lr=FINE_TUNING_LR, epochs=DEFAULT.epochs, epochs_of=DEFAULT.epochs_of)
         return replace(found, lr=DEEP_LR) if deep else found
     if name == "paper":
         if variant.recipe is None:
@@ -77,7 +77,7 @@ def find(name: str, variant: Variant, layers: Layers, images: Dataset, *, fine_t
 
 
 def fitted(recipe: Recipe, variant: Variant, spec: Spec) -> Recipe:
-    """The recipe for a network that may take images of no other size than its own."""
+    """The recipe, with training images at the full resolution if the network cannot be run at a smaller one."""
     side = recipe.augmentation.side_for(spec.resolution)
     if side >= spec.smallest_resolution:
         own, other = (
@@ -94,4 +94,4 @@ def for_images(images: Dataset) -> Recipe:
     if images.ink:
         return CHARACTERS
     own = images.train.images.shape[-1] if images.native_side is None else images.native_side
-    return PHOTOGRAPHS if own >= LARGE else SMALL_IMAGES
+    return PHOTOGRAPHS if own >= PHOTOGRAPH_SIDE else SMALL_IMAGES

@@ -1,4 +1,4 @@
-"""What is trained: a run's network from its first weights on, its optimizer, and the batches that it sees."""
+"""What a run trains: its network with initial or pretrained weights, its optimizer, and its batches."""
 
 from __future__ import annotations
 
@@ -16,17 +16,24 @@ from convatlas.training import optimizers
 from convatlas.training.constraints import ConstrainedWeights
 from convatlas.training.distillation import Teacher
 from convatlas.training.distribution import Processes
-from convatlas.training.fine_tuning import Body, FeatureBatches, FrozenBody, layer_groups, learning_rates, unfreeze
+from convatlas.training.fine_tuning import (
+    Backbone,
+    FeatureBatches,
+    FrozenBackbone,
+    layer_groups,
+    learning_rates,
+    unfreeze,
+)
 from convatlas.training.step import Step, class_weights
 
 
 @dataclass(frozen=True)
 class TrainingSetup:
     run: Run
-    body: Body | None = None
+    body: Backbone | None = None
     """The weights that training starts from, under a new head."""
     constrained: ConstrainedWeights | None = None
-    """The weights of the whole network that training starts from, and what stays of them."""
+    """The weights that training starts from, head included, and the constraint that training keeps."""
 
     @classmethod
     def of(cls, run: Run) -> Self:
@@ -39,7 +46,7 @@ class TrainingSetup:
             return cls(run)
         if init_from.constraint is not None:
             return cls(run, constrained=ConstrainedWeights.of(init_from, run.card))
-        return cls(run, body=Body.of(init_from.path, run.variant, run.spec))
+        return cls(run, body=Backbone.of(init_from.path, run.variant, run.spec))
 
     @property
     def freezes(self) -> bool:
@@ -48,7 +55,7 @@ class TrainingSetup:
         return init_from is not None and init_from.freeze
 
     @property
-    def is_worth_tuning(self) -> bool:
+    def is_worth_autotuning(self) -> bool:
         """Whether timing steps pays: a head alone is trained in no time, and curvatures take longer than steps."""
         return not self.freezes and self.run.record.recipe.optimizer is not Optimizer.LEVENBERG_MARQUARDT
 
@@ -61,7 +68,7 @@ class TrainingSetup:
         if self.constrained is not None:
             self.constrained.attach(network)
         if self.body is not None:
-            self.body.put_into(network)
+            self.body.load_into(network)
             head = self.body.head
             groups = [self.body.head_of(network)] if self.freezes else learning_rates(layer_groups(network, head))
         return network, optimizers.build(record.recipe, network, groups)
@@ -71,7 +78,7 @@ class TrainingSetup:
         if self.body is None or not self.freezes:
             return network, batches
         empty = batches.plain(torch.arange(0)).inputs
-        return FrozenBody(network, self.body.head, empty), FeatureBatches.of(batches, network, self.body.head)
+        return FrozenBackbone(network, self.body.head, empty), FeatureBatches.of(batches, network, self.body.head)
 
     def teacher(self, network: nn.Module) -> Teacher | None:
         """The teacher of that network, if it has one."""
@@ -94,7 +101,7 @@ class TrainingSetup:
         )
 
     def unfreeze(self, network: nn.Module, done: float) -> bool:
-        """Unfreeze the layers that are due after that fraction of training; whether any changed."""
+        """Unfreeze the layers that are due after the fraction `done` of training; return whether any changed."""
         if self.body is None or self.freezes:
             return False
         return unfreeze(layer_groups(network, self.body.head), done)

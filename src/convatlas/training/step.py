@@ -41,7 +41,7 @@ class StepResult:
         not_finite = norm.isfinite().logical_not()
         sums = torch.stack([value.double().sum() for value in (losses, correct, not_finite)])
         # One transfer from the device for all of them.
-        loss, num_correct, num_not_finite, num = processes.sum(
+        loss, num_correct, num_not_finite, num = processes.all_reduce_sum(
             torch.cat([sums, sums.new_tensor([len(losses)])])
         ).tolist()
         is_finite = math.isfinite(loss) and not num_not_finite
@@ -68,7 +68,7 @@ class Step:
     batch_size: int
     """Of a whole batch, over all processes."""
     micro_batch: int | None
-    """Images that are computed at once, where a batch does not fit into memory."""
+    """Micro-batch size for gradient accumulation; None: the whole batch at once."""
     compiled: Callable[[Tensor], Any]
     """The same network, compiled if `execution` says so."""
     auxiliary: AuxiliaryLoss | None
@@ -88,7 +88,7 @@ class Step:
     ) -> Self:
         """The step of a network, computed as `execution` says."""
         processes = processes or Processes()
-        network = processes.wrapped(network, class_weights.device)
+        network = processes.wrap_ddp(network, class_weights.device)
         compiled = torch.compile(network, dynamic=False) if execution.compiled else network
         return cls(
             network, objective, execution, processes, class_weights, batch_size, micro_batch, compiled, auxiliary
@@ -107,7 +107,7 @@ class Step:
                     unweighted = self.auxiliary.losses(unweighted, own, part.inputs)
                 weighted = unweighted * (part.targets @ self.class_weights)
                 # DistributedDataParallel takes the mean over processes; the batch's is wanted.
-                (weighted.sum() * (self.processes.num / batch.num_in_all)).backward()
+                (weighted.sum() * (self.processes.world_size / batch.global_batch_size)).backward()
             losses.append(weighted.detach())
             correct.append(own.argmax(1) == part.labels)
         gradients = [value.grad for value in self.network.parameters() if value.grad is not None]
@@ -117,7 +117,7 @@ class Step:
         """What the network gives for a piece of a batch, in single precision."""
         inputs = part.inputs if self.execution.channels_last else part.inputs.contiguous()
         # The last batch of an epoch may have another size, which would be compiled anew.
-        network = self.compiled if part.num_in_all == self.batch_size else self.network
+        network = self.compiled if part.global_batch_size == self.batch_size else self.network
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.execution.bfloat16):
             outputs = network(inputs)
         return outputs.float() if isinstance(outputs, Tensor) else tuple(values.float() for values in outputs)
@@ -135,8 +135,8 @@ def parts(batch: Batch, size: int | None) -> Iterator[tuple[Batch, bool]]:
     num_parts = max(num_parts if size == 1 else min(num_parts, num // 2), 1)
     for i in range(num_parts):
         piece = Shard(i, num_parts).part(num)
-        inputs, targets, labels, indices, num_in_all = batch
-        part = Batch(inputs[piece], targets[piece], labels[piece], indices[piece], num_in_all)
+        inputs, targets, labels, indices, global_batch_size = batch
+        part = Batch(inputs[piece], targets[piece], labels[piece], indices[piece], global_batch_size)
         yield part, i == num_parts - 1
 
 

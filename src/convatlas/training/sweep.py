@@ -43,8 +43,8 @@ def sweep(
     Args:
         grid: for each name of `SWEPT`, its values.
         out: a folder for the trials and the study.
-        study: the address of a database that several machines share; without it, a file in `out`.
-        progress: what is told of the trainings while they run.
+        study: the URL of an Optuna storage (a database) that several machines share; None: a file in `out`.
+        progress: an object whose methods are called while the trials run; see `train`.
 
     Raises:
         UserError: a name or a value cannot be varied, no combination could be trained, or other machines still train.
@@ -68,7 +68,7 @@ def sweep(
         values: dict[str, Any] = {name: trial.suggest_categorical(name, list(grid[name])) for name in grid}
         folder = out / "-".join(f"{name}={value:g}" for name, value in values.items())
         progress.say(f"trial {trial.number + 1} of {num_trials}: {folder.name}")
-        return best_accuracy(finish(varied(validated, values), folder, progress, tested=False))
+        return best_accuracy(finish(varied(validated, values), folder, progress, evaluate_test=False))
 
     if (left := num_trials - len(finished(asked))) > 0:
         asked.optimize(accuracy, n_trials=left, catch=(UserError,))

@@ -12,7 +12,7 @@ from convatlas.files import SILENT, ProgressCallback
 from convatlas.models.evaluation import evaluate, evaluation_batches
 from convatlas.runs.options import Validation
 from convatlas.runs.run import Run
-from convatlas.training.checkpoint import Learner, State
+from convatlas.training.checkpoint import State, TrainState
 from convatlas.training.distribution import Processes
 
 
@@ -33,11 +33,11 @@ def split_validation(
     return train, val.exact(progress)
 
 
-def validate(learner: Learner, run: Run, split: data.Split, device: torch.device, processes: Processes) -> None:
+def validate(learner: TrainState, run: Run, split: data.Split, device: torch.device, processes: Processes) -> None:
     """Evaluate the epoch that just ended on validation images, and keep its weights if none before were better."""
     processes.sync_state(learner.evaluated)
     batches = evaluation_batches(run.card, split, device, processes.shard)
-    evaluation = evaluate(learner.evaluated, run.variant.objective, batches, processes.sum)
+    evaluation = evaluate(learner.evaluated, run.variant.objective, batches, processes.all_reduce_sum)
     metrics = learner.state.metrics[-1]
     metrics["val_loss"], metrics["val_accuracy"] = evaluation.loss, evaluation.accuracy
     best = learner.state.best_epoch

@@ -17,18 +17,18 @@ from convatlas.files.typed_json import encoded
 from convatlas.measure.table import build_without_memory, cost_of, layer_calls
 from convatlas.models.card import Card
 from convatlas.models.codec.bounds import (
-    MOST_COUNT,
-    MOST_OF_A_PIXEL,
-    MOST_OUTPUTS,
-    MOST_WEIGHTS,
-    MOST_WORK,
+    MAX_COUNT,
+    MAX_ELEMENTS_PER_PIXEL,
+    MAX_OPERATIONS,
+    MAX_OUTPUTS,
+    MAX_WEIGHTS,
     OPERATIONS,
     Bounded,
     check_numbers,
     described,
     work,
 )
-from convatlas.models.codec.bytestream import Damaged
+from convatlas.models.codec.bytestream import DamagedFileError
 from convatlas.models.codec.cards import compact
 from convatlas.models.codec.container import VERSION
 from convatlas.models.model import Model, open_model
@@ -42,19 +42,19 @@ ModelOf = Callable[..., Model]
 def test_no_network_of_the_atlas_takes_more_than_allowed(name: str) -> None:
     variant = atlas.find(name)
     num = len(build_without_memory(variant.network, variant.spec).state_dict())
-    bounded = Bounded(10**9, MOST_WEIGHTS, MOST_OF_A_PIXEL * variant.spec.resolution**2)
+    bounded = Bounded(10**9, MAX_WEIGHTS, MAX_ELEMENTS_PER_PIXEL * variant.spec.resolution**2)
     with bounded:
         called = layer_calls(build_without_memory(variant.network, variant.spec), variant.spec)
         build_without_memory(variant.network, variant.spec)
     assert 10**9 - bounded.left < OPERATIONS * (num + 1)
-    assert sum(work(layer, output) for _, layer, output in called) < MOST_WORK
-    assert sum(math.prod(output.shape[1:]) for _, _, output in called) < MOST_OUTPUTS
+    assert sum(work(layer, output) for _, layer, output in called) < MAX_OPERATIONS
+    assert sum(math.prod(output.shape[1:]) for _, _, output in called) < MAX_OUTPUTS
 
 
 def test_numbers_beyond_networks_are_refused() -> None:
-    check_numbers({"stages": [[1, 2.5], [MOST_COUNT]], "name": "x", "there": None, "is": True})
-    for odd in (MOST_COUNT + 1, -1e9, float("nan"), float("inf")):
-        with pytest.raises(Damaged, match="beyond what any network has"):
+    check_numbers({"stages": [[1, 2.5], [MAX_COUNT]], "name": "x", "there": None, "is": True})
+    for odd in (MAX_COUNT + 1, -1e9, float("nan"), float("inf")):
+        with pytest.raises(DamagedFileError, match="beyond what any network has"):
             check_numbers({"stages": [[1, odd]]})
 
 
@@ -106,7 +106,7 @@ def check_refused(values: dict[str, Any], version: int, change: Change, message:
     num = len(model.network.state_dict())
     described(json.dumps(values).encode(), version, num, 10**6)
     change(values)
-    with pytest.raises((Damaged, UserError), match=message) as caught:
+    with pytest.raises((DamagedFileError, UserError), match=message) as caught:
         described(json.dumps(values).encode(), version, num, 10**6)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -183,9 +183,9 @@ def test_a_record_of_version_1_that_cannot_be_is_refused(
 def test_a_network_must_fit_its_file(model_of: ModelOf) -> None:
     model = model_of("lenet5-modern")
     card, num = compact(model.card), len(model.network.state_dict())
-    with pytest.raises(Damaged, match="has 11 tensors and its network 10"):
+    with pytest.raises(DamagedFileError, match="has 11 tensors and its network 10"):
         described(card, VERSION, num + 1, 10**6)
-    with pytest.raises(Damaged, match="more weights than the file has room for"):
+    with pytest.raises(DamagedFileError, match="more weights than the file has room for"):
         described(card, VERSION, num, 60_000)
 
 
@@ -193,7 +193,7 @@ def test_limits_hold_however_large_a_file_is(model_of: ModelOf) -> None:
     def complaint(name: str, change: Change) -> str:
         values = json.loads(compact(model_of(name).card))
         change(values)
-        with pytest.raises(Damaged) as caught:
+        with pytest.raises(DamagedFileError) as caught:
             described(json.dumps(values).encode(), VERSION, 1000, 10**15)
         return str(caught.value)
 
@@ -204,7 +204,7 @@ def test_limits_hold_however_large_a_file_is(model_of: ModelOf) -> None:
 
         return change
 
-    assert "makes more of an image than fits" in complaint("resnet20-cifar", of(8000))
+    assert "one image do not fit" in complaint("resnet20-cifar", of(8000))
     assert complaint("lenet5", of(28, field=7000, c5=1))
     framed = of(4096, conv1=1, stages=[[1]] * 5)
     assert "images are too large" in complaint(
@@ -212,9 +212,9 @@ def test_limits_hold_however_large_a_file_is(model_of: ModelOf) -> None:
     )
     assert "more weights" in complaint("lenet5-modern", of(28, c5=100_000, f6=3_000))
     # Small images, of which many are predicted at once.
-    assert "makes more of an image than fits" in complaint("vgg11", of(28, stages=[[[1400, 3]]] * 5))
+    assert "one image do not fit" in complaint("vgg11", of(28, stages=[[[1400, 3]]] * 5))
     assert "computes more than any" in complaint("vgg11", of(1024, stages=[[[64, 3]] * 3] * 5))
-    assert "makes more of an image than any" in complaint("mobilenet", of(4096, stages=[[4] * 70, [1], [1], [1], [1]]))
+    assert "more activations than any" in complaint("mobilenet", of(4096, stages=[[4] * 70, [1], [1], [1], [1]]))
     # A window half as large as the feature map.
     modules = [[[1, 0, 0, 0, 0, 0]], [[1024, 0, 0, 0, 0, 0]], [[1, 0, 0, 0, 0, 0]]]
     found = complaint("googlenet", of(4096, stem=[1, 1, 1], stages=modules, supervised=False, pooled=False, pool4=128))
@@ -255,7 +255,7 @@ def check_nothing_opens(model: Model) -> None:
     assert model.path is not None
     with pytest.raises(UserError, match=r"model\.json is damaged or was not written by convatlas"):
         open_model(model.path)
-    with pytest.raises(Damaged, match="its network cannot be built"):
+    with pytest.raises(DamagedFileError, match="its network cannot be built"):
         described(compact(model.card), VERSION, 10, 10**6)
 
 
@@ -270,14 +270,14 @@ def test_quantization_names_the_networks_own_layers(model_of: ModelOf) -> None:
     described(card(*quantization), VERSION, num, 10**6)
     first, *others = quantization
     for layers in (others, (*quantization, first), reversed(quantization)):
-        with pytest.raises(Damaged, match="its layers are not those that have few bits"):
+        with pytest.raises(DamagedFileError, match="its layers are not those of its quantization"):
             described(card(*layers), VERSION, num, 10**6)
     changes: tuple[dict[str, Any], ...] = (
         {"weight_bits": 1}, {"weight_bits": 9}, {"input_low": 0.5}, {"input_high": None},
     )  # fmt: skip
     for odd in changes:
-        with pytest.raises(Damaged, match="bits that none can have"):
+        with pytest.raises(DamagedFileError, match="bits that none can have"):
             described(card(replace(first, **odd), *others), VERSION, num, 10**6)
     half: Any = 4.0
-    with pytest.raises(Damaged, match=r"quantization\[0\].weight_bits is 4.0, not a whole number"):
+    with pytest.raises(DamagedFileError, match=r"quantization\[0\].weight_bits is 4.0, not a whole number"):
         described(card(replace(first, weight_bits=half), *others), VERSION, num, 10**6)

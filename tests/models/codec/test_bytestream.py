@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convatlas.models.codec.bytestream import Choices, Damaged, Reader, count
+from convatlas.models.codec.bytestream import Choices, DamagedFileError, Reader, count
 
 
 @given(st.lists(st.integers(0, 2**63 - 1)))
@@ -21,7 +21,7 @@ def test_a_count_is_as_long_as_its_number() -> None:
 
 
 def test_a_count_without_end_is_refused() -> None:
-    with pytest.raises(Damaged, match="63 bits"):
+    with pytest.raises(DamagedFileError, match="63 bits"):
         Reader(b"\xff" * 100).count()
 
 
@@ -31,12 +31,12 @@ def test_nothing_is_read_beyond_the_end(content: bytes, num: int) -> None:
     if num <= len(content):
         assert reader.take(num) == content[:num]
     else:
-        with pytest.raises(Damaged, match=f"where {len(content)} are left"):
+        with pytest.raises(DamagedFileError, match=f"where {len(content)} are left"):
             reader.take(num)
 
 
 def test_what_follows_the_end_is_found() -> None:
-    with pytest.raises(Damaged, match="1 bytes follow"):
+    with pytest.raises(DamagedFileError, match="1 bytes follow"):
         Reader(b"x").finish()
 
 
@@ -56,5 +56,5 @@ def test_the_shortest_forms_are_chosen_and_can_be_chosen_again() -> None:
 
 @pytest.mark.parametrize("again", [[], [1], [3], [1, 9], [1, 2]])
 def test_choices_that_do_not_fit_are_refused(again: list[int]) -> None:
-    with pytest.raises(Damaged, match="cannot hold"):
+    with pytest.raises(DamagedFileError, match="cannot hold"):
         forms(Choices(again))

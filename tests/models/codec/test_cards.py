@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from convatlas.errors import UserError
 from convatlas.files.typed_json import MalformedJsonError
 from convatlas.models.card import Card
-from convatlas.models.codec.bytestream import Damaged
+from convatlas.models.codec.bytestream import DamagedFileError
 from convatlas.models.codec.cards import MAX_BYTES, RAW, card_from, compact, deflated, dictionary, inflated
 from convatlas.models.model import Model
 
@@ -68,7 +68,7 @@ def test_the_record_of_an_unfinished_run_holds_no_card(
 def test_other_bytes_are_refused(version: int) -> None:
     whole = deflated(b"{}" * 1000, version)
     for content in (b"", whole[:-1], whole + b"x", b"\xff\xff"):
-        with pytest.raises(Damaged, match="its card"):
+        with pytest.raises(DamagedFileError, match="its card"):
             inflated(content, version)
 
 
@@ -77,7 +77,7 @@ def test_a_bomb_is_refused(version: int) -> None:
     deflate = zlib.compressobj(wbits=RAW, zdict=dictionary(version))
     bomb = deflate.compress(bytes(10**8)) + deflate.flush()
     assert len(bomb) < 10**5
-    with pytest.raises(Damaged, match="another length"):
+    with pytest.raises(DamagedFileError, match="another length"):
         inflated(bomb, version)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from convatlas.errors import UserError
 from convatlas.models.card import Card
 from convatlas.models.codec import container
-from convatlas.models.codec.bytestream import Damaged
+from convatlas.models.codec.bytestream import DamagedFileError
 from convatlas.models.codec.cards import compact, deflated, inflated
 from convatlas.models.codec.container import CompressedFile, parsed, read_file, write_file
 from convatlas.models.codec.streams import StreamForm
@@ -171,7 +171,7 @@ def test_mistakes_are_one_line(model_of: ModelOf, tmp_path: Path) -> None:
         file.save(tmp_path)
     content = (tmp_path / "network.cva").read_bytes()
     for version, message in ((container.VERSION + 1, "newer convatlas"), (0, "version 0")):
-        with pytest.raises((UserError, Damaged), match=message):
+        with pytest.raises((UserError, DamagedFileError), match=message):
             parsed(content[:8] + bytes([version]) + content[9:])
         (tmp_path / "network.cva").write_bytes(content[:8] + bytes([version]) + content[9:])
         with pytest.raises(UserError, match=rf"network\.cva.*{message}"):

@@ -25,7 +25,7 @@ from convatlas.files import tuples
 from convatlas.models.card import Card
 from convatlas.models.codec import container
 from convatlas.models.codec.bounds import OPERATIONS, Bounded, at_once, check_numbers, described
-from convatlas.models.codec.bytestream import Damaged, count
+from convatlas.models.codec.bytestream import DamagedFileError, count
 from convatlas.models.codec.cards import deflated, inflated
 from convatlas.models.codec.container import (
     VERSION,
@@ -184,7 +184,7 @@ def consistent(values: Any, num_tensors: int) -> Any:
 
 def ends_well(content: bytes, path: Path) -> bool:
     """Whether it opens; else it is refused as it should be."""
-    with suppress(Damaged, UserError):
+    with suppress(DamagedFileError, UserError):
         with taking_at_most(MOST_BYTES):
             file = parsed(content)
         model = Model(file.card, path, load_network=lambda: read_network(path, file))
@@ -331,7 +331,7 @@ def test_a_long_description_is_bounded_by_the_number_of_tensors(end: str, packed
     values = each.values
     values["spec"]["stages"] = [[[1, 1]] * 20_000]
     begun = time.process_time()
-    with pytest.raises(Damaged, match="more layers than the file has tensors"):
+    with pytest.raises(DamagedFileError, match="more layers than the file has tensors"):
         described(json.dumps(values).encode(), each.version, 100, 10**7)
     assert time.process_time() - begun < 3
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convatlas.models.codec import huffman
-from convatlas.models.codec.bytestream import Damaged, Reader
+from convatlas.models.codec.bytestream import DamagedFileError, Reader
 from convatlas.models.codec.huffman import (
     MAX_CODE_BITS,
     canonical_codes,
@@ -94,14 +94,14 @@ def test_blocks_join_without_a_seam(num: int, monkeypatch: pytest.MonkeyPatch) -
 def test_bits_that_are_no_code_are_refused() -> None:
     lengths = np.array([1, 0])
     assert decode(b"\x00", 8, lengths).tolist() == [0] * 8
-    with pytest.raises(Damaged, match="no code"):
+    with pytest.raises(DamagedFileError, match="no code"):
         decode(b"\x10", 8, lengths)
 
 
 def test_streams_of_another_length_are_refused() -> None:
     lengths = np.array([2, 2, 2, 2])
     for num, content in ((4, b"\x00\x00"), (5, b"\x00"), (9, b"\x00"), (1, b"")):
-        with pytest.raises(Damaged):
+        with pytest.raises(DamagedFileError):
             decode(content, num, lengths)
 
 
@@ -110,7 +110,7 @@ def test_streams_of_another_length_are_refused() -> None:
     [b"", b"\x00", b"\x02\x12", b"\x03\x11\x10", b"\x02\x11\x11\x11"[:1], b"\x01\x20", b"\x02\x0f\x0f", b"\x09\x11"],
 )
 def test_lengths_that_make_no_code_are_refused(content: bytes) -> None:
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedFileError):
         read_lengths(Reader(content), 8)
 
 
@@ -118,7 +118,7 @@ def test_lengths_that_make_no_code_are_refused(content: bytes) -> None:
 def test_any_bytes_end_well_or_in_a_finding(table: bytes, content: bytes, num: int) -> None:
     try:
         found = decode(content, num, read_lengths(Reader(table), 64))
-    except Damaged:
+    except DamagedFileError:
         return
     assert len(found) == num
     assert found.max() < 64

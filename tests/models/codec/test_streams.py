@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from convatlas.errors import UserError
 from convatlas.models.codec import streams
-from convatlas.models.codec.bytestream import Choices, Damaged, Reader, count
+from convatlas.models.codec.bytestream import Choices, DamagedFileError, Reader, count
 from convatlas.models.codec.streams import StreamForm, read, width_for, write
 
 SYMBOLS = st.integers(1, 300).flatmap(
@@ -37,7 +37,7 @@ def test_every_form_brings_them_back(form: StreamForm, given: tuple[int, list[in
     alphabet, symbols = given
     try:
         written = write(np.array(symbols, np.int32), alphabet, Choices([form]))
-    except Damaged:
+    except DamagedFileError:
         # Less than a bit each.
         assert form in (StreamForm.COUNTED, StreamForm.GEOMETRIC)
         return
@@ -134,9 +134,9 @@ def test_the_range_coder_is_as_documented(kind: str, form: StreamForm) -> None:
 
 
 def test_unknown_forms_and_symbols_beyond_the_alphabet_are_refused() -> None:
-    with pytest.raises(Damaged, match="unknown form 9"):
+    with pytest.raises(DamagedFileError, match="unknown form 9"):
         read(Reader(b"\x09"), 1, 2)
-    with pytest.raises(Damaged, match="beyond the alphabet of 3"):
+    with pytest.raises(DamagedFileError, match="beyond the alphabet of 3"):
         read(Reader(b"\x00\xff"), 2, 3)
     assert [width_for(alphabet) for alphabet in (1, 2, 3, 256, 257)] == [1, 1, 2, 8, 9]
 
@@ -150,7 +150,7 @@ def test_no_stream_makes_more_symbols_than_it_has_bits() -> None:
             StreamForm.GEOMETRIC: b"xx",
         }
         content = bytes([form]) + tables[form] + (b"" if form == StreamForm.PLAIN else count(400)) + b"\x00" * 400
-        with pytest.raises(Damaged):
+        with pytest.raises(DamagedFileError):
             read(Reader(content), 10**12, 2)
 
 
@@ -158,7 +158,7 @@ def test_no_stream_makes_more_symbols_than_it_has_bits() -> None:
 def test_any_bytes_end_well_or_in_a_finding(content: bytes, num: int, alphabet: int) -> None:
     try:
         found = read(Reader(content), num, alphabet)
-    except Damaged:
+    except DamagedFileError:
         return
     assert found.shape == (num,)
     assert 0 <= found.min() <= found.max() < max(alphabet, 2)

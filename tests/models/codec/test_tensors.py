@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from convatlas.models.codec import tensors
-from convatlas.models.codec.bytestream import Choices, Damaged, Reader, count
+from convatlas.models.codec.bytestream import Choices, DamagedFileError, Reader, count
 from convatlas.models.codec.tensors import (
     FILLER,
     Coded,
@@ -77,7 +77,7 @@ def test_gaps_are_as_the_paper_draws_them() -> None:
 
 @pytest.mark.parametrize("gaps", [[5, 5], [0], [FILLER] * 4])
 def test_gaps_that_lead_elsewhere_are_refused(gaps: list[int]) -> None:
-    with pytest.raises(Damaged, match="lead to weight"):
+    with pytest.raises(DamagedFileError, match="lead to weight"):
         positions_of(np.array(gaps, np.int32), 700 if gaps == [0] else 8)
 
 
@@ -131,5 +131,5 @@ def test_other_types_are_refused() -> None:
     ],
 )
 def test_damage_is_named(content: bytes, message: str) -> None:
-    with pytest.raises(Damaged, match=message):
+    with pytest.raises(DamagedFileError, match=message):
         tensors.read(Reader(content), 4, integers=False)

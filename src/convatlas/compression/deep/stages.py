@@ -153,7 +153,7 @@ def pack(source: TrainedModel, path: Path, *, ranges: bool = True) -> TrainedMod
 def prune_and_train(
     source: TrainedModel, out: str | Path, pruning: Pruning, *, steps: int = 1, fine_tuning: FineTuning | None = None
 ) -> tuple[TrainedModel, ...]:
-    """Prune single weights, and train the others, in steps; two folders below `out` for each.
+    """Prune weights (unstructured or 2:4) and train the others, in steps; two folders below `out` for each.
 
     The network gets smaller on disk, once it is in a compressed file, and no faster.
 

@@ -8,7 +8,7 @@ MAX_COUNT_BYTES = 9
 """Of an integer: 63 bits."""
 
 
-class Damaged(Exception):  # noqa: N818  # whoever knows the file's name turns it into a UserError
+class DamagedFileError(Exception):
     """The bytes are not what the format allows; the message says what is wrong."""
 
 
@@ -30,10 +30,10 @@ class Reader:
         """The next `num` bytes.
 
         Raises:
-            Damaged: there are fewer.
+            DamagedFileError: there are fewer.
         """
         if num > self.left:
-            raise Damaged(f"{num} bytes should follow where {self.left} are left")
+            raise DamagedFileError(f"{num} bytes should follow where {self.left} are left")
         self._at += num
         return bytes(self._content[self._at - num : self._at])
 
@@ -49,7 +49,7 @@ class Reader:
         """An integer from 0, as `count` writes it.
 
         Raises:
-            Damaged: it has more than 63 bits.
+            DamagedFileError: it has more than 63 bits.
         """
         value = 0
         for index in range(MAX_COUNT_BYTES):
@@ -57,15 +57,15 @@ class Reader:
             value |= (byte & 0x7F) << (7 * index)
             if byte < 0x80:
                 return value
-        raise Damaged("a count has more than 63 bits")
+        raise DamagedFileError("a count has more than 63 bits")
 
     def finish(self) -> None:
         """
         Raises:
-            Damaged: there are more bytes.
+            DamagedFileError: there are more bytes.
         """
         if self.left:
-            raise Damaged(f"{self.left} bytes follow the end")
+            raise DamagedFileError(f"{self.left} bytes follow the end")
 
 
 def count(value: int) -> bytes:
@@ -104,13 +104,13 @@ class Choices:
         """A byte that says which form follows, and what its writer gives.
 
         Raises:
-            Damaged: the form that was chosen before cannot hold it.
+            DamagedFileError: the form that was chosen before cannot hold it.
         """
         if self.again:
             form = next(self._made_before, -1)
             written = forms[form](self) if form in forms else None
             if written is None:
-                raise Damaged(f"form {form} cannot hold what follows")
+                raise DamagedFileError(f"form {form} cannot hold what follows")
             return bytes([form]) + written
         shortest: tuple[int, bytes, list[int]] | None = None
         for form, write in forms.items():

@@ -17,7 +17,7 @@ from convatlas.files.typed_json import MalformedJsonError, encoded, parsed_objec
 from convatlas.formatting import size
 from convatlas.models import card, earlier
 from convatlas.models.card import Card
-from convatlas.models.codec.bytestream import Damaged
+from convatlas.models.codec.bytestream import DamagedFileError
 
 MAX_BYTES = 2**18
 """Of the JSON."""
@@ -69,13 +69,13 @@ def inflated(content: bytes, version: int) -> bytes:
     """The JSON again.
 
     Raises:
-        Damaged: there is none, or it is too long.
+        DamagedFileError: there is none, or it is too long.
     """
     inflate = zlib.decompressobj(RAW, zdict=dictionary(version))
     try:
         found = inflate.decompress(content, MAX_BYTES + 1)
     except zlib.error as error:
-        raise Damaged("its card cannot be inflated") from error
+        raise DamagedFileError("its card cannot be inflated") from error
     if len(found) > MAX_BYTES or not inflate.eof or inflate.unused_data:
-        raise Damaged("its card has another length than it says")
+        raise DamagedFileError("its card has another length than it says")
     return found

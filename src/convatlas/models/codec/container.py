@@ -18,7 +18,7 @@ from convatlas.formatting import size
 from convatlas.models.card import Card
 from convatlas.models.codec import tensors
 from convatlas.models.codec.bounds import Shapes, as_damage, check_card, described
-from convatlas.models.codec.bytestream import Choices, Damaged, Reader, count
+from convatlas.models.codec.bytestream import Choices, DamagedFileError, Reader, count
 from convatlas.models.codec.cards import compact, deflated, inflated
 from convatlas.models.codec.tensors import EncodedTensor
 from convatlas.models.network import build
@@ -64,7 +64,7 @@ class CompressedFile:
         """The network, in evaluation mode, on the CPU.
 
         Raises:
-            Damaged: the weights are none of the network's.
+            DamagedFileError: the weights are none of the network's.
         """
         with as_damage():
             network = build(self.card)
@@ -106,7 +106,7 @@ def encoded(card: Card, network: nn.Module, *, ranges: bool = True) -> bytes:
     """
     try:
         check_card(card)
-    except Damaged as error:
+    except DamagedFileError as error:
         raise UserError(f"the model cannot be one file: {error}") from error
     state = integer_state(network, card.quantization or ())
     contents = Contents(
@@ -126,7 +126,7 @@ def read_file(path: Path) -> CompressedFile:
     content = read_bytes(path)
     try:
         return parsed(content)
-    except Damaged as error:
+    except DamagedFileError as error:
         raise damaged(path, error) from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -140,7 +140,7 @@ def read_network(path: Path, file: CompressedFile) -> nn.Module:
     """
     try:
         return file.network()
-    except Damaged as error:
+    except DamagedFileError as error:
         raise damaged(path, error) from error
 
 
@@ -157,7 +157,7 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def damaged(path: Path, error: Damaged) -> UserError:
+def damaged(path: Path, error: DamagedFileError) -> UserError:
     # PyTorch's messages have many lines.
     return UserError(f"{path} is damaged or no compressed model of convatlas: {str(error).splitlines()[0]}")
 
@@ -183,24 +183,24 @@ def opened(content: bytes, magic: bytes) -> tuple[int, Reader]:
     """The version and the body of a whole file.
 
     Raises:
-        Damaged: it is another file, cut short, or its checksum differs.
+        DamagedFileError: it is another file, cut short, or its checksum differs.
         UserError: a newer version wrote it.
     """
     reader = Reader(content)
     if content[: len(magic)] != magic:
-        raise Damaged("it begins otherwise")
+        raise DamagedFileError("it begins otherwise")
     reader.take(len(magic))
     version = reader.byte()
     if not version:
-        raise Damaged("there is no version 0")
+        raise DamagedFileError("there is no version 0")
     if version > VERSION:
         raise NewerFormatError("written by a newer convatlas; update this one to read it")
     num_bytes = int.from_bytes(reader.take(SIZE_BYTES), "little")
     if num_bytes != len(content):
-        raise Damaged(f"it has {size(len(content))} of {size(num_bytes)}")
+        raise DamagedFileError(f"it has {size(len(content))} of {size(num_bytes)}")
     body = reader.take(reader.left - CHECKSUM_BYTES)
     if hashlib.sha256(content[:-CHECKSUM_BYTES]).digest() != reader.take(CHECKSUM_BYTES):
-        raise Damaged("its checksum differs")
+        raise DamagedFileError("its checksum differs")
     return version, Reader(body)
 
 
@@ -212,14 +212,14 @@ def checksum(content: bytes) -> bytes:
 def parsed(content: bytes) -> CompressedFile:
     """
     Raises:
-        Damaged: see `read_file`.
+        DamagedFileError: see `read_file`.
         UserError: likewise.
     """
     version, reader = opened(content, MAGIC)
     card_bytes = reader.take(reader.count())
     num_tensors = reader.count()
     if num_tensors > reader.left:
-        raise Damaged(f"{num_tensors} tensors in {reader.left} bytes")
+        raise DamagedFileError(f"{num_tensors} tensors in {reader.left} bytes")
     card, shapes = described(inflated(card_bytes, version), version, num_tensors, NUMBERS_PER_BYTE * len(content))
     found = [
         tensors.read(reader, int(np.prod(shape, dtype=np.int64)), dtype == torch.int64)

@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 
-from convatlas.models.codec.bytestream import Damaged, Reader, count
+from convatlas.models.codec.bytestream import DamagedFileError, Reader, count
 
 MAX_CODE_BITS = 15
 """Of a code."""
@@ -87,11 +87,11 @@ def read_lengths(reader: Reader, alphabet: int) -> Lengths:
     """The lengths (alphabet,) that `write_lengths` wrote.
 
     Raises:
-        Damaged: they are no complete code, or one for more symbols.
+        DamagedFileError: they are no complete code, or one for more symbols.
     """
     last = reader.count()
     if not 0 < last <= alphabet:
-        raise Damaged(f"a code for {last} of {alphabet} symbols")
+        raise DamagedFileError(f"a code for {last} of {alphabet} symbols")
     lengths: list[int] = []
     halves: list[int] = []
 
@@ -105,12 +105,12 @@ def read_lengths(reader: Reader, alphabet: int) -> Lengths:
         length = half()
         lengths += [length] if length else [0] * (half() + 1)
     if len(lengths) > last:
-        raise Damaged("more code lengths than symbols")
+        raise DamagedFileError("more code lengths than symbols")
     found = np.array(lengths + [0] * (alphabet - last), np.int64)
     used = found[found > 0]
     full = int((1 << (MAX_CODE_BITS - used)).sum())
     if full != 1 << MAX_CODE_BITS and not (len(used) == 1 and used[0] == 1):
-        raise Damaged("code lengths of an incomplete or impossible code")
+        raise DamagedFileError("code lengths of an incomplete or impossible code")
     return found
 
 
@@ -139,10 +139,10 @@ def decode(content: bytes, num: int, lengths: Lengths) -> Symbols:
     """The `num` symbols that `encode` wrote.
 
     Raises:
-        Damaged: the bytes hold fewer or more.
+        DamagedFileError: the bytes hold fewer or more.
     """
     if num > 8 * len(content):
-        raise Damaged(f"{num} codes in {len(content)} bytes")
+        raise DamagedFileError(f"{num} codes in {len(content)} bytes")
     widest = int(lengths.max())
     # For the next bits, the symbol whose code they begin with, and its length. Bits of no code lead out of the block.
     symbol_at = np.zeros(1 << widest, np.int32)
@@ -159,7 +159,7 @@ def decode(content: bytes, num: int, lengths: Lengths) -> Symbols:
     done, at = 0, 0
     while done < num:
         if at >= 8 * len(content):
-            raise Damaged("a stream of codes ends too early")
+            raise DamagedFileError("a stream of codes ends too early")
         first = at // 8
         block = padded[first : min(first + BLOCK // 8, len(content)) + 2]
         ahead = block[:-2] << 16 | block[1:-1] << 8 | block[2:]
@@ -173,9 +173,9 @@ def decode(content: bytes, num: int, lengths: Lengths) -> Symbols:
             position += steps[position]
         found[done : done + len(starts)] = symbol_at[windows[starts]]
         if position >= 2 * BLOCK:
-            raise Damaged("bits that are no code")
+            raise DamagedFileError("bits that are no code")
         done += len(starts)
         at = 8 * first + position
     if -(-at // 8) != len(content):
-        raise Damaged("a stream of codes is shorter or longer than it says")
+        raise DamagedFileError("a stream of codes is shorter or longer than it says")
     return found

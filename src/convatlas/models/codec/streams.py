@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from convatlas.errors import UserError
 from convatlas.models.codec import huffman
-from convatlas.models.codec.bytestream import Choices, Damaged, Reader, Writer, count
+from convatlas.models.codec.bytestream import Choices, DamagedFileError, Reader, Writer, count
 from convatlas.models.codec.huffman import Symbols
 
 BLOCK = 2**20
@@ -56,7 +56,7 @@ def read(reader: Reader, num: int, alphabet: int) -> Symbols:
     """The `num` symbols of a stream, all below `alphabet`.
 
     Raises:
-        Damaged: the stream is not of these.
+        DamagedFileError: the stream is not of these.
         UserError: it needs the range coder, whose library is not installed.
     """
     if not num:
@@ -72,7 +72,7 @@ def read(reader: Reader, num: int, alphabet: int) -> Symbols:
         case StreamForm.GEOMETRIC:
             return read_ranges(reader, num, read_geometric(reader, alphabet))
         case other:
-            raise Damaged(f"a stream has the unknown form {other}")
+            raise DamagedFileError(f"a stream has the unknown form {other}")
 
 
 def width_for(alphabet: int) -> int:
@@ -102,7 +102,7 @@ def read_plain(reader: Reader, num: int, alphabet: int) -> Symbols:
             bits = np.unpackbits(content[begin * width // 8 : -(-end * width // 8)])[: (end - begin) * width]
             symbols[begin:end] = bits.reshape(-1, width) @ weights
     if int(symbols.max()) >= alphabet:
-        raise Damaged(f"a symbol beyond the alphabet of {alphabet}")
+        raise DamagedFileError(f"a symbol beyond the alphabet of {alphabet}")
     return symbols
 
 
@@ -148,14 +148,14 @@ def with_ranges(symbols: Symbols, model: bytes, weights: npt.NDArray[np.float64]
 def read_ranges(reader: Reader, num: int, weights: npt.NDArray[np.float64]) -> Symbols:
     size = reader.count()
     if size % 4 or num > 8 * size:
-        raise Damaged(f"{num} range-coded symbols in {size} bytes")
+        raise DamagedFileError(f"{num} range-coded symbols in {size} bytes")
     words = np.frombuffer(reader.take(size), "<u4").astype(np.uint32)
     constriction = required_range_coder()
     model = constriction.stream.model.Categorical(weights, perfect=False)
     try:
         symbols: Symbols = constriction.stream.queue.RangeDecoder(words).decode(model, num)
     except (AssertionError, ValueError) as error:
-        raise Damaged("range-coded symbols that the model cannot give") from error
+        raise DamagedFileError("range-coded symbols that the model cannot give") from error
     return symbols
 
 
@@ -169,11 +169,11 @@ def counted(symbols: Symbols) -> bytes:
 def read_counted(reader: Reader, alphabet: int) -> npt.NDArray[np.float64]:
     num = reader.count()
     if num > alphabet:
-        raise Damaged(f"counts of {num} symbols where there are {alphabet}")
+        raise DamagedFileError(f"counts of {num} symbols where there are {alphabet}")
     weights = np.zeros(max(alphabet, 2))
     weights[:num] = np.frombuffer(reader.take(num), np.uint8)
     if not weights.any():
-        raise Damaged("a stream without a symbol that occurs")
+        raise DamagedFileError("a stream without a symbol that occurs")
     # The library's models have at least two symbols.
     return weights
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convatlas.models.codec import streams
-from convatlas.models.codec.bytestream import Choices, Damaged, Reader, Writer, count
+from convatlas.models.codec.bytestream import Choices, DamagedFileError, Reader, Writer, count
 from convatlas.models.codec.huffman import Symbols
 
 MAX_VALUES = 4096
@@ -153,11 +153,11 @@ def read(reader: Reader, num: int, integers: bool) -> EncodedTensor:
         integers: whether they are integers.
 
     Raises:
-        Damaged: what follows is no such tensor.
+        DamagedFileError: what follows is no such tensor.
     """
     form = reader.form()
     if integers != (form == TensorForm.INTEGERS):
-        raise Damaged(f"a tensor of another type than the network's, in form {form}")
+        raise DamagedFileError(f"a tensor of another type than the network's, in form {form}")
     match form:
         case TensorForm.INTEGERS:
             return Integers(np.array([unzigzag(reader.count()) for _ in range(num)], np.int64))
@@ -169,10 +169,10 @@ def read(reader: Reader, num: int, integers: bool) -> EncodedTensor:
         case TensorForm.DENSE:
             values = read_codebook(reader)
             if not len(values.keys):
-                raise Damaged("codes without a codebook")
+                raise DamagedFileError("codes without a codebook")
             return Coded(values, streams.read(reader, num, len(values.keys)) + np.int32(1))
         case other:
-            raise Damaged(f"a tensor has the unknown form {other}")
+            raise DamagedFileError(f"a tensor has the unknown form {other}")
 
 
 def zigzag(value: int) -> bytes:
@@ -195,7 +195,7 @@ def read_floats(reader: Reader, num: int) -> Keys:
     """The `num` keys that `floats` wrote."""
     size = reader.byte()
     if size not in (2, 4):
-        raise Damaged(f"numbers of {size} bytes")
+        raise DamagedFileError(f"numbers of {size} bytes")
     keys = np.zeros(num, np.uint32)
     for index in range(size):
         keys |= streams.read(reader, num, 256).astype(np.uint32) << (8 * index)
@@ -212,7 +212,7 @@ def read_codebook(reader: Reader) -> Floats:
     """The values that `codebook` wrote."""
     num = reader.count()
     if num > MAX_VALUES:
-        raise Damaged(f"a codebook of {num} values")
+        raise DamagedFileError(f"a codebook of {num} values")
     steps = read_floats(reader, num)
     # Sums wrap around.
     np.cumsum(steps, dtype=steps.dtype, out=steps)
@@ -239,10 +239,10 @@ def read_sparse(reader: Reader, num: int, num_values: int) -> Symbols:
     """The codes (num,) that `sparse` wrote."""
     num_gaps = reader.count()
     if num_gaps > num + num // FILLER:
-        raise Damaged(f"{num_gaps} gaps in {num} weights")
+        raise DamagedFileError(f"{num_gaps} gaps in {num} weights")
     positions = positions_of(streams.read(reader, num_gaps, NUM_GAPS), num)
     if len(positions) and not num_values:
-        raise Damaged("codes without a codebook")
+        raise DamagedFileError("codes without a codebook")
     codes = np.zeros(num, np.int32)
     codes[positions] = streams.read(reader, len(positions), num_values) + np.int32(1)
     return codes
@@ -267,13 +267,13 @@ def positions_of(gaps: Symbols, num: int) -> npt.NDArray[np.int64]:
     """The positions that `gaps_of` was given.
 
     Raises:
-        Damaged: the gaps end beyond `num`, or a filler or more before it.
+        DamagedFileError: the gaps end beyond `num`, or a filler or more before it.
     """
     fillers = gaps == FILLER
     # A filler is its zeros alone, another gap its zeros and a weight.
     after = np.cumsum(gaps.astype(np.int64) + ~fillers)
     end = int(after[-1]) if len(after) else 0
     if not 0 <= num - end < FILLER:
-        raise Damaged(f"gaps lead to weight {end} of {num}")
+        raise DamagedFileError(f"gaps lead to weight {end} of {num}")
     positions: npt.NDArray[np.int64] = after[~fillers] - 1
     return positions

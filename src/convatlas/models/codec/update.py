@@ -14,7 +14,7 @@ import numpy.typing as npt
 from convatlas import files
 from convatlas.errors import UserError
 from convatlas.models.codec import streams, tensors
-from convatlas.models.codec.bytestream import Choices, Damaged, Reader, Writer, count
+from convatlas.models.codec.bytestream import Choices, DamagedFileError, Reader, Writer, count
 from convatlas.models.codec.container import (
     CHECKSUM_BYTES,
     Contents,
@@ -102,15 +102,15 @@ def apply_update(old: str | Path, update: str | Path, out: str | Path) -> Path:
         card = reader.take(reader.count())
         num_forms = reader.count()
         if num_forms > 8 * reader.left:
-            raise Damaged(f"{num_forms} choices in {reader.left} bytes")
+            raise DamagedFileError(f"{num_forms} choices in {reader.left} bytes")
         forms = streams.read(reader, num_forms, NUM_FORMS).tolist()
         changed = [read_change(reader, tensor) for tensor in before.contents.tensors]
         reader.finish()
         made = written(Contents(version, card, changed), Choices(forms))
         if checksum(made) != wanted:
-            raise Damaged("it makes another file than it says")
+            raise DamagedFileError("it makes another file than it says")
         parsed(made)
-    except Damaged as error:
+    except DamagedFileError as error:
         raise damaged(path, error) from error
     files.write(out, made)
     return out
@@ -160,7 +160,7 @@ def read_change(reader: Reader, old: EncodedTensor) -> EncodedTensor:
         case ChangeForm.CHANGED if isinstance(old, Coded):
             return read_recoded(reader, old)
         case other:
-            raise Damaged(f"a change has the unknown form {other}")
+            raise DamagedFileError(f"a change has the unknown form {other}")
 
 
 def write_keys(old: Keys, new: Keys, choices: Choices) -> bytes:
@@ -178,7 +178,7 @@ def read_keys(reader: Reader, num: int, old: Keys) -> Keys:
     if form == KeyForm.OWN:
         return keys
     if form != KeyForm.MOVED or keys.dtype != old.dtype or len(keys) != len(old):
-        raise Damaged("numbers that moved from others than the old ones")
+        raise DamagedFileError("numbers that moved from others than the old ones")
     return old + unzigzag(keys)
 
 
@@ -223,7 +223,7 @@ def read_recoded(reader: Reader, old: Coded) -> Coded:
     """The new tensor that `recoded` wrote."""
     num_values = reader.count()
     if num_values > tensors.MAX_VALUES:
-        raise Damaged(f"a codebook of {num_values} values")
+        raise DamagedFileError(f"a codebook of {num_values} values")
     num_old, num_new = len(old.codebook.keys) + 1, num_values + 1
     codebook = Floats(read_keys(reader, num_values, old.codebook.keys))
     stays = np.minimum(np.arange(num_old), num_new - 1)
