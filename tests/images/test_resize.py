@@ -156,9 +156,9 @@ def test_modes_and_interpolations_may_be_strings() -> None:
     resize = Resize(8, "squash", "lanczos")  # type: ignore[arg-type]
     assert resize == Resize(8, ResizeMode.SQUASH, Interpolation.LANCZOS)
     assert resize.mode is ResizeMode.SQUASH
-    with pytest.raises(UserError, match="`mode` 'stretch' is unknown; it must be one of crop, squash, letterbox"):
+    with pytest.raises(UserError, match="mode 'stretch' is unknown; it must be one of crop, squash, letterbox"):
         Resize(8, "stretch")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="`interpolation` 'cubic' is unknown"):
+    with pytest.raises(UserError, match="interpolation 'cubic' is unknown"):
         Resize(8, interpolation="cubic")  # type: ignore[arg-type]
 
 

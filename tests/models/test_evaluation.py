@@ -1,4 +1,6 @@
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from torch import Tensor, nn
 from convatlas.data import Batches, Split
 from convatlas.data.batches import Shard
 from convatlas.images import Preprocessing
-from convatlas.models.evaluation import Evaluation, evaluate
+from convatlas.models.evaluation import Evaluation, batch_size, evaluate, evaluation_batches
+from convatlas.models.model import Model
 from convatlas.networks.blocks import CrossEntropy
 
 counts = st.integers(2, 6).flatmap(
@@ -49,7 +52,7 @@ LABELS = [0, 1, 2, 0, 1]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 100])
-def test_every_image_is_counted_once_at_its_class_and_its_answer(batch_size: int) -> None:
+def test_every_image_is_counted_once_at_its_class_and_its_predicted_class(batch_size: int) -> None:
     evaluation = evaluate(Shown(), CrossEntropy(), batches(IMAGES, LABELS, batch_size))
     assert evaluation.confusion.tolist() == [[1, 0, 1], [1, 1, 0], [0, 0, 1]]
     assert (evaluation.num_images, evaluation.num_errors) == (5, 2)
@@ -90,13 +93,13 @@ def test_several_processes_count_every_image_once_and_all_of_them_know_the_sum(
 
 
 def test_classes_without_images_keep_their_rows() -> None:
-    evaluation = evaluate(Shown(), CrossEntropy(), batches([[0, 0, 9]], [1], 1))
-    assert evaluation.confusion.tolist() == [[0] * 3, [0, 0, 1], [0] * 3]
+    evaluation = evaluate(Shown(), CrossEntropy(), batches([[0, 0, 0, 9]], [1], 1))
+    assert evaluation.confusion.tolist() == [[0] * 4, [0, 0, 0, 1], [0] * 4, [0] * 4]
 
 
-def test_the_network_answers_in_evaluation_mode_without_gradients() -> None:
+def test_the_network_is_evaluated_in_evaluation_mode_without_gradients() -> None:
     network = Shown().train()
-    # In training mode all would be dropped, and every answer would be 0.
+    # In training mode all would be dropped, and class 0 would be predicted every time.
     evaluation = evaluate(network, CrossEntropy(), batches(IMAGES, LABELS, 2))
     assert evaluation.confusion.sum(0).tolist() == [2, 1, 2]
     # The fifth image joins the second batch.
@@ -151,3 +154,30 @@ def test_errors_are_what_stands_off_the_diagonal(rows: list[list[int]]) -> None:
     assert (evaluation.num_errors, evaluation.num_images) == (off, total)
     if total:
         assert evaluation.accuracy == pytest.approx((total - off) / total)
+
+
+@pytest.mark.parametrize(("resolution", "size"), [(28, 500), (32, 500), (64, 128), (224, 10), (1024, 1)])
+def test_the_larger_the_images_the_fewer_are_evaluated_at_once(
+    resolution: int, size: int, model_of: Callable[..., Model]
+) -> None:
+    card = model_of("squeezenet").card
+    card = replace(card, preprocessing=replace(card.preprocessing, resolution=resolution))
+    split = Split(np.zeros((2, 1, resolution, resolution), np.uint8), np.zeros(2, np.int64))
+    assert batch_size(resolution) == size
+    assert evaluation_batches(card, split, torch.device("cpu")).batch_size == size
+
+
+def test_the_batch_size_changes_no_result(model_of: Callable[..., Model], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("lenet1")
+    together = model.evaluate()
+    monkeypatch.setattr("convatlas.models.evaluation.BATCH_SIZE", 7)
+    apart = model.evaluate()
+    torch.testing.assert_close(apart.confusion, together.confusion)
+    assert apart.loss == pytest.approx(together.loss, rel=1e-5)
+
+
+def test_the_score_of_a_card_is_that_of_the_evaluation() -> None:
+    evaluation = of_errors(5, 100)
+    score = evaluation.score
+    assert (score.accuracy, score.interval) == (evaluation.accuracy, evaluation.interval)
+    assert (score.num_errors, score.num_images) == (5, 100)

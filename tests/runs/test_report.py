@@ -1,6 +1,9 @@
+"""The page about a run: what it shows, what it may not load, and what it says of damage."""
+
+from __future__ import annotations
+
 import base64
 import io
-import json
 import re
 import shutil
 import subprocess
@@ -19,8 +22,18 @@ import convatlas as ca
 from convatlas.errors import UserError
 from convatlas.models.predictions import Predictions
 from convatlas.runs.command import command
-from convatlas.runs.report import EXACT, LARGEST, SHOWN, contents, read_metrics, thumbnail, write_report
-from convatlas.runs.run import Run
+from convatlas.runs.options import Distillation, InitFrom, Runtime, Validation
+from convatlas.runs.report import (
+    MAX_PNG_SIDE,
+    NUM_MISTAKES,
+    REPORT,
+    THUMBNAIL_SIDE,
+    contents,
+    thumbnail,
+    write_report,
+)
+from convatlas.runs.run import RECORD, Run, load_run, read_metrics
+from convatlas.spec import Scale
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -35,24 +48,26 @@ HOSTILE = (
     "$x$ größer 猫",
 )
 """Names of folders that would break a page that took them as they are."""
+UNTUNED = Runtime(autotune=False)
+SMALL = Scale(resolution=28)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that learned too little, so that it makes more mistakes than are shown."""
-    return ca.train("lenet1", epochs=3, autotune=False, out=tmp_path_factory.mktemp("report") / "run")
+    return ca.train("lenet1", epochs=3, runtime=UNTUNED, out=tmp_path_factory.mktemp("report") / "run")
 
 
 @pytest.fixture(scope="module")
 def tree(run: Run) -> ET.Element:
-    return tree_of(run.report())
+    return tree_of(write_report(run).path)
 
 
 @pytest.fixture
 def copy(run: Run, tmp_path: Path) -> Run:
     """The same run in a folder that a test may damage."""
-    shutil.copytree(run.folder, tmp_path / "copy", ignore=shutil.ignore_patterns("report.html"))
-    return ca.load(tmp_path / "copy")
+    shutil.copytree(run.folder, tmp_path / "copy", ignore=shutil.ignore_patterns(REPORT))
+    return load_run(tmp_path / "copy")
 
 
 def photographs(root: Path, classes: tuple[str, ...], suffix: str = ".png") -> Path:
@@ -70,7 +85,7 @@ def photographs(root: Path, classes: tuple[str, ...], suffix: str = ".png") -> P
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("hostile")
     images = photographs(folder / "<i>images", HOSTILE, " <b onload='x' onerror=\"y\">&amp;.png")
-    return ca.train("lenet1", data=images, resolution=28, epochs=1, autotune=False, out=folder / "run")
+    return ca.train("lenet1", data=images, scale=SMALL, epochs=1, runtime=UNTUNED, out=folder / "run")
 
 
 def tree_of(path: Path) -> ET.Element:
@@ -124,7 +139,7 @@ def test_the_page_stands_alone(tree: ET.Element) -> None:
     assert policy.attrib["content"] == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def test_its_sections_come_in_the_order_of_what_a_person_wants(tree: ET.Element) -> None:
+def test_its_sections_come_in_the_order_in_which_people_read(tree: ET.Element) -> None:
     assert text_of(next(tree.iter(f"{HTML}h1"))) == "lenet1 on digits"
     assert list(sections(tree)) == [
         "Training",
@@ -139,57 +154,57 @@ def test_its_sections_come_in_the_order_of_what_a_person_wants(tree: ET.Element)
 def test_the_headline_is_what_training_measured(run: Run, tree: ET.Element) -> None:
     headline = next(tree.iter(f"{HTML}dl"))
     shown = {text_of(entry[0]): text_of(entry[1]) for entry in headline}
-    low, high = (f"{100 * end:.2f} %" for end in run.results.test_interval)
+    low, high = (f"{100 * end:.2f} %" for end in run.score.interval)
     assert shown == {
-        "Test accuracy": f"{100 * run.test_accuracy:.2f} % {low} to {high} with 95 % confidence",
+        "Test accuracy": f"{100 * run.test_accuracy:.2f} % 95 % confidence interval: {low} to {high}",
         "Test images": "355",
-        "Answered wrongly": str(run.results.test_errors),
+        "Errors": str(run.score.num_errors),
         "Training time": f"{run.results.seconds:.1f} s",
         "Parameters": "2,578",
-        "MACs an image": "91,520",
+        "MACs per image": "91,520",
         "Weights on disk": f"{(run.folder / 'weights.safetensors').stat().st_size / 1024:.1f} KiB",
     }
 
 
 def test_the_classes_stand_in_order_of_their_recall(run: Run, tree: ET.Element) -> None:
     head, *rows = cells(sections(tree)["Classes"])
-    assert head == ["class", "images", "recall", "precision", "F1", "most often taken for"]
+    assert head == ["class", "images", "recall", "precision", "F1", "most often mistaken for"]
     confusion = run.evaluate().confusion
     recalls = [float(row[2].removesuffix(" %")) for row in rows]
     assert recalls == sorted(recalls)
     assert {row[0] for row in rows} == set("0123456789")
-    for name, num, recall, precision, _, taken in rows:
+    for name, num, recall, precision, _, mistaken in rows:
         hits = int(confusion[int(name), int(name)])
         assert num == str(int(confusion[int(name)].sum()))
         assert recall == f"{100 * hits / int(num):.2f} %"
-        answered = int(confusion[:, int(name)].sum())
-        assert precision == (f"{100 * hits / answered:.2f} %" if answered else "–")
-        if taken:
-            assert re.fullmatch(r"\d \(\d+\)", taken)
-            assert int(confusion[int(name), int(taken[0])]) == int(taken[3:-1])
+        predicted = int(confusion[:, int(name)].sum())
+        assert precision == (f"{100 * hits / predicted:.2f} %" if predicted else "–")
+        if mistaken:
+            assert re.fullmatch(r"\d \(\d+\)", mistaken)
+            assert int(confusion[int(name), int(mistaken[0])]) == int(mistaken[3:-1])
 
 
 def test_the_calibration_has_its_three_figures(run: Run, tree: ET.Element) -> None:
     shown = text_of(sections(tree)["Calibration"])
-    answers = write_report(run).answers
-    assert f"Expected calibration error {100 * answers.calibration.ece:.2f} %" in shown
+    predictions = write_report(run).predictions
+    assert f"Expected calibration error {100 * predictions.calibration.ece:.2f} %" in shown
     assert "15 bins of equal width" in shown
-    assert f"Mean confidence {100 * answers.mean_confidence:.2f} %" in shown
-    assert f"Negative log-likelihood {answers.nll:.4f}" in shown
-    assert "guessing evenly gives 2.30" in shown
+    assert f"Mean confidence {100 * predictions.mean_confidence:.2f} %" in shown
+    assert f"Negative log-likelihood {predictions.nll:.4f}" in shown
+    assert "guessing gives 2.30" in shown
 
 
 def test_the_worst_mistakes_show_what_the_network_saw(run: Run, tree: ET.Element) -> None:
     figures = list(sections(tree)["Worst mistakes"].iter(f"{HTML}figure"))
-    assert len(figures) == SHOWN < run.results.test_errors
-    test, answers = run.load_data().test, write_report(run).answers
+    assert len(figures) == NUM_MISTAKES < run.score.num_errors
+    test, predictions = run.load_data().test, write_report(run).predictions
     probabilities = []
     for figure in figures:
-        match = re.fullmatch(r"(\d) ([\d.]+) %is (\d)image (\d+)", text_of(figure))
+        match = re.fullmatch(r"(\d) ([\d.]+) %true: (\d)image (\d+)", text_of(figure))
         assert match is not None
-        given, probability, truth, place = match.groups()
-        assert (int(truth), int(given)) == (test.labels[int(place)], int(answers.predicted[int(place)]))
-        assert truth != given
+        predicted, probability, true, place = match.groups()
+        assert (int(true), int(predicted)) == (test.labels[int(place)], int(predictions.predicted[int(place)]))
+        assert true != predicted
         ((kind, content),) = images(figure)
         assert kind == "image/png"
         # Every pixel of the image of that place in the split.
@@ -201,29 +216,29 @@ def test_the_worst_mistakes_show_what_the_network_saw(run: Run, tree: ET.Element
 def test_how_it_was_made_can_be_repeated(run: Run, tree: ET.Element) -> None:
     made = sections(tree)["How it was made"]
     facts = dict(cells(made))
-    assert facts["data checksum"] == run.record.data_checksum
+    assert facts["data checksum"] == run.card.provenance.data_checksum
     assert facts["seed"] == "0"
     assert facts["recipe"] == "default"
     assert (facts["optimizer"], facts["lr"], facts["epochs"]) == ("adamw", "0.004", "3")
-    assert facts["schedule"] == "cosine: warm up 0.1"
+    assert facts["schedule"] == "cosine: warmup 0.1"
     assert facts["augmentation"] == "shift 0.07, scale 0.1, squeeze 0.08, shear 0.15, rotation 8"
     assert f"torch {torch.__version__}" in facts["versions"]
     # What has its default says nothing.
     assert not {"momentum", "patience", "freeze"} & set(facts)
-    assert text_of(next(made.iter(f"{HTML}pre"))) == command(run.record)
+    assert text_of(next(made.iter(f"{HTML}pre"))) == command(run)
 
 
 def test_a_papers_recipe_names_its_sources(copy: Run) -> None:
     paper = ca.find("lenet5").recipe
     assert paper is not None
     copy.record = replace(copy.record, recipe=paper)
-    facts = dict(cells(sections(tree_of(copy.report()))["How it was made"]))
+    facts = dict(cells(sections(tree_of(write_report(copy).path))["How it was made"]))
     for what, where in paper.sources:
         assert facts[f"{what}, printed in"] == where
 
 
 def test_hostile_names_are_text_and_nothing_else(hostile: Run) -> None:
-    tree = tree_of(hostile.report())
+    tree = tree_of(write_report(hostile).path)
     loads_nothing(tree)
     assert text_of(next(tree.iter(f"{HTML}h1"))) == "lenet1 on <i>images"
     rows = cells(sections(tree)["Classes"])[1:]
@@ -239,22 +254,22 @@ def test_hostile_names_are_text_and_nothing_else(hostile: Run) -> None:
 
 
 def test_of_a_photograph_the_part_that_the_network_reads_is_shown(hostile: Run) -> None:
-    assert hostile.record.preprocessing.margin == 2
-    images = hostile.load_data().test
-    figure = next(sections(tree_of(hostile.report()))["Worst mistakes"].iter(f"{HTML}figure"))
+    assert hostile.card.preprocessing.margin == 2
+    test = hostile.load_data().test
+    figure = next(sections(tree_of(write_report(hostile).path))["Worst mistakes"].iter(f"{HTML}figure"))
     ((_, content),) = images(figure)
     shown = np.asarray(Image.open(io.BytesIO(content))).transpose(2, 0, 1)
-    place = next(i for i in range(len(images)) if text_of(figure).endswith(images.name_of(i)))
-    assert (shown == images.images[[place]][0][:, 2:30, 2:30]).all()
+    place = next(i for i in range(len(test)) if text_of(figure).endswith(test.name_of(i)))
+    assert (shown == test.images[[place]][0][:, 2:30, 2:30]).all()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_a_name_that_is_no_text_is_shown_with_a_replacement(tmp_path: Path) -> None:
     odd = (b"caf\xe9".decode(errors="surrogateescape"), "bell\x07", "plain")
     run = ca.train(
-        "lenet1", data=photographs(tmp_path / "odd", odd), resolution=28, epochs=1, autotune=False, out=tmp_path / "run"
+        "lenet1", data=photographs(tmp_path / "odd", odd), scale=SMALL, epochs=1, runtime=UNTUNED, out=tmp_path / "run"
     )
-    rows = cells(sections(tree_of(run.report()))["Classes"])[1:]
+    rows = cells(sections(tree_of(write_report(run).path))["Classes"])[1:]
     assert {row[0] for row in rows} == {"caf\N{REPLACEMENT CHARACTER}", "bell\N{REPLACEMENT CHARACTER}", "plain"}
 
 
@@ -263,46 +278,48 @@ def test_any_number_of_classes_has_a_row_each(tmp_path: Path) -> None:
     run = ca.train(
         "lenet1",
         data=photographs(tmp_path / "many", classes),
-        resolution=28,
+        scale=SMALL,
         epochs=1,
-        autotune=False,
+        runtime=UNTUNED,
         out=tmp_path / "run",
     )
-    assert {row[0] for row in cells(sections(tree_of(run.report()))["Classes"])[1:]} == set(classes)
+    assert {row[0] for row in cells(sections(tree_of(write_report(run).path))["Classes"])[1:]} == set(classes)
 
 
-def test_a_network_without_mistakes_is_told_so(run: Run) -> None:
+def test_a_model_without_mistakes_is_said_to_have_none(run: Run) -> None:
     labels = torch.arange(10)
     test = run.load_data().test.take(np.arange(10))
-    answers = Predictions(torch.eye(10), labels)
-    tree = ET.fromstring(contents(run, read_metrics(run), test, answers))
-    assert "Every test image was answered rightly." in text_of(sections(tree)["Worst mistakes"])
+    predictions = Predictions(torch.eye(10), labels)
+    tree = ET.fromstring(contents(run, read_metrics(run), test, predictions))
+    assert "Every test image is predicted correctly." in text_of(sections(tree)["Worst mistakes"])
     assert not list(tree.iter(f"{HTML}figure"))
 
 
 def test_a_class_without_test_images_stands_last(run: Run) -> None:
     test = run.load_data().test.take(np.arange(9))
-    answers = Predictions(torch.eye(10)[:9], torch.arange(9))
-    rows = cells(sections(ET.fromstring(contents(run, read_metrics(run), test, answers)))["Classes"])
+    predictions = Predictions(torch.eye(10)[:9], torch.arange(9))
+    rows = cells(sections(ET.fromstring(contents(run, read_metrics(run), test, predictions)))["Classes"])
     assert rows[-1] == ["9", "0", "–", "–", "–", ""]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("side", "kind", "shown"), [(28, "png", 28), (EXACT, "png", EXACT), (300, "jpeg", LARGEST)])
+@pytest.mark.parametrize(
+    ("side", "kind", "shown"), [(28, "png", 28), (MAX_PNG_SIDE, "png", MAX_PNG_SIDE), (300, "jpeg", THUMBNAIL_SIDE)]
+)
 def test_a_thumbnail_is_small_and_that_of_a_small_image_exact(channels: int, side: int, kind: str, shown: int) -> None:
-    image = np.random.default_rng(0).integers(0, 255, (channels, side, side), dtype=np.uint8)
-    uri = thumbnail(image)
+    original = np.random.default_rng(0).integers(0, 255, (channels, side, side), dtype=np.uint8)
+    uri = thumbnail(original)
     assert uri.startswith(f"data:image/{kind};base64,")
     image = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
     assert image.size == (shown, shown)
     if kind == "png":
-        pixels = np.asarray(image)
-        assert (pixels == (image[0] if channels == 1 else image.transpose(1, 2, 0))).all()
+        assert (np.asarray(image) == (original[0] if channels == 1 else original.transpose(1, 2, 0))).all()
 
 
 def test_the_same_run_gives_the_same_page_wherever_it_is_written(run: Run, tmp_path: Path) -> None:
-    assert run.report(tmp_path / "page.html") == tmp_path / "page.html"
-    assert run.report() == run.folder / "report.html"
+    assert write_report(run, tmp_path / "page.html").path == tmp_path / "page.html"
+    assert write_report(run).path == run.folder / "report.html"
+    assert ca.write_report is write_report
     assert (tmp_path / "page.html").read_bytes() == (run.folder / "report.html").read_bytes()
 
 
@@ -310,7 +327,7 @@ def test_the_same_run_gives_the_same_page_wherever_it_is_written(run: Run, tmp_p
     ("name", "content", "words"),
     [
         ("weights.safetensors", None, "is missing"),
-        ("weights.safetensors", "", "is damaged or not this run's"),
+        ("weights.safetensors", "", "is damaged or not this model's"),
         ("metrics.jsonl", None, "is missing"),
         ("metrics.jsonl", "", "is damaged"),
         ("metrics.jsonl", "{", "is damaged"),
@@ -330,44 +347,71 @@ def test_a_damaged_run_has_no_page(name: str, content: str | None, words: str, c
 
 
 def test_a_run_that_is_not_finished_has_no_page(copy: Run) -> None:
-    (copy.folder / "run.json").write_bytes(replace(copy.record, results=None).to_json())
+    (copy.folder / RECORD).write_bytes(replace(copy.record, results=None).to_json())
     says_one_line(copy, "is not finished; convatlas resume")
 
 
 def says_one_line(run: Run, words: str) -> None:
     with pytest.raises(UserError, match=re.escape(words)) as caught:
-        ca.load(run.folder).report()
+        write_report(load_run(run.folder))
     assert len(str(caught.value).splitlines()) == 1
     assert not (run.folder / "report.html").exists()
 
 
 def test_images_that_have_changed_or_are_gone(tmp_path: Path) -> None:
     images = photographs(tmp_path / "images", ("cat", "dog"))
-    run = ca.train("lenet1", data=images, resolution=28, epochs=1, autotune=False, out=tmp_path / "run")
+    run = ca.train("lenet1", data=images, scale=SMALL, epochs=1, runtime=UNTUNED, out=tmp_path / "run")
     (images / "cat" / "0.png").unlink()
     with pytest.raises(UserError, match="have changed since"):
-        run.report()
+        write_report(run)
     shutil.rmtree(images)
     with pytest.raises(UserError, match="there is no folder"):
-        run.report()
+        write_report(run)
 
 
-def test_a_folder_that_is_not_there_is_told_before_the_work(run: Run, tmp_path: Path) -> None:
-    # A run without weights would be told of first by the work.
-    nothing = Run(tmp_path, run.record)
+def test_a_folder_that_is_not_there_is_found_before_the_work(run: Run, tmp_path: Path) -> None:
+    # Otherwise missing weights would be found first.
+    nothing = Run(tmp_path, run.card, run.record)
     with pytest.raises(UserError, match=r"there is no folder .*nowhere to write page.html into"):
-        nothing.report(tmp_path / "nowhere" / "page.html")
+        write_report(nothing, tmp_path / "nowhere" / "page.html")
 
 
 def test_who_opens_a_run_loads_neither_plots_nor_templates(run: Run) -> None:
     code = f"import sys, convatlas; convatlas.load({str(run.folder)!r}).network; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     loaded = set(done.stdout.split())
-    assert "convatlas.runs" in loaded
+    assert "convatlas.runs.run" in loaded
     assert not {"matplotlib", "jinja2", "convatlas.runs.report"} & loaded
 
 
-def test_metrics_are_read_as_training_wrote_them(run: Run) -> None:
-    rows = read_metrics(run)
-    assert [row["epoch"] for row in rows] == [1, 2, 3]
-    assert rows == [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+def test_a_model_without_a_run_has_no_page(run: Run, tmp_path: Path) -> None:
+    for path in (tmp_path / "model", tmp_path / "model.cva"):
+        run.model.save(path)
+        with pytest.raises(UserError, match=r"is a model without the record of a training: it has no run\.json"):
+            write_report(load_run(path))
+
+
+def test_how_a_student_was_made_is_told(copy: Run) -> None:
+    copy.record = replace(
+        copy.record,
+        class_weights="balanced",
+        validation=Validation(val_split=0.2, patience=3),
+        init_from=InitFrom(path="/runs/before", freeze=True),
+        distillation=Distillation(teacher="/runs/teacher", temperature=3.5),
+        runtime=replace(copy.record.runtime, micro_batch=7),
+        num_processes=2,
+    )
+    facts = dict(cells(sections(tree_of(write_report(copy).path))["How it was made"]))
+    expected = {
+        "class weights": "balanced",
+        "val split": "0.2",
+        "patience": "3",
+        "init from": "/runs/before",
+        "freeze": "yes",
+        "teacher": "/runs/teacher",
+        "temperature": "3.5",
+        "distill weight": "0.9",
+        "micro batch": "7",
+        "processes": "2",
+    }
+    assert {name: facts.get(name) for name in expected} == expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -19,6 +20,8 @@ T = TypeVar("T")
 KIND = "kind"
 """The key that tells the classes of a union apart."""
 MAX_INTEGER = 2**63 - 1
+MAX_SHOWN = 40
+"""Characters of a value in a message."""
 
 
 class NewerFormatError(UserError):
@@ -55,7 +58,10 @@ def _decoded(hint: Any, value: Any, where: str) -> Any:
         return _tuple(parts, value, where)
     if origin is dict:
         _expect(isinstance(value, dict), value, "an object", where)
-        return {_decoded(parts[0], k, where): _decoded(parts[1], v, f"{where}.{k}") for k, v in value.items()}
+        return {
+            _decoded(parts[0], key, where): _decoded(parts[1], part, f"{where}.{_shown(key, quoted=False)}")
+            for key, part in value.items()
+        }
     if origin is Literal:
         _expect(value in parts, value, f"one of {', '.join(map(repr, parts))}", where)
         return value
@@ -112,22 +118,26 @@ def _dataclass(kind: Any, value: Any, where: str) -> Any:
     _expect(isinstance(value, dict), value, "an object", where)
     hints = field_types(kind)
     if unknown := sorted(value.keys() - hints.keys()):
-        raise MalformedJsonError(f"{where or 'it'} has the unknown field {unknown[0]}")
-    required = {field.name for field in dataclasses.fields(kind) if _has_no_default(field)}
+        raise MalformedJsonError(f"{where or 'it'} has the unknown field {_shown(unknown[0])}")
+    # What a default factory makes is of now and here, and not of whoever wrote the file.
+    required = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
     if missing := sorted(required - value.keys()):
         raise MalformedJsonError(f"{where or 'it'} has no {missing[0]}")
     prefix = f"{where}." if where else ""
     return kind(**{name: _decoded(hints[name], part, f"{prefix}{name}") for name, part in value.items()})
 
 
-def _has_no_default(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
 def _expect(holds: bool, value: Any, what: str, where: str) -> None:
     if not holds:
-        shown = repr(value)
-        raise MalformedJsonError(f"{where or 'it'} is {shown if len(shown) < 40 else shown[:37] + '...'}, not {what}")
+        raise MalformedJsonError(f"{where or 'it'} is {_shown(value)}, not {what}")
+
+
+def _shown(value: Any, *, quoted: bool = True) -> str:
+    """A value on part of a line, however long or deeply nested it is."""
+    shown = reprlib.repr(value)
+    if not quoted and isinstance(value, str):
+        shown = shown[1:-1]
+    return shown if len(shown) < MAX_SHOWN else shown[: MAX_SHOWN - 3] + "..."
 
 
 @cache

@@ -72,26 +72,26 @@ class Preprocessing:
             if side is None and name == "native_side":
                 continue
             if type(side) is not int or not 1 <= side <= LARGEST_SIDE:
-                raise UserError(f"`{name}` {side!r} is no size; it must be 1 to {LARGEST_SIDE} pixels")
+                raise UserError(f"{name} {side!r} is no size; it must be 1 to {LARGEST_SIDE} pixels")
         if self.crop > self.resize:
-            raise UserError(f"`crop` {self.crop} is larger than the resized image of {self.resize} pixels")
+            raise UserError(f"crop {self.crop} is larger than the resized image of {self.resize} pixels")
         if self.channels not in (1, 3):
-            raise UserError(f"`channels` {self.channels!r} does not work; it must be 1 for gray or 3 for color")
+            raise UserError(f"channels {self.channels!r} does not work; it must be 1 for gray or 3 for color")
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, tuple | list) or not all(map(is_finite, values)):
-                raise UserError(f"`{name}` {values!r} does not work; it must be a number for each channel")
+                raise UserError(f"{name} {values!r} does not work; it must be a number for each channel")
             if len(values) != self.channels:
                 raise UserError(
-                    f"`{name}` has {len(values)} values; it must have one for each of {self.channels} channels"
+                    f"{name} has {len(values)} values; it must have one for each of {self.channels} channels"
                 )
             object.__setattr__(self, name, tuple(values))
         if min(self.std) <= 0:
-            raise UserError(f"`std` {self.std} does not work; each value must be above 0")
+            raise UserError(f"std {self.std} does not work; each value must be above 0")
         if self.value_range not in (1.0, 255.0):
-            raise UserError(f"`value_range` {self.value_range!r} does not work; it must be 1.0 or 255.0")
+            raise UserError(f"value_range {self.value_range!r} does not work; it must be 1.0 or 255.0")
         if self.ink is not None and not (is_finite(self.ink) and 0 < self.ink <= 1):
-            raise UserError(f"`ink` {self.ink!r} does not work; it must be a part of the frame, above 0 and at most 1")
+            raise UserError(f"ink {self.ink!r} does not work; it must be a part of the frame, above 0 and at most 1")
 
     @property
     def resizing(self) -> Resize:

@@ -61,7 +61,7 @@ class Resize:
 
     def __post_init__(self) -> None:
         if type(self.side) is not int or not 1 <= self.side <= LARGEST_SIDE:
-            raise UserError(f"`side` {self.side!r} is no size; it must be 1 to {LARGEST_SIDE} pixels")
+            raise UserError(f"side {self.side!r} is no size; it must be 1 to {LARGEST_SIDE} pixels")
         # Strings, as JSON and people write them.
         for name, kind in (("mode", ResizeMode), ("interpolation", Interpolation)):
             object.__setattr__(self, name, member(kind, name, getattr(self, name)))
@@ -123,4 +123,4 @@ def member(kind: type[Member], name: str, value: str) -> Member:
     try:
         return kind(value)
     except ValueError as error:
-        raise UserError(f"`{name}` {value!r} is unknown; it must be one of {', '.join(kind)}") from error
+        raise UserError(f"{name} {value!r} is unknown; it must be one of {', '.join(kind)}") from error

@@ -13,6 +13,21 @@ from convatlas.models.network import checked
 
 FORMAT = 2
 """The last one."""
+OF_BOTH = frozenset(
+    (
+        *("variant", "spec", "classes", "preprocessing", "data", "data_checksum", "skip_bad", "seed", "recipe"),
+        *("device", "results", "versions", "machine"),
+    )
+)
+FIELDS = {
+    1: OF_BOTH | {"threads"},
+    2: OF_BOTH
+    | {"execution", "tuned", "processes", "micro_batch", "balance", "hold_out", "patience", "checkpoint_steps"}
+    | {"start", "freeze", "width", "depth", "phi"},
+}
+"""What records of each format have."""
+ADDED = {"kept", "distillation", "made", "low_bits"}
+"""What later records of format 2 have too."""
 
 
 def card_from_record(values: Mapping[str, Any]) -> Card:
@@ -21,6 +36,7 @@ def card_from_record(values: Mapping[str, Any]) -> Card:
     Raises:
         MalformedJsonError, UserError: it describes none.
     """
+    check_fields(values)
     results = part(values, "results") if values.get("results") else None
     card = Card.from_values(
         {
@@ -38,12 +54,24 @@ def card_from_record(values: Mapping[str, Any]) -> Card:
             },
             "params": results.get("params") if results else 0,
             "macs": results.get("macs") if results else 0,
-            "quantization": [layer(one) for one in values["low_bits"]] if values.get("low_bits") else None,
+            "quantization": layers(values.get("low_bits")),
             "score": score(results) if results else None,
             "weights_sha256": results.get("weights_sha256") if results else None,
         }
     )
     return card if results else replace(card, **checked(card)._asdict())
+
+
+def check_fields(values: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        MalformedJsonError: a field is missing, or no version wrote it.
+    """
+    fields = FIELDS[values["format"]]
+    if missing := sorted(fields - values.keys()):
+        raise MalformedJsonError(f"it has no {missing[0]}")
+    if unknown := sorted(values.keys() - fields - ADDED - {"format"}):
+        raise MalformedJsonError(f"it has the unknown field {unknown[0][:40]!r}")
 
 
 def part(values: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -68,6 +96,11 @@ def preprocessing(values: Mapping[str, Any]) -> dict[str, Any]:
         return preprocessing_from_format_2(values)
     except (KeyError, TypeError) as error:
         raise MalformedJsonError(f"preprocessing has other fields ({error})") from error
+
+
+def layers(values: Any) -> Any:
+    """The bits of all layers; what is no list stays as it is, to be refused."""
+    return [layer(one) for one in values] if values and isinstance(values, list) else values or None
 
 
 def layer(values: Any) -> Any:

@@ -7,6 +7,7 @@ import warnings
 from torch import nn
 
 from convatlas import atlas
+from convatlas.errors import UserError
 from convatlas.files.typed_json import MalformedJsonError, decoded
 from convatlas.measure.table import Cost, cost_of
 from convatlas.models.card import Card
@@ -40,12 +41,13 @@ def checked(card: Card) -> Cost:
     Raises:
         MalformedJsonError, UserError: the card describes none.
     """
-    variant, spec = atlas.find(card.variant), spec_of(card)
     try:
         with warnings.catch_warnings():
             # Of layers without weights.
             warnings.simplefilter("ignore")
-            return cost_of(variant.network, spec)
+            return cost_of(atlas.find(card.variant).network, spec_of(card))
+    except (MalformedJsonError, UserError):
+        raise
     except Exception as error:
-        # Numbers that no version wrote may fail anywhere in a constructor or in a layer.
-        raise MalformedJsonError(f"its network cannot be built: {error}") from error
+        # Numbers that no version wrote may fail anywhere in a spec, a constructor or a layer, with many lines.
+        raise MalformedJsonError(f"its network cannot be built: {error}".splitlines()[0]) from error

@@ -48,5 +48,8 @@ def options(group: Scale | Validation | InitFrom | Distillation | Runtime) -> li
         if value == field.default and field.name != "val_split":
             continue
         name = NAMES.get(field.name, f"--{field.name.replace('_', '-')}")
-        words += [name] if value is True else [name, value if isinstance(value, str) else f"{value!r}"]
+        if isinstance(value, bool):
+            words.append(name if value else f"--no-{name.removeprefix('--')}")
+        else:
+            words += [name, value if isinstance(value, str) else repr(value)]
     return words

@@ -80,8 +80,8 @@ def init_from_values(values: Mapping[str, Any]) -> dict[str, Any] | None:
     if values.get("start") is None:
         return None
     kept = values.get("kept")
-    if kept is not None and kept not in CONSTRAINTS:
-        raise MalformedJsonError(f"kept is {kept!r}, not one of {', '.join(CONSTRAINTS)}")
+    if kept is not None and not (isinstance(kept, str) and kept in CONSTRAINTS):
+        raise MalformedJsonError(f"kept is not one of {', '.join(CONSTRAINTS)}")
     return {
         "path": values["start"],
         "freeze": values.get("freeze", False),

@@ -179,7 +179,10 @@ def load_run(folder: str | Path) -> Run:
             checked(card)
             return Run(folder, card, Record.from_values(earlier.record_values(values)), values["format"])
         record = Record.from_values(values)
-    return Run(folder, read_card(folder), record)
+    card = read_card(folder)
+    if record.results is not None and (card.score is None or card.weights_sha256 is None):
+        raise UserError(f"{folder / CARD} is another model's: the run is finished, and the model in the card is not")
+    return Run(folder, card, record)
 
 
 def load_model(path: str | Path) -> Model:
@@ -205,6 +208,6 @@ def read_metrics(run: Run) -> list[dict[str, Any]]:
             raise ValueError("no numbers")
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is damaged or was not written by convatlas") from error
     return rows

@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from convatlas.models.codec.records import compact
 
-import convatlas as ca
 from convatlas import atlas
 from convatlas.compression.quantization import quantization_for
 from convatlas.errors import UserError
+from convatlas.files.typed_json import encoded
 from convatlas.measure.table import build_without_memory, cost_of, layer_calls
+from convatlas.models.card import Card
 from convatlas.models.codec.bounds import (
     MOST_COUNT,
     MOST_OF_A_PIXEL,
@@ -29,10 +29,13 @@ from convatlas.models.codec.bounds import (
     work,
 )
 from convatlas.models.codec.bytestream import Damaged
-from convatlas.networks.efficientnet import MBConvStage
-from convatlas.runs.run import Run
+from convatlas.models.codec.cards import compact
+from convatlas.models.codec.container import VERSION
+from convatlas.models.model import Model, open_model
+from convatlas.networks.efficientnet import EfficientNetSpec, Stage
 
 Change = Callable[[dict[str, Any]], object]
+ModelOf = Callable[..., Model]
 
 
 @pytest.mark.parametrize("name", [variant.name for variant in atlas.variants()])
@@ -55,84 +58,149 @@ def test_numbers_beyond_networks_are_refused() -> None:
             check_numbers({"stages": [[1, odd]]})
 
 
+def at(*path: str | int, value: Any) -> Change:
+    """Puts a value at a place inside the values."""
+
+    def change(values: dict[str, Any]) -> None:
+        held: Any = values
+        for key in path[:-1]:
+            held = held[key]
+        held[path[-1]] = value
+
+    return change
+
+
+OF_BOTH = [
+    (at("preprocessing", "side", value=10**9), "no such images"),
+    (at("preprocessing", "side", value=0), "no such images"),
+    (at("preprocessing", "margin", value=-3), "preprocessing.margin is -3, not a whole number"),
+    (at("preprocessing", "margin", value=500), "mostly margin"),
+    (at("preprocessing", "ink", value=7.0), "ink spans no part"),
+    (at("preprocessing", "ink", value=0.01), "ink spans no part"),
+    (at("preprocessing", "deviation", value=[0.0]), "no such values"),
+    (at("preprocessing", "deviation", value=[1e300]), "no such values"),
+    (at("preprocessing", "mean", value=[-1e300]), "no such values"),
+    (at("preprocessing", "mean", value=[float("nan")]), r"preprocessing.mean\[0\] is nan, not a number"),
+    (at("preprocessing", "resolution", value=64), "not what its network reads"),
+    (lambda values: values.update(classes=values["classes"][1:]), "it names 9 classes, and its network has 10 outputs"),
+    (at("classes", value=[1] * 10), r"classes\[0\] is 1, not text"),
+    (at("classes", value="0123456789"), "classes is '0123456789', not a list"),
+    (at("classes", 3, value="\x1b[2J"), "text that cannot be shown"),
+    (at("classes", 3, value="\ud800"), "text that cannot be shown"),
+    (at("classes", 3, value="one\ntwo"), "text that cannot be shown"),
+    (at("spec", "c1", value=6.0), "spec.c1 is 6.0, not a whole number"),
+    (at("spec", "c1", value=0), "cannot be built|c1"),
+    (at("spec", "c1", value="6"), "spec.c1 is '6', not a whole number"),
+    (at("spec", "c1", value=2**20 + 1), "beyond what any network has"),
+    (at("format", value=99), "newer convatlas"),
+    (at("format", value=0), "no format 0"),
+    (at("format", value="1"), "format is '1', not a whole number"),
+    (at("variant", value="lenet6"), "no network 'lenet6'"),
+    (at("variant", value="lenet\x1b"), "text that cannot be shown|no network"),
+    (lambda values: values.pop("spec"), "spec"),
+]
+"""Of a card and of a record, which say these in the same words."""
+
+
+def check_refused(values: dict[str, Any], version: int, change: Change, message: str, model: Model) -> None:
+    num = len(model.network.state_dict())
+    described(json.dumps(values).encode(), version, num, 10**6)
+    change(values)
+    with pytest.raises((Damaged, UserError), match=message) as caught:
+        described(json.dumps(values).encode(), version, num, 10**6)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda values: values["preprocessing"].update(native_side=10**9), "native_side 1000000000 is no size"),
-        (lambda values: values["preprocessing"].update(native_side=0), "native_side 0 is no size"),
-        (lambda values: values["preprocessing"].update(crop=200), "crop 200 is larger"),
-        (lambda values: values["preprocessing"].update(resize=1000), "mostly margin"),
-        (lambda values: values["preprocessing"].update(ink=7.0), "ink 7.0 cannot work"),
-        (lambda values: values["preprocessing"].update(ink=0.01), "ink spans no part"),
-        (lambda values: values["preprocessing"].update(std=[0.0]), "each value must be above 0"),
-        (lambda values: values["preprocessing"].update(std=[1e300]), "no such values"),
-        (lambda values: values["preprocessing"].update(mean=[-1e300]), "no such values"),
-        (lambda values: values["preprocessing"].update(mean=[float("nan")]), "mean .nan. cannot work"),
-        (lambda values: values["preprocessing"].update(resize=64, crop=64), "not what its network reads"),
-        (lambda values: values.update(results=None), "not finished"),
-        (lambda values: values.update(classes=values["classes"][1:]), "more or fewer classes"),
-        (lambda values: values.update(classes=[1] * 10), "classes that no run has"),
-        (lambda values: values.update(classes="0123456789"), "classes that no run has"),
-        (lambda values: values["classes"].__setitem__(3, "\x1b[2J"), "classes that no run has"),
-        (lambda values: values["classes"].__setitem__(3, "\ud800"), "classes that no run has"),
-        (lambda values: values["classes"].__setitem__(3, "one\ntwo"), "classes that no run has"),
-        (lambda values: values.update(seed="x"), "seed that no run has"),
-        (lambda values: values.update(seed=True), "seed that no run has"),
-        (lambda values: values.update(seed=-1), "seed that no run has"),
-        (lambda values: values.update(seed=2**63), "seed that no run has"),
-        (lambda values: values.update(data=5), "data that no run has"),
-        (lambda values: values.update(width=float("inf")), "width that no run has"),
-        (lambda values: values.update(versions={"torch": 2}), "versions that no run has"),
-        (lambda values: values["recipe"].update(epochs=1.5), "recipe that no run has"),
-        (lambda values: values["recipe"]["augmentation"].update(flip=1), "recipe that no run has"),
-        (lambda values: values["execution"].update(threads=None), "execution that no run has"),
-        (lambda values: values["spec"].update(c1=6.0), "damaged|spec that no run has"),
-        (lambda values: values["results"].update(params=None), "results that no run has"),
-        (lambda values: values["results"].update(macs="x"), "results that no run has"),
-        (lambda values: values["results"].update(macs=-1), "results that no run has"),
-        (lambda values: values["results"].update(test_accuracy=float("nan")), "results that no run has"),
-        (lambda values: values["results"].update(test_accuracy=1.5), "no part of the images"),
-        (lambda values: values["results"].update(test_interval=[0.5]), "results that no run has"),
-        (lambda values: values["results"].update(test_interval=[-0.5, 1]), "no part of the images"),
-        (lambda values: values["results"].update(params=60_000), "results are of another network"),
-        (lambda values: values["results"].update(macs=1), "results are of another network"),
-        (lambda values: values.update(format=99), "newer convatlas"),
-        (lambda values: values.update(variant="lenet6"), "no network 'lenet6'"),
-        (lambda values: values.pop("spec"), "cannot be built"),
-        (lambda values: values["spec"].update(c1=0), "damaged"),
+        *OF_BOTH,
+        (at("score", value=None), "not finished"),
+        (lambda values: values.pop("score"), "not finished"),
+        (at("provenance", "seed", value="x"), "provenance.seed is 'x', not a whole number"),
+        (at("provenance", "seed", value=True), "provenance.seed is True, not a whole number"),
+        (at("provenance", "seed", value=-1), "provenance.seed is -1, not a whole number"),
+        (at("provenance", "seed", value=2**63), f"provenance.seed is {2**63}, not a whole number"),
+        (at("provenance", "data", value=5), "provenance.data is 5, not text"),
+        (at("provenance", "data", value="digits\n"), "text that cannot be shown"),
+        (at("provenance", "method", value="\x1b[31m"), "text that cannot be shown"),
+        (at("provenance", "versions", value={"torch": 2}), "provenance.versions.torch is 2, not text"),
+        (at("provenance", "color", value="blue"), "provenance has the unknown field 'color'"),
+        (at("params", value=None), "params is None, not a whole number"),
+        (at("macs", value="x"), "macs is 'x', not a whole number"),
+        (at("macs", value=-1), "macs is -1, not a whole number"),
+        (at("params", value=60_000), "costs are another network's"),
+        (at("macs", value=1), "costs are another network's"),
+        (at("score", "accuracy", value=float("nan")), "score.accuracy is nan, not a number"),
+        (at("score", "accuracy", value=1.5), "no part of the images"),
+        (at("score", "interval", value=[0.5]), r"score.interval is \[0.5\], not a list of 2"),
+        (at("score", "interval", value=[-0.5, 1]), "no part of the images"),
+        (at("calibration", value=1.5), "calibration is 1.5, not null"),
+        (at("recipe", value={}), "the unknown field 'recipe'"),
     ],
 )
-def test_a_record_that_cannot_be_is_refused(change: Change, message: str, finished: Callable[..., Run]) -> None:
-    run = finished("lenet5-modern")
-    values = json.loads(compact(run.record))
-    num = len(run.network.state_dict())
-    described(json.dumps(values).encode(), num, 10**6)
-    change(values)
-    with pytest.raises(Damaged, match=message):
-        described(json.dumps(values).encode(), num, 10**6)
+def test_a_card_that_cannot_be_is_refused(change: Change, message: str, model_of: ModelOf) -> None:
+    model = model_of("lenet5-modern")
+    check_refused(json.loads(compact(model.card)), VERSION, change, message, model)
 
 
-def test_a_network_must_fit_its_file(finished: Callable[..., Run]) -> None:
-    run = finished("lenet5-modern")
-    record, num = compact(run.record), len(run.network.state_dict())
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *OF_BOTH,
+        (at("results", value=None), "not finished"),
+        (at("results", value=5), "results is no object"),
+        (at("seed", value="x"), "seed is 'x', not a whole number"),
+        (at("seed", value=True), "seed is True, not a whole number"),
+        (at("seed", value=-1), "seed is -1, not a whole number"),
+        (at("seed", value=2**63), f"seed is {2**63}, not a whole number"),
+        (at("data", value=5), "data is 5, not text"),
+        (at("made", value="\x1b[31m"), "text that cannot be shown"),
+        (at("versions", value={"torch": 2}), "versions.torch is 2, not text"),
+        (at("results", "params", value=None), "params is None, not a whole number"),
+        (at("results", "macs", value="x"), "macs is 'x', not a whole number"),
+        (at("results", "macs", value=-1), "macs is -1, not a whole number"),
+        (at("results", "params", value=60_000), "costs are another network's"),
+        (at("results", "macs", value=1), "costs are another network's"),
+        (at("results", "test_accuracy", value=float("nan")), "accuracy is nan, not a number"),
+        (at("results", "test_accuracy", value=1.5), "no part of the images"),
+        (at("results", "test_interval", value=[0.5]), r"interval is \[0.5\], not a list of 2"),
+        (at("results", "test_interval", value=[-0.5, 1]), "no part of the images"),
+        (at("low_bits", value=True), "quantization is True, not a list"),
+        (at("low_bits", value=5), "quantization is 5, not a list"),
+        (at("low_bits", value=["c1"]), "not an object"),
+        (at("preprocessing", value=None), "preprocessing is no object"),
+        (lambda values: values.pop("seed"), "seed"),
+    ],
+)
+def test_a_record_of_version_1_that_cannot_be_is_refused(
+    change: Change, message: str, model_of: ModelOf, as_record: Callable[[Card], dict[str, Any]]
+) -> None:
+    model = model_of("lenet5-modern")
+    check_refused(json.loads(json.dumps(as_record(model.card))), 1, change, message, model)
+
+
+def test_a_network_must_fit_its_file(model_of: ModelOf) -> None:
+    model = model_of("lenet5-modern")
+    card, num = compact(model.card), len(model.network.state_dict())
     with pytest.raises(Damaged, match="has 11 tensors and its network 10"):
-        described(record, num + 1, 10**6)
+        described(card, VERSION, num + 1, 10**6)
     with pytest.raises(Damaged, match="more weights than the file has room for"):
-        described(record, num, 60_000)
+        described(card, VERSION, num, 60_000)
 
 
-def test_limits_hold_however_large_a_file_is(finished: Callable[..., Run]) -> None:
+def test_limits_hold_however_large_a_file_is(model_of: ModelOf) -> None:
     def complaint(name: str, change: Change) -> str:
-        values = json.loads(compact(finished(name).record))
+        values = json.loads(compact(model_of(name).card))
         change(values)
-        with pytest.raises(Damaged) as told:
-            described(json.dumps(values).encode(), 1000, 10**15)
-        return str(told.value)
+        with pytest.raises(Damaged) as caught:
+            described(json.dumps(values).encode(), VERSION, 1000, 10**15)
+        return str(caught.value)
 
     def of(side: int, **spec: Any) -> Change:
         def change(values: dict[str, Any]) -> None:
             values["spec"] |= {"resolution": side, **spec}
-            values["preprocessing"] |= {"resize": side, "crop": side}
+            values["preprocessing"]["resolution"] = side
 
         return change
 
@@ -140,61 +208,76 @@ def test_limits_hold_however_large_a_file_is(finished: Callable[..., Run]) -> No
     assert complaint("lenet5", of(28, field=7000, c5=1))
     framed = of(4096, conv1=1, stages=[[1]] * 5)
     assert "images are too large" in complaint(
-        "mobilenet", lambda values: (framed(values), values["preprocessing"].update(resize=3 * 4096))
+        "mobilenet", lambda values: (framed(values), values["preprocessing"].update(margin=4096))
     )
     assert "more weights" in complaint("lenet5-modern", of(28, c5=100_000, f6=3_000))
-    # Small images, of which many are answered at once.
+    # Small images, of which many are predicted at once.
     assert "makes more of an image than fits" in complaint("vgg11", of(28, stages=[[[1400, 3]]] * 5))
     assert "computes more than any" in complaint("vgg11", of(1024, stages=[[[64, 3]] * 3] * 5))
     assert "makes more of an image than any" in complaint("mobilenet", of(4096, stages=[[4] * 70, [1], [1], [1], [1]]))
-    # A window half as large as the map.
+    # A window half as large as the feature map.
     modules = [[[1, 0, 0, 0, 0, 0]], [[1024, 0, 0, 0, 0, 0]], [[1, 0, 0, 0, 0, 0]]]
     found = complaint("googlenet", of(4096, stem=[1, 1, 1], stages=modules, supervised=False, pooled=False, pool4=128))
     assert "computes more than any" in found
 
 
-@pytest.mark.parametrize("stages", [(), (MBConvStage(3, 1, 4, ((8, 1), (8, 1))),)], ids=["none", "one"])
-def test_a_network_that_halves_the_side_nowhere_opens(
-    stages: tuple[MBConvStage, ...], finished: Callable[..., Run]
-) -> None:
-    run = finished("efficientnet-b0")
-    spec = replace(run.record.spec, stages=stages)  # type: ignore[call-arg]
-    cost = cost_of(run.variant.network, spec)
-    results = replace(run.results, params=cost.params, macs=cost.macs)
-    num = len(build_without_memory(run.variant.network, spec).state_dict())
-    assert described(compact(replace(run.record, spec=spec, results=results)), num, 10**6)[0].spec == spec
+@pytest.mark.parametrize("stages", [(), (Stage(3, 1, 4, ((8, 1), (8, 1))),)], ids=["none", "one"])
+def test_a_network_that_halves_the_side_nowhere_opens(stages: tuple[Stage, ...], model_of: ModelOf) -> None:
+    model = model_of("efficientnet-b0")
+    assert isinstance(model.spec, EfficientNetSpec)
+    spec = replace(model.spec, stages=stages)
+    costs = cost_of(model.variant.network, spec)
+    card = replace(model.card, spec=encoded(spec), params=costs.params, macs=costs.macs)
+    num = len(build_without_memory(model.variant.network, spec).state_dict())
+    assert described(compact(card), VERSION, num, 10**6)[0].spec == encoded(spec)
 
 
-def test_whatever_a_network_says_to_a_spec_is_the_files_fault(
-    finished: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [StopIteration, ZeroDivisionError, RecursionError, AssertionError])
+def test_whatever_a_network_raises_for_a_spec_is_the_files_fault(
+    error: type[Exception], model_of: ModelOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = finished("lenet5-modern")
+    model = model_of("lenet5-modern")
 
     def failing(*_: object) -> None:
-        raise StopIteration
+        raise error
 
-    monkeypatch.setattr("convatlas.measure.cost_of", failing)
-    with pytest.raises(UserError, match="is damaged or was not written by convatlas"):
-        ca.load(run.folder)
-    with pytest.raises(Damaged, match="damaged"):
-        described(compact(run.record), 10, 10**6)
+    with monkeypatch.context() as patch:
+        patch.setattr("convatlas.models.network.cost_of", failing)
+        patch.setattr("convatlas.models.codec.bounds.build_without_memory", failing)
+        check_nothing_opens(model)
+    with monkeypatch.context() as patch:
+        # As the spec itself might, of numbers that no version wrote.
+        patch.setattr(type(model.spec), "__post_init__", failing, raising=False)
+        check_nothing_opens(model)
 
 
-def test_few_bits_are_of_the_networks_own_layers(finished: Callable[..., Run]) -> None:
-    run = finished("lenet5-modern")
-    low_bits = quantization_for(run.network, 4, {"c1": (0.0, 1.0)})
-    num = len(run.network.state_dict()) + len(low_bits)
+def check_nothing_opens(model: Model) -> None:
+    assert model.path is not None
+    with pytest.raises(UserError, match=r"model\.json is damaged or was not written by convatlas"):
+        open_model(model.path)
+    with pytest.raises(Damaged, match="its network cannot be built"):
+        described(compact(model.card), VERSION, 10, 10**6)
 
-    def record(*layers: Any) -> bytes:
-        return compact(replace(run.record, low_bits=layers))
 
-    described(record(*low_bits), num, 10**6)
-    first, *others = low_bits
-    for layers in (others, (*low_bits, first), reversed(low_bits)):
+def test_quantization_names_the_networks_own_layers(model_of: ModelOf) -> None:
+    model = model_of("lenet5-modern")
+    quantization = quantization_for(model.network, 4, {"c1": (0.0, 1.0)})
+    num = len(model.network.state_dict()) + len(quantization)
+
+    def card(*layers: Any) -> bytes:
+        return compact(replace(model.card, quantization=layers))
+
+    described(card(*quantization), VERSION, num, 10**6)
+    first, *others = quantization
+    for layers in (others, (*quantization, first), reversed(quantization)):
         with pytest.raises(Damaged, match="its layers are not those that have few bits"):
-            described(record(*layers), num, 10**6)
-    for odd in ({"weight": 1}, {"weight": 9}, {"lowest": 0.5}, {"highest": None}):
+            described(card(*layers), VERSION, num, 10**6)
+    changes: tuple[dict[str, Any], ...] = (
+        {"weight_bits": 1}, {"weight_bits": 9}, {"input_low": 0.5}, {"input_high": None},
+    )  # fmt: skip
+    for odd in changes:
         with pytest.raises(Damaged, match="bits that none can have"):
-            described(record(replace(first, **odd), *others), num, 10**6)  # type: ignore[arg-type]
-    with pytest.raises(Damaged, match="low_bits that no run has"):
-        described(record(replace(first, weight=4.0), *others), num, 10**6)  # type: ignore[arg-type]
+            described(card(replace(first, **odd), *others), VERSION, num, 10**6)
+    half: Any = 4.0
+    with pytest.raises(Damaged, match=r"quantization\[0\].weight_bits is 4.0, not a whole number"):
+        described(card(replace(first, weight_bits=half), *others), VERSION, num, 10**6)

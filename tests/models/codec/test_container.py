@@ -9,21 +9,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from convatlas.models.codec.records import compact, deflated, inflated
 from PIL import Image
 
-from convatlas import runs
 from convatlas.errors import UserError
-from convatlas.models.codec.container import CompressedRun, load, pack, parsed, unpack
-from convatlas.models.codec.streams import Method
-from convatlas.runs.run import Run
+from convatlas.models.card import Card
+from convatlas.models.codec import container
+from convatlas.models.codec.bytestream import Damaged
+from convatlas.models.codec.cards import compact, deflated, inflated
+from convatlas.models.codec.container import CompressedFile, parsed, read_file, write_file
+from convatlas.models.codec.streams import StreamForm
+from convatlas.models.model import Model, open_model
+from convatlas.models.network import build
 
-Finished = Callable[..., Run]
-RANGED = {Method.COUNTED, Method.GEOMETRIC}
+ModelOf = Callable[..., Model]
+RANGED = {StreamForm.COUNTED, StreamForm.GEOMETRIC}
 
 
-def same_bits(one: Run, other: Run) -> None:
-    own, others = one.network.state_dict(), other.network.state_dict()
+def packed(model: Model, path: Path, *, ranges: bool = True) -> CompressedFile:
+    write_file(path, model.card, model.network, ranges=ranges)
+    return read_file(path)
+
+
+def in_a_file(card: Card) -> Card:
+    """The card as a file holds it."""
+    return replace(card, weights_sha256=None, provenance=replace(card.provenance, parent_sha256=None))
+
+
+def same_bits(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    own, others = one.state_dict(), other.state_dict()
     assert list(own) == list(others)
     for name, value in own.items():
         assert value.dtype == others[name].dtype
@@ -31,135 +44,151 @@ def same_bits(one: Run, other: Run) -> None:
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_every_family_comes_back_bit_for_bit(family: str, ranges: bool, finished: Finished, tmp_path: Path) -> None:
-    run = finished(family)
-    packed = pack(run, tmp_path / "network.cva", ranges=ranges)
-    opened = load(packed.folder)
-    assert isinstance(opened, CompressedRun)
-    same_bits(opened, run)
-    assert opened.record == replace(run.record, start=None)
-    assert ranges or not RANGED & set(opened.kinds)
+def test_every_family_comes_back_bit_for_bit(family: str, ranges: bool, model_of: ModelOf, tmp_path: Path) -> None:
+    model = model_of(family)
+    file = packed(model, tmp_path / "network.cva", ranges=ranges)
+    opened = open_model(tmp_path / "network.cva")
+    same_bits(opened.network, model.network)
+    assert opened.card == file.card == in_a_file(model.card)
+    assert ranges or not RANGED & set(file.forms)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8))
-    assert opened.predict(image) == run.predict(image)
+    assert opened.predict(image) == model.predict(image)
     with torch.inference_mode():
         inputs = torch.randn(2, 1, 28, 28)
-        assert torch.equal(opened.network(inputs), run.network(inputs))
+        assert torch.equal(opened.network(inputs), model.network(inputs))
 
 
-def test_every_family_is_unpacked_to_a_run_folder(family: str, finished: Finished, tmp_path: Path) -> None:
-    run = finished(family)
-    unpacked = unpack(pack(run, tmp_path / "network.cva"), tmp_path / "run")
-    again = runs.load(unpacked.folder)
-    same_bits(again, run)
-    assert again.record == replace(run.record, start=None)
+def test_every_family_is_unpacked_to_a_model_folder(family: str, model_of: ModelOf, tmp_path: Path) -> None:
+    model = model_of(family)
+    again = model.save(tmp_path / "network.cva").save(tmp_path / "model")
+    same_bits(again.network, model.network)
+    assert again.card == model.card
     # And packs to the same file.
-    pack(again, tmp_path / "again.cva")
+    again.save(tmp_path / "again.cva")
     assert (tmp_path / "again.cva").read_bytes() == (tmp_path / "network.cva").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["lenet5", "resnet20-cifar"])
-def test_networks_that_are_not_compressed_come_back_too(name: str, finished: Finished, tmp_path: Path) -> None:
-    run = finished(name, compressed=False)
-    packed = pack(run, tmp_path / "network.cva")
-    same_bits(packed, run)
-    weights = sum(value.numel() * 4 for value in run.network.state_dict().values())
-    assert packed.folder.stat().st_size < weights + 3000
+def test_networks_that_are_not_compressed_come_back_too(name: str, model_of: ModelOf, tmp_path: Path) -> None:
+    model = model_of(name, compressed=False)
+    same_bits(model.save(tmp_path / "network.cva").network, model.network)
+    weights = sum(value.numel() * 4 for value in model.network.state_dict().values())
+    assert (tmp_path / "network.cva").stat().st_size < weights + 3000
 
 
-def test_a_network_of_which_nothing_is_left_comes_back(finished: Finished, tmp_path: Path) -> None:
-    run = finished("vgg11")
-    network = run.variant.network(run.record.spec)
+def test_a_network_of_zeros_comes_back(model_of: ModelOf, tmp_path: Path) -> None:
+    card = model_of("vgg11").card
+    network = build(card)
     for value in network.parameters():
         value.data.zero_()
-    empty = Run(tmp_path / "run", run.record)
-    empty.folder.mkdir()
-    empty.record = replace(run.record, results=replace(run.results, weights_sha256=empty.write_weights(network)))
-    same_bits(pack(empty, tmp_path / "network.cva"), empty)
+    empty = Model(card, load_network=lambda: network)
+    same_bits(empty.save(tmp_path / "network.cva").network, network)
 
 
-def test_it_evaluates_as_the_run_does(finished: Finished, tmp_path: Path) -> None:
-    run = finished("lenet5-modern")
-    own, packed = run.evaluate(), pack(run, tmp_path / "network.cva").evaluate()
-    assert torch.equal(own.confusion, packed.confusion)
-    assert own.loss == packed.loss
+def test_it_evaluates_as_the_folder_does(model_of: ModelOf, tmp_path: Path) -> None:
+    model = model_of("lenet5-modern")
+    own, of_file = model.evaluate(), model.save(tmp_path / "network.cva").evaluate()
+    assert torch.equal(own.confusion, of_file.confusion)
+    assert own.loss == of_file.loss
 
 
-def test_a_file_is_as_small_as_its_contents(finished: Finished, tmp_path: Path) -> None:
+def test_a_file_is_as_small_as_its_contents(model_of: ModelOf, tmp_path: Path) -> None:
     # 61,706 numbers; of 60,850 weights a tenth, with codes of 4 bits and places of about 4.7.
-    run = finished("lenet5-modern")
-    bits = {ranges: pack(run, tmp_path / f"{ranges}.cva", ranges=ranges).folder.stat().st_size for ranges in (0, 1)}
-    weights = sum(value.numel() * 4 for value in run.network.state_dict().values())
-    assert bits[1] <= bits[0] < weights / 20
-    assert len(deflated(compact(run.record))) < 300
+    model = model_of("lenet5-modern")
+    sizes = {}
+    for ranges in (True, False):
+        packed(model, path := tmp_path / f"{ranges}.cva", ranges=ranges)
+        sizes[ranges] = path.stat().st_size
+    weights = sum(value.numel() * 4 for value in model.network.state_dict().values())
+    assert sizes[True] <= sizes[False] < weights / 20
+    assert len(deflated(compact(model.card), container.VERSION)) < 300
 
 
 def test_without_the_library_a_huffman_file_loads_and_another_says_what_is_missing(
-    finished: Finished, tmp_path: Path, no_range_coder: Callable[[], None]
+    model_of: ModelOf, tmp_path: Path, no_range_coder: Callable[[], None]
 ) -> None:
-    run = finished("vgg11")
-    ranged, huffman = (pack(run, tmp_path / f"{ranges}.cva", ranges=ranges) for ranges in (True, False))
-    assert RANGED & set(ranged.kinds)
+    model = model_of("vgg11")
+    ranged, huffman = (packed(model, tmp_path / f"{ranges}.cva", ranges=ranges) for ranges in (True, False))
+    assert RANGED & set(ranged.forms)
     no_range_coder()
-    same_bits(load(huffman.folder), run)
+    same_bits(open_model(tmp_path / "False.cva").network, model.network)
+    assert huffman.forms
     with pytest.raises(UserError, match=r"True.cva: it is range-coded; pip install 'convatlas\[compress\]'"):
-        load(ranged.folder)
+        open_model(tmp_path / "True.cva")
     # What it writes then, everyone reads.
-    assert not RANGED & set(pack(run, tmp_path / "now.cva").kinds)
+    assert not RANGED & set(packed(model, tmp_path / "now.cva").forms)
 
 
-def test_a_file_says_nothing_of_this_machine(finished: Finished, tmp_path: Path) -> None:
-    run = finished("lenet5")
-    run = Run(run.folder, replace(run.record, start=str(tmp_path)))
-    assert str(tmp_path).encode() not in inflated(pack(run, tmp_path / "network.cva").contents.record)
+def test_a_file_says_nothing_of_this_machine_nor_of_what_only_its_maker_has(model_of: ModelOf, tmp_path: Path) -> None:
+    model = model_of("lenet5")
+    parent = "ab" * 32
+    derived = replace(model.card, provenance=replace(model.card.provenance, parent_sha256=parent))
+    write_file(tmp_path / "network.cva", derived, model.network)
+    content = inflated(read_file(tmp_path / "network.cva").contents.card, container.VERSION)
+    assert model.path is not None
+    for own in (str(model.path), str(tmp_path), parent, str(model.card.weights_sha256)):
+        assert own.encode() not in content
 
 
-def test_cut_short_anywhere_is_one_line(finished: Finished, tmp_path: Path) -> None:
-    path = pack(finished("lenet1"), tmp_path / "network.cva").folder
+def test_cut_short_anywhere_is_one_line(model_of: ModelOf, tmp_path: Path) -> None:
+    packed(model_of("lenet1"), path := tmp_path / "network.cva")
     content = path.read_bytes()
     for end in range(len(content)):
         path.write_bytes(content[:end])
-        with pytest.raises(UserError, match="is damaged or no compressed network of convatlas") as caught:
-            load(path)
+        with pytest.raises(UserError, match="is damaged or no compressed model of convatlas") as caught:
+            open_model(path)
         assert "\n" not in str(caught.value)
     path.write_bytes(content + b"\x00")
     with pytest.raises(UserError, match="is damaged"):
-        load(path)
+        open_model(path)
 
 
-def test_a_flipped_bit_anywhere_is_found(finished: Finished, tmp_path: Path) -> None:
-    path = pack(finished("lenet1"), tmp_path / "network.cva").folder
+def test_a_flipped_bit_anywhere_is_found(model_of: ModelOf, tmp_path: Path) -> None:
+    packed(model_of("lenet1"), path := tmp_path / "network.cva")
     content = path.read_bytes()
     for place in range(0, len(content), 7):
         path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
         with pytest.raises(UserError):
-            load(path)
+            open_model(path)
 
 
-def test_mistakes_are_one_line(finished: Finished, tmp_path: Path) -> None:
-    run = finished("lenet1")
-    packed = pack(run, tmp_path / "network.cva")
+def test_mistakes_are_one_line(model_of: ModelOf, tmp_path: Path) -> None:
+    model = model_of("lenet1")
+    file = model.save(tmp_path / "network.cva")
     with pytest.raises(UserError, match="there is no folder"):
-        pack(run, tmp_path / "nowhere" / "network.cva")
-    with pytest.raises(UserError, match=r"missing\.cva is no run folder"):
-        load(tmp_path / "missing.cva")
-    many = replace(run.record, classes=tuple(f"class number {i}" for i in range(20_000)))
+        model.save(tmp_path / "nowhere" / "network.cva")
+    with pytest.raises(UserError, match=r"there is no .*missing\.cva"):
+        read_file(tmp_path / "missing.cva")
+    long = replace(model.card, classes=tuple(30_000 * name for name in model.classes))
     with pytest.raises(UserError, match=r"of which a file can hold 256 KiB"):
-        pack(Run(run.folder, many), tmp_path / "many.cva")
-    with pytest.raises(UserError, match="no run folder"):
-        load(tmp_path)
+        write_file(tmp_path / "long.cva", long, model.network)
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        read_file(tmp_path)
     (tmp_path / "text.cva").write_text("not a network")
     with pytest.raises(UserError, match="it begins otherwise"):
-        load(tmp_path / "text.cva")
+        open_model(tmp_path / "text.cva")
     with pytest.raises(UserError, match="holds something already"):
-        unpack(packed, tmp_path)
-    with pytest.raises(UserError, match="has no curves to report of"):
-        packed.report()
-    content = packed.folder.read_bytes()
-    with pytest.raises(UserError, match="newer convatlas"):
-        parsed(content[:8] + b"\x02" + content[9:], packed.folder)
+        file.save(tmp_path)
+    content = (tmp_path / "network.cva").read_bytes()
+    for version, message in ((container.VERSION + 1, "newer convatlas"), (0, "version 0")):
+        with pytest.raises((UserError, Damaged), match=message):
+            parsed(content[:8] + bytes([version]) + content[9:])
+        (tmp_path / "network.cva").write_bytes(content[:8] + bytes([version]) + content[9:])
+        with pytest.raises(UserError, match=rf"network\.cva.*{message}"):
+            open_model(tmp_path / "network.cva")
 
 
-def test_an_unfinished_run_has_nothing_to_pack(finished: Finished, tmp_path: Path) -> None:
-    run = finished("lenet1")
-    with pytest.raises(UserError, match="is not finished"):
-        pack(Run(run.folder, replace(run.record, results=None)), tmp_path / "network.cva")
+@pytest.mark.parametrize("name", ["bell\x07", "caf\udce9", "one\ntwo"], ids=ascii)
+def test_a_class_name_that_no_file_can_hold_is_one_line(name: str, model_of: ModelOf, tmp_path: Path) -> None:
+    model = model_of("lenet1")
+    odd = replace(model.card, classes=(name, *model.classes[1:]))
+    with pytest.raises(UserError, match="cannot be shown"):
+        write_file(tmp_path / "odd.cva", odd, model.network)
+    assert not (tmp_path / "odd.cva").exists()
+
+
+def test_a_model_that_was_not_evaluated_is_not_packed(model_of: ModelOf, tmp_path: Path) -> None:
+    model = model_of("lenet1")
+    with pytest.raises(UserError, match="was not evaluated"):
+        write_file(tmp_path / "network.cva", replace(model.card, score=None), model.network)
+    assert not (tmp_path / "network.cva").exists()

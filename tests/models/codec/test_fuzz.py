@@ -9,13 +9,12 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from convatlas.models.codec.records import deflated, inflated
 from PIL import Image
 from torch import nn
 
@@ -23,25 +22,34 @@ from convatlas import atlas, measure
 from convatlas.compression.quantization import input_ranges, quantization_for, quantize_weights
 from convatlas.errors import UserError
 from convatlas.files import tuples
+from convatlas.models.card import Card
 from convatlas.models.codec import container
 from convatlas.models.codec.bounds import OPERATIONS, Bounded, at_once, check_numbers, described
 from convatlas.models.codec.bytestream import Damaged, count
-from convatlas.models.codec.container import CompressedRun, pack, parsed, sealed
+from convatlas.models.codec.cards import deflated, inflated
+from convatlas.models.codec.container import (
+    VERSION,
+    CompressedFile,
+    parsed,
+    read_file,
+    read_network,
+    sealed,
+    write_file,
+)
 from convatlas.models.codec.update import apply_update, write_update
+from convatlas.models.model import Model
 from convatlas.networks.blocks import layer_weights
-from convatlas.runs.run import Run
-from convatlas.spec.quantization import Quantization
 
 NETWORKS = (
     "lenet1", "lenet5", "alexnet", "vgg11", "googlenet", "resnet20-cifar", "squeezenet", "mobilenet", "efficientnet-b0",
 )  # fmt: skip
-"""Of every family; each also without the range coder, and one in few bits."""
+"""Of every family; each also without the range coder and as a file of version 1, and one in few bits."""
 FEW_BITS = "lenet5-modern"
 HEAD = len(container.MAGIC) + 1 + container.SIZE_BYTES
 MOST_BYTES = 64 * 2**20
-"""That a file of some kilobytes may take to open, and more than its network's outputs to answer."""
+"""That a file of some kilobytes may take to open, and more than its network's outputs to predict."""
 OUTPUTS = 8
-"""So many of the largest that it may have lie in memory at once, while an image is answered."""
+"""So many of the largest that it may have lie in memory at once, while an image is predicted."""
 FLOAT_BYTES = 4
 CLEAR_PEAK = Path("/proc/self/clear_refs")
 """Where Linux begins anew with what a process held at most."""
@@ -75,17 +83,38 @@ ODD = [
 ]
 
 
-def bodies(packed: CompressedRun) -> tuple[bytes, bytes]:
-    """A file's record with what leads to it, and the rest."""
-    content = packed.folder.read_bytes()[HEAD : -container.CHECKSUM_BYTES]
-    head = count(len(packed.contents.record)) + packed.contents.record
-    assert content.startswith(head)
-    return head, content[len(head) :]
+@dataclass(frozen=True)
+class Packed:
+    """A compressed file."""
 
+    path: Path
+    file: CompressedFile
 
-def with_record(record: Any, rest: bytes) -> bytes:
-    content = deflated(json.dumps(record).encode())
-    return count(len(content)) + content + rest
+    @classmethod
+    def at(cls, path: Path) -> Packed:
+        return cls(path, read_file(path))
+
+    @property
+    def version(self) -> int:
+        return self.file.contents.version
+
+    @property
+    def values(self) -> Any:
+        """What its card, or the record of a file of version 1, says."""
+        return json.loads(inflated(self.file.contents.card, self.version))
+
+    @property
+    def bodies(self) -> tuple[bytes, bytes]:
+        """The card with what leads to it, and the rest."""
+        content = self.path.read_bytes()[HEAD : -container.CHECKSUM_BYTES]
+        head = count(len(self.file.contents.card)) + self.file.contents.card
+        assert content.startswith(head)
+        return head, content[len(head) :]
+
+    def with_values(self, values: Any) -> bytes:
+        """The body with another card or record."""
+        content = deflated(json.dumps(values).encode(), self.version)
+        return count(len(content)) + content + self.bodies[1]
 
 
 def mutated(body: bytes, draw: random.Random) -> bytes:
@@ -110,15 +139,14 @@ def mutated(body: bytes, draw: random.Random) -> bytes:
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every place in a record: what holds it, and under what."""
+    """Every place in a card or a record: what holds it, and under what."""
     for key in list(value) if isinstance(value, dict) else range(len(value)):
         yield value, key
         if isinstance(value[key], dict | list):
             yield from places(value[key])
 
 
-def mutated_record(record: bytes, draw: random.Random) -> Any:
-    values = json.loads(record)
+def mutated_values(values: Any, draw: random.Random) -> Any:
     # What the network is and how images are read, more often than the rest.
     part = values[draw.choice(("spec", "spec", "spec", "preprocessing"))] if draw.random() < 0.7 else values
     for _ in range(draw.choice((1, 1, 2, 3))):
@@ -147,9 +175,10 @@ def consistent(values: Any, num_tensors: int) -> Any:
             return values
         variant = atlas.find(values["variant"])
         cost = measure.cost_of(variant.network, type(variant.spec)(**tuples(values["spec"])))
-        values["results"] |= cost._asdict()
-        side = values["spec"]["resolution"]
-        values["preprocessing"] |= {"crop": side, "resize": max(values["preprocessing"]["resize"], side)}
+        # A record of version 1 says the costs with its results.
+        costs = values["results"] if "results" in values else values
+        costs |= cost._asdict()
+        values["preprocessing"]["resolution"] = values["spec"]["resolution"]
     return values
 
 
@@ -157,12 +186,13 @@ def ends_well(content: bytes, path: Path) -> bool:
     """Whether it opens; else it is refused as it should be."""
     with suppress(Damaged, UserError):
         with taking_at_most(MOST_BYTES):
-            packed = parsed(content, path)
+            file = parsed(content)
+        model = Model(file.card, path, load_network=lambda: read_network(path, file))
         with (
             suppress(UserError),
-            taking_at_most(MOST_BYTES + OUTPUTS * FLOAT_BYTES * at_once(packed.record.spec.resolution)),
+            taking_at_most(MOST_BYTES + OUTPUTS * FLOAT_BYTES * at_once(file.card.preprocessing.resolution)),
         ):
-            packed.predict(IMAGE)
+            model.predict(IMAGE)
         return True
     return False
 
@@ -188,70 +218,81 @@ def held_bytes(name: str) -> int:
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
-def changed(run: Run, folder: Path, change: Callable[[nn.Module], object], low_bits: Quantization | None = None) -> Run:
-    """A run whose weights are changed."""
-    folder.mkdir()
-    new = Run(folder, run.record)
-    network = copy.deepcopy(run.network)
+def changed(model: Model, change: Callable[[nn.Module], object]) -> nn.Module:
+    """The network of a model, with other weights."""
+    network = copy.deepcopy(model.network)
     change(network)
-    results = replace(run.results, weights_sha256=new.write_weights(network))
-    new.record = replace(run.record, results=results, low_bits=low_bits)
-    new.write_record()
-    return new
+    return network
+
+
+def of_version_1(packed: Packed, record: dict[str, Any], path: Path) -> Packed:
+    """The same file as version 1 wrote it."""
+    content = deflated(json.dumps(record).encode(), 1)
+    path.write_bytes(sealed(container.MAGIC, 1, count(len(content)) + content + packed.bodies[1]))
+    return Packed.at(path)
 
 
 @pytest.fixture(scope="module")
-def packed(finished: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> dict[str, CompressedRun]:
+def packed(
+    model_of: Callable[..., Model],
+    as_record: Callable[[Card], dict[str, Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Packed]:
     folder = tmp_path_factory.mktemp("packed")
-    found = {
-        f"{name}{end}": pack(finished(name), folder / f"{name}{end}.cva", ranges=not end)
-        for name in NETWORKS
-        for end in ("", "-plain")
-    }
-    run = finished(FEW_BITS, compressed=False)
+    found = {}
+
+    def add(name: str, card: Card, network: nn.Module) -> None:
+        for end in ("", "-plain"):
+            write_file(path := folder / f"{name}{end}.cva", card, network, ranges=not end)
+            found[f"{name}{end}"] = Packed.at(path)
+        found[f"{name}-v1"] = of_version_1(found[name], as_record(card), folder / f"{name}-v1.cva")
+
+    for name in NETWORKS:
+        add(name, model_of(name).card, model_of(name).network)
+    model = model_of(FEW_BITS, compressed=False)
     images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    low_bits = quantization_for(run.network, 4, input_ranges(run.network, images))
-    few = changed(run, folder / "few", lambda network: quantize_weights(network, low_bits), low_bits)
-    return found | {"few bits": pack(few, folder / "few.cva")}
+    quantization = quantization_for(model.network, 4, input_ranges(model.network, images))
+    few = changed(model, lambda network: quantize_weights(network, quantization))
+    add("few bits", replace(model.card, quantization=quantization), few)
+    return found
 
 
-def fuzzed(packed: dict[str, CompressedRun], num: int, seed: int) -> int:
+def fuzzed(packed: dict[str, Packed], num: int, seed: int) -> int:
     """So many mutated files, their checksums made right again; how many opened."""
     draw = random.Random(seed)
-    parts = {name: bodies(each) for name, each in packed.items()}
     num_opened = 0
     for number in range(num):
-        name = draw.choice(list(packed))
-        each, (head, rest) = packed[name], parts[name]
+        each = packed[draw.choice(list(packed))]
+        head, rest = each.bodies
         match number % 3:
             case 0:
                 body = head + mutated(rest, draw)
             case 1:
                 body = mutated(head, draw) + rest
             case _:
-                values = mutated_record(inflated(each.contents.record), draw)
-                body = with_record(
-                    consistent(values, len(each.contents.tensors)) if draw.random() < 0.8 else values, rest
+                values = mutated_values(each.values, draw)
+                body = each.with_values(
+                    consistent(values, len(each.file.contents.tensors)) if draw.random() < 0.8 else values
                 )
-        num_opened += ends_well(sealed(container.MAGIC, body), each.folder)
+        num_opened += ends_well(sealed(container.MAGIC, each.version, body), each.path)
     return num_opened
 
 
-def check_fuzzed(packed: dict[str, CompressedRun], num: int, seed: int) -> None:
+def check_fuzzed(packed: dict[str, Packed], num: int, seed: int) -> None:
     # Until libraries keep what they will: oneDNN alone the code of its last 1,024 operations.
     fuzzed(packed, num // 10, seed + 1)
     before = held_bytes("VmRSS")
-    # What opens has other weights, or another record.
+    # What opens has other weights, or another card.
     assert num / 20 < fuzzed(packed, num, seed) < num * 0.95
     # Nothing stays of them.
     assert held_bytes("VmRSS") - before < MOST_BYTES
 
 
-def test_mutated_files_open_or_are_refused(packed: dict[str, CompressedRun]) -> None:
+def test_mutated_files_open_or_are_refused(packed: dict[str, Packed]) -> None:
     check_fuzzed(packed, 400, seed=0)
 
 
-def test_mutated_files_take_bounded_memory(packed: dict[str, CompressedRun]) -> None:
+def test_mutated_files_take_bounded_memory(packed: dict[str, Packed]) -> None:
     tracemalloc.start()
     try:
         fuzzed(packed, 150, seed=1)
@@ -261,7 +302,7 @@ def test_mutated_files_take_bounded_memory(packed: dict[str, CompressedRun]) -> 
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_mutated_files_open_or_are_refused(packed: dict[str, CompressedRun]) -> None:
+def test_a_hundred_thousand_mutated_files_open_or_are_refused(packed: dict[str, Packed]) -> None:
     check_fuzzed(packed, 100_000, seed=2)
 
 
@@ -269,43 +310,44 @@ UNUSED = ("divisor", "padding", "s2")
 """Numbers that some spec has and its network does not use, or not for images so small."""
 
 
-def test_a_record_that_describes_a_huge_network_is_refused_at_once(packed: dict[str, CompressedRun]) -> None:
+@pytest.mark.parametrize("end", ["", "-v1"], ids=["card", "record"])
+def test_a_description_of_a_huge_network_is_refused_at_once(end: str, packed: dict[str, Packed]) -> None:
     for name in (*NETWORKS, "few bits"):
-        each = packed[name]
-        _, rest = bodies(each)
-        values = json.loads(inflated(each.contents.record))
+        each = packed[f"{name}{end}"]
+        values = each.values
         for held, key in places(values["spec"]):
             for huge in (2**20, 10**9):
                 old = held[key]
                 if isinstance(old, int) and not isinstance(old, bool):
                     held[key] = huge
-                    assert (
-                        not ends_well(sealed(container.MAGIC, with_record(values, rest)), each.folder) or key in UNUSED
-                    )
+                    content = sealed(container.MAGIC, each.version, each.with_values(values))
+                    assert not ends_well(content, each.path) or key in UNUSED
                     held[key] = old
 
 
-def test_a_long_record_is_bounded_by_the_number_of_tensors(packed: dict[str, CompressedRun]) -> None:
-    values = json.loads(inflated(packed["resnet20-cifar"].contents.record))
+@pytest.mark.parametrize("end", ["", "-v1"], ids=["card", "record"])
+def test_a_long_description_is_bounded_by_the_number_of_tensors(end: str, packed: dict[str, Packed]) -> None:
+    each = packed[f"resnet20-cifar{end}"]
+    values = each.values
     values["spec"]["stages"] = [[[1, 1]] * 20_000]
     begun = time.process_time()
     with pytest.raises(Damaged, match="more layers than the file has tensors"):
-        described(json.dumps(values).encode(), 100, 10**7)
+        described(json.dumps(values).encode(), each.version, 100, 10**7)
     assert time.process_time() - begun < 3
 
 
-def check_updates(finished: Callable[..., Run], folder: Path, num: int, seed: int) -> None:
+def check_updates(model_of: Callable[..., Model], folder: Path, num: int, seed: int) -> None:
     """So many mutated updates, of networks with nothing in common and of one whose values moved."""
-    run = finished("lenet5")
-    old = pack(run, folder / "old.cva").folder
+    model = model_of("lenet5")
+    model.save(old := folder / "old.cva")
 
     def moved(network: nn.Module) -> None:
         for weights in layer_weights(network).values():
             weights.mul_(1.01)
 
     pairs = []
-    for name, new in (("other", finished("lenet5", seed=1)), ("moved", changed(run, folder / "run", moved))):
-        path = pack(new, folder / f"{name}.cva").folder
+    for name, network in (("other", model_of("lenet5", seed=1).network), ("moved", changed(model, moved))):
+        write_file(path := folder / f"{name}.cva", model.card, network)
         content = write_update(old, path, folder / "update.cvu").read_bytes()
         pairs.append((content[HEAD : -container.CHECKSUM_BYTES], path.read_bytes()))
     draw, refused, update = random.Random(seed), 0, folder / "update.cvu"
@@ -313,7 +355,7 @@ def check_updates(finished: Callable[..., Run], folder: Path, num: int, seed: in
         body, new_content = pairs[number % 2]
         # After the two checksums, so that more is read than these.
         other = body[:64] + mutated(body[64:], draw)
-        update.write_bytes(sealed(b"\x89cvu\r\n\x1a\n", other))
+        update.write_bytes(sealed(b"\x89cvu\r\n\x1a\n", VERSION, other))
         begun = time.process_time()
         try:
             apply_update(old, update, folder / "made.cva")
@@ -325,10 +367,10 @@ def check_updates(finished: Callable[..., Run], folder: Path, num: int, seed: in
     assert refused > num * 2 / 3
 
 
-def test_mutated_updates_are_applied_or_refused(finished: Callable[..., Run], tmp_path: Path) -> None:
-    check_updates(finished, tmp_path, 300, seed=0)
+def test_mutated_updates_are_applied_or_refused(model_of: Callable[..., Model], tmp_path: Path) -> None:
+    check_updates(model_of, tmp_path, 300, seed=0)
 
 
 @pytest.mark.slow
-def test_ten_thousand_mutated_updates_are_applied_or_refused(finished: Callable[..., Run], tmp_path: Path) -> None:
-    check_updates(finished, tmp_path, 10_000, seed=1)
+def test_ten_thousand_mutated_updates_are_applied_or_refused(model_of: Callable[..., Model], tmp_path: Path) -> None:
+    check_updates(model_of, tmp_path, 10_000, seed=1)
