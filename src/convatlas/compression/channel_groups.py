@@ -95,7 +95,8 @@ class ConcatenatedPadding(nn.Module):
 
 
 def torch_pruning() -> Any:
-    """
+    """The library of that name.
+
     Raises:
         UserError: it is not installed.
     """
@@ -146,17 +147,7 @@ def groups_of(graph: Any, traced: nn.Module, spec: Spec, score: Callable[[Any], 
         sharing.setdefault(place, set()).add(layer)
     found = []
     for group in graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]):
-        root = group[0].dep.target.module
-        # For each channel of the root the layers that it is an output of.
-        layers: dict[int, list[str]] = {channel: [] for channel in group[0].root_idxs}
-        towers = 1
-        for item in group:
-            module = item.dep.target.module
-            if isinstance(module, nn.Conv2d) and 1 < module.groups < module.in_channels:
-                towers = module.groups
-            if output_channels(module) is not None and graph.is_out_channel_pruning_fn(item.dep.handler):
-                for channel in item.root_idxs:
-                    layers[channel].append(names[module])
+        layers = layers_by_channel(graph, group, names)
         # Where a wider layer takes over a narrower one's channels, those are a group of their own.
         parts: dict[tuple[Place, ...], list[int]] = {}
         for channel, own in layers.items():
@@ -169,13 +160,31 @@ def groups_of(graph: Any, traced: nn.Module, spec: Spec, score: Callable[[Any], 
         if scores is None:
             continue
         for counts in free:
-            places = torch.tensor(parts[counts])
-            worth = scores.detach().float()[places].view(towers, -1).mean(0)
+            places = torch.tensor(parts[counts]).view(num_towers(group), -1)
+            worth = scores.detach().float()[places].mean(0)
             worth = worth / worth.mean().clamp_min(TINY)
-            found.append(ChannelGroup(root, frozenset(touched[counts]), counts, places.view(towers, -1), worth))
+            root = group[0].dep.target.module
+            found.append(ChannelGroup(root, frozenset(touched[counts]), counts, places, worth))
     if can_change(type(traced), spec, found):
         return found
     return [group for group in found if can_change(type(traced), spec, [group])]
+
+
+def layers_by_channel(graph: Any, group: Any, names: dict[nn.Module, str]) -> dict[int, list[str]]:
+    """For each channel of the root of torch-pruning's group the layers that it is an output of."""
+    layers: dict[int, list[str]] = {channel: [] for channel in group[0].root_idxs}
+    for item in group:
+        module = item.dep.target.module
+        if output_channels(module) is not None and graph.is_out_channel_pruning_fn(item.dep.handler):
+            for channel in item.root_idxs:
+                layers[channel].append(names[module])
+    return layers
+
+
+def num_towers(group: Any) -> int:
+    """How many towers the convolutions of torch-pruning's group have: their groups, but for depthwise ones."""
+    convs = [item.dep.target.module for item in group if isinstance(item.dep.target.module, nn.Conv2d)]
+    return next((conv.groups for conv in reversed(convs) if 1 < conv.groups < conv.in_channels), 1)
 
 
 def can_change(network: Callable[[Any], nn.Module], spec: Spec, groups: list[ChannelGroup]) -> bool:

@@ -65,7 +65,7 @@ class AlexNetSpec(Spec):
     """Units of fc6 and fc7."""
     towers: int
     padding: int
-    """Of the first convolution, in pixels."""
+    """Padding of the first convolution, in pixels."""
     lrn: bool = False
     """Local response normalization after the first two convolutions (2012, section 3.3)."""
     batch_norm: bool = False
