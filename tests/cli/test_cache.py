@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from convatlas.data.folder import Folder
-from convatlas.runs.run import load
+from convatlas.runs.run import load_run
 
 RANDOM = np.random.default_rng(0)
 
@@ -46,15 +46,15 @@ def trains_on_what_is_good(
     assert status == 0, err
     lines = err.splitlines()
     assert "epoch 1/1" in lines[-1]
-    told = [line.removeprefix("convatlas: left out ") for line in lines if "left out" in line]
+    left_out = [line.removeprefix("convatlas: left out ") for line in lines if "left out" in line]
     # Before the first step.
-    assert lines[: len(told)] == [line for line in lines if "left out" in line]
-    assert {Path(line.partition(": ")[0]) for line in told} == set(odd.unusable)
-    for line in told:
+    assert lines[: len(left_out)] == [line for line in lines if "left out" in line]
+    assert {Path(line.partition(": ")[0]) for line in left_out} == set(odd.unusable)
+    for line in left_out:
         path, _, reason = line.partition(": ")
         assert reason.startswith(odd.unusable[Path(path)])
 
-    run = load(out)
+    run = load_run(out)
     assert run.results.skipped_images == len(odd.unusable)
     assert run.results.train_images + run.score.num_images == num - len(odd.unusable)
     images = run.load_data()
@@ -89,7 +89,7 @@ def test_ten_thousand_files_with_ten_kinds_of_odd_ones(
     trains_on_what_is_good(tmp_path / "images", 10, tmp_path / "run", write_odd_images, command)
 
 
-def test_prediction_gives_the_answers_of_evaluation(tmp_path: Path, convatlas: Callable, as_json: Callable) -> None:
+def test_predict_and_evaluate_agree(tmp_path: Path, convatlas: Callable, as_json: Callable) -> None:
     """Also for photographs that the decoder scales."""
     folder = tmp_path / "images"
     for part, num in (("train", 8), ("test", 6)):

@@ -15,7 +15,7 @@ from convatlas.runs.run import Run
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_a_run_becomes_one_small_file_that_is_used_and_updated(
+def test_a_model_becomes_one_small_file_that_is_used_and_updated(
     convatlas: Callable[..., Any], as_json: Callable[..., dict[str, Any]], run: Run, tmp_path: Path
 ) -> None:
     small = tmp_path / "small"
@@ -23,30 +23,33 @@ def test_a_run_becomes_one_small_file_that_is_used_and_updated(
     status, out, err = convatlas("compress", run.folder, "--to", "14 KB", "--out", small, *given)
     assert (status, err) == (0, "")
     rows = [line.split() for line in out.splitlines() if line]
-    assert [row[0] for row in rows[1:6]] == ["as", "pruned-1", "pruned-1-tuned", "shared", "shared-tuned"]
-    assert f"{small / 'network.cva'} is the last of them" in out
+    assert [row[0] for row in rows[1:6]] == ["original", "pruned-1", "pruned-1-tuned", "shared", "shared-tuned"]
+    assert f"{small / 'network.cva'} is the smallest; see {small / 'stages.json'}" in out
     file = small / "network.cva"
     assert file.stat().st_size <= 14_000
 
-    told = as_json("evaluate", file)
-    assert told["test_images"] == 355
+    evaluation = as_json("evaluate", file)
+    assert (evaluation["model"], evaluation["test_images"]) == (str(file), 355)
     Image.new("L", (28, 28), 255).save(tmp_path / "white.png")
     status, out, err = convatlas("predict", file, tmp_path / "white.png")
     assert (status, err) == (0, "")
     status, _, err = convatlas("report", file)
     assert (status, err.count("\n")) == (2, 1)
+    assert f"{file} is a model without the record of a training" in err
 
-    # What only a run folder can, one made of the file can.
+    # A model folder made of the file is used like the file.
     status, out, err = convatlas("unpack", file)
     assert (status, out, err) == (0, f"{small / 'network'}\n", "")
-    assert as_json("evaluate", small / "network")["test_accuracy"] == told["test_accuracy"]
-    assert convatlas("unpack", file).status == 2
+    assert {path.name for path in (small / "network").iterdir()} == {"model.json", "weights.safetensors"}
+    assert as_json("evaluate", small / "network")["test_accuracy"] == evaluation["test_accuracy"]
+    status, out, err = convatlas("unpack", file)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "holds something already" in err
 
     again = tmp_path / "again"
     assert convatlas("compress", file, "--to", "13 KB", "--out", again, *given[:-2]).status == 0
     new, update, made = again / "network.cva", tmp_path / "to-again.cvu", tmp_path / "made.cva"
-    told = as_json("update", file, new, "--out", update)
-    assert told["bytes"] == update.stat().st_size
+    assert as_json("update", file, new, "--out", update) == {"file": str(update), "bytes": update.stat().st_size}
     status, out, err = convatlas("update", file, update, "--out", made)
     assert (status, err) == (0, "")
     assert made.read_bytes() == new.read_bytes()
@@ -60,7 +63,7 @@ def test_stages_lie_beside_the_run_whatever_its_name(
 ) -> None:
     shutil.copytree(run.folder, tmp_path / "lenet5-v1.5")
     monkeypatch.chdir(tmp_path / "lenet5-v1.5")
-    given = ("--prune", 0.2, "--rounds", 1, "--epochs", 1, "--by", "magnitude", "--quiet")
+    given = ("--prune", 0.2, "--rounds", 1, "--epochs", 1, "--importance", "magnitude", "--quiet")
     assert convatlas("compress", ".", *given).status == 0
     assert (tmp_path / "lenet5-v1.5-compressed" / "stages.json").is_file()
 
@@ -68,9 +71,11 @@ def test_stages_lie_beside_the_run_whatever_its_name(
 def test_mistakes_are_one_line(convatlas: Callable[..., Any], run: Run, tmp_path: Path) -> None:
     for arguments, message in (
         (("compress", run.folder, "--to", "tiny"), "'tiny' is no target"),
-        (("compress", run.folder, "--to", "5 ms", "--by", "luck"), "channels are not pruned by 'luck'"),
-        (("compress", tmp_path, "--to", "5 ms"), "is no run folder"),
-        (("compress", tmp_path / "nothing", "--to", "5 ms"), "is no run folder"),
+        (("compress", run.folder, "--to", "5 ms", "--importance", "luck"), "'luck' is unknown; choose magnitude, taylor"),
+        (("compress", tmp_path, "--to", "5 ms"), "is no run or model folder: it has no run.json and no model.json"),
+        (("compress", tmp_path / "nothing", "--to", "5 ms"), "is no model folder"),
+        (("unpack", tmp_path / "nothing"), "there is no file"),
+        (("unpack", tmp_path), "there is no file"),
         (("update", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "c"), "there is no"),
     ):
         status, out, err = convatlas(*arguments)

@@ -43,8 +43,9 @@ def is_one_clear_line(answer: tuple[int, str, str], *words: str) -> None:
         (["trian", "lenet5"], ["trian"]),
         (["show", "lenet5", "--width", "1e999"], ["width inf"]),
         (["resume", "nowhere"], ["nowhere is no run folder"]),
-        (["evaluate", "nowhere"], ["nowhere is no run folder"]),
-        (["predict", "nowhere", "x.png"], ["nowhere is no run folder"]),
+        (["report", "nowhere"], ["nowhere is no run folder"]),
+        (["evaluate", "nowhere"], ["nowhere is no model folder"]),
+        (["predict", "nowhere", "x.png"], ["nowhere is no model folder"]),
     ],
 )
 def test_a_mistake_in_the_words(
@@ -53,6 +54,67 @@ def test_a_mistake_in_the_words(
     monkeypatch.chdir(tmp_path)
     is_one_clear_line(convatlas(*arguments), *words)
     assert list(tmp_path.iterdir()) == []
+
+
+# Errors of the library name arguments; the command line names its options.
+NAMED: list[tuple[list[str], str]] = [
+    (["--epochs", "0"], "--epochs 0 trains nothing; it must be at least 1"),
+    (["--batch-size", "0"], "--batch-size 0 trains nothing"),
+    (["--lr", "0"], "--lr 0 trains nothing; it must be a number above 0"),
+    (["--lr", "nan"], "--lr nan trains nothing"),
+    (["--seed", "-1"], "--seed -1 is out of range"),
+    (["--val-split", "1"], "--val-split 1 splits nothing; it must be between 0 and 1"),
+    (["--patience", "0"], "--patience 0 does not work"),
+    (["--class-weights", "heavy"], "--class-weights 'heavy' is unknown; the only choice is balanced"),
+    (["--micro-batch", "0"], "--micro-batch 0 does not work"),
+    (["--checkpoint-steps", "0"], "--checkpoint-steps 0 does not work"),
+    (["--teacher", "x", "--temperature", "0"], "--temperature 0 does not work"),
+    (["--teacher", "x", "--distill-weight", "2"], "--distill-weight 2 does not work"),
+    (["--teacher", "x", "--attention-weight", "-1"], "--attention-weight -1 does not work"),
+    (["--freeze"], "--freeze trains the head of a trained network; name its weights with --from"),
+    (["--from", "x", "--freeze", "--recipe", "paper"], "--freeze takes the default recipe"),
+    (["--from", "x", "--freeze", "--teacher", "y"], "--freeze computes features once"),
+    (["--study", "sqlite:///x"], "--study is where a sweep keeps its trials; name what to vary with --sweep"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), NAMED, ids=[" ".join(options) for options, _ in NAMED])
+def test_an_option_is_named_as_it_is_typed(
+    options: list[str], message: str, convatlas: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = convatlas("train", "lenet5", *options)
+    is_one_clear_line(answer, message)
+    assert "`" not in answer[2]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--prune", "2"], "--prune 2 is no fraction of a network"),
+        (["--prune", "0.5", "--rounds", "0"], "--rounds 0 prunes nothing"),
+        (["--bits", "9"], "--bits 9 is out of range"),
+        (["--sparse", "most"], "--sparse 'most' is no fraction of the weights"),
+        (["--to", "1 KB", "--int8"], "leave --int8 or --to out"),
+        ([], "--to '2 MB', --prune 0.5 for half of the MACs, --int8, --bits 4"),
+        (["--to", "5 ms", "--importance", "luck"], "--importance 'luck' is unknown"),
+        (["--int8", "--epochs", "0"], "--epochs 0 trains nothing"),
+    ],
+)
+def test_an_option_of_compress_is_named_as_it_is_typed(
+    options: list[str], message: str, convatlas: Callable, run: Run, tmp_path: Path
+) -> None:
+    answer = convatlas("compress", run.folder, "--out", tmp_path / "out", *options)
+    is_one_clear_line(answer, message)
+    assert "`" not in answer[2]
+
+
+@pytest.mark.parametrize(
+    "option", ["--hold-out", "--balance", "--no-tune", "--tune", "--hints=1", "--val-split=", "--class-weights="]
+)
+def test_options_of_earlier_versions_and_empty_ones_are_one_line(option: str, convatlas: Callable) -> None:
+    is_one_clear_line(convatlas("train", "lenet5", option), option.partition("=")[0])
 
 
 SIZES = [
@@ -198,7 +260,7 @@ def test_missing_weights(convatlas: Callable, copy: Path) -> None:
 def test_another_runs_weights(convatlas: Callable, copy: Path, tmp_path: Path) -> None:
     convatlas("train", "lenet1", "--epochs", 1, "--out", tmp_path / "other", "--quiet")
     shutil.copy(tmp_path / "other" / "weights.safetensors", copy)
-    is_one_clear_line(convatlas("evaluate", copy), "not this run's")
+    is_one_clear_line(convatlas("evaluate", copy), "not this model's")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 99}', "\x00\xff"])
@@ -208,11 +270,19 @@ def test_a_damaged_record(content: str, convatlas: Callable, copy: Path) -> None
         is_one_clear_line(convatlas(verb, copy), "run.json")
 
 
-def test_a_record_whose_spec_cannot_be(convatlas: Callable, copy: Path) -> None:
-    record = json.loads((copy / "run.json").read_text())
-    record["spec"]["resolution"] = 3
-    (copy / "run.json").write_text(json.dumps(record))
-    is_one_clear_line(convatlas("evaluate", copy), "3 px")
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 99}', "\x00\xff"])
+def test_a_damaged_card(content: str, convatlas: Callable, copy: Path) -> None:
+    (copy / "model.json").write_text(content)
+    for verb in ("evaluate", "resume", "report"):
+        is_one_clear_line(convatlas(verb, copy), "model.json")
+
+
+def test_a_card_whose_network_cannot_be(convatlas: Callable, copy: Path) -> None:
+    card = json.loads((copy / "model.json").read_text())
+    (copy / "model.json").write_text(json.dumps(card | {"spec": card["spec"] | {"resolution": 3}}))
+    is_one_clear_line(convatlas("evaluate", copy), "model.json", "3 px")
+    (copy / "model.json").write_text(json.dumps(card | {"classes": card["classes"][1:]}))
+    is_one_clear_line(convatlas("evaluate", copy), "it names 9 classes, and its network has 10 outputs")
 
 
 def test_a_folder_that_holds_a_run(convatlas: Callable, copy: Path) -> None:
@@ -227,7 +297,7 @@ def test_a_file_where_the_run_folder_should_be(convatlas: Callable, tmp_path: Pa
     assert (tmp_path / "notes").read_text() == "mine"
 
 
-def test_a_image_that_is_not_there(convatlas: Callable, run: Run, tmp_path: Path) -> None:
+def test_an_image_that_is_not_there(convatlas: Callable, run: Run, tmp_path: Path) -> None:
     is_one_clear_line(convatlas("predict", run.folder, tmp_path / "no.png"), "no.png: there is no such file")
 
 
@@ -235,9 +305,9 @@ def test_a_folder_without_images(convatlas: Callable, run: Run, tmp_path: Path) 
     is_one_clear_line(convatlas("predict", run.folder, tmp_path), "has no images in it")
 
 
-def test_a_loss_that_is_no_number(convatlas: Callable, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite(convatlas: Callable, tmp_path: Path) -> None:
     is_one_clear_line(
         convatlas("train", "lenet5", "--lr", "1e30", "--out", tmp_path / "run", "--quiet"),
-        "the loss is not a number",
-        "--lr",
+        "the loss is not a finite number",
+        "a new run with a lower --lr than 1e+30 may help",
     )

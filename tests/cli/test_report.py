@@ -22,7 +22,7 @@ def test_report_prints_the_path_of_its_page_and_nothing_else(convatlas: Callable
     assert page.endswith("</html>\n")
 
 
-def test_report_writes_where_it_is_told(convatlas: Callable, copy: Path, tmp_path: Path) -> None:
+def test_report_writes_to_the_file_it_is_given(convatlas: Callable, copy: Path, tmp_path: Path) -> None:
     out = tmp_path / "a page.html"
     assert convatlas("report", copy, "--out", out) == (0, f"{out}\n", "")
     assert out.exists()
@@ -34,15 +34,15 @@ def test_report_as_json_has_the_figures_of_the_page(as_json: Callable, run: Run,
     assert values["run"] == str(copy)
     assert values["report"] == str(copy / "report.html")
     assert values["test_accuracy"] == pytest.approx(run.test_accuracy)
-    assert values["test_interval"] == pytest.approx(run.results.test_interval)
-    assert values["test_images"] == run.results.test_images
+    assert values["test_interval"] == pytest.approx(run.score.interval)
+    assert values["test_images"] == run.score.num_images
     assert 0 <= values["ece"] <= 1
     assert values["test_accuracy"] == pytest.approx(values["mean_confidence"], abs=values["ece"] + 1e-9)
     assert values["nll"] > 0
     classes = values["classes"]
     assert [row["class"] for row in classes] == list("0123456789")
-    right = sum(row["recall"] * row["images"] for row in classes)
-    assert right == pytest.approx(run.results.test_images - run.results.test_errors)
+    correct = sum(row["recall"] * row["images"] for row in classes)
+    assert correct == pytest.approx(run.score.num_images - run.score.num_errors)
     for row in classes:
         assert set(row) == {"class", "images", "recall", "precision", "f1", "confused_with"}
         assert (row["confused_with"] is None) == (row["recall"] == 1)
@@ -68,8 +68,18 @@ def test_data_that_is_gone_or_has_changed_is_one_line(convatlas: Callable, copy:
     values = json.loads((copy / "run.json").read_text())
     (copy / "run.json").write_text(json.dumps(values | {"data": str(tmp_path / "gone")}))
     is_one_clear_line(convatlas("report", copy), "gone")
-    (copy / "run.json").write_text(json.dumps(values | {"data_checksum": "0" * 64}))
+    (copy / "run.json").write_text(json.dumps(values))
+    card = json.loads((copy / "model.json").read_text())
+    card["provenance"]["data_checksum"] = "0" * 64
+    (copy / "model.json").write_text(json.dumps(card))
     is_one_clear_line(convatlas("report", copy), "have changed since")
+
+
+def test_a_model_without_a_run_is_one_line(convatlas: Callable, run: Run, tmp_path: Path) -> None:
+    for path in (tmp_path / "model", tmp_path / "model.cva"):
+        run.model.save(path)
+        answer = convatlas("report", path)
+        is_one_clear_line(answer, f"{path} is a model without the record of a training: it has no run.json")
 
 
 def test_a_page_that_cannot_be_written_is_one_line(convatlas: Callable, copy: Path, tmp_path: Path) -> None:
