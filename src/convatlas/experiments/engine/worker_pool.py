@@ -49,7 +49,7 @@ class WorkerPool:
             on_training_end: called after each training, in any thread.
 
         Raises:
-            Stopped: Ctrl-C or SIGTERM came; every training was told and has saved its state.
+            Stopped: Ctrl-C or SIGTERM came; every training was stopped and has saved its state.
             RuntimeError: the process of a training failed or was lost; its own messages are on standard error.
         """
         num_parallel = min(1 if torch.cuda.is_available() else torch.get_num_threads(), len(jobs))
@@ -59,7 +59,7 @@ class WorkerPool:
             # Unbuffered: what a lost process did not read must not be written again when its pipe is closed.
             self._processes.append(start_process(train_jobs, num_threads=1, stdout=subprocess.PIPE, bufsize=0))
         waiting = list(reversed(jobs))
-        finished = told = False
+        finished = stopping = False
         with StopRequest() as stop, ThreadPoolExecutor(num_parallel) as threads:
             try:
                 feeding = [
@@ -67,12 +67,12 @@ class WorkerPool:
                     for process in self._processes[:num_parallel]
                 ]
                 while wait(feeding, POLL_S).not_done:
-                    if stop.signal and not told:
+                    if stop.signal and not stopping:
                         waiting.clear()
                         # Not SIGINT, which a process without a training at hand would answer with a traceback.
                         for process in self._processes:
                             process.terminate()
-                        told = True
+                        stopping = True
                 if not stop.signal:
                     for one in feeding:
                         one.result()
