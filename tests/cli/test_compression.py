@@ -71,7 +71,10 @@ def test_stages_lie_beside_the_run_whatever_its_name(
 def test_mistakes_are_one_line(convatlas: Callable[..., Any], run: Run, tmp_path: Path) -> None:
     for arguments, message in (
         (("compress", run.folder, "--to", "tiny"), "'tiny' is no target"),
-        (("compress", run.folder, "--to", "5 ms", "--importance", "luck"), "'luck' is unknown; choose magnitude, taylor"),
+        (
+            ("compress", run.folder, "--to", "5 ms", "--importance", "luck"),
+            "'luck' is unknown; choose magnitude, taylor",
+        ),
         (("compress", tmp_path, "--to", "5 ms"), "is no run or model folder: it has no run.json and no model.json"),
         (("compress", tmp_path / "nothing", "--to", "5 ms"), "is no model folder"),
         (("unpack", tmp_path / "nothing"), "there is no file"),
