@@ -28,7 +28,7 @@ from convatlas.files.typed_json import (
     field_types,
     parsed_object,
 )
-from convatlas.images import Preprocessing
+from convatlas.images import ChannelOrder, Interpolation, Preprocessing, ResizeMode
 from convatlas.models.card import Card, Provenance, Score
 from convatlas.recipe import Augmentation, Cosine, LinearDecay, Recipe, Staircase, Steps
 from convatlas.runs.options import Distillation, Execution, InitFrom, Runtime, Validation
@@ -38,8 +38,18 @@ from convatlas.spec.quantization import LayerQuantization
 
 PREPROCESSING = (
     Preprocessing(resize=28, crop=28, channels=1, mean=(0.1,), std=(0.3,)),
-    Preprocessing(resize=224, crop=224, channels=3, mean=(0.1, 0.2, 0.3), std=(1 / 3, 0.5, 1.0), margin=16),
-    Preprocessing(resize=32, crop=32, channels=1, mean=(0.0,), std=(1.0,), side=8, ink=0.62),
+    Preprocessing(
+        resize=256,
+        crop=224,
+        channels=3,
+        mean=(104.0, 117.0, 124.0),
+        std=(1.0, 2.0, 1 / 3),
+        value_range=255.0,
+        mode=ResizeMode.LETTERBOX,
+        interpolation=Interpolation.BICUBIC,
+        channel_order=ChannelOrder.BGR,
+    ),
+    Preprocessing(resize=32, crop=32, channels=1, mean=(0.0,), std=(1.0,), native_side=8, ink=0.62),
 )
 SPECS = tuple(type(family.variants[0].spec) for family in atlas.families())
 PARTS = (

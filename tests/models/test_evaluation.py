@@ -93,8 +93,8 @@ def test_several_processes_count_every_image_once_and_all_of_them_know_the_sum(
 
 
 def test_classes_without_images_keep_their_rows() -> None:
-    evaluation = evaluate(Shown(), CrossEntropy(), batches([[0, 0, 0, 9]], [1], 1))
-    assert evaluation.confusion.tolist() == [[0] * 4, [0, 0, 0, 1], [0] * 4, [0] * 4]
+    evaluation = evaluate(Shown(), CrossEntropy(), batches([[0, 0, 9]], [1], 1))
+    assert evaluation.confusion.tolist() == [[0] * 3, [0, 0, 1], [0] * 3]
 
 
 def test_the_network_is_evaluated_in_evaluation_mode_without_gradients() -> None:
@@ -161,7 +161,7 @@ def test_the_larger_the_images_the_fewer_are_evaluated_at_once(
     resolution: int, size: int, model_of: Callable[..., Model]
 ) -> None:
     card = model_of("squeezenet").card
-    card = replace(card, preprocessing=replace(card.preprocessing, resolution=resolution))
+    card = replace(card, preprocessing=replace(card.preprocessing, resize=resolution, crop=resolution))
     split = Split(np.zeros((2, 1, resolution, resolution), np.uint8), np.zeros(2, np.int64))
     assert batch_size(resolution) == size
     assert evaluation_batches(card, split, torch.device("cpu")).batch_size == size

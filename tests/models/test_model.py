@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def test_predictions_and_evaluation_agree(color: Model, photographs: Path) -> No
 
 
 def test_it_evaluates_a_split_of_ones_own(color: Model, photographs: Path) -> None:
-    dataset = data.find(photographs).load(color.preprocessing.working_side, seed=0)
+    dataset = data.find(photographs).load(color.preprocessing.resizing, seed=0)
     assert torch.equal(color.evaluate(dataset.test).confusion, color.evaluate(str(photographs)).confusion)
     assert color.evaluate(dataset.train.take(np.arange(5))).num_images == 5
 
@@ -138,9 +139,9 @@ def test_data_that_is_not_found_or_another_is_one_line(color: Model, copy: Model
         color.evaluate()
     with pytest.raises(UserError, match="there is no folder"):
         color.evaluate(photographs / "nowhere")
-    with pytest.raises(UserError, match="are not, or no longer, those that .* was trained on"):
+    with pytest.raises(UserError, match=r"are not, or no longer, those that .* was trained on"):
         color.evaluate(photographs / "train")
-    with pytest.raises(UserError, match="are not, or no longer, those that .* was trained on"):
+    with pytest.raises(UserError, match=r"are not, or no longer, those that .* was trained on"):
         copy.evaluate(photographs)
 
 
@@ -186,7 +187,7 @@ def test_a_model_that_is_not_finished_is_one_line(copy: Model) -> None:
 def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"{tmp_path} is no model folder: it has no model.json"):
         open_model(tmp_path)
-    with pytest.raises(UserError, match="nowhere is no model folder"):
+    with pytest.raises(UserError, match=r"there is no .*nowhere"):
         open_model(tmp_path / "nowhere")
     (tmp_path / "text").write_text("not a model")
     with pytest.raises(UserError, match=r"text is damaged or no compressed model"):
@@ -417,7 +418,7 @@ def test_another_device_predicts_the_same_and_the_network_comes_back(color: Mode
 
 @pytest.mark.gpu
 def test_the_network_comes_back_from_the_device_after_an_error(color: Model) -> None:
-    with pytest.raises(KeyError), color.network_on(torch.device("cuda")) as network:
+    with suppress(KeyError), color.network_on(torch.device("cuda")) as network:
         assert next(network.parameters()).device.type == "cuda"
         raise KeyError
     assert next(color.network.parameters()).device.type == "cpu"

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +97,14 @@ def test_load_model_opens_the_model_of_each(finished: Run, tmp_path: Path) -> No
 def test_what_is_neither_is_one_line(tmp_path: Path) -> None:
     for opening in (load, load_model):
         one_line(
-            lambda: opening(tmp_path), f"{tmp_path} is no run or model folder: it has no run.json and no model.json"
+            partial(opening, tmp_path), f"{tmp_path} is no run or model folder: it has no run.json and no model.json"
         )
-        one_line(lambda: opening(tmp_path / "nowhere"), f"{tmp_path / 'nowhere'} is no model folder")
+        one_line(partial(opening, tmp_path / "nowhere"), f"there is no {tmp_path / 'nowhere'}")
     one_line(lambda: load_run(tmp_path), f"{tmp_path} is no run folder: it has no run.json")
     one_line(lambda: load_run(tmp_path / "nowhere"), "nowhere is no run folder: it has no run.json")
     (tmp_path / "text").write_text("neither")
     for opening in (load, load_model):
-        one_line(lambda: opening(tmp_path / "text"), "text is damaged or no compressed model of convatlas")
+        one_line(partial(opening, tmp_path / "text"), "text is damaged or no compressed model of convatlas")
 
 
 def test_a_model_where_a_run_is_needed_is_one_line(finished: Run, tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_model_where_a_run_is_needed_is_one_line(finished: Run, tmp_path: Path
         finished.model.save(path)
         for needs_a_run in (load_run, ca.resume):
             one_line(
-                lambda: needs_a_run(path), f"{path} is a model without the record of a training: it has no run.json"
+                partial(needs_a_run, path), f"{path} is a model without the record of a training: it has no run.json"
             )
 
 

@@ -38,9 +38,19 @@ def as_record() -> Callable[[Card], dict[str, Any]]:
             {"name": layer.name, "weight": layer.weight_bits, "lowest": layer.input_low, "highest": layer.input_high}
             for layer in card.quantization or ()
         ]
+        preprocessing = card.preprocessing
         return {
             **genuine,
-            **{name: values[name] for name in ("variant", "spec", "classes", "preprocessing")},
+            **{name: values[name] for name in ("variant", "spec", "classes")},
+            "preprocessing": {
+                "resolution": preprocessing.crop,
+                "channels": preprocessing.channels,
+                "mean": list(preprocessing.mean),
+                "deviation": list(preprocessing.std),
+                "side": preprocessing.native_side,
+                "ink": preprocessing.ink,
+                "margin": preprocessing.margin,
+            },
             "data": card.provenance.data,
             "data_checksum": card.provenance.data_checksum,
             "seed": card.provenance.seed,

@@ -32,7 +32,7 @@ from convatlas.models.codec.bytestream import DamagedFileError
 from convatlas.models.codec.cards import compact
 from convatlas.models.codec.container import VERSION
 from convatlas.models.model import Model, open_model
-from convatlas.networks.efficientnet import EfficientNetSpec, Stage
+from convatlas.networks.efficientnet import EfficientNetSpec, MBConvStage
 
 Change = Callable[[dict[str, Any]], object]
 ModelOf = Callable[..., Model]
@@ -71,17 +71,12 @@ def at(*path: str | int, value: Any) -> Change:
 
 
 OF_BOTH = [
-    (at("preprocessing", "side", value=10**9), "no such images"),
-    (at("preprocessing", "side", value=0), "no such images"),
-    (at("preprocessing", "margin", value=-3), "preprocessing.margin is -3, not a whole number"),
-    (at("preprocessing", "margin", value=500), "mostly margin"),
-    (at("preprocessing", "ink", value=7.0), "ink spans no part"),
+    (at("preprocessing", "ink", value=7.0), "ink 7.0 does not work"),
     (at("preprocessing", "ink", value=0.01), "ink spans no part"),
-    (at("preprocessing", "deviation", value=[0.0]), "no such values"),
-    (at("preprocessing", "deviation", value=[1e300]), "no such values"),
     (at("preprocessing", "mean", value=[-1e300]), "no such values"),
     (at("preprocessing", "mean", value=[float("nan")]), r"preprocessing.mean\[0\] is nan, not a number"),
-    (at("preprocessing", "resolution", value=64), "not what its network reads"),
+    (at("preprocessing", "channels", value=2), "channels 2 does not work"),
+    (at("preprocessing", "channels", value=3), "mean has 1 values"),
     (lambda values: values.update(classes=values["classes"][1:]), "it names 9 classes, and its network has 10 outputs"),
     (at("classes", value=[1] * 10), r"classes\[0\] is 1, not text"),
     (at("classes", value="0123456789"), "classes is '0123456789', not a list"),
@@ -115,6 +110,18 @@ def check_refused(values: dict[str, Any], version: int, change: Change, message:
     ("change", "message"),
     [
         *OF_BOTH,
+        (at("preprocessing", "native_side", value=10**9), "native_side 1000000000 is no size|no such images"),
+        (at("preprocessing", "native_side", value=0), "native_side 0 is no size"),
+        (at("preprocessing", "resize", value=20), "crop 28 is larger than the resized image of 20 pixels"),
+        (at("preprocessing", "resize", value=500), "mostly margin"),
+        (at("preprocessing", "resize", value=-3), "preprocessing.resize is -3, not a whole number"),
+        (lambda values: values["preprocessing"].update(resize=64, crop=64), "not what its network reads"),
+        (at("preprocessing", "std", value=[0.0]), "std .* does not work"),
+        (at("preprocessing", "std", value=[1e300]), "no such values"),
+        (at("preprocessing", "std", value=[1e-300]), "no such values"),
+        (at("preprocessing", "value_range", value=2.0), "value_range 2.0 does not work"),
+        (at("preprocessing", "mode", value="stretch"), "preprocessing.mode is 'stretch', not one of crop"),
+        (at("preprocessing", "channel_order", value="gbr"), "preprocessing.channel_order is 'gbr', not one of rgb"),
         (at("score", value=None), "not finished"),
         (lambda values: values.pop("score"), "not finished"),
         (at("provenance", "seed", value="x"), "provenance.seed is 'x', not a whole number"),
@@ -148,6 +155,14 @@ def test_a_card_that_cannot_be_is_refused(change: Change, message: str, model_of
     ("change", "message"),
     [
         *OF_BOTH,
+        (at("preprocessing", "side", value=10**9), "native_side 1000000000 is no size|no such images"),
+        (at("preprocessing", "side", value=0), "native_side 0 is no size"),
+        (at("preprocessing", "margin", value=-3), "crop 28 is larger than the resized image of 22 pixels"),
+        (at("preprocessing", "margin", value=500), "mostly margin"),
+        (at("preprocessing", "margin", value="wide"), "preprocessing has other fields"),
+        (at("preprocessing", "resolution", value=64), "not what its network reads"),
+        (at("preprocessing", "deviation", value=[0.0]), "std .* does not work"),
+        (at("preprocessing", "deviation", value=[1e300]), "no such values"),
         (at("results", value=None), "not finished"),
         (at("results", value=5), "results is no object"),
         (at("seed", value="x"), "seed is 'x', not a whole number"),
@@ -200,7 +215,7 @@ def test_limits_hold_however_large_a_file_is(model_of: ModelOf) -> None:
     def of(side: int, **spec: Any) -> Change:
         def change(values: dict[str, Any]) -> None:
             values["spec"] |= {"resolution": side, **spec}
-            values["preprocessing"]["resolution"] = side
+            values["preprocessing"] |= {"resize": side, "crop": side}
 
         return change
 
@@ -208,7 +223,7 @@ def test_limits_hold_however_large_a_file_is(model_of: ModelOf) -> None:
     assert complaint("lenet5", of(28, field=7000, c5=1))
     framed = of(4096, conv1=1, stages=[[1]] * 5)
     assert "images are too large" in complaint(
-        "mobilenet", lambda values: (framed(values), values["preprocessing"].update(margin=4096))
+        "mobilenet", lambda values: (framed(values), values["preprocessing"].update(resize=3 * 4096))
     )
     assert "more weights" in complaint("lenet5-modern", of(28, c5=100_000, f6=3_000))
     # Small images, of which many are predicted at once.
@@ -221,8 +236,8 @@ def test_limits_hold_however_large_a_file_is(model_of: ModelOf) -> None:
     assert "computes more than any" in found
 
 
-@pytest.mark.parametrize("stages", [(), (Stage(3, 1, 4, ((8, 1), (8, 1))),)], ids=["none", "one"])
-def test_a_network_that_halves_the_side_nowhere_opens(stages: tuple[Stage, ...], model_of: ModelOf) -> None:
+@pytest.mark.parametrize("stages", [(), (MBConvStage(3, 1, 4, ((8, 1), (8, 1))),)], ids=["none", "one"])
+def test_a_network_that_halves_the_side_nowhere_opens(stages: tuple[MBConvStage, ...], model_of: ModelOf) -> None:
     model = model_of("efficientnet-b0")
     assert isinstance(model.spec, EfficientNetSpec)
     spec = replace(model.spec, stages=stages)

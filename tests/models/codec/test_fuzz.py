@@ -176,9 +176,12 @@ def consistent(values: Any, num_tensors: int) -> Any:
         variant = atlas.find(values["variant"])
         cost = measure.cost_of(variant.network, type(variant.spec)(**tuples(values["spec"])))
         # A record of version 1 says the costs with its results.
-        costs = values["results"] if "results" in values else values
-        costs |= cost._asdict()
-        values["preprocessing"]["resolution"] = values["spec"]["resolution"]
+        values.get("results", values).update(cost._asdict())
+        preprocessing, side = values["preprocessing"], values["spec"]["resolution"]
+        if "results" in values:
+            preprocessing["resolution"] = side
+        else:
+            preprocessing |= {"resize": preprocessing["resize"] - preprocessing["crop"] + side, "crop": side}
     return values
 
 
@@ -190,7 +193,7 @@ def ends_well(content: bytes, path: Path) -> bool:
         model = Model(file.card, path, load_network=lambda: read_network(path, file))
         with (
             suppress(UserError),
-            taking_at_most(MOST_BYTES + OUTPUTS * FLOAT_BYTES * at_once(file.card.preprocessing.resolution)),
+            taking_at_most(MOST_BYTES + OUTPUTS * FLOAT_BYTES * at_once(file.card.preprocessing.crop)),
         ):
             model.predict(IMAGE)
         return True
