@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from convatlas.experiments import EXPERIMENTS
+from convatlas.experiments import TOPICS
 from convatlas.experiments.topics import vanishing
 
 
@@ -18,11 +18,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vanishing, "DEPTHS", (5, 10))
 
 
-def test_the_list_has_every_claim(convatlas: Callable, as_json: Callable) -> None:
-    listed = as_json("experiment", "list")["experiments"]
-    assert [one["id"] for one in listed] == [one.id for one in EXPERIMENTS]
+def test_the_list_has_every_topic(convatlas: Callable, as_json: Callable) -> None:
+    listed = as_json("experiment", "list")["topics"]
+    assert [one["id"] for one in listed] == [topic.id for topic in TOPICS]
     shown = convatlas("experiment", "list").out
-    assert all(one.id in shown for one in EXPERIMENTS)
+    assert all(topic.id in shown for topic in TOPICS)
 
 
 @pytest.mark.usefixtures("quick")
@@ -44,11 +44,11 @@ def test_a_run_prints_verdicts_and_leaves_results(convatlas: Callable, tmp_path:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("run",), "name experiments, or --all"),
-        (("run", "vanishing", "--all"), "name experiments, or --all"),
+        (("run",), "name topics, or give --all"),
+        (("run", "vanishing", "--all"), "name topics, or give --all"),
         (("run", "vanishin"), "did you mean vanishing"),
-        (("run", "vanishing", "--budget", "vast"), "there is no budget 'vast'; choose quick or full"),
-        (("run", "vanishing", "--seeds", "0"), "--seeds 0 measures nothing"),
+        (("run", "vanishing", "--budget", "vast"), "there is no budget 'vast'; known are quick, full"),
+        (("run", "vanishing", "--seeds", "0"), "--seeds 0 measures nothing; it must be at least 1"),
         (("report", "--out", "nowhere"), "nowhere holds no results"),
     ],
 )

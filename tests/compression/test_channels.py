@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import copy
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,16 +29,18 @@ from convatlas.compression.channels import (
     threshold_for,
     without,
 )
-from convatlas.compression.stages import FineTuning, derive_run
+from convatlas.compression.stages import FineTuning, TrainedModel, derive_model
 from convatlas.compression.target import Latency, Macs
 from convatlas.errors import UserError
+from convatlas.models.folder import weights_checksum
 from convatlas.networks.blocks import LocalResponseNorm
-from convatlas.runs.run import Run
+from convatlas.runs.options import Runtime
+from convatlas.runs.run import Run, load_model
 from convatlas.spec import Spec, Variant
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHORT = FineTuning(epochs=1, autotune=False)
+SHORT = FineTuning(epochs=1, runtime=Runtime(autotune=False))
 MOST_PARAMS = 3_000_000
 NAMES = [variant.name for variant in ca.variants()]
 
@@ -133,76 +136,84 @@ def test_counts_are_multiples_of_eight_where_there_are_many(num: int, towers: in
     assert len(group.removed(threshold)) == towers * (num - kept)
 
 
+@pytest.fixture(scope="session")
+def source(finished: Callable[..., Run]) -> Callable[[str], TrainedModel]:
+    """`source("vgg11")` is a model of that network, with what its fine-tuning needs."""
+    return lambda name: TrainedModel.of(finished(name, compressed=False))
+
+
 @pytest.mark.parametrize("importance", Importance)
-def test_every_importance_ranks(importance: Importance, finished: Callable[..., Run]) -> None:
-    run = finished("resnet20-cifar", compressed=False)
-    half = Macs(run.results.macs / 2)
-    narrow = prune(run, run.network, half, importance)
+def test_every_importance_ranks(importance: Importance, source: Callable[[str], TrainedModel]) -> None:
+    model = source("resnet20-cifar")
+    half = Macs(model.model.card.macs / 2)
+    narrow = prune(model, model.network, half, importance)
     assert measure.layers(narrow).macs <= half.most
 
 
-def test_taylor_keeps_what_the_loss_hangs_on(finished: Callable[..., Run]) -> None:
-    run = finished("vgg11", compressed=False)
-    network = run.network
+def test_taylor_keeps_what_the_loss_depends_on(source: Callable[[str], TrainedModel]) -> None:
+    model = source("vgg11")
+    network = copy.deepcopy(model.network)
     # A channel that nothing reads is worth nothing, however large its weights.
     with torch.no_grad():
         layer, reader = network.get_submodule("stages.1.0.conv"), network.get_submodule("stages.2.0.conv")
         layer.weight[0] *= 100
         reader.weight[:, 0] = 0
-    spec = run.record.spec
     traced = traceable(network)
-    graph = graph_of(traced, spec)
-    scores = groups_of(graph, traced, spec, channels.scorer(run, network, traced, Importance.TAYLOR))
+    graph = graph_of(traced, model.spec)
+    scores = groups_of(graph, traced, model.spec, channels.scorer(model, network, traced, Importance.TAYLOR))
     of_layer = next(group for group in scores if group.layers == {"stages.1.0.conv"})
     assert int(of_layer.scores.argmin()) == 0
-    run.__dict__.pop("network")
 
 
 def test_every_family_is_pruned_trained_on_and_pruned_again(
-    family: str, finished: Callable[..., Run], tmp_path: Path
+    family: str, source: Callable[[str], TrainedModel], tmp_path: Path
 ) -> None:
-    run = finished(family, compressed=False)
-    macs = run.results.macs
+    model = source(family)
+    macs = model.model.card.macs
+    target = Macs(0.7 * macs)
     if family == "lenet5":
         # Its maps read what the paper's table says; only F6 is free, and it answers in a code of 84.
         with pytest.raises(UserError, match="has no channels that can go"):
-            prune_channels(run, tmp_path / "pruned", Macs(0.7 * macs), Importance.MAGNITUDE, fine_tuning=SHORT)
+            prune_channels(model, tmp_path / "pruned", target, Importance.MAGNITUDE, fine_tuning=SHORT)
         return
-    begun, pruned = prune_channels(run, tmp_path / "pruned", Macs(0.7 * macs), Importance.MAGNITUDE, fine_tuning=SHORT)
-    opened = ca.load(pruned.folder)
-    assert opened.results.macs == measure.layers(opened.network).macs <= 0.7 * macs
-    assert opened.evaluate().accuracy == pruned.test_accuracy
-    assert opened.record.spec != run.record.spec
-    assert begun.record.made is not None
-    assert begun.record.made.startswith("narrowed for ")
-    assert begun.record.start == str(run.folder.resolve())
-    assert ca.resume(opened.folder).results == opened.results
+    begun, pruned = prune_channels(model, tmp_path / "pruned", target, Importance.MAGNITUDE, fine_tuning=SHORT)
+    path = pruned.model.path
+    assert path is not None
+    opened = load_model(path)
+    assert opened.card.macs == measure.layers(opened.network).macs <= 0.7 * macs
+    assert opened.evaluate().score == pruned.model.card.score
+    assert opened.spec != model.spec
+    assert str(begun.model.provenance.method).startswith("narrowed for ")
+    assert begun.model.provenance.parent_sha256 == weights_checksum(model.network)
+    assert ca.resume(path).card == opened.card
     half = Macs(0.5 * macs)
-    again = derive_run(opened, lambda net: prune(opened, net, half, Importance.TAYLOR), "again", tmp_path / "again")
-    assert again.results.macs <= 0.5 * macs
+    again = derive_model(pruned, lambda net: prune(pruned, net, half, Importance.TAYLOR), "again", tmp_path / "again")
+    assert again.model.card.macs <= 0.5 * macs
 
 
-def test_rounds_prune_by_the_same_factor_and_are_not_done_twice(finished: Callable[..., Run], tmp_path: Path) -> None:
-    run = finished("resnet20-cifar", compressed=False)
-    target = Macs(run.results.macs / 4)
-    first, _, _, pruned = prune_channels(run, tmp_path, target, Importance.MAGNITUDE, rounds=2, fine_tuning=SHORT)
-    assert target.most < first.results.macs <= run.results.macs / 2
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run.json")}
+def test_rounds_prune_by_the_same_factor_and_are_not_done_twice(
+    source: Callable[[str], TrainedModel], tmp_path: Path
+) -> None:
+    model = source("resnet20-cifar")
+    target = Macs(model.model.card.macs / 4)
+    first, _, _, pruned = prune_channels(model, tmp_path, target, Importance.MAGNITUDE, rounds=2, fine_tuning=SHORT)
+    assert target.most < first.model.card.macs <= model.model.card.macs / 2
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.json")}
     assert len(before) == 4
-    again = prune_channels(run, tmp_path, target, Importance.MAGNITUDE, rounds=2, fine_tuning=SHORT)
-    assert again[-1].folder == pruned.folder
-    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run.json")}
+    again = prune_channels(model, tmp_path, target, Importance.MAGNITUDE, rounds=2, fine_tuning=SHORT)
+    assert again[-1].model.path == pruned.model.path
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.json")}
     with pytest.raises(UserError, match=r"holds a network that was narrowed for .* by magnitude, .* not narrowed"):
-        prune_channels(run, tmp_path, target, Importance.TAYLOR, rounds=2, fine_tuning=SHORT)
+        prune_channels(model, tmp_path, target, Importance.TAYLOR, rounds=2, fine_tuning=SHORT)
 
 
-def test_a_latency_is_reached_too(finished: Callable[..., Run]) -> None:
+def test_a_latency_is_reached_too(source: Callable[[str], TrainedModel]) -> None:
     # Of full width: narrow ones take about as long, however narrow.
-    run = finished("resnet32-cifar", compressed=False)
+    model = source("resnet32-cifar")
     # Far enough below for a machine that is slower now and then.
-    own = min(Latency(1).of(run.variant, run.record.spec) for _ in range(3))
-    narrow = prune(run, run.network, Latency(0.6 * own), Importance.MAGNITUDE)
-    assert measure.layers(narrow).macs < run.results.macs
+    own = min(Latency(1).of(model.variant, model.spec) for _ in range(3))
+    narrow = prune(model, model.network, Latency(0.6 * own), Importance.MAGNITUDE)
+    assert measure.layers(narrow).macs < model.model.card.macs
 
 
 class Fickle(Latency):
@@ -215,32 +226,34 @@ class Fickle(Latency):
 PACES = random.Random(0)
 
 
-def test_pruning_for_a_latency_is_not_done_twice(finished: Callable[..., Run], tmp_path: Path) -> None:
-    run = finished("resnet32-cifar", compressed=False)
-    most = 0.6 * run.results.macs
+def test_pruning_for_a_latency_is_not_done_twice(source: Callable[[str], TrainedModel], tmp_path: Path) -> None:
+    model = source("resnet32-cifar")
+    most = 0.6 * model.model.card.macs
     first, second = (
-        prune_channels(run, tmp_path, Fickle(most), Importance.MAGNITUDE, fine_tuning=SHORT)[-1] for _ in range(2)
+        prune_channels(model, tmp_path, Fickle(most), Importance.MAGNITUDE, fine_tuning=SHORT)[-1] for _ in range(2)
     )
-    assert first.results == second.results
-    assert first.results.macs < run.results.macs
+    assert first.model.card == second.model.card
+    assert first.model.card.macs < model.model.card.macs
 
 
-def test_mistakes_are_one_line(finished: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = finished("vgg11", compressed=False)
+def test_mistakes_are_one_line(
+    source: Callable[[str], TrainedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = source("vgg11")
     with pytest.raises(
         UserError, match=r"10 MACs cannot be reached in 1 round of pruning; the narrowest network takes"
     ):
-        prune(run, run.network, Macs(10), Importance.MAGNITUDE)
+        prune(model, model.network, Macs(10), Importance.MAGNITUDE)
     with pytest.raises(UserError, match="has no channels that can go by batch-norm"):
-        prune(run, run.network, Macs(10), Importance.BATCH_NORM)
+        prune(model, model.network, Macs(10), Importance.BATCH_NORM)
     # What was asked for is named, and before anything is trained.
     with pytest.raises(UserError, match=r"10 MACs cannot be reached in 3 rounds of pruning"):
-        prune_channels(run, tmp_path / "none", Macs(10), Importance.MAGNITUDE, rounds=3)
+        prune_channels(model, tmp_path / "none", Macs(10), Importance.MAGNITUDE, rounds=3)
     assert not (tmp_path / "none").exists()
     with pytest.raises(UserError, match="0 rounds prune nothing"):
-        prune_channels(run, tmp_path, Macs(10), rounds=0)
+        prune_channels(model, tmp_path, Macs(10), rounds=0)
     with pytest.raises(UserError, match="already, which is no more than"):
-        prune_channels(run, tmp_path, Macs(1e12))
+        prune_channels(model, tmp_path, Macs(1e12))
     imported = builtins.__import__
 
     def importing(name: str, *rest: Any, **more: Any) -> Any:
@@ -250,4 +263,4 @@ def test_mistakes_are_one_line(finished: Callable[..., Run], tmp_path: Path, mon
 
     monkeypatch.setattr(builtins, "__import__", importing)
     with pytest.raises(UserError, match="takes torch-pruning; pip install"):
-        prune(run, run.network, Macs(10), Importance.MAGNITUDE)
+        prune(model, model.network, Macs(10), Importance.MAGNITUDE)

@@ -19,7 +19,7 @@ from convatlas.compression.counts import (
     with_changes,
     with_numbers,
 )
-from convatlas.measure.table import weightless
+from convatlas.measure.table import build_without_memory
 from convatlas.spec import Spec
 
 NAMES = [variant.name for variant in ca.variants()]
@@ -32,13 +32,14 @@ def test_numbers_are_the_output_channels_of_the_layers_that_they_count(name: str
     variant = atlas.find(name)
     counted = counted_layers(variant.network, variant.spec)
     assert bool(counted) == (name not in UNCOUNTED)
-    channels = all_output_channels(weightless(variant.network, variant.spec))
+    channels = all_output_channels(build_without_memory(variant.network, variant.spec))
     numbers: dict[Place, int] = {}
     with_numbers(variant.spec, lambda place, number: numbers.setdefault(place, number))
     assert {layer: channels[layer] for layer in counted} == {layer: numbers[counted[layer]] for layer in counted}
     assert with_changes(variant.spec, {}) == variant.spec
     # Each number by itself is another spec.
-    places = set(counted.values())
+    every = sorted(set(counted.values()))
+    places = every[:: len(every) // 50 + 1]
     assert len({with_changes(variant.spec, {place: 1}) for place in places}) == len(places)
 
 

@@ -1,4 +1,4 @@
-"""Runs whose answers are known, for statistics that are made from answers alone."""
+"""Runs with known results, for statistics that are computed from results alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from convatlas.experiments.engine import experiment
-from convatlas.experiments.engine.experiment import Setting
+from convatlas.experiments.engine import accuracy
+from convatlas.experiments.engine.budget import Setting
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,18 @@ class Known:
 @pytest.fixture
 def known() -> Callable[[Iterable[float]], list[Known]]:
     """Makes runs of test accuracies in percent."""
-    return lambda percent: [Known(accuracy / 100) for accuracy in percent]
+    return lambda percents: [Known(percent / 100) for percent in percents]
 
 
 @pytest.fixture
 def trainings(
     monkeypatch: pytest.MonkeyPatch, known: Callable[[Iterable[float]], list[Known]]
 ) -> Callable[[Mapping[Any, Iterable[float]]], None]:
-    """Sets what trainings come to: test accuracies in percent, one a seed, by the name of what is trained."""
+    """Sets the results of trainings: test accuracies in percent, one for each seed, by the key of what is trained."""
 
     def given(accuracies: Mapping[Any, Iterable[float]]) -> None:
-        found = {name: known(each) for name, each in accuracies.items()}
-        monkeypatch.setattr(Setting, "train_each", lambda self, wanted: {name: found[name] for name in wanted})
-        monkeypatch.setattr(experiment, "training_accuracy", lambda runs: 100.0)
+        runs = {key: known(each) for key, each in accuracies.items()}
+        monkeypatch.setattr(Setting, "train_seeds", lambda self, requests: {key: runs[key] for key in requests})
+        monkeypatch.setattr(accuracy, "training_accuracy", lambda runs: 100.0)
 
     return given

@@ -7,47 +7,54 @@ from pathlib import Path
 
 import pytest
 
-from convatlas.experiments import EXPERIMENTS, Experiment, Result, run
-from convatlas.experiments.engine.ledger import asked, read
+from convatlas.experiments import TOPICS, Topic, TopicResult, run
+from convatlas.experiments.engine.ledger import FORMAT, read
+from convatlas.experiments.engine.report import TopicReport, markdown
 
-RESULTS = Path(__file__).parents[2] / "docs" / "experiments"
-BEFORE = {one.id: read(one, RESULTS / one.id) for one in EXPERIMENTS}
-# By what they are expected to take: what they took was also a matter of what else the machine did.
-FASTEST = sorted(BEFORE.values(), key=lambda result: result.experiment.minutes)[:2]
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "experiments"
+COMMITTED = {topic.id: read(topic, RESULTS / topic.id) for topic in TOPICS}
+# By their nominal duration: the measured one also depends on what else the machine did.
+FASTEST = sorted(COMMITTED.values(), key=lambda result: result.topic.minutes)[:2]
 SPREAD = 0.1
-"""Relative difference that another machine may make to a mean that chance decides."""
+"""Relative difference that another machine may make to the mean of a random statistic."""
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=[one.id for one in EXPERIMENTS])
-def test_every_part_was_run_as_it_is_asked_today(experiment: Experiment) -> None:
-    told = json.loads((RESULTS / experiment.id / "result.json").read_text())
-    assert [part.id for part in experiment.parts] == [one["id"] for one in told["parts"]]
-    for part, one in zip(experiment.parts, told["parts"], strict=True):
-        assert asked(part).items() <= one.items()
+@pytest.mark.parametrize("topic", TOPICS, ids=[topic.id for topic in TOPICS])
+def test_every_statement_has_a_result_for_its_threshold(topic: Topic) -> None:
+    assert tuple(one.statement for one in COMMITTED[topic.id].statements) == topic.statements
+    values = json.loads((RESULTS / topic.id / "result.json").read_text())
+    assert values["format"] == FORMAT
+    assert values["title"] == topic.title
+    texts = [(one["text"], one["statistic"]) for one in values["statements"]]
+    assert texts == [(statement.text, statement.statistic) for statement in topic.statements]
 
 
-def test_the_report_is_that_of_the_results() -> None:
-    page, text = RESULTS.with_suffix(".html").read_text(), RESULTS.with_suffix(".md").read_text()
-    for one in EXPERIMENTS:
-        assert f'id="{one.id}"' in page
-        assert f"## {one.title}" in text
-        assert f"**{BEFORE[one.id].verdict}**" in text.split(f"## {one.title}")[1]
+def test_the_page_is_that_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    out = Path("docs/experiments")
+    reports = [report for topic in TOPICS if (report := TopicReport.read(topic, out))]
+    assert out.with_suffix(".md").read_text() == markdown(reports, out)
+    page = out.with_suffix(".html").read_text()
+    for topic in TOPICS:
+        assert f'id="{topic.id}"' in page
 
 
 def test_the_readme_has_the_verdicts() -> None:
-    readme = (RESULTS.parents[1] / "README.md").read_text()
-    for one in EXPERIMENTS:
-        assert f"| {one.title} | {BEFORE[one.id].describe} |" in readme
+    readme = (ROOT / "README.md").read_text()
+    for topic in TOPICS:
+        assert f"| {topic.title} | {COMMITTED[topic.id].headline} |" in readme
 
 
-@pytest.mark.parametrize("before", FASTEST, ids=[result.experiment.id for result in FASTEST])
-def test_the_fastest_come_out_as_they_are_committed(before: Result, tmp_path: Path) -> None:
-    again = run(before.experiment, before.budget, num_seeds=before.num_seeds, out=tmp_path)
-    for old, new in zip(before.parts, again.parts, strict=True):
-        assert new.verdict is old.verdict, old.part.id
-        if old.measured is None or new.measured is None:
-            assert old.measured is new.measured
+@pytest.mark.parametrize("before", FASTEST, ids=[result.topic.id for result in FASTEST])
+def test_the_fastest_come_out_as_they_are_committed(before: TopicResult, tmp_path: Path) -> None:
+    again = run(before.topic, before.budget, num_seeds=before.num_seeds, out=tmp_path)
+    for old, new in zip(before.statements, again.statements, strict=True):
+        assert new.verdict is old.verdict, old.statement.id
+        if old.measurement is None or new.measurement is None:
+            assert old.measurement is new.measurement
             continue
+        assert [name for name, _ in new.measurement.figures] == [name for name, _ in old.measurement.figures]
         # Another processor rounds otherwise; what was counted stays.
-        spread = 3 * (old.measured.deviation or 0.0)
-        assert new.measured.mean == pytest.approx(old.measured.mean, rel=SPREAD if spread else 1e-6, abs=spread)
+        spread = 3 * (old.measurement.std or 0.0)
+        assert new.measurement.mean == pytest.approx(old.measurement.mean, rel=SPREAD if spread else 1e-6, abs=spread)

@@ -148,6 +148,12 @@ class Real(NamedTuple):
     """As `layers` gives it for the built network."""
 
 
+def torch_name(module: nn.Module) -> str:
+    """The class of `torch.nn` that a module is of; its own, if it is of none."""
+    of_torch = [base for base in type(module).__mro__ if getattr(nn, base.__name__, None) is base]
+    return (of_torch[0] if of_torch[0] is not nn.Module else type(module)).__name__
+
+
 @cache
 def real(name: str, depth: float) -> Real:
     variant = atlas.find(name)
@@ -156,7 +162,7 @@ def real(name: str, depth: float) -> Real:
     called: list[tuple[str, str, tuple[int, ...]]] = []
     hooks = [
         module.register_forward_hook(
-            lambda module, _, output, name=name: called.append((name, type(module).__name__, tuple(output.shape[1:])))
+            lambda module, _, output, name=name: called.append((name, torch_name(module), tuple(output.shape[1:])))
         )
         for name, module in network.named_modules()
         if not list(module.children())

@@ -166,7 +166,7 @@ def predicts(package: Path, model: Path) -> bool:
 
 
 def test_it_trains_is_evaluated_and_predicts(package: Path, run: Path) -> None:
-    assert json.loads((run / "run.json").read_text())["spec"]["blocks"] == [[[6]] * 3] * 3
+    assert json.loads((run / "model.json").read_text())["spec"]["blocks"] == [[[6]] * 3] * 3
     assert predicts(package, run)
 
 
@@ -174,7 +174,7 @@ def test_its_channels_are_pruned(package: Path, run: Path, tmp_path: Path) -> No
     first, *_, last = compressed(package, run, tmp_path, "--prune", 0.4)
     assert last["macs"] <= 0.6 * first["macs"]
     pruned = tmp_path / last["name"]
-    blocks = json.loads((pruned / "run.json").read_text())["spec"]["blocks"]
+    blocks = json.loads((pruned / "model.json").read_text())["spec"]["blocks"]
     assert [len(block) for block in blocks] == [3] * 3
     assert blocks != [[[6]] * 3] * 3
     assert as_json(package, "evaluate", pruned)["test_accuracy"] == last["test_accuracy"]
@@ -182,14 +182,12 @@ def test_its_channels_are_pruned(package: Path, run: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_it_is_made_small_by_every_method(package: Path, run: Path, tmp_path: Path) -> None:
-    macs = compressed(package, run, tmp_path / "macs", "--to", "2 M macs", "--by", "batch-norm")
+    macs = compressed(package, run, tmp_path / "macs", "--to", "2 M macs", "--importance", "batch-norm")
     assert macs[-1]["macs"] <= 2e6
     weights = (run / "weights.safetensors").stat().st_size
     for name, options, least in (
-        ("bits", ["--bits", 4], 4),
-        ("mixed", ["--bits", 3.5], 4),
-        ("int8", ["--int8"], 3),
-        ("both", ["--int8", "--prune", 0.3], 4),
+        ("bits", ["--bits", 3.5], 4),
+        ("int8", ["--int8", "--prune", 0.3], 4),
         ("sparse", ["--sparse", 0.8], 2),
         ("size", ["--to", f"{weights / 8000:.1f} KB"], 8),
     ):

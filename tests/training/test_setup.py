@@ -107,7 +107,7 @@ def test_the_whole_network_is_trained_on_the_images() -> None:
 # From trained weights, under a new head
 
 
-def test_a_body_is_taken_and_its_head_starts_anew(trained: Run) -> None:
+def test_the_body_is_taken_and_the_head_is_new(trained: Run) -> None:
     setup, batches = setup_of(init_from=InitFrom(path=str(trained.folder)), seed=5)
     network, optimizer = setup.build(CPU)
     assert equal(state_of(network), state_of(trained.network)) == network.state_dict().keys() - {"fc.weight", "fc.bias"}
@@ -143,7 +143,7 @@ def test_frozen_the_head_is_trained_on_features(trained: Run) -> None:
     assert equal(state_of(network), before) == before.keys() - {"fc.weight", "fc.bias"}
 
 
-# From trained weights that are kept
+# From the weights of a whole network
 
 
 def test_constrained_weights_keep_their_head(trained: Run) -> None:

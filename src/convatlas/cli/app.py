@@ -66,7 +66,7 @@ def options(
     pass
 
 
-OPTIONS = {"init_from": "--from"}
+OPTIONS = {"init_from": "--from", "num_seeds": "--seeds"}
 """Options with other names than the library's arguments."""
 
 

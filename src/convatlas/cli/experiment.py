@@ -18,28 +18,36 @@ from convatlas.cli.console import (
     print_table,
     signal_exit,
 )
-from convatlas.errors import UserError
+from convatlas.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from convatlas.experiments import Part, PartResult, Result
+    from convatlas.experiments import Statement, StatementResult, TopicResult
 
-experiment = typer.Typer(help="The claims that made the networks famous, re-run with a verdict.", no_args_is_help=True)
+experiment = typer.Typer(
+    help="Test what made the networks famous: statements with a verdict from measurements.", no_args_is_help=True
+)
 
-Folder = Annotated[Path, typer.Option(help="The folder of results.")]
+Folder = Annotated[Path, typer.Option(help="Folder of the results.")]
 FOLDER = Path("experiments")
 
 
 @experiment.command("list")
-def list_experiments(json: Json = False) -> None:
-    """The claims, and about how long each takes."""
-    from convatlas.experiments import EXPERIMENTS
+def list_topics(json: Json = False) -> None:
+    """List the topics, and about how long each takes."""
+    from convatlas.experiments import TOPICS
 
     if json:
         print_json(
             {
-                "experiments": [
-                    {"id": one.id, "title": one.title, "claim": one.claim, "source": one.source, "minutes": one.minutes}
-                    for one in EXPERIMENTS
+                "topics": [
+                    {
+                        "id": topic.id,
+                        "title": topic.title,
+                        "summary": topic.summary,
+                        "source": topic.source,
+                        "minutes": topic.minutes,
+                    }
+                    for topic in TOPICS
                 ]
             }
         )
@@ -47,68 +55,78 @@ def list_experiments(json: Json = False) -> None:
     print_table(
         (
             Column("id"),
-            Column("claim", wrap=True),
-            Column("parts", right=True),
+            Column("topic", wrap=True),
+            Column("statements", right=True),
             Column("quick", right=True),
             Column("full, GPU", right=True),
         ),
         [
-            (one.id, one.title, str(len(one.parts)), *(duration(60 * minutes) for minutes in one.minutes))
-            for one in EXPERIMENTS
+            (topic.id, topic.title, str(len(topic.statements)), *(duration(60 * minutes) for minutes in topic.minutes))
+            for topic in TOPICS
         ],
     )
 
 
 @experiment.command("run")
-def run_experiments(
-    ids: Annotated[list[str] | None, typer.Argument(help="Names from convatlas experiment list.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-    budget: Annotated[str, typer.Option(help="quick: two cores, no network; full: the paper's setting.")] = "quick",
-    seeds: Annotated[int, typer.Option(help="How often what chance decides is repeated.")] = 3,
+def run_topics(
+    ids: Annotated[list[str] | None, typer.Argument(help="Topics, as convatlas experiment list names them.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Run all topics.")] = False,
+    budget: Annotated[
+        str, typer.Option(help="quick: two cores, no network access; full: the paper's setting, for a GPU.")
+    ] = "quick",
+    num_seeds: Annotated[int, typer.Option("--seeds", help="Repetitions of everything random.")] = 3,
     out: Folder = FOLDER,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Re-run claims; what is in the folder of results already is not run again."""
-    from convatlas.experiments import BUDGETS, EXPERIMENTS, find, run
-    from convatlas.experiments.engine.ledger import values
+    """Measure the statements of topics. What the folder of results already has is not measured again."""
+    from convatlas.experiments import TOPICS, Budget, find, run
+    from convatlas.experiments.engine.ledger import to_json
     from convatlas.training import Stopped
 
     if bool(ids) == everything:
-        raise UserError("name experiments, or --all; convatlas experiment list shows them")
-    if budget not in BUDGETS:
-        raise UserError(f"there is no budget {budget!r}; choose {' or '.join(BUDGETS)}")
-    chosen = EXPERIMENTS if everything else tuple(find(name) for name in ids or ())
+        raise UserError("name topics, or give --all; convatlas experiment list shows them")
+    budgets = {str(one): one for one in Budget}
+    if budget not in budgets:
+        raise unknown("budget", budget, budgets)
     results = []
-    for one in chosen:
+    for topic in TOPICS if everything else [find(name) for name in ids or ()]:
         if not quiet:
-            typer.secho(f"{one.id}: {one.title}", bold=True, err=True)
-        begins, trained, ends = (ignore, nothing, ignore) if quiet else (tell_of, tell_training, tell)
+            typer.secho(f"{topic.id}: {topic.title}", bold=True, err=True)
+        begin, training_end, end = (ignore, nothing, ignore) if quiet else (show_begin, show_training, show_end)
         try:
             results.append(
-                run(one, BUDGETS[budget], num_seeds=seeds, out=out, begins=begins, trained=trained, ends=ends)
+                run(
+                    topic,
+                    budgets[budget],
+                    num_seeds=num_seeds,
+                    out=out,
+                    on_statement_begin=begin,
+                    on_training_end=training_end,
+                    on_statement_end=end,
+                )
             )
         except Stopped as stop:
             if not quiet:
-                # Ends the line that the part at hand began.
+                # Ends the line that the statement at hand began.
                 typer.echo(err=True)
-            raise signal_exit(stop.signal, "what was measured is kept; the same command goes on") from stop
+            raise signal_exit(stop.signal, "finished measurements are kept; the same command continues") from stop
     if json:
-        print_json({"results": [values(result) for result in results]})
+        print_json({"results": [to_json(result) for result in results]})
         return
     for result in results:
         typer.echo()
-        show(result)
-    typer.echo(f"\nResults and charts are in {out}; a page of them:  convatlas experiment report --out {out}")
+        print_result(result)
+    typer.echo(f"\nResults and charts are in {out}; to make a page of them:  convatlas experiment report --out {out}")
 
 
 @experiment.command("report")
 def report(out: Folder = FOLDER) -> None:
-    """One page of all results: beside the folder, as HTML that needs nothing else, and as Markdown."""
-    from convatlas.experiments import EXPERIMENTS
+    """Write all results as one page, beside their folder: as HTML that needs no other file, and as Markdown."""
+    from convatlas.experiments import TOPICS
     from convatlas.experiments.engine.report import write_reports
 
-    for path in write_reports(out, EXPERIMENTS):
+    for path in write_reports(out, TOPICS):
         typer.echo(path)
 
 
@@ -120,35 +138,38 @@ def nothing() -> None:
     pass
 
 
-def tell_of(part: Part) -> None:
-    """The beginning of a line on standard error, for a part that may take minutes."""
-    typer.echo(f"  {part.id}:", nl=False, err=True)
+def show_begin(statement: Statement) -> None:
+    """Begin a line on standard error: the statement may take minutes."""
+    typer.echo(f"  {statement.id}:", nl=False, err=True)
 
 
-def tell_training() -> None:
-    """A dot in it for each training that is done."""
+def show_training() -> None:
+    """Add a dot to the line for each training that ends."""
     typer.echo(".", nl=False, err=True)
 
 
-def tell(result: PartResult) -> None:
-    """Its end."""
+def show_end(result: StatementResult) -> None:
+    """End the line."""
     typer.echo(f" {result.verdict} ({duration(result.seconds)})", err=True)
 
 
-def show(result: Result) -> None:
-    from convatlas.experiments.engine.report import describe
+def print_result(result: TopicResult) -> None:
+    from convatlas.experiments.engine.report import format_measurement
 
-    print_heading(f"{result.experiment.id}: {result.describe}")
+    print_heading(f"{result.topic.id}: {result.headline}")
     print_table(
         (
-            Column("part", wrap=True),
+            Column("statement", wrap=True),
             Column("measured", right=True),
             Column("threshold", right=True),
             Column("verdict"),
         ),
-        [(one.part.claim, describe(one), str(one.part.threshold), one.verdict) for one in result.parts],
+        [
+            (one.statement.text, format_measurement(one), str(one.statement.threshold), one.verdict)
+            for one in result.statements
+        ],
     )
-    for one in result.parts:
+    for one in result.statements:
         if one.reason:
-            typer.echo(f"{one.part.id}: {one.reason}")
+            typer.echo(f"{one.statement.id}: {one.reason}")
     print_facts([("took", duration(result.seconds)), ("seeds", str(result.num_seeds))])

@@ -170,16 +170,15 @@ def prune_channels(
 ) -> tuple[TrainedModel, ...]:
     """Prune channels and fine-tune, in rounds, until the network costs no more than that.
 
-    Every round lowers the cost by the same factor and leaves two run folders below `out`. Rounds that are done are
-    not done again.
+    Every round lowers the cost by the same factor and leaves two folders below `out`. Rounds that are done are not
+    done again.
 
     Args:
-        run: a finished run; it stays as it is.
         cost: MACs, or seconds on this machine.
         rounds: more rounds of smaller cuts lose less accuracy and take longer.
 
     Returns:
-        for each round the pruned run and the fine-tuned one; the last costs no more than `cost`.
+        for each round the pruned model and the fine-tuned one; the last costs no more than `cost`.
 
     Raises:
         UserError: the cost cannot be reached, or see `train`.
@@ -199,7 +198,7 @@ def prune_channels(
     stages = [source]
     for number in range(1, rounds + 1):
         part = replace(cost, most=before * (cost.most / before) ** (number / rounds))
-        # Not for which part: a time is measured anew by each record_layer_calls, and what is done stays.
+        # Without the part's target: each call measures a latency anew, and must find the stages that are done.
         name, how = f"narrowed-{number}", f"narrowed for {cost} by {importance}, round {number} of {rounds}"
         change = partial(prune, stages[-1], cost=part, importance=importance)
         pruned = derive_model(stages[-1], change, how, out / name)

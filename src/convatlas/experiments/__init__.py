@@ -1,14 +1,14 @@
-"""The claims that made the networks famous, each re-run with a verdict: one file a claim."""
+"""What made the networks famous, as topics of statements that are measured and get a verdict."""
 
 from convatlas.errors import unknown
-from convatlas.experiments.engine.experiment import Budget as Budget
-from convatlas.experiments.engine.experiment import Experiment as Experiment
-from convatlas.experiments.engine.experiment import Part as Part
-from convatlas.experiments.engine.experiment import PartResult as PartResult
-from convatlas.experiments.engine.experiment import Result as Result
-from convatlas.experiments.engine.experiment import Verdict as Verdict
+from convatlas.experiments.engine.budget import Budget as Budget
 from convatlas.experiments.engine.ledger import read as read
 from convatlas.experiments.engine.ledger import run as run
+from convatlas.experiments.engine.result import StatementResult as StatementResult
+from convatlas.experiments.engine.result import TopicResult as TopicResult
+from convatlas.experiments.engine.statement import Statement as Statement
+from convatlas.experiments.engine.statement import Topic as Topic
+from convatlas.experiments.engine.verdict import Verdict as Verdict
 from convatlas.experiments.topics import (
     compound,
     degradation,
@@ -22,30 +22,28 @@ from convatlas.experiments.topics import (
     zip_codes,
 )
 
-EXPERIMENTS: tuple[Experiment, ...] = (
-    zip_codes.EXPERIMENT,
-    two_towers.EXPERIMENT,
-    small_filters.EXPERIMENT,
-    filter_sizes.EXPERIMENT,
-    vanishing.EXPERIMENT,
-    degradation.EXPERIMENT,
-    shortcuts.EXPERIMENT,
-    fewer_parameters.EXPERIMENT,
-    separable.EXPERIMENT,
-    compound.EXPERIMENT,
+TOPICS: tuple[Topic, ...] = (
+    zip_codes.TOPIC,
+    two_towers.TOPIC,
+    small_filters.TOPIC,
+    filter_sizes.TOPIC,
+    vanishing.TOPIC,
+    degradation.TOPIC,
+    shortcuts.TOPIC,
+    fewer_parameters.TOPIC,
+    separable.TOPIC,
+    compound.TOPIC,
 )
 """In the order of their papers."""
 
-BUDGETS = {str(budget): budget for budget in Budget}
 
-
-def find(name: str) -> Experiment:
-    """The experiment of that id.
+def find(name: str) -> Topic:
+    """The topic with that id.
 
     Raises:
-        UserError: there is none; the message gives the nearest.
+        UserError: there is none; the message suggests the nearest.
     """
-    rows = {experiment.id: experiment for experiment in EXPERIMENTS}
-    if name not in rows:
-        raise unknown("experiment", name, rows)
-    return rows[name]
+    topics = {topic.id: topic for topic in TOPICS}
+    if name not in topics:
+        raise unknown("topic", name, topics)
+    return topics[name]

@@ -43,7 +43,7 @@ class Provenance:
     method: str
     """How its weights were made: "trained", "pruned ...", "quantized to 4 bits"."""
     data: str
-    """The data set that it was trained on: a standard name or `hf:NAME`; of an image folder its name without the path."""
+    """What it was trained on: a standard data set, `hf:NAME`, or the name of an image folder without its path."""
     data_checksum: str
     """Of the data set's images, labels and classes."""
     seed: int

@@ -36,7 +36,7 @@ class Variant:
     """The network's class. It takes a spec of the family's own class."""
     spec: Spec
     objective: Objective
-    pixels: tuple[float, float] | None = None
+    input_range: tuple[float, float] | None = None
     """What black and white pixels become at the input. None: inputs are normalized to mean 0 and standard deviation 1
     with the statistics of the training set."""
     recipe: Recipe | None = None

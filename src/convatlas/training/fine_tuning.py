@@ -24,7 +24,7 @@ LOWEST_LR = 0.1
 HEAD_ALONE = 0.1
 """Fraction of training in which only the head is trained."""
 UNFROZEN = 0.3
-"""Fraction after which all layers are; between the two, one group after another from the top (Howard and Ruder 2018)."""
+"""Fraction after which all layers are trained; between the two, one group after another (Howard and Ruder 2018)."""
 
 
 def head_of(variant: Variant, spec: Spec) -> str:

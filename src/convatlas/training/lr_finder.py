@@ -1,4 +1,4 @@
-"""The learning-rate finder: a short training whose learning rate rises until the loss does (Smith 2017, section 3.3)."""
+"""The learning-rate finder: a short training whose rate rises until the loss does (Smith 2017, section 3.3)."""
 
 from __future__ import annotations
 

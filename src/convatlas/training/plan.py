@@ -68,7 +68,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
         preprocessing=preprocessing_for(
             dataset,
             margin=margin,
-            pixels=variant.pixels,
+            pixels=variant.input_range,
             like=None if start is None or start.model is None else start.model.preprocessing,
         ),
         provenance=Provenance(

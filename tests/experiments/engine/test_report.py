@@ -12,10 +12,18 @@ import pytest
 
 from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
-from convatlas.experiments import Budget, Experiment
+from convatlas.experiments import Budget, Statement, Topic
 from convatlas.experiments.engine import ledger
-from convatlas.experiments.engine.experiment import Measured, NotTestable, Part, Setting, at_least, exactly
-from convatlas.experiments.engine.report import conditions, describe, number, unbroken, write_reports
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.report import (
+    describe_conditions,
+    format_measurement,
+    format_number,
+    unbroken,
+    write_reports,
+)
+from convatlas.experiments.engine.statement import NotTestable
+from convatlas.experiments.engine.verdict import Measurement, at_least, exactly
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 CHART = Lines(
@@ -23,45 +31,47 @@ CHART = Lines(
 )
 
 
-def measured(setting: Setting) -> Measured:
-    return Measured(values=(2.0, 2.5), charts=(CHART,), figures=(("name <b>", "1.5 s"),), note="a note")
+def measured(setting: Setting) -> Measurement:
+    return Measurement(values=(2.0, 2.5), charts=(CHART,), figures=(("name <b>", "1.5 s"),), note="a note")
 
 
-def counted(setting: Setting) -> Measured:
-    return Measured(values=(60_965_224,))
+def counted(setting: Setting) -> Measurement:
+    return Measurement(values=(60_965_224,))
 
 
-def unknown(setting: Setting) -> Measured:
+def unknown(setting: Setting) -> Measurement:
     raise NotTestable("it takes a GPU")
 
 
-def part(name: str, measure: object, threshold: object) -> Part:
-    return Part(id=name, claim=f"Claim <{name}>", statistic="a statistic", threshold=threshold, measure=measure)  # type: ignore[arg-type]
+def statement(name: str, measure: object, threshold: object) -> Statement:
+    return Statement(
+        id=name, text=f"Text <{name}>", statistic="a statistic", threshold=threshold, measure=measure,  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
-def experiment(name: str) -> Experiment:
-    return Experiment(
+def topic(name: str) -> Topic:
+    return Topic(
         id=name,
         title=f"Title & {name}",
-        claim="the claim",
+        summary="the summary",
         source="the source",
-        done="what was done",
-        limits="the limits",
+        method="the method",
+        limitations="the limitations",
         minutes=(0.1, 0.1),
-        parts=(
-            part("one", measured, at_least(1)),
-            part("two", counted, exactly(60_965_224)),
-            part("three", unknown, at_least(0)),
+        statements=(
+            statement("one", measured, at_least(1)),
+            statement("two", counted, exactly(60_965_224)),
+            statement("three", unknown, at_least(0)),
         ),
     )
 
 
-FIRST, SECOND = experiment("first"), experiment("second")
+FIRST, SECOND = topic("first"), topic("second")
 
 
 @pytest.fixture
 def pages(tmp_path: Path) -> tuple[ET.Element, str]:
-    """Of one experiment that was run, and one that was not."""
+    """Of one topic that was run, and one that was not."""
     ledger.run(FIRST, out=tmp_path / "results")
     html, markdown = write_reports(tmp_path / "results", (FIRST, SECOND))
     assert (html, markdown) == (tmp_path / "results.html", tmp_path / "results.md")
@@ -70,6 +80,11 @@ def pages(tmp_path: Path) -> tuple[ET.Element, str]:
 
 def text_of(element: ET.Element) -> str:
     return " ".join("".join(element.itertext()).split())
+
+
+def spaced(element: ET.Element) -> str:
+    """The same, with spaces between cells."""
+    return " ".join(" ".join(element.itertext()).split())
 
 
 def test_the_page_stands_alone(pages: tuple[ET.Element, str]) -> None:
@@ -94,7 +109,7 @@ def test_every_plot_has_words(pages: tuple[ET.Element, str]) -> None:
 def test_it_says_everything_that_a_result_has(pages: tuple[ET.Element, str]) -> None:
     tree, markdown = pages
     page = text_of(tree)
-    for told in ("the claim", "the source", "what was done", "the limits", "a note", "it takes a GPU", "1.5 s"):
+    for told in ("the summary", "the source", "the method", "the limitations", "a note", "it takes a GPU", "1.5 s"):
         assert told in page
         assert told in markdown
     for told in (
@@ -106,47 +121,52 @@ def test_it_says_everything_that_a_result_has(pages: tuple[ET.Element, str]) -> 
     ):
         assert told in page
         assert told in markdown
-    assert "2 of 3 parts tested" in page
-    assert "**reproduced**, 2 of 3 parts tested" in markdown
-    assert "1 claim: 1 reproduced, 0 not reproduced" in page
+    assert "2 of 3 statements tested" in page
+    assert "**reproduced**, 2 of 3 statements tested" in markdown
+    assert "1 topic: 1 reproduced. 3 statements: 2 reproduced, 1 not testable at this budget." in page
     # A bare verdict says too much, and one budget is not the other.
-    assert "(2 of 3 parts tested; full budget not run)" in text_of(next(tree.iter(f"{HTML}nav")))
-    assert "| Title & first | reproduced (2 of 3 parts tested) | not run |" in markdown
+    assert "reproduced 2 of 3 statements tested not run" in spaced(next(tree.iter(f"{HTML}nav")))
+    assert "| Title & first | reproduced (2 of 3 statements tested) | not run |" in markdown
     for told in (page, markdown):
-        assert "The full budget was not run for 1 claim." in told
+        assert "The full budget was not run for 1 topic." in told
         assert "The full budget was not run." in told
     # A link for each result; what was not run says so.
     assert [link.attrib["href"] for link in tree.iter(f"{HTML}a")] == ["#first"]
-    assert "Title & second not run" in page.replace("secondnot", "second not")
+    assert "Title & second not run" in spaced(tree)
 
 
-def test_a_longer_run_stands_beside_the_quick_one(tmp_path: Path) -> None:
-    def elsewhere(setting: Setting) -> Measured:
+def test_the_full_budget_stands_beside_quick(tmp_path: Path) -> None:
+    def elsewhere(setting: Setting) -> Measurement:
         if setting.quick:
-            return Measured(values=(-1.0,))
-        return Measured(values=(7.5,), charts=(CHART,), figures=(("of the longer run", "8 s"),))
+            return Measurement(values=(-1.0,))
+        return Measurement(values=(7.5,), charts=(CHART,), figures=(("of the full run", "8 s"),))
 
-    asked = replace(FIRST, parts=(part("one", elsewhere, at_least(1)), part("two", counted, exactly(60_965_224))))
+    both = replace(
+        FIRST, statements=(statement("one", elsewhere, at_least(1)), statement("two", counted, exactly(60_965_224)))
+    )
     out = tmp_path / "results"
-    ledger.run(asked, out=out)
-    ledger.run(asked, Budget.FULL, out=out)
-    html, path = write_reports(out, (asked,))
+    ledger.run(both, out=out)
+    ledger.run(both, Budget.FULL, out=out)
+    html, path = write_reports(out, (both,))
     tree, markdown = ET.fromstring(html.read_bytes()), path.read_text()
     page = text_of(tree)
-    assert "wanted at least 1. not reproduced" in page
-    assert "The longer run's result: 7.5. reproduced" in page
-    assert "the longer run: reproduced (2 of 2 parts tested)" in text_of(next(tree.iter(f"{HTML}nav")))
+    assert "(threshold: at least 1) not reproduced" in page
+    assert "Full budget: 7.5. reproduced" in page
+    assert "reproduced 2 of 2 statements tested" in spaced(next(tree.iter(f"{HTML}nav")))
     for told in (page, markdown):
-        assert "1 claim: 0 reproduced, 1 not reproduced" in told
-        assert "At the full budget, too: 1 claim: 1 reproduced" in told
+        assert "1 topic: 1 not reproduced. 2 statements: 1 reproduced, 1 not reproduced." in told
+        assert "At the full budget, 1 topic: 1 reproduced. 2 statements: 2 reproduced." in told
         assert "full budget was not run" not in told
-        assert "of the longer run" in told
-    assert "| Claim <one> | a statistic | at least 1 | -1 | not reproduced | 7.5 | reproduced |" in markdown
-    assert "| Title & first | not reproduced (2 of 2 parts tested) | reproduced (2 of 2 parts tested) |" in markdown
+        assert "of the full run" in told
+    assert "| Text <one> | a statistic | at least 1 | -1 | not reproduced | 7.5 | reproduced |" in markdown
+    assert (
+        "| Title & first | not reproduced (2 of 2 statements tested) | reproduced (2 of 2 statements tested) |"
+        in markdown
+    )
     assert "](results/first/full/chart.svg)" in markdown
 
 
-def test_a_result_of_the_full_budget_alone_is_told_as_such(tmp_path: Path) -> None:
+def test_a_result_of_the_full_budget_alone_says_so(tmp_path: Path) -> None:
     ledger.run(FIRST, Budget.FULL, out=tmp_path / "results")
     html, markdown = write_reports(tmp_path / "results", (FIRST,))
     assert "Budget full, 3 seeds" in text_of(ET.fromstring(html.read_bytes()))
@@ -162,12 +182,12 @@ def test_charts_are_drawn_again(tmp_path: Path) -> None:
     assert drawn.read_bytes() == before
 
 
-def test_parts_of_several_days_say_which(tmp_path: Path) -> None:
+def test_statements_of_several_days_say_which(tmp_path: Path) -> None:
     result = ledger.run(FIRST, out=tmp_path)
-    assert "one" not in conditions(result)
-    first, *rest = result.parts
+    assert "one" not in describe_conditions(result)
+    first, *rest = result.statements
     older = replace(first, conditions=replace(first.conditions, when="2001-02-03"))
-    told = conditions(replace(result, parts=(older, *rest)))
+    told = describe_conditions(replace(result, statements=(older, *rest)))
     assert "one: 2001-02-03; " in told
     assert f"two, three: {first.conditions.when}; " in told
 
@@ -197,14 +217,14 @@ def test_nothing_to_report_is_one_line(tmp_path: Path) -> None:
     ],
 )
 def test_whole_numbers_are_written_out(value: float, words: str) -> None:
-    assert number(value) == words
+    assert format_number(value) == words
 
 
-def test_a_number_is_not_parted_from_its_unit() -> None:
+def test_a_number_stays_in_one_line_with_its_unit() -> None:
     space = "\N{NO-BREAK SPACE}"
     assert unbroken("1.88 %, 24 million MACs, 68 px") == f"1.88{space}%, 24 million MACs, 68{space}px"
 
 
 def test_what_was_not_measured_has_no_number(tmp_path: Path) -> None:
     result = ledger.run(FIRST, out=tmp_path)
-    assert [describe(one) for one in result.parts] == ["2.25 ± 0.35 (n = 2)", "60,965,224", "–"]
+    assert [format_measurement(one) for one in result.statements] == ["2.25 ± 0.35 (n = 2)", "60,965,224", "–"]

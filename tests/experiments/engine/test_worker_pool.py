@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from convatlas.experiments.engine.experiment import is_finished
+from convatlas.experiments.engine.budget import is_finished
 from convatlas.experiments.engine.worker_pool import WorkerPool
 from convatlas.models.folder import WEIGHTS
+from convatlas.runs.options import Runtime
 from convatlas.runs.run import METRICS, load
 from convatlas.training import Progress, Request, train_as
 
@@ -21,11 +22,15 @@ STOPPED = """
 import sys
 from pathlib import Path
 from convatlas.experiments.engine.worker_pool import WorkerPool
+from convatlas.runs.options import Runtime
 from convatlas.training import Request, Stopped
 
 try:
     WorkerPool().train([
-        (Request(network="lenet5-modern", epochs=EPOCHS, seed=seed, autotune=False), Path(sys.argv[1]) / str(seed))
+        (
+            Request(network="lenet5-modern", epochs=EPOCHS, seed=seed, runtime=Runtime(autotune=False)),
+            Path(sys.argv[1]) / str(seed),
+        )
         for seed in range(3)
     ])
 except Stopped as stop:
@@ -33,39 +38,47 @@ except Stopped as stop:
 """
 
 
-def little(seed: int, epochs: int = 1) -> Request:
-    return Request(network="lenet5-modern", epochs=epochs, seed=seed, autotune=False)
+def short(seed: int, epochs: int = 1) -> Request:
+    return Request(network="lenet5-modern", epochs=epochs, seed=seed, runtime=Runtime(autotune=False))
 
 
-def test_trainings_side_by_side_are_those_made_alone(tmp_path: Path) -> None:
-    told: list[str] = []
+def test_parallel_trainings_are_those_made_alone(tmp_path: Path) -> None:
+    ended: list[str] = []
     with WorkerPool() as workers:
-        workers.train([(little(0), tmp_path / "0")])
-        # Those of before serve again.
-        workers.train([(little(seed), tmp_path / str(seed)) for seed in (1, 2)], lambda: told.append("one more"))
+        workers.train([(short(0), tmp_path / "0")])
+        # The same process serves again.
+        workers.train([(short(seed), tmp_path / str(seed)) for seed in (1, 2)], lambda: ended.append("a training"))
         workers.train([])
-    assert told == ["one more"] * 2
+    assert ended == ["a training"] * 2
     for seed in range(3):
         assert is_finished(tmp_path / str(seed))
         assert load(tmp_path / str(seed)).record.seed == seed
-    alone = train_as(little(2), tmp_path / "alone", Progress())
+    alone = train_as(short(2), tmp_path / "alone", Progress())
     # One thread there, more here: the same but for rounding.
     assert load(tmp_path / "2").test_accuracy == pytest.approx(alone.test_accuracy, abs=0.01)
+
+
+def test_a_training_whose_process_is_killed_is_named(tmp_path: Path) -> None:
+    with WorkerPool() as workers:
+        workers.train([(short(0), tmp_path / "0")])
+        workers._processes[0].kill()
+        with pytest.raises(RuntimeError, match=r"the training in .*/1 ended with status -9"):
+            workers.train([(short(1), tmp_path / "1")])
 
 
 def test_a_training_that_fails_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with WorkerPool() as workers:
         with pytest.raises(RuntimeError, match=r"the training in .*/bad ended with status 1"):
-            workers.train([(Request(network="lenet-none"), tmp_path / "bad"), (little(0), tmp_path / "0")])
+            workers.train([(Request(network="lenet-none"), tmp_path / "bad"), (short(0), tmp_path / "0")])
         assert "lenet-none" in capfd.readouterr().err
-        # Others take their place.
-        workers.train([(little(1), tmp_path / "1")])
+        # New processes take the place of those that were ended.
+        workers.train([(short(1), tmp_path / "1")])
     assert is_finished(tmp_path / "1")
 
 
 @pytest.fixture
 def stoppable(tmp_path: Path) -> Callable[[int], tuple[subprocess.Popen[str], list[Path]]]:
-    """Begins trainings of so many epochs in a process, and gives it and the folders in which some are going on."""
+    """Starts trainings of so many epochs in a process; gives it, and the folders in which trainings are going on."""
 
     def begin(epochs: int) -> tuple[subprocess.Popen[str], list[Path]]:
         script = STOPPED.replace("EPOCHS", str(epochs))
@@ -86,17 +99,17 @@ def test_all_are_stopped_together_and_saved(
 ) -> None:
     process, folders = stoppable(1000)
     process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert told == ""
+    assert errors == ""
     for folder in folders:
         assert not is_finished(folder)
         assert load(folder).record.recipe.epochs == 1000
-    # None was begun after it.
+    # No training began after it.
     assert sorted(tmp_path.iterdir()) == folders
 
 
-def test_what_was_stopped_goes_on_to_the_same_weights(
+def test_a_stopped_training_continues_to_the_same_weights(
     stoppable: Callable[[int], tuple[subprocess.Popen[str], list[Path]]], tmp_path: Path
 ) -> None:
     process, (first, *_) = stoppable(30)
@@ -104,7 +117,7 @@ def test_what_was_stopped_goes_on_to_the_same_weights(
     process.communicate(timeout=60)
     assert not is_finished(first)
     with WorkerPool() as workers:
-        workers.train([(little(0, 30), first), (little(0, 30), tmp_path / "never stopped")])
+        workers.train([(short(0, 30), first), (short(0, 30), tmp_path / "never stopped")])
     assert is_finished(first)
     weights = [(folder / WEIGHTS).read_bytes() for folder in (first, tmp_path / "never stopped")]
     assert weights[0] == weights[1]

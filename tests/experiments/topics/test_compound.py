@@ -1,4 +1,4 @@
-"""EfficientNet's claims: how networks grow to equal cost, the search, and its statistics on known answers."""
+"""EfficientNet: scaling to equal cost, the search, and statistics of known results."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ import pytest
 
 from convatlas import atlas
 from convatlas.experiments import Budget, Verdict
-from convatlas.experiments.engine import experiment
-from convatlas.experiments.engine.experiment import Setting, carry_out
+from convatlas.experiments.engine import accuracy
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.result import run_statement
 from convatlas.experiments.topics import compound
 from convatlas.experiments.topics.compound import (
     B0,
-    EXPERIMENT,
+    COMPOUND,
     PAPER,
     RESNET,
     SINGLE,
-    TOGETHER,
-    Base,
-    Scaled,
+    TOPIC,
+    BaseNetwork,
+    ScaledNetwork,
     Triple,
     bend,
     best,
+    gain,
     grown,
     val_loss,
-    won,
 )
 from convatlas.experiments.topics.equal_cost import macs
 from convatlas.networks.efficientnet import EfficientNetSpec
+from convatlas.runs.options import Validation
 
-PARTS = {part.id: part for part in EXPERIMENT.parts}
-TINY = Base("resnet20-cifar", 0.0625, 28)
+STATEMENTS = {statement.id: statement for statement in TOPIC.statements}
+TINY = BaseNetwork("resnet20-cifar", 0.0625, 28)
 
 
 @pytest.fixture
@@ -43,19 +45,19 @@ def quick(tmp_path: Path) -> Setting:
     return Setting(budget=Budget.QUICK, seeds=(0, 1), folder=tmp_path)
 
 
-def test_the_step_of_phi_that_is_farthest_from_doubling_is_told(quick: Setting) -> None:
-    given = carry_out(PARTS["doubling"], quick)
-    assert given.measured is not None
+def test_doubling_measures_the_step_of_phi_farthest_from_2(quick: Setting) -> None:
+    result = run_statement(STATEMENTS["doubling"], quick)
+    assert result.measurement is not None
     spec, variant = atlas.find("efficientnet-b0").spec, atlas.find("efficientnet-b0")
     # From phi 0 to 1 every stage gets a unit more.
     first = macs(variant, spec.compound(1)) / macs(variant, spec)
-    assert given.measured.values == (first,)
+    assert result.measurement.values == (first,)
     assert first > 2.3
-    assert given.verdict is Verdict.NOT_REPRODUCED
+    assert result.verdict is Verdict.NOT_REPRODUCED
 
 
-@pytest.mark.parametrize("triple", (SINGLE | TOGETHER).values(), ids=(SINGLE | TOGETHER).keys())
-def test_a_triple_doubles_macs_about(triple: Triple) -> None:
+@pytest.mark.parametrize("triple", (SINGLE | COMPOUND).values(), ids=(SINGLE | COMPOUND).keys())
+def test_a_triple_roughly_doubles_macs(triple: Triple) -> None:
     alpha, beta, gamma = triple
     assert alpha * beta**2 * gamma**2 == pytest.approx(2, rel=0.05)
 
@@ -64,9 +66,9 @@ def test_a_triple_doubles_macs_about(triple: Triple) -> None:
 
 
 @pytest.mark.parametrize(("base", "most"), [(B0, 0.02), (RESNET, 0.07)], ids=["efficientnet", "resnet"])
-def test_all_ways_to_grow_cost_about_the_same(base: Base, most: float, quick: Setting) -> None:
+def test_all_ways_to_grow_cost_about_the_same(base: BaseNetwork, most: float, quick: Setting) -> None:
     variant, own = atlas.find(base.network), base.spec(quick)
-    costs = [macs(variant, grown(base.network, own, triple, 2)) for triple in (SINGLE | TOGETHER).values()]
+    costs = [macs(variant, grown(base.network, own, triple, 2)) for triple in (SINGLE | COMPOUND).values()]
     assert max(costs) / min(costs) - 1 < most
     assert costs[0] / macs(variant, own) == pytest.approx(2, rel=0.05)
 
@@ -85,10 +87,10 @@ def test_one_dimension_grows_and_the_others_stay(name: str, quick: Setting) -> N
     assert changed == {dimension: dimension == name for dimension in SINGLE}
 
 
-@pytest.mark.parametrize("name", TOGETHER)
+@pytest.mark.parametrize("name", COMPOUND)
 def test_all_three_grow_together(name: str, quick: Setting) -> None:
     own = B0.spec(quick)
-    spec = grown(B0.network, own, TOGETHER[name], 2)
+    spec = grown(B0.network, own, COMPOUND[name], 2)
     assert isinstance(own, EfficientNetSpec)
     assert isinstance(spec, EfficientNetSpec)
     assert sum(len(stage.blocks) for stage in spec.stages) > sum(len(stage.blocks) for stage in own.stages)
@@ -101,25 +103,25 @@ def test_the_full_budget_scales_the_paper_s_own_b0(quick: Setting) -> None:
     paper = atlas.find("efficientnet-b0").spec
     assert B0.spec(full) == replace(paper, resolution=B0.side)
     assert RESNET.spec(full) == replace(atlas.find("resnet20-cifar").spec, resolution=RESNET.side)
-    asked = Scaled(B0, PAPER["the paper's"], 2).request(full, 1)
-    assert (asked.data, asked.epochs, asked.hold_out, asked.seed) == ("cifar10", None, True, 1)
+    request = ScaledNetwork(B0, PAPER["the paper's"], 2).request(full, 1)
+    assert (request.data, request.epochs, request.validation, request.seed) == ("cifar10", None, Validation(), 1)
 
 
 # --- what is trained ---------------------------------------------------------------------------------------------
 
 
-def test_the_search_takes_the_least_loss_among_those_asked() -> None:
-    losses = {"depth": 0.5, "width": 0.4, "resolution": 0.6, "all alike": 0.1}
+def test_the_search_takes_the_lowest_loss_among_the_names() -> None:
+    losses = {"depth": 0.5, "width": 0.4, "resolution": 0.6, "equal shares": 0.1}
     assert best(losses, ["depth", "width", "resolution"]) == "width"
 
 
-def test_what_bends_down_saturates() -> None:
+def test_a_curve_that_bends_down_saturates() -> None:
     assert bend([90.0, 93.0, 94.0]) == pytest.approx(2)
     assert bend([90.0, 91.0, 94.0]) == pytest.approx(-2)
 
 
 @pytest.mark.parametrize(("ahead", "verdict"), [(1.0, Verdict.REPRODUCED), (-1.0, Verdict.NOT_REPRODUCED)])
-def test_what_was_chosen_by_held_out_images_is_compared_on_the_test_images(
+def test_what_validation_chose_is_compared_on_the_test_images(
     ahead: float,
     verdict: Verdict,
     quick: Setting,
@@ -127,21 +129,25 @@ def test_what_was_chosen_by_held_out_images_is_compared_on_the_test_images(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     losses = {"depth": 0.5, "width": 0.4, "resolution": 0.6, "most width": 0.3}
-    asked: list[Triple] = []
+    compared: list[Triple] = []
 
-    def trained(setting: Setting, forms: Iterable[Scaled]) -> dict[Scaled, list[Any]]:
-        chosen = list(forms)
-        asked.extend(form.triple for form in chosen)
-        return {form: known([95.0 + (ahead if form.triple in TOGETHER.values() else 0)] * 2) for form in chosen}
+    def trained(setting: Setting, networks: Iterable[ScaledNetwork]) -> dict[ScaledNetwork, list[Any]]:
+        chosen = list(networks)
+        compared.extend(network.triple for network in chosen)
+        return {
+            network: known([95.0 + (ahead if network.triple in COMPOUND.values() else 0)] * 2) for network in chosen
+        }
 
-    monkeypatch.setattr(compound, "search", lambda setting, forms: {name: losses.get(name, 1.0) for name in forms})
+    monkeypatch.setattr(
+        compound, "search", lambda setting, networks: {name: losses.get(name, 1.0) for name in networks}
+    )
     monkeypatch.setattr(compound, "trained", trained)
-    monkeypatch.setattr(experiment, "training_accuracy", lambda runs: 100.0)
-    given = carry_out(PARTS["search-resnet"], quick)
-    assert asked == [TOGETHER["most width"], SINGLE["width"]]
-    assert given.measured is not None
-    assert given.measured.values == pytest.approx((ahead, ahead))
-    assert given.verdict is verdict
+    monkeypatch.setattr(accuracy, "training_accuracy", lambda runs: 100.0)
+    result = run_statement(STATEMENTS["search-resnet"], quick)
+    assert compared == [COMPOUND["most width"], SINGLE["width"]]
+    assert result.measurement is not None
+    assert result.measurement.values == pytest.approx((ahead, ahead))
+    assert result.verdict is verdict
 
 
 def test_saturation_is_the_mean_bend_of_three_dimensions(
@@ -149,11 +155,13 @@ def test_saturation_is_the_mean_bend_of_three_dimensions(
 ) -> None:
     gains = {1: 90.0, 2: 92.0, 4: 92.5}
 
-    def trained(setting: Setting, forms: Iterable[Scaled]) -> dict[Scaled, list[Any]]:
+    def trained(setting: Setting, networks: Iterable[ScaledNetwork]) -> dict[ScaledNetwork, list[Any]]:
         # Compound scaling, which does not level off, is not counted.
         return {
-            form: known([gains[form.times] if form.triple in SINGLE.values() else 90 + 2 * math.log2(form.times)] * 2)
-            for form in forms
+            network: known(
+                [gains[network.times] if network.triple in SINGLE.values() else 90 + 2 * math.log2(network.times)] * 2
+            )
+            for network in networks
         }
 
     monkeypatch.setattr(compound, "trained", trained)
@@ -161,21 +169,21 @@ def test_saturation_is_the_mean_bend_of_three_dimensions(
     found = compound.saturation(quick)
     assert found.values == pytest.approx((1.5, 1.5))
     assert [len(one.y) for one in found.charts[0].series] == [3] * 4  # type: ignore[union-attr]
-    assert carry_out(PARTS["saturation"], quick).verdict is Verdict.NOT_TESTABLE
+    assert run_statement(STATEMENTS["saturation"], quick).verdict is Verdict.NOT_TESTABLE
 
 
 @pytest.mark.slow
-def test_a_search_trains_one_seed_and_what_it_chose_every_seed(quick: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_trains_one_seed_and_its_choice_every_seed(quick: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compound, "EPOCHS", 1)
     # In this process, which needs no start.
     monkeypatch.setattr(Setting, "train_all", lambda self, requests: None)
-    found = won(quick, TINY, PAPER, 2)
-    assert "of its training images rightly has hardly learned" in found.doubt
+    found = gain(quick, TINY, PAPER, 2)
+    assert "the network has hardly learned" in found.inconclusive
     assert len(found.values) == 2
-    asked = {name: Scaled(TINY, triple, 2).request(quick, 0) for name, triple in (SINGLE | PAPER).items()}
-    losses = {name: val_loss(quick.train(request)) for name, request in asked.items()}
+    requests = {name: ScaledNetwork(TINY, triple, 2).request(quick, 0) for name, triple in (SINGLE | PAPER).items()}
+    losses = {name: val_loss(quick.train(request)) for name, request in requests.items()}
     assert {name: f"{loss:.3f}" for name, loss in losses.items()} == {
-        name: value.split(",")[0].removeprefix("held-out loss ") for name, value in found.figures if name in losses
+        name: value.split(",")[0].removeprefix("validation loss ") for name, value in found.figures if name in losses
     }
     # Four at the first seed and two of them at the second.
-    assert len(list(quick.folder.iterdir())) == len({repr(request.spec) for request in asked.values()}) + 2
+    assert len(list(quick.folder.iterdir())) == len({repr(request.spec) for request in requests.values()}) + 2

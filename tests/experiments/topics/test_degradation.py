@@ -1,4 +1,4 @@
-"""Deeper and deeper: the statistics on errors that are known, and one training of each kind at its smallest."""
+"""Statistics of known errors, and one short training of each kind of network."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import pytest
 
 from convatlas import atlas
 from convatlas.experiments import Budget
-from convatlas.experiments.engine.experiment import Setting, Verdict, carry_out
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.result import run_statement
+from convatlas.experiments.engine.verdict import Verdict
 from convatlas.experiments.topics import degradation
 from convatlas.experiments.topics.degradation import (
     DEPTHS,
-    EXPERIMENT,
     PLAIN,
     RESIDUAL,
+    TOPIC,
     Errors,
     curves,
     figures,
-    grown,
     network_of,
     rank_correlation,
     request,
+    rises,
 )
 from convatlas.networks.resnet import ResNetSpec, Shortcut
 from convatlas.recipe import Augmentation
@@ -51,14 +53,14 @@ def test_ranks_of_errors_against_depth(errors: tuple[float, ...], correlation: f
     assert rank_correlation(errors) == round(correlation, 9)
 
 
-def test_what_grows_is_the_deepest_less_the_shallowest() -> None:
-    assert grown([[1.0, 50.0, 0.0, 4.0], [3.0, 3.0, 3.0, 1.0]]) == (3.0, -2.0)
+def test_a_rise_is_the_deepest_minus_the_shallowest() -> None:
+    assert rises([[1.0, 50.0, 0.0, 4.0], [3.0, 3.0, 3.0, 1.0]]) == (3.0, -2.0)
 
 
 def test_figures_are_means_over_the_seeds() -> None:
-    told = figures(PLAIN, [[1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 3.0, 4.0]], [[5.0] * 4, [6.0] * 4])
-    assert told[0] == ("plain-20, training / test error", "1.50 % / 5.50 %")
-    assert len(told) == len(DEPTHS)
+    rows = figures(PLAIN, [[1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 3.0, 4.0]], [[5.0] * 4, [6.0] * 4])
+    assert rows[0] == ("plain-20, training / test error", "1.50 % / 5.50 %")
+    assert len(rows) == len(DEPTHS)
 
 
 # Of plain networks and of those with shortcuts, in training and on test images; every seed the same.
@@ -89,7 +91,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[list[float], list[
         ("test", 7.5, PLAIN, 1, [3.0, 3.0, 3.0, 3.0]),
     ],
 )
-def test_each_part_can_come_out_both_ways(
+def test_each_statement_can_be_reproduced_or_not(
     name: str,
     value: float,
     kind: str,
@@ -98,13 +100,13 @@ def test_each_part_can_come_out_both_ways(
     found: dict[str, tuple[list[float], list[float]]],
     tmp_path: Path,
 ) -> None:
-    part = next(part for part in EXPERIMENT.parts if part.id == name)
-    given = carry_out(part, setting(tmp_path))
-    assert given.verdict is Verdict.REPRODUCED
-    assert given.measured is not None
-    assert given.measured.values == pytest.approx((value,) * len(SEEDS))
+    statement = next(statement for statement in TOPIC.statements if statement.id == name)
+    result = run_statement(statement, setting(tmp_path))
+    assert result.verdict is Verdict.REPRODUCED
+    assert result.measurement is not None
+    assert result.measurement.values == pytest.approx((value,) * len(SEEDS))
     found[kind][which][:] = otherwise
-    assert carry_out(part, setting(tmp_path)).verdict is Verdict.NOT_REPRODUCED
+    assert run_statement(statement, setting(tmp_path)).verdict is Verdict.NOT_REPRODUCED
 
 
 def test_networks_of_a_depth_differ_in_their_shortcuts_alone() -> None:
@@ -118,17 +120,17 @@ def test_networks_of_a_depth_differ_in_their_shortcuts_alone() -> None:
 
 
 def test_full_is_the_papers_own_training(tmp_path: Path) -> None:
-    asked = request(setting(tmp_path, Budget.FULL), "plain56-cifar", 1)
-    assert asked == Request(network="plain56-cifar", data="cifar10", recipe="paper", seed=1)
+    full = request(setting(tmp_path, Budget.FULL), "plain56-cifar", 1)
+    assert full == Request(network="plain56-cifar", data="cifar10", recipe="paper", seed=1)
 
 
-def test_quick_keeps_the_papers_optimizer_at_the_rate_of_its_batch(tmp_path: Path) -> None:
-    asked = request(setting(tmp_path), "resnet20-cifar", 2)
-    printed = atlas.find("resnet20-cifar").recipe
-    assert printed is not None
-    assert asked.recipe == replace(printed, augmentation=Augmentation())
-    assert asked.lr == pytest.approx(0.1 * 32 / 128)
-    assert (asked.batch_size, asked.seed) == (32, 2)
+def test_quick_keeps_the_papers_optimizer_with_a_learning_rate_for_its_batch(tmp_path: Path) -> None:
+    quick = request(setting(tmp_path), "resnet20-cifar", 2)
+    paper = atlas.find("resnet20-cifar").recipe
+    assert paper is not None
+    assert quick.recipe == replace(paper, augmentation=Augmentation())
+    assert quick.lr == pytest.approx(0.1 * 32 / 128)
+    assert (quick.batch_size, quick.seed) == (32, 2)
 
 
 def test_curves_and_errors_are_those_of_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

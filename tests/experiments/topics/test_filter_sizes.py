@@ -5,12 +5,13 @@ import pytest
 
 from convatlas import atlas
 from convatlas.experiments import Budget, Verdict
-from convatlas.experiments.engine.experiment import Setting, carry_out
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.result import run_statement
 from convatlas.experiments.topics.equal_cost import macs
-from convatlas.experiments.topics.filter_sizes import EXPERIMENT, alone, at_equal_cost, paper
+from convatlas.experiments.topics.filter_sizes import TOPIC, at_equal_cost, paper, single_size
 from convatlas.networks.googlenet import GoogLeNetSpec
 
-PARTS = {part.id: part for part in EXPERIMENT.parts}
+STATEMENTS = {statement.id: statement for statement in TOPIC.statements}
 
 
 @pytest.fixture
@@ -19,10 +20,10 @@ def quick(tmp_path: Path) -> Setting:
 
 
 def test_naive_modules_are_counted(quick: Setting) -> None:
-    result = carry_out(PARTS["naive"], quick)
+    result = run_statement(STATEMENTS["naive"], quick)
     assert result.verdict is Verdict.REPRODUCED
-    assert result.measured is not None
-    assert len(result.measured.figures) == 2
+    assert result.measurement is not None
+    assert len(result.measurement.figures) == 2
 
 
 @pytest.mark.parametrize("name", ["1x1 alone", "3x3 alone", "5x5 alone", "pooling alone"])
@@ -30,7 +31,7 @@ def test_each_size_alone_costs_about_as_much_as_the_module(name: str, quick: Set
     variant, module = atlas.find("googlenet"), replace(paper(quick), supervised=False)
     full = variant.spec.scaled(resolution=module.resolution)
     assert isinstance(full, GoogLeNetSpec)
-    single = alone(replace(full, supervised=False))[name]
+    single = single_size(replace(full, supervised=False))[name]
     kept = {"1x1 alone": "n1x1", "3x3 alone": "n3x3", "5x5 alone": "n5x5", "pooling alone": "pool_proj"}[name]
     for stage in single.stages:
         for sizes in stage:

@@ -1,4 +1,4 @@
-"""Why shortcuts help: the measurements on two networks of one epoch, the statistics on known answers."""
+"""Why shortcuts help: measurements on two networks after one epoch, statistics of known results."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ import torch.nn.functional as F
 from torch import nn
 
 from convatlas.experiments import Budget
-from convatlas.experiments.engine import experiment
-from convatlas.experiments.engine.experiment import Part, Setting, Verdict, carry_out
+from convatlas.experiments.engine import accuracy
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.result import run_statement
+from convatlas.experiments.engine.statement import Statement
+from convatlas.experiments.engine.verdict import Verdict
 from convatlas.experiments.topics import degradation, shortcuts
 from convatlas.experiments.topics.degradation import PLAIN, RESIDUAL, trained
 from convatlas.experiments.topics.shortcuts import (
-    EXPERIMENT,
     IMAGES,
     KINDS,
-    around,
-    lesions,
-    lost,
+    TOPIC,
+    gradient_change,
+    lesion_errors,
+    loss_surface,
     mean_response,
     mean_scale,
-    some,
+    training_batch,
 )
-from convatlas.models.evaluation import evaluate
+from convatlas.models.evaluation import evaluate, evaluation_batches
 from convatlas.networks.resnet import ResidualUnit
 from convatlas.runs.run import Run
 
@@ -36,8 +39,8 @@ BLOCKS = 7
 """Of 20 layers, those that keep the shape: 3, 2 and 2."""
 
 
-def part_named(name: str) -> Part:
-    return next(part for part in EXPERIMENT.parts if part.id == name)
+def statement_named(name: str) -> Statement:
+    return next(statement for statement in TOPIC.statements if statement.id == name)
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +56,10 @@ def run_of(setting: Setting, kind: str) -> Run:
     return trained(setting, kind, 20, 0)
 
 
-def test_what_is_measured_on_are_images_that_were_learned(trained_little: Setting) -> None:
+def test_the_batch_is_from_the_training_images(trained_little: Setting) -> None:
     run = run_of(trained_little, RESIDUAL)
-    inputs, labels = some(run)
-    spec = run.record.spec
+    inputs, labels = training_batch(run)
+    spec = run.spec
     assert inputs.shape == (IMAGES, spec.in_channels, spec.resolution, spec.resolution)
     assert labels.tolist() == run.load_data().train.labels[:IMAGES].tolist()
 
@@ -78,14 +81,14 @@ def test_gradients_before_training_are_those_of_every_convolution(
     trained_little: Setting, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(shortcuts, "DEEP", 20)
-    change, lengths = lost(trained_little, kind, 0)
+    change, lengths = gradient_change(trained_little, kind, 0)
     assert len(lengths) == 19
     assert change == pytest.approx(abs(math.log10(lengths[0] / lengths[-1])))
-    # By the seed alone: what was learned does not enter.
-    assert lost(trained_little, kind, 0)[1] == lengths
+    # They depend on the seed alone, not on what was learned.
+    assert gradient_change(trained_little, kind, 0)[1] == lengths
 
 
-def test_each_block_that_keeps_the_shape_is_left_out_once(
+def test_each_block_that_keeps_the_shape_is_removed_once(
     trained_little: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of(trained_little, PLAIN)
@@ -94,16 +97,18 @@ def test_each_block_that_keeps_the_shape_is_left_out_once(
     def watching(network: nn.Module, objective: object, batches: object) -> object:
         units = [unit for stage in range(3) for unit in shortcuts.units_of(network, stage)]
         seen.append([isinstance(unit, nn.Identity) for unit in units])
-        return evaluate(network, run.variant.objective, run.judging(run.load_data().test, torch.device("cpu")))
+        return evaluate(
+            network, run.variant.objective, evaluation_batches(run.card, run.load_data().test, torch.device("cpu"))
+        )
 
     monkeypatch.setattr(shortcuts, "evaluate", watching)
-    assert len(list(lesions(run))) == BLOCKS
+    assert len(list(lesion_errors(run))) == BLOCKS
     assert [row.index(True) for row in seen] == [0, 1, 2, 4, 5, 7, 8]
     assert all(row.count(True) == 1 for row in seen)
     assert not any(isinstance(unit, nn.Identity) for unit in shortcuts.units_of(run.network, 0))
 
 
-def test_a_residual_block_whose_branch_gives_nothing_is_not_missed(trained_little: Setting) -> None:
+def test_removing_a_residual_block_with_a_zero_branch_changes_nothing(trained_little: Setting) -> None:
     run = run_of(trained_little, RESIDUAL)
     for unit in run.network.modules():
         if isinstance(unit, ResidualUnit):
@@ -111,22 +116,22 @@ def test_a_residual_block_whose_branch_gives_nothing_is_not_missed(trained_littl
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
     error = 100 * (1 - run.evaluate().accuracy)
-    assert list(lesions(run)) == [error] * BLOCKS
+    assert list(lesion_errors(run)) == [error] * BLOCKS
 
 
-def test_a_surface_has_the_loss_of_the_network_in_its_middle(
+def test_the_middle_of_a_surface_is_the_loss_of_the_network(
     trained_little: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shortcuts, "PLACES", (-1.0, 0.0, 1.0))
     run = run_of(trained_little, RESIDUAL)
-    inputs, labels = some(run)
-    surface = around(run)
+    inputs, labels = training_batch(run)
+    surface = loss_surface(run)
     assert surface.shape == (3, 3)
     with torch.no_grad():
         assert surface[1, 1] == pytest.approx(float(F.cross_entropy(run.network(inputs), labels)), rel=1e-5)
 
 
-# --- verdicts on known answers -----------------------------------------------------------------------------------
+# --- verdicts for known results -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -143,14 +148,14 @@ def test_responses_are_compared_at_one_depth(
 ) -> None:
     found = {(PLAIN, 20): 1.0, (RESIDUAL, 20): with_shortcuts}
     both = {words: [(kind, 20)] * 3 for words, kind in KINDS.items()}
-    monkeypatch.setattr(shortcuts, "of_both", lambda setting, depth: both)
+    monkeypatch.setattr(shortcuts, "of_both_kinds", lambda setting, depth: both)
     monkeypatch.setattr(shortcuts, "mean_response", lambda run: found[run])
     monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.9)
     monkeypatch.setattr(shortcuts, "layer_responses", lambda setting: degradation.by_depth({"one": [[1, 1, 1, 1]]}))
-    given = carry_out(part_named("responses"), untrained)
-    assert given.verdict is verdict
-    assert given.measured is not None
-    assert given.measured.mean == pytest.approx(with_shortcuts)
+    result = run_statement(statement_named("responses"), untrained)
+    assert result.verdict is verdict
+    assert result.measurement is not None
+    assert result.measurement.mean == pytest.approx(with_shortcuts)
 
 
 @pytest.mark.parametrize(("deep", "verdict"), [(0.25, Verdict.REPRODUCED), (0.5, Verdict.NOT_REPRODUCED)])
@@ -160,14 +165,14 @@ def test_responses_are_compared_over_depth(
     found = {(RESIDUAL, 20): 0.5, (RESIDUAL, 56): deep}
     monkeypatch.setattr(shortcuts, "mean_response", lambda run: found[run])
     monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.9)
-    assert carry_out(part_named("deeper"), untrained).verdict is verdict
-    # Scales that are where they began say nothing of what was learned.
+    assert run_statement(statement_named("deeper"), untrained).verdict is verdict
+    # Scales near their initial values say nothing about what was learned.
     monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.96)
-    given = carry_out(part_named("deeper"), untrained)
-    assert given.verdict is Verdict.NOT_TESTABLE
-    assert "have hardly left it (20 layers 0.960, 56 layers 0.960)" in given.reason
-    assert given.measured is not None
-    assert given.measured.mean == pytest.approx(deep / 0.5)
+    result = run_statement(statement_named("deeper"), untrained)
+    assert result.verdict is Verdict.NOT_TESTABLE
+    assert "have hardly moved (20 layers 0.960, 56 layers 0.960)" in result.reason
+    assert result.measurement is not None
+    assert result.measurement.mean == pytest.approx(deep / 0.5)
 
 
 @pytest.mark.parametrize(("plain", "verdict"), [(2.0, Verdict.REPRODUCED), (0.5, Verdict.NOT_REPRODUCED)])
@@ -175,11 +180,11 @@ def test_gradients_are_compared_by_powers_of_ten(
     untrained: Setting, monkeypatch: pytest.MonkeyPatch, plain: float, verdict: Verdict
 ) -> None:
     found = {PLAIN: (plain, [1.0, 10.0]), RESIDUAL: (0.5, [1.0, 3.0])}
-    monkeypatch.setattr(shortcuts, "lost", lambda setting, kind, seed: found[kind])
-    given = carry_out(part_named("gradient"), untrained)
-    assert given.verdict is verdict
-    assert given.measured is not None
-    assert given.measured.mean == pytest.approx(plain - 0.5)
+    monkeypatch.setattr(shortcuts, "gradient_change", lambda setting, kind, seed: found[kind])
+    result = run_statement(statement_named("gradient"), untrained)
+    assert result.verdict is verdict
+    assert result.measurement is not None
+    assert result.measurement.mean == pytest.approx(plain - 0.5)
 
 
 @pytest.mark.parametrize(
@@ -206,11 +211,11 @@ def test_lesions_are_compared_by_how_much_the_error_rises(
 ) -> None:
     trainings({"plain": [90.0] * 3, "with shortcuts": [95.0] * 3})
     without = {0.9: [plain, plain + 2], 0.95: [residual, residual + 2]}
-    monkeypatch.setattr(shortcuts, "lesions", lambda run: iter(without[run.test_accuracy]))
-    given = carry_out(part_named(name), untrained)
-    assert given.verdict is verdict
-    assert given.measured is not None
-    assert given.measured.mean == pytest.approx(value)
+    monkeypatch.setattr(shortcuts, "lesion_errors", lambda run: iter(without[run.test_accuracy]))
+    result = run_statement(statement_named(name), untrained)
+    assert result.verdict is verdict
+    assert result.measurement is not None
+    assert result.measurement.mean == pytest.approx(value)
 
 
 @pytest.mark.parametrize(("a", "verdict"), [(3.5, Verdict.REPRODUCED), (5.0, Verdict.NOT_REPRODUCED)])
@@ -218,10 +223,10 @@ def test_options_are_compared_by_their_test_errors(
     untrained: Setting, trainings: Callable[..., None], a: float, verdict: Verdict
 ) -> None:
     trainings({"A": [100 - a] * 3, "B": [91.0] * 3, "C": [97.0] * 3})
-    given = carry_out(part_named("options"), untrained)
-    assert given.verdict is verdict
-    assert given.measured is not None
-    assert given.measured.mean == pytest.approx(a - 3.0)
+    result = run_statement(statement_named("options"), untrained)
+    assert result.verdict is verdict
+    assert result.measurement is not None
+    assert result.measurement.mean == pytest.approx(a - 3.0)
 
 
 BOWL = np.array([[1 + x**2 + y**2 for x in shortcuts.PLACES] for y in shortcuts.PLACES])
@@ -229,7 +234,7 @@ HILLS = np.array([[2 + math.sin(9 * x) * math.cos(9 * y) for x in shortcuts.PLAC
 
 
 @pytest.mark.parametrize(("plain", "verdict"), [(HILLS, Verdict.REPRODUCED), (BOWL, Verdict.NOT_REPRODUCED)])
-def test_surfaces_are_compared_by_what_is_bent_down(
+def test_surfaces_are_compared_by_negative_curvature(
     untrained: Setting,
     trainings: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
@@ -237,21 +242,21 @@ def test_surfaces_are_compared_by_what_is_bent_down(
     verdict: Verdict,
 ) -> None:
     trainings({"plain": [90.0] * 3, "with shortcuts": [95.0] * 3})
-    monkeypatch.setattr(shortcuts, "around", lambda run: plain if run.test_accuracy == 0.9 else BOWL)
-    given = carry_out(part_named("surface"), untrained)
-    assert given.verdict is verdict
-    assert given.measured is not None
-    (chart,) = given.measured.charts
+    monkeypatch.setattr(shortcuts, "loss_surface", lambda run: plain if run.test_accuracy == 0.9 else BOWL)
+    result = run_statement(statement_named("surface"), untrained)
+    assert result.verdict is verdict
+    assert result.measurement is not None
+    (chart,) = result.measurement.charts
     assert "highest 3" in chart.alt_text
 
 
-def test_around_weights_that_learned_nothing_there_is_nothing_to_tell(
+def test_surfaces_of_undertrained_networks_are_inconclusive(
     untrained: Setting, trainings: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainings({"plain": [30.0] * 3, "with shortcuts": [95.0] * 3})
-    monkeypatch.setattr(experiment, "training_accuracy", lambda runs: 100 * min(run.test_accuracy for run in runs))
-    monkeypatch.setattr(shortcuts, "around", lambda run: HILLS)
-    given = carry_out(part_named("surface"), untrained)
-    assert given.verdict is Verdict.NOT_TESTABLE
-    assert "plain: a network that answers 30 % of its training images rightly" in given.reason
-    assert given.measured is not None
+    monkeypatch.setattr(accuracy, "training_accuracy", lambda runs: 100 * min(run.test_accuracy for run in runs))
+    monkeypatch.setattr(shortcuts, "loss_surface", lambda run: HILLS)
+    result = run_statement(statement_named("surface"), untrained)
+    assert result.verdict is Verdict.NOT_TESTABLE
+    assert "plain: with a training accuracy of 30 % the network has hardly learned" in result.reason
+    assert result.measurement is not None

@@ -5,12 +5,13 @@ import pytest
 
 from convatlas import atlas
 from convatlas.experiments import Budget, Verdict
-from convatlas.experiments.engine.experiment import Setting, carry_out
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.result import run_statement
 from convatlas.experiments.topics import small_filters
-from convatlas.experiments.topics.small_filters import EXPERIMENT, STACKS, stack
+from convatlas.experiments.topics.small_filters import STACKS, TOPIC, stack
 from convatlas.networks.vgg import VGGSpec
 
-PARTS = {part.id: part for part in EXPERIMENT.parts}
+STATEMENTS = {statement.id: statement for statement in TOPIC.statements}
 
 
 @pytest.fixture
@@ -19,8 +20,8 @@ def quick(tmp_path: Path) -> Setting:
 
 
 @pytest.mark.parametrize("name", ["convolutions", "fully-connected", "receptive-field", "parameters"])
-def test_what_is_counted_is_reproduced(name: str, quick: Setting) -> None:
-    assert carry_out(PARTS[name], quick).verdict is Verdict.REPRODUCED
+def test_counted_statements_are_reproduced(name: str, quick: Setting) -> None:
+    assert run_statement(STATEMENTS[name], quick).verdict is Verdict.REPRODUCED
 
 
 def test_parameters_are_those_of_section_2_3_and_biases() -> None:
@@ -33,16 +34,16 @@ def test_parameters_are_those_of_section_2_3_and_biases() -> None:
     }
 
 
-def test_a_stack_too_few_is_noticed(quick: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_convolution_is_noticed(quick: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STACKS, "three 3x3", (3, 2))
-    assert carry_out(PARTS["receptive-field"], quick).verdict is Verdict.NOT_REPRODUCED
-    assert carry_out(PARTS["parameters"], quick).verdict is Verdict.NOT_REPRODUCED
+    assert run_statement(STATEMENTS["receptive-field"], quick).verdict is Verdict.NOT_REPRODUCED
+    assert run_statement(STATEMENTS["parameters"], quick).verdict is Verdict.NOT_REPRODUCED
 
 
 def test_the_full_budget_compares_the_paper_s_network_b(quick: Setting) -> None:
     full = replace(quick, budget=Budget.FULL)
-    asked = small_filters.request(full, *STACKS["two 3x3"], 0)
+    request = small_filters.request(full, *STACKS["two 3x3"], 0)
     paper = atlas.find("vgg13").spec
     assert isinstance(paper, VGGSpec)
-    assert isinstance(asked.spec, VGGSpec)
-    assert (asked.spec.stages, asked.spec.fully) == (paper.stages, paper.fully)
+    assert isinstance(request.spec, VGGSpec)
+    assert (request.spec.stages, request.spec.fully) == (paper.stages, paper.fully)

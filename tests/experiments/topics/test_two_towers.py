@@ -1,4 +1,4 @@
-"""AlexNet's claims: two real processes against one, and the statistics of what is trained on known answers."""
+"""AlexNet: two real processes against one, and statistics of known results."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ import torch
 import torch.nn.functional as F
 
 from convatlas.experiments import Budget
-from convatlas.experiments.engine.experiment import NotTestable, Setting, Verdict, carry_out
-from convatlas.experiments.engine.process_pair import in_pair
-from convatlas.experiments.topics.towers import TOWERS, Answer, Task, rows_of, step
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.distributed_pair import run_on_pair
+from convatlas.experiments.engine.result import run_statement
+from convatlas.experiments.engine.statement import NotTestable
+from convatlas.experiments.engine.verdict import Verdict
+from convatlas.experiments.topics.towers import TOWERS, TowerResult, TowerTask, rows_of, step
 from convatlas.experiments.topics.two_towers import (
-    EXPERIMENT,
-    difference,
+    TOPIC,
+    ablations,
     epochs_to,
-    exchanged,
-    lowest,
+    exchanged_values,
+    gain,
+    lowest_errors,
     paper,
-    without,
-    worth,
+    relative_difference,
 )
 from convatlas.networks.alexnet import AlexNet, AlexNetSpec
 
@@ -32,11 +35,11 @@ def setting(folder: Path) -> Setting:
 
 
 @pytest.mark.parametrize(("name", "value"), [("convolutions", 5), ("fully-connected", 3), ("parameters", 60_965_224)])
-def test_what_is_counted_comes_to_its_verdict(name: str, value: int, tmp_path: Path) -> None:
-    given = carry_out(next(part for part in EXPERIMENT.parts if part.id == name), setting(tmp_path))
-    assert given.verdict is Verdict.REPRODUCED
-    assert given.measured is not None
-    assert given.measured.values == (value,)
+def test_counted_statements(name: str, value: int, tmp_path: Path) -> None:
+    result = run_statement(next(statement for statement in TOPIC.statements if statement.id == name), setting(tmp_path))
+    assert result.verdict is Verdict.REPRODUCED
+    assert result.measurement is not None
+    assert result.measurement.values == (value,)
 
 
 # --- two processes -----------------------------------------------------------------------------------------------
@@ -60,25 +63,27 @@ def network() -> AlexNet:
 
 
 @pytest.fixture(scope="module")
-def task(network: AlexNet) -> Task:
+def task(network: AlexNet) -> TowerTask:
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(3, 3, 67, 67, generator=generator, dtype=torch.double)
-    return Task(NARROW, network.state_dict(), images, torch.tensor([0, 3, 5]))
+    return TowerTask(NARROW, network.state_dict(), images, torch.tensor([0, 3, 5]))
 
 
 @pytest.fixture(scope="module")
-def answers(task: Task) -> list[Answer]:
-    return in_pair(step, task)
+def answers(task: TowerTask) -> list[TowerResult]:
+    return run_on_pair(step, task)
 
 
-def test_two_processes_give_the_outputs_of_one(network: AlexNet, task: Task, answers: list[Answer]) -> None:
+def test_two_processes_give_the_outputs_of_one(network: AlexNet, task: TowerTask, answers: list[TowerResult]) -> None:
     outputs = network(task.images)
     assert outputs.std() > 0.1
     for answer in answers:
         torch.testing.assert_close(answer.outputs, outputs.detach(), rtol=1e-12, atol=1e-12)
 
 
-def test_each_process_has_its_half_of_every_gradient(network: AlexNet, task: Task, answers: list[Answer]) -> None:
+def test_each_process_has_its_half_of_every_gradient(
+    network: AlexNet, task: TowerTask, answers: list[TowerResult]
+) -> None:
     names, values = zip(*network.named_parameters(), strict=True)
     gradients = torch.autograd.grad(F.cross_entropy(network(task.images), task.labels), values)
     for rank, answer in enumerate(answers):
@@ -86,10 +91,10 @@ def test_each_process_has_its_half_of_every_gradient(network: AlexNet, task: Tas
         for name, gradient in zip(names, gradients, strict=True):
             own = rows_of(gradient, rank)
             assert own.abs().max() > 0
-            assert difference(answer.gradients[name], own) < 1e-12, name
+            assert relative_difference(answer.gradients[name], own) < 1e-12, name
 
 
-def test_what_crosses_is_what_the_layers_read_of_the_other_tower(task: Task, answers: list[Answer]) -> None:
+def test_the_traffic_is_what_the_layers_read_from_the_other_tower(task: TowerTask, answers: list[TowerResult]) -> None:
     # Of 67 px the first convolution, at a stride of 2, makes 34, and the poolings make 16, 7 and 3.
     side2, side5 = 7, 3
     forward = 12 * side2**2 + 12 * side5**2 + 20 + 28 + 6
@@ -101,35 +106,35 @@ def test_what_crosses_is_what_the_layers_read_of_the_other_tower(task: Task, ans
 
 def test_the_paper_asks_for_three_pooled_layers_and_the_hidden_units() -> None:
     # After the second pooling 13 x 13 x 256, after the last 6 x 6 x 256.
-    assert exchanged() == {
+    assert exchanged_values() == {
         "conv3.conv": 13 * 13 * 256, "fc6": 6 * 6 * 256, "fc7": 4096, "fc8": 4096, "outputs": 1000,
     }  # fmt: skip
 
 
-def test_a_difference_is_a_part_of_the_largest_value() -> None:
+def test_a_difference_is_relative_to_the_largest_value() -> None:
     theirs = torch.tensor([1.0, -4.0])
-    assert difference(theirs, theirs) == 0
-    assert difference(theirs + torch.tensor([0.0, 2.0]), theirs) == 0.5
+    assert relative_difference(theirs, theirs) == 0
+    assert relative_difference(theirs + torch.tensor([0.0, 2.0]), theirs) == 0.5
 
 
 # --- what made it learn ------------------------------------------------------------------------------------------
 
 
-def test_epochs_are_counted_to_where_the_error_crosses_the_line() -> None:
+def test_epochs_are_counted_until_the_error_crosses_the_target() -> None:
     assert epochs_to([80.0, 50.0, 0.0], 25.0) == pytest.approx(2.0)
     assert epochs_to([80.0, 25.0, 10.0], 25.0) == pytest.approx(1.5)
     with pytest.raises(NotTestable, match=r"stays above 25 % in 2 epochs"):
         epochs_to([80.0, 30.0], 25.0)
 
 
-def test_an_answer_that_is_none_says_which_network_learned() -> None:
-    told = lowest({"ReLU": [[90.0, 89.5]], "tanh": [[60.0, 20.0], [70.0, 30.0]]})
-    assert told == "the lowest of each seed: ReLU 89.5 %; tanh 20.0 %, 30.0 %"
+def test_the_lowest_errors_say_which_network_learned() -> None:
+    text = lowest_errors({"ReLU": [[90.0, 89.5]], "tanh": [[60.0, 20.0], [70.0, 30.0]]})
+    assert text == "the lowest for each seed: ReLU 89.5 %; tanh 20.0 %, 30.0 %"
 
 
-def test_each_form_leaves_out_one_thing() -> None:
-    forms = without(paper())
-    whole = forms.pop("everything")
+def test_each_ablation_leaves_out_one_thing() -> None:
+    forms = ablations(paper())
+    whole = forms.pop("complete network")
     assert whole == paper()
     assert forms == {
         "no response normalization": replace(whole, lrn=False),
@@ -139,13 +144,11 @@ def test_each_form_leaves_out_one_thing() -> None:
     assert len({whole, *forms.values()}) == 4
 
 
-def test_what_a_part_is_worth_is_how_much_the_error_rises_without_it(
-    tmp_path: Path, trainings: Callable[..., None]
-) -> None:
-    accuracies = {name: [98.0, 97.0, 96.0] for name in without(paper())}
+def test_a_gain_is_the_rise_of_the_error_without_the_component(tmp_path: Path, trainings: Callable[..., None]) -> None:
+    accuracies = {name: [98.0, 97.0, 96.0] for name in ablations(paper())}
     trainings(accuracies | {"no dropout": [97.5, 96.5, 95.5]})
-    assert worth("no dropout", setting(tmp_path)).values == pytest.approx((0.5, 0.5, 0.5))
-    part = next(part for part in EXPERIMENT.parts if part.id == "dropout")
-    assert carry_out(part, setting(tmp_path)).verdict is Verdict.REPRODUCED
+    assert gain("no dropout", setting(tmp_path)).values == pytest.approx((0.5, 0.5, 0.5))
+    statement = next(statement for statement in TOPIC.statements if statement.id == "dropout")
+    assert run_statement(statement, setting(tmp_path)).verdict is Verdict.REPRODUCED
     trainings(accuracies | {"no dropout": [98.5, 97.5, 96.5]})
-    assert carry_out(part, setting(tmp_path)).verdict is Verdict.NOT_REPRODUCED
+    assert run_statement(statement, setting(tmp_path)).verdict is Verdict.NOT_REPRODUCED

@@ -1,4 +1,4 @@
-"""Chains whose gradients are known: what the factor a layer must come to."""
+"""Chains with known gradients, and so a known factor per layer."""
 
 from __future__ import annotations
 
@@ -11,9 +11,20 @@ from torch import nn
 
 from convatlas import measure
 from convatlas.experiments import Budget
-from convatlas.experiments.engine.experiment import Setting, Verdict, carry_out
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.result import run_statement
+from convatlas.experiments.engine.verdict import Verdict
 from convatlas.experiments.topics import vanishing
-from convatlas.experiments.topics.vanishing import EXPERIMENT, UNITS, Chain, Kind, digits, factor, jacobians, norms
+from convatlas.experiments.topics.vanishing import (
+    TOPIC,
+    UNITS,
+    Chain,
+    ChainSpec,
+    digits,
+    factor_per_layer,
+    gradient_norms,
+    jacobians,
+)
 
 
 def identity(x: torch.Tensor) -> torch.Tensor:
@@ -22,33 +33,33 @@ def identity(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("gain", [0.5, 1.0, 2.0])
 def test_a_linear_chain_multiplies_by_its_gain(gain: float) -> None:
-    # N products of Gaussian matrices: a fluctuation of a few per cent a layer.
-    kind = Kind(activation=identity, deviation=gain / math.sqrt(UNITS))
-    assert factor(kind, seed=0) == pytest.approx(gain, rel=0.03)
+    # Products of Gaussian matrices: they fluctuate by a few percent per layer.
+    spec = ChainSpec(activation=identity, weight_std=gain / math.sqrt(UNITS))
+    assert factor_per_layer(spec, seed=0) == pytest.approx(gain, rel=0.03)
 
 
-def test_orthogonal_layers_keep_every_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    def orthogonal(depth: int, kind: Kind, seed: int) -> Chain:
+def test_orthogonal_layers_keep_every_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    def orthogonal(depth: int, spec: ChainSpec, seed: int) -> Chain:
         torch.manual_seed(seed)
-        chain = Chain(depth, kind).double()
+        chain = Chain(depth, spec).double()
         for layer in chain.layers:
             nn.init.orthogonal_(layer.get_parameter("weight"))
         return chain
 
     monkeypatch.setattr(vanishing, "chain", orthogonal)
-    kind = Kind(activation=identity, deviation=1.0)
-    assert factor(kind, seed=0) == pytest.approx(1, abs=1e-12)
-    found, _ = jacobians(5, kind, 0)
+    spec = ChainSpec(activation=identity, weight_std=1.0)
+    assert factor_per_layer(spec, seed=0) == pytest.approx(1, abs=1e-12)
+    found, _ = jacobians(5, spec, 0)
     for layer in found:
         torch.testing.assert_close(torch.linalg.svdvals(layer), torch.ones(UNITS, dtype=torch.double))
 
 
 def test_gradients_of_a_hundred_small_factors_are_still_numbers() -> None:
-    found = norms(100, Kind(activation=torch.sigmoid, deviation=vanishing.SMALL), 0)
+    found = gradient_norms(100, ChainSpec(activation=torch.sigmoid, weight_std=vanishing.SMALL), 0)
     assert 0 < found[0] < 1e-150 < found[-1]
 
 
-def test_every_digit_enters_with_mean_0_and_the_whole_with_deviation_1() -> None:
+def test_digits_are_centered_per_pixel_and_have_a_standard_deviation_of_1() -> None:
     images, labels = digits()
     assert images.shape == (vanishing.IMAGES, UNITS)
     assert labels.shape == (vanishing.IMAGES,)
@@ -57,22 +68,22 @@ def test_every_digit_enters_with_mean_0_and_the_whole_with_deviation_1() -> None
 
 
 def test_shortcuts_carry_the_input_past_every_layer() -> None:
-    found, whole = jacobians(3, Kind(activation=identity, deviation=0.0, shortcuts=True), 0)
+    found, whole = jacobians(3, ChainSpec(activation=identity, weight_std=0.0, shortcuts=True), 0)
     eye = torch.eye(UNITS, dtype=torch.double)
     for one in (*found, whole):
         torch.testing.assert_close(one, eye)
 
 
-def test_the_whole_is_the_product_of_its_layers_in_their_order() -> None:
-    found, whole = jacobians(4, Kind(activation=torch.tanh, deviation=0.2), 0)
+def test_the_whole_jacobian_is_the_product_of_the_layers_in_order() -> None:
+    found, whole = jacobians(4, ChainSpec(activation=torch.tanh, weight_std=0.2), 0)
     torch.testing.assert_close(measure.jacobian_product(found), whole)
     assert not torch.allclose(measure.jacobian_product(found[::-1]), whole)
 
 
 @pytest.mark.parametrize("name", ["large", "xavier-relu"])
-def test_a_part_comes_to_its_verdict(name: str, tmp_path: Path) -> None:
-    part = next(part for part in EXPERIMENT.parts if part.id == name)
-    given = carry_out(part, Setting(budget=Budget.QUICK, seeds=(0, 1), folder=tmp_path))
-    assert given.verdict is Verdict.REPRODUCED
-    assert given.measured is not None
-    assert len(given.measured.values) == 2
+def test_a_statement_has_its_verdict(name: str, tmp_path: Path) -> None:
+    statement = next(statement for statement in TOPIC.statements if statement.id == name)
+    result = run_statement(statement, Setting(budget=Budget.QUICK, seeds=(0, 1), folder=tmp_path))
+    assert result.verdict is Verdict.REPRODUCED
+    assert result.measurement is not None
+    assert len(result.measurement.values) == 2

@@ -1,204 +1,234 @@
-"""Results on disk: one folder an experiment and budget, with the figures as JSON and the charts as SVG and PNG."""
+"""Results on disk: one folder for each topic and budget, with the figures as JSON and the charts as SVG and PNG."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from convatlas.draw import chart_from_json, chart_to_json, render_chart
 from convatlas.errors import UserError
-from convatlas.experiments.engine.experiment import (
-    Budget,
-    Conditions,
-    Experiment,
-    Measured,
-    Part,
-    PartResult,
-    Result,
-    Setting,
-    Verdict,
-    carry_out,
-)
+from convatlas.experiments.engine.budget import Budget, Setting
+from convatlas.experiments.engine.result import Conditions, StatementResult, TopicResult, run_statement
+from convatlas.experiments.engine.statement import Statement, Topic
+from convatlas.experiments.engine.verdict import Measurement, Threshold, Verdict
 from convatlas.files import tuples, write
+from convatlas.formatting import plural
 from convatlas.training import Progress
 
 RESULT = "result.json"
 RUNS = "runs"
-FORMAT = 2
-"""In 1 a result had the conditions of its last part for all."""
+FORMAT = 3
+"""Format 1 had the conditions of the last statement for all; 1 and 2 called statements parts, and knew a threshold
+only in words."""
 
 
-def folder_of(out: Path, experiment: Experiment, budget: Budget) -> Path:
-    """Where the result of that budget is: no run overwrites what another budget gave."""
-    return out / experiment.id if budget is Budget.QUICK else out / experiment.id / budget
+def result_folder(out: Path, topic: Topic, budget: Budget) -> Path:
+    """Each budget has a folder of its own, so that no run overwrites another budget's result."""
+    return out / topic.id if budget is Budget.QUICK else out / topic.id / budget
 
 
 def run(
-    experiment: Experiment,
+    topic: Topic,
     budget: Budget = Budget.QUICK,
     *,
     num_seeds: int = 3,
     out: str | Path = "experiments",
     progress: Progress | None = None,
-    begins: Callable[[Part], None] = lambda part: None,
-    trained: Callable[[], None] = lambda: None,
-    ends: Callable[[PartResult], None] = lambda result: None,
-) -> Result:
-    """Carry out an experiment; parts that are in `out` already, at the same budget, are not run again.
+    on_statement_begin: Callable[[Statement], None] = lambda statement: None,
+    on_training_end: Callable[[], None] = lambda: None,
+    on_statement_end: Callable[[StatementResult], None] = lambda result: None,
+) -> TopicResult:
+    """Measure a topic's statements. Those with a result in `out` at this budget are not measured again.
 
     Args:
-        num_seeds: how often what chance decides is repeated.
-        out: the folder of results; this one's go into a folder of their own in it.
-        progress: who watches the trainings.
-        begins, ends: called with each part before it is measured, and with its result.
-        trained: called when a training of a part is done, in whatever thread.
+        num_seeds: how many times everything random is repeated.
+        out: the folder of results; each topic has a folder of its own in it.
+        progress: watches the trainings of this process.
+        on_statement_begin, on_statement_end: called for each statement before it is measured, and with its result.
+        on_training_end: called after each training, in any thread.
 
     Raises:
-        UserError: there is a damaged result in `out`, or one of other seeds, or nothing can be repeated less than once.
+        UserError: `num_seeds` is below 1, or `out` has a damaged result of this topic, or one with another `num_seeds`.
     """
     if num_seeds < 1:
-        raise UserError(f"--seeds {num_seeds} measures nothing; it must be at least 1")
-    folder = folder_of(Path(out), experiment, budget)
-    done: dict[str, PartResult] = {}
+        raise UserError(f"`num_seeds` {num_seeds} measures nothing; it must be at least 1")
+    folder = result_folder(Path(out), topic, budget)
+    done: dict[str, StatementResult] = {}
     if (folder / RESULT).exists():
-        before = read(experiment, folder)
+        before = read(topic, folder)
         if (before.budget, before.num_seeds) != (budget, num_seeds):
             raise UserError(
-                f"{folder} holds a result of --budget {before.budget} --seeds {before.num_seeds}, which would be lost; "
-                "name another folder with --out"
+                f"{folder} holds a result of budget {before.budget} with {plural(before.num_seeds, 'seed')}, which "
+                "would be overwritten; choose another output folder"
             )
-        done = {one.part.id: one for one in before.parts}
+        done = {one.statement.id: one for one in before.statements}
     setting = Setting(
         budget=budget,
         seeds=tuple(range(num_seeds)),
         folder=Path(out) / RUNS,
         progress=progress or Progress(),
-        trained=trained,
+        on_training_end=on_training_end,
     )
 
-    def result() -> Result:
-        """With every part that is known, also those after one that was asked anew."""
-        parts = tuple(done[part.id] for part in experiment.parts if part.id in done)
-        return Result(experiment=experiment, budget=budget, num_seeds=num_seeds, parts=parts)
+    def result() -> TopicResult:
+        """All results so far, also of statements after the one at hand."""
+        results = tuple(done[statement.id] for statement in topic.statements if statement.id in done)
+        return TopicResult(topic=topic, budget=budget, num_seeds=num_seeds, statements=results)
 
     with setting.workers:
-        for part in experiment.parts:
-            begins(part)
-            if part.id not in done:
-                done[part.id] = carry_out(part, setting)
-                keep(result(), folder, done[part.id])
-            ends(done[part.id])
+        for statement in topic.statements:
+            on_statement_begin(statement)
+            if statement.id not in done:
+                done[statement.id] = run_statement(statement, setting)
+                save_charts(done[statement.id], folder)
+                write(folder / RESULT, (json.dumps(to_json(result()), indent=2) + "\n").encode())
+            on_statement_end(done[statement.id])
     return result()
 
 
-def keep(result: Result, folder: Path, fresh: PartResult) -> None:
-    """Write the result, and the charts of the part that was measured last."""
-    draw(fresh, folder)
-    write(folder / RESULT, (json.dumps(values(result), indent=2) + "\n").encode())
-
-
-def draw(one: PartResult, folder: Path) -> None:
-    """Write a part's charts."""
+def save_charts(result: StatementResult, folder: Path) -> None:
+    """Write a statement's charts as SVG and PNG."""
     folder.mkdir(parents=True, exist_ok=True)
-    for drawn in one.measured.charts if one.measured else ():
+    for drawn in result.measurement.charts if result.measurement else ():
         for form in ("svg", "png"):
             write(folder / f"{drawn.name}.{form}", render_chart(drawn, form))
 
 
-def values(result: Result) -> dict[str, Any]:
-    """The result for JSON."""
+def to_json(result: TopicResult) -> dict[str, Any]:
+    """The result as JSON values."""
     return {
         "format": FORMAT,
-        "id": result.experiment.id,
-        "title": result.experiment.title,
+        "id": result.topic.id,
+        "title": result.topic.title,
         "verdict": result.verdict,
         "budget": result.budget,
-        "seeds": result.num_seeds,
+        "num_seeds": result.num_seeds,
         "seconds": round(result.seconds, 1),
-        "parts": [part_values(one) for one in result.parts],
+        "statements": [statement_to_json(one) for one in result.statements],
     }
 
 
-def part_values(one: PartResult) -> dict[str, Any]:
-    part, measured = one.part, one.measured
-    told: dict[str, Any] = {
-        **asked(part),
-        "verdict": one.verdict,
-        "reason": one.reason,
-        "seconds": one.seconds,
-        **dataclasses.asdict(one.conditions),
-        "measured": None,
+def statement_to_json(result: StatementResult) -> dict[str, Any]:
+    statement, measurement = result.statement, result.measurement
+    values: dict[str, Any] = {
+        **identity(statement),
+        "text": statement.text,
+        "statistic": statement.statistic,
+        "verdict": result.verdict,
+        "reason": result.reason,
+        "seconds": result.seconds,
+        **dataclasses.asdict(result.conditions),
+        "measurement": None,
     }
-    if measured is not None:
-        told["measured"] = {
-            "mean": measured.mean,
-            "deviation": measured.deviation,
-            "n": len(measured.values),
-            "values": measured.values,
-            "figures": measured.figures,
-            "note": measured.note,
-            "charts": [chart_to_json(drawn) for drawn in measured.charts],
+    if measurement is not None:
+        values["measurement"] = {
+            "mean": measurement.mean,
+            "std": measurement.std,
+            "n": len(measurement.values),
+            "values": measurement.values,
+            "figures": measurement.figures,
+            "note": measurement.note,
+            "charts": [chart_to_json(drawn) for drawn in measurement.charts],
         }
-    return told
+    return values
 
 
-def asked(part: Part) -> dict[str, str]:
-    """What was set before the measurement."""
-    return {"id": part.id, "claim": part.claim, "statistic": part.statistic, "threshold": str(part.threshold)}
+def identity(statement: Statement) -> dict[str, Any]:
+    """What makes a result one of this statement. Its words are not in it: a text may be improved under a result."""
+    return {"id": statement.id, "version": statement.version, "threshold": bounds(statement.threshold)}
 
 
-def read(experiment: Experiment, folder: Path) -> Result:
-    """The result in that folder; parts that the experiment asks in another way today are left out.
+def bounds(threshold: Threshold) -> dict[str, float | None]:
+    """As JSON, which has no infinity."""
+    low, high = (None if math.isinf(edge) else edge for edge in (threshold.low, threshold.high))
+    return {"low": low, "high": high}
+
+
+def read(topic: Topic, folder: Path) -> TopicResult:
+    """The result in that folder. Statements that have another threshold or version today are left out.
 
     Raises:
-        UserError: there is none, it is damaged, or it is of a newer format.
+        UserError: there is none, it is damaged, or it has a newer format.
     """
     path = folder / RESULT
     try:
-        told = json.loads(path.read_bytes())
-        if told["format"] > FORMAT:
+        values = upgraded(json.loads(path.read_bytes()))
+        if values["format"] > FORMAT:
             raise UserError(f"{path} was written by a newer convatlas; update this one to read it")
-        if told["id"] != experiment.id:
-            raise UserError(f"{path} is of the experiment {told['id']}, not of {experiment.id}")
-        # What a part has of its own counts before what an older file says of all.
-        kept = {one["id"]: told | one for one in told["parts"]}
-        parts = tuple(
-            part_from(part, kept[part.id])
-            for part in experiment.parts
-            if part.id in kept and asked(part).items() <= kept[part.id].items()
+        if values["id"] != topic.id:
+            raise UserError(f"{path} is a result of the topic {values['id']}, not of {topic.id}")
+        saved = {one["id"]: one for one in values["statements"]}
+        results = tuple(
+            statement_from_json(statement, saved[statement.id])
+            for statement in topic.statements
+            if statement.id in saved and identity(statement).items() <= saved[statement.id].items()
         )
-        return Result(
-            experiment=experiment,
-            budget=Budget(told["budget"]),
-            num_seeds=told["seeds"],
-            parts=parts,
+        return TopicResult(
+            topic=topic, budget=Budget(values["budget"]), num_seeds=values["num_seeds"], statements=results
         )
     except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no result; {experiment.command} makes one") from error
+        raise UserError(f"{folder} holds no result; {topic.command} makes one") from error
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is damaged or was not written by convatlas ({error})") from error
 
 
-def part_from(part: Part, told: dict[str, Any]) -> PartResult:
-    measured = None
-    if told["measured"] is not None:
-        inner = told["measured"]
-        measured = Measured(
+def statement_from_json(statement: Statement, values: dict[str, Any]) -> StatementResult:
+    measurement = None
+    if values["measurement"] is not None:
+        inner = values["measurement"]
+        measurement = Measurement(
             values=tuples(inner["values"]),
             figures=tuples(inner["figures"]),
             charts=tuple(chart_from_json(drawn) for drawn in inner["charts"]),
             note=inner["note"],
         )
-    return PartResult(
-        part=part,
-        verdict=Verdict(told["verdict"]),
-        reason=told["reason"],
-        measured=measured,
-        seconds=told["seconds"],
-        conditions=Conditions(when=told["when"], machine=told["machine"], versions=told["versions"]),
+    return StatementResult(
+        statement=statement,
+        verdict=Verdict(values["verdict"]),
+        reason=values["reason"],
+        measurement=measurement,
+        seconds=values["seconds"],
+        conditions=Conditions(when=values["when"], machine=values["machine"], versions=values["versions"]),
     )
+
+
+def upgraded(values: dict[str, Any]) -> dict[str, Any]:
+    """A result of any format up to today's, with today's keys."""
+    if values["format"] > 2:
+        return values
+    statements = []
+    for part in values["parts"]:
+        # In format 1 the conditions stand beside the parts.
+        one = values | part
+        threshold = bounds(threshold_from(one["threshold"]))
+        statements.append(one | {"version": 1, "threshold": threshold, "measurement": one["measured"]})
+    return values | {"num_seeds": values["seeds"], "statements": statements}
+
+
+def threshold_from(text: str) -> Threshold:
+    """The threshold that `str` gives in these words.
+
+    Raises:
+        ValueError: these are no threshold's words.
+    """
+    number = r"(-?[\d.,]+(?:e[+-]\d+)?)"
+    found = re.fullmatch(rf"(exactly|at least|at most) {number}|{number} to {number}", text)
+    if found is None:
+        raise ValueError(f"{text!r} is no threshold")
+    kind, *numbers = found.groups()
+    first, *rest = (float(number.replace(",", "")) for number in numbers if number)
+    match kind:
+        case "exactly":
+            return Threshold(first, first)
+        case "at least":
+            return Threshold(low=first)
+        case "at most":
+            return Threshold(high=first)
+    return Threshold(first, *rest)

@@ -1,4 +1,4 @@
-"""All results as one page: HTML that needs nothing beside itself, and Markdown."""
+"""All results as one page: HTML that needs no other file, and Markdown."""
 
 from __future__ import annotations
 
@@ -10,212 +10,226 @@ from typing import Self
 from convatlas.draw import render_chart
 from convatlas.draw.pages import render_page, svg_uri
 from convatlas.errors import UserError
-from convatlas.experiments.engine.experiment import Budget, Experiment, Part, PartResult, Result, Verdict
-from convatlas.experiments.engine.ledger import RESULT, draw, folder_of, read
+from convatlas.experiments.engine.budget import Budget
+from convatlas.experiments.engine.ledger import RESULT, read, result_folder, save_charts
+from convatlas.experiments.engine.result import StatementResult, TopicResult
+from convatlas.experiments.engine.statement import Statement, Topic
+from convatlas.experiments.engine.verdict import Verdict
 from convatlas.files import write
 from convatlas.formatting import duration, plural
 
-LONGER = "the longer run's result"
+INTRODUCTION = (
+    "Each topic is a group of statements. Every statement has a statistic and a threshold that were written down "
+    "before it was measured. The topic takes the worst verdict among its statements that were tested. A statement is "
+    "not testable at a budget if its measurement is inconclusive or needs more than the budget allows; the reason is "
+    "given."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What there is to tell of an experiment."""
+class TopicReport:
+    """A topic's results at both budgets."""
 
-    result: Result
-    """Of the quick budget, where that was run."""
-    longer: Result | None
-    """Of the full budget, beside it."""
+    result: TopicResult
+    """At the quick budget, or at the full budget where only that was run."""
+    full: TopicResult | None
+    """At the full budget, where both were run."""
 
     @classmethod
-    def found(cls, experiment: Experiment, out: Path) -> Self | None:
+    def read(cls, topic: Topic, out: Path) -> Self | None:
         """None where neither budget was run."""
-        folders = [folder_of(out, experiment, budget) for budget in Budget]
-        results = [read(experiment, folder) for folder in folders if (folder / RESULT).exists()]
+        folders = [result_folder(out, topic, budget) for budget in Budget]
+        results = [read(topic, folder) for folder in folders if (folder / RESULT).exists()]
         if not results:
             return None
         first, *rest = results
-        return cls(result=first, longer=rest[0] if rest else None)
+        return cls(result=first, full=rest[0] if rest else None)
 
     @property
-    def experiment(self) -> Experiment:
-        return self.result.experiment
+    def topic(self) -> Topic:
+        return self.result.topic
 
     @property
-    def results(self) -> tuple[Result, ...]:
-        return (self.result, self.longer) if self.longer else (self.result,)
+    def results(self) -> tuple[TopicResult, ...]:
+        return (self.result, self.full) if self.full else (self.result,)
 
     @property
     def without_full(self) -> bool:
-        return self.longer is None and self.result.budget is not Budget.FULL
+        return self.full is None and self.result.budget is not Budget.FULL
 
-    def again(self, part: Part) -> PartResult | None:
-        """What the longer run says of a part."""
-        return next((one for one in self.longer.parts if one.part == part), None) if self.longer else None
+    def at_full(self, statement: Statement) -> StatementResult | None:
+        """A statement's result at the full budget, where both were run."""
+        results = self.full.statements if self.full else ()
+        return next((one for one in results if one.statement == statement), None)
 
 
-def write_reports(out: str | Path, experiments: tuple[Experiment, ...]) -> tuple[Path, Path]:
-    """Write `OUT.html` and `OUT.md` beside the folder of results, whose charts the latter shows.
+def write_reports(out: str | Path, topics: tuple[Topic, ...]) -> tuple[Path, Path]:
+    """Write `OUT.html` and `OUT.md` beside the folder of results. The Markdown shows the charts in that folder.
 
-    The charts are drawn again, as what draws them is today.
+    The charts are drawn anew, so that they look as today's code draws them.
 
     Raises:
-        UserError: there is no result in it, or a damaged one.
+        UserError: there is no result in `out`, or a damaged one.
     """
     out = Path(out)
-    claims = [told for one in experiments if (told := Outcome.found(one, out))]
-    if not claims:
+    reports = [report for topic in topics if (report := TopicReport.read(topic, out))]
+    if not reports:
         raise UserError(f"{out} holds no results; convatlas experiment run --all --out {out} makes them")
-    for told in claims:
-        for result in told.results:
-            for part in result.parts:
-                draw(part, folder_of(out, told.experiment, result.budget))
+    for report in reports:
+        for result in report.results:
+            for one in result.statements:
+                save_charts(one, result_folder(out, report.topic, result.budget))
     paths = (out.with_name(f"{out.name}.html"), out.with_name(f"{out.name}.md"))
     values: dict[str, object] = {
-        "claims": claims,
-        "missing": [one for one in experiments if one.id not in {told.experiment.id for told in claims}],
+        "introduction": INTRODUCTION,
+        "reports": reports,
+        "missing": [topic for topic in topics if topic.id not in {report.topic.id for report in reports}],
         "svg": lambda drawn: svg_uri(render_chart(drawn, "svg")),
-        "describe": describe,
+        "format_measurement": format_measurement,
         "unbroken": unbroken,
-        "summary": summary(claims),
-        "conditions": conditions,
+        "summary": summarize(reports),
+        "describe_conditions": describe_conditions,
     }
     write(paths[0], render_page("convatlas.experiments.engine", "report.html.jinja", values))
-    write(paths[1], ("\n".join(markdown(claims, out)) + "\n").encode())
+    write(paths[1], markdown(reports, out).encode())
     return paths
 
 
-def describe(one: PartResult) -> str:
-    """What was measured: the mean with its deviation over seeds, or the single value."""
-    if one.measured is None:
+def format_measurement(result: StatementResult) -> str:
+    """The mean with its standard deviation, or the single value; a dash where nothing was measured."""
+    if result.measurement is None:
         return "–"
-    mean, deviation = one.measured.mean, one.measured.deviation
-    if deviation is None:
-        return number(mean)
-    return f"{number(mean)} ± {deviation:.2g} (n = {len(one.measured.values)})"
+    mean, std = result.measurement.mean, result.measurement.std
+    if std is None:
+        return format_number(mean)
+    return f"{format_number(mean)} ± {std:.2g} (n = {len(result.measurement.values)})"
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Whole numbers in full, others to four digits."""
     return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
 
 
-def unbroken(words: str) -> str:
+def unbroken(text: str) -> str:
     """A number stays in one line with its unit, where that is short."""
-    return re.sub(r"(?<=\d) (?=\S{1,2}\b|%)", "\N{NO-BREAK SPACE}", words)
+    return re.sub(r"(?<=\d) (?=\S{1,2}\b|%)", "\N{NO-BREAK SPACE}", text)
 
 
-def summary(claims: list[Outcome]) -> str:
-    """How many claims and parts got which verdict."""
-    told = counted([one.result for one in claims])
-    longer = [one.longer for one in claims if one.longer]
-    if longer:
-        told += f" At the full budget, too: {counted(longer)}"
-    if without := sum(one.without_full for one in claims):
-        told += f" The full budget was not run for {plural(without, 'claim')}."
-    return told
+def summarize(reports: list[TopicReport]) -> str:
+    """How many topics and statements have which verdict."""
+    summary = count_verdicts([report.result for report in reports])
+    if full := [report.full for report in reports if report.full]:
+        summary += f" At the full budget, {count_verdicts(full)}"
+    if num_without := sum(report.without_full for report in reports):
+        summary += f" The full budget was not run for {plural(num_without, 'topic')}."
+    return summary
 
 
-def counted(results: list[Result]) -> str:
-    claims, parts = (
-        ", ".join(f"{sum(one is verdict for one in given)} {verdict}" for verdict in Verdict)
-        for given in (
-            [result.verdict for result in results],
-            [one.verdict for result in results for one in result.parts],
-        )
+def count_verdicts(results: list[TopicResult]) -> str:
+    of_topics = [result.verdict for result in results]
+    of_statements = [one.verdict for result in results for one in result.statements]
+    topics, statements = (
+        ", ".join(f"{num} {verdict}" for verdict in Verdict if (num := verdicts.count(verdict)))
+        for verdicts in (of_topics, of_statements)
     )
-    num = sum(len(result.parts) for result in results)
-    return f"{plural(len(results), 'claim')}: {claims}. Their {plural(num, 'part')}: {parts}."
+    return f"{plural(len(of_topics), 'topic')}: {topics}. {plural(len(of_statements), 'statement')}: {statements}."
 
 
-def conditions(result: Result) -> str:
-    """How it was measured; where parts were measured on several days or machines, which of them."""
-    parts: dict[str, list[str]] = {}
-    for one in result.parts:
+def describe_conditions(result: TopicResult) -> str:
+    """Budget, seeds, duration, day, machine and versions; the statements by name where they differ in these."""
+    statements: dict[str, list[str]] = {}
+    for one in result.statements:
         machine = ", ".join(f"{name} {value}" for name, value in one.conditions.machine.items() if value != "none")
         versions = one.conditions.versions
         where = f"{one.conditions.when}; {machine}; torch {versions['torch']}, convatlas {versions['convatlas']}"
-        parts.setdefault(where, []).append(one.part.id)
-    told = [where if len(parts) == 1 else f"{', '.join(ids)}: {where}" for where, ids in parts.items()]
+        statements.setdefault(where, []).append(one.statement.id)
+    groups = [where if len(statements) == 1 else f"{', '.join(ids)}: {where}" for where, ids in statements.items()]
     return (
         f"Budget {result.budget}, {plural(result.num_seeds, 'seed')}, {duration(result.seconds)} in all. "
-        f"{'. '.join(told)}."
+        f"{'. '.join(groups)}."
     )
 
 
-def markdown(claims: list[Outcome], out: Path) -> list[str]:
-    """The page, line by line."""
+def markdown(reports: list[TopicReport], out: Path) -> str:
+    """The page as Markdown."""
     lines = [
-        "# The claims that made these networks famous, re-run",
+        "# What made these networks famous, tested",
         "",
-        "Each claim has parts; every part has a statistic and a threshold that were written down before it was "
-        "measured, and the claim takes the verdict of its worst part that was tested. `not testable at this budget`: "
-        "the measurement could not tell, or takes more than the budget; the reason says which.",
+        INTRODUCTION,
         "",
         f"`convatlas experiment run --all --out {out}` measures, `convatlas experiment report --out {out}` "
         "writes this page.",
         "",
-        summary(claims),
+        summarize(reports),
         "",
-        "| claim | verdict | full budget |",
+        "| topic | verdict | full budget |",
         "|---|---|---|",
     ]
-    for told in claims:
-        longer = "not run" if told.without_full else told.longer.describe if told.longer else "this one"
-        lines.append(f"| {told.experiment.title} | {told.result.describe} | {longer} |")
-    for told in claims:
-        one = told.experiment
-        lines += [
-            "",
-            f"## {one.title}",
-            "",
-            f"**{told.result.verdict}**, {told.result.tested} · `{one.command}` · {conditions(told.result)}",
-            "",
-        ]
-        if told.longer:
-            lines += [
-                f"{LONGER.capitalize()}: **{told.longer.verdict}**, {told.longer.tested} · "
-                f"`{one.command} --budget {told.longer.budget}` · {conditions(told.longer)}",
-                "",
-            ]
-        if told.without_full:
-            lines += ["The full budget was not run.", ""]
-        lines += [
-            f"Claim: {one.claim}",
-            "",
-            f"Source: {one.source}",
-            "",
-            f"What was done: {one.done}",
-            "",
-            "| part | statistic | threshold | measured | verdict |" + (f" {LONGER} | verdict |" if told.longer else ""),
-            "|---|---|---|---:|---|" + ("---:|---|" if told.longer else ""),
-        ]
-        for given in told.result.parts:
-            lines.append(
-                f"| {given.part.claim} | {given.part.statistic} | {given.part.threshold} | {describe(given)} "
-                f"| {given.verdict} |"
-            )
-            if told.longer:
-                again = told.again(given.part)
-                lines[-1] += f" {describe(again)} | {again.verdict} |" if again else " – | not run |"
-        for given in told.result.parts:
-            lines += outcome(given, given.part.id, folder_of(Path(out.name), one, told.result.budget))
-            if told.longer and (again := told.again(given.part)):
-                lines += outcome(
-                    again, f"{given.part.id}, {LONGER}", folder_of(Path(out.name), one, told.longer.budget)
-                )
-        lines += ["", f"Limits: {one.limits}"]
-    return lines
+    for report in reports:
+        full = "not run" if report.without_full else report.full.headline if report.full else "this one"
+        lines.append(f"| {report.topic.title} | {report.result.headline} | {full} |")
+    for report in reports:
+        lines += topic_lines(report, Path(out.name))
+    return "\n".join(lines) + "\n"
 
 
-def outcome(given: PartResult, name: str, folder: Path) -> list[str]:
-    """What is worth reading beside a part's number; its charts are in the folder."""
-    measured = given.measured
-    notes = [f"- {name}: {words}" for words in (given.reason, measured.note if measured else "") if words]
+def topic_lines(report: TopicReport, folder: Path) -> list[str]:
+    """One topic's section; `folder` is that of the results, as the page links to it."""
+    topic, result, full = report.topic, report.result, report.full
+    lines = [
+        "",
+        f"## {topic.title}",
+        "",
+        f"**{result.verdict}**, {result.coverage} · `{topic.command}` · {describe_conditions(result)}",
+        "",
+    ]
+    if full:
+        lines += [
+            f"Full budget: **{full.verdict}**, {full.coverage} · `{topic.command} --budget {full.budget}` · "
+            f"{describe_conditions(full)}",
+            "",
+        ]
+    if report.without_full:
+        lines += ["The full budget was not run.", ""]
+    lines += [
+        f"Summary: {topic.summary}",
+        "",
+        f"Source: {topic.source}",
+        "",
+        f"Method: {topic.method}",
+        "",
+        "| statement | statistic | threshold | measured | verdict |" + (" full budget | verdict |" if full else ""),
+        "|---|---|---|---:|---|" + ("---:|---|" if full else ""),
+    ]
+    for one in result.statements:
+        statement = one.statement
+        lines.append(
+            f"| {statement.text} | {statement.statistic} | {statement.threshold} | {format_measurement(one)} "
+            f"| {one.verdict} |"
+        )
+        if full:
+            again = report.at_full(statement)
+            lines[-1] += f" {format_measurement(again)} | {again.verdict} |" if again else " – | not run |"
+    for one in result.statements:
+        lines += details(one, one.statement.id, result_folder(folder, topic, result.budget))
+        if full and (again := report.at_full(one.statement)):
+            lines += details(again, f"{one.statement.id}, full budget", result_folder(folder, topic, full.budget))
+    return [*lines, "", f"Limitations: {topic.limitations}"]
+
+
+def details(result: StatementResult, name: str, folder: Path) -> list[str]:
+    """What stands below the table: reason, note, charts, which are in the folder, and further figures."""
+    measurement = result.measurement
+    notes = [f"- {name}: {text}" for text in (result.reason, measurement.note if measurement else "") if text]
     lines = ["", *notes] if notes else []
-    if measured:
-        for drawn in measured.charts:
+    if measurement:
+        for drawn in measurement.charts:
             lines += ["", f"![{drawn.alt_text}]({(folder / drawn.name).as_posix()}.svg)"]
-        if measured.figures:
-            lines += ["", f"| {name} | |", "|---|---:|", *(f"| {what} | {value} |" for what, value in measured.figures)]
+        if measurement.figures:
+            lines += [
+                "",
+                f"| {name} | |",
+                "|---|---:|",
+                *(f"| {what} | {value} |" for what, value in measurement.figures),
+            ]
     return lines

@@ -1,8 +1,7 @@
-"""Trainings side by side: small networks gain nothing from a second thread, and twice as much from a second process."""
+"""Trainings in parallel: small networks gain nothing from a second thread, and twice as much from a second process."""
 
 from __future__ import annotations
 
-import os
 import pickle
 import subprocess
 import sys
@@ -15,75 +14,79 @@ from typing import Self
 
 import torch
 
+from convatlas.experiments.engine.child_process import start_process
 from convatlas.training import Progress, Request, Stopped, finish
 from convatlas.training.signals import StopRequest
 
-PAUSE = 0.2
-"""Seconds after which it is looked whether somebody wants to stop."""
-WORKER = "from convatlas.experiments.engine.worker_pool import work; work()"
+POLL_S = 0.2
+"""How often to check for a request to stop, in seconds."""
 
-Wanted = tuple[Request, Path]
-"""What is trained, and its folder."""
+Job = tuple[Request, Path]
+"""A training, and the folder of its run."""
 
 
 class WorkerPool:
-    """Processes that train side by side, as many as there are cores, each with one thread.
+    """Processes that train in parallel, as many as torch has threads here, each with one thread.
 
-    They begin with the first training and stay for the next: starting one takes as long as a small training.
+    They start with the first training and stay for the next: to start one takes as long as a small training.
     """
 
     def __init__(self) -> None:
         self._processes: list[subprocess.Popen[bytes]] = []
-        # Also where nobody closes it.
-        weakref.finalize(self, dismiss, self._processes)
+        # Also where nobody closes the pool.
+        weakref.finalize(self, kill_all, self._processes)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        dismiss(self._processes)
+        kill_all(self._processes)
 
-    def train(self, wanted: Sequence[Wanted], trained: Callable[[], None] = lambda: None) -> None:
-        """Train each request into its folder. With a GPU, one after the other: one training fills it.
+    def train(self, jobs: Sequence[Job], on_training_end: Callable[[], None] = lambda: None) -> None:
+        """Train each request in its folder. With a GPU, one after the other: one training keeps it busy.
 
         Args:
-            trained: called when one of them is done, in whatever thread.
+            on_training_end: called after each training, in any thread.
 
         Raises:
             Stopped: Ctrl-C or SIGTERM came; every training was told and has saved its state.
-            RuntimeError: one of them ended otherwise than by its end; its own words are on standard error.
+            RuntimeError: the process of a training failed or was lost; its own messages are on standard error.
         """
-        at_once = min(1 if torch.cuda.is_available() else torch.get_num_threads(), len(wanted))
-        if not at_once:
+        num_parallel = min(1 if torch.cuda.is_available() else torch.get_num_threads(), len(jobs))
+        if not num_parallel:
             return
-        while len(self._processes) < at_once:
-            self._processes.append(worker())
-        waiting = list(reversed(wanted))
-        done = told = False
-        with StopRequest() as stop, ThreadPoolExecutor(at_once) as pool:
+        while len(self._processes) < num_parallel:
+            # Unbuffered: what a lost process did not read must not be written again when its pipe is closed.
+            self._processes.append(start_process(train_jobs, num_threads=1, stdout=subprocess.PIPE, bufsize=0))
+        waiting = list(reversed(jobs))
+        finished = told = False
+        with StopRequest() as stop, ThreadPoolExecutor(num_parallel) as threads:
             try:
-                serving = [pool.submit(serve, process, waiting, trained) for process in self._processes[:at_once]]
-                while wait(serving, PAUSE).not_done:
+                feeding = [
+                    threads.submit(feed, process, waiting, on_training_end)
+                    for process in self._processes[:num_parallel]
+                ]
+                while wait(feeding, POLL_S).not_done:
                     if stop.signal and not told:
                         waiting.clear()
-                        # Not SIGINT: where no training has begun, a process would answer that with a traceback.
+                        # Not SIGINT, which a process without a training at hand would answer with a traceback.
                         for process in self._processes:
                             process.terminate()
                         told = True
                 if not stop.signal:
-                    for served in serving:
-                        served.result()
-                    done = True
+                    for one in feeding:
+                        one.result()
+                    finished = True
             finally:
-                # Of a failure and of a second Ctrl-C: no training goes on alone. What each saved last stays.
-                if not done:
-                    dismiss(self._processes)
+                # After a failure or a second Ctrl-C no training goes on alone. What each saved last stays.
+                if not finished:
+                    kill_all(self._processes)
         if stop.signal:
             raise Stopped(stop.signal, "the trainings are saved")
 
 
-def dismiss(processes: list[subprocess.Popen[bytes]]) -> None:
-    """End them, whatever they do, and forget them."""
+def kill_all(processes: list[subprocess.Popen[bytes]]) -> None:
+    """End the processes, whatever they do, and forget them."""
     for process in processes:
         process.kill()
         process.wait()
@@ -93,44 +96,30 @@ def dismiss(processes: list[subprocess.Popen[bytes]]) -> None:
     processes.clear()
 
 
-def worker() -> subprocess.Popen[bytes]:
-    """A new process that trains what it is given."""
-    return subprocess.Popen(
-        [sys.executable, "-c", WORKER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        # What a process that was lost did not read must not be written again when its pipe is closed.
-        bufsize=0,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        # Ctrl-C reaches this process alone, which tells the others.
-        start_new_session=True,
-    )
-
-
-def serve(process: subprocess.Popen[bytes], waiting: list[Wanted], trained: Callable[[], None]) -> None:
-    """Give a process one training after the other, until none is left.
+def feed(process: subprocess.Popen[bytes], waiting: list[Job], on_training_end: Callable[[], None]) -> None:
+    """Give a process one job after the other, until none is left.
 
     Raises:
         RuntimeError: it ended before a training did.
     """
-    assert process.stdin is not None, "it was asked for"
-    assert process.stdout is not None, "so was this"
+    assert process.stdin is not None, "start_process makes it"
+    assert process.stdout is not None, "the pool asks for it"
     while True:
         try:
             request, folder = waiting.pop()
         except IndexError:
             return
-        # A process of our own code reads it, of nobody else.
+        # Only a process of our own code reads it.
         with suppress(BrokenPipeError):
             process.stdin.write(pickle.dumps((request, folder)))
         if not process.stdout.readline():
             waiting.clear()
             raise RuntimeError(f"the training in {folder} ended with status {process.wait()}")
-        trained()
+        on_training_end()
 
 
-def work() -> None:
-    """Train what comes on standard input, and say on standard output when each is done."""
+def train_jobs() -> None:
+    """What a worker does: train each job that comes on standard input, and print a line after each."""
     while True:
         try:
             request, folder = pickle.load(sys.stdin.buffer)

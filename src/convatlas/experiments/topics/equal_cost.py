@@ -1,4 +1,4 @@
-"""Networks of one cost: what to compare at equal MACs."""
+"""Networks of equal cost, for comparisons at equal MACs."""
 
 from __future__ import annotations
 
@@ -9,22 +9,28 @@ from convatlas import measure
 from convatlas.spec import Spec, Variant
 
 S = TypeVar("S", bound=Spec)
-HALVINGS = 16
+NUM_BISECTIONS = 16
 
 
 def macs(variant: Variant, spec: Spec) -> int:
     return measure.cost_of(variant.network, spec).macs
 
 
-def at_cost(variant: Variant, wanted: float, spec_at: Callable[[float], S], low: float, high: float) -> S:
-    """Of the specs between two factors, of which a larger one costs more, the one whose MACs are nearest."""
-    best = spec_at(low)
-    off = abs(macs(variant, best) - wanted)
-    for _ in range(HALVINGS):
+def at_cost(variant: Variant, target: float, spec_at: Callable[[float], S], low: float, high: float) -> S:
+    """The spec whose MACs are nearest to the target, by bisection.
+
+    Args:
+        target: MACs.
+        spec_at: the spec at a factor; a larger factor costs more.
+        low, high: the factors to search between.
+    """
+    nearest = spec_at(low)
+    distance = abs(macs(variant, nearest) - target)
+    for _ in range(NUM_BISECTIONS):
         factor = (low + high) / 2
-        tried = spec_at(factor)
-        cost = macs(variant, tried)
-        if abs(cost - wanted) < off:
-            best, off = tried, abs(cost - wanted)
-        low, high = (factor, high) if cost < wanted else (low, factor)
-    return best
+        spec = spec_at(factor)
+        cost = macs(variant, spec)
+        if abs(cost - target) < distance:
+            nearest, distance = spec, abs(cost - target)
+        low, high = (factor, high) if cost < target else (low, factor)
+    return nearest

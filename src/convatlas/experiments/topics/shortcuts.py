@@ -1,4 +1,4 @@
-"""Why ResNets work: branches that begin near zero, gradients that pass, blocks that can be left out, smooth losses."""
+"""Why ResNets work: weak responses, gradients that are kept, blocks that can be removed, smooth losses."""
 
 from __future__ import annotations
 
@@ -16,71 +16,64 @@ from torch import Tensor, nn
 
 from convatlas import measure
 from convatlas.draw import Lines, Series, Surface
-from convatlas.experiments.engine.experiment import (
-    Experiment,
-    Measured,
-    Part,
-    Setting,
-    at_least,
-    at_most,
-    differences,
-    errors_of,
-    unlearned,
-)
+from convatlas.experiments.engine.accuracy import differences, errors_of, undertrained
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.statement import Statement, Topic
+from convatlas.experiments.engine.verdict import Measurement, at_least, at_most
 from convatlas.experiments.topics.degradation import PLAIN, RESIDUAL, network_of, request, trained
-from convatlas.models.evaluation import evaluate
+from convatlas.models.evaluation import evaluate, evaluation_batches
 from convatlas.runs.run import Run
 
 SHALLOW, DEEP = 20, 56
 KINDS = {"plain": PLAIN, "with shortcuts": RESIDUAL}
 IMAGES = 128
-"""Of the training set, on which responses, gradients and surfaces are measured."""
+"""Training images on which responses, gradients and surfaces are measured."""
 QUICK_SURFACE = 32
-"""Layers. Deeper plain networks have hardly learned in the quick budget: see the experiment `degradation`."""
+"""Layers. Deeper plain networks have hardly learned at the quick budget: see the topic `degradation`."""
 PLACES = tuple(np.linspace(-1, 1, 11).tolist())
 WEAKER = 0.95
-"""Of a response, what counts as weaker."""
+"""The ratio of responses up to which they count as weaker."""
 
 
-def of_both(setting: Setting, depth: int) -> dict[str, list[Run]]:
-    """Trained networks of both kinds, so deep."""
-    return setting.train_each(
+def of_both_kinds(setting: Setting, depth: int) -> dict[str, list[Run]]:
+    """Trained networks of this depth, plain and with shortcuts, by the kind in words."""
+    return setting.train_seeds(
         {words: partial(request, setting, network_of(kind, depth)) for words, kind in KINDS.items()}
     )
 
 
-def some(run: Run) -> tuple[Tensor, Tensor]:
-    """Inputs of the run's network and their labels."""
-    batches = run.judging(run.load_data().train, torch.device("cpu"))
+def training_batch(run: Run) -> tuple[Tensor, Tensor]:
+    """Inputs (IMAGES, channels, height, width) from the run's training images, and their labels (IMAGES,)."""
+    batches = evaluation_batches(run.card, run.load_data().train, torch.device("cpu"))
     batch = batches.plain(torch.arange(IMAGES))
     return batch.inputs, batch.labels
 
 
 def mean_response(run: Run) -> float:
-    """Over the layers after the first, which no shortcut passes."""
-    inputs, _ = some(run)
-    return statistics.fmean(deviation for _, deviation in measure.response_stds(run.network, inputs)[1:])
+    """The mean over the layers after the first, which no shortcut bypasses."""
+    inputs, _ = training_batch(run)
+    return statistics.fmean(std for _, std in measure.response_stds(run.network, inputs)[1:])
 
 
 def mean_scale(run: Run) -> float:
-    """Of normalization, in size, in the same layers; it begins at 1, and the responses with it."""
+    """The mean absolute scale of batch normalization in the same layers. It starts at 1, and so do the responses."""
     _, *norms = (layer for layer in run.network.modules() if isinstance(layer, nn.BatchNorm2d))
     return statistics.fmean(float(layer.weight.detach().abs().mean()) for layer in norms)
 
 
 def layer_responses(setting: Setting) -> Lines:
-    """Figure 7: the deviation of each layer's response, of the first seed's networks."""
+    """Figure 7: the standard deviation of each layer's response, for the networks of the first seed."""
     lines = []
     for words, kind in KINDS.items():
         for depth in (SHALLOW, DEEP):
             run = trained(setting, kind, depth, setting.seeds[0])
-            found = [deviation for _, deviation in measure.response_stds(run.network, some(run)[0])]
-            places = [(number + 1) / len(found) for number in range(len(found))]
-            lines.append(Series(f"{depth} layers, {words}", tuple(places), tuple(found)))
+            stds = [std for _, std in measure.response_stds(run.network, training_batch(run)[0])]
+            positions = [(number + 1) / len(stds) for number in range(len(stds))]
+            lines.append(Series(f"{depth} layers, {words}", tuple(positions), tuple(stds)))
     return Lines(
         name="responses",
         title="How strongly the layers respond",
-        x="place of the layer, as a part of the depth",
+        x="position of the layer, as a fraction of the depth",
         y="standard deviation after normalization",
         log_y=True,
         series=tuple(lines),
@@ -90,88 +83,96 @@ def layer_responses(setting: Setting) -> Lines:
 def response_figures(runs: dict[str, list[Run]]) -> tuple[tuple[str, str], ...]:
     return tuple(
         (
-            f"mean response, and mean scale of normalization, {words}",
+            f"mean response and mean scale of normalization, {words}",
             f"{statistics.fmean(map(mean_response, each)):.3f}, {statistics.fmean(map(mean_scale, each)):.3f}",
         )
         for words, each in runs.items()
     )
 
 
-def unmoved(runs: Mapping[str, Sequence[Run]]) -> str:
-    """A doubt, where no scale of normalization has left the 1 at which it began, as far as the threshold is from 1."""
+def unmoved_scales(runs: Mapping[str, Sequence[Run]]) -> str:
+    """The reason for no verdict, where no mean scale has moved from its initial 1 as far as the threshold is from 1.
+
+    Returns:
+        An empty string where one has.
+    """
     scales = {words: statistics.fmean(map(mean_scale, each)) for words, each in runs.items()}
     if any(abs(scale - 1) > 1 - WEAKER for scale in scales.values()):
         return ""
-    told = ", ".join(f"{words} {scale:.3f}" for words, scale in scales.items())
+    listed = ", ".join(f"{words} {scale:.3f}" for words, scale in scales.items())
     return (
-        f"responses follow the scales of normalization, which begin at 1 and have hardly left it ({told}): they tell "
-        "how the networks began, not what they learned; it needs a training that moves a mean scale by "
-        f"{1 - WEAKER:.2g}, as that of --budget full, which is far longer"
+        "responses follow the scales of normalization, which start at 1 and have hardly moved "
+        f"({listed}): they show the initialization, not what was learned; a training is needed that moves a mean scale "
+        f"by {1 - WEAKER:.2g}, as the full budget's, which is much longer"
     )
 
 
-def responses(setting: Setting) -> Measured:
+def responses(setting: Setting) -> Measurement:
     setting.train_all(
         request(setting, network_of(kind, depth), seed)
         for seed in setting.seeds
         for kind in KINDS.values()
         for depth in (SHALLOW, DEEP)
     )
-    runs = of_both(setting, SHALLOW)
+    runs = of_both_kinds(setting, SHALLOW)
     plain, residual = runs.values()
-    return Measured(
+    return Measurement(
         values=tuple(mean_response(own) / mean_response(other) for own, other in zip(residual, plain, strict=True)),
         figures=response_figures(runs),
         charts=(layer_responses(setting),),
-        doubt=unmoved(runs),
+        inconclusive=unmoved_scales(runs),
     )
 
 
-def deeper(setting: Setting) -> Measured:
+def deeper(setting: Setting) -> Measurement:
     runs = {
         f"{depth} layers": [trained(setting, RESIDUAL, depth, seed) for seed in setting.seeds]
         for depth in (SHALLOW, DEEP)
     }
     shallow, deep = runs.values()
-    return Measured(
+    return Measurement(
         values=tuple(mean_response(other) / mean_response(own) for own, other in zip(shallow, deep, strict=True)),
         figures=response_figures(runs),
-        doubt=unmoved(runs),
+        inconclusive=unmoved_scales(runs),
     )
 
 
-def lost(setting: Setting, kind: str, seed: int) -> tuple[float, list[float]]:
-    """By what power of ten the gradient changes on its way down, before training; and its length at each layer."""
+def gradient_change(setting: Setting, kind: str, seed: int) -> tuple[float, list[float]]:
+    """Powers of ten by which the gradient norm changes from the last convolution to the first, before training.
+
+    Returns:
+        (that change, the norm at each convolution)
+    """
     run = trained(setting, kind, DEEP, seed)
-    inputs, labels = some(run)
+    inputs, labels = training_batch(run)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = run.variant.network(run.record.spec).train()
-    found = [norm for _, norm in measure.gradient_norms(network, lambda out: F.cross_entropy(out, labels), inputs)]
+        network = run.variant.network(run.spec).train()
+    norms = [norm for _, norm in measure.gradient_norms(network, lambda out: F.cross_entropy(out, labels), inputs)]
     # Without the fully connected layer, whose gradient is that of the loss itself.
-    *convolutions, _ = found
+    *convolutions, _ = norms
     return abs(math.log10(convolutions[0] / convolutions[-1])), convolutions
 
 
-def gradient(setting: Setting) -> Measured:
-    found = {words: [lost(setting, kind, seed) for seed in setting.seeds] for words, kind in KINDS.items()}
+def gradient(setting: Setting) -> Measurement:
+    changes = {words: [gradient_change(setting, kind, seed) for seed in setting.seeds] for words, kind in KINDS.items()}
     chart = Lines(
         name="gradients",
         title=f"The gradient by layer before training, {DEEP} layers",
         x="convolution, from the input",
-        y="length of the gradient",
+        y="gradient norm",
         log_y=True,
         series=tuple(
             Series(words, tuple(map(float, range(1, len(each[0][1]) + 1))), tuple(each[0][1]))
-            for words, each in found.items()
+            for words, each in changes.items()
         ),
     )
-    plain, residual = ([change for change, _ in each] for each in found.values())
-    return Measured(
+    plain, residual = ([change for change, _ in each] for each in changes.values())
+    return Measurement(
         values=differences(plain, residual),
         figures=tuple(
             (f"powers of ten from last to first, {words}", f"{statistics.fmean(change for change, _ in each):.2f}")
-            for words, each in found.items()
+            for words, each in changes.items()
         ),
         charts=(chart,),
     )
@@ -183,9 +184,9 @@ def units_of(network: nn.Module, stage: int) -> nn.Sequential:
     return units
 
 
-def lesions(run: Run) -> Iterator[float]:
-    """The test error, in percent, without each of the blocks in turn that keep the shape."""
-    batches = run.judging(run.load_data().test, torch.device("cpu"))
+def lesion_errors(run: Run) -> Iterator[float]:
+    """The test error, in percent, without each block in turn of those that keep the shape."""
+    batches = evaluation_batches(run.card, run.load_data().test, torch.device("cpu"))
     for stage in range(3):
         for unit in range(0 if stage == 0 else 1, len(units_of(run.network, stage))):
             network = copy.deepcopy(run.network)
@@ -194,33 +195,33 @@ def lesions(run: Run) -> Iterator[float]:
             yield 100 * (1 - evaluate(network, run.variant.objective, batches).accuracy)
 
 
-def mean_rise(run: Run, without: Sequence[float]) -> float:
-    """By how many points its test error rises for a block removed, on average over blocks."""
-    return statistics.fmean(without) - 100 * (1 - run.test_accuracy)
+def mean_rise(run: Run, lesions: Sequence[float]) -> float:
+    """The rise of the test error by removing a block, in points, mean over the blocks."""
+    return statistics.fmean(lesions) - 100 * (1 - run.test_accuracy)
 
 
-def hurt(setting: Setting, words: str) -> Measured:
-    """What the networks of one kind lose by a block."""
-    runs = of_both(setting, SHALLOW)[words]
-    errors = [list(lesions(run)) for run in runs]
+def removal_of(setting: Setting, words: str) -> Measurement:
+    """The rise of the test error for the networks of one kind."""
+    runs = of_both_kinds(setting, SHALLOW)[words]
+    errors = [list(lesion_errors(run)) for run in runs]
     blocks = zip(*errors, strict=True)
-    return Measured(
+    return Measurement(
         values=tuple(map(mean_rise, runs, errors)),
         figures=(
-            ("test error, whole", f"{statistics.fmean(errors_of(runs)):.1f} %"),
+            ("test error, whole network", f"{statistics.fmean(errors_of(runs)):.1f} %"),
             *(
                 (f"test error without block {number}", f"{statistics.fmean(each):.1f} %")
                 for number, each in enumerate(blocks, 1)
             ),
         ),
-        doubt=unlearned({words: runs}),
+        inconclusive=undertrained({words: runs}),
     )
 
 
-def removal(setting: Setting) -> Measured:
-    """By how many points more the error rises where a block of a plain network is removed."""
-    runs = of_both(setting, SHALLOW)
-    errors = {words: [list(lesions(run)) for run in each] for words, each in runs.items()}
+def removal(setting: Setting) -> Measurement:
+    """The plain networks' rise of the test error minus that of the networks with shortcuts."""
+    runs = of_both_kinds(setting, SHALLOW)
+    errors = {words: [list(lesion_errors(run)) for run in each] for words, each in runs.items()}
     plain, residual = (tuple(map(mean_rise, each, errors[words])) for words, each in runs.items())
     chart = Lines(
         name="lesions",
@@ -230,17 +231,17 @@ def removal(setting: Setting) -> Measured:
         points=True,
         series=tuple(Series.mean_of_runs(words, range(1, len(each[0]) + 1), each) for words, each in errors.items()),
     )
-    return Measured(values=differences(plain, residual), charts=(chart,), doubt=unlearned(runs))
+    return Measurement(values=differences(plain, residual), charts=(chart,), inconclusive=undertrained(runs))
 
 
 OPTIONS = {"A": "resnet20-cifar", "B": "resnet20-cifar-b", "C": "resnet20-cifar-c"}
 
 
-def options(setting: Setting) -> Measured:
-    """The test error of A less that of C: of the worst less the best, chance alone would make a difference."""
-    runs = setting.train_each({option: partial(request, setting, network) for option, network in OPTIONS.items()})
+def options(setting: Setting) -> Measurement:
+    """The test error of A minus that of C. The worst minus the best would be above 0 by chance alone."""
+    runs = setting.train_seeds({option: partial(request, setting, network) for option, network in OPTIONS.items()})
     errors = {option: errors_of(each) for option, each in runs.items()}
-    return Measured(
+    return Measurement(
         values=differences(errors["A"], errors["C"]),
         figures=tuple(
             (f"test error, option {name}", f"{statistics.fmean(each):.2f} %") for name, each in errors.items()
@@ -248,17 +249,17 @@ def options(setting: Setting) -> Measured:
     )
 
 
-def around(run: Run) -> npt.NDArray[np.float64]:
+def loss_surface(run: Run) -> npt.NDArray[np.float64]:
     """The loss around the trained weights of a run, on some of its training images."""
-    inputs, labels = some(run)
+    inputs, labels = training_batch(run)
     return measure.loss_surface(run.network, lambda: float(F.cross_entropy(run.network(inputs), labels)), PLACES)
 
 
-def surface(setting: Setting) -> Measured:
-    """How much more of the plain network's surface is bent down."""
+def surface(setting: Setting) -> Measurement:
+    """The plain network's fraction of negative curvature minus that of the network with shortcuts."""
     depth = QUICK_SURFACE if setting.quick else DEEP
-    runs = of_both(setting, depth)
-    surfaces = {words: [around(run) for run in each] for words, each in runs.items()}
+    runs = of_both_kinds(setting, depth)
+    surfaces = {words: [loss_surface(run) for run in each] for words, each in runs.items()}
     chart = Surface(
         name="surface",
         title=f"The loss around the weights, {depth} layers",
@@ -267,92 +268,97 @@ def surface(setting: Setting) -> Measured:
         places=PLACES,
         panels=tuple((words, tuple(map(tuple, each[0].tolist()))) for words, each in surfaces.items()),
     )
-    bent = {words: [measure.negative_curvature(one) for one in each] for words, each in surfaces.items()}
-    plain, residual = bent.values()
-    return Measured(
+    negative = {words: [measure.negative_curvature(one) for one in each] for words, each in surfaces.items()}
+    plain, residual = negative.values()
+    return Measurement(
         values=differences(plain, residual),
-        figures=tuple((f"bent down, {words}", f"{100 * statistics.fmean(each):.0f} %") for words, each in bent.items()),
+        figures=tuple(
+            (f"negative curvature, {words}", f"{100 * statistics.fmean(each):.0f} %")
+            for words, each in negative.items()
+        ),
         charts=(chart,),
-        doubt=unlearned(runs),
+        inconclusive=undertrained(runs),
     )
 
 
-EXPERIMENT = Experiment(
+TOPIC = Topic(
     id="shortcuts",
     title="Why ResNets work",
-    claim="A branch has to learn only what to add to its input, so it responds weakly; the shortcut keeps the "
-    "gradient; no block is vital; projections are not needed; the loss is smooth.",
+    summary="A residual branch only has to learn what to add to its input, so it responds weakly. The shortcut keeps "
+    "the gradient; no single block is vital; projections are not needed; the loss is smooth.",
     source="He, Zhang, Ren and Sun 2015, sections 3.1, 3.3 and 4.2, Figure 7, Table 3; Veit, Wilber and Belongie 2016, "
     "section 4.1; Li, Xu, Taylor, Studer and Goldstein 2018, section 4",
-    done=f"The networks of the experiment `degradation` with {SHALLOW} and {DEEP} layers, and options B and C trained "
-    f"in the same way. Responses, gradients and the loss on {IMAGES} training images; blocks that keep the shape "
-    "are removed one by one at test time. The loss surface spans two random filter-normalized directions, with the "
-    "statistics of normalization held.",
-    limits="At quick, the scales of normalization, from which Figure 7's responses follow, have a few hundred steps to "
-    f"leave 1; the surfaces are those of {QUICK_SURFACE} layers, where Li et al. have {DEEP}. "
-    "Veit et al. removed blocks of 110 layers, of which one is a smaller part.",
+    method=f"The networks of 'Classical CNNs get worse when too deep' with {SHALLOW} and {DEEP} layers, and options B "
+    f"and C trained in the same way. Responses, gradients and the loss are measured on {IMAGES} training images. "
+    "Blocks that keep the shape are removed one by one at test time. The loss surface spans two random "
+    "filter-normalized directions; the statistics of normalization stay as they are.",
+    limitations="At the quick budget the scales of normalization, which decide the responses of Figure 7, have a few "
+    f"hundred steps to move from 1, and the surfaces are those of {QUICK_SURFACE} layers, where Li et al. have {DEEP}. "
+    "Veit et al. removed blocks of a network with 110 layers, where one block is a smaller part.",
     minutes=(2, 60),
-    parts=(
-        Part(
+    statements=(
+        Statement(
             id="responses",
-            claim="With shortcuts layers respond more weakly than without.",
-            statistic=f"mean deviation of the responses with shortcuts over that without, {SHALLOW} layers",
+            text="Layers respond more weakly with shortcuts than without.",
+            statistic=f"mean standard deviation of the responses with shortcuts over that without, {SHALLOW} layers",
             threshold=at_most(WEAKER),
             measure=responses,
         ),
-        Part(
+        Statement(
             id="deeper",
-            claim="The deeper, the less each of them changes.",
-            statistic=f"mean deviation of the responses of {DEEP} layers over that of {SHALLOW}, with shortcuts",
+            text="The deeper the network, the less each layer changes its input.",
+            statistic=f"mean standard deviation of the responses of {DEEP} layers over that of {SHALLOW} layers, with "
+            "shortcuts",
             threshold=at_most(WEAKER),
             measure=deeper,
         ),
-        Part(
+        Statement(
             id="gradient",
-            claim="Shortcuts keep the gradient.",
-            statistic="powers of ten by which the gradient changes from the last convolution to the first, plain "
-            f"less with shortcuts, {DEEP} layers before training",
+            text="Shortcuts keep the gradient.",
+            statistic="powers of ten by which the gradient norm changes from the last convolution to the first, plain "
+            f"minus with shortcuts, {DEEP} layers before training",
             # A factor of two.
             threshold=at_least(0.3),
             measure=gradient,
         ),
         # Veit et al., Figure 3: to chance without a block of VGG, hardly visible without one of ResNet.
-        Part(
+        Statement(
             id="removal-residual",
-            claim="Removing a block hurts a ResNet little.",
-            statistic="points by which the test error rises for a block removed, with shortcuts, mean over the blocks "
-            f"of {SHALLOW} layers",
+            text="Removing a block hurts a ResNet little.",
+            statistic="rise of the test error by removing a block, in points, with shortcuts, mean over the blocks of "
+            f"{SHALLOW} layers",
             threshold=at_most(10.0),
-            measure=partial(hurt, words="with shortcuts"),
+            measure=partial(removal_of, words="with shortcuts"),
         ),
-        Part(
+        Statement(
             id="removal-plain",
-            claim="It hurts a plain network much.",
-            statistic=f"the same of plain networks of {SHALLOW} layers",
-            # Half of the way to chance.
+            text="Removing a block hurts a plain network much.",
+            statistic=f"the same for plain networks of {SHALLOW} layers",
+            # Halfway to chance.
             threshold=at_least(40.0),
-            measure=partial(hurt, words="plain"),
+            measure=partial(removal_of, words="plain"),
         ),
-        Part(
+        Statement(
             id="removal",
-            claim="It hurts a plain network more than a ResNet.",
-            statistic="points by which the test error rises for a block removed, plain less with shortcuts, mean over "
+            text="Removing a block hurts a plain network more than a ResNet.",
+            statistic="rise of the test error by removing a block, in points, plain minus with shortcuts, mean over "
             f"the blocks of {SHALLOW} layers",
             threshold=at_least(20.0),
             measure=removal,
         ),
-        Part(
+        Statement(
             id="options",
-            claim="Projections are not essential: option A, without one, is hardly worse than option C, of them alone.",
-            statistic=f"test error with option A less that with option C, {SHALLOW} layers, in points",
+            text="Projections are not essential: option A, without any, is hardly worse than option C, with only "
+            "projections.",
+            statistic=f"test error with option A minus that with option C, {SHALLOW} layers, in points",
             # Table 3: 0.84 points between A, the worst, and C, the best.
             threshold=at_most(0.84),
             measure=options,
         ),
-        Part(
+        Statement(
             id="surface",
-            claim="The loss around a ResNet's weights is smooth, around a deep plain network's chaotic.",
-            statistic="part of the second differences of the loss that are negative, plain less with shortcuts",
+            text="The loss around the weights is smooth for a ResNet and chaotic for a deep plain network.",
+            statistic="fraction of the second differences of the loss that are negative, plain minus with shortcuts",
             threshold=at_least(0.1),
             measure=surface,
         ),

@@ -1,4 +1,4 @@
-"""One step of training on images that are in memory, to be timed."""
+"""Inferences and training steps on images in memory, to be timed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from convatlas.training.step import Step, arranged
 OF_EACH_FAMILY = (
     "lenet5-modern", "alexnet", "vgg16", "googlenet", "resnet18", "squeezenet", "mobilenet", "efficientnet-b0",
 )  # fmt: skip
-"""A network of each, of the size that its paper is known for."""
+"""A network of each family, of the size that its paper is known for."""
 
 
-def forward_of(variant: Variant, spec: Spec, batch_size: int) -> Workload:
-    """An inference of that network, with new weights, on a batch."""
+def inference(variant: Variant, spec: Spec, batch_size: int) -> Workload:
+    """One inference of the network, with new weights, on a batch of noise."""
     device = device_named(None)
     network = arranged(variant.network(spec).to(device).eval(), Execution(threads=torch.get_num_threads()))
     inputs = torch.randn(batch_size, spec.in_channels, spec.resolution, spec.resolution, device=device)
@@ -36,12 +36,12 @@ def forward_of(variant: Variant, spec: Spec, batch_size: int) -> Workload:
     return Workload(forward, torch_engine(device))
 
 
-def step_of(variant: Variant, spec: Spec, batch_size: int) -> Workload:
-    """Forward, backward and update of that network, with new weights, on a batch."""
+def training_step(variant: Variant, spec: Spec, batch_size: int) -> Workload:
+    """Forward pass, backward pass and update of the network, with new weights, on a batch of noise."""
     device = device_named(None)
     execution = Execution(threads=torch.get_num_threads())
     network = arranged(variant.network(spec).to(device).train(), execution)
-    # So small a rate that no network leaves the range of numbers while it is timed.
+    # With so small a learning rate no network diverges while it is timed.
     optimizer = optimizers.build(replace(DEFAULT, lr=1e-6), network)
     step = Step.prepared(
         network,

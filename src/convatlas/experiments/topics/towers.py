@@ -1,7 +1,7 @@
-"""AlexNet as it was trained in 2012: each tower on a processor of its own (Krizhevsky et al. 2012, section 3.5).
+"""AlexNet as it was trained in 2012: each tower on its own processor (Krizhevsky et al. 2012, section 3.5).
 
-Each of two processes holds half of the kernels of every layer. Layers that read everything below, as convolution 3 and
-the fully connected ones, need the other's half of it: there, and nowhere else, the two exchange what they have.
+Each of two processes holds half of the kernels of every layer. Convolution 3 and the fully connected layers read the
+outputs of both towers: before these layers, and nowhere else, the two processes exchange their halves.
 """
 
 from __future__ import annotations
@@ -15,57 +15,57 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.experiments.engine.process_pair import NUM, device_of
+from convatlas.experiments.engine.distributed_pair import WORLD_SIZE, device_of
 from convatlas.networks.alexnet import AlexNet, AlexNetSpec
 
-TOWERS = NUM
+TOWERS = WORLD_SIZE
 
 
-class Swap(torch.autograd.Function):
-    """Both halves of a tensor (n, maps, ...), of which this process has one; its gradient is what both make of it."""
+class ExchangeHalves(torch.autograd.Function):
+    """Joins both halves of a tensor (n, channels, ...), of which this process has one. The gradient sums over both."""
 
     @staticmethod
-    def forward(ctx: Any, half: Tensor, wire: Wire) -> Tensor:
-        ctx.wire = wire
-        other = wire.swapped(half)
-        return torch.cat([half, other] if wire.rank == 0 else [other, half], dim=1)
+    def forward(ctx: Any, half: Tensor, link: Link) -> Tensor:
+        ctx.link = link
+        other = link.exchange(half)
+        return torch.cat([half, other] if link.rank == 0 else [other, half], dim=1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        wire: Wire = ctx.wire
-        parts = gradients[0].chunk(TOWERS, dim=1)
-        # What this process makes of the other's half is the other's to add.
-        return parts[wire.rank] + wire.swapped(parts[1 - wire.rank]), None
+        link: Link = ctx.link
+        halves = gradients[0].chunk(TOWERS, dim=1)
+        # The gradient of the other's half, from this process's layers, goes to the other.
+        return halves[link.rank] + link.exchange(halves[1 - link.rank]), None
 
 
-class Wire:
-    """Between the two processes, with a count of the bytes that this one sends."""
+class Link:
+    """Connects the two processes, and counts the bytes that this one sends."""
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
         self.num_bytes = 0
 
-    def swapped(self, mine: Tensor) -> Tensor:
-        """The other's tensor for mine, of the same shape."""
-        mine, other = mine.contiguous(), torch.empty_like(mine, memory_format=torch.contiguous_format)
-        ways = [dist.P2POp(dist.isend, mine, 1 - self.rank), dist.P2POp(dist.irecv, other, 1 - self.rank)]
-        for way in dist.batch_isend_irecv(ways):
-            way.wait()
-        self.num_bytes += mine.nbytes
+    def exchange(self, own: Tensor) -> Tensor:
+        """Send this process's tensor, and receive the other's of the same shape."""
+        own, other = own.contiguous(), torch.empty_like(own, memory_format=torch.contiguous_format)
+        operations = [dist.P2POp(dist.isend, own, 1 - self.rank), dist.P2POp(dist.irecv, other, 1 - self.rank)]
+        for work in dist.batch_isend_irecv(operations):
+            work.wait()
+        self.num_bytes += own.nbytes
         return other
 
-    def all(self, half: Tensor) -> Tensor:
-        """Both halves, to learn from."""
-        both: Tensor = Swap.apply(half, self)  # type: ignore[no-untyped-call]
+    def gather(self, half: Tensor) -> Tensor:
+        """Both halves (n, channels, ...), with gradients."""
+        both: Tensor = ExchangeHalves.apply(half, self)  # type: ignore[no-untyped-call]
         return both
 
 
 class Tower(nn.Module):
-    """One of the two, as a network of half the kernels whose widest layers read both halves."""
+    """One tower: a network with half of the kernels, in which some layers read the outputs of both towers."""
 
-    def __init__(self, spec: AlexNetSpec, wire: Wire) -> None:
+    def __init__(self, spec: AlexNetSpec, link: Link) -> None:
         super().__init__()
-        self.wire = wire
+        self.link = link
         self.network = AlexNet(half_of(spec))
         c2, c5 = spec.convolutions[1], spec.convolutions[-1]
         fc6, fc7 = spec.fully
@@ -76,21 +76,21 @@ class Tower(nn.Module):
         self.network.fc8 = nn.Linear(fc7, spec.num_classes // TOWERS)  # type: ignore[assignment]
 
     def forward(self, x: Tensor) -> Tensor:
-        net, wire = self.network, self.wire
+        net, link = self.network, self.link
         x = net.pool1(net.lrn1(net.conv1(x)))
         x = net.pool2(net.lrn2(net.conv2(x)))
-        x = net.pool5(net.conv5(net.conv4(net.conv3(wire.all(x))))).flatten(1)
-        x = F.relu(net.fc6(wire.all(x)))
-        x = F.relu(net.fc7(wire.all(x)))
-        return wire.all(net.fc8(wire.all(x)))
+        x = net.pool5(net.conv5(net.conv4(net.conv3(link.gather(x))))).flatten(1)
+        x = F.relu(net.fc6(link.gather(x)))
+        x = F.relu(net.fc7(link.gather(x)))
+        return link.gather(net.fc8(link.gather(x)))
 
 
 def half_of(spec: AlexNetSpec) -> AlexNetSpec:
-    """A tower as a network of its own."""
+    """The spec of a tower alone."""
     fc6, fc7 = spec.fully
     return replace(
         spec,
-        convolutions=tuple(maps // TOWERS for maps in spec.convolutions),
+        convolutions=tuple(channels // TOWERS for channels in spec.convolutions),
         fully=(fc6 // TOWERS, fc7 // TOWERS),
         num_classes=spec.num_classes // TOWERS,
         towers=1,
@@ -98,13 +98,13 @@ def half_of(spec: AlexNetSpec) -> AlexNetSpec:
 
 
 def rows_of(tensor: Tensor, rank: int) -> Tensor:
-    """What of a parameter, or of its gradient, belongs to that tower: the kernels are its first dimension."""
+    """The tower's half of a parameter or of its gradient: the kernels are the first dimension."""
     return tensor.chunk(TOWERS)[rank]
 
 
 @dataclass(frozen=True)
-class Task:
-    """What both processes get."""
+class TowerTask:
+    """What both processes are given."""
 
     spec: AlexNetSpec
     weights: Mapping[str, Tensor]
@@ -114,24 +114,26 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Answer:
+class TowerResult:
+    """What a process returns."""
+
     outputs: Tensor
     gradients: dict[str, Tensor]
     """Of the tower's own parameters."""
     forward_bytes: int
-    """That the tower sent."""
+    """Sent by this tower."""
     step_bytes: int
     """Forward and backward."""
 
 
-def step(task: Task, rank: int) -> Answer:
-    """One step of training without dropout, in the process of one tower."""
-    wire, device = Wire(rank), device_of(rank)
-    tower = Tower(task.spec, wire).to(device, task.images.dtype)
+def step(task: TowerTask, rank: int) -> TowerResult:
+    """One training step without dropout, in the process of one tower."""
+    link, device = Link(rank), device_of(rank)
+    tower = Tower(task.spec, link).to(device, task.images.dtype)
     tower.network.load_state_dict({name: rows_of(value, rank) for name, value in task.weights.items()})
     outputs = tower(task.images.to(device))
-    forward_bytes = wire.num_bytes
-    # The loss of both is one and the same: each lets its own half of the outputs learn from it.
+    forward_bytes = link.num_bytes
+    # Both processes compute the same loss, and their gradients add up: each counts half.
     F.cross_entropy(outputs, task.labels.to(device)).div(TOWERS).backward()
     gradients = {name: value.grad.cpu() for name, value in tower.network.named_parameters() if value.grad is not None}
-    return Answer(outputs.detach().cpu(), gradients, forward_bytes, wire.num_bytes)
+    return TowerResult(outputs.detach().cpu(), gradients, forward_bytes, link.num_bytes)

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from convatlas import data, measure
 from convatlas.draw import Lines, Series
-from convatlas.experiments.engine.experiment import Experiment, Measured, Part, Setting, Threshold, at_least, at_most
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.statement import Statement, Topic
+from convatlas.experiments.engine.verdict import Measurement, Threshold, at_least, at_most
 
 UNITS = 64
-"""Of each layer: as many as a digit of 8x8 pixels has, so that the images enter without a layer more."""
+"""In each layer: as many as a digit has pixels (8x8), so that images need no input layer."""
 IMAGES = 256
 DEPTH = 50
 DEPTHS = (5, 10, 20, 35, 50, 70, 100)
@@ -31,17 +33,17 @@ XAVIER = math.sqrt(1 / UNITS)
 HE = math.sqrt(2 / UNITS)
 """He et al. 2015 (Delving deep into rectifiers), equation 10."""
 LARGE = 2 * HE
-SCALES = {"small": SMALL, "Xavier": XAVIER, "He": HE, "large": LARGE}
+WEIGHT_STDS = {"small": SMALL, "Xavier": XAVIER, "He": HE, "large": LARGE}
 ACTIVATIONS: dict[str, Activation] = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "ReLU": F.relu}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class ChainSpec:
     """How the layers of a chain are made."""
 
     activation: Activation
-    deviation: float
-    """Of the weights."""
+    weight_std: float
+    """Of the initial weights."""
     norm: bool = False
     shortcuts: bool = False
 
@@ -49,24 +51,25 @@ class Kind:
 class Chain(nn.Module):
     """Layers of equal width, one after the other."""
 
-    def __init__(self, depth: int, kind: Kind) -> None:
+    def __init__(self, depth: int, spec: ChainSpec) -> None:
         super().__init__()
-        self.kind = kind
+        self.spec = spec
         self.layers = nn.ModuleList(nn.Linear(UNITS, UNITS) for _ in range(depth))
-        self.norms = nn.ModuleList(nn.BatchNorm1d(UNITS) if kind.norm else nn.Identity() for _ in range(depth))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(UNITS) if spec.norm else nn.Identity() for _ in range(depth))
         self.head = nn.Linear(UNITS, 10)
         for layer in self.layers:
-            nn.init.normal_(layer.get_parameter("weight"), std=kind.deviation)
+            nn.init.normal_(layer.get_parameter("weight"), std=spec.weight_std)
             nn.init.zeros_(layer.get_parameter("bias"))
 
-    def step(self, number: int, x: Tensor) -> Tensor:
-        """What one layer makes of the output of the one before."""
-        y = self.kind.activation(self.norms[number](self.layers[number](x)))
-        return x + y if self.kind.shortcuts else y
+    def apply_layer(self, number: int, x: Tensor) -> Tensor:
+        """The output of one layer for the output of the layer before."""
+        y = self.spec.activation(self.norms[number](self.layers[number](x)))
+        return x + y if self.spec.shortcuts else y
 
     def body(self, x: Tensor) -> Tensor:
+        """All layers but the head."""
         for number in range(len(self.layers)):
-            x = self.step(number, x)
+            x = self.apply_layer(number, x)
         return x
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,302 +78,310 @@ class Chain(nn.Module):
 
 
 def digits() -> tuple[Tensor, Tensor]:
-    """Images (n, 64), each value with mean 0 and the whole with deviation 1, and their labels."""
+    """Images (n, 64), every pixel with mean 0 and all together with standard deviation 1, and their labels (n,)."""
     split = data.find("digits").load(8, seed=0).train
     images = torch.from_numpy(split.images[:IMAGES]).double().flatten(1)
     images = images - images.mean(0)
     return images / images.std(), torch.from_numpy(split.labels[:IMAGES])
 
 
-def chain(depth: int, kind: Kind, seed: int) -> Chain:
-    """In double precision: a hundred small factors are no number in single precision."""
+def chain(depth: int, spec: ChainSpec, seed: int) -> Chain:
+    """In double precision: the product of a hundred small factors underflows in single precision."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Chain(depth, kind).double()
+        return Chain(depth, spec).double()
 
 
-def norms(depth: int, kind: Kind, seed: int) -> list[float]:
-    """Of the loss's gradient at each layer from the first to the last, without the head."""
+def gradient_norms(depth: int, spec: ChainSpec, seed: int) -> list[float]:
+    """Norms of the loss's gradient at each layer from the first to the last, without the head."""
     images, labels = digits()
-    found = measure.gradient_norms(chain(depth, kind, seed), lambda out: F.cross_entropy(out, labels), images)
-    return [norm for _, norm in found[:-1]]
+    norms = measure.gradient_norms(chain(depth, spec, seed), lambda out: F.cross_entropy(out, labels), images)
+    return [norm for _, norm in norms[:-1]]
 
 
-def factor(kind: Kind, seed: int, depth: int = DEPTH) -> float:
-    """By how much the gradient is multiplied on its way down through one layer: a straight line through logarithms."""
-    slope = np.polyfit(np.arange(depth), np.log(norms(depth, kind, seed)), 1)[0]
+def factor_per_layer(spec: ChainSpec, seed: int, depth: int = DEPTH) -> float:
+    """What one layer multiplies the gradient norm by on the way back: the slope of a line through the logarithms."""
+    slope = np.polyfit(np.arange(depth), np.log(gradient_norms(depth, spec, seed)), 1)[0]
     return math.exp(-slope)
 
 
-def jacobians(depth: int, kind: Kind, seed: int) -> tuple[list[Tensor], Tensor]:
-    """Of each layer of a chain at one image, and from its end to its beginning as autograd gives it."""
-    network = chain(depth, kind, seed).eval()
+def jacobians(depth: int, spec: ChainSpec, seed: int) -> tuple[list[Tensor], Tensor]:
+    """Those of each layer of a chain at one image, and that of all layers together, as autograd gives it."""
+    network = chain(depth, spec, seed).eval()
     x = digits()[0][0]
     whole = measure.jacobian(network.body, x)
-    found = []
+    of_layers = []
     for number in range(depth):
-        layer = partial(network.step, number)
-        found.append(measure.jacobian(layer, x))
+        layer = partial(network.apply_layer, number)
+        of_layers.append(measure.jacobian(layer, x))
         x = layer(x).detach()
-    return found, whole
+    return of_layers, whole
 
 
-def by_layer(name: str, title: str, kinds: dict[str, Kind]) -> Lines:
-    """The gradient's length at each layer, a line for each kind."""
-    lines = (Series.mean_of_runs(label, range(1, DEPTH + 1), [norms(DEPTH, kind, 0)]) for label, kind in kinds.items())
-    return Lines(
-        name=name,
-        title=title,
-        x="layer, from the input",
-        y="length of the gradient",
-        log_y=True,
-        series=tuple(lines),
+def by_layer(name: str, title: str, specs: dict[str, ChainSpec]) -> Lines:
+    """The gradient norm at each layer, a line for each chain."""
+    lines = (
+        Series.mean_of_runs(label, range(1, DEPTH + 1), [gradient_norms(DEPTH, spec, 0)])
+        for label, spec in specs.items()
     )
+    return Lines(name=name, title=title, x="layer, from the input", y="gradient norm", log_y=True, series=tuple(lines))
 
 
-def by_depth(name: str, title: str, kinds: dict[str, Kind]) -> Lines:
-    """What of the gradient at the last layer reaches the first, against depth."""
+def by_depth(name: str, title: str, specs: dict[str, ChainSpec]) -> Lines:
+    """The gradient norm at the first layer over that at the last, against depth."""
 
-    def left(depth: int, kind: Kind) -> float:
-        found = norms(depth, kind, 0)
-        return found[0] / found[-1]
+    def ratio(depth: int, spec: ChainSpec) -> float:
+        norms = gradient_norms(depth, spec, 0)
+        return norms[0] / norms[-1]
 
     lines = (
-        Series.mean_of_runs(label, DEPTHS, [[left(depth, kind) for depth in DEPTHS]]) for label, kind in kinds.items()
+        Series.mean_of_runs(label, DEPTHS, [[ratio(depth, spec) for depth in DEPTHS]]) for label, spec in specs.items()
     )
     return Lines(
         name=name,
         title=title,
         x="layers",
-        y="gradient at the first layer / at the last",
+        y="gradient norm, first layer / last layer",
         log_y=True,
         series=tuple(lines),
     )
 
 
 def compared(
-    setting: Setting, statistic: Callable[[dict[str, float]], float], kinds: dict[str, Kind], *charts: Lines
-) -> Measured:
-    """The statistic of the kinds' factors, for each seed, with the mean factors beside it."""
-    found = [{label: factor(kind, seed) for label, kind in kinds.items()} for seed in setting.seeds]
-    return Measured(
-        values=tuple(map(statistic, found)),
-        figures=tuple((f"factor a layer, {label}", f"{np.mean([one[label] for one in found]):.3g}") for label in kinds),
+    setting: Setting, statistic: Callable[[dict[str, float]], float], specs: dict[str, ChainSpec], *charts: Lines
+) -> Measurement:
+    """The statistic of the chains' factors per layer, for each seed; the mean factors are further figures."""
+    factors = [{label: factor_per_layer(spec, seed) for label, spec in specs.items()} for seed in setting.seeds]
+    return Measurement(
+        values=tuple(map(statistic, factors)),
+        figures=tuple(
+            (f"factor per layer, {label}", f"{np.mean([of_seed[label] for of_seed in factors]):.3g}") for label in specs
+        ),
         charts=charts,
     )
 
 
-def of_scales(activation: Activation, *, norm: bool = False) -> dict[str, Kind]:
+def each_scale(activation: Activation, *, norm: bool = False) -> dict[str, ChainSpec]:
+    """Chains with weights of every scale."""
     return {
-        f"{name} weights": Kind(activation=activation, deviation=scale, norm=norm) for name, scale in SCALES.items()
+        f"{name} weights": ChainSpec(activation=activation, weight_std=std, norm=norm)
+        for name, std in WEIGHT_STDS.items()
     }
 
 
-def sigmoid(setting: Setting) -> Measured:
-    kinds = of_scales(torch.sigmoid)
+def each_activation(weight_std: float) -> dict[str, ChainSpec]:
+    return {name: ChainSpec(activation=each, weight_std=weight_std) for name, each in ACTIVATIONS.items()}
+
+
+def sigmoid(setting: Setting) -> Measurement:
+    specs = each_scale(torch.sigmoid)
     return compared(
         setting,
-        lambda found: found["Xavier weights"],
-        kinds,
-        by_layer("sigmoid-by-layer", f"Sigmoid: the gradient by layer, {DEPTH} layers", kinds),
-        by_depth("sigmoid-by-depth", "Sigmoid: what of the gradient reaches the first layer", kinds),
+        lambda factors: factors["Xavier weights"],
+        specs,
+        by_layer("sigmoid-by-layer", f"Sigmoid: the gradient by layer, {DEPTH} layers", specs),
+        by_depth("sigmoid-by-depth", "Sigmoid: how much of the gradient reaches the first layer", specs),
     )
 
 
-def small(setting: Setting) -> Measured:
-    kinds = {name: Kind(activation=made, deviation=SMALL) for name, made in ACTIVATIONS.items()}
-    return compared(setting, lambda found: max(found.values()), kinds)
+def small(setting: Setting) -> Measurement:
+    return compared(setting, lambda factors: max(factors.values()), each_activation(SMALL))
 
 
-def large(setting: Setting) -> Measured:
-    kinds = {name: Kind(activation=made, deviation=LARGE) for name, made in ACTIVATIONS.items()}
-    chart = by_depth("large-by-depth", "Large weights: what of the gradient reaches the first layer", kinds)
-    return compared(setting, lambda found: found["ReLU"], kinds, chart)
+def large(setting: Setting) -> Measurement:
+    specs = each_activation(LARGE)
+    chart = by_depth("large-by-depth", "Large weights: how much of the gradient reaches the first layer", specs)
+    return compared(setting, lambda factors: factors["ReLU"], specs, chart)
 
 
-def he(setting: Setting) -> Measured:
-    kinds = of_scales(F.relu)
+def he(setting: Setting) -> Measurement:
+    specs = each_scale(F.relu)
     return compared(
         setting,
-        lambda found: found["He weights"],
-        kinds,
-        by_layer("relu-by-layer", f"ReLU: the gradient by layer, {DEPTH} layers", kinds),
-        by_depth("relu-by-depth", "ReLU: what of the gradient reaches the first layer", kinds),
+        lambda factors: factors["He weights"],
+        specs,
+        by_layer("relu-by-layer", f"ReLU: the gradient by layer, {DEPTH} layers", specs),
+        by_depth("relu-by-depth", "ReLU: how much of the gradient reaches the first layer", specs),
     )
 
 
-def xavier_relu(setting: Setting) -> Measured:
-    return compared(setting, lambda found: found["ReLU"], {"ReLU": Kind(activation=F.relu, deviation=XAVIER)})
+def xavier_relu(setting: Setting) -> Measurement:
+    specs = {"ReLU": ChainSpec(activation=F.relu, weight_std=XAVIER)}
+    return compared(setting, lambda factors: factors["ReLU"], specs)
 
 
-def xavier_tanh(setting: Setting) -> Measured:
-    kinds = of_scales(torch.tanh)
+def xavier_tanh(setting: Setting) -> Measurement:
+    specs = each_scale(torch.tanh)
     return compared(
         setting,
-        lambda found: found["Xavier weights"],
-        kinds,
-        by_layer("tanh-by-layer", f"tanh: the gradient by layer, {DEPTH} layers", kinds),
-        by_depth("tanh-by-depth", "tanh: what of the gradient reaches the first layer", kinds),
+        lambda factors: factors["Xavier weights"],
+        specs,
+        by_layer("tanh-by-layer", f"tanh: the gradient by layer, {DEPTH} layers", specs),
+        by_depth("tanh-by-depth", "tanh: how much of the gradient reaches the first layer", specs),
     )
 
 
-def normalized(setting: Setting) -> Measured:
-    kinds = of_scales(F.relu, norm=True)
-    chart = by_layer("norm-by-layer", f"ReLU with batch normalization: the gradient by layer, {DEPTH} layers", kinds)
-    return compared(setting, lambda found: max(found.values()) / min(found.values()), kinds, chart)
+def normalized(setting: Setting) -> Measurement:
+    specs = each_scale(F.relu, norm=True)
+    chart = by_layer("norm-by-layer", f"ReLU with batch normalization: the gradient by layer, {DEPTH} layers", specs)
+    return compared(setting, lambda factors: max(factors.values()) / min(factors.values()), specs, chart)
 
 
-def shortcuts(setting: Setting) -> Measured:
-    kinds = {
-        f"{name}, {words}": Kind(activation=made, deviation=SMALL, shortcuts=on)
-        for name, made in ACTIVATIONS.items()
+def shortcuts(setting: Setting) -> Measurement:
+    specs = {
+        f"{name}, {words}": ChainSpec(activation=activation, weight_std=SMALL, shortcuts=on)
+        for name, activation in ACTIVATIONS.items()
         for words, on in (("plain", False), ("with shortcuts", True))
     }
-    chart = by_depth("shortcuts-by-depth", "Small weights: what of the gradient reaches the first layer", kinds)
+    chart = by_depth("shortcuts-by-depth", "Small weights: how much of the gradient reaches the first layer", specs)
     return compared(
-        setting, lambda found: min(one for label, one in found.items() if "shortcuts" in label), kinds, chart
+        setting,
+        lambda factors: min(factor for label, factor in factors.items() if "shortcuts" in label),
+        specs,
+        chart,
     )
 
 
-def chain_rule(setting: Setting) -> Measured:
-    def difference(kind: Kind, depth: int, seed: int) -> float:
-        found, whole = jacobians(depth, kind, seed)
-        return float((measure.jacobian_product(found) - whole).norm() / whole.norm())
+def chain_rule(setting: Setting) -> Measurement:
+    def difference(spec: ChainSpec, depth: int, seed: int) -> float:
+        of_layers, whole = jacobians(depth, spec, seed)
+        return float((measure.jacobian_product(of_layers) - whole).norm() / whole.norm())
 
-    kinds = [
-        Kind(activation=made, deviation=scale, shortcuts=on)
-        for made in ACTIVATIONS.values()
-        for scale in (XAVIER, HE)
+    specs = [
+        ChainSpec(activation=activation, weight_std=std, shortcuts=on)
+        for activation in ACTIVATIONS.values()
+        for std in (XAVIER, HE)
         for on in (False, True)
     ]
-    worst = max(difference(kind, depth, seed) for kind in kinds for depth in (5, 20, 50) for seed in setting.seeds)
-    return Measured(values=(worst,))
+    worst = max(difference(spec, depth, seed) for spec in specs for depth in (5, 20, 50) for seed in setting.seeds)
+    return Measurement(values=(worst,))
 
 
-def singular_values(setting: Setting) -> Measured:
-    """A gradient that points anywhere is stretched by the root mean square of a layer's singular values."""
-    kinds = {name: Kind(activation=made, deviation=XAVIER) for name, made in ACTIVATIONS.items()}
-    ratios = []
+def singular_values(setting: Setting) -> Measurement:
+    """A gradient of random direction is stretched by the root mean square of a layer's singular values."""
+    specs = each_activation(XAVIER)
+    worst_ratios = []
     for seed in setting.seeds:
-        of_kinds = []
-        for kind in kinds.values():
-            found, _ = jacobians(DEPTH, kind, seed)
-            stretch = np.mean([math.log(float(layer.norm()) / math.sqrt(UNITS)) for layer in found])
-            of_kinds.append(factor(kind, seed) / math.exp(stretch))
-        # The one that is farthest off.
-        ratios.append(max(of_kinds, key=lambda ratio: abs(math.log(ratio))))
+        ratios = []
+        for spec in specs.values():
+            of_layers, _ = jacobians(DEPTH, spec, seed)
+            log_stretch = np.mean([math.log(float(layer.norm()) / math.sqrt(UNITS)) for layer in of_layers])
+            ratios.append(factor_per_layer(spec, seed) / math.exp(log_stretch))
+        worst_ratios.append(max(ratios, key=lambda ratio: abs(math.log(ratio))))
 
-    first = {name: jacobians(DEPTH, kind, setting.seeds[0])[0] for name, kind in kinds.items()}
+    first_seed = {name: jacobians(DEPTH, spec, setting.seeds[0])[0] for name, spec in specs.items()}
 
     def largest(layers: list[Tensor]) -> list[float]:
-        return [
-            float(torch.linalg.svdvals(measure.jacobian_product(layers[: number + 1]))[0]) for number in range(DEPTH)
-        ]
+        products = (measure.jacobian_product(layers[: number + 1]) for number in range(DEPTH))
+        return [float(torch.linalg.svdvals(product)[0]) for product in products]
 
     of_one = Lines(
         name="layer-spectrum",
-        title="The singular values of the first layer's Jacobian, Xavier weights",
-        x="singular value, from the largest",
-        y="its size",
+        title="Singular values of the first layer's Jacobian, Xavier weights",
+        x="index, largest first",
+        y="singular value",
         series=tuple(
             Series.mean_of_runs(name, range(1, UNITS + 1), [torch.linalg.svdvals(layers[0]).tolist()])
-            for name, layers in first.items()
+            for name, layers in first_seed.items()
         ),
     )
     of_products = Lines(
         name="singular-values",
-        title="The largest singular value of the first layers' product, Xavier weights",
+        title="Largest singular value of the product of the first layers' Jacobians, Xavier weights",
         x="layers multiplied",
         y="largest singular value",
         log_y=True,
         series=tuple(
-            Series.mean_of_runs(name, range(1, DEPTH + 1), [largest(layers)]) for name, layers in first.items()
+            Series.mean_of_runs(name, range(1, DEPTH + 1), [largest(layers)]) for name, layers in first_seed.items()
         ),
     )
-    return Measured(values=tuple(ratios), charts=(of_one, of_products))
+    return Measurement(values=tuple(worst_ratios), charts=(of_one, of_products))
 
 
-EXPERIMENT = Experiment(
+TOPIC = Topic(
     id="vanishing",
     title="Gradients vanish or explode: N layers, N derivatives multiplied",
-    claim="Through N layers the gradient is a product of N Jacobians; unless each keeps lengths about, it vanishes or "
-    "explodes with depth, whatever the depth at which that is felt.",
+    summary="Backpropagation through N layers multiplies the gradient by N Jacobians. Unless each roughly keeps the "
+    "gradient's norm, the gradient vanishes or explodes with depth.",
     source="Hochreiter 1991; Bengio, Simard and Frasconi 1994; Glorot and Bengio 2010, section 4.2; He et al. 2015 "
     "(Delving deep into rectifiers), section 2.2; He et al. 2015 (ResNet), section 1",
-    done=f"Chains of 5 to 100 fully connected layers of {UNITS} units, before training, on {IMAGES} digits, in "
-    "double precision: the length of the loss's gradient at each layer, and the Jacobian of each layer at one image. "
-    "The factor a layer is the slope of a straight line through the logarithms over 50 layers. Both budgets measure "
-    "the same.",
-    limits="Networks before their first step, fully connected, at one width; how they train is another claim.",
+    method=f"Chains of {DEPTHS[0]} to {DEPTHS[-1]} fully connected layers of {UNITS} units, before training, on "
+    f"{IMAGES} digits, in double precision. Measured are the norm of the loss's gradient at each layer and each "
+    "layer's Jacobian at one image. The factor per layer is the slope of a line through the logarithms of the norms "
+    f"over {DEPTH} layers. Both budgets measure the same.",
+    limitations="The networks are untrained, fully connected and of one width. How such networks train is the subject "
+    "of other topics.",
     minutes=(0.5, 0.5),
-    parts=(
-        Part(
+    statements=(
+        Statement(
             id="sigmoid",
-            claim="Sigmoids let the gradient vanish: their derivative is a quarter at most.",
-            statistic="factor a layer, sigmoid, Xavier weights",
+            text="With sigmoids the gradient vanishes: their derivative is at most a quarter.",
+            statistic="factor per layer, sigmoid, Xavier weights",
             threshold=at_most(0.5),
             measure=sigmoid,
         ),
-        Part(
+        Statement(
             id="small",
-            claim="Small weights let it vanish whatever the activation.",
-            statistic="the largest factor a layer of sigmoid, tanh and ReLU, weights of deviation 0.01",
+            text="With small weights the gradient vanishes, whatever the activation.",
+            statistic="largest factor per layer among sigmoid, tanh and ReLU, weights with a standard deviation of "
+            "0.01",
             threshold=at_most(0.2),
             measure=small,
         ),
-        Part(
+        Statement(
             id="large",
-            claim="Large weights let it explode where nothing saturates.",
-            statistic="factor a layer, ReLU, weights twice as large as He's",
+            text="With large weights the gradient explodes where the activation does not saturate.",
+            statistic="factor per layer, ReLU, weights twice as large as He's",
             threshold=at_least(1.5),
             measure=large,
         ),
-        Part(
+        Statement(
             id="he",
-            claim="He's weights keep it through rectifiers.",
-            statistic="factor a layer, ReLU, He weights",
+            text="He's initialization keeps the gradient through ReLUs.",
+            statistic="factor per layer, ReLU, He weights",
             threshold=Threshold(0.9, 1.1),
             measure=he,
         ),
-        Part(
+        Statement(
             id="xavier-relu",
-            claim="Through rectifiers Xavier's weights lose half of its square a layer.",
-            statistic="factor a layer, ReLU, Xavier weights; a half of the square is 0.707",
+            text="With Xavier's initialization each ReLU layer halves the square of the gradient.",
+            statistic="factor per layer, ReLU, Xavier weights; 0.707 halves the square",
             threshold=Threshold(0.65, 0.77),
             measure=xavier_relu,
         ),
-        Part(
+        Statement(
             id="xavier-tanh",
-            claim="Xavier's weights keep it through tanh.",
-            statistic="factor a layer, tanh, Xavier weights",
+            text="Xavier's initialization keeps the gradient through tanh.",
+            statistic="factor per layer, tanh, Xavier weights",
             threshold=Threshold(0.9, 1.1),
             measure=xavier_tanh,
         ),
-        Part(
+        Statement(
             id="norm",
-            claim="With batch normalization it does not depend on how large the weights began.",
-            statistic="largest over smallest factor a layer of small, Xavier, He and large weights, ReLU",
+            text="With batch normalization the gradient does not depend on the scale of the initial weights.",
+            statistic="largest over smallest factor per layer among small, Xavier, He and large weights, ReLU",
             threshold=at_most(1.02),
             measure=normalized,
         ),
-        Part(
+        Statement(
             id="shortcuts",
-            claim="With shortcuts it does not vanish even where small weights would make it.",
-            statistic="the smallest factor a layer of sigmoid, tanh and ReLU, deviation 0.01, with shortcuts",
+            text="With shortcuts the gradient does not vanish, even with small weights.",
+            statistic="smallest factor per layer among sigmoid, tanh and ReLU with shortcuts, weights with a standard "
+            "deviation of 0.01",
             threshold=at_least(0.95),
             measure=shortcuts,
         ),
-        Part(
+        Statement(
             id="chain-rule",
-            claim="The gradient from end to end is the product of the layers' Jacobians.",
-            statistic="largest relative difference of product and whole, over activations, weights, depths and seeds",
+            text="The Jacobian of the whole chain is the product of the layers' Jacobians.",
+            statistic="largest relative difference between the two, over activations, weights, depths and seeds",
             threshold=at_most(1e-9),
             measure=chain_rule,
         ),
-        Part(
+        Statement(
             id="singular-values",
-            claim="How fast it vanishes follows from the singular values of the layers.",
-            statistic="factor a layer over the root mean square of a layer's singular values, the worst of three "
+            text="The layers' singular values determine how fast the gradient vanishes.",
+            statistic="factor per layer over the root mean square of a layer's singular values, the worst of three "
             "activations, Xavier weights",
             threshold=Threshold(0.9, 1.1),
             measure=singular_values,

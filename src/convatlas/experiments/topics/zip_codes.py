@@ -10,161 +10,152 @@ import numpy as np
 from convatlas import atlas, measure
 from convatlas.data import Split
 from convatlas.draw import Lines, Series
-from convatlas.experiments.engine.experiment import (
-    Experiment,
-    Measured,
-    Part,
-    Setting,
-    at_least,
-    at_most,
-    errors_of,
-)
+from convatlas.experiments.engine.accuracy import errors_of
+from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.statement import Statement, Topic
+from convatlas.experiments.engine.verdict import Measurement, at_least, at_most
 from convatlas.networks.lenet import FullyConnectedSpec
 from convatlas.recipe import Augmentation
+from convatlas.runs.options import Runtime
 from convatlas.runs.run import Run
 from convatlas.training import Request
 from convatlas.training.recipes import CHARACTERS
 
-CONVOLUTIONAL, CONNECTED = "lenet1989", "lenet-300"
+CONVOLUTIONAL, FULLY_CONNECTED = "lenet1989", "lenet-300"
 SIDE = 16
 SHIFTS = (0, 1, 2, 3, 4)
-"""Pixels of 16; a digit of USPS fills them all, one of UCI's 8x8 is twice enlarged."""
-SHIFTED = 2
-"""One of the 8 pixels that UCI's digits had."""
+"""In pixels of 16. A digit of USPS fills all 16; UCI's 8x8 digits are enlarged twofold."""
+SHIFT = 2
+"""The one that counts: one of the 8 pixels of UCI's digits."""
 QUICK_EPOCHS = 60
 
 
-def usps(setting: Setting, network: str) -> Measured:
+def usps(network: str, setting: Setting) -> Measurement:
     runs = (setting.train(Request(network=network, data="usps", seed=seed)) for seed in setting.seeds)
-    return Measured(values=errors_of(runs))
-
-
-def of_1989(setting: Setting) -> Measured:
-    return usps(setting, CONVOLUTIONAL)
-
-
-def of_1998(setting: Setting) -> Measured:
-    return usps(setting, "lenet5")
+    return Measurement(values=errors_of(runs))
 
 
 def equal_size() -> FullyConnectedSpec:
-    """One hidden layer, as wide as the parameters of the convolutional network allow."""
+    """One hidden layer, as wide as the number of parameters of the convolutional network allows."""
     variant = atlas.find(CONVOLUTIONAL)
-    wanted = measure.cost_of(variant.network, variant.spec).params
-    # Each hidden unit has a weight a pixel, a bias, and a weight to each class; each class has a bias.
+    params = measure.cost_of(variant.network, variant.spec).params
+    # Each hidden unit has a weight for each pixel, a bias, and a weight to each class; each class has a bias.
     num_classes = variant.spec.num_classes
-    return FullyConnectedSpec(resolution=SIDE, hidden=((wanted - num_classes) // (SIDE**2 + 1 + num_classes),))
+    return FullyConnectedSpec(resolution=SIDE, hidden=((params - num_classes) // (SIDE**2 + 1 + num_classes),))
 
 
 def request(setting: Setting, network: str, seed: int) -> Request:
-    """Trained without random shifts: what stands elsewhere was never seen."""
+    """Trained without random shifts: no training digit is shifted."""
     return Request(
         network=network,
-        spec=equal_size() if network == CONNECTED else atlas.find(network).spec,
+        spec=equal_size() if network == FULLY_CONNECTED else atlas.find(network).spec,
         data="digits" if setting.quick else "usps",
         epochs=QUICK_EPOCHS if setting.quick else None,
         recipe=replace(CHARACTERS, augmentation=Augmentation()),
         seed=seed,
-        autotune=False,
+        runtime=Runtime(autotune=False),
     )
 
 
-def moved(split: Split, right: int, down: int) -> Split:
-    """The same images, shifted by so many pixels; background moves in."""
+def shifted_split(split: Split, right: int, down: int) -> Split:
+    """The same images, shifted by so many pixels and filled with background."""
     images = split.images[:]
-    around = np.pad(images, ((0, 0), (0, 0), (SIDE, SIDE), (SIDE, SIDE)))
-    rows, columns = (slice(SIDE - by, 2 * SIDE - by) for by in (down, right))
-    return Split(np.ascontiguousarray(around[:, :, rows, columns]), split.labels)
+    padded = np.pad(images, ((0, 0), (0, 0), (SIDE, SIDE), (SIDE, SIDE)))
+    rows, columns = (slice(SIDE - shift, 2 * SIDE - shift) for shift in (down, right))
+    return Split(np.ascontiguousarray(padded[:, :, rows, columns]), split.labels)
 
 
-def error(run: Run, shift: int) -> float:
-    """In percent, of the test images shifted by so many pixels, over the four directions."""
+def shifted_error(run: Run, shift: int) -> float:
+    """The mean error, in percent, on the test images shifted by so many pixels in each of four directions."""
     test = run.load_data().test
     accuracies = []
     for right, down in ((shift, 0), (-shift, 0), (0, shift), (0, -shift)):
-        accuracies.append(run.judge(moved(test, right, down)).accuracy)
+        accuracies.append(run.evaluate(shifted_split(test, right, down)).accuracy)
     return 100 * (1 - float(np.mean(accuracies)))
 
 
-def errors(setting: Setting, shifts: tuple[int, ...]) -> dict[str, list[list[float]]]:
-    """Of both networks: for each seed the error at each shift."""
-    kinds = {"convolutional": CONVOLUTIONAL, "fully connected": CONNECTED}
-    runs = setting.train_each({words: partial(request, setting, network) for words, network in kinds.items()})
-    return {words: [[error(run, shift) for shift in shifts] for run in found] for words, found in runs.items()}
+def shifted_errors(setting: Setting, shifts: tuple[int, ...]) -> dict[str, list[list[float]]]:
+    """Of both networks: for each seed, the error at each shift."""
+    networks = {"convolutional": CONVOLUTIONAL, "fully connected": FULLY_CONNECTED}
+    runs = setting.train_seeds({words: partial(request, setting, network) for words, network in networks.items()})
+    return {words: [[shifted_error(run, shift) for shift in shifts] for run in each] for words, each in runs.items()}
 
 
-def compared(setting: Setting, shifts: tuple[int, ...], at: int, *charts: Lines) -> Measured:
-    found = errors(setting, shifts)
-    place = shifts.index(at)
-    convolutional, connected = found.values()
-    return Measured(
-        values=tuple(other[place] - own[place] for own, other in zip(convolutional, connected, strict=True)),
+def compared(setting: Setting, shifts: tuple[int, ...], shift: int, *charts: Lines) -> Measurement:
+    """The fully connected network's error minus the convolutional network's, at one of the shifts."""
+    errors = shifted_errors(setting, shifts)
+    at = shifts.index(shift)
+    convolutional, fully_connected = errors.values()
+    return Measurement(
+        values=tuple(other[at] - own[at] for own, other in zip(convolutional, fully_connected, strict=True)),
         figures=tuple(
-            (f"test error, {words}, shifted by {shift} px", f"{np.mean([one[i] for one in each]):.2f} %")
-            for words, each in found.items()
-            for i, shift in enumerate(shifts)
+            (f"test error, {words}, shifted by {each} px", f"{np.mean([of_seed[i] for of_seed in of_seeds]):.2f} %")
+            for words, of_seeds in errors.items()
+            for i, each in enumerate(shifts)
         ),
         charts=charts,
     )
 
 
-def unshifted(setting: Setting) -> Measured:
+def unshifted(setting: Setting) -> Measurement:
     return compared(setting, (0,), 0)
 
 
-def shifted(setting: Setting) -> Measured:
+def shifted(setting: Setting) -> Measurement:
     chart = Lines(
         name="shifted",
-        title="Digits that stand elsewhere than those that were learned",
+        title="Shifted test digits, after training on unshifted ones",
         x=f"shift, pixels of {SIDE}",
         y="test error, %",
-        series=tuple(Series.mean_of_runs(words, SHIFTS, each) for words, each in errors(setting, SHIFTS).items()),
+        series=tuple(
+            Series.mean_of_runs(words, SHIFTS, each) for words, each in shifted_errors(setting, SHIFTS).items()
+        ),
     )
-    return compared(setting, SHIFTS, SHIFTED, chart)
+    return compared(setting, SHIFTS, SHIFT, chart)
 
 
-ON_USPS = "USPS is fetched, which the quick budget does not; --budget full does"
+NEEDS_USPS = "USPS has to be downloaded, which the quick budget does not do; the full budget does"
 
-EXPERIMENT = Experiment(
+TOPIC = Topic(
     id="zip-codes",
     title="LeNet reads US zip codes",
-    claim="A network of convolutions with shared weights, trained by back-propagation on the pixels themselves, "
-    "misreads 5.0 % of handwritten zip code digits; what it has over a fully connected network is that a feature "
-    "counts wherever it stands.",
+    summary="A network of convolutions with shared weights, trained by backpropagation on the pixels themselves, "
+    "misreads 5.0 % of handwritten zip code digits. Its advantage over a fully connected network is that it recognizes "
+    "a feature wherever it is.",
     source="LeCun et al. 1989, sections 3 and 5; LeCun, Bottou, Bengio and Haffner 1998, section II.A",
-    done="Full: the network of 1989 and LeNet-5 on USPS with the default recipe. Both budgets: the network of 1989 "
-    "against one hidden layer with as many parameters, both with the tanh and the squared error of 1989, trained "
-    f"without random shifts and tested on shifted digits (quick: UCI's, {QUICK_EPOCHS} epochs; full: USPS).",
-    limits="The digits of 1989 are not all in USPS, whose test set is harder. UCI's 8x8 digits are enlarged.",
+    method="Full: the network of 1989 and LeNet-5 on USPS with the default recipe. Both budgets: the network of 1989 "
+    "against a network with one hidden layer and as many parameters, both with the tanh and the squared error of 1989, "
+    f"trained without random shifts and tested on shifted digits (quick: UCI's, {QUICK_EPOCHS} epochs; full: USPS).",
+    limitations="The digits of 1989 are not all in USPS, and its test set is harder. UCI's 8x8 digits are enlarged.",
     minutes=(1, 5),
-    parts=(
-        Part(
+    statements=(
+        Statement(
             id="usps-1989",
-            claim="The network of 1989 misreads 5.0 % of the zip code digits at most.",
+            text="The network of 1989 misreads at most 5.0 % of the zip code digits.",
             statistic="test error of lenet1989 on USPS, %",
             threshold=at_most(5.0),
-            measure=of_1989,
-            only_full=ON_USPS,
+            measure=partial(usps, CONVOLUTIONAL),
+            only_full=NEEDS_USPS,
         ),
-        Part(
+        Statement(
             id="usps-lenet5",
-            claim="LeNet-5 too.",
+            text="So does LeNet-5.",
             statistic="test error of lenet5 on USPS, %",
             threshold=at_most(5.0),
-            measure=of_1998,
-            only_full=ON_USPS,
+            measure=partial(usps, "lenet5"),
+            only_full=NEEDS_USPS,
         ),
-        Part(
+        Statement(
             id="unshifted",
-            claim="Convolutions are no worse than full connections where digits stand as they were learned.",
-            statistic="test error of the fully connected network less that of lenet1989, in points",
+            text="Convolutions are no worse than full connections where digits are placed as in training.",
+            statistic="test error of the fully connected network minus that of lenet1989, in points",
             threshold=at_least(0.0),
             measure=unshifted,
         ),
-        Part(
+        Statement(
             id="shifted",
-            claim="They are much better where digits stand elsewhere.",
-            statistic=f"the same, of test digits shifted by {SHIFTED} of {SIDE} pixels, in points",
+            text="Convolutions are much better where digits are shifted.",
+            statistic=f"the same, on test digits shifted by {SHIFT} of {SIDE} pixels, in points",
             threshold=at_least(5.0),
             measure=shifted,
         ),

@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from convatlas.experiments.engine.process_pair import in_pair
+from convatlas.experiments.engine.distributed_pair import run_on_pair
 
 
 def summed(task: list[float], rank: int) -> tuple[int, float]:
-    """A number of each process, and what both know together."""
+    """The process, and the sum over both."""
     own = torch.tensor(task[rank])
     dist.all_reduce(own)
     return os.getpid(), float(own)
@@ -23,12 +23,12 @@ def lost(task: None, rank: int) -> None:
         os._exit(3)
 
 
-def test_two_processes_speak_to_each_other() -> None:
-    (first, one), (second, other) = in_pair(summed, [2.0, 5.0])
+def test_two_processes_communicate() -> None:
+    (first, one), (second, other) = run_on_pair(summed, [2.0, 5.0])
     assert first != second
     assert one == other == 7
 
 
-def test_a_process_that_is_lost_is_told() -> None:
-    with pytest.raises(RuntimeError, match=r"of two processes one was lost: they ended with \[\d+, 3\]"):
-        in_pair(lost, None)
+def test_a_lost_process_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match=r"one of two processes was lost: they ended with \[\d+, 3\]"):
+        run_on_pair(lost, None)

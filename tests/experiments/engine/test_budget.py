@@ -1,0 +1,42 @@
+"""Trainings that statements share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from convatlas.experiments.engine.budget import Budget, Setting
+from convatlas.runs.options import Runtime
+from convatlas.spec import Scale
+from convatlas.training import Request
+
+QUICKLY = Runtime(autotune=False)
+
+
+def test_each_network_is_trained_with_each_seed(tmp_path: Path) -> None:
+    setting = Setting(budget=Budget.QUICK, seeds=(3, 4), folder=tmp_path)
+
+    def request(network: str, seed: int) -> Request:
+        return Request(network=network, scale=Scale(width=0.5), epochs=1, seed=seed, runtime=QUICKLY)
+
+    names = ("lenet5", "lenet5-modern")
+    runs = setting.train_seeds({name: partial(request, name) for name in names})
+    assert {name: [run.record.seed for run in each] for name, each in runs.items()} == {name: [3, 4] for name in names}
+    assert [run.variant.name for each in runs.values() for run in each] == ["lenet5"] * 2 + ["lenet5-modern"] * 2
+
+
+def test_the_same_training_is_done_once(tmp_path: Path) -> None:
+    ended: list[str] = []
+    setting = Setting(
+        budget=Budget.QUICK, seeds=(0,), folder=tmp_path, on_training_end=lambda: ended.append("a training")
+    )
+    request = Request(network="lenet1", epochs=1, runtime=QUICKLY)
+    first = setting.train(request)
+    written = (first.folder / "weights.safetensors").stat().st_mtime_ns
+    again = setting.train(Request(network="lenet1", epochs=1, runtime=QUICKLY))
+    assert again.folder == first.folder
+    assert (again.folder / "weights.safetensors").stat().st_mtime_ns == written
+    setting.train_all([request])
+    assert ended == ["a training"]
+    assert setting.train(replace(request, seed=1)).folder != first.folder
