@@ -76,7 +76,7 @@ def test_mistakes_are_one_line(convatlas: Callable[..., Any], run: Run, tmp_path
             "'luck' is unknown; choose magnitude, taylor",
         ),
         (("compress", tmp_path, "--to", "5 ms"), "is no run or model folder: it has no run.json and no model.json"),
-        (("compress", tmp_path / "nothing", "--to", "5 ms"), "is no model folder"),
+        (("compress", tmp_path / "nothing", "--to", "5 ms"), "there is no "),
         (("unpack", tmp_path / "nothing"), "there is no file"),
         (("unpack", tmp_path), "there is no file"),
         (("update", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "c"), "there is no"),

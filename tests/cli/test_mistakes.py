@@ -44,8 +44,8 @@ def is_one_clear_line(answer: tuple[int, str, str], *words: str) -> None:
         (["show", "lenet5", "--width", "1e999"], ["width inf"]),
         (["resume", "nowhere"], ["nowhere is no run folder"]),
         (["report", "nowhere"], ["nowhere is no run folder"]),
-        (["evaluate", "nowhere"], ["nowhere is no model folder"]),
-        (["predict", "nowhere", "x.png"], ["nowhere is no model folder"]),
+        (["evaluate", "nowhere"], ["there is no nowhere"]),
+        (["predict", "nowhere", "x.png"], ["there is no nowhere"]),
     ],
 )
 def test_a_mistake_in_the_words(
