@@ -147,7 +147,7 @@ def test_every_importance_ranks(importance: Importance, source: Callable[[str], 
     model = source("resnet20-cifar")
     half = Macs(model.model.card.macs / 2)
     narrow = prune(model, model.network, half, importance)
-    assert measure.layers(narrow).macs <= half.most
+    assert measure.layers(narrow).macs <= half.limit
 
 
 def test_taylor_keeps_what_the_loss_depends_on(source: Callable[[str], TrainedModel]) -> None:
@@ -197,7 +197,7 @@ def test_rounds_prune_by_the_same_factor_and_are_not_done_twice(
     model = source("resnet20-cifar")
     target = Macs(model.model.card.macs / 4)
     first, _, _, pruned = prune_channels(model, tmp_path, target, Importance.MAGNITUDE, rounds=2, fine_tuning=SHORT)
-    assert target.most < first.model.card.macs <= model.model.card.macs / 2
+    assert target.limit < first.model.card.macs <= model.model.card.macs / 2
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.json")}
     assert len(before) == 4
     again = prune_channels(model, tmp_path, target, Importance.MAGNITUDE, rounds=2, fine_tuning=SHORT)
@@ -219,8 +219,8 @@ def test_a_latency_is_reached_too(source: Callable[[str], TrainedModel]) -> None
 class Fickle(Latency):
     """On a machine where no measurement is like the last, as on every one, but never by more than a tenth."""
 
-    def of(self, variant: Variant, spec: Spec) -> float:
-        return Macs(1).of(variant, spec) * PACES.uniform(0.9, 1.1)
+    def cost(self, variant: Variant, spec: Spec) -> float:
+        return Macs(1).cost(variant, spec) * PACES.uniform(0.9, 1.1)
 
 
 PACES = random.Random(0)

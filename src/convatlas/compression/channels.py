@@ -53,14 +53,14 @@ def structure(variant: Variant, spec: Spec) -> tuple[list[str], list[Any]]:
     return list(network.state_dict()), [operation.op for operation in trace.operations]
 
 
-def threshold_for(variant: Variant, spec: Spec, groups: list[ChannelGroup], cost: CostTarget) -> float | None:
-    """The lowest importance threshold at which the network costs at most `cost`; None if there is none."""
+def threshold_for(variant: Variant, spec: Spec, groups: list[ChannelGroup], target: CostTarget) -> float | None:
+    """The lowest importance threshold at which the network costs at most `target`; None if there is none."""
     # The last leaves as few channels as there may be.
     thresholds = [*sorted({float(value) for group in groups for value in group.scores}), float("inf")]
     own = structure(variant, spec)
 
     def fits(threshold: float) -> bool:
-        return cost.of(variant, narrowed(spec, groups, above(threshold))) <= cost.most
+        return target.cost(variant, narrowed(spec, groups, above(threshold))) <= target.limit
 
     for threshold in thresholds[bisect.bisect_left(thresholds, True, key=fits) :]:
         # Where channel counts happen to become equal, a family may add an identity shortcut or drop a projection.
@@ -89,7 +89,7 @@ def without(
     return network
 
 
-def prune(source: TrainedModel, network: nn.Module, cost: CostTarget, importance: Importance) -> nn.Module:
+def prune(source: TrainedModel, network: nn.Module, target: CostTarget, importance: Importance) -> nn.Module:
     """A narrower network that costs no more than that, with the weights of the most important channels.
 
     Raises:
@@ -98,9 +98,9 @@ def prune(source: TrainedModel, network: nn.Module, cost: CostTarget, importance
     spec = source.spec
     traced = traceable(network)
     graph, groups = grouped(source, network, traced, importance)
-    threshold = threshold_for(source.variant, spec, groups, cost)
+    threshold = threshold_for(source.variant, spec, groups, target)
     if threshold is None:
-        raise unreachable(source, groups, cost, rounds=1)
+        raise unreachable(source, groups, target, rounds=1)
     # Building draws random numbers; the caller's stay as they were.
     with torch.random.fork_rng():
         narrow = source.variant.network(narrowed(spec, groups, above(threshold)))
@@ -123,11 +123,11 @@ def grouped(
     return graph, groups
 
 
-def unreachable(source: TrainedModel, groups: list[ChannelGroup], cost: CostTarget, rounds: int) -> UserError:
+def unreachable(source: TrainedModel, groups: list[ChannelGroup], target: CostTarget, rounds: int) -> UserError:
     nearest = narrowed(source.spec, groups, lambda group: group.fewest(rounds))
-    took = cost.describe(cost.of(source.variant, nearest))
+    took = target.describe(target.cost(source.variant, nearest))
     return UserError(
-        f"{cost} cannot be reached in {plural(rounds, 'round')} of pruning; the narrowest network takes about {took}"
+        f"{target} cannot be reached in {plural(rounds, 'round')} of pruning; the narrowest network takes about {took}"
     )
 
 
@@ -162,7 +162,7 @@ def put_gradients(source: TrainedModel, network: nn.Module, traced: nn.Module) -
 def prune_channels(
     source: TrainedModel,
     out: str | Path,
-    cost: Macs | Latency,
+    target: Macs | Latency,
     importance: Importance = Importance.TAYLOR,
     *,
     rounds: int = 1,
@@ -174,11 +174,11 @@ def prune_channels(
     done again.
 
     Args:
-        cost: the target: MACs for one image, or the latency for one image on this machine.
+        target: MACs for one image, or the latency for one image on this machine.
         rounds: more rounds of smaller cuts lose less accuracy and take longer.
 
     Returns:
-        for each round the pruned model and the fine-tuned one; the last costs no more than `cost`.
+        for each round the pruned model and the fine-tuned one; the last costs no more than `target`.
 
     Raises:
         UserError: the cost cannot be reached, or see `train`.
@@ -187,25 +187,25 @@ def prune_channels(
     out, fine_tuning = Path(out), fine_tuning or FineTuning()
     if rounds < 1:
         raise UserError(f"{rounds} rounds prune nothing; there must be at least 1")
-    before = cost.of(source.variant, source.spec)
-    if before <= cost.most:
-        raise UserError(f"{source.name} takes {cost.describe(before)} already, which is no more than {cost}")
+    before = target.cost(source.variant, source.spec)
+    if before <= target.limit:
+        raise UserError(f"{source.name} takes {target.describe(before)} already, which is no more than {target}")
     _, groups = grouped(source, source.network, traceable(source.network), importance)
-    if cost.of(source.variant, narrowed(source.spec, groups, lambda group: group.fewest(rounds))) > cost.most:
+    if target.cost(source.variant, narrowed(source.spec, groups, lambda group: group.fewest(rounds))) > target.limit:
         # Before hours of training, not after them.
-        raise unreachable(source, groups, cost, rounds)
+        raise unreachable(source, groups, target, rounds)
     out.mkdir(parents=True, exist_ok=True)
     stages = [source]
     for number in range(1, rounds + 1):
-        part = replace(cost, most=before * (cost.most / before) ** (number / rounds))
+        part = replace(target, limit=before * (target.limit / before) ** (number / rounds))
         # Without the part's target: each call measures a latency anew, and must find the stages that are done.
-        name, how = f"narrowed-{number}", f"narrowed for {cost} by {importance}, round {number} of {rounds}"
-        change = partial(prune, stages[-1], cost=part, importance=importance)
+        name, how = f"narrowed-{number}", f"narrowed for {target} by {importance}, round {number} of {rounds}"
+        change = partial(prune, stages[-1], target=part, importance=importance)
         pruned = derive_model(stages[-1], change, how, out / name)
         stages += [pruned, fine_tuning(pruned, WeightConstraint.NONE, out / f"{name}-tuned")]
-    took = cost.of(source.variant, stages[-1].spec)
-    if took > cost.most:
+    took = target.cost(source.variant, stages[-1].spec)
+    if took > target.limit:
         fine_tuning.progress.say(
-            f"{stages[-1].name} now takes {cost.describe(took)} instead of {cost}: latencies on this machine vary"
+            f"{stages[-1].name} now takes {target.describe(took)} instead of {target}: latencies on this machine vary"
         )
     return tuple(stages[1:])

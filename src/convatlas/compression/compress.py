@@ -196,7 +196,7 @@ def check(
             raise UserError("a size target shares values, which have more than 8 bits; leave `int8` or `to` out")
         if bits is not None and bits != int(bits):
             raise UserError(f"codebook indices cannot have {bits:g} bits; with a size, `bits` is an integer")
-        if size_of(source) <= target.most:
+        if size_of(source) <= target.limit:
             raise UserError(f"{source.name} takes {size(size_of(source))} already, which is no more than {target}")
 
 

@@ -22,10 +22,10 @@ SECONDS = {"ms": 1e-3, "us": 1e-6, "s": 1.0}
 class CostTarget(ABC):
     """An upper limit for a cost that the spec decides."""
 
-    most: float
+    limit: float
 
     @abstractmethod
-    def of(self, variant: Variant, spec: Spec) -> float:
+    def cost(self, variant: Variant, spec: Spec) -> float:
         """The cost of a variant's network with that spec."""
 
     @abstractmethod
@@ -33,16 +33,16 @@ class CostTarget(ABC):
         """A cost with its unit."""
 
     def __str__(self) -> str:
-        return self.describe(self.most)
+        return self.describe(self.limit)
 
 
 @dataclass(frozen=True)
 class Macs(CostTarget):
     """Multiply-accumulates for one image."""
 
-    most: float
+    limit: float
 
-    def of(self, variant: Variant, spec: Spec) -> float:
+    def cost(self, variant: Variant, spec: Spec) -> float:
         return measure.cost_of(variant.network, spec).macs
 
     def describe(self, cost: float) -> str:
@@ -53,9 +53,9 @@ class Macs(CostTarget):
 class Latency(CostTarget):
     """Seconds for one image on this machine's CPU, in a batch of one; see `latency`."""
 
-    most: float
+    limit: float
 
-    def of(self, variant: Variant, spec: Spec) -> float:
+    def cost(self, variant: Variant, spec: Spec) -> float:
         # The caller's random numbers are the caller's.
         with torch.random.fork_rng():
             return latency(variant.network(spec), spec).median_s
@@ -68,10 +68,10 @@ class Latency(CostTarget):
 class Bytes:
     """The size of the compressed file."""
 
-    most: float
+    limit: float
 
     def __str__(self) -> str:
-        return size(round(self.most))
+        return size(round(self.limit))
 
 
 Target = Macs | Latency | Bytes

@@ -101,7 +101,7 @@ def pruning_for(source: TrainedModel, target: Bytes, bits: int) -> LAMP:
         share_weights(network, bits)
         return len(encoded(card, network))
 
-    most = target.most - max(SPARE * target.most, LEAST_SPARE)
+    most = target.limit - max(SPARE * target.limit, LEAST_SPARE)
     if size_without(0.0) <= most:
         return LAMP(0.0)
     low, high = 0.0, 1.0
@@ -138,7 +138,7 @@ def compress_deeply(
     shared = cluster((source, *pruned)[-1], settings.codebook_bits, out / "shared", target=settings.target)
     tuned = fine_tuning(shared, WeightConstraint.SHARED, out / "shared-tuned")
     stages: tuple[TrainedModel, ...] = (*pruned, shared, tuned)
-    if settings.target is not None and len(encoded(tuned.model.card, tuned.network)) > settings.target.most:
+    if settings.target is not None and len(encoded(tuned.model.card, tuned.network)) > settings.target.limit:
         # Training moved values farther than was spared for: a few more weights go.
         stages += (cluster(tuned, settings.codebook_bits, out / "fitted", target=settings.target),)
     return (*stages, pack(stages[-1], out / f"network{SUFFIX}", ranges=settings.ranges))
