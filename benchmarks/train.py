@@ -31,9 +31,9 @@ from convatlas.recipe import Decayed
 from convatlas.runs.options import Execution
 from convatlas.training import optimizers
 from convatlas.training.autotune import Autotuner
-from convatlas.training.checkpoint import average_of
+from convatlas.training.checkpoint import make_ema
 from convatlas.training.recipes import DEFAULT
-from convatlas.training.step import Step, arranged
+from convatlas.training.step import Step, to_memory_format
 
 NETWORKS = (
     "lenet5", "alexnet", "vgg16", "googlenet", "resnet18", "squeezenet", "mobilenet", "efficientnet-b0",
@@ -82,9 +82,9 @@ def main(engine: str) -> None:
         print(line)
         torch.set_num_threads(execution.threads)
         network, optimizer = built()
-        network = arranged(network, execution)
+        network = to_memory_format(network, execution)
         ours = Step.prepared(network, variant.objective, execution, class_weights=torch.ones(10), batch_size=size)
-        average = average_of(network, RECIPE, num_steps)
+        average = make_ema(network, RECIPE, num_steps)
 
         def step() -> None:
             optimizer.zero_grad(set_to_none=True)

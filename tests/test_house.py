@@ -119,7 +119,7 @@ def test_a_layer_table_takes_no_memory_for_weights() -> None:
 
 
 def test_the_whole_atlas_is_listed_in_under_four_seconds() -> None:
-    # Of processor time, which is what a person waits where nothing else runs: a busy machine is no failure.
+    # Of processor time, which is what a person waits where nothing else runs: a busy machine is not a failure.
     code = command("list") + "import time; print(time.process_time(), file=sys.stderr)"
     each = []
     for _ in range(3):

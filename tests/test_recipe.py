@@ -32,7 +32,7 @@ schedules = st.one_of(st.builds(Cosine, warmup=fractions), st.just(LinearDecay()
 
 
 def course(schedule: Cosine | LinearDecay | Steps | Staircase, num_steps: int, peak: float = 1.0) -> list[float]:
-    return [schedule.rate(peak, step, num_steps) for step in range(num_steps)]
+    return [schedule.lr_at(peak, step, num_steps) for step in range(num_steps)]
 
 
 @given(schedule=schedules, num_steps=st.integers(1, 300), peak=rates)
@@ -113,8 +113,8 @@ def test_a_cosine_climbs_and_then_falls(warmup: float, num_steps: int) -> None:
 
 
 def test_a_cosine_is_half_way_down_in_the_middle_of_its_fall() -> None:
-    assert Cosine().rate(0.2, 50, 100) == pytest.approx(0.1)
-    assert Cosine(warmup=0.5).rate(0.2, 75, 100) == pytest.approx(0.1)
+    assert Cosine().lr_at(0.2, 50, 100) == pytest.approx(0.1)
+    assert Cosine(warmup=0.5).lr_at(0.2, 75, 100) == pytest.approx(0.1)
 
 
 def test_a_recipe_cannot_be_changed() -> None:
@@ -146,7 +146,7 @@ def test_fewer_images_never_get_fewer_passes_nor_more_steps(one: int, other: int
 
 
 def test_a_recipe_goes_by_its_schedule_from_its_rate() -> None:
-    assert [RECIPE.rate(step, 4) for step in range(4)] == pytest.approx([0.04, 0.03, 0.02, 0.01])
+    assert [RECIPE.lr_at(step, 4) for step in range(4)] == pytest.approx([0.04, 0.03, 0.02, 0.01])
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ class Decayed(enum.StrEnum):
 class Schedule(Protocol):
     """The learning rate over a training."""
 
-    def rate(self, peak: float, step: int, num_steps: int) -> float:
+    def lr_at(self, peak: float, step: int, num_steps: int) -> float:
         """Of a step, from 0; the highest rate is `peak`."""
         ...
 
@@ -92,7 +92,7 @@ class Cosine:
     warmup: float = 0.0
     """Fraction of the training in which the rate rises."""
 
-    def rate(self, peak: float, step: int, num_steps: int) -> float:
+    def lr_at(self, peak: float, step: int, num_steps: int) -> float:
         done = step / num_steps
         if done < self.warmup:
             # The first step is one already.
@@ -108,7 +108,7 @@ class Cosine:
 class LinearDecay:
     """Linear decay from the peak to 0."""
 
-    def rate(self, peak: float, step: int, num_steps: int) -> float:
+    def lr_at(self, peak: float, step: int, num_steps: int) -> float:
         return peak * (1 - step / num_steps)
 
     def describe(self, epochs: int) -> str:
@@ -123,7 +123,7 @@ class Steps:
     """(length, rate), in the paper's own unit, epochs or iterations; in a training of another length each lasts the
     same fraction of it."""
 
-    def rate(self, peak: float, step: int, num_steps: int) -> float:
+    def lr_at(self, peak: float, step: int, num_steps: int) -> float:
         *ends, total = accumulate(length for length, _ in self.rates)
         # In whole numbers, the next rate begins at the very border.
         now = sum(step * total >= end * num_steps for end in ends)
@@ -145,7 +145,7 @@ class Staircase:
     warmup: float = 0.0
     """Epochs of a linear warmup, likewise."""
 
-    def rate(self, peak: float, step: int, num_steps: int) -> float:
+    def lr_at(self, peak: float, step: int, num_steps: int) -> float:
         epoch = step / num_steps * self.of
         if epoch < self.warmup:
             # The first step is one already.
@@ -197,6 +197,6 @@ class Recipe:
             return self.epochs
         return math.ceil(self.epochs * math.cbrt(self.epochs_of / num_images))
 
-    def rate(self, step: int, num_steps: int) -> float:
+    def lr_at(self, step: int, num_steps: int) -> float:
         """The learning rate of a step, from 0."""
-        return self.schedule.rate(self.lr, step, num_steps)
+        return self.schedule.lr_at(self.lr, step, num_steps)

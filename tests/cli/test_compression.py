@@ -35,7 +35,7 @@ def test_a_model_becomes_one_small_file_that_is_used_and_updated(
     assert (status, err) == (0, "")
     status, _, err = convatlas("report", file)
     assert (status, err.count("\n")) == (2, 1)
-    assert f"{file} is a model without the record of a training" in err
+    assert f"{file} is a model without the record of its training" in err
 
     # A model folder made of the file is used like the file.
     status, out, err = convatlas("unpack", file)
@@ -70,12 +70,12 @@ def test_stages_lie_beside_the_run_whatever_its_name(
 
 def test_mistakes_are_one_line(convatlas: Callable[..., Any], run: Run, tmp_path: Path) -> None:
     for arguments, message in (
-        (("compress", run.folder, "--to", "tiny"), "'tiny' is no target"),
+        (("compress", run.folder, "--to", "tiny"), "'tiny' is not a target"),
         (
             ("compress", run.folder, "--to", "5 ms", "--importance", "luck"),
             "'luck' is unknown; choose magnitude, taylor",
         ),
-        (("compress", tmp_path, "--to", "5 ms"), "is no run or model folder: it has no run.json and no model.json"),
+        (("compress", tmp_path, "--to", "5 ms"), "is not a run or model folder: it has no run.json and no model.json"),
         (("compress", tmp_path / "nothing", "--to", "5 ms"), "there is no "),
         (("unpack", tmp_path / "nothing"), "there is no file"),
         (("unpack", tmp_path), "there is no file"),

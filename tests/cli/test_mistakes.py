@@ -42,8 +42,8 @@ def is_one_clear_line(answer: tuple[int, str, str], *words: str) -> None:
         (["train"], ["network"]),
         (["trian", "lenet5"], ["trian"]),
         (["show", "lenet5", "--width", "1e999"], ["width inf"]),
-        (["resume", "nowhere"], ["nowhere is no run folder"]),
-        (["report", "nowhere"], ["nowhere is no run folder"]),
+        (["resume", "nowhere"], ["there is no nowhere"]),
+        (["report", "nowhere"], ["there is no nowhere"]),
         (["evaluate", "nowhere"], ["there is no nowhere"]),
         (["predict", "nowhere", "x.png"], ["there is no nowhere"]),
     ],
@@ -74,7 +74,7 @@ NAMED: list[tuple[list[str], str]] = [
     (["--freeze"], "--freeze trains the head of a trained network; name its weights with --from"),
     (["--from", "x", "--freeze", "--recipe", "paper"], "--freeze takes the default recipe"),
     (["--from", "x", "--freeze", "--teacher", "y"], "--freeze computes features once"),
-    (["--study", "sqlite:///x"], "--study is where a sweep keeps its trials; name what to vary with --sweep"),
+    (["--storage", "sqlite:///x"], "--storage is where a sweep keeps its trials; name what to vary with --sweep"),
 ]
 
 
@@ -92,10 +92,10 @@ def test_an_option_is_named_as_it_is_typed(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--prune", "2"], "--prune 2 is no fraction of a network"),
+        (["--prune", "2"], "--prune 2 is not a fraction of the MACs"),
         (["--prune", "0.5", "--rounds", "0"], "--rounds 0 prunes nothing"),
         (["--bits", "9"], "--bits 9 is out of range"),
-        (["--sparse", "most"], "--sparse 'most' is no fraction of the weights"),
+        (["--sparse", "most"], "--sparse 'most' is not a fraction of the weights"),
         (["--to", "1 KB", "--int8"], "leave --int8 or --to out"),
         ([], "--to '2 MB', --prune 0.5 for half of the MACs, --int8, --bits 4"),
         (["--to", "5 ms", "--importance", "luck"], "--importance 'luck' is unknown"),

@@ -61,7 +61,7 @@ def test_a_run_that_is_not_finished_or_no_run_is_one_line(convatlas: Callable, c
     values = json.loads((copy / "run.json").read_text())
     (copy / "run.json").write_text(json.dumps(values | {"results": None}))
     is_one_clear_line(convatlas("report", copy), "is not finished", f"convatlas resume {copy}")
-    is_one_clear_line(convatlas("report", copy / "nowhere"), "is no run folder")
+    is_one_clear_line(convatlas("report", copy / "nowhere"), "there is no ")
 
 
 def test_data_that_is_gone_or_has_changed_is_one_line(convatlas: Callable, copy: Path, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_model_without_a_run_is_one_line(convatlas: Callable, run: Run, tmp_pa
     for path in (tmp_path / "model", tmp_path / "model.cva"):
         run.model.save(path)
         answer = convatlas("report", path)
-        is_one_clear_line(answer, f"{path} is a model without the record of a training: it has no run.json")
+        is_one_clear_line(answer, f"{path} is a model without the record of its training: it has no run.json")
 
 
 def test_a_page_that_cannot_be_written_is_one_line(convatlas: Callable, copy: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from convatlas.compression.channels import (
     without,
 )
 from convatlas.compression.stages import FineTuning, TrainedModel, derive_model
-from convatlas.compression.target import Latency, Macs
+from convatlas.compression.target import LatencyTarget, MacsTarget
 from convatlas.errors import UserError
 from convatlas.models.folder import weights_checksum
 from convatlas.networks.blocks import LocalResponseNorm
@@ -86,7 +86,7 @@ def test_a_narrower_network_is_the_old_one_without_some_channels(name: str) -> N
         return
     share = 0.95 if name == "lenet1989" else 0.8
     macs = measure.cost_of(variant.network, spec).macs
-    threshold = threshold_for(variant, spec, groups, Macs(share * macs))
+    threshold = threshold_for(variant, spec, groups, MacsTarget(share * macs))
     assert threshold is not None
     smaller = narrowed(spec, groups, above(threshold))
     assert measure.cost_of(variant.network, smaller).macs <= share * macs
@@ -145,7 +145,7 @@ def source(finished: Callable[..., Run]) -> Callable[[str], TrainedModel]:
 @pytest.mark.parametrize("importance", Importance)
 def test_every_importance_ranks(importance: Importance, source: Callable[[str], TrainedModel]) -> None:
     model = source("resnet20-cifar")
-    half = Macs(model.model.card.macs / 2)
+    half = MacsTarget(model.model.card.macs / 2)
     narrow = prune(model, model.network, half, importance)
     assert measure.layers(narrow).macs <= half.limit
 
@@ -170,7 +170,7 @@ def test_every_family_is_pruned_trained_on_and_pruned_again(
 ) -> None:
     model = source(family)
     macs = model.model.card.macs
-    target = Macs(0.7 * macs)
+    target = MacsTarget(0.7 * macs)
     if family == "lenet5":
         # Its maps read what the paper's table says; only F6 is free, and it answers in a code of 84.
         with pytest.raises(UserError, match="has no channels that can be pruned"):
@@ -186,7 +186,7 @@ def test_every_family_is_pruned_trained_on_and_pruned_again(
     assert str(begun.model.provenance.method).startswith("narrowed for ")
     assert begun.model.provenance.parent_sha256 == weights_checksum(model.network)
     assert ca.resume(path).card == opened.card
-    half = Macs(0.5 * macs)
+    half = MacsTarget(0.5 * macs)
     again = derive_model(pruned, lambda net: prune(pruned, net, half, Importance.TAYLOR), "again", tmp_path / "again")
     assert again.model.card.macs <= 0.5 * macs
 
@@ -195,7 +195,7 @@ def test_rounds_prune_by_the_same_factor_and_are_not_done_twice(
     source: Callable[[str], TrainedModel], tmp_path: Path
 ) -> None:
     model = source("resnet20-cifar")
-    target = Macs(model.model.card.macs / 4)
+    target = MacsTarget(model.model.card.macs / 4)
     first, _, _, pruned = prune_channels(model, tmp_path, target, Importance.MAGNITUDE, rounds=2, fine_tuning=SHORT)
     assert target.limit < first.model.card.macs <= model.model.card.macs / 2
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.json")}
@@ -211,16 +211,16 @@ def test_a_latency_is_reached_too(source: Callable[[str], TrainedModel]) -> None
     # Of full width: narrow ones take about as long, however narrow.
     model = source("resnet32-cifar")
     # Far enough below for a machine that is slower now and then.
-    own = min(Latency(1).of(model.variant, model.spec) for _ in range(3))
-    narrow = prune(model, model.network, Latency(0.6 * own), Importance.MAGNITUDE)
+    own = min(LatencyTarget(1).of(model.variant, model.spec) for _ in range(3))
+    narrow = prune(model, model.network, LatencyTarget(0.6 * own), Importance.MAGNITUDE)
     assert measure.layers(narrow).macs < model.model.card.macs
 
 
-class Fickle(Latency):
+class Fickle(LatencyTarget):
     """On a machine where no measurement is like the last, as on every one, but never by more than a tenth."""
 
     def cost(self, variant: Variant, spec: Spec) -> float:
-        return Macs(1).cost(variant, spec) * PACES.uniform(0.9, 1.1)
+        return MacsTarget(1).cost(variant, spec) * PACES.uniform(0.9, 1.1)
 
 
 PACES = random.Random(0)
@@ -243,17 +243,17 @@ def test_mistakes_are_one_line(
     with pytest.raises(
         UserError, match=r"10 MACs cannot be reached in 1 round of pruning; the narrowest network takes"
     ):
-        prune(model, model.network, Macs(10), Importance.MAGNITUDE)
+        prune(model, model.network, MacsTarget(10), Importance.MAGNITUDE)
     with pytest.raises(UserError, match="has no channels that can be pruned by batch-norm"):
-        prune(model, model.network, Macs(10), Importance.BATCH_NORM)
+        prune(model, model.network, MacsTarget(10), Importance.BATCH_NORM)
     # What was asked for is named, and before anything is trained.
     with pytest.raises(UserError, match=r"10 MACs cannot be reached in 3 rounds of pruning"):
-        prune_channels(model, tmp_path / "none", Macs(10), Importance.MAGNITUDE, rounds=3)
+        prune_channels(model, tmp_path / "none", MacsTarget(10), Importance.MAGNITUDE, rounds=3)
     assert not (tmp_path / "none").exists()
     with pytest.raises(UserError, match="0 rounds prune nothing"):
-        prune_channels(model, tmp_path, Macs(10), rounds=0)
+        prune_channels(model, tmp_path, MacsTarget(10), rounds=0)
     with pytest.raises(UserError, match="already, which is no more than"):
-        prune_channels(model, tmp_path, Macs(1e12))
+        prune_channels(model, tmp_path, MacsTarget(1e12))
     imported = builtins.__import__
 
     def importing(name: str, *rest: Any, **more: Any) -> Any:
@@ -263,4 +263,4 @@ def test_mistakes_are_one_line(
 
     monkeypatch.setattr(builtins, "__import__", importing)
     with pytest.raises(UserError, match="takes torch-pruning; pip install"):
-        prune(model, model.network, Macs(10), Importance.MAGNITUDE)
+        prune(model, model.network, MacsTarget(10), Importance.MAGNITUDE)

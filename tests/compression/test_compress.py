@@ -75,10 +75,10 @@ def test_what_cannot_be_reached_says_the_nearest(trained: Run, tmp_path: Path) -
     with pytest.raises(UserError, match=r"100 MACs cannot be reached in 1 round of pruning; the narrowest network"):
         compress(trained, "100 macs", tmp_path, rounds=1)
     for to, prune, message in (
-        ("small", None, "is no target"),
+        ("small", None, "is not a target"),
         (None, None, "name a target"),
-        (None, 1.5, "`prune` 1.5 is no fraction of a network"),
-        ("2 MB", 0.0, "`prune` 0 is no fraction"),
+        (None, 1.5, "`prune` 1.5 is not a fraction of the MACs"),
+        ("2 MB", 0.0, "`prune` 0 is not a fraction"),
         ("5 ms", 0.5, "channels are pruned to 5 ms; leave `prune` out"),
         ("10 MB", None, "already, which is no more than"),
     ):
@@ -163,7 +163,7 @@ def test_single_weights_go_and_the_file_is_smaller(sparse: str, zeros: float, tr
     assert made.stages[-1].num_bytes < (1 - zeros / 2) * made.stages[0].num_bytes
     assert score_of(made) > trained.test_accuracy - 0.05
     for given, message in (
-        ({"sparse": "much"}, "'much' is no fraction of"),
+        ({"sparse": "much"}, "'much' is not a fraction of"),
         ({"sparse": "0.9", "int8": True}, "loses zeros"),
     ):
         with pytest.raises(UserError, match=message):

@@ -16,7 +16,7 @@ from convatlas.compression.compress import Compression, compress
 from convatlas.compression.deep.pruning import LAMP, sparsity
 from convatlas.compression.deep.stages import prune_and_train
 from convatlas.compression.stages import FineTuning, TrainedModel
-from convatlas.compression.target import Bytes, Macs
+from convatlas.compression.target import MacsTarget, SizeTarget
 from convatlas.models.folder import weights_checksum
 from convatlas.runs.options import Runtime
 from convatlas.runs.run import Run, load_model
@@ -46,7 +46,7 @@ def quantized(run: Run, out: Path, fine_tuning: FineTuning) -> Compression:
 
 def compressed(run: Run, out: Path, fine_tuning: FineTuning) -> Compression:
     size = (run.folder / "weights.safetensors").stat().st_size
-    return compress(run, Bytes(0.25 * size), out, rounds=1, bits=4, fine_tuning=fine_tuning)
+    return compress(run, SizeTarget(0.25 * size), out, rounds=1, bits=4, fine_tuning=fine_tuning)
 
 
 @pytest.mark.parametrize("method", [pruned, quantized, compressed])
@@ -71,7 +71,7 @@ def test_what_is_made_is_a_model_like_any_other(
         (_, again) = prune_and_train(source, tmp_path / "again", LAMP(0.9), fine_tuning=TUNING)
         assert sparsity(again.network) >= 0.89
     else:
-        macs = Macs(0.8 * opened.card.macs)
+        macs = MacsTarget(0.8 * opened.card.macs)
         (_, again) = prune_channels(source, tmp_path / "again", macs, Importance.MAGNITUDE, fine_tuning=TUNING)
         assert again.model.card.macs <= macs.limit
     assert load_model(again.name).evaluate().score == again.model.card.score

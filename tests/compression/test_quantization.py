@@ -25,7 +25,7 @@ from convatlas.compression.quantization import (
     sensitivities,
 )
 from convatlas.compression.stages import FineTuning, TrainedModel, calibration_batch
-from convatlas.compression.target import Macs
+from convatlas.compression.target import MacsTarget
 from convatlas.errors import UserError
 from convatlas.models.model import Model
 from convatlas.networks.blocks import weighted_layers
@@ -117,7 +117,7 @@ def test_every_family_is_quantized_fine_tuned_packed_and_pruned_again(
     assert (tmp_path / "low.cva").stat().st_size < 0.3 * (folder / "weights.safetensors").stat().st_size
     assert packed.model.evaluate().score == score
     if family != "lenet5":
-        macs = Macs(0.8 * opened.card.macs)
+        macs = MacsTarget(0.8 * opened.card.macs)
         narrow = prune_channels(
             TrainedModel.of(opened), tmp_path / "narrow", macs, Importance.MAGNITUDE, fine_tuning=SHORT
         )

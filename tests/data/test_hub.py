@@ -386,9 +386,9 @@ def test_an_image_that_is_gone_says_so(folder_of_classes: Path) -> None:
     ("name", "part"),
     [
         ("hf:", "after hf: comes a name of the hub"),
-        ("hf:/nowhere/at/all", "hf:/nowhere/at/all is no set"),
-        ("hf:./nowhere", "is no set"),
-        ("hf:https://example.org/set", "is no set"),
+        ("hf:/nowhere/at/all", "hf:/nowhere/at/all is not a set"),
+        ("hf:./nowhere", "is not a set"),
+        ("hf:https://example.org/set", "is not a set"),
         ("hf:~nobody-of-that-name/set", "there is no folder ~nobody-of-that-name/set"),
     ],
 )

@@ -275,7 +275,7 @@ def test_damaged_cifar_sheets_are_told_in_one_line_without_a_warning(damage: str
     elif damage == "labels of words":
         files["labels.txt"] = b"cat\ndog\n"
     elif damage == "broken sheet":
-        # Longer than one chunk, and the name of its second chunk is no name.
+        # Longer than one chunk, and the name of its second chunk is not a name.
         noise, file = RANDOM.integers(0, 256, (40, 1024, 3), dtype=np.uint8), io.BytesIO()
         Image.fromarray(noise).save(file, "PNG")
         start, end = file.getvalue().rsplit(b"IDAT", 1)

@@ -106,7 +106,7 @@ def test_the_margin_is_cut_off_the_sides() -> None:
 
 def test_characters_are_framed_as_in_their_data_set_and_photographs_are_not() -> None:
     dataset = digits()
-    assert dataset.ink
+    assert dataset.is_light_on_dark
     preprocessing = preprocessing_for(dataset, margin=0, pixels=None)
     assert preprocessing.ink is not None
     assert preprocessing.native_side == dataset.native_side == 8

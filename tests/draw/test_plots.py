@@ -12,7 +12,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def texts(svg: bytes) -> list[str]:
-    """What a reader of the plot can read; parsing fails where it is no well-formed XML."""
+    """What a reader of the plot can read; parsing fails if it is not well-formed XML."""
     root = ET.fromstring(svg)
     assert root.tag == f"{SVG}svg"
     return ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]

@@ -65,7 +65,7 @@ def test_a_limit_that_is_no_size_is_one_clear_line(text: str, monkeypatch: pytes
     monkeypatch.setenv("CONVATLAS_CACHE_LIMIT", text)
     with pytest.raises(UserError) as caught:
         limit()
-    assert str(caught.value).startswith(f"CONVATLAS_CACHE_LIMIT is {text!r}, which is no size; ")
+    assert str(caught.value).startswith(f"CONVATLAS_CACHE_LIMIT is {text!r}, which is not a size; ")
 
 
 def test_entries_are_listed_the_last_used_first(tmp_path: Path) -> None:

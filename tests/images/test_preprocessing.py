@@ -106,7 +106,7 @@ def test_arrays_whose_range_nobody_can_tell_are_refused(dtype: Any) -> None:
 
 @pytest.mark.parametrize("shape", [(3, 4, 5), (4, 4, 4), (4,), (1, 4, 4, 3), (0, 4), (4, 0, 3)])
 def test_arrays_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match=r"is no image; pass \(height, width, 3\) in RGB order"):
+    with pytest.raises(UserError, match=r"is not an image; pass \(height, width, 3\) in RGB order"):
         COLOR.prepare(np.zeros(shape, np.uint8))
 
 
@@ -216,14 +216,14 @@ def test_fields_of_older_records_are_brought_to_these() -> None:
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"resize": 0}, "resize 0 is no size"),
-        ({"resize": 8.0}, "resize 8.0 is no size"),
-        ({"resize": True}, "resize True is no size"),
-        ({"resize": 10**9}, "resize 1000000000 is no size"),
-        ({"crop": -1}, "crop -1 is no size"),
-        ({"crop": None}, "crop None is no size"),
+        ({"resize": 0}, "resize 0 is not a size"),
+        ({"resize": 8.0}, "resize 8.0 is not a size"),
+        ({"resize": True}, "resize True is not a size"),
+        ({"resize": 10**9}, "resize 1000000000 is not a size"),
+        ({"crop": -1}, "crop -1 is not a size"),
+        ({"crop": None}, "crop None is not a size"),
         ({"crop": 9}, "crop 9 is larger than the resized image of 8 pixels"),
-        ({"native_side": 0}, "native_side 0 is no size"),
+        ({"native_side": 0}, "native_side 0 is not a size"),
         ({"channels": 4}, "channels 4 does not work"),
         ({"channels": "3"}, "channels '3' does not work"),
         ({"channels": 1}, "mean has 3 values; it must have one for each of 1 channels"),

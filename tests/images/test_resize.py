@@ -148,7 +148,7 @@ def test_what_is_called_approximate_can_have_other_pixels() -> None:
 
 @pytest.mark.parametrize("side", [0, -1, LARGEST_SIDE + 1, 2.0, True, "8", None])
 def test_a_side_that_is_none_is_refused(side: object) -> None:
-    with pytest.raises(UserError, match="is no size; it must be 1 to"):
+    with pytest.raises(UserError, match="is not a size; it must be 1 to"):
         Resize(side)  # type: ignore[arg-type]
 
 

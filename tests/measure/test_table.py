@@ -544,7 +544,7 @@ def test_a_part_is_the_rows_of_that_name_and_below() -> None:
     assert len(part) == 7
     assert part.params == 163_696
     assert table.part("conv1").rows == table.part("conv1.conv").rows == (table["conv1.conv"],)
-    # A name that another begins with is no part of it.
+    # A name that another begins with is not a part of it.
     assert [row.name for row in table.part("conv2")] == ["conv2.conv"]
     assert table.part("conv2_reduce").rows == (table["conv2_reduce.conv"],)
     assert len(table.part("conv")) == 0

@@ -6,23 +6,23 @@ import pytest
 import torch
 
 from convatlas.errors import UserError
-from convatlas.models.device import device_named
+from convatlas.models.device import resolve_device
 
 
 def test_the_processor_is_always_there_and_what_is_not_there_says_what_is() -> None:
-    assert device_named("cpu", 3) == torch.device("cpu")
+    assert resolve_device("cpu", 3) == torch.device("cpu")
     with pytest.raises(UserError, match=r"there is no device 'abacus' on this machine; it has .*cpu"):
-        device_named("abacus")
+        resolve_device("abacus")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one here")
 def test_without_a_gpu_the_processor_is_the_fastest() -> None:
     with pytest.raises(UserError, match="there is no device 'cuda'"):
-        device_named("cuda")
+        resolve_device("cuda")
     if not torch.backends.mps.is_available():
-        assert device_named(None) == torch.device("cpu")
+        assert resolve_device(None) == torch.device("cpu")
 
 
 @pytest.mark.gpu
 def test_each_process_has_a_gpu_of_its_own() -> None:
-    assert device_named("cuda", 1) == torch.device("cuda", 1)
+    assert resolve_device("cuda", 1) == torch.device("cuda", 1)

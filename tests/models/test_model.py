@@ -185,7 +185,7 @@ def test_a_model_that_is_not_finished_is_one_line(copy: Model) -> None:
 
 
 def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"{tmp_path} is no model folder: it has no model.json"):
+    with pytest.raises(UserError, match=rf"{tmp_path} is not a model folder: it has no model.json"):
         open_model(tmp_path)
     with pytest.raises(UserError, match=r"there is no .*nowhere"):
         open_model(tmp_path / "nowhere")
@@ -339,19 +339,22 @@ REFUSED: list[tuple[Any, str]] = [
     (np.zeros((8, 8), np.int64), "an array of int64 does not say"),
     (np.zeros((8, 8), np.uint16), "an array of uint16 does not say"),
     (np.zeros((8, 8), np.bool_), "an array of bool does not say"),
-    (np.zeros((3, 8, 8), np.uint8), "an array of shape (3, 8, 8) is no image; pass (height, width, 3) in RGB order"),
-    (np.zeros((8, 8, 1), np.uint8), "an array of shape (8, 8, 1) is no image"),
-    (np.zeros((8, 8, 4), np.uint8), "an array of shape (8, 8, 4) is no image"),
-    (np.zeros((1, 8, 8, 3), np.uint8), "an array of shape (1, 8, 8, 3) is no image"),
-    (np.zeros(8, np.uint8), "an array of shape (8,) is no image"),
-    (np.zeros((), np.uint8), "an array of shape () is no image"),
-    (np.zeros((0, 8, 3), np.uint8), "an array of shape (0, 8, 3) is no image"),
-    (np.zeros((8, 0), np.uint8), "an array of shape (8, 0) is no image"),
-    (torch.zeros(8, 8, 3), "a Tensor is no image; pass a path, a PIL image or a uint8 array"),
-    (None, "a NoneType is no image"),
-    (b"\x89PNG", "a bytes is no image"),
-    (5, "a int is no image"),
-    ({"path": "x.png"}, "a dict is no image"),
+    (
+        np.zeros((3, 8, 8), np.uint8),
+        "an array of shape (3, 8, 8) is not an image; pass (height, width, 3) in RGB order",
+    ),
+    (np.zeros((8, 8, 1), np.uint8), "an array of shape (8, 8, 1) is not an image"),
+    (np.zeros((8, 8, 4), np.uint8), "an array of shape (8, 8, 4) is not an image"),
+    (np.zeros((1, 8, 8, 3), np.uint8), "an array of shape (1, 8, 8, 3) is not an image"),
+    (np.zeros(8, np.uint8), "an array of shape (8,) is not an image"),
+    (np.zeros((), np.uint8), "an array of shape () is not an image"),
+    (np.zeros((0, 8, 3), np.uint8), "an array of shape (0, 8, 3) is not an image"),
+    (np.zeros((8, 0), np.uint8), "an array of shape (8, 0) is not an image"),
+    (torch.zeros(8, 8, 3), "a Tensor is not an image; pass a path, a PIL image or a uint8 array"),
+    (None, "a NoneType is not an image"),
+    (b"\x89PNG", "a bytes is not an image"),
+    (5, "a int is not an image"),
+    ({"path": "x.png"}, "a dict is not an image"),
 ]
 
 

@@ -65,7 +65,7 @@ def test_the_values_are_the_papers(name: str) -> None:
 )
 def test_the_rate_is_the_papers_at_each_iteration(name: str, num_steps: int, rates: dict[int, float]) -> None:
     recipe = recipe_of(name)
-    assert {step: recipe.rate(step, num_steps) for step in rates} == pytest.approx(rates, rel=1e-5)
+    assert {step: recipe.lr_at(step, num_steps) for step in rates} == pytest.approx(rates, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_iterations_of_a_batch_are_the_epochs(name: str, iterations: int, images
 def test_on_cifar_each_rate_holds_for_its_part_of_the_batches_that_there_are() -> None:
     recipe = recipe_of("resnet20-cifar")
     num_steps = recipe.epochs * 391
-    rates = [recipe.rate(step, num_steps) for step in range(num_steps)]
+    rates = [recipe.lr_at(step, num_steps) for step in range(num_steps)]
     assert [rates.count(rate) for rate in (0.1, 0.01, 0.001)] == [32_062, 16_031, 16_031]
 
 
@@ -120,7 +120,7 @@ def test_networks_of_110_layers_and_more_are_warmed_up() -> None:
     on_cifar = [variant for variant in TRAINED if "-cifar" in variant.name]
     for variant in on_cifar:
         deep = any(f"{layers}-" in variant.name for layers in (110, 164, 1202))
-        assert variant.recipe.rate(0, 64_000) == pytest.approx(0.01 if deep else 0.1), variant.name
+        assert variant.recipe.lr_at(0, 64_000) == pytest.approx(0.01 if deep else 0.1), variant.name
     assert len(on_cifar) == 19
 
 

@@ -68,7 +68,7 @@ def complaint(folder: Path, values: dict[str, Any]) -> str:
 
 def test_a_run_of_the_first_format_is_read_as_what_it_was(tmp_path: Path) -> None:
     run = read(tmp_path, json.loads(FORMAT_1))
-    assert run.written_format == 1
+    assert run.format_version == 1
     assert run.spec == replace(atlas.find("lenet1").spec, num_classes=10)  # type: ignore[type-var]
     assert run.card.preprocessing.margin == 0
     assert run.card.provenance.method == "trained"
@@ -96,7 +96,7 @@ def test_a_run_of_the_first_format_is_the_same_after_it_is_written_anew(tmp_path
     before = read(tmp_path, json.loads(FORMAT_1))
     before.write()
     after = load_run(tmp_path)
-    assert (json.loads((tmp_path / RECORD).read_text())["format"], after.written_format) == (3, 3)
+    assert (json.loads((tmp_path / RECORD).read_text())["format"], after.format_version) == (3, 3)
     assert (after.card, after.record) == (before.card, before.record)
 
 
@@ -135,7 +135,7 @@ def test_a_finished_run_of_the_first_format_is_resumed_as_it_is(tmp_path: Path) 
 def test_choices_of_the_second_format_are_read_as_what_they_were() -> None:
     run = load_run(FORMATS / "format-2-choices")
     record = run.record
-    assert (run.written_format, record.is_tuned, record.machine) == (2, True, "x86_64")
+    assert (run.format_version, record.is_tuned, record.machine) == (2, True, "x86_64")
     assert record.scale == Scale(width=1.0, depth=1.0, phi=0.0, resolution=28)
     assert record.class_weights == "balanced"
     assert record.validation == Validation(val_split=0.1, patience=8)
@@ -215,7 +215,7 @@ def test_every_earlier_run_is_the_same_after_it_is_written_anew(name: str, tmp_p
     before = read(tmp_path, second(name))
     before.write()
     after = load_run(tmp_path)
-    assert (after.card, after.record, after.written_format) == (before.card, before.record, 3)
+    assert (after.card, after.record, after.format_version) == (before.card, before.record, 3)
 
 
 def test_records_from_before_some_fields_were_added_are_read(tmp_path: Path) -> None:
@@ -275,11 +275,11 @@ def test_a_missing_part_of_a_part_is_one_line(part: str, key: str, tmp_path: Pat
     [
         ({"variant": "lenet6"}, "there is no network 'lenet6'"),
         ({"spec": None}, "spec"),
-        ({"preprocessing": []}, "preprocessing is no object"),
-        ({"recipe": []}, "recipe is no object"),
-        ({"results": 5}, "results is no object"),
+        ({"preprocessing": []}, "preprocessing is not an object"),
+        ({"recipe": []}, "recipe is not an object"),
+        ({"results": 5}, "results is not an object"),
         ({"execution": None}, "execution"),
-        ({"distillation": "x"}, "distillation is no object"),
+        ({"distillation": "x"}, "distillation is not an object"),
         ({"low_bits": 5}, "quantization is 5, not a list"),
         ({"low_bits": ["c1"]}, "quantization[0] is 'c1', not an object"),
         ({"kept": "some"}, "kept is not one of all, zeros, steps, values"),

@@ -151,7 +151,7 @@ def test_each_schedule_and_optimizer_is_itself_again(
     after = again(record(recipe=recipe))
     assert after.recipe == recipe
     assert type(after.recipe.schedule) is type(schedule)
-    assert after.recipe.rate(0, 7) == recipe.rate(0, 7)
+    assert after.recipe.lr_at(0, 7) == recipe.lr_at(0, 7)
 
 
 def test_every_choice_of_a_run_survives_its_file() -> None:

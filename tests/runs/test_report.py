@@ -387,7 +387,7 @@ def test_who_opens_a_run_loads_neither_plots_nor_templates(run: Run) -> None:
 def test_a_model_without_a_run_has_no_page(run: Run, tmp_path: Path) -> None:
     for path in (tmp_path / "model", tmp_path / "model.cva"):
         run.model.save(path)
-        with pytest.raises(UserError, match=r"is a model without the record of a training: it has no run\.json"):
+        with pytest.raises(UserError, match=r"is a model without the record of its training: it has no run\.json"):
             write_report(load_run(path))
 
 

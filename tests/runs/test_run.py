@@ -53,7 +53,7 @@ def unfinished(run: Run) -> Run:
 def test_a_run_a_model_folder_and_a_file_are_opened_as_what_they_are(finished: Run, tmp_path: Path) -> None:
     run = load(finished.folder)
     assert isinstance(run, Run)
-    assert (run.card, run.record, run.written_format) == (finished.card, finished.record, 3)
+    assert (run.card, run.record, run.format_version) == (finished.card, finished.record, 3)
     model = run.model.save(tmp_path / "model")
     file = run.model.save(tmp_path / "model.cva")
     for saved in (model, file):
@@ -97,11 +97,11 @@ def test_load_model_opens_the_model_of_each(finished: Run, tmp_path: Path) -> No
 def test_what_is_neither_is_one_line(tmp_path: Path) -> None:
     for opening in (load, load_model):
         one_line(
-            partial(opening, tmp_path), f"{tmp_path} is no run or model folder: it has no run.json and no model.json"
+            partial(opening, tmp_path), f"{tmp_path} is not a run or model folder: it has no run.json and no model.json"
         )
         one_line(partial(opening, tmp_path / "nowhere"), f"there is no {tmp_path / 'nowhere'}")
-    one_line(lambda: load_run(tmp_path), f"{tmp_path} is no run folder: it has no run.json")
-    one_line(lambda: load_run(tmp_path / "nowhere"), "nowhere is no run folder: it has no run.json")
+    one_line(lambda: load_run(tmp_path), f"{tmp_path} is not a run folder: it has no run.json")
+    one_line(lambda: load_run(tmp_path / "nowhere"), f"there is no {tmp_path / 'nowhere'}")
     (tmp_path / "text").write_text("neither")
     for opening in (load, load_model):
         one_line(partial(opening, tmp_path / "text"), "text is damaged or no compressed model of convatlas")
@@ -112,14 +112,14 @@ def test_a_model_where_a_run_is_needed_is_one_line(finished: Run, tmp_path: Path
         finished.model.save(path)
         for needs_a_run in (load_run, ca.resume):
             one_line(
-                partial(needs_a_run, path), f"{path} is a model without the record of a training: it has no run.json"
+                partial(needs_a_run, path), f"{path} is a model without the record of its training: it has no run.json"
             )
 
 
 def test_a_run_whose_card_is_gone_or_damaged_is_one_line(damaged: Run) -> None:
     card = (damaged.folder / CARD).read_bytes()
     (damaged.folder / CARD).unlink()
-    one_line(lambda: load(damaged.folder), f"{damaged.folder} is no model folder: it has no model.json")
+    one_line(lambda: load(damaged.folder), f"{damaged.folder} is not a model folder: it has no model.json")
     (damaged.folder / CARD).write_bytes(card[:-20])
     one_line(lambda: load(damaged.folder), f"{damaged.folder / CARD} is damaged or was not written by convatlas")
 

@@ -20,7 +20,7 @@ from convatlas.training import Request
 from convatlas.training.autotune import Autotuner, available_threads, computes_bfloat16
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import plan
-from convatlas.training.step import Step, arranged
+from convatlas.training.step import Step, to_memory_format
 
 PLAIN = Execution(threads=1)
 LONG = 10**9
@@ -170,7 +170,7 @@ def losses_of(name: str, execution: Execution) -> tuple[Tensor, bool]:
             layer.p = 0.0
     spec = network.spec
     step = Step.prepared(
-        arranged(network, execution),
+        to_memory_format(network, execution),
         ca.find(name).objective,
         execution,
         class_weights=torch.ones(3),

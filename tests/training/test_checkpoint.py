@@ -21,7 +21,7 @@ from convatlas.errors import UserError
 from convatlas.recipe import Decayed, Optimizer, Recipe
 from convatlas.runs.run import CHECKPOINT, METRICS
 from convatlas.training import checkpoint, optimizers
-from convatlas.training.checkpoint import PREVIOUS, CheckpointWriter, State, TrainState, average_of
+from convatlas.training.checkpoint import PREVIOUS, CheckpointWriter, LoopState, TrainState, make_ema
 from convatlas.training.recipes import DEFAULT
 
 ADAMW = replace(DEFAULT, ema=0.1)
@@ -59,26 +59,26 @@ class Mixed(nn.Module):
 def trained(steps: int, recipe: Recipe = ADAMW, seed: int = 0) -> TrainState:
     torch.manual_seed(seed)
     network = Mixed()
-    learner = TrainState(network, optimizers.build(recipe, network), average_of(network, recipe, num_steps=100))
-    train(learner, steps, seed)
-    return learner
+    train_state = TrainState(network, optimizers.build(recipe, network), make_ema(network, recipe, num_steps=100))
+    train(train_state, steps, seed)
+    return train_state
 
 
-def train(learner: TrainState, steps: int, seed: int = 0) -> None:
+def train(train_state: TrainState, steps: int, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         inputs = torch.rand(4, 2, 6, 6, generator=generator)
-        if isinstance(learner.optimizer, optimizers.DiagonalLevenbergMarquardt):
-            for value in learner.network.parameters():
-                learner.optimizer.state[value].setdefault("curvature", torch.rand_like(value))
-        learner.optimizer.zero_grad()
-        (learner.network(inputs) - inputs.mean()).square().sum().backward()
-        learner.optimizer.step()
-        if learner.average is not None:
-            learner.average.update_parameters(learner.network)
-        learner.state.step += 1
-        if learner.state.step == 2:
-            learner.keep_best()
+        if isinstance(train_state.optimizer, optimizers.DiagonalLevenbergMarquardt):
+            for value in train_state.network.parameters():
+                train_state.optimizer.state[value].setdefault("curvature", torch.rand_like(value))
+        train_state.optimizer.zero_grad()
+        (train_state.network(inputs) - inputs.mean()).square().sum().backward()
+        train_state.optimizer.step()
+        if train_state.average is not None:
+            train_state.average.update_parameters(train_state.network)
+        train_state.state.step += 1
+        if train_state.state.step == 2:
+            train_state.keep_best()
 
 
 def same(one: TrainState, other: TrainState) -> bool:
@@ -89,27 +89,29 @@ def same(one: TrainState, other: TrainState) -> bool:
     )
 
 
-def save(folder: Path, learner: TrainState) -> None:
-    checkpoint.save(folder, learner.snapshot(), checkpoint.lines(learner.state))
+def save(folder: Path, train_state: TrainState) -> None:
+    checkpoint.save(folder, train_state.snapshot(), checkpoint.lines(train_state.state))
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_everything_comes_back_bit_for_bit_and_trains_on_alike(recipe: Recipe, tmp_path: Path) -> None:
-    learner = trained(3, recipe)
-    learner.state = State(step=3, seconds=0.1 + 0.2, epoch_loss=1 / 3, epoch_correct=2, epoch_images=12, best_epoch=1)
-    learner.state.close_epoch(lr=1e-3 / 3, seconds=0.3)
-    save(tmp_path, learner)
+    train_state = trained(3, recipe)
+    train_state.state = LoopState(
+        step=3, seconds=0.1 + 0.2, epoch_loss=1 / 3, epoch_correct=2, epoch_images=12, best_epoch=1
+    )
+    train_state.state.close_epoch(lr=1e-3 / 3, seconds=0.3)
+    save(tmp_path, train_state)
 
     other = trained(1, recipe, seed=9)
-    assert not same(learner, other)
+    assert not same(train_state, other)
     assert checkpoint.load(tmp_path, other) == ""
-    assert same(learner, other)
-    assert other.state == learner.state
-    assert other.best.keys() == learner.best.keys() != set()
+    assert same(train_state, other)
+    assert other.state == train_state.state
+    assert other.best.keys() == train_state.best.keys() != set()
     assert (other.average is None) == (recipe.ema == 0)
-    for one in (learner, other):
+    for one in (train_state, other):
         train(one, 2, seed=5)
-    assert same(learner, other)
+    assert same(train_state, other)
 
 
 def test_optimizer_state_has_the_memory_format_of_its_parameter(tmp_path: Path) -> None:
@@ -123,9 +125,9 @@ def test_optimizer_state_has_the_memory_format_of_its_parameter(tmp_path: Path) 
 
 
 def test_without_a_checkpoint_a_learner_stays_as_it_is(tmp_path: Path) -> None:
-    learner = trained(2)
-    assert checkpoint.load(tmp_path, learner) == ""
-    assert same(learner, trained(2))
+    train_state = trained(2)
+    assert checkpoint.load(tmp_path, train_state) == ""
+    assert same(train_state, trained(2))
     assert not checkpoint.exists(tmp_path)
 
 
@@ -136,17 +138,19 @@ def test_without_a_checkpoint_a_learner_stays_as_it_is(tmp_path: Path) -> None:
     correct=st.integers(0, 10**9),
 )
 def test_every_bit_of_the_training_state_survives(steps: int, seconds: float, loss: float, correct: int) -> None:
-    learner, other = LEARNERS
-    learner.state = State(step=steps, seconds=seconds, epoch_loss=loss, epoch_correct=correct, epoch_images=correct + 1)
-    other.restore(learner.snapshot())
-    assert other.state == learner.state
+    train_state, other = LEARNERS
+    train_state.state = LoopState(
+        step=steps, seconds=seconds, epoch_loss=loss, epoch_correct=correct, epoch_images=correct + 1
+    )
+    other.restore(train_state.snapshot())
+    assert other.state == train_state.state
 
 
 LEARNERS = trained(1), trained(1)
 
 
 def test_an_epoch_closes_with_its_means_and_the_next_starts_from_zero() -> None:
-    state = State()
+    state = LoopState()
     state.add_batch(6.0, 2, 4)
     state.add_batch(2.0, 3, 4)
     assert state.close_epoch(lr=0.1, seconds=1.23456) == {
@@ -159,9 +163,9 @@ def test_an_epoch_closes_with_its_means_and_the_next_starts_from_zero() -> None:
 
 def test_there_is_no_average_over_less_than_two_steps() -> None:
     network = nn.Linear(1, 1)
-    assert average_of(network, replace(DEFAULT, ema=0.0), 10**6) is None
-    assert average_of(network, replace(DEFAULT, ema=0.02), 99) is None
-    assert average_of(network, replace(DEFAULT, ema=0.02), 100) is not None
+    assert make_ema(network, replace(DEFAULT, ema=0.0), 10**6) is None
+    assert make_ema(network, replace(DEFAULT, ema=0.02), 99) is None
+    assert make_ema(network, replace(DEFAULT, ema=0.02), 100) is not None
 
 
 @pytest.mark.parametrize("name", ["lenet1989", "lenet5", "resnet20-cifar"])
@@ -170,7 +174,7 @@ def test_the_average_of_an_unchanged_network_is_that_network(name: str) -> None:
     variant = atlas.find(name)
     network = variant.network(replace(variant.spec, num_classes=10)).eval()
     # How far a whole number is rounded down depends on the length of the training.
-    average = average_of(network, replace(DEFAULT, ema=0.02), 840)
+    average = make_ema(network, replace(DEFAULT, ema=0.02), 840)
     assert average is not None
     for _ in range(100):
         average.update_parameters(network)
@@ -181,9 +185,9 @@ def test_the_average_of_an_unchanged_network_is_that_network(name: str) -> None:
 
 
 def test_the_average_is_evaluated_where_there_is_one() -> None:
-    learner = trained(5)
-    assert learner.average is not None
-    assert learner.evaluated is learner.average.module
+    train_state = trained(5)
+    assert train_state.average is not None
+    assert train_state.evaluated is train_state.average.module
     plain = trained(5, RECIPES["no average"])
     assert plain.evaluated is plain.network
     plain.keep_best()
@@ -208,9 +212,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainState, Tra
 def test_the_newest_checkpoint_is_used_and_the_one_before_is_kept(two: tuple[Path, TrainState, TrainState]) -> None:
     folder, _, after = two
     assert {path.name for path in folder.iterdir()} == {CHECKPOINT, PREVIOUS, METRICS}
-    learner = trained(1)
-    assert checkpoint.load(folder, learner) == ""
-    assert same(learner, after)
+    train_state = trained(1)
+    assert checkpoint.load(folder, train_state) == ""
+    assert same(train_state, after)
 
 
 def damaged(path: Path, where: float, cut: bool) -> None:
@@ -234,10 +238,10 @@ def test_damage_anywhere_in_the_newest_is_reported_and_the_one_before_is_used(
     folder = tmp_path_factory.mktemp("damaged") / "run"
     shutil.copytree(two[0], folder)
     damaged(folder / CHECKPOINT, where, cut)
-    learner = trained(1)
-    note = checkpoint.load(folder, learner)
+    train_state = trained(1)
+    note = checkpoint.load(folder, train_state)
     assert note == f"{folder / CHECKPOINT} is damaged; using the previous checkpoint"
-    assert same(learner, before)
+    assert same(train_state, before)
 
 
 def test_a_flipped_bit_of_the_header_is_noticed(two: tuple[Path, TrainState, TrainState], tmp_path: Path) -> None:
@@ -245,12 +249,12 @@ def test_a_flipped_bit_of_the_header_is_noticed(two: tuple[Path, TrainState, Tra
     content = (two[0] / CHECKPOINT).read_bytes()
     length = 8 + int.from_bytes(content[:8], "little")
     shutil.copy(two[0] / CHECKPOINT, tmp_path / PREVIOUS)
-    learner = trained(1)
+    train_state = trained(1)
     for place in range(0, length, 13):
         flipped = bytearray(content)
         flipped[place] ^= 0x01
         (tmp_path / CHECKPOINT).write_bytes(flipped)
-        assert "is damaged" in checkpoint.load(tmp_path, learner), (place, content[place - 20 : place + 20])
+        assert "is damaged" in checkpoint.load(tmp_path, train_state), (place, content[place - 20 : place + 20])
 
 
 @given(newest=places, before=places, cut=st.booleans())
@@ -309,10 +313,10 @@ def test_a_kill_between_the_two_renames_leaves_the_one_before(tmp_path: Path, no
         save(tmp_path, trained(3))
     assert not (tmp_path / CHECKPOINT).exists()
     assert checkpoint.exists(tmp_path)
-    learner = trained(1)
+    train_state = trained(1)
     # Nothing is damaged, so there is nothing to report.
-    assert checkpoint.load(tmp_path, learner) == ""
-    assert same(learner, trained(2))
+    assert checkpoint.load(tmp_path, train_state) == ""
+    assert same(train_state, trained(2))
 
 
 def test_after_a_kill_between_the_two_renames_the_next_one_keeps_it_too(
@@ -322,22 +326,22 @@ def test_after_a_kill_between_the_two_renames_the_next_one_keeps_it_too(
     shutil.rmtree(tmp_path / f".{CHECKPOINT}.part")
     save(tmp_path, trained(4))
     damaged(tmp_path / CHECKPOINT, 0.5, cut=False)
-    learner = trained(1)
-    assert "is damaged" in checkpoint.load(tmp_path, learner)
-    assert same(learner, trained(2))
+    train_state = trained(1)
+    assert "is damaged" in checkpoint.load(tmp_path, train_state)
+    assert same(train_state, trained(2))
 
 
 def test_a_damaged_checkpoint_never_replaces_the_whole_one_before(tmp_path: Path, no_space: Callable[[], None]) -> None:
     save(tmp_path, trained(2))
     save(tmp_path, trained(3))
     damaged(tmp_path / CHECKPOINT, 0.5, cut=False)
-    learner = trained(1)
-    assert "is damaged" in checkpoint.load(tmp_path, learner)
+    train_state = trained(1)
+    assert "is damaged" in checkpoint.load(tmp_path, train_state)
     # Training continues, and is killed while it writes the next.
-    train(learner, 1)
+    train(train_state, 1)
     no_space()
     with pytest.raises(OSError, match=CHECKPOINT):
-        save(tmp_path, learner)
+        save(tmp_path, train_state)
     again = trained(1)
     checkpoint.load(tmp_path, again)
     assert same(again, trained(2))
@@ -362,18 +366,18 @@ def writer(tmp_path: Path) -> Iterator[CheckpointWriter]:
 
 
 def test_a_snapshot_is_of_the_moment_when_writing_began(writer: CheckpointWriter, tmp_path: Path) -> None:
-    learner = trained(2)
-    learner.state.add_batch(1.0, 1, 4)
-    learner.state.close_epoch(lr=0.1, seconds=1.0)
+    train_state = trained(2)
+    train_state.state.add_batch(1.0, 1, 4)
+    train_state.state.close_epoch(lr=0.1, seconds=1.0)
     expected = trained(2)
-    expected.restore(learner.snapshot())
-    writer.begin(learner)
+    expected.restore(train_state.snapshot())
+    writer.begin(train_state)
     # While it is written, everything changes.
-    train(learner, 3)
-    learner.keep_best()
-    learner.state.metrics.clear()
+    train(train_state, 3)
+    train_state.keep_best()
+    train_state.state.metrics.clear()
     with torch.no_grad():
-        for value in learner.network.state_dict().values():
+        for value in train_state.network.state_dict().values():
             value.zero_()
     writer.finish()
     read = trained(1)
@@ -383,10 +387,10 @@ def test_a_snapshot_is_of_the_moment_when_writing_began(writer: CheckpointWriter
 
 
 def test_snapshots_follow_each_other_and_the_last_one_wins(writer: CheckpointWriter, tmp_path: Path) -> None:
-    learner = trained(1)
+    train_state = trained(1)
     for _ in range(4):
-        train(learner, 1)
-        writer.begin(learner)
+        train(train_state, 1)
+        writer.begin(train_state)
     writer.finish()
     assert load_file(tmp_path / CHECKPOINT).keys() == load_file(tmp_path / PREVIOUS).keys()
     read = trained(1)
@@ -414,15 +418,15 @@ def test_a_disk_that_fails_is_an_error_on_the_training_thread(
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    learner = trained(1)
+    train_state = trained(1)
     writer = CheckpointWriter(folder, steps=None)
     fail(folder)
     # The failure is on the other thread.
-    writer.begin(learner)
+    writer.begin(train_state)
     acts: dict[str, Callable[[], object]] = {
         "finish": writer.finish,
         "due": lambda: until_written(writer),
-        "begin": lambda: writer.begin(learner),
+        "begin": lambda: writer.begin(train_state),
     }
     with pytest.raises(OSError) as failure:  # noqa: PT011  # its kind depends on what failed; the file's name does not
         acts[then]()
@@ -460,9 +464,9 @@ def test_by_time_one_is_due_after_the_interval_and_then_not_again(tmp_path: Path
     while not writer.due(1):
         assert time.monotonic() - begun < 60
     assert time.monotonic() - begun >= Hasty.INTERVAL_S
-    learner = trained(1)
+    train_state = trained(1)
     begun = time.monotonic()
-    writer.begin(learner)
+    writer.begin(train_state)
     while not writer.due(2):
         assert time.monotonic() - begun < 60
     assert time.monotonic() - begun >= Hasty.INTERVAL_S
@@ -474,10 +478,10 @@ def test_writing_takes_a_small_part_of_the_time(tmp_path: Path) -> None:
         INTERVAL_S = 0.0
 
     writer = Greedy(tmp_path, steps=None)
-    learner = trained(1)
-    learner.network.register_buffer("much", torch.zeros(10**6))
+    train_state = trained(1)
+    train_state.network.register_buffer("much", torch.zeros(10**6))
     begun = time.monotonic()
-    writer.begin(learner)
+    writer.begin(train_state)
     writer.finish()
     took = time.monotonic() - begun
     while not writer.due(1):

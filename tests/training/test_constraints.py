@@ -22,7 +22,7 @@ from convatlas.models.folder import write_weights
 from convatlas.runs.options import InitFrom, Runtime, Validation, WeightConstraint
 from convatlas.runs.run import Run, load_run
 from convatlas.spec import Scale
-from convatlas.training import Interrupted, Progress, Request, train_as
+from convatlas.training import Interrupted, Progress, Request, train_request
 from convatlas.training.constraints import ConstrainedWeights, codes_of, read_weights
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import plan
@@ -69,7 +69,7 @@ def weights(network: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("constraint", [WeightConstraint.ZEROS, WeightConstraint.SHARED])
 def test_the_constraint_holds_and_all_else_is_trained(constraint: WeightConstraint, start: Run, tmp_path: Path) -> None:
-    run = train_as(request(start.folder, constraint), tmp_path / "run", Progress())
+    run = train_request(request(start.folder, constraint), tmp_path / "run", Progress())
     assert run.test_accuracy > 0.5
     again = load_run(run.folder)
     assert again.record.init_from == constrained(start.folder.resolve(), constraint)
@@ -126,15 +126,15 @@ def test_a_training_that_was_stopped_ends_in_the_same_weights(
             os.kill(os.getpid(), signal.SIGTERM)
 
     asked = request(start.folder, constraint)
-    whole = train_as(asked, tmp_path / "whole", Progress())
+    whole = train_request(asked, tmp_path / "whole", Progress())
     with pytest.raises(Interrupted):
-        train_as(asked, tmp_path / "stopped", StopAtOnce())
+        train_request(asked, tmp_path / "stopped", StopAtOnce())
     assert ca.resume(tmp_path / "stopped").card.weights_sha256 == whole.card.weights_sha256
 
 
 def test_the_weights_of_the_best_epoch_obey_the_constraint_too(start: Run, tmp_path: Path) -> None:
     asked = request(start.folder, WeightConstraint.SHARED, validation=Validation())
-    run = train_as(asked, tmp_path / "run", Progress())
+    run = train_request(asked, tmp_path / "run", Progress())
     assert run.results.best_epoch is not None
     values = weights(run.network)["f6.weight"].unique()
     assert len(values) <= 17

@@ -25,7 +25,7 @@ from convatlas.networks.blocks import CrossEntropy
 from convatlas.runs.options import Distillation, InitFrom, Runtime
 from convatlas.runs.run import Run, load_run
 from convatlas.spec import Scale
-from convatlas.training import Interrupted, Progress, Request, train_as
+from convatlas.training import Interrupted, Progress, Request, train_request
 from convatlas.training.distillation import (
     AttentionMaps,
     Teacher,
@@ -59,7 +59,7 @@ def small(network: str, epochs: int = 1, **changes: object) -> Request:
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train_as(small("lenet5-modern", 3), tmp_path_factory.mktemp("teacher") / "run", Progress())
+    return train_request(small("lenet5-modern", 3), tmp_path_factory.mktemp("teacher") / "run", Progress())
 
 
 def taught_by(run: Run, **options: float) -> Distillation:
@@ -159,7 +159,7 @@ def test_a_network_has_no_attention_distance_to_itself(teacher: Run) -> None:
 @pytest.mark.parametrize("student", FAMILIES)
 def test_every_family_can_be_a_student(student: str, teacher: Run, tmp_path: Path) -> None:
     request = small(student, distillation=taught_by(teacher, attention_weight=10.0))
-    run = train_as(request, tmp_path / "student", Progress())
+    run = train_request(request, tmp_path / "student", Progress())
     assert run.results.epochs == 1
     again = load_run(run.folder)
     assert again.record.distillation == replace(
@@ -170,9 +170,9 @@ def test_every_family_can_be_a_student(student: str, teacher: Run, tmp_path: Pat
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "lenet5"])
 def test_every_family_can_be_a_teacher(name: str, tmp_path: Path) -> None:
-    taught = train_as(small(name), tmp_path / "teacher", Progress())
+    taught = train_request(small(name), tmp_path / "teacher", Progress())
     request = small("lenet5-modern", distillation=taught_by(taught, attention_weight=1.0))
-    assert train_as(request, tmp_path / "student", Progress()).results.epochs == 1
+    assert train_request(request, tmp_path / "student", Progress()).results.epochs == 1
 
 
 def test_a_student_resembles_its_teacher(teacher: Run, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_student_resembles_its_teacher(teacher: Run, tmp_path: Path) -> None:
             scale=Scale(width=0.5, resolution=28),
             seed=1,
         )
-        run = train_as(asked, tmp_path / str(distill_weight), Progress())
+        run = train_request(asked, tmp_path / str(distill_weight), Progress())
         batches = evaluation_batches(run.card, run.load_data().test, torch.device("cpu"))
         inputs = batches.plain(torch.arange(355)).inputs
         with torch.inference_mode():
@@ -203,9 +203,9 @@ class StopAtOnce(Progress):
 
 def test_a_training_with_a_teacher_that_was_stopped_ends_in_the_same_weights(teacher: Run, tmp_path: Path) -> None:
     asked = small("lenet5-modern", 2, distillation=taught_by(teacher, attention_weight=1.0), seed=3)
-    whole = train_as(asked, tmp_path / "whole", Progress())
+    whole = train_request(asked, tmp_path / "whole", Progress())
     with pytest.raises(Interrupted):
-        train_as(asked, tmp_path / "stopped", StopAtOnce())
+        train_request(asked, tmp_path / "stopped", StopAtOnce())
     resumed = ca.resume(tmp_path / "stopped")
     assert resumed.card.weights_sha256 == whole.card.weights_sha256
 
@@ -232,7 +232,7 @@ def test_a_model_folder_or_a_compressed_file_teaches_as_the_run_does(
     for place in (teacher.folder, path):
         asked = Distillation(teacher=str(place), attention_weight=1.0)
         out = tmp_path / f"student of {place.name}"
-        student = train_as(small("lenet1", 2, distillation=asked), out, Progress())
+        student = train_request(small("lenet1", 2, distillation=asked), out, Progress())
         assert student.record.distillation == replace(asked, teacher=str(place.resolve()))
         students.append(student.card.weights_sha256)
     # Digits are not trained at a smaller side than they are tested at, so that both teachers see the same.
@@ -243,7 +243,7 @@ def test_a_model_folder_or_a_compressed_file_teaches_as_the_run_does(
 @pytest.mark.parametrize("name", ["format-1", "format-2", "format-2-shared", "format-2-int8", "int8.cva", "old.cva"])
 def test_what_earlier_versions_wrote_teaches(name: str, tmp_path: Path) -> None:
     asked = Distillation(teacher=str(FORMATS / name))
-    student = train_as(small("lenet1", distillation=asked), tmp_path / "student", Progress())
+    student = train_request(small("lenet1", distillation=asked), tmp_path / "student", Progress())
     assert student.results.epochs == 1
 
 
@@ -278,7 +278,7 @@ def test_a_teacher_of_other_classes_is_refused(teacher: Run, tmp_path: Path) -> 
     [
         ("nowhere", "there is no .*nowhere"),
         ("nowhere.cva", r"there is no .*nowhere\.cva"),
-        ("empty", "empty is no run or model folder"),
+        ("empty", "empty is not a run or model folder"),
         ("page.html", "page.html is damaged or no compressed model"),
         ("unfinished", "unfinished is not finished; convatlas resume .*unfinished goes on with it"),
     ],
@@ -287,10 +287,10 @@ def test_a_teacher_that_is_none_is_refused_before_anything_is_written(name: str,
     (tmp_path / "empty").mkdir()
     (tmp_path / "page.html").write_text("<!DOCTYPE html>")
     with pytest.raises(Interrupted):
-        train_as(small("lenet1"), tmp_path / "unfinished", StopAtOnce())
+        train_request(small("lenet1"), tmp_path / "unfinished", StopAtOnce())
     asked = small("lenet5", distillation=Distillation(teacher=str(tmp_path / name)))
     with pytest.raises(UserError, match=message) as error:
-        train_as(asked, tmp_path / "run", Progress())
+        train_request(asked, tmp_path / "run", Progress())
     assert len(str(error.value).splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
@@ -301,7 +301,7 @@ def test_a_teacher_with_damaged_weights_is_refused_before_anything_is_written(te
     content[-1] ^= 1
     (path / "weights.safetensors").write_bytes(content)
     with pytest.raises(UserError, match="is damaged or not this model's"):
-        train_as(small("lenet5", distillation=Distillation(teacher=str(path))), tmp_path / "run", Progress())
+        train_request(small("lenet5", distillation=Distillation(teacher=str(path))), tmp_path / "run", Progress())
     assert not (tmp_path / "run").exists()
 
 
@@ -322,7 +322,7 @@ def test_attention_transfer_needs_feature_maps(teacher: Run, tmp_path: Path) -> 
     asked = small("lenet-300", distillation=taught_by(teacher, attention_weight=1.0))
     message = "lenet-300 has no feature maps for attention transfer; leave `attention_weight` out"
     with pytest.raises(UserError, match=message):
-        train_as(asked, tmp_path / "run", Progress())
+        train_request(asked, tmp_path / "run", Progress())
 
 
 def test_a_frozen_body_has_no_teacher(teacher: Run) -> None:

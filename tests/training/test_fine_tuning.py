@@ -343,8 +343,8 @@ def missing(name: str) -> Callable[[Run, Path], Path]:
         (missing("nowhere.safetensors"), r"there is no .*nowhere\.safetensors"),
         (not_weights("page.html"), "page.html is damaged or no compressed model"),
         (not_weights("page.cva"), "page.cva is damaged or no compressed model"),
-        (not_weights("page.safetensors"), r"page.safetensors is no file of weights \(.safetensors\)"),
-        (empty, "empty is no run or model folder: it has no run.json and no model.json"),
+        (not_weights("page.safetensors"), r"page.safetensors is not a file of weights \(.safetensors\)"),
+        (empty, "empty is not a run or model folder: it has no run.json and no model.json"),
         (unfinished, "is not finished; convatlas resume .* goes on with it"),
     ],
 )

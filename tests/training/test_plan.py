@@ -18,7 +18,7 @@ import convatlas as ca
 from convatlas.errors import UserError
 from convatlas.files.typed_json import encoded
 from convatlas.models.card import CARD
-from convatlas.models.device import device_named
+from convatlas.models.device import resolve_device
 from convatlas.models.folder import write_card
 from convatlas.models.network import spec_of
 from convatlas.networks.resnet import Shortcut
@@ -27,7 +27,7 @@ from convatlas.runs.run import RECORD
 from convatlas.spec import Scale
 from convatlas.training import Request, recipes
 from convatlas.training.distribution import Processes
-from convatlas.training.plan import Plan, crop_margin, default_resolution, plan, training_batches, vacant
+from convatlas.training.plan import Plan, crop_margin, default_resolution, new_run_folder, plan, training_batches
 
 ALONE = Processes()
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_request_without_arguments_is_the_default_training_of_the_digits() -> None:
     made = planned(network="lenet5-modern")
     card, record, dataset = made.card, made.record, made.dataset
-    assert (record.data, record.seed, record.device) == ("digits", 0, device_named(None).type)
+    assert (record.data, record.seed, record.device) == ("digits", 0, resolve_device(None).type)
     spec = spec_of(card)
     assert spec.num_classes == len(card.classes) == len(dataset.classes) == 10
     assert spec.in_channels == dataset.channels == 1
@@ -129,7 +129,7 @@ def test_a_custom_recipe_is_used_unchanged_but_for_the_numbers_that_are_asked_fo
 
 
 def test_a_spec_of_another_family_is_an_error() -> None:
-    with pytest.raises(UserError, match="a LeNetSpec is no spec of alexnet"):
+    with pytest.raises(UserError, match="a LeNetSpec is not a spec of alexnet"):
         planned(network="alexnet", spec=ca.find("lenet5").spec)
 
 
@@ -174,7 +174,7 @@ def test_batch_normalization_needs_at_least_two_images_at_once(
             return work()
 
         def all_gather(self, value: T) -> list[T]:
-            return [value] * self.num
+            return [value] * self.world_size
 
     processes = Others(0, num_processes, 0, num_processes)
     request = Request(
@@ -268,26 +268,26 @@ def test_characters_are_framed_as_in_their_data_set_and_photographs_are_not(phot
 def test_runs_without_a_name_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for expected in ("runs/x", "runs/x-2", "runs/x-3"):
-        folder = vacant(None, "x")
+        folder = new_run_folder(None, "x")
         assert folder == Path(expected)
         folder.mkdir(parents=True)
 
 
 def test_a_new_or_empty_folder_is_used_whatever_hidden_files_a_killed_run_left_in_it(tmp_path: Path) -> None:
-    assert vacant(tmp_path / "new", "x") == tmp_path / "new"
+    assert new_run_folder(tmp_path / "new", "x") == tmp_path / "new"
     (tmp_path / ".run.json.part").touch()
     (tmp_path / ".lock").touch()
-    assert vacant(tmp_path, "x") == tmp_path
+    assert new_run_folder(tmp_path, "x") == tmp_path
 
 
 def test_a_folder_that_holds_something_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for out, message in ((tmp_path, "has other files"), (tmp_path / "file", "is a file")):
         with pytest.raises(UserError, match=message):
-            vacant(out, "x")
+            new_run_folder(out, "x")
     (tmp_path / RECORD).touch()
     with pytest.raises(UserError, match="holds a run already"):
-        vacant(tmp_path, "x")
+        new_run_folder(tmp_path, "x")
 
 
 def test_a_folder_is_used_again_in_which_a_killed_process_left_the_card_alone(tmp_path: Path) -> None:
@@ -295,31 +295,31 @@ def test_a_folder_is_used_again_in_which_a_killed_process_left_the_card_alone(tm
     card = planned(network="lenet1").card
     write_card(tmp_path, card)
     (tmp_path / ".run.json.part").touch()
-    assert vacant(tmp_path, "x") == tmp_path
+    assert new_run_folder(tmp_path, "x") == tmp_path
     # With anything beside it, the folder is somebody's.
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match="has other files"):
-        vacant(tmp_path, "x")
+        new_run_folder(tmp_path, "x")
 
 
 def test_a_folder_with_the_card_of_a_finished_model_is_not_used(tmp_path: Path) -> None:
     write_card(tmp_path, replace(planned(network="lenet1").card, weights_sha256="0" * 64))
     with pytest.raises(UserError, match="has other files"):
-        vacant(tmp_path, "x")
+        new_run_folder(tmp_path, "x")
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"format": 99}', b'{"class_name": "Sequential", "config": {}}'])
 def test_a_folder_with_somebodys_own_model_json_is_not_used(content: bytes, tmp_path: Path) -> None:
     (tmp_path / CARD).write_bytes(content)
     with pytest.raises(UserError, match="has other files in it; choose a new or empty folder"):
-        vacant(tmp_path, "x")
+        new_run_folder(tmp_path, "x")
     assert (tmp_path / CARD).read_bytes() == content
 
 
 def test_a_folder_with_a_folder_in_place_of_the_card_is_not_used(tmp_path: Path) -> None:
     (tmp_path / CARD).mkdir()
     with pytest.raises(UserError, match="has other files in it"):
-        vacant(tmp_path, "x")
+        new_run_folder(tmp_path, "x")
 
 
 # Batches

@@ -18,7 +18,7 @@ from convatlas.training import recipes
 def images(*, side: int = 28, own: int | None = 28, ink: bool = False) -> Dataset:
     """Images with that side in pixels, which had the side `own` before; None: many sizes."""
     split = Split(np.zeros((2, 1, side, side), np.uint8), np.arange(2))
-    return Dataset(name="some", classes=("a", "b"), train=split, test=split, native_side=own, ink=ink)
+    return Dataset(name="some", classes=("a", "b"), train=split, test=split, native_side=own, is_light_on_dark=ink)
 
 
 DIGITS = images(ink=True)

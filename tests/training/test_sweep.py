@@ -27,8 +27,8 @@ class Said(Progress):
         self.lines.append(line)
 
 
-def swept(folder: Path, *, progress: Progress | None = None, study: str | None = None) -> Run:
-    return sweep(REQUEST, GRID, out=folder, study=study, progress=progress)
+def swept(folder: Path, *, progress: Progress | None = None, storage: str | None = None) -> Run:
+    return sweep(REQUEST, GRID, out=folder, storage=storage, progress=progress)
 
 
 def test_the_best_combination_is_trained_once_more_on_all_images(tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_a_sweep_that_was_stopped_continues_where_it_was(tmp_path: Path) -> None
 def test_machines_share_a_study_by_its_address(tmp_path: Path) -> None:
     address = f"sqlite:///{tmp_path / 'shared.db'}"
     first, second = Said(), Said()
-    swept(tmp_path / "one" / "sweep", study=address, progress=first)
-    run = swept(tmp_path / "two" / "sweep", study=address, progress=second)
+    swept(tmp_path / "one" / "sweep", storage=address, progress=first)
+    run = swept(tmp_path / "two" / "sweep", storage=address, progress=second)
     assert not [line for line in second.lines if line.startswith("trial ")]
     assert run.record.recipe.lr == 4e-3
 
@@ -110,9 +110,9 @@ def test_networks_of_other_widths_are_compared_by_the_requests_own_validation(tm
     ("word", "message"),
     [
         ("rl=1", "there is no number to sweep 'rl'; did you mean lr"),
-        ("lr", "'lr' is no list of values to sweep; write it as lr=1e-3,3e-3,1e-2"),
-        ("lr=", "'lr=' is no list of values to sweep"),
-        ("batch_size=1.5", "'batch_size=1.5' is no list of values to sweep"),
+        ("lr", "'lr' is not a list of values to sweep; write it as lr=1e-3,3e-3,1e-2"),
+        ("lr=", "'lr=' is not a list of values to sweep"),
+        ("batch_size=1.5", "'batch_size=1.5' is not a list of values to sweep"),
     ],
 )
 def test_a_word_that_is_no_list_of_values_is_a_one_line_error(word: str, message: str) -> None:

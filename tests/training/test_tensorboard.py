@@ -14,7 +14,7 @@ def test_every_epoch_is_written_and_passed_on(tmp_path: Path) -> None:
     class Counted(Progress):
         epochs = 0
 
-        def epoch(self, metrics: object, num_epochs: int) -> None:
+        def end_epoch(self, metrics: object, num_epochs: int) -> None:
             self.epochs += 1
 
     watcher = Counted()

@@ -18,7 +18,7 @@ from convatlas.errors import UserError
 from convatlas.models.evaluation import evaluate
 from convatlas.runs.options import Runtime, Validation
 from convatlas.runs.run import Run
-from convatlas.training.checkpoint import State, TrainState
+from convatlas.training.checkpoint import LoopState, TrainState
 from convatlas.training.distribution import Processes
 from convatlas.training.step import class_weights
 from convatlas.training.validation import should_stop, split_validation, validate
@@ -149,19 +149,19 @@ def test_the_best_weights_are_kept_while_others_do_worse_and_of_equal_ones_the_l
     counts = {0: 5, 1: 3, 2: 3}
     split = digits.take(np.concatenate([np.flatnonzero(digits.labels == label)[:num] for label, num in counts.items()]))
     network = Constant()
-    learner = TrainState(network, torch.optim.SGD(network.parameters()), None)
+    train_state = TrainState(network, torch.optim.SGD(network.parameters()), None)
     weights = []
     for epoch, (label, best) in enumerate([(1, 1), (0, 2), (2, 2), (0, 4), (7, 4), (1, 4)]):
         with torch.no_grad():
             # Each time other weights, which predict that label for all images.
             network.outputs.zero_()[label] = 1 + epoch
         weights.append(network.outputs.detach().clone())
-        learner.state.add_batch(1.0, 1, 1)
-        learner.state.close_epoch(0.1, 0.0)
-        validate(learner, validated, split, torch.device("cpu"), Processes())
-        assert learner.state.metrics[-1]["val_accuracy"] == pytest.approx(counts.get(label, 0) / 11)
-        assert learner.state.best_epoch == best
-        assert torch.equal(learner.best["outputs"], weights[best - 1])
+        train_state.state.add_batch(1.0, 1, 1)
+        train_state.state.close_epoch(0.1, 0.0)
+        validate(train_state, validated, split, torch.device("cpu"), Processes())
+        assert train_state.state.metrics[-1]["val_accuracy"] == pytest.approx(counts.get(label, 0) / 11)
+        assert train_state.state.best_epoch == best
+        assert torch.equal(train_state.best["outputs"], weights[best - 1])
 
 
 def test_the_record_says_that_images_were_held_out(validated: Run) -> None:
@@ -203,7 +203,7 @@ def test_patience_stops_after_so_many_epochs_without_a_better_one(epochs: int, t
 
 @given(epochs=st.integers(0, 30), best=st.integers(0, 30), patience=st.none() | st.integers(1, 10))
 def test_training_should_stop_when_the_patience_has_run_out(epochs: int, best: int, patience: int | None) -> None:
-    state = State(best_epoch=min(best, epochs))
+    state = LoopState(best_epoch=min(best, epochs))
     for _ in range(epochs):
         state.add_batch(1.0, 1, 1)
         state.close_epoch(0.1, 0.0)

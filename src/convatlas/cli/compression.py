@@ -26,19 +26,23 @@ from convatlas.errors import UserError
 
 def compress(
     model: Annotated[Path, typer.Argument(help="A run folder, a model folder or a .cva file.")],
-    to: Annotated[str | None, typer.Option(help="The target: '30 M macs', '5 ms' or '2 MB'.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Target MACs, CPU latency or file size: '30 M macs', '5 ms' or '2 MB'.")
+    ] = None,
     prune: Annotated[float | None, typer.Option(help="Channel pruning: fraction of the MACs to remove.")] = None,
     sparse: Annotated[
         str | None,
         typer.Option(help="Unstructured pruning: fraction of weights, such as 0.9; or 2:4. Smaller, not faster."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The folder of all stages; beside the model by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of all stages; next to the model by default.")] = None,
     importance: Annotated[
         str, typer.Option(help="Importance of channels: taylor, magnitude or batch-norm.")
     ] = "taylor",
     rounds: Annotated[int, typer.Option(help="Rounds of pruning, each followed by fine-tuning.")] = 3,
     int8: Annotated[bool, typer.Option("--int8", help="Quantize weights and activations to 8 bits.")] = False,
-    bits: Annotated[float | None, typer.Option(help="Bits per weight, 2 to 8; 3.5: mixed, with this mean.")] = None,
+    bits: Annotated[
+        float | None, typer.Option(help="Bits per weight, 2 to 8; 3.5: mixed precision with that mean.")
+    ] = None,
     teacher: Annotated[
         Path | None,
         typer.Option(help="Distill from this run or model, such as the original one."),

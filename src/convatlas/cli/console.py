@@ -21,9 +21,9 @@ from convatlas.formatting import size as size
 
 MACHINE = "Machine"
 Network = Annotated[str, typer.Argument(help="Name of a network; convatlas list shows all.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print only one JSON object to standard output.")]
 Width = Annotated[float, typer.Option(help="Width multiplier: scales every internal channel count.")]
-Depth = Annotated[float, typer.Option(help="Depth multiplier: scales how often blocks repeat.")]
+Depth = Annotated[float, typer.Option(help="Depth multiplier: scales the number of blocks per stage.")]
 Resolution = Annotated[
     int | None, typer.Option(help="Side of the square input in pixels; by default the network's own.")
 ]
@@ -43,7 +43,7 @@ Autotune = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Hide progress.")]
 
 MIN_WRAPPED = 12
 """Characters to which a column may be wrapped."""

@@ -95,7 +95,7 @@ class LineProgress(Progress):
     def say(self, line: str) -> None:
         typer.echo(line, err=True)
 
-    def epoch(self, metrics: EpochMetrics, num_epochs: int) -> None:
+    def end_epoch(self, metrics: EpochMetrics, num_epochs: int) -> None:
         typer.echo(epoch_line(metrics, num_epochs), err=True)
 
 
@@ -124,7 +124,7 @@ class BarProgress(LineProgress):
     def advance(self, num_images: int) -> None:
         self._bar.advance(self._task, num_images)
 
-    def epoch(self, metrics: EpochMetrics, num_epochs: int) -> None:
+    def end_epoch(self, metrics: EpochMetrics, num_epochs: int) -> None:
         self._bar.print(Text(epoch_line(metrics, num_epochs)))
 
     def close(self) -> None:

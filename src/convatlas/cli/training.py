@@ -46,7 +46,9 @@ Data = Annotated[
         help="digits, mnist, usps, fashion-mnist, cifar10, a folder with one subfolder per class, or hf:NAME."
     ),
 ]
-BatchSize = Annotated[int | None, typer.Option(help="Images per step.")]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Images per optimizer step, over all processes; by default the recipe's.")
+]
 Seed = Annotated[
     int, typer.Option(help="Seed of the initial weights, shuffling, augmentation, and the split of an image folder.")
 ]
@@ -57,14 +59,18 @@ def train(
     network: Annotated[str, typer.Argument(help="A name from convatlas list.")],
     data: Data = "digits",
     recipe: Annotated[str, typer.Option(help="default, or paper for the recipe of the network's paper.")] = "default",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training images; by default the recipe's.")
+    ] = None,
     batch_size: BatchSize = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate; by default the recipe's.")] = None,
     seed: Seed = 0,
     class_weights: Annotated[
         str | None, typer.Option(help="balanced: every class counts the same in the loss.")
     ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be used.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Skip damaged and unsupported image files instead of failing.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="The run folder; a new one below runs/ by default.")] = None,
     width: Width = Scale.width,
     depth: Depth = Scale.depth,
@@ -85,19 +91,19 @@ def train(
         list[str] | None,
         typer.Option(
             "--sweep",
-            help="Grid search over values, such as lr=1e-3,3e-3,1e-2. Repeat it for other options.",
+            help="Grid search over an option's values, such as lr=1e-3,3e-3,1e-2; repeatable, for several options.",
             rich_help_panel=VALIDATION,
         ),
     ] = None,
-    study: Annotated[
+    storage: Annotated[
         str | None,
-        typer.Option(help="URL of the Optuna storage that machines share in a sweep.", rich_help_panel=VALIDATION),
+        typer.Option(help="URL of an Optuna storage, for one sweep on several machines.", rich_help_panel=VALIDATION),
     ] = None,
     init_from: Annotated[
         Path | None,
         typer.Option(
             "--from",
-            help="Start from the weights of a run, a model or a .safetensors file, under a new head.",
+            help="Fine-tune: initialize from a run, a model or a .safetensors file, with a new head.",
             rich_help_panel=FINE_TUNING,
         ),
     ] = None,
@@ -105,19 +111,23 @@ def train(
         bool,
         typer.Option(
             "--freeze",
-            help="With --from: train the head alone, on features that are computed once.",
+            help="With --from: freeze the backbone and train the head alone (linear probing), on cached features.",
             rich_help_panel=FINE_TUNING,
         ),
     ] = InitFrom.freeze,
     teacher: Annotated[
         Path | None,
-        typer.Option(help="Run or model of any family that teaches this network.", rich_help_panel=DISTILLATION),
+        typer.Option(help="Teacher: a run or a model, of any architecture.", rich_help_panel=DISTILLATION),
     ] = None,
     temperature: Annotated[
         float, typer.Option(help="Softmax temperature of teacher and student.", rich_help_panel=DISTILLATION)
     ] = Distillation.temperature,
     distill_weight: Annotated[
-        float, typer.Option(help="Weight of the teacher in the loss, 0 to 1.", rich_help_panel=DISTILLATION)
+        float,
+        typer.Option(
+            help="Weight of the distillation loss, above 0 and at most 1; the labels get the rest.",
+            rich_help_panel=DISTILLATION,
+        ),
     ] = Distillation.distill_weight,
     attention_weight: Annotated[
         float, typer.Option(help="Weight of an additional attention transfer loss.", rich_help_panel=DISTILLATION)
@@ -141,8 +151,8 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a network on a data set or on your own images."""
-    from convatlas.training import Request, train_as
-    from convatlas.training.plan import name_for
+    from convatlas.training import Request, train_request
+    from convatlas.training.plan import default_run_name
     from convatlas.training.sweep import parsed, sweep
 
     if freeze and init_from is None:
@@ -176,17 +186,17 @@ def train(
     )
     if swept:
         grid = parsed(swept)
-        folder = out or Path("runs") / f"sweep-{name_for(network, data)}"
+        folder = out or Path("runs") / f"sweep-{default_run_name(network, data)}"
         _run(
-            lambda progress: sweep(request, grid, out=folder, study=study, progress=progress),
+            lambda progress: sweep(request, grid, out=folder, storage=storage, progress=progress),
             quiet,
             json,
             tensorboard,
         )
-    elif study is not None:
-        raise UserError("`study` is where a sweep keeps its trials; name what to vary with `sweep`")
+    elif storage is not None:
+        raise UserError("`storage` is where a sweep keeps its trials; name what to vary with `sweep`")
     else:
-        _run(lambda progress: train_as(request, out, progress), quiet, json, tensorboard)
+        _run(lambda progress: train_request(request, out, progress), quiet, json, tensorboard)
 
 
 def parsed_class_weights(name: str | None) -> ClassWeights | None:

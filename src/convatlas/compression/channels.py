@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from convatlas.compression.channel_groups import ChannelGroup, graph_of, groups_of, narrowed, torch_pruning, traceable
 from convatlas.compression.stages import FineTuning, TrainedModel, calibration_batch, derive_model
-from convatlas.compression.target import CostTarget, Latency, Macs
+from convatlas.compression.target import CostTarget, LatencyTarget, MacsTarget
 from convatlas.errors import UserError
 from convatlas.formatting import plural
 from convatlas.measure.table import build_without_memory, empty_batch, record_layer_calls
@@ -162,7 +162,7 @@ def put_gradients(source: TrainedModel, network: nn.Module, traced: nn.Module) -
 def prune_channels(
     source: TrainedModel,
     out: str | Path,
-    target: Macs | Latency,
+    target: MacsTarget | LatencyTarget,
     importance: Importance = Importance.TAYLOR,
     *,
     rounds: int = 1,

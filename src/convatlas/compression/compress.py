@@ -10,11 +10,17 @@ from pathlib import Path
 from convatlas import draw
 from convatlas.compression.channels import Importance, prune_channels
 from convatlas.compression.deep.pruning import LAMP, Pruning, TwoFourSparsity
-from convatlas.compression.deep.stages import CODEBOOK_BITS, Settings, compress_deeply, pack, prune_and_train
+from convatlas.compression.deep.stages import (
+    CODEBOOK_BITS,
+    DeepCompressionSettings,
+    deep_compression,
+    pack,
+    prune_and_train,
+)
 from convatlas.compression.latency import latencies
 from convatlas.compression.quantization import check_bits, mixed_bits, quantize_and_train
 from convatlas.compression.stages import FineTuning, TrainedModel
-from convatlas.compression.target import Bytes, Macs, Target, parsed
+from convatlas.compression.target import MacsTarget, SizeTarget, Target, parse_target
 from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
 from convatlas.files import write
@@ -37,15 +43,15 @@ class Stage:
 
     name: str
     num_bytes: int
-    """Of its weights' file; if its gain comes from zeros, shared values or few bits, of its compressed file."""
+    """Of the weights file, or of the `.cva` file if weights are sparse, shared or quantized."""
     params: int
     macs: int
     seconds: float
     """The latency for one image on this machine's CPU; see `latencies`."""
     engine: str
-    """What computed it, as "PyTorch eager, float32, 2 threads"."""
+    """What the latency was measured with, such as "PyTorch eager, float32, 2 threads"."""
     compiled: bool
-    """Whether that is of a compiled network, which alone computes in 8 bits."""
+    """Whether it was measured with `torch.compile`; only compiled networks compute in 8 bits."""
     test_accuracy: float
     test_interval: tuple[float, float]
 
@@ -53,9 +59,9 @@ class Stage:
 @dataclass(frozen=True, kw_only=True)
 class Compression:
     model: Model
-    """The last, as small as was asked for."""
+    """The model after the last stage."""
     stages: tuple[Stage, ...]
-    """The first is the model as it was."""
+    """The first is the original model."""
 
 
 def compress(
@@ -79,28 +85,28 @@ def compress(
 
     Args:
         source: a run, a model, or the path of a run folder, a model folder or a `.cva` file.
-        to: "30 M macs", "5 ms" or "2 MB"; None: see `prune`.
-        prune: the fraction of the MACs that is pruned first, with whole channels.
+        to: "30 M macs", "5 ms" or "2 MB"; None: no target, only the options below.
+        prune: the fraction of the MACs to remove by channel pruning, before all else.
         sparse: the fraction of weights to prune (unstructured), such as "0.9"; or "2:4": two of every four weights.
         int8: quantize weights and activations (the inputs of layers) to 8 bits.
-        bits: per weight, 2 to 8; a fraction is the mean over all weights. With a target in bytes, of the
+        bits: per weight, 2 to 8; a non-integer is the mean under mixed precision. With a target in bytes: bits of the
             codebook indices, 5 by default.
-        importance: what channels are pruned by.
+        importance: the criterion for channel pruning.
         rounds: of pruning, each followed by fine-tuning.
 
     Raises:
-        UserError: the target cannot be reached (it says the nearest), or see `train`.
+        UserError: the target cannot be reached (the message gives the nearest that can), or see `train`.
         Interrupted: see `train`.
     """
     opened = TrainedModel.of(source if isinstance(source, Run | Model) else load(source))
-    target = parsed(to) if isinstance(to, str) else to
-    weight_pruning = None if sparse is None else parsed_sparsity(sparse)
+    target = parse_target(to) if isinstance(to, str) else to
+    weight_pruning = None if sparse is None else parse_sparsity(sparse)
     out, fine_tuning = Path(out), fine_tuning or FineTuning()
-    check(opened, target, prune=prune, weight_pruning=weight_pruning, int8=int8, bits=bits, rounds=rounds)
+    validate_options(opened, target, prune=prune, weight_pruning=weight_pruning, int8=int8, bits=bits, rounds=rounds)
     fine_tuning.check(opened)
-    cost = None if isinstance(target, Bytes) else target
+    cost = None if isinstance(target, SizeTarget) else target
     if prune is not None:
-        cost = Macs((1 - prune) * opened.model.card.macs)
+        cost = MacsTarget((1 - prune) * opened.model.card.macs)
     request: dict[str, object] = {
         "model": None if opened.model.path is None else str(opened.model.path.resolve()),
         "weights_sha256": weights_checksum(opened.network),
@@ -115,16 +121,16 @@ def compress(
         "lr": fine_tuning.lr,
         "teacher": None if fine_tuning.distillation is None else asdict(fine_tuning.distillation),
     }
-    begin(out, request)
+    prepare_folder(out, request)
     narrowed: tuple[TrainedModel, ...] = ()
     if cost is not None:
         narrowed = prune_channels(opened, out, cost, importance, rounds=rounds, fine_tuning=fine_tuning)
     last = (opened, *narrowed)[-1]
     coded: tuple[TrainedModel, ...] = ()
-    if isinstance(target, Bytes):
+    if isinstance(target, SizeTarget):
         codebook_bits = CODEBOOK_BITS if bits is None else int(bits)
-        settings = Settings(target=target, steps=rounds, codebook_bits=codebook_bits)
-        coded = compress_deeply(last, out, settings, fine_tuning=fine_tuning)
+        settings = DeepCompressionSettings(target=target, steps=rounds, codebook_bits=codebook_bits)
+        coded = deep_compression(last, out, settings, fine_tuning=fine_tuning)
     elif weight_pruning is not None:
         coded = prune_and_train(last, out, weight_pruning, steps=rounds, fine_tuning=fine_tuning)
     elif int8 or bits is not None:
@@ -139,7 +145,7 @@ def compress(
         stage_of("original" if one is opened else Path(one.name).name, one.model, num_bytes, timing, compiled)
         for one, num_bytes, timing in zip(models, sizes, timings, strict=True)
     )
-    keep(out, request, stages)
+    write_stages(out, request, stages)
     for chart in charts(opened.model.card.variant, stages):
         write(out / f"{chart.name}.svg", draw.render_chart(chart, "svg"))
     return Compression(model=models[-1].model, stages=stages)
@@ -161,7 +167,7 @@ def stage_of(name: str, model: Model, num_bytes: int, timing: Timing, compiled: 
     )
 
 
-def check(
+def validate_options(
     source: TrainedModel,
     target: Target | None,
     *,
@@ -171,7 +177,7 @@ def check(
     bits: float | None,
     rounds: int,
 ) -> None:
-    """Before hours of training, not after them.
+    """Check the options before any training starts.
 
     Raises:
         UserError: the options contradict each other, or the target is reached already.
@@ -179,52 +185,58 @@ def check(
     if source.model.card.score is None:
         raise UserError(f"{source.name} was not evaluated; compression compares accuracies")
     if prune is not None:
-        if target is not None and not isinstance(target, Bytes):
+        if target is not None and not isinstance(target, SizeTarget):
             raise UserError(f"channels are pruned to {target}; leave `prune` out, which asks for another size")
         if not 0 < prune < 1:
-            raise UserError(f"`prune` {prune:g} is no fraction of a network; it must be between 0 and 1")
+            raise UserError(f"`prune` {prune:g} is not a fraction of the MACs; it must be between 0 and 1")
     if target is None and prune is None and weight_pruning is None and bits is None and not int8:
         raise UserError("name a target: `to` '2 MB', `prune` 0.5 for half of the MACs, `int8`, `bits` 4 ...")
     if rounds < 1:
         raise UserError(f"`rounds` {rounds} prunes nothing; it must be at least 1")
-    if weight_pruning is not None and (int8 or bits is not None or isinstance(target, Bytes)):
-        raise UserError("`sparse` combines with `prune` only: a size target prunes by itself, quantization loses zeros")
+    if weight_pruning is not None and (int8 or bits is not None or isinstance(target, SizeTarget)):
+        raise UserError(
+            "`sparse` combines with `prune` only: a size target prunes already, and quantization loses zeros"
+        )
     if bits is not None:
         check_bits(bits)
-    if isinstance(target, Bytes):
+    if isinstance(target, SizeTarget):
         if int8:
-            raise UserError("a size target shares values, which have more than 8 bits; leave `int8` or `to` out")
+            raise UserError(
+                "a size target shares float values among weights, not 8-bit integers; leave `int8` or `to` out"
+            )
         if bits is not None and bits != int(bits):
             raise UserError(f"codebook indices cannot have {bits:g} bits; with a size, `bits` is an integer")
         if size_of(source) <= target.limit:
             raise UserError(f"{source.name} takes {size(size_of(source))} already, which is no more than {target}")
 
 
-def begin(out: Path, request: dict[str, object]) -> None:
-    """Note what is asked for in a folder whose stages are to be that.
+def prepare_folder(out: Path, request: dict[str, object]) -> None:
+    """Record the options in `out`, or compare them with those recorded there.
 
     Raises:
-        UserError: it holds stages of something else.
+        UserError: the folder holds stages of other options.
     """
     path = out / STAGES
     if path.is_file() and any(one.is_dir() for one in out.iterdir()):
-        there = json.loads(path.read_bytes())["asked"]
-        others = [
-            f"{name} {there.get(name)}, not {value}" for name, value in request.items() if there.get(name) != value
+        recorded = json.loads(path.read_bytes())["asked"]
+        differences = [
+            f"{name} {recorded.get(name)}, not {value}"
+            for name, value in request.items()
+            if recorded.get(name) != value
         ]
-        if others:
-            raise UserError(f"{out} was started with {'; '.join(others)}; choose a new folder with `out`")
+        if differences:
+            raise UserError(f"{out} was started with {'; '.join(differences)}; choose a new folder with `out`")
         return
     out.mkdir(parents=True, exist_ok=True)
-    keep(out, request, ())
+    write_stages(out, request, ())
 
 
-def keep(out: Path, request: dict[str, object], stages: tuple[Stage, ...]) -> None:
+def write_stages(out: Path, request: dict[str, object], stages: tuple[Stage, ...]) -> None:
     values = {"asked": request, "stages": [asdict(stage) for stage in stages]}
     write(out / STAGES, (json.dumps(values, indent=2) + "\n").encode())
 
 
-def parsed_sparsity(text: str) -> Pruning:
+def parse_sparsity(text: str) -> Pruning:
     """
     Raises:
         UserError: it is neither a number nor "2:4".
@@ -234,12 +246,12 @@ def parsed_sparsity(text: str) -> Pruning:
     try:
         fraction = float(text)
     except ValueError as error:
-        raise UserError(f"`sparse` {text!r} is no fraction of the weights; write 0.9, or {TWO_OF_FOUR}") from error
+        raise UserError(f"`sparse` {text!r} is not a fraction of the weights; write 0.9, or {TWO_OF_FOUR}") from error
     return LAMP(fraction)
 
 
 def bits_for(source: TrainedModel, bits: float | None) -> int | dict[str, int]:
-    """Of all layers, or of each if they are to have a mean that is no integer."""
+    """Of all layers, or of each if they are to have a mean that is not an integer."""
     if bits is None:
         return MAX_BITS
     return int(bits) if bits == int(bits) else mixed_bits(source, bits)

@@ -68,7 +68,7 @@ class QuantizedConv2d(QuantizedLayer):
             inputs: how the inputs are rounded.
             codes: the weights (out_channels, in_channels / groups, height, width), int8.
             steps: their step sizes (out_channels,).
-            input_shape: (batch, channels, height, width) that the weights are arranged for; others may be slow.
+            input_shape: (batch, channels, height, width) that the weights are laid out for; others may be slow.
         """
         window = list(layer.stride), list(layer.padding), list(layer.dilation), layer.groups
         packing = codes, steps, inputs.step, inputs.zero_point, *window, list(input_shape)
@@ -92,7 +92,7 @@ class QuantizedLinear(QuantizedLayer):
             inputs: how the inputs are rounded.
             codes: the weights (out_features, in_features), int8.
             steps: their step sizes (out_features,).
-            input_shape: (batch, in_features) that the weights are arranged for; others may be slow.
+            input_shape: (batch, in_features) that the weights are laid out for; others may be slow.
         """
         packed = torch.ops.onednn.qlinear_prepack(codes, list(input_shape))
         super().__init__(inputs, packed, steps, layer.bias)

@@ -133,7 +133,7 @@ class FineTuning:
             runtime=replace(self.runtime, micro_batch=source.micro_batch),
             skip_bad=model.provenance.skip_bad,
         )
-        return TrainedModel.of(training.finish(request, Path(out), self.progress))
+        return TrainedModel.of(training.train_or_resume(request, Path(out), self.progress))
 
 
 def calibration_batch(source: TrainedModel, num_images: int = 500) -> Batch:

@@ -37,7 +37,7 @@ class CostTarget(ABC):
 
 
 @dataclass(frozen=True)
-class Macs(CostTarget):
+class MacsTarget(CostTarget):
     """Multiply-accumulates for one image."""
 
     limit: float
@@ -50,7 +50,7 @@ class Macs(CostTarget):
 
 
 @dataclass(frozen=True)
-class Latency(CostTarget):
+class LatencyTarget(CostTarget):
     """Seconds for one image on this machine's CPU, in a batch of one; see `latency`."""
 
     limit: float
@@ -65,7 +65,7 @@ class Latency(CostTarget):
 
 
 @dataclass(frozen=True)
-class Bytes:
+class SizeTarget:
     """The size of the compressed file."""
 
     limit: float
@@ -74,22 +74,24 @@ class Bytes:
         return size(round(self.limit))
 
 
-Target = Macs | Latency | Bytes
+Target = MacsTarget | LatencyTarget | SizeTarget
 
 
-def parsed(text: str) -> Target:
+def parse_target(text: str) -> Target:
     """A target from its text, such as "2 MB", "30 M macs" or "5 ms".
 
     Raises:
-        UserError: it is no target.
+        UserError: it is not a target.
     """
     match = re.fullmatch(
         r"((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?) ?([A-Za-z]*?)( ?macs)?", text.strip(), re.IGNORECASE
     )
     if match is not None:
         number, unit, macs = float(match[1].replace(",", "")), match[2], match[3]
-        named = {name.lower(): value for name, value in (COUNTS if macs else BYTES | SECONDS).items()}
-        if number > 0 and unit.lower() in named and (macs or unit):
-            most = number * named[unit.lower()]
-            return Macs(most) if macs else Bytes(most) if unit.upper().endswith("B") else Latency(most)
-    raise UserError(f"`to` {text!r} is no target; write one like '2 MB', '30 M macs' or '5 ms'")
+        units = {name.lower(): value for name, value in (COUNTS if macs else BYTES | SECONDS).items()}
+        if number > 0 and unit.lower() in units and (macs or unit):
+            limit = number * units[unit.lower()]
+            return (
+                MacsTarget(limit) if macs else SizeTarget(limit) if unit.upper().endswith("B") else LatencyTarget(limit)
+            )
+    raise UserError(f"`to` {text!r} is not a target; write one like '2 MB', '30 M macs' or '5 ms'")

@@ -60,8 +60,8 @@ class DecodedImages:
     places: dict[bytes, int]
     """Where the image of a content lies."""
     unusable: dict[bytes, str]
-    """Why a content is no image."""
-    contents: npt.NDArray[np.uint8]
+    """Why a content is not an image."""
+    source_digests: npt.NDArray[np.uint8]
     """(n, 32), a digest of what each image was made from and how."""
 
 
@@ -294,7 +294,7 @@ class _Entry:
             approximate=approximate,
             places={content: place for place, content in enumerate(contents)},
             unusable=unusable,
-            contents=np.frombuffer(digests, np.uint8).reshape(-1, 32),
+            source_digests=np.frombuffer(digests, np.uint8).reshape(-1, 32),
         )
 
     def _make(self, progress: ProgressCallback) -> bool:

@@ -24,9 +24,9 @@ class Split:
     labels: npt.NDArray[np.int64]
     """(n,), indices into the set's classes."""
     names: tuple[str, ...] = ()
-    """Where each image came from; empty if that has no name."""
-    contents: npt.NDArray[np.uint8] | None = None
-    """(n, 32), a digest of what each image was made from and how, where reading all of them would take too long."""
+    """The file of each image; empty if the images are not files."""
+    source_digests: npt.NDArray[np.uint8] | None = None
+    """(n, 32), SHA-256 of the file of each image and of how it is decoded: the checksum without reading all pixels."""
 
     @cached_property
     def reader(self) -> ImageReader:
@@ -34,16 +34,16 @@ class Split:
         return self.images if isinstance(self.images, ImageReader) else IndexedImages(self.images)
 
     def take(self, indices: npt.NDArray[np.int64]) -> Split:
-        """Those images, in that order; those that do not lie in memory are not read now."""
+        """Those images, in that order; those that are not in memory are read later."""
         return Split(
             self.reader.take(indices),
             self.labels[indices],
             tuple(self.names[i] for i in indices) if self.names else (),
-            None if self.contents is None else self.contents[indices],
+            None if self.source_digests is None else self.source_digests[indices],
         )
 
     def exact(self, progress: ProgressCallback = SILENT) -> Split:
-        """The same split to evaluate on, without the approximations of training.
+        """The same split to evaluate on, decoded exactly (without JPEG draft mode and re-encoding).
 
         Raises:
             UserError: an image can no longer be read.
@@ -73,8 +73,8 @@ class Split:
     def checksum(self) -> str:
         """SHA-256 of the labels, and of the images, or of what they were made from, or of where a stream comes from."""
         digest = hashlib.sha256()
-        if self.contents is not None:
-            digest.update(self.contents.tobytes())
+        if self.source_digests is not None:
+            digest.update(self.source_digests.tobytes())
         else:
             self.reader.update(digest)
         digest.update(self.labels.astype("<i8").tobytes())
@@ -107,16 +107,16 @@ class Dataset:
     test: Split
     """To evaluate on, always exact."""
     native_side: int | None = None
-    """Pixels of the images before they were resized, if all had the same size."""
-    ink: bool = False
-    """Whether they show bright ink on black, one character each."""
+    """Side in pixels of the images before resizing, if all had the same."""
+    is_light_on_dark: bool = False
+    """Whether each image is one light character on black, like MNIST's."""
     skipped: tuple[ImageError, ...] = ()
-    """Damaged files that were skipped because the person asked for it."""
+    """Damaged files that were skipped because of `skip_bad`."""
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
             raise UserError(
-                f"{self.name} has one class only ({', '.join(self.classes)}); telling apart takes at least two"
+                f"{self.name} has only one class ({', '.join(self.classes)}); classification takes at least two"
             )
 
     @property
@@ -135,17 +135,17 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What `data.find` brings it back by: the word or the path that a person typed."""
+        """The name or path by which `convatlas.data.find` finds it."""
         ...
 
     @property
     def native_side(self) -> int | None:
-        """Pixels of the images, if all have the same size."""
+        """Side in pixels of the images, if all have the same."""
         ...
 
     @property
     def typical_side(self) -> int | None:
-        """About how many pixels the shorter side of an image has; None: unknown."""
+        """Approximate shorter side of an image in pixels; None: unknown."""
         ...
 
     def load(
@@ -154,9 +154,9 @@ class Source(Protocol):
         """All images, resized.
 
         Args:
-            resize: a number of pixels alone means a center crop, bilinear.
+            resize: an int is the side: bilinear, then a center crop.
             seed: draws the split if the source has none.
-            skip_bad: leave out images that cannot be used.
+            skip_bad: skip damaged and unsupported images.
             progress: called with the progress of downloads and of decoding.
 
         Raises:

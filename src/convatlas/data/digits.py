@@ -31,7 +31,7 @@ class Digits:
             train=train,
             test=test,
             native_side=self.native_side,
-            ink=True,
+            is_light_on_dark=True,
         )
 
 

@@ -110,7 +110,7 @@ class Folder:
                     images,
                     np.array([label for _, label in good], np.int64),
                     tuple(source.name for source, _ in good),
-                    entry.contents[images.places],
+                    entry.source_digests[images.places],
                 )
             )
         return splits, errors

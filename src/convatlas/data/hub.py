@@ -65,7 +65,7 @@ class Hub:
             return cls(str(path.resolve()))
         if not NAME.fullmatch(name):
             raise UserError(
-                f"{PREFIX}{name} is no set: after {PREFIX} comes a name of the hub, NAME or OWNER/NAME, or the path "
+                f"{PREFIX}{name} is not a set: after {PREFIX} comes a name of the hub, NAME or OWNER/NAME, or the path "
                 "of a folder that exists"
             )
         return cls(name)

@@ -34,7 +34,7 @@ class Stamp(NamedTuple):
     def of(cls, path: Path) -> Stamp:
         """
         Raises:
-            ReadError: it is no file that can be read.
+            ReadError: it is not a file that can be read.
         """
         found = status(path)
         return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -52,8 +52,8 @@ class Standard:
     """Of the decoded images and labels; see `pixel_checksum`."""
     num_checked: int | None = None
     """How many of the test images the checksum covers; None: all."""
-    ink: bool = False
-    """Whether the images show bright ink on black, one character each."""
+    is_light_on_dark: bool = False
+    """See `Dataset`."""
 
     @property
     def typical_side(self) -> int:
@@ -86,7 +86,7 @@ class Standard:
             train=train.resized(resize),
             test=test.resized(resize),
             native_side=self.native_side,
-            ink=self.ink,
+            is_light_on_dark=self.is_light_on_dark,
         )
 
     def _damaged(self, folder: Path) -> UserError:
@@ -117,7 +117,7 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     """
     content = gzip.decompress(path.read_bytes())
     if content[:3] != b"\0\0\x08" or len(content) < 8:
-        raise ValueError(f"{path} is no IDX file of bytes")
+        raise ValueError(f"{path} is not an IDX file of bytes")
     shape = np.frombuffer(content, ">i4", count=content[3], offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
 
@@ -188,7 +188,7 @@ DIGIT_CLASSES = tuple("0123456789")
 
 MNIST = Standard(
     name="mnist",
-    ink=True,
+    is_light_on_dark=True,
     native_side=28,
     classes=DIGIT_CLASSES,
     remotes=tuple(Remote(url=f"https://ossci-datasets.s3.amazonaws.com/mnist/{file}") for file in IDX_FILES),
@@ -211,7 +211,7 @@ FASHION_MNIST = Standard(
 )  # fmt: skip
 USPS = Standard(
     name="usps",
-    ink=True,
+    is_light_on_dark=True,
     native_side=16,
     classes=DIGIT_CLASSES,
     remotes=tuple(Remote(url=f"https://hastie.su.domains/ElemStatLearn/datasets/{file}") for file in USPS_FILES),

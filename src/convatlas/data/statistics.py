@@ -37,7 +37,7 @@ def preprocessing_for(
         std=std,
         value_range=value_range,
         native_side=dataset.native_side,
-        ink=ink_span(dataset.train.images[:NUM_SPANS]) if dataset.ink else None,
+        ink=ink_span(dataset.train.images[:NUM_SPANS]) if dataset.is_light_on_dark else None,
     )
 
 

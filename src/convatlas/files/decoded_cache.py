@@ -90,14 +90,14 @@ def limit() -> int:
     """Bytes that the cache may take, from the environment variable `CONVATLAS_CACHE_LIMIT`, as 500MB or 20GiB.
 
     Raises:
-        UserError: the variable is no size.
+        UserError: the variable is not a size.
     """
     text = os.environ.get(LIMIT)
     if not text:
         return DEFAULT_LIMIT
     num_bytes = parse_size(text)
     if num_bytes is None:
-        raise UserError(f"{LIMIT} is {text!r}, which is no size; it must be a number of bytes, as 500MB or 20GiB")
+        raise UserError(f"{LIMIT} is {text!r}, which is not a size; it must be a number of bytes, as 500MB or 20GiB")
     return num_bytes
 
 

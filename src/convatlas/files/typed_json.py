@@ -168,7 +168,7 @@ def parsed_object(content: bytes, newest_format: int) -> dict[str, Any]:
     """A file's JSON object, of a format that this version knows.
 
     Raises:
-        MalformedJsonError: it is no JSON, no object, or has no format.
+        MalformedJsonError: it is not JSON or not an object, or has no format.
         NewerFormatError: a newer version wrote it.
     """
     try:

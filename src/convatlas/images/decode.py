@@ -240,7 +240,7 @@ def opened(path: Path) -> Iterator[BufferedReader]:
     """Open a regular file for reading.
 
     Raises:
-        ReadError: it is no regular file, or may not be read.
+        ReadError: it is not a regular file, or may not be read.
     """
     status(path)
     try:

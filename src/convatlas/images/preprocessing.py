@@ -72,7 +72,7 @@ class Preprocessing:
             if side is None and name == "native_side":
                 continue
             if type(side) is not int or not 1 <= side <= LARGEST_SIDE:
-                raise UserError(f"{name} {side!r} is no size; it must be 1 to {LARGEST_SIDE} pixels")
+                raise UserError(f"{name} {side!r} is not a size; it must be 1 to {LARGEST_SIDE} pixels")
         if self.crop > self.resize:
             raise UserError(f"crop {self.crop} is larger than the resized image of {self.resize} pixels")
         if self.channels not in (1, 3):
@@ -176,7 +176,7 @@ def decode_any(image: ImageInput) -> Image.Image:
     if isinstance(image, Image.Image):
         return decode_opened(image)
     if not isinstance(image, np.ndarray):
-        raise UserError(f"a {type(image).__name__} is no image; pass a path, a PIL image or a uint8 array")
+        raise UserError(f"a {type(image).__name__} is not an image; pass a path, a PIL image or a uint8 array")
     if image.dtype != np.uint8:
         raise UserError(
             f"an array of {image.dtype} does not say what its values mean; pass uint8 values from 0 to 255, "
@@ -184,7 +184,7 @@ def decode_any(image: ImageInput) -> Image.Image:
         )
     if 0 in image.shape or (image.ndim != 2 and (image.ndim != 3 or image.shape[2] != 3)):
         raise UserError(
-            f"an array of shape {image.shape} is no image; pass (height, width, 3) in RGB order, or (height, width)"
+            f"an array of shape {image.shape} is not an image; pass (height, width, 3) in RGB order, or (height, width)"
         )
     return Image.fromarray(np.ascontiguousarray(image))
 

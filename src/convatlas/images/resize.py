@@ -21,7 +21,7 @@ Member = TypeVar("Member", bound=StrEnum)
 
 
 class ResizeMode(StrEnum):
-    """How an image that is no square becomes one."""
+    """How an image that is not a square becomes one."""
 
     CROP = "crop"
     """The shorter side gets the size; what the longer one has beyond it is cut off at both ends."""
@@ -61,7 +61,7 @@ class Resize:
 
     def __post_init__(self) -> None:
         if type(self.side) is not int or not 1 <= self.side <= LARGEST_SIDE:
-            raise UserError(f"side {self.side!r} is no size; it must be 1 to {LARGEST_SIDE} pixels")
+            raise UserError(f"side {self.side!r} is not a size; it must be 1 to {LARGEST_SIDE} pixels")
         # Strings, as JSON and people write them.
         for name, kind in (("mode", ResizeMode), ("interpolation", Interpolation)):
             object.__setattr__(self, name, member(kind, name, getattr(self, name)))

@@ -108,6 +108,6 @@ class Card:
         """The card of a JSON object.
 
         Raises:
-            MalformedJsonError, UserError: it is none.
+            MalformedJsonError, UserError: it is not valid.
         """
         return decoded(cls, {name: value for name, value in values.items() if name != "format"})

@@ -7,7 +7,7 @@ import torch
 from convatlas.errors import UserError
 
 
-def device_named(name: str | None, local_rank: int = 0) -> torch.device:
+def resolve_device(name: str | None, local_rank: int = 0) -> torch.device:
     """The device of that kind, or the fastest that is there.
 
     Raises:

@@ -78,11 +78,11 @@ def part(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """An object inside another.
 
     Raises:
-        MalformedJsonError: it is none.
+        MalformedJsonError: it is not valid.
     """
     found = values.get(name)
     if not isinstance(found, dict):
-        raise MalformedJsonError(f"{name} is no object")
+        raise MalformedJsonError(f"{name} is not an object")
     return found
 
 
@@ -99,7 +99,7 @@ def preprocessing(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def layers(values: Any) -> Any:
-    """The bits of all layers; what is no list stays as it is, to be refused."""
+    """The bits of all layers; what is not a list stays as it is, to be refused."""
     return [layer(one) for one in values] if values and isinstance(values, list) else values or None
 
 

@@ -28,7 +28,7 @@ def read_card(folder: Path) -> Card:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"{folder} is no model folder: it has no {CARD}") from error
+        raise UserError(f"{folder} is not a model folder: it has no {CARD}") from error
     card = Card.from_json(content, str(path))
     with as_file_error(str(path)):
         checked(card)

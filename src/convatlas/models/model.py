@@ -23,7 +23,7 @@ from convatlas.images import ImageError, ImageInput, Preprocessing
 from convatlas.models import folder
 from convatlas.models.card import Card, Provenance
 from convatlas.models.codec import container
-from convatlas.models.device import device_named
+from convatlas.models.device import resolve_device
 from convatlas.models.evaluation import Evaluation, batch_size, evaluate, evaluation_batches
 from convatlas.models.network import spec_of
 from convatlas.models.prediction import Prediction
@@ -114,9 +114,9 @@ class Model:
             UserError: an image cannot be used, an array is not of uint8, or there is no such device.
         """
         if not isinstance(images, list | tuple):
-            (prediction,) = self._predictions([images], device_named(device), None)
+            (prediction,) = self._predictions([images], resolve_device(device), None)
             return prediction
-        return list(self._predictions(images, device_named(device), on_error))
+        return list(self._predictions(images, resolve_device(device), on_error))
 
     def _predictions(
         self, images: Sequence[ImageInput], device: torch.device, on_error: Callable[[ImageError], None] | None
@@ -151,8 +151,8 @@ class Model:
         """The model's accuracy on its test images.
 
         Args:
-            data: the data set that the model was trained on, by name or by folder, if its own name does not find
-                it; or any labeled images of the model's classes.
+            data: name or folder of the data set that the model was trained on, if it cannot be found by its own
+                name; or any labeled images of the model's classes.
             device: "cpu", "cuda" or "mps"; None: the fastest that this machine has.
 
         Raises:
@@ -160,9 +160,9 @@ class Model:
                 device.
         """
         split = data if isinstance(data, Split) else self.load_data(data).test
-        place = device_named(device)
-        with self.network_on(place) as network:
-            return evaluate(network, self.variant.objective, evaluation_batches(self.card, split, place))
+        torch_device = resolve_device(device)
+        with self.network_on(torch_device) as network:
+            return evaluate(network, self.variant.objective, evaluation_batches(self.card, split, torch_device))
 
     def load_data(self, data: str | Path | None = None, *, progress: ProgressCallback = SILENT) -> Dataset:
         """The data set that the model was trained on, with its split.
@@ -190,7 +190,7 @@ class Model:
 
     @contextmanager
     def network_on(self, device: torch.device) -> Iterator[nn.Module]:
-        """The network on a device, for a while."""
+        """Move the network to a device for the duration of a `with` block."""
         try:
             yield self.network.to(device)
         finally:
@@ -200,7 +200,7 @@ class Model:
         """Write the model as a folder or, if the path ends in `.cva`, as one compressed file, and open it from there.
 
         Raises:
-            UserError: the folder holds something already, or there is no folder to write the file into.
+            UserError: the folder is not empty, or there is no folder to write the file into.
         """
         path = Path(path)
         if path.suffix == container.SUFFIX:

@@ -174,7 +174,7 @@ def check_width(width: float, channels: Iterable[int]) -> None:
         UserError: it does not; the message says the nearest width that does.
     """
     if not math.isfinite(width):
-        raise UserError(f"width {width:g} is no number to multiply by")
+        raise UserError(f"width {width:g} is not a number to multiply by")
     if width > MAX_WIDTH:
         raise UserError(f"width {width:g} is too large; the largest width that works is {MAX_WIDTH}")
     narrowest = min(channels)

@@ -38,7 +38,7 @@ def expand(steps: Tensor, weights: Tensor) -> Tensor:
 def fake_quantize(weights: Tensor, steps: Tensor, bits: int) -> Tensor:
     """The nearest integers of so many bits times the step sizes (n,), for weights (n, ...)."""
     step = expand(steps, weights)
-    # Adding 0 makes 0 of minus 0, which is no integer.
+    # Adding 0 makes 0 of minus 0, which is not an integer.
     return ((weights / step).round().clamp(*integer_range(bits)) + 0.0) * step
 
 

@@ -131,7 +131,7 @@ def from_metaparameters(
             raise UserError(f"{name} {count} makes no network; it must be at least {least}")
     for name, part in (("pct3x3", pct3x3), ("sr", sr)):
         if not 0 < part <= 1:
-            raise UserError(f"{name} {part:g} is no fraction of the filters; it must be above 0 and at most 1")
+            raise UserError(f"{name} {part:g} is not a fraction of the filters; it must be above 0 and at most 1")
     if not stages or min(stages) < 1:
         raise UserError(f"stages {stages} have no module between two poolings; each must have at least 1")
 

@@ -24,7 +24,7 @@ def record_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """The training's part of a record of format 1 or 2, as format 3 has it.
 
     Raises:
-        MalformedJsonError: it is no such record.
+        MalformedJsonError: it is not such a record.
     """
     first = values.get("format") == 1
     names = ("data", "seed", "machine")

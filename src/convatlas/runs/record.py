@@ -67,7 +67,7 @@ class Record:
         """The record of a JSON object.
 
         Raises:
-            MalformedJsonError, UserError: it is none.
+            MalformedJsonError, UserError: it is not valid.
         """
         return decoded(cls, {name: value for name, value in values.items() if name != "format"})
 

@@ -18,7 +18,7 @@ from convatlas import data, draw
 from convatlas.draw.pages import data_uri, render_page, svg_uri
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, write
-from convatlas.models.device import device_named
+from convatlas.models.device import resolve_device
 from convatlas.models.evaluation import evaluation_batches
 from convatlas.models.folder import WEIGHTS
 from convatlas.models.model import Model
@@ -76,7 +76,7 @@ def write_report(
     path = run.folder / REPORT if out is None else Path(out)
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent} to write {path.name} into")
-    place, model = device_named(device), run.model
+    place, model = resolve_device(device), run.model
     with model.network_on(place) as network:
         metrics, test = read_metrics(run), run.load_data(progress=progress).test
         batches = evaluation_batches(run.card, test, place)

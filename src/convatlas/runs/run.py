@@ -43,7 +43,7 @@ class Run:
     card: Card
     """The model's; without weights until the training is finished."""
     record: Record
-    written_format: int = FORMAT
+    format_version: int = FORMAT
     """The format version of the `run.json` that was read."""
 
     @property
@@ -157,7 +157,7 @@ def load(path: str | Path) -> Run | Model:
     if (path / RECORD).is_file():
         return load_run(path)
     if path.is_dir() and not (path / CARD).is_file():
-        raise UserError(f"{path} is no run or model folder: it has no {RECORD} and no {CARD}")
+        raise UserError(f"{path} is not a run or model folder: it has no {RECORD} and no {CARD}")
     return open_model(path)
 
 
@@ -172,8 +172,11 @@ def load_run(folder: str | Path) -> Run:
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
-        kind = "a model without the record of a training" if (folder / CARD).is_file() or folder.is_file() else ""
-        raise UserError(f"{folder} is {kind or 'no run folder'}: it has no {RECORD}") from error
+        if not folder.exists():
+            raise UserError(f"there is no {folder}") from error
+        is_model = (folder / CARD).is_file() or folder.is_file()
+        kind = "a model without the record of its training" if is_model else "not a run folder"
+        raise UserError(f"{folder} is {kind}: it has no {RECORD}") from error
     with as_file_error(str(path)):
         values = parsed_object(content, FORMAT)
         if values["format"] <= earlier_models.FORMAT:

@@ -16,7 +16,7 @@ from convatlas.data.batches import Batch
 from convatlas.formatting import plural
 from convatlas.runs.options import Execution
 from convatlas.spec import Objective
-from convatlas.training.step import Step, arranged
+from convatlas.training.step import Step, to_memory_format
 
 MIN_TRAINING_S = 20.0
 """A training that is shorter than this is not measured."""
@@ -120,7 +120,7 @@ class Autotuner:
             weights = torch.ones(self.batch.targets.shape[1], device=self.batch.targets.device)
             size = self.batch.global_batch_size
             step = Step.prepared(
-                arranged(network, execution), self.objective, execution, class_weights=weights, batch_size=size
+                to_memory_format(network, execution), self.objective, execution, class_weights=weights, batch_size=size
             )
             times: list[float] = []
             begun = time.monotonic()

@@ -38,7 +38,7 @@ EARLIER_PREFIX = "optimiser."
 
 
 @dataclass
-class State:
+class LoopState:
     """How far training is, beside its tensors."""
 
     step: int = 0
@@ -84,7 +84,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     average: AveragedModel | None
     """The moving average of the weights, if the recipe asks for one."""
-    state: State = field(default_factory=State)
+    state: LoopState = field(default_factory=LoopState)
     best: dict[str, Tensor] = field(default_factory=dict)
     """The weights of `state.best_epoch`."""
 
@@ -125,7 +125,7 @@ class TrainState:
         values = {
             EARLIER_STATE.get(name, name): value for name, value in json.loads(bytes(tensors[STATE].numpy())).items()
         }
-        state = State(**values | {"metrics": [metrics_row(row) for row in values["metrics"]]})
+        state = LoopState(**values | {"metrics": [metrics_row(row) for row in values["metrics"]]})
         self.network.load_state_dict(part("network."))
         parameters = [value for group in self.optimizer.param_groups for value in group["params"]]
         restored: dict[int, dict[str, Tensor]] = {}
@@ -146,7 +146,7 @@ class TrainState:
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
-def average_of(network: nn.Module, recipe: Recipe, num_steps: int) -> AveragedModel | None:
+def make_ema(network: nn.Module, recipe: Recipe, num_steps: int) -> AveragedModel | None:
     """The exponential moving average (EMA) that the recipe asks for; None if it spans fewer than two steps."""
     horizon = recipe.ema * num_steps
     if horizon < 2:
@@ -192,8 +192,8 @@ def remove(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def load(folder: Path, learner: TrainState) -> str:
-    """Bring the learner into the newest state that is whole; without a checkpoint it stays as it is.
+def load(folder: Path, train_state: TrainState) -> str:
+    """Bring the train_state into the newest state that is whole; without a checkpoint it stays as it is.
 
     Returns:
         a message for the user if the newest file is damaged and the previous one is used; otherwise "".
@@ -207,7 +207,7 @@ def load(folder: Path, learner: TrainState) -> str:
             tensors = load_tensors(path.read_bytes())
             if not torch.equal(tensors.pop(SHA256), digest(tensors)):
                 raise ValueError("its checksum differs")
-            learner.restore(tensors)
+            train_state.restore(tensors)
         except FileNotFoundError:
             continue
         except (SafetensorError, RuntimeError, LookupError, ValueError, TypeError):
@@ -253,7 +253,7 @@ class CheckpointWriter:
         self.finish()
         return time.monotonic() - self._last >= self._wait
 
-    def begin(self, learner: TrainState) -> None:
+    def begin(self, train_state: TrainState) -> None:
         """Take a snapshot now and write it meanwhile.
 
         Raises:
@@ -261,7 +261,7 @@ class CheckpointWriter:
         """
         self.finish()
         begun = time.monotonic()
-        tensors, metrics = learner.snapshot(), lines(learner.state)
+        tensors, metrics = train_state.snapshot(), lines(train_state.state)
         self._last = time.monotonic()
         taken = self._last - begun
 
@@ -287,6 +287,6 @@ class CheckpointWriter:
         self._thread.shutdown()
 
 
-def lines(state: State) -> bytes:
+def lines(state: LoopState) -> bytes:
     """The metrics of all epochs, a line each."""
     return "".join(json.dumps(row) + "\n" for row in state.metrics).encode()

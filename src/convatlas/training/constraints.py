@@ -39,7 +39,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise UserError(f"there is no {path}") from error
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is no file of weights (.safetensors): {error}") from error
+        raise UserError(f"{path} is not a file of weights (.safetensors): {error}") from error
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from convatlas.models.model import Model
 from convatlas.runs.options import Distillation, Execution
 from convatlas.runs.run import Run, load
 from convatlas.spec import Objective, Spec, Variant
-from convatlas.training.step import arranged
+from convatlas.training.step import to_memory_format
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray (ITU-R BT.601), as Pillow converts."""
@@ -158,7 +158,7 @@ class Teacher:
         execution = run.record.execution
         teacher = open_teacher(distillation.teacher, run.card.classes)
         device = next(student.parameters()).device
-        network = arranged(teacher.network.to(device).requires_grad_(False), execution)
+        network = to_memory_format(teacher.network.to(device).requires_grad_(False), execution)
         attention = None
         if distillation.attention_weight:
             attention = (

@@ -16,7 +16,7 @@ from convatlas import data, draw
 from convatlas.data.batches import Batch, derived_seed
 from convatlas.errors import UserError
 from convatlas.files import lock, write
-from convatlas.models.device import device_named
+from convatlas.models.device import resolve_device
 from convatlas.models.evaluation import evaluate, evaluation_batches
 from convatlas.models.folder import write_weights
 from convatlas.recipe import Recipe
@@ -26,14 +26,14 @@ from convatlas.runs.run import METRICS, RECORD, Run, load_run
 from convatlas.spec import Scale, Spec
 from convatlas.training import checkpoint, optimizers
 from convatlas.training.autotune import Autotuner
-from convatlas.training.checkpoint import CheckpointWriter, TrainState, average_of
+from convatlas.training.checkpoint import CheckpointWriter, TrainState, make_ema
 from convatlas.training.distribution import Processes
-from convatlas.training.plan import name_for, plan, training_batches, vacant
+from convatlas.training.plan import default_run_name, new_run_folder, plan, training_batches
 from convatlas.training.progress import Progress
 from convatlas.training.request import DEFAULT_RUNTIME, UNSCALED, Request
 from convatlas.training.setup import TrainingSetup
 from convatlas.training.signals import Stopped, StopRequest
-from convatlas.training.step import StepResult, arranged
+from convatlas.training.step import StepResult, to_memory_format
 from convatlas.training.validation import should_stop, split_validation, validate
 
 NUM_NAMED = 5
@@ -68,28 +68,29 @@ def train(
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """Train a network of the atlas on a data set, and write a run folder.
+    """Train an architecture on a data set, and write a run folder.
 
     Under torchrun, its processes train together, each on its shard of every batch.
 
     Args:
-        network: a variant's name, such as "lenet5".
+        network: the name of an architecture in `convatlas list`, such as "lenet5".
         data: a standard data set's name, an image folder with one subfolder per class, or "hf:NAME" to stream a data
             set of the Hugging Face hub.
-        recipe: "default", "paper" for the recipe that the network's paper prints, or a `Recipe`.
+        recipe: "default", "paper" for the recipe of the network's paper, or a `Recipe`.
         epochs, batch_size, lr: override the recipe's; `batch_size` is over all processes, `lr` is the peak rate.
         seed: of the initial weights, the order of the images, their augmentation, and the split of an image folder
             that has none.
         scale: width and depth multipliers, resolution in pixels, and phi; see `create`. Without a resolution, the
             images' own size is used if the network takes it.
-        spec: in place of the variant's spec, and of the same family; its classes and channels are taken from the data.
+        spec: an architecture spec of the same family in place of the default one; its class and channel counts come
+            from the data.
         class_weights: "balanced" lets every class count the same in the loss, however many images it has.
         validation: hold out training images, keep the weights of the epoch that is best on them, and stop early.
         init_from: trained weights to start from; a path stands for `InitFrom(path=...)`, which trains a new head and
             then unfreezes the layers below it.
         distillation: learn from a teacher's outputs too.
         runtime: device, autotuning, micro-batches and checkpoints.
-        skip_bad: skip unusable images; otherwise the first one is an error.
+        skip_bad: skip damaged and unsupported images; otherwise the first one is an error.
         out: the run folder, new or empty; None: a new one below `runs/`.
         progress: an object whose methods are called while training runs; see `convatlas.training.Progress`.
 
@@ -117,28 +118,28 @@ def train(
         runtime=runtime,
         skip_bad=skip_bad,
     )
-    return train_as(request, None if out is None else Path(out), progress or Progress())
+    return train_request(request, None if out is None else Path(out), progress or Progress())
 
 
-def train_as(request: Request, out: Path | None, progress: Progress, *, evaluate_test: bool = True) -> Run:
-    """Train as `train` does, which explains the arguments.
+def train_request(request: Request, out: Path | None, progress: Progress, *, evaluate_test: bool = True) -> Run:
+    """Train as `train` does, from a `Request`.
 
     Args:
         evaluate_test: whether to finish the run on the test images, which are read once; the trials of a sweep do not.
     """
     processes = Processes.from_env()
-    with processes.process_group(device_named(request.runtime.device, processes.local_rank)):
-        # After a process was lost, torchrun starts the same command again for all of them. It counts that on the
-        # machine where it was lost, and on another only if that saw it too.
+    with processes.process_group(resolve_device(request.runtime.device, processes.local_rank)):
+        # When a process is lost, torchrun restarts all of them. Only machines that noticed the loss count the
+        # restart.
         if processes.all_reduce_max(processes.restarts):
             if out is None:
-                raise UserError("torchrun starts this training again and cannot tell its folder; name one with `out`")
+                raise UserError("torchrun restarted this training, but its folder is not known; name one with `out`")
             if processes.broadcast((out / RECORD).exists):
                 return _resume(load_run(out), processes, progress, evaluate_test=evaluate_test)
         planned = plan(request, processes, progress.loading)
 
         def create_run() -> Run:
-            folder = vacant(out, name_for(request.network, planned.record.data))
+            folder = new_run_folder(out, default_run_name(request.network, planned.record.data))
             folder.mkdir(parents=True, exist_ok=out is not None)
             run = Run(folder, planned.card, planned.record)
             with lock(folder):
@@ -146,7 +147,7 @@ def train_as(request: Request, out: Path | None, progress: Progress, *, evaluate
             return run
 
         run = processes.broadcast(create_run)
-        return _fit(run, planned.dataset, processes, progress, evaluate_test=evaluate_test)
+        return _train_and_evaluate(run, planned.dataset, processes, progress, evaluate_test=evaluate_test)
 
 
 def resume(folder: str | Path, *, progress: Progress | None = None, evaluate_test: bool = True) -> Run:
@@ -156,27 +157,27 @@ def resume(folder: str | Path, *, progress: Progress | None = None, evaluate_tes
     weights may differ by rounding.
 
     Args:
-        evaluate_test: see `train_as`.
+        evaluate_test: see `train_request`.
 
     Raises:
-        UserError: it is no run folder, it is damaged, convatlas 0.1 began it before its records had format 2, or its
-            images have changed.
+        UserError: it is not a run folder, it is damaged, it was started with record format 1, or its images have
+            changed.
     """
     run = load_run(folder)
     processes = Processes.from_env()
-    with processes.process_group(device_named(run.record.device, processes.local_rank)):
+    with processes.process_group(resolve_device(run.record.device, processes.local_rank)):
         return _resume(run, processes, progress or Progress(), evaluate_test=evaluate_test)
 
 
-def finish(request: Request, folder: Path, progress: Progress, *, evaluate_test: bool = True) -> Run:
+def train_or_resume(request: Request, folder: Path, progress: Progress, *, evaluate_test: bool = True) -> Run:
     """The finished run of a request in this folder: trained, resumed, or as it is.
 
     Args:
-        evaluate_test: see `train_as`.
+        evaluate_test: see `train_request`.
     """
     if (folder / RECORD).exists():
         return resume(folder, progress=progress, evaluate_test=evaluate_test)
-    return train_as(request, folder, progress, evaluate_test=evaluate_test)
+    return train_request(request, folder, progress, evaluate_test=evaluate_test)
 
 
 def _resume(run: Run, processes: Processes, progress: Progress, *, evaluate_test: bool) -> Run:
@@ -185,7 +186,7 @@ def _resume(run: Run, processes: Processes, progress: Progress, *, evaluate_test
         if processes.is_main:
             checkpoint.remove(run.folder)
         return run
-    if run.written_format == 1:
+    if run.format_version == 1:
         raise UserError(f"{run.folder} was started by an older convatlas and cannot be resumed; train it again")
     dataset = processes.main_first(lambda: run.load_data(progress=progress.loading))
     if run.record.num_processes != processes.world_size:
@@ -193,10 +194,12 @@ def _resume(run: Run, processes: Processes, progress: Progress, *, evaluate_test
             f"started with {run.record.num_processes} and resumed with {processes.world_size} processes: "
             "the order of the images is the same, the weights may differ by rounding"
         )
-    return _fit(run, dataset, processes, progress, evaluate_test=evaluate_test)
+    return _train_and_evaluate(run, dataset, processes, progress, evaluate_test=evaluate_test)
 
 
-def _fit(run: Run, dataset: data.Dataset, processes: Processes, progress: Progress, *, evaluate_test: bool) -> Run:
+def _train_and_evaluate(
+    run: Run, dataset: data.Dataset, processes: Processes, progress: Progress, *, evaluate_test: bool
+) -> Run:
     callers_threads = torch.get_num_threads()
     # The caller's random state and thread count are restored. Training needs the recorded count: another one adds up in
     # another order, with other rounding.
@@ -204,17 +207,17 @@ def _fit(run: Run, dataset: data.Dataset, processes: Processes, progress: Progre
         try:
             torch.set_num_threads(run.record.execution.threads)
             setup = TrainingSetup.of(run)
-            learner = _learn(run, setup, dataset, processes, progress)
-            return _finish(run, setup, learner, dataset, processes) if evaluate_test else run
+            train_state = _train_epochs(run, setup, dataset, processes, progress)
+            return _evaluate_and_write(run, setup, train_state, dataset, processes) if evaluate_test else run
         finally:
             torch.set_num_threads(callers_threads)
 
 
-def _learn(
+def _train_epochs(
     run: Run, setup: TrainingSetup, dataset: data.Dataset, processes: Processes, progress: Progress
 ) -> TrainState:
     record, recipe, seed = run.record, run.record.recipe, run.record.seed
-    device = device_named(record.device, processes.local_rank)
+    device = resolve_device(record.device, processes.local_rank)
     train, val = dataset.train, None
     if record.validation is not None:
         train, val = split_validation(dataset.train, record.validation, seed, progress.loading)
@@ -230,15 +233,17 @@ def _learn(
     if processes.is_main:
         run.write()
     network, optimizer = setup.build(device)
-    learner = TrainState(arranged(network, record.execution), optimizer, average_of(network, recipe, num_steps))
-    note = checkpoint.load(run.folder, learner)
+    train_state = TrainState(
+        to_memory_format(network, record.execution), optimizer, make_ema(network, recipe, num_steps)
+    )
+    note = checkpoint.load(run.folder, train_state)
     if note:
         progress.say(note)
-    state = learner.state
-    part, shown = setup.trained_part(network, batches)
+    state = train_state.state
+    trained, trained_batches = setup.trained_part(network, batches)
     before_epoch = optimizers.before_epoch(optimizer, network, run.variant.objective, batches)
     teacher = setup.teacher(network)
-    step = setup.step(part, batches, processes, teacher)
+    step = setup.step(trained, batches, processes, teacher)
     clock = Clock(state.seconds)
     writer = CheckpointWriter(run.folder, record.runtime.checkpoint_steps)
 
@@ -246,7 +251,7 @@ def _learn(
         # If the weights are not finite, the checkpoint before, or the beginning, is the last good state.
         if processes.is_main and is_finite(network):
             state.seconds = clock.seconds()
-            writer.begin(learner)
+            writer.begin(train_state)
 
     progress.begin(run, dataset, num_steps, state.step)
     with StopRequest() as stop:
@@ -255,12 +260,12 @@ def _learn(
                 epoch, first = divmod(state.step, len(batches))
                 if first == 0:
                     before_epoch(epoch)
-                part.train()
+                trained.train()
                 if setup.unfreeze(network, epoch / recipe.epochs):
                     # Other parameters are trained than before.
-                    step = setup.step(part, batches, processes, teacher)
-                for batch in shown.epoch(epoch, first):
-                    lr = recipe.rate(state.step, num_steps)
+                    step = setup.step(trained, batches, processes, teacher)
+                for batch in trained_batches.epoch(epoch, first):
+                    lr = recipe.lr_at(state.step, num_steps)
                     optimizers.set_lr(optimizer, lr)
                     seed_dropout(device, derived_seed(seed, epoch, state.step, processes.rank))
                     optimizer.zero_grad(set_to_none=True)
@@ -273,16 +278,16 @@ def _learn(
                     if recipe.max_norm:
                         clip_grads_with_norm_(network.parameters(), recipe.max_norm, result.norm)
                     optimizer.step()
-                    if learner.average is not None:
-                        learner.average.update_parameters(network)
+                    if train_state.average is not None:
+                        train_state.average.update_parameters(network)
                     state.step += 1
                     state.add_batch(result.loss, result.num_correct, result.num_images)
                     progress.advance(result.num_images)
                     if state.step % len(batches) == 0:
                         metrics = state.close_epoch(lr, clock.seconds())
                         if val is not None:
-                            validate(learner, run, val, device, processes)
-                        progress.epoch(metrics, recipe.epochs)
+                            validate(train_state, run, val, device, processes)
+                        progress.end_epoch(metrics, recipe.epochs)
                     signal = processes.all_reduce_max(stop.signal or 0)
                     if signal or writer.due(state.step):
                         save()
@@ -300,7 +305,7 @@ def _learn(
             writer.close()
             progress.close()
         writer.finish()
-    return learner
+    return train_state
 
 
 def not_finite(
@@ -319,15 +324,17 @@ def not_finite(
     )
 
 
-def _finish(run: Run, setup: TrainingSetup, learner: TrainState, dataset: data.Dataset, processes: Processes) -> Run:
+def _evaluate_and_write(
+    run: Run, setup: TrainingSetup, train_state: TrainState, dataset: data.Dataset, processes: Processes
+) -> Run:
     """Evaluate on the test images once, and write weights, results and plots. If killed, `resume` does it again."""
-    record, card, state, network = run.record, run.card, learner.state, learner.evaluated
-    if learner.best:
-        network.load_state_dict(learner.best)
+    record, card, state, network = run.record, run.card, train_state.state, train_state.evaluated
+    if train_state.best:
+        network.load_state_dict(train_state.best)
     if setup.constrained is not None:
         setup.constrained.detach(network)
     processes.sync_state(network)
-    device = device_named(record.device, processes.local_rank)
+    device = resolve_device(record.device, processes.local_rank)
     batches = evaluation_batches(card, dataset.test, device, processes.shard)
     evaluation = evaluate(network, run.variant.objective, batches, processes.all_reduce_sum)
     if processes.is_main:

@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 from convatlas.data.batches import Shard
-from convatlas.models.device import device_named
+from convatlas.models.device import resolve_device
 from convatlas.runs.run import Run
 from convatlas.training import optimizers
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import plan, training_batches
 from convatlas.training.request import Request
 from convatlas.training.setup import TrainingSetup
-from convatlas.training.step import arranged
+from convatlas.training.step import to_memory_format
 
 MIN_LR, MAX_LR = 1e-6, 10.0
 NUM_STEPS = 100
@@ -48,12 +48,12 @@ def find_lr(request: Request) -> LRFinding:
     """
     planned = plan(request, Processes())
     card, record = planned.card, planned.record
-    device = device_named(record.device)
+    device = resolve_device(record.device)
     batches = training_batches(card, record, planned.dataset.train, device, Shard())
     with torch.random.fork_rng():
         setup = TrainingSetup.of(Run(Path(), card, record))
         network, optimizer = setup.build(device)
-        step = setup.step(arranged(network, record.execution), batches, Processes())
+        step = setup.step(to_memory_format(network, record.execution), batches, Processes())
         lrs: list[float] = []
         losses: list[float] = []
         mean = 0.0

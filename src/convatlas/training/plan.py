@@ -18,7 +18,7 @@ from convatlas.files import SILENT, ProgressCallback, occupied
 from convatlas.files.typed_json import encoded
 from convatlas.measure.table import build_without_memory
 from convatlas.models.card import CARD, Card, Provenance
-from convatlas.models.device import device_named
+from convatlas.models.device import resolve_device
 from convatlas.models.folder import read_card
 from convatlas.models.model import Model
 from convatlas.recipe import Recipe
@@ -91,7 +91,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
         validation=request.validation,
         init_from=None if start is None else start.init_from,
         distillation=checked_distillation(request.distillation, variant, spec, dataset.classes),
-        runtime=replace(request.runtime, device=device_named(request.runtime.device).type),
+        runtime=replace(request.runtime, device=resolve_device(request.runtime.device).type),
         execution=Execution(
             threads=available_threads(processes.local_world_size),
             channels_last=supports_channels_last(build_without_memory(variant.network, spec)),
@@ -123,7 +123,7 @@ def scaled_spec(request: Request, variant: Variant, typical_side: int | None) ->
     elif isinstance(request.spec, type(variant.spec)):
         own = request.spec
     else:
-        raise UserError(f"a {type(request.spec).__name__} is no spec of {variant.name}")
+        raise UserError(f"a {type(request.spec).__name__} is not a spec of {variant.name}")
     return own.at(request.scale)
 
 
@@ -272,12 +272,12 @@ def training_batches(card: Card, record: Record, split: data.Split, device: torc
     )
 
 
-def name_for(network: str, data: str | Path) -> str:
-    """What a run folder is called that was not named."""
+def default_run_name(network: str, data: str | Path) -> str:
+    """The default name of a run folder."""
     return f"{network}-{Path(data).name}".replace(":", "-")
 
 
-def vacant(out: Path | None, name: str) -> Path:
+def new_run_folder(out: Path | None, name: str) -> Path:
     """A folder that holds no run yet.
 
     Raises:

@@ -28,7 +28,7 @@ class EpochMetrics(TypedDict):
 
 
 class Progress:
-    """Shows nothing; a subclass shows what it wants to."""
+    """Callbacks of training, which do nothing; a subclass overrides those that it needs."""
 
     loading: ProgressCallback = SILENT
     """Called with the progress of downloads and of decoding."""
@@ -42,7 +42,7 @@ class Progress:
     def advance(self, num_images: int) -> None:
         """One step is done."""
 
-    def epoch(self, metrics: EpochMetrics, num_epochs: int) -> None:
+    def end_epoch(self, metrics: EpochMetrics, num_epochs: int) -> None:
         """One epoch is done."""
 
     def close(self) -> None:

@@ -91,7 +91,7 @@ def fitted(recipe: Recipe, variant: Variant, spec: Spec) -> Recipe:
 
 def for_images(images: Dataset) -> Recipe:
     """The default for images of this kind and size."""
-    if images.ink:
+    if images.is_light_on_dark:
         return CHARACTERS
     own = images.train.images.shape[-1] if images.native_side is None else images.native_side
     return PHOTOGRAPHS if own >= PHOTOGRAPH_SIDE else SMALL_IMAGES

@@ -126,7 +126,7 @@ class Step:
 def parts(batch: Batch, size: int | None) -> Iterator[tuple[Batch, bool]]:
     """A batch in even pieces of at most `size` images, each with whether it is the last.
 
-    A single image is no piece, unless that is asked for: batch normalization has nothing to compare it with. So a
+    A single image makes no piece, unless that is asked for: batch normalization has nothing to compare it with. So a
     piece may have one more.
     """
     num = len(batch.labels)
@@ -148,7 +148,7 @@ def class_weights(split: Split, num_classes: int, *, balanced: bool) -> Tensor:
     return torch.tensor(len(split) / (np.maximum(counts, 1) * num_classes), dtype=torch.float32)
 
 
-def arranged(network: nn.Module, execution: Execution) -> nn.Module:
+def to_memory_format(network: nn.Module, execution: Execution) -> nn.Module:
     """The network with its weights in that order in memory."""
     memory = torch.channels_last if execution.channels_last else torch.contiguous_format
     moved: nn.Module = network.to(memory_format=memory)  # type: ignore[call-overload]

@@ -12,7 +12,7 @@ from convatlas.errors import UserError, unknown
 from convatlas.runs.options import Validation
 from convatlas.runs.run import Run, read_metrics
 from convatlas.spec import Scale
-from convatlas.training.loop import finish
+from convatlas.training.loop import train_or_resume
 from convatlas.training.progress import Progress
 from convatlas.training.request import Request
 
@@ -32,7 +32,7 @@ def sweep(
     grid: Mapping[str, Sequence[float]],
     *,
     out: str | Path,
-    study: str | None = None,
+    storage: str | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Train with every combination of values, and return the run of the best on all training images.
@@ -43,7 +43,7 @@ def sweep(
     Args:
         grid: for each name of `SWEPT`, its values.
         out: a folder for the trials and the study.
-        study: the URL of an Optuna storage (a database) that several machines share; None: a file in `out`.
+        storage: the URL of an Optuna storage (a database) that several machines share; None: a file in `out`.
         progress: an object whose methods are called while the trials run; see `train`.
 
     Raises:
@@ -51,7 +51,7 @@ def sweep(
     """
     library = _optuna()
     out, progress = Path(out), progress or Progress()
-    storage = study or f"sqlite:///{out / STUDY}"
+    storage = storage or f"sqlite:///{out / STUDY}"
     out.mkdir(parents=True, exist_ok=True)
     asked = library.create_study(
         study_name=out.name,
@@ -68,7 +68,7 @@ def sweep(
         values: dict[str, Any] = {name: trial.suggest_categorical(name, list(grid[name])) for name in grid}
         folder = out / "-".join(f"{name}={value:g}" for name, value in values.items())
         progress.say(f"trial {trial.number + 1} of {num_trials}: {folder.name}")
-        return best_accuracy(finish(varied(validated, values), folder, progress, evaluate_test=False))
+        return best_accuracy(train_or_resume(varied(validated, values), folder, progress, evaluate_test=False))
 
     if (left := num_trials - len(finished(asked))) > 0:
         asked.optimize(accuracy, n_trials=left, catch=(UserError,))
@@ -82,7 +82,7 @@ def sweep(
         f"best: {', '.join(f'{name}={value:g}' for name, value in values.items())} "
         f"({100 * asked.best_value:.2f} % validation accuracy); once more on all training images"
     )
-    return finish(varied(request, values), out / "best", progress)
+    return train_or_resume(varied(request, values), out / "best", progress)
 
 
 def varied(request: Request, values: Mapping[str, Any]) -> Request:
@@ -96,7 +96,7 @@ def parsed(words: Sequence[str]) -> dict[str, tuple[float, ...]]:
     """The values of each name, from words such as "lr=1e-3,3e-3".
 
     Raises:
-        UserError: a word is no such list, or names nothing that can be varied.
+        UserError: a word is not such a list, or names nothing that can be varied.
     """
     grid: dict[str, tuple[float, ...]] = {}
     for word in words:
@@ -107,7 +107,7 @@ def parsed(words: Sequence[str]) -> dict[str, tuple[float, ...]]:
         try:
             grid[name] = tuple(SWEPT[name](value) for value in values.split(","))
         except ValueError as error:
-            raise UserError(f"{word!r} is no list of values to sweep; write it as lr=1e-3,3e-3,1e-2") from error
+            raise UserError(f"{word!r} is not a list of values to sweep; write it as lr=1e-3,3e-3,1e-2") from error
     return grid
 
 

@@ -39,8 +39,8 @@ class TensorBoardProgress(Progress):
     def advance(self, num_images: int) -> None:
         self.watcher.advance(num_images)
 
-    def epoch(self, metrics: EpochMetrics, num_epochs: int) -> None:
-        self.watcher.epoch(metrics, num_epochs)
+    def end_epoch(self, metrics: EpochMetrics, num_epochs: int) -> None:
+        self.watcher.end_epoch(metrics, num_epochs)
         epoch = metrics["epoch"]
         for name, value in (
             ("training/loss", metrics["loss"]),

@@ -12,7 +12,7 @@ from convatlas.files import SILENT, ProgressCallback
 from convatlas.models.evaluation import evaluate, evaluation_batches
 from convatlas.runs.options import Validation
 from convatlas.runs.run import Run
-from convatlas.training.checkpoint import State, TrainState
+from convatlas.training.checkpoint import LoopState, TrainState
 from convatlas.training.distribution import Processes
 
 
@@ -33,21 +33,21 @@ def split_validation(
     return train, val.exact(progress)
 
 
-def validate(learner: TrainState, run: Run, split: data.Split, device: torch.device, processes: Processes) -> None:
+def validate(train_state: TrainState, run: Run, split: data.Split, device: torch.device, processes: Processes) -> None:
     """Evaluate the epoch that just ended on validation images, and keep its weights if none before were better."""
-    processes.sync_state(learner.evaluated)
+    processes.sync_state(train_state.evaluated)
     batches = evaluation_batches(run.card, split, device, processes.shard)
-    evaluation = evaluate(learner.evaluated, run.variant.objective, batches, processes.all_reduce_sum)
-    metrics = learner.state.metrics[-1]
+    evaluation = evaluate(train_state.evaluated, run.variant.objective, batches, processes.all_reduce_sum)
+    metrics = train_state.state.metrics[-1]
     metrics["val_loss"], metrics["val_accuracy"] = evaluation.loss, evaluation.accuracy
-    best = learner.state.best_epoch
+    best = train_state.state.best_epoch
     # Of equal epochs the later: it was trained longer.
-    if not best or evaluation.accuracy >= learner.state.metrics[best - 1]["val_accuracy"]:
-        learner.state.best_epoch = len(learner.state.metrics)
-        learner.keep_best()
+    if not best or evaluation.accuracy >= train_state.state.metrics[best - 1]["val_accuracy"]:
+        train_state.state.best_epoch = len(train_state.state.metrics)
+        train_state.keep_best()
 
 
-def should_stop(state: State, validation: Validation | None) -> bool:
+def should_stop(state: LoopState, validation: Validation | None) -> bool:
     """Whether as many epochs as the patience have passed without a better one."""
     if validation is None or validation.patience is None or not state.best_epoch:
         return False

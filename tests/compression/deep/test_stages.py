@@ -12,9 +12,9 @@ import torch
 import convatlas as ca
 from convatlas.compression.deep import stages
 from convatlas.compression.deep.pruning import LAMP, sparsity
-from convatlas.compression.deep.stages import Settings, cluster, compress_deeply, pack, prune
+from convatlas.compression.deep.stages import DeepCompressionSettings, cluster, deep_compression, pack, prune
 from convatlas.compression.stages import FineTuning, TrainedModel
-from convatlas.compression.target import Bytes
+from convatlas.compression.target import SizeTarget
 from convatlas.errors import UserError
 from convatlas.models.codec.update import write_update
 from convatlas.networks.blocks import layer_weights
@@ -29,12 +29,12 @@ def trained_model(trained: Run) -> TrainedModel:
     return TrainedModel.of(trained)
 
 
-SETTINGS = Settings(pruning=LAMP(0.88), codebook_bits=4, steps=2)
+SETTINGS = DeepCompressionSettings(pruning=LAMP(0.88), codebook_bits=4, steps=2)
 TUNING = FineTuning(epochs=15, lr=2e-3, runtime=Runtime(autotune=False))
 
 
 def test_all_stages(trained: TrainedModel, tmp_path: Path) -> None:
-    *found, packed = compress_deeply(trained, tmp_path, SETTINGS, fine_tuning=TUNING)
+    *found, packed = deep_compression(trained, tmp_path, SETTINGS, fine_tuning=TUNING)
     names = ["pruned-1", "pruned-1-tuned", "pruned-2", "pruned-2-tuned", "shared", "shared-tuned"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["network.cva", *names]
     assert [stage.model.path.name for stage in found] == names
@@ -49,21 +49,23 @@ def test_all_stages(trained: TrainedModel, tmp_path: Path) -> None:
     assert 4 * trained.model.card.params > 20 * packed.model.path.stat().st_size
     # Once more, nothing is done again.
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
-    assert compress_deeply(trained, tmp_path, SETTINGS, fine_tuning=TUNING)[-1].name == packed.name
+    assert deep_compression(trained, tmp_path, SETTINGS, fine_tuning=TUNING)[-1].name == packed.name
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
 
 
 def test_a_file_has_the_size_that_was_asked_for(
     trained: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(target=Bytes(12_000), codebook_bits=4)
-    *_, last, packed = compress_deeply(trained, tmp_path / "spared", settings, fine_tuning=TUNING)
+    settings = DeepCompressionSettings(target=SizeTarget(12_000), codebook_bits=4)
+    *_, last, packed = deep_compression(trained, tmp_path / "spared", settings, fine_tuning=TUNING)
     assert last.model.path.name == "shared-tuned"
     assert 11_700 < packed.model.path.stat().st_size <= 12_000
     # Nothing is pruned for a size that few values give.
     names = [
         stage.model.path.name
-        for stage in compress_deeply(trained, tmp_path / "easy", Settings(target=Bytes(60_000)), fine_tuning=TUNING)
+        for stage in deep_compression(
+            trained, tmp_path / "easy", DeepCompressionSettings(target=SizeTarget(60_000)), fine_tuning=TUNING
+        )
     ]
     assert names == ["shared", "shared-tuned", "network.cva"]
     # Also where the last training makes it larger than expected.
@@ -75,13 +77,13 @@ def test_a_file_has_the_size_that_was_asked_for(
             monkeypatch.setattr(stages, "SPARE", 0.005)
         return TUNING(source, constraint, out)
 
-    *_, last, packed = compress_deeply(trained, tmp_path / "more", settings, fine_tuning=fine_tuning)
+    *_, last, packed = deep_compression(trained, tmp_path / "more", settings, fine_tuning=fine_tuning)
     assert last.model.path.name == "fitted"
     assert packed.model.path.stat().st_size <= 12_000
 
 
 def test_a_version_that_learned_on_is_a_small_update(trained: TrainedModel, tmp_path: Path) -> None:
-    packed = compress_deeply(trained, tmp_path / "first", SETTINGS, fine_tuning=TUNING)[-1]
+    packed = deep_compression(trained, tmp_path / "first", SETTINGS, fine_tuning=TUNING)[-1]
     fine_tuning = FineTuning(epochs=1, lr=2e-4, runtime=Runtime(autotune=False))
     learned = fine_tuning(packed, WeightConstraint.SHARED, tmp_path / "second", seed=5)
     new = pack(learned, tmp_path / "second.cva")
@@ -90,7 +92,7 @@ def test_a_version_that_learned_on_is_a_small_update(trained: TrainedModel, tmp_
 
 
 def test_what_was_compressed_can_be_pruned_again(trained: TrainedModel, tmp_path: Path) -> None:
-    packed = compress_deeply(trained, tmp_path / "first", SETTINGS, fine_tuning=TUNING)[-1]
+    packed = deep_compression(trained, tmp_path / "first", SETTINGS, fine_tuning=TUNING)[-1]
     again = prune(packed, LAMP(0.94), tmp_path / "again")
     assert sparsity(again.network) > sparsity(packed.network)
     assert ca.load(again.name).evaluate().score == again.model.card.score
@@ -100,8 +102,8 @@ def test_what_was_compressed_can_be_pruned_again(trained: TrainedModel, tmp_path
 
 def test_every_family_goes_through_all_stages(family: str, finished: Callable[..., Run], tmp_path: Path) -> None:
     source = TrainedModel.of(finished(family, compressed=False))
-    settings = Settings(pruning=LAMP(0.7))
-    *_, tuned, packed = compress_deeply(
+    settings = DeepCompressionSettings(pruning=LAMP(0.7))
+    *_, tuned, packed = deep_compression(
         source, tmp_path / "stages", settings, fine_tuning=FineTuning(epochs=1, runtime=Runtime(autotune=False))
     )
     own, read = tuned.network.state_dict(), ca.load(packed.name).network.state_dict()
@@ -130,4 +132,4 @@ def test_mistakes_are_one_line(trained: TrainedModel, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="full holds something already"):
         prune(trained, LAMP(0.0), tmp_path / "full")
     with pytest.raises(UserError, match="`steps` 0 prunes nothing"):
-        Settings(steps=0)
+        DeepCompressionSettings(steps=0)

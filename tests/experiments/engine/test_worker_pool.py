@@ -16,7 +16,7 @@ from convatlas.experiments.engine.worker_pool import WorkerPool
 from convatlas.models.folder import WEIGHTS
 from convatlas.runs.options import Runtime
 from convatlas.runs.run import METRICS, load
-from convatlas.training import Progress, Request, train_as
+from convatlas.training import Progress, Request, train_request
 
 STOPPED = """
 import sys
@@ -53,7 +53,7 @@ def test_parallel_trainings_are_those_made_alone(tmp_path: Path) -> None:
     for seed in range(3):
         assert is_finished(tmp_path / str(seed))
         assert load(tmp_path / str(seed)).record.seed == seed
-    alone = train_as(short(2), tmp_path / "alone", Progress())
+    alone = train_request(short(2), tmp_path / "alone", Progress())
     # One thread there, more here: the same but for rounding.
     assert load(tmp_path / "2").test_accuracy == pytest.approx(alone.test_accuracy, abs=0.01)
 

@@ -54,7 +54,7 @@ FLOAT_BYTES = 4
 CLEAR_PEAK = Path("/proc/self/clear_refs")
 """Where Linux begins anew with what a process held at most."""
 MOST_SECONDS = 10.0
-"""Of processor time: a busy machine is no failure."""
+"""Of processor time: a busy machine is not a failure."""
 IMAGE = Image.new("L", (40, 30), 255)
 IMAGE.paste(0, (12, 8, 20, 25))
 ODD = [

@@ -24,7 +24,7 @@ from convatlas.models.codec.tensors import (
 )
 
 FLOATS = arrays(np.float32, st.integers(0, 200), elements=st.floats(width=32))
-"""With minus 0, infinities and what is no number."""
+"""With minus 0, infinities and what is not a number."""
 FEW = st.lists(st.floats(width=32), min_size=1, max_size=20).flatmap(
     lambda values: arrays(np.float32, st.integers(0, 400), elements=st.sampled_from(values))
 )

@@ -11,7 +11,7 @@ from torch import nn
 from convatlas.compression.deep.codebook import share_weights
 from convatlas.compression.deep.pruning import LAMP, Pruning
 from convatlas.compression.stages import FineTuning, TrainedModel, derive_model
-from convatlas.compression.target import Bytes
+from convatlas.compression.target import SizeTarget
 from convatlas.errors import UserError
 from convatlas.formatting import size
 from convatlas.models.codec.container import SUFFIX, encoded, write_file
@@ -32,11 +32,11 @@ NINE_TENTHS = LAMP(0.9)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class DeepCompressionSettings:
     """The settings of Deep Compression."""
 
     pruning: LAMP = NINE_TENTHS
-    target: Bytes | None = None
+    target: SizeTarget | None = None
     """The largest size of the file, which then decides how much is pruned."""
     steps: int = 1
     """Of pruning, each followed by fine-tuning."""
@@ -64,7 +64,7 @@ def prune(source: TrainedModel, pruning: Pruning, out: str | Path) -> TrainedMod
 
 
 def cluster(
-    source: TrainedModel, bits: int, out: str | Path, *, half_precision: bool = True, target: Bytes | None = None
+    source: TrainedModel, bits: int, out: str | Path, *, half_precision: bool = True, target: SizeTarget | None = None
 ) -> TrainedModel:
     """The model with weights that share few values; see `share_weights`.
 
@@ -87,7 +87,7 @@ def cluster(
     return derive_model(source, change, method, out)
 
 
-def pruning_for(source: TrainedModel, target: Bytes, bits: int) -> LAMP:
+def pruning_for(source: TrainedModel, target: SizeTarget, bits: int) -> LAMP:
     """How much of a network must be pruned for its file to have that size: tried on it, without training.
 
     Raises:
@@ -113,8 +113,12 @@ def pruning_for(source: TrainedModel, target: Bytes, bits: int) -> LAMP:
     return LAMP(high)
 
 
-def compress_deeply(
-    source: TrainedModel, out: str | Path, settings: Settings | None = None, *, fine_tuning: FineTuning | None = None
+def deep_compression(
+    source: TrainedModel,
+    out: str | Path,
+    settings: DeepCompressionSettings | None = None,
+    *,
+    fine_tuning: FineTuning | None = None,
 ) -> tuple[TrainedModel, ...]:
     """All stages, each a folder below `out`, and the file `network.cva` there. What is done already stays.
 
@@ -127,7 +131,7 @@ def compress_deeply(
         UserError: see `prune` and `train`.
         Interrupted: see `train`; the same call continues.
     """
-    settings, fine_tuning, out = settings or Settings(), fine_tuning or FineTuning(), Path(out)
+    settings, fine_tuning, out = settings or DeepCompressionSettings(), fine_tuning or FineTuning(), Path(out)
     pruning = settings.pruning
     if settings.target is not None:
         pruning = pruning_for(source, settings.target, settings.codebook_bits)

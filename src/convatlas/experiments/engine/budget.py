@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from convatlas.experiments.engine.worker_pool import WorkerPool
 from convatlas.runs.run import RECORD, Run, load_run
-from convatlas.training import Progress, Request, finish
+from convatlas.training import Progress, Request, train_or_resume
 
 K = TypeVar("K")
 
@@ -45,7 +45,7 @@ class Setting:
         """The finished run of this request, as `convatlas.train` gives it; trained only if there is none yet."""
         folder = self._folder_of(request)
         new = not is_finished(folder)
-        run = finish(request, folder, self.progress)
+        run = train_or_resume(request, folder, self.progress)
         if new:
             self.on_training_end()
         return run

@@ -221,7 +221,7 @@ def threshold_from(text: str) -> Threshold:
     number = r"(-?[\d.,]+(?:e[+-]\d+)?)"
     found = re.fullmatch(rf"(exactly|at least|at most) {number}|{number} to {number}", text)
     if found is None:
-        raise ValueError(f"{text!r} is no threshold")
+        raise ValueError(f"{text!r} is not a threshold")
     kind, *numbers = found.groups()
     first, *rest = (float(number.replace(",", "")) for number in numbers if number)
     match kind:

@@ -15,7 +15,7 @@ from typing import Self
 import torch
 
 from convatlas.experiments.engine.child_process import start_process
-from convatlas.training import Progress, Request, Stopped, finish
+from convatlas.training import Progress, Request, Stopped, train_or_resume
 from convatlas.training.signals import StopRequest
 
 POLL_S = 0.2
@@ -126,7 +126,7 @@ def train_jobs() -> None:
         except EOFError:
             return
         try:
-            finish(request, folder, Progress())
+            train_or_resume(request, folder, Progress())
         except Stopped as stop:
             sys.exit(128 + stop.signal)
         print(flush=True)

@@ -20,12 +20,12 @@ from convatlas.experiments.engine.accuracy import accuracies_of, differences, tr
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, Threshold, at_least, at_most, exactly
-from convatlas.models.device import device_named
+from convatlas.models.device import resolve_device
 from convatlas.networks.mobilenet import Full, MobileNetSpec, Separable
 from convatlas.runs.options import Execution, Runtime
 from convatlas.spec import Layer, Layers, Scale
 from convatlas.training import Request
-from convatlas.training.step import arranged
+from convatlas.training.step import to_memory_format
 
 KERNEL = 3
 DEPTHWISE, POINTWISE, FULL = ".depthwise.conv", ".pointwise.conv", ".full.conv"
@@ -150,7 +150,7 @@ def layer_shapes(spec: MobileNetSpec) -> Counter[LayerShape]:
 
 def time(setting: Setting) -> Measurement:
     """The separable layers' ratio of times to the full ones, over their ratio of MACs, for each round."""
-    device = device_named(None)
+    device = resolve_device(None)
     spec = atlas.find("mobilenet").spec
     assert isinstance(spec, MobileNetSpec), "it is the family's own"
     shapes = layer_shapes(spec)
@@ -158,7 +158,7 @@ def time(setting: Setting) -> Measurement:
 
     def workload(kind: type[Separable | Full], shape: LayerShape) -> measure.Workload:
         execution = Execution(threads=torch.get_num_threads())
-        layer = arranged(kind(shape.in_channels, shape.out_channels, shape.stride).to(device).eval(), execution)
+        layer = to_memory_format(kind(shape.in_channels, shape.out_channels, shape.stride).to(device).eval(), execution)
         inputs = torch.randn(batch_size, shape.in_channels, shape.side, shape.side, device=device)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
 

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 
 from convatlas.data.batches import Batch
 from convatlas.measure import Workload, torch_engine
-from convatlas.models.device import device_named
+from convatlas.models.device import resolve_device
 from convatlas.runs.options import Execution
 from convatlas.spec import Spec, Variant
 from convatlas.training import optimizers
 from convatlas.training.recipes import DEFAULT
-from convatlas.training.step import Step, arranged
+from convatlas.training.step import Step, to_memory_format
 
 OF_EACH_FAMILY = (
     "lenet5-modern", "alexnet", "vgg16", "googlenet", "resnet18", "squeezenet", "mobilenet", "efficientnet-b0",
@@ -24,8 +24,8 @@ OF_EACH_FAMILY = (
 
 def inference(variant: Variant, spec: Spec, batch_size: int) -> Workload:
     """One inference of the network, with new weights, on a batch of noise."""
-    device = device_named(None)
-    network = arranged(variant.network(spec).to(device).eval(), Execution(threads=torch.get_num_threads()))
+    device = resolve_device(None)
+    network = to_memory_format(variant.network(spec).to(device).eval(), Execution(threads=torch.get_num_threads()))
     inputs = torch.randn(batch_size, spec.in_channels, spec.resolution, spec.resolution, device=device)
     inputs = inputs.contiguous(memory_format=torch.channels_last)
 
@@ -38,9 +38,9 @@ def inference(variant: Variant, spec: Spec, batch_size: int) -> Workload:
 
 def training_step(variant: Variant, spec: Spec, batch_size: int) -> Workload:
     """Forward pass, backward pass and update of the network, with new weights, on a batch of noise."""
-    device = device_named(None)
+    device = resolve_device(None)
     execution = Execution(threads=torch.get_num_threads())
-    network = arranged(variant.network(spec).to(device).train(), execution)
+    network = to_memory_format(variant.network(spec).to(device).train(), execution)
     # With so small a learning rate no network diverges while it is timed.
     optimizer = optimizers.build(replace(DEFAULT, lr=1e-6), network)
     step = Step.prepared(

@@ -118,7 +118,7 @@ def described(content: bytes, version: int, num_tensors: int, max_numbers: int) 
         max_numbers: how many weights there can be in a file of that size.
 
     Raises:
-        DamagedFileError: it is no card, or its network has more than that, or takes more than any.
+        DamagedFileError: it is not a card, or its network has more than that, or takes more than any.
         UserError: it was written by a newer version.
     """
     max_numbers = min(max_numbers, MAX_WEIGHTS)
@@ -183,7 +183,7 @@ def check_card(card: Card) -> None:
     if score is None:
         raise DamagedFileError("its model is not finished")
     if not all(0 <= part <= 1 for part in (score.accuracy, *score.interval)):
-        raise DamagedFileError("its accuracy is no part of the images")
+        raise DamagedFileError("its accuracy is not a fraction of the images")
 
 
 def shown(text: str) -> bool:

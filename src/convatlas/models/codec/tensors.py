@@ -153,7 +153,7 @@ def read(reader: Reader, num: int, integers: bool) -> EncodedTensor:
         integers: whether they are integers.
 
     Raises:
-        DamagedFileError: what follows is no such tensor.
+        DamagedFileError: what follows is not such a tensor.
     """
     form = reader.form()
     if integers != (form == TensorForm.INTEGERS):
