@@ -74,14 +74,14 @@ class Decayed(enum.StrEnum):
 
 
 class Schedule(Protocol):
-    """The learning rate over a training."""
+    """The learning rate during training."""
 
     def lr_at(self, peak: float, step: int, num_steps: int) -> float:
         """Of a step, from 0; the highest rate is `peak`."""
         ...
 
     def describe(self, epochs: int) -> str:
-        """In words, for a training of that length."""
+        """In words, for training of that length."""
         ...
 
 
@@ -120,7 +120,7 @@ class Steps:
     """Constant rates, one after another."""
 
     rates: tuple[tuple[int, float], ...]
-    """(length, rate), in the paper's own unit, epochs or iterations; in a training of another length each lasts the
+    """(length, rate), in the paper's own unit, epochs or iterations; in training of another length each lasts the
     same fraction of it."""
 
     def lr_at(self, peak: float, step: int, num_steps: int) -> float:
@@ -140,7 +140,7 @@ class Staircase:
 
     factor: float
     every: float
-    """Epochs of a training of `of` epochs; in one of another length each step lasts the same fraction of it."""
+    """Epochs of training of `of` epochs; in training of another length each step lasts the same fraction of it."""
     of: float
     warmup: float = 0.0
     """Epochs of a linear warmup, likewise."""

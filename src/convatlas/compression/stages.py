@@ -108,7 +108,7 @@ class FineTuning:
     def __call__(
         self, source: TrainedModel, constraint: WeightConstraint, out: str | Path, *, seed: int | None = None
     ) -> TrainedModel:
-        """Train the model's weights further on its own data set; a training that is there is resumed.
+        """Train the model's weights further on its own data set; a run that is there is resumed.
 
         Args:
             constraint: what is kept of the weights.

@@ -1,4 +1,4 @@
-"""What a training is asked for beside its network, data and recipe. The request, the record and the command share it.
+"""What is asked of training beside its network, data and recipe. The request, the record and the command share it.
 
 Nothing here loads torch.
 """
@@ -32,7 +32,7 @@ class WeightConstraint(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class InitFrom:
-    """Trained weights that a training starts from."""
+    """Trained weights that training starts from."""
 
     path: str
     """A run or model folder, a `.cva` file, or a `.safetensors` file of the same network."""
@@ -87,7 +87,7 @@ class Distillation:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Where and how a training computes."""
+    """Where and how training computes."""
 
     device: str | None = None
     """"cpu", "cuda" or "mps"; None: the fastest that this machine has."""

@@ -34,7 +34,7 @@ METRICS = "metrics.jsonl"
 
 @dataclass
 class Run:
-    """A folder with the record of a training and, once that is finished, its model.
+    """A folder with the record of its training and, once that is finished, its model.
 
     `convatlas.train` returns one, and `convatlas.load` opens one. It predicts and evaluates with its model.
     """
@@ -148,7 +148,7 @@ def load(path: str | Path) -> Run | Model:
     """Open a run folder, a model folder or a `.cva` file.
 
     Returns:
-        a `Run` if the folder holds the record of a training, otherwise a `Model`.
+        a `Run` if the folder holds the record of its training, otherwise a `Model`.
 
     Raises:
         UserError: it is none of these, or damaged.

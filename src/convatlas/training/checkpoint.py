@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a training in one safe file, which a thread writes while the training goes on.
+"""Checkpoints: the whole state of training in one safe file, which a thread writes while training goes on.
 
 The order of the images and all random numbers are functions of the seed, the epoch and the step (`data.batches`), so
 that the step stands for them. The file holds everything else.

@@ -151,7 +151,7 @@ def train_request(request: Request, out: Path | None, progress: Progress, *, eva
 
 
 def resume(folder: str | Path, *, progress: Progress | None = None, evaluate_test: bool = True) -> Run:
-    """Continue a training that was stopped or killed. The weights are the same as without the interruption.
+    """Continue a run that was stopped or killed. The weights are the same as without the interruption.
 
     A finished run is returned as it is. With another number of processes the order of the images is the same, but the
     weights may differ by rounding.

@@ -38,7 +38,7 @@ from convatlas.training.request import Request
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training starts from."""
+    """What training starts from."""
 
     card: Card
     record: Record
@@ -210,7 +210,7 @@ def check_batch_norm(variant: Variant, layers: Layers, num_images: int) -> None:
 
 @dataclass(frozen=True)
 class Start:
-    """The weights that a training starts from, checked against its network."""
+    """The weights that training starts from, checked against its network."""
 
     init_from: InitFrom
     model: Model | None
