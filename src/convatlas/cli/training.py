@@ -16,7 +16,6 @@ from convatlas.cli.console import (
     Json,
     Phi,
     Quiet,
-    Resolution,
     Width,
     count,
     duration,
@@ -52,6 +51,10 @@ BatchSize = Annotated[
 Seed = Annotated[
     int, typer.Option(help="Seed of the initial weights, shuffling, augmentation, and the split of an image folder.")
 ]
+TrainingResolution = Annotated[
+    int | None,
+    typer.Option(help="Side of the square input in pixels; by default that of the images, within the network's range."),
+]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write event files for TensorBoard.")]
 
 
@@ -74,7 +77,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run folder; a new one below runs/ by default.")] = None,
     width: Width = Scale.width,
     depth: Depth = Scale.depth,
-    resolution: Resolution = Scale.resolution,
+    resolution: TrainingResolution = Scale.resolution,
     phi: Phi = Scale.phi,
     val_split: Annotated[
         float | None,
@@ -216,7 +219,7 @@ def find_lr(
     seed: Seed = 0,
     width: Width = Scale.width,
     depth: Depth = Scale.depth,
-    resolution: Resolution = Scale.resolution,
+    resolution: TrainingResolution = Scale.resolution,
     out: Annotated[Path | None, typer.Option(help="Plot loss against learning rate into this SVG file.")] = None,
     json: Json = False,
 ) -> None:
