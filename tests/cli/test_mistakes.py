@@ -205,7 +205,7 @@ def test_an_empty_class(convatlas: Callable, folder: Path) -> None:
 
 def test_one_class_only(convatlas: Callable, folder: Path) -> None:
     shutil.rmtree(folder / "dog")
-    is_one_clear_line(convatlas("train", "lenet5", "--data", folder), "one class only")
+    is_one_clear_line(convatlas("train", "lenet5", "--data", folder), "has only one class")
 
 
 @pytest.mark.parametrize("size", [0, 30, 700])
