@@ -211,7 +211,7 @@ def test_a_latency_is_reached_too(source: Callable[[str], TrainedModel]) -> None
     # Of full width: narrow ones take about as long, however narrow.
     model = source("resnet32-cifar")
     # Far enough below for a machine that is slower now and then.
-    own = min(LatencyTarget(1).of(model.variant, model.spec) for _ in range(3))
+    own = min(LatencyTarget(1).cost(model.variant, model.spec) for _ in range(3))
     narrow = prune(model, model.network, LatencyTarget(0.6 * own), Importance.MAGNITUDE)
     assert measure.layers(narrow).macs < model.model.card.macs
 
