@@ -287,7 +287,7 @@ def test_an_empty_class_is_named(animals: Path) -> None:
 
 def test_one_class_alone_is_told_to_be_too_few(tmp_path: Path, write_images) -> None:
     write_images(tmp_path, {"cat": grays(range(4))})
-    assert complaint(tmp_path) == f"{tmp_path} has one class only (cat); classification takes at least two"
+    assert complaint(tmp_path) == f"{tmp_path} has only one class (cat); classification takes at least two"
 
 
 def test_a_class_of_one_image_is_named(animals: Path, write_images) -> None:

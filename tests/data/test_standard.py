@@ -90,7 +90,7 @@ def test_idx_gives_back_images_and_labels(tmp_path: Path) -> None:
 
 def test_idx_of_other_numbers_than_bytes_is_refused(tmp_path: Path) -> None:
     put(tmp_path, {"a.gz": gzip.compress(struct.pack(">HBBi", 0, 0x0D, 1, 1) + bytes(4))})
-    with pytest.raises(ValueError, match="no IDX file of bytes"):
+    with pytest.raises(ValueError, match="not an IDX file of bytes"):
         read_idx(tmp_path / "a.gz")
 
 
