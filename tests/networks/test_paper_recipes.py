@@ -170,7 +170,7 @@ def test_a_step_at_the_highest_rate_changes_all_weights_and_keeps_them_numbers(v
     targets = torch.eye(4)
     optimizer = optimizers.build(variant.recipe, network)
     if isinstance(optimizer, optimizers.DiagonalLevenbergMarquardt):
-        optimizer.estimate(network, variant.objective, images, targets)
+        optimizer.estimate_curvature(network, variant.objective, images, targets)
     before = [value.detach().clone() for value in network.parameters()]
     variant.objective.losses(network(images), targets).mean().backward()
     if variant.recipe.max_norm:

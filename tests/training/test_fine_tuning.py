@@ -276,7 +276,7 @@ def test_weights_come_from_a_run_a_model_folder_a_compressed_file_or_bare_weight
     assert differs == {"fc.weight", "fc.bias"}
     # With a model comes the preprocessing that its weights were trained with; bare weights know of none.
     own, theirs = run.card.preprocessing, trained.card.preprocessing
-    assert ((own.mean, own.deviation) == (theirs.mean, theirs.deviation)) == (save_as is not as_weights)
+    assert ((own.mean, own.std) == (theirs.mean, theirs.std)) == (save_as is not as_weights)
 
 
 def test_the_form_of_the_weights_changes_nothing(trained: Run, tmp_path: Path) -> None:
