@@ -129,10 +129,10 @@ def compress(
     coded: tuple[TrainedModel, ...] = ()
     if isinstance(target, SizeTarget):
         codebook_bits = CODEBOOK_BITS if bits is None else int(bits)
-        settings = DeepCompressionSettings(target=target, steps=rounds, codebook_bits=codebook_bits)
+        settings = DeepCompressionSettings(target=target, rounds=rounds, codebook_bits=codebook_bits)
         coded = deep_compression(last, out, settings, fine_tuning=fine_tuning)
     elif weight_pruning is not None:
-        coded = prune_and_train(last, out, weight_pruning, steps=rounds, fine_tuning=fine_tuning)
+        coded = prune_and_train(last, out, weight_pruning, rounds=rounds, fine_tuning=fine_tuning)
     elif int8 or bits is not None:
         coded = quantize_and_train(last, out, bits_for(last, bits), inputs=int8, fine_tuning=fine_tuning)
     if coded and not is_compressed(coded[-1]):

@@ -29,7 +29,7 @@ def trained_model(trained: Run) -> TrainedModel:
     return TrainedModel.of(trained)
 
 
-SETTINGS = DeepCompressionSettings(pruning=LAMP(0.88), codebook_bits=4, steps=2)
+SETTINGS = DeepCompressionSettings(pruning=LAMP(0.88), codebook_bits=4, rounds=2)
 TUNING = FineTuning(epochs=15, lr=2e-3, runtime=Runtime(autotune=False))
 
 
@@ -131,5 +131,5 @@ def test_mistakes_are_one_line(trained: TrainedModel, tmp_path: Path) -> None:
     (tmp_path / "full" / "file").touch()
     with pytest.raises(UserError, match="full holds something already"):
         prune(trained, LAMP(0.0), tmp_path / "full")
-    with pytest.raises(UserError, match="`steps` 0 prunes nothing"):
-        DeepCompressionSettings(steps=0)
+    with pytest.raises(UserError, match="`rounds` 0 prunes nothing"):
+        DeepCompressionSettings(rounds=0)

@@ -38,15 +38,15 @@ class DeepCompressionSettings:
     pruning: LAMP = NINE_TENTHS
     target: SizeTarget | None = None
     """The largest size of the file, which then decides how much is pruned."""
-    steps: int = 1
+    rounds: int = 1
     """Of pruning, each followed by fine-tuning."""
     codebook_bits: int = CODEBOOK_BITS
     ranges: bool = True
     """See `write_file`."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UserError(f"`steps` {self.steps} prunes nothing; it must be at least 1")
+        if self.rounds < 1:
+            raise UserError(f"`rounds` {self.rounds} prunes nothing; it must be at least 1")
 
 
 def prune(source: TrainedModel, pruning: Pruning, out: str | Path) -> TrainedModel:
@@ -137,7 +137,7 @@ def deep_compression(
         pruning = pruning_for(source, settings.target, settings.codebook_bits)
     pruned: tuple[TrainedModel, ...] = ()
     if pruning.sparsity:
-        pruned = prune_and_train(source, out, pruning, steps=settings.steps, fine_tuning=fine_tuning)
+        pruned = prune_and_train(source, out, pruning, rounds=settings.rounds, fine_tuning=fine_tuning)
     out.mkdir(parents=True, exist_ok=True)
     shared = cluster((source, *pruned)[-1], settings.codebook_bits, out / "shared", target=settings.target)
     tuned = fine_tuning(shared, WeightConstraint.SHARED, out / "shared-tuned")
@@ -155,9 +155,9 @@ def pack(source: TrainedModel, path: Path, *, ranges: bool = True) -> TrainedMod
 
 
 def prune_and_train(
-    source: TrainedModel, out: str | Path, pruning: Pruning, *, steps: int = 1, fine_tuning: FineTuning | None = None
+    source: TrainedModel, out: str | Path, pruning: Pruning, *, rounds: int = 1, fine_tuning: FineTuning | None = None
 ) -> tuple[TrainedModel, ...]:
-    """Prune weights (unstructured or 2:4) and train the others, in steps; two folders below `out` for each.
+    """Prune weights (unstructured or 2:4) and train the others, in rounds; two folders below `out` for each.
 
     The network gets smaller on disk, once it is in a compressed file, and no faster.
 
@@ -168,7 +168,7 @@ def prune_and_train(
     fine_tuning, out = fine_tuning or FineTuning(), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     stages = [source]
-    for step in range(1, steps + 1):
-        pruned = prune(stages[-1], pruning.after(step / steps), out / f"pruned-{step}")
-        stages += [pruned, fine_tuning(pruned, WeightConstraint.ZEROS, out / f"pruned-{step}-tuned")]
+    for number in range(1, rounds + 1):
+        pruned = prune(stages[-1], pruning.after(number / rounds), out / f"pruned-{number}")
+        stages += [pruned, fine_tuning(pruned, WeightConstraint.ZEROS, out / f"pruned-{number}-tuned")]
     return tuple(stages[1:])
