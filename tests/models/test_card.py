@@ -6,7 +6,7 @@ import copy
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -273,41 +273,21 @@ def test_values_of_any_depth_are_one_line(key: str, depth: int) -> None:
     complaint(content.encode())
 
 
-junk = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-5, 40),
-    st.floats(),
-    st.text(max_size=5),
-    st.just([]),
-    st.just({}),
-    st.lists(st.integers(-1, 3), max_size=3),
-    st.lists(st.lists(st.integers(0, 3), max_size=2), max_size=2),
-    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
-)
-
-
-def places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every place in JSON: what holds it, and under what."""
-    for key in list(value) if isinstance(value, dict) else range(len(value)):
-        yield value, key
-        if isinstance(value[key], dict | list):
-            yield from places(value[key])
-
-
 # Small networks of every family.
 VARIANTS = ("lenet5", "alexnet", "vgg11", "googlenet", "resnet20-cifar", "squeezenet", "mobilenet", "efficientnet-b0")
 
 
 @settings(max_examples=200)
-@given(st.data(), st.sampled_from(VARIANTS), junk)
+@given(st.data(), st.sampled_from(VARIANTS))
 def test_whatever_stands_at_a_place_nothing_but_one_line_is_raised(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, name: str, value: Any
+    tmp_path_factory: pytest.TempPathFactory,
+    put_junk: Callable[..., None],
+    data: st.DataObject,
+    name: str,
 ) -> None:
     variant = atlas.find(name)
     values = json.loads(card_of(variant, variant.spec.scaled(resolution=32), score=SCORE).to_json())
-    held, key = data.draw(st.sampled_from(list(places(values))))
-    held[key] = value
+    put_junk(data, values)
     folder = tmp_path_factory.getbasetemp() / "junk"
     folder.mkdir(exist_ok=True)
     (folder / CARD).write_text(json.dumps(values))

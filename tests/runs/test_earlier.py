@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -313,35 +313,16 @@ def test_a_spec_that_cannot_work_is_one_line(tmp_path: Path) -> None:
     assert "3 px" in complaint(tmp_path, values)
 
 
-junk = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-5, 5),
-    st.floats(),
-    st.text(max_size=5),
-    st.just([]),
-    st.just({}),
-    st.lists(st.integers(), max_size=3),
-    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
-)
-
-
-def places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every place in JSON: what holds it, and under what."""
-    for key in list(value) if isinstance(value, dict) else range(len(value)):
-        yield value, key
-        if isinstance(value[key], dict | list):
-            yield from places(value[key])
-
-
 @settings(max_examples=200)
-@given(st.data(), st.sampled_from([1, 2]), junk)
+@given(st.data(), st.sampled_from([1, 2]))
 def test_whatever_stands_at_a_place_nothing_but_one_line_is_raised(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, version: int, value: Any
+    tmp_path_factory: pytest.TempPathFactory,
+    put_junk: Callable[..., None],
+    data: st.DataObject,
+    version: int,
 ) -> None:
     values = copy.deepcopy(RECORDS[version])
-    held, key = data.draw(st.sampled_from(list(places(values))))
-    held[key] = value
+    put_junk(data, values)
     folder = tmp_path_factory.getbasetemp() / "earlier"
     folder.mkdir(exist_ok=True)
     try:

@@ -191,4 +191,4 @@ def decode_any(image: ImageInput) -> Image.Image:
 
 def is_finite(value: object) -> bool:
     """Whether it is a number, neither infinite nor NaN."""
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
