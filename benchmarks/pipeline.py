@@ -11,7 +11,8 @@ Ours begins with an empty cache: its first epoch holds all that a training does 
 digests, decoding, which takes the few test images too, writing the cache, mean and standard deviation of the pixels,
 which the others are given, even the network's layer table), and then the batches of the epoch. Mixing of images,
 which the usual loader has not, is left out. Imports are in no time, and the files lie in memory, where they were
-written just before. Ours cuts its parts from the middle square of a photograph at 256 pixels, the others from all of it.
+written just before. Ours cuts its parts from the middle square of a photograph at 256 pixels, the others from all of
+it.
 
 torchvision is no dependency; `pip install --no-deps torchvision` is enough, and without it its loader is left out.
 """
