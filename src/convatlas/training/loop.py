@@ -7,6 +7,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -26,6 +27,7 @@ from convatlas.runs.run import METRICS, RECORD, Run, load_run
 from convatlas.spec import Scale, Spec
 from convatlas.training import checkpoint, optimizers
 from convatlas.training.autotune import Autotuner
+from convatlas.training.batch_norm import estimate_statistics, trained_batch_norms
 from convatlas.training.checkpoint import CheckpointWriter, TrainState, make_ema
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import default_run_name, new_run_folder, plan, training_batches
@@ -207,15 +209,22 @@ def _train_and_evaluate(
         try:
             torch.set_num_threads(run.record.execution.threads)
             setup = TrainingSetup.of(run)
-            train_state = _train_epochs(run, setup, dataset, processes, progress)
-            return _evaluate_and_write(run, setup, train_state, dataset, processes) if evaluate_test else run
+            trained = _train_epochs(run, setup, dataset, processes, progress)
+            return _evaluate_and_write(run, setup, trained, dataset, processes) if evaluate_test else run
         finally:
             torch.set_num_threads(callers_threads)
 
 
+class _Trained(NamedTuple):
+    train_state: TrainState
+    batches: data.Batches
+    norms: list[str]
+    """Batch normalizations whose statistics are to be estimated; none if those of the best epoch are kept."""
+
+
 def _train_epochs(
     run: Run, setup: TrainingSetup, dataset: data.Dataset, processes: Processes, progress: Progress
-) -> TrainState:
+) -> _Trained:
     record, recipe, seed = run.record, run.record.recipe, run.record.seed
     device = resolve_device(record.device, processes.local_rank)
     train, val = dataset.train, None
@@ -286,6 +295,8 @@ def _train_epochs(
                     if state.step % len(batches) == 0:
                         metrics = state.close_epoch(lr, clock.seconds())
                         if val is not None:
+                            norms = trained_batch_norms(network)
+                            estimate_statistics(train_state.evaluated, norms, batches, processes)
                             validate(train_state, run, val, device, processes)
                         progress.end_epoch(metrics, recipe.epochs)
                     signal = processes.all_reduce_max(stop.signal or 0)
@@ -305,7 +316,10 @@ def _train_epochs(
             writer.close()
             progress.close()
         writer.finish()
-    return train_state
+    # A resumed training may come here without a step: the layers that the last epoch trained.
+    trained.train()
+    setup.unfreeze(network, (len(state.metrics) - 1) / recipe.epochs)
+    return _Trained(train_state, batches, [] if train_state.best else trained_batch_norms(network))
 
 
 def not_finite(
@@ -325,15 +339,17 @@ def not_finite(
 
 
 def _evaluate_and_write(
-    run: Run, setup: TrainingSetup, train_state: TrainState, dataset: data.Dataset, processes: Processes
+    run: Run, setup: TrainingSetup, trained: _Trained, dataset: data.Dataset, processes: Processes
 ) -> Run:
     """Evaluate on the test images once, and write weights, results and plots. If killed, `resume` does it again."""
-    record, card, state, network = run.record, run.card, train_state.state, train_state.evaluated
+    record, card, train_state = run.record, run.card, trained.train_state
+    state, network = train_state.state, train_state.evaluated
     if train_state.best:
         network.load_state_dict(train_state.best)
     if setup.constrained is not None:
         setup.constrained.detach(network)
     processes.sync_state(network)
+    estimate_statistics(network, trained.norms, trained.batches, processes)
     device = resolve_device(record.device, processes.local_rank)
     batches = evaluation_batches(card, dataset.test, device, processes.shard)
     evaluation = evaluate(network, run.variant.objective, batches, processes.all_reduce_sum)
