@@ -30,7 +30,7 @@ from convatlas.compression.deep.stages import pack
 from convatlas.compression.int8 import compiled, to_int8
 from convatlas.compression.latency import latencies
 from convatlas.compression.stages import FineTuning, TrainedModel
-from convatlas.compression.target import Bytes
+from convatlas.compression.target import SizeTarget
 from convatlas.models.codec.container import SUFFIX
 from convatlas.models.codec.update import write_update
 from convatlas.models.evaluation import evaluation_batches
@@ -38,7 +38,7 @@ from convatlas.models.model import open_model
 from convatlas.runs.options import Distillation, WeightConstraint
 from convatlas.runs.run import Run, read_metrics
 from convatlas.spec import Scale
-from convatlas.training import Progress, Request, finish
+from convatlas.training import Progress, Request, train_or_resume
 
 TURNS = 51
 FLOAT_BYTES = 4
@@ -120,7 +120,7 @@ class Lines(Progress):
 
 
 def trained(folder: Path, request: Request) -> Run:
-    return finish(request, folder, Lines())
+    return train_or_resume(request, folder, Lines())
 
 
 def speedup(before: TrainedModel, after: TrainedModel, compiling: bool) -> float:
@@ -155,7 +155,7 @@ def shrunk(row: Row, out: Path) -> dict[str, Any]:
     request = Request(network=row.network, data=row.data, scale=Scale(width=row.width), epochs=row.learned)
     run = trained(out / f"{row.network}-{row.data}", request)
     full = FLOAT_BYTES * run.card.params
-    target = Bytes(full / row.times_smaller) if row.times_smaller else None
+    target = SizeTarget(full / row.times_smaller) if row.times_smaller else None
     made: Compression = compress(
         run,
         target,

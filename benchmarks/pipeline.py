@@ -32,6 +32,7 @@ from typing import Any
 
 import measured
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -80,15 +81,17 @@ def make_photographs(folder: Path) -> None:
     os.sync()
 
 
-def scene(generator: np.random.Generator) -> np.ndarray:
+def scene(generator: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Colors (2048, 2048, 3) like clouds and stones: as in nature, the amplitude falls with the frequency."""
     side = 2048
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
     frequency[0, 0] = np.inf
 
-    def noise(steepness: float) -> np.ndarray:
-        field = np.fft.irfft2(np.fft.rfft2(generator.standard_normal((side, side))) / frequency**steepness)
-        return field / field.std()
+    def noise(steepness: float) -> npt.NDArray[np.float64]:
+        spectrum = np.fft.rfft2(generator.standard_normal((side, side))) / frequency**steepness
+        field: npt.NDArray[np.float64] = np.fft.irfft2(spectrum)
+        field /= field.std()
+        return field
 
     # Brightness has the detail; colors change slowly.
     bright, warm, green = 50 * noise(1.3), 15 * noise(1.6), 10 * noise(1.6)
@@ -170,7 +173,7 @@ def torchvision() -> Callable[[Image.Image], Tensor]:
     measured.allow_torchvision()
     from torchvision.transforms import v2
 
-    return v2.Compose(
+    composed: Callable[[Image.Image], Tensor] = v2.Compose(
         [
             v2.RandomResizedCrop(
                 RESOLUTION, scale=(CHANGES.crop, 1), ratio=(1 / CHANGES.aspect, CHANGES.aspect), antialias=True
@@ -181,6 +184,7 @@ def torchvision() -> Callable[[Image.Image], Tensor]:
             v2.Normalize(MEAN, DEVIATION),
         ]
     )
+    return composed
 
 
 def main() -> None:
@@ -192,10 +196,10 @@ def main() -> None:
             seconds = usual(Usual(folder, lean if engine == "lean" else torchvision()))
         print(*(TRAIN / second for second in (seconds[0], sum(seconds[1:]) / LATER)))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        make_photographs(Path(folder))
-        sizes = [path.stat().st_size for path in Path(folder).rglob("*.jpg")]
-        figures = measured.lines_in_turn(__file__, ENGINES, ROUNDS, folder)
+    with tempfile.TemporaryDirectory() as written:
+        make_photographs(Path(written))
+        sizes = [path.stat().st_size for path in Path(written).rglob("*.jpg")]
+        figures = measured.lines_in_turn(__file__, ENGINES, ROUNDS, written)
     rows = {}
     for place, name in enumerate(("first_epoch", "later_epochs")):
         rates = {engine: [line[place] for line in lines] for engine, lines in figures.items()}

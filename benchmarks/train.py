@@ -64,7 +64,7 @@ def main(engine: str) -> None:
 
     if kind == "plain":
         network = variant.network(spec).train()
-        optimizer = torch.optim.AdamW(network.parameters(), lr=RECIPE.lr)
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(network.parameters(), lr=RECIPE.lr)
 
         def step() -> None:
             optimizer.zero_grad()
@@ -89,7 +89,7 @@ def main(engine: str) -> None:
         def step() -> None:
             optimizer.zero_grad(set_to_none=True)
             result = ours.gradient(batch)
-            if not result.finite:
+            if not result.is_finite:
                 raise ValueError(f"{name} diverged")
             optimizer.step()
             if average is not None:

@@ -48,21 +48,21 @@ class Lean(Dataset[tuple[Tensor, int]]):
     """One image at a time: an affine transform, to a tensor, normalized."""
 
     def __init__(self, split: data.Split) -> None:
-        self.split = split
-        self.mean = split.images.mean() / 255
-        self.std = split.images.std() / 255
+        self.images, self.labels = split.images[:], split.labels
+        self.mean = self.images.mean() / 255
+        self.std = self.images.std() / 255
 
     def __len__(self) -> int:
-        return len(self.split)
+        return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = Image.fromarray(self.split.images[index, 0])
+        image = Image.fromarray(self.images[index, 0])
         changed = image.transform(image.size, Image.Transform.AFFINE, self.matrix(28), Image.Resampling.BILINEAR)
         tensor = torch.from_numpy(np.array(changed, copy=True)).view(28, 28, 1).permute(2, 0, 1).contiguous()
         tensor = tensor.to(torch.float32).div(255)
         mean = torch.as_tensor([self.mean], dtype=tensor.dtype).view(-1, 1, 1)
         std = torch.as_tensor([self.std], dtype=tensor.dtype).view(-1, 1, 1)
-        return tensor.clone().sub_(mean).div_(std), int(self.split.labels[index])
+        return tensor.clone().sub_(mean).div_(std), int(self.labels[index])
 
     def matrix(self, side: int) -> tuple[float, ...]:
         """A random affine map about the center, from pixels of the output to pixels of the input."""
@@ -87,7 +87,7 @@ class Torchvision(Dataset[tuple[Tensor, int]]):
         from torchvision.transforms import v2
 
         augmentation = CHARACTERS.augmentation
-        self.split = split
+        self.images, self.labels = split.images[:], split.labels
         self.transform = v2.Compose(
             [
                 v2.RandomAffine(
@@ -99,15 +99,15 @@ class Torchvision(Dataset[tuple[Tensor, int]]):
                 ),
                 v2.ToImage(),
                 v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize([split.images.mean() / 255], [split.images.std() / 255]),
+                v2.Normalize([self.images.mean() / 255], [self.images.std() / 255]),
             ]
         )
 
     def __len__(self) -> int:
-        return len(self.split)
+        return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.split.images[index, 0])), int(self.split.labels[index])
+        return self.transform(Image.fromarray(self.images[index, 0])), int(self.labels[index])
 
 
 def usual_loop(images: Dataset[tuple[Tensor, int]], num_images: int, num_workers: int) -> float:

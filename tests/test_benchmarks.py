@@ -1,0 +1,44 @@
+"""The scripts in benchmarks/ still fit the package: each is imported, and what measures compression runs once."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPTS = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, path: Path) -> ModuleType:
+    """A script as a module; like every program it finds those beside it."""
+    monkeypatch.syspath_prepend(path.parent)
+    spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_is_imported(script: ModuleType, path: Path) -> None:
+    assert script.__doc__ is not None
+    assert path.stem == "measured" or f"python benchmarks/{path.name}" in script.__doc__
+
+
+@pytest.mark.parametrize("path", [path for path in SCRIPTS if path.stem == "compress"])
+def test_a_network_is_made_smaller_and_its_update_measured(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = script.Row("small", "lenet5-modern", "digits", 100.0, 1, times_smaller=20, rounds=1, learned=1)
+    monkeypatch.setattr(script, "ROWS", (row,))
+    monkeypatch.setattr(script, "TURNS", 2)
+    assert script.shrunk(row, tmp_path)["times_smaller"] >= 20
+    assert 0 < script.updated(tmp_path)["part_of_new"] < 1
