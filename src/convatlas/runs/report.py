@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from convatlas import data, draw
+from convatlas import draw
+from convatlas.data import Split
+from convatlas.data.images import Decoding
 from convatlas.draw.pages import data_uri, render_page, svg_uri
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, write
@@ -85,7 +87,7 @@ def write_report(
     return Report(path, predictions)
 
 
-def contents(run: Run, metrics: list[dict[str, Any]], test: data.Split, predictions: Predictions) -> bytes:
+def contents(run: Run, metrics: list[dict[str, Any]], test: Split, predictions: Predictions) -> bytes:
     """The whole page, well-formed XML too.
 
     Args:
@@ -125,7 +127,7 @@ def by_recall(metrics: ClassMetrics) -> tuple[float, int]:
     return 2.0 if metrics.recall is None else metrics.recall, metrics.label
 
 
-def mistakes(model: Model, test: data.Split, predictions: Predictions) -> list[Mistake]:
+def mistakes(model: Model, test: Split, predictions: Predictions) -> list[Mistake]:
     """The wrong predictions with the highest confidence."""
     worst = predictions.worst(NUM_MISTAKES)
     return [
@@ -164,6 +166,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("network", f"{card.variant}, input {spec.in_channels}×{spec.resolution}×{spec.resolution}"),
         ("data", record.data),
         ("data checksum", card.provenance.data_checksum),
+        *((("images read as", ", then ".join(map(Decoding.describe, record.decoding))),) if record.decoding else ()),
         ("seed", str(record.seed)),
         ("recipe", recipe.name),
         *settings(recipe, but=("name", "schedule", "augmentation", "sources", "epochs_of")),

@@ -27,8 +27,9 @@ from convatlas.spec import Scale, Spec
 from convatlas.training import checkpoint, optimizers
 from convatlas.training.autotune import Autotuner
 from convatlas.training.checkpoint import CheckpointWriter, TrainState, make_ema
+from convatlas.training.decoding import note_decoding
 from convatlas.training.distribution import Processes
-from convatlas.training.plan import default_run_name, new_run_folder, plan, training_batches
+from convatlas.training.plan import default_run_name, load_everywhere, new_run_folder, plan, training_batches
 from convatlas.training.progress import Progress
 from convatlas.training.request import DEFAULT_RUNTIME, UNSCALED, Request
 from convatlas.training.setup import TrainingSetup
@@ -188,7 +189,7 @@ def _resume(run: Run, processes: Processes, progress: Progress, *, evaluate_test
         return run
     if run.format_version == 1:
         raise UserError(f"{run.folder} was started by an older convatlas and cannot be resumed; train it again")
-    dataset = processes.main_first(lambda: run.load_data(progress=progress.loading))
+    dataset = load_everywhere(lambda: run.load_data(progress=progress.loading), processes)
     if run.record.num_processes != processes.world_size:
         progress.say(
             f"started with {run.record.num_processes} and resumed with {processes.world_size} processes: "
@@ -207,6 +208,8 @@ def _train_and_evaluate(
         try:
             torch.set_num_threads(run.record.execution.threads)
             setup = TrainingSetup.of(run)
+            if note := note_decoding(run, dataset):
+                progress.say(note)
             train_state = _train_epochs(run, setup, dataset, processes, progress)
             return _evaluate_and_write(run, setup, train_state, dataset, processes) if evaluate_test else run
         finally:
