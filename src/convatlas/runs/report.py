@@ -63,12 +63,18 @@ class Mistake:
 
 
 def write_report(
-    run: Run, out: str | Path | None = None, *, device: str | None = None, progress: ProgressCallback = SILENT
+    run: Run,
+    out: str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    device: str | None = None,
+    progress: ProgressCallback = SILENT,
 ) -> Report:
     """Predict the test images of a run, and write a page about it.
 
     Args:
         out: the file; None: `report.html` in the run folder.
+        data: see `Run.evaluate`.
         device: see `Run.evaluate`.
         progress: called with the progress of downloads and of decoding.
 
@@ -80,7 +86,7 @@ def write_report(
         raise UserError(f"there is no folder {path.parent} to write {path.name} into")
     place, model = resolve_device(device), run.model
     with model.network_on(place) as network:
-        metrics, test = read_metrics(run), run.load_data(progress=progress).test
+        metrics, test = read_metrics(run), run.load_data(data, progress=progress).test
         batches = evaluation_batches(run.card, test, place)
         predictions = collect_predictions(network, run.variant.objective, batches)
     write(path, contents(run, metrics, test, predictions))
