@@ -72,7 +72,7 @@ def test_data_that_is_gone_or_has_changed_is_one_line(convatlas: Callable, copy:
     card = json.loads((copy / "model.json").read_text())
     card["provenance"]["data_checksum"] = "0" * 64
     (copy / "model.json").write_text(json.dumps(card))
-    is_one_clear_line(convatlas("report", copy), "have changed since")
+    is_one_clear_line(convatlas("report", copy), "are not, or no longer, those that")
 
 
 def test_a_model_without_a_run_is_one_line(convatlas: Callable, run: Run, tmp_path: Path) -> None:

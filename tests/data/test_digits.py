@@ -54,7 +54,7 @@ def test_the_first_image_is_the_zero_that_uci_lists_first(digits) -> None:
 
 
 def test_checksum_is_the_one_that_run_folders_have_kept(digits) -> None:
-    assert digits.checksum == "d6fee08751acc1bc95c766bb67b544f164c4bcca300abd092ff2a8916c73ca8f"
+    assert digits.checksum == "contents:ba38af677670539dbd9e1c4dd2ecd0760558c552087beb44bf3c10273a09545b"
 
 
 def test_split_is_the_same_whatever_the_seed(digits) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from unicodedata import normalize
 
 import pytest
 
-from convatlas.data.source_files import SourceFile, scan
+from convatlas.data.source_files import SourceFile, scan, sorting_key
 from convatlas.images import ReadError
 
 LONG_AGO = (1_500_000_000, 1_500_000_000)
@@ -126,3 +127,16 @@ def test_what_cannot_be_read_says_why(files: list[Path], tmp_path: Path) -> None
 def test_without_a_place_to_remember_all_is_read(files: list[Path], tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     assert contents(files, tmp_path / "cache") == hashed(files)
+
+
+@pytest.mark.parametrize("kind", [PurePosixPath, PureWindowsPath])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_paths_are_in_the_same_order_on_every_system(kind: type[PurePath], form: str) -> None:
+    names = ["B/z.png", "a/B.png", "a/a/b.png", "a/a-b.png", "a/b.png", "f/f.png", "f/\u00e9.png", "\u00e9/a.png"]
+    paths = [kind(normalize(form, name)) for name in reversed(names)]
+    assert [normalize("NFC", path.as_posix()) for path in sorted(paths, key=sorting_key)] == names
+
+
+def test_names_that_differ_in_their_spelling_alone_are_in_one_order() -> None:
+    one, other = (PurePosixPath("a", normalize(form, "\u00e9.png")) for form in ("NFC", "NFD"))
+    assert sorted([one, other], key=sorting_key) == sorted([other, one], key=sorting_key)

@@ -210,7 +210,9 @@ def test_schedules_of_the_second_format_have_the_names_of_today(
     assert (recipe.optimizer, recipe.alpha) == (Optimizer.RMSPROP, 0.9)
 
 
-@pytest.mark.parametrize("name", [path.parent.name for path in sorted(FORMATS.glob("*/run.json"))])
+@pytest.mark.parametrize(
+    "name", [path.parent.name for path in sorted(FORMATS.glob("*/run.json")) if not (path.parent / CARD).exists()]
+)
 def test_every_earlier_run_is_the_same_after_it_is_written_anew(name: str, tmp_path: Path) -> None:
     before = read(tmp_path, second(name))
     before.write()

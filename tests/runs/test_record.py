@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convatlas.data.images import Decoding
 from convatlas.errors import UserError
 from convatlas.files.typed_json import parsed_object
 from convatlas.recipe import Augmentation, Cosine, Decayed, LinearDecay, Optimizer, Recipe, Staircase, Steps
@@ -169,6 +170,7 @@ def test_every_choice_of_a_run_survives_its_file() -> None:
         "execution": Execution(threads=3, channels_last=False, bfloat16=True, compiled=True),
         "is_tuned": False,
         "num_processes": 4,
+        "decoding": (Decoding.APPROXIMATE, Decoding.JPEG),
         "results": RESULTS,
         "machine": "abacus",
         "recipe": replace(

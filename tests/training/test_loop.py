@@ -402,7 +402,7 @@ def test_images_that_changed_since_are_noticed(stripes: Path, tmp_path: Path) ->
     with pytest.raises(Interrupted):
         ca.train("lenet1", data=stripes, epochs=2, out=tmp_path / "run", progress=StopAt(1))
     Image.new("RGB", (48, 48)).save(stripes / "level" / "0.png")
-    with pytest.raises(UserError, match="have changed since"):
+    with pytest.raises(UserError, match="are not, or no longer, those that"):
         ca.resume(tmp_path / "run")
 
 

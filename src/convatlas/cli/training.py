@@ -251,6 +251,9 @@ def find_lr(
 
 def resume(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
+    data: Annotated[
+        str | None, typer.Option(help="Where the data set is now, if it was moved; the run remembers it.")
+    ] = None,
     tensorboard: TensorBoard = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -258,7 +261,7 @@ def resume(
     """Continue a run that was stopped or killed. The weights are the same as without the interruption."""
     from convatlas.training import resume
 
-    _run(lambda progress: resume(run, progress=progress), quiet, json, tensorboard)
+    _run(lambda progress: resume(run, data=data, progress=progress), quiet, json, tensorboard)
 
 
 def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: bool) -> None:

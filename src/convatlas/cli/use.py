@@ -26,13 +26,12 @@ if TYPE_CHECKING:
     from convatlas.models.prediction import Prediction
 
 Trained = Annotated[Path, typer.Argument(help="A run folder, a model folder or a .cva file.", metavar="MODEL")]
+MovedData = Annotated[str | None, typer.Option(help="The data set that the model was trained on, if it was moved.")]
 
 
 def evaluate(
     model: Trained,
-    data: Annotated[
-        str | None, typer.Option(help="The data set that the model was trained on, if it was moved.")
-    ] = None,
+    data: MovedData = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
@@ -102,6 +101,7 @@ def print_classes(classes: tuple[str, ...], evaluation: Evaluation) -> None:
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[Path | None, typer.Option(help="The page; report.html in the run folder by default.")] = None,
+    data: MovedData = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
@@ -111,7 +111,7 @@ def report(
     from convatlas.runs.run import load_run
 
     opened = load_run(run)
-    written = write_report(opened, out, device=device, progress=loading_progress())
+    written = write_report(opened, out, data=data, device=device, progress=loading_progress())
     if not json:
         typer.echo(written.path)
         return

@@ -61,8 +61,6 @@ class DecodedImages:
     """Where the image of a content lies."""
     unusable: dict[bytes, str]
     """Why a content is not an image."""
-    source_digests: npt.NDArray[np.uint8]
-    """(n, 32), a digest of what each image was made from and how."""
 
 
 def for_training(
@@ -282,11 +280,6 @@ class _Entry:
                 images = np.memmap(path, np.uint8, mode="r", shape=shape)
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None
-        # How an image was made changes it too: training on JPEG is not training on pixels.
-        how = f"{index.kind} {side} {index.channels}"
-        if self.resize != Resize(side):
-            how += f" {self.resize.mode} {self.resize.interpolation}"
-        digests = b"".join(hashlib.sha256(how.encode() + content).digest() for content in contents)
         return DecodedImages(
             folder=self.folder,
             kind=index.kind,
@@ -294,7 +287,6 @@ class _Entry:
             approximate=approximate,
             places={content: place for place, content in enumerate(contents)},
             unusable=unusable,
-            source_digests=np.frombuffer(digests, np.uint8).reshape(-1, 32),
         )
 
     def _make(self, progress: ProgressCallback) -> bool:

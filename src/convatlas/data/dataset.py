@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import unicodedata
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -11,10 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from convatlas.data.images import ImageReader, Images, IndexedImages
+from convatlas.data.images import ImageReader, Images, IndexedImages, pixel_digests
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.images import ImageError, Resize
+
+CONTENTS = "contents:"
+"""What a checksum begins with, since earlier versions counted more in: see `data.earlier`."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,8 @@ class Split:
     """(n,), indices into the set's classes."""
     names: tuple[str, ...] = ()
     """The file of each image; empty if the images are not files."""
-    source_digests: npt.NDArray[np.uint8] | None = None
-    """(n, 32), SHA-256 of the file of each image and of how it is decoded: the checksum without reading all pixels."""
+    contents: npt.NDArray[np.uint8] | None = None
+    """(n, 32), SHA-256 of what each image comes from: its file, or its pixels as published. None: of what it is."""
 
     @cached_property
     def reader(self) -> ImageReader:
@@ -39,7 +44,7 @@ class Split:
             self.reader.take(indices),
             self.labels[indices],
             tuple(self.names[i] for i in indices) if self.names else (),
-            None if self.source_digests is None else self.source_digests[indices],
+            None if self.contents is None else self.contents[indices],
         )
 
     def exact(self, progress: ProgressCallback = SILENT) -> Split:
@@ -71,12 +76,21 @@ class Split:
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 of the labels, and of the images, or of what they were made from, or of where a stream comes from."""
+        """SHA-256 of what the images come from and of the labels; how they are decoded and resized does not count."""
         digest = hashlib.sha256()
-        if self.source_digests is not None:
-            digest.update(self.source_digests.tobytes())
+        if self.contents is not None:
+            digest.update(self.contents.tobytes())
         else:
             self.reader.update(digest)
+        digest.update(self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    @property
+    def pixel_checksum(self) -> str:
+        """SHA-256 of the pixels as they are here and of the labels."""
+        digest = hashlib.sha256()
+        for chunk in self.reader.chunks():
+            digest.update(chunk.tobytes())
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
@@ -89,7 +103,8 @@ class Split:
         for i, image in enumerate(self.images[:]):
             hwc = image[0] if channels == 1 else image.transpose(1, 2, 0)
             resized[i] = resize.square(Image.fromarray(hwc), channels)
-        return Split(resized, self.labels, self.names)
+        contents = pixel_digests(self.images[:]) if self.contents is None else self.contents
+        return Split(resized, self.labels, self.names, contents)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +140,14 @@ class Dataset:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 over both splits and the classes' names."""
-        text = "\n".join([self.train.checksum, self.test.checksum, *self.classes])
-        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+        """What the data set is known by, the same on every machine: SHA-256 over both splits and the classes' names."""
+        text = json.dumps([self.train.checksum, self.test.checksum, *map(composed, self.classes)])
+        return CONTENTS + hashlib.sha256(text.encode()).hexdigest()
+
+
+def composed(name: str) -> str:
+    """A name as Unicode composes it (NFC): file systems differ in whether an accent is part of its letter."""
+    return unicodedata.normalize("NFC", name)
 
 
 class Source(Protocol):

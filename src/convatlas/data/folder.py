@@ -10,7 +10,7 @@ import numpy as np
 from convatlas.data import cache
 from convatlas.data.dataset import Dataset, Split
 from convatlas.data.folder_images import FolderImages
-from convatlas.data.source_files import SourceFile, scan
+from convatlas.data.source_files import SourceFile, scan, sorting_key
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, decoded_folder
 from convatlas.images import NUM_SIZES, ImageError, Resize, files_below, median_side, shorter_side
@@ -28,6 +28,8 @@ class Folder:
 
     path: Path
     native_side: None = None
+    sorted_as_earlier: bool = False
+    """Whether classes and images are in the order in which earlier versions split them: as this system sorts names."""
 
     @property
     def name(self) -> str:
@@ -37,7 +39,7 @@ class Folder:
     @property
     def typical_side(self) -> int | None:
         """The median shorter side of some of the images, from their headers."""
-        paths = sorted(files_below(self.path))
+        paths = sorted(files_below(self.path), key=sorting_key)
         return median_side(map(shorter_side, paths[:: max(1, len(paths) // NUM_SIZES)]))
 
     def load(
@@ -57,7 +59,7 @@ class Folder:
             raise UserError(f"{self.path} has a train folder; it needs a test or val folder beside it")
         split_given = train_root.is_dir() and test_root is not None
         roots = [train_root, test_root] if split_given and test_root else [self.path]
-        listings = [list_classes(root) for root in roots]
+        listings = [self._in_order(list_classes(root)) for root in roots]
         classes = tuple(listings[0])
         for root, listing in zip(roots[1:], listings[1:], strict=True):
             if tuple(listing) != classes:
@@ -80,6 +82,13 @@ class Folder:
         else:
             train, test = split_by_class(splits[0], classes, self.path, seed)
         return Dataset(name=self.name, classes=classes, train=train, test=test.exact(progress), skipped=tuple(skipped))
+
+    def _in_order(self, listing: dict[str, list[Path]]) -> dict[str, list[Path]]:
+        """The images of each class in the order that the split is drawn from."""
+        if self.sorted_as_earlier:
+            return listing
+        names = sorted(listing, key=lambda name: sorting_key(Path(name)))
+        return {name: sorted(listing[name], key=sorting_key) for name in names}
 
     def _splits(
         self, listings: list[dict[str, list[Path]]], resize: Resize, progress: ProgressCallback
@@ -110,7 +119,7 @@ class Folder:
                     images,
                     np.array([label for _, label in good], np.int64),
                     tuple(source.name for source, _ in good),
-                    entry.source_digests[images.places],
+                    images.contents,
                 )
             )
         return splits, errors

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from convatlas.data import cache
 from convatlas.data.cache import DecodedImages
-from convatlas.data.images import ImageReader, Images, Indices
+from convatlas.data.images import Decoding, ImageReader, Images, Indices
 from convatlas.data.source_files import SourceFile
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
@@ -44,6 +44,17 @@ class FolderImages(ImageReader):
     def shape(self) -> tuple[int, ...]:
         return (len(self.places), *self.entry.images.shape[1:])
 
+    @property
+    def contents(self) -> npt.NDArray[np.uint8]:
+        """(n, 32), SHA-256 of the file of each image."""
+        return np.frombuffer(b"".join(source.content for source in self.sources), np.uint8).reshape(-1, 32)
+
+    @property
+    def decoding(self) -> Decoding:
+        if self.entry.kind is EntryKind.JPEG:
+            return Decoding.JPEG
+        return Decoding.APPROXIMATE if self.entry.approximate[self.places].any() else Decoding.EXACT
+
     def __getitem__(self, indices: Indices, /) -> npt.NDArray[np.uint8]:
         return self.entry.images[self.places[indices]]
 
@@ -52,7 +63,7 @@ class FolderImages(ImageReader):
 
     def exact(self, progress: ProgressCallback = SILENT) -> Images:
         """The same images exactly: from this entry, from one of their own, or from the files if the cache is full."""
-        if not self.entry.approximate[self.places].any():
+        if self.decoding is Decoding.EXACT:
             return self
         # Where training's pixels have no room, exact ones have none either.
         if self.entry.kind is EntryKind.RAW:

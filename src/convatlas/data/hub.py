@@ -194,7 +194,7 @@ class Hub:
         for file in self._builder.config.data_files[split]:
             path = Path(file)
             # An address on the hub includes the revision.
-            known = file if "://" in file else f"{path.relative_to(self.where)} {path.stat().st_size}"
+            known = file if "://" in file else f"{path.relative_to(self.where).as_posix()} {path.stat().st_size}"
             digest.update(f"{known}\n".encode(errors="surrogateescape"))
         return digest.digest()
 

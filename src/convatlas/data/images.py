@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +22,26 @@ NUM_SAMPLED = 500
 """Images that stand for all of a split where all would take too long."""
 CHUNK = 1000
 """Images that are read at a time where all are."""
+
+
+class Decoding(StrEnum):
+    """How exactly training sees its images. It is no part of the data set: the caches of two machines may differ."""
+
+    EXACT = "exact"
+    APPROXIMATE = "approximate"
+    """Large images are decoded and scaled down faster and less exactly."""
+    JPEG = "jpeg"
+    """Decoded so and re-encoded, since the cache had no room for the pixels."""
+
+    def describe(self) -> str:
+        """What training reads the images as."""
+        match self:
+            case Decoding.EXACT:
+                return "exact pixels"
+            case Decoding.APPROXIMATE:
+                return "pixels, approximate where images are large"
+            case Decoding.JPEG:
+                return "JPEG"
 
 
 class Images(Protocol):
@@ -51,6 +73,11 @@ class ImageReader(ABC):
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    @property
+    def decoding(self) -> Decoding:
+        """How exactly these are the images of their source."""
+        return Decoding.EXACT
 
     def take(self, indices: npt.NDArray[np.int64]) -> Images:
         """Those images, in that order, of which none is read now."""
@@ -88,7 +115,14 @@ class ImageReader(ABC):
     def update(self, digest: Any) -> None:
         """Feed to a digest of `hashlib` what the images are known by: their pixels, or where a stream comes from."""
         for chunk in self.chunks():
-            digest.update(chunk.tobytes())
+            digest.update(pixel_digests(chunk).tobytes())
+
+
+def pixel_digests(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """SHA-256 (n, 32) of the shape and the pixels of each of the images (n, channels, height, width)."""
+    shape = "x".join(map(str, images.shape[1:])).encode()
+    digests = b"".join(hashlib.sha256(shape + image.tobytes()).digest() for image in images)
+    return np.frombuffer(digests, np.uint8).reshape(-1, 32)
 
 
 @dataclass(frozen=True, eq=False)

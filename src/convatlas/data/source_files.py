@@ -8,9 +8,10 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from convatlas.data.dataset import composed
 from convatlas.errors import UserError
 from convatlas.files import lock, write
 from convatlas.files.decoded_cache import DIGESTS
@@ -19,6 +20,11 @@ from convatlas.images import ReadError, opened, parallel_map, status
 FORMAT = 1
 SETTLED_NS = 2 * 10**9
 """Nanoseconds after which another change shows in a file's time, on every file system."""
+
+
+def sorting_key(path: PurePath) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Sorts paths in the same order on every system, whether it tells cases apart and however it spells accents."""
+    return tuple(map(composed, path.parts)), path.parts
 
 
 class Stamp(NamedTuple):

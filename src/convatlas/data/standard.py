@@ -98,7 +98,7 @@ class Standard:
 def pixel_checksum(train: Split, test: Split, num_checked: int | None = None) -> str:
     """The first 32 digits of the training split's checksum, then those of the first `num_checked` test images."""
     checked = Split(test.images[:num_checked], test.labels[:num_checked])
-    return train.checksum[:32] + checked.checksum[:32]
+    return train.pixel_checksum[:32] + checked.pixel_checksum[:32]
 
 
 IDX_FILES = (

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from convatlas.data.images import NUM_SAMPLED, ImageReader, Indices
+from convatlas.data.images import NUM_SAMPLED, Decoding, ImageReader, Indices
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.images import (
@@ -98,6 +98,10 @@ class Stream(ImageReader):
     def shape(self) -> tuple[int, ...]:
         """(n, channels, side, side)"""
         return (len(self.places), self.channels, self.resize.side, self.resize.side)
+
+    @property
+    def decoding(self) -> Decoding:
+        return Decoding.APPROXIMATE if self.approximate else Decoding.EXACT
 
     def __getitem__(self, indices: Indices, /) -> npt.NDArray[np.uint8]:
         """Those images (m, channels, side, side); fast only if each call continues where the one before ended.

@@ -45,7 +45,7 @@ class Provenance:
     data: str
     """What it was trained on: a standard data set, `hf:NAME`, or the name of an image folder without its path."""
     data_checksum: str
-    """Of the data set's images, labels and classes."""
+    """Of the contents of the data set's files, its labels and its classes; see `Dataset.checksum`."""
     seed: int
     """The seed of its training, which also drew the train/test split of an image folder that has none."""
     skip_bad: bool = False

@@ -16,7 +16,6 @@ from torch import nn
 
 from convatlas import atlas
 from convatlas.data import Dataset, Split, is_found_by_name
-from convatlas.data import find as find_data
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, lock, occupied
 from convatlas.images import ImageError, ImageInput, Preprocessing
@@ -27,6 +26,7 @@ from convatlas.models.device import resolve_device
 from convatlas.models.evaluation import Evaluation, batch_size, evaluate, evaluation_batches
 from convatlas.models.network import spec_of
 from convatlas.models.prediction import Prediction
+from convatlas.models.training_data import load_training_data
 from convatlas.spec import Spec, Variant
 
 ImageT = TypeVar("ImageT", bound=ImageInput)
@@ -181,12 +181,7 @@ class Model:
                 "name the folder with `data`"
             )
         name = provenance.data if data is None else data
-        dataset = find_data(name).load(
-            self.preprocessing.resizing, seed=provenance.seed, skip_bad=provenance.skip_bad, progress=progress
-        )
-        if dataset.checksum != provenance.data_checksum:
-            raise UserError(f"the images of {name} are not, or no longer, those that {self.name} was trained on")
-        return dataset
+        return load_training_data(name, self.card, self.name, progress=progress)
 
     @contextmanager
     def network_on(self, device: torch.device) -> Iterator[nn.Module]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from convatlas.data.images import Decoding
 from convatlas.errors import UserError
 from convatlas.files.typed_json import decoded, encoded
 from convatlas.recipe import Recipe
@@ -36,7 +37,7 @@ class TrainingResults:
 @dataclass(frozen=True, kw_only=True)
 class Record:
     data: str
-    """What `data.find` brings the data set back from."""
+    """What `data.find` brings the data set back from; where it lies now, if `resume` was told so."""
     seed: int
     recipe: Recipe
     """As it was run: with the epochs, batch size and learning rate that were asked for."""
@@ -54,6 +55,9 @@ class Record:
     """Whether `execution` is final: measured to be fastest, or to be taken as it is."""
     num_processes: int = 1
     """How many trained together."""
+    decoding: tuple[Decoding, ...] = ()
+    """What training saw of its images: when the run began, and whenever it was resumed on them in another way. Empty in
+    records of earlier versions."""
     results: TrainingResults | None = None
     """None until the training is finished."""
     machine: str = field(default_factory=platform.machine)

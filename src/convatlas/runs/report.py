@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from convatlas import data, draw
+from convatlas import draw
+from convatlas.data import Split
+from convatlas.data.images import Decoding
 from convatlas.draw.pages import data_uri, render_page, svg_uri
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, write
@@ -61,12 +63,18 @@ class Mistake:
 
 
 def write_report(
-    run: Run, out: str | Path | None = None, *, device: str | None = None, progress: ProgressCallback = SILENT
+    run: Run,
+    out: str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    device: str | None = None,
+    progress: ProgressCallback = SILENT,
 ) -> Report:
     """Predict the test images of a run, and write a page about it.
 
     Args:
         out: the file; None: `report.html` in the run folder.
+        data: see `Run.evaluate`.
         device: see `Run.evaluate`.
         progress: called with the progress of downloads and of decoding.
 
@@ -78,14 +86,14 @@ def write_report(
         raise UserError(f"there is no folder {path.parent} to write {path.name} into")
     place, model = resolve_device(device), run.model
     with model.network_on(place) as network:
-        metrics, test = read_metrics(run), run.load_data(progress=progress).test
+        metrics, test = read_metrics(run), run.load_data(data, progress=progress).test
         batches = evaluation_batches(run.card, test, place)
         predictions = collect_predictions(network, run.variant.objective, batches)
     write(path, contents(run, metrics, test, predictions))
     return Report(path, predictions)
 
 
-def contents(run: Run, metrics: list[dict[str, Any]], test: data.Split, predictions: Predictions) -> bytes:
+def contents(run: Run, metrics: list[dict[str, Any]], test: Split, predictions: Predictions) -> bytes:
     """The whole page, well-formed XML too.
 
     Args:
@@ -125,7 +133,7 @@ def by_recall(metrics: ClassMetrics) -> tuple[float, int]:
     return 2.0 if metrics.recall is None else metrics.recall, metrics.label
 
 
-def mistakes(model: Model, test: data.Split, predictions: Predictions) -> list[Mistake]:
+def mistakes(model: Model, test: Split, predictions: Predictions) -> list[Mistake]:
     """The wrong predictions with the highest confidence."""
     worst = predictions.worst(NUM_MISTAKES)
     return [
@@ -164,6 +172,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("network", f"{card.variant}, input {spec.in_channels}×{spec.resolution}×{spec.resolution}"),
         ("data", record.data),
         ("data checksum", card.provenance.data_checksum),
+        *((("images read as", ", then ".join(map(Decoding.describe, record.decoding))),) if record.decoding else ()),
         ("seed", str(record.seed)),
         ("recipe", recipe.name),
         *settings(recipe, but=("name", "schedule", "augmentation", "sources", "epochs_of")),

@@ -23,6 +23,7 @@ from convatlas.models.evaluation import Evaluation
 from convatlas.models.folder import read_card, read_network, write_card
 from convatlas.models.model import Model, open_model
 from convatlas.models.network import checked, spec_of
+from convatlas.models.training_data import load_training_data
 from convatlas.runs import earlier
 from convatlas.runs.record import FORMAT, Record, TrainingResults
 from convatlas.spec import Spec, Variant
@@ -130,13 +131,21 @@ class Run:
         Raises:
             UserError: the data set is gone, or not the one that the run was trained on.
         """
-        provenance, name = self.card.provenance, self.record.data if data is None else data
-        dataset = find_data(name).load(
-            self.card.preprocessing.resizing, seed=self.record.seed, skip_bad=provenance.skip_bad, progress=progress
+        if data is None:
+            try:
+                find_data(self.record.data)
+            except UserError as error:
+                raise UserError(
+                    f"{error}; if the data set of {self.folder} was moved, name its place with `data`"
+                ) from error
+        results = self.record.results
+        return load_training_data(
+            self.record.data if data is None else data,
+            self.card,
+            str(self.folder),
+            num_train=None if results is None else results.train_images,
+            progress=progress,
         )
-        if dataset.checksum != provenance.data_checksum:
-            raise UserError(f"the images of {name} have changed since {self.folder} was trained on them")
-        return dataset
 
     def write(self) -> None:
         """Write the card and then the record: a folder with a record has both."""

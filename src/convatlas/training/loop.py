@@ -29,8 +29,9 @@ from convatlas.training import checkpoint, optimizers
 from convatlas.training.autotune import Autotuner
 from convatlas.training.batch_norm import estimate_statistics, trained_batch_norms
 from convatlas.training.checkpoint import CheckpointWriter, TrainState, make_ema
+from convatlas.training.decoding import note_decoding
 from convatlas.training.distribution import Processes
-from convatlas.training.plan import default_run_name, new_run_folder, plan, training_batches
+from convatlas.training.plan import default_run_name, load_everywhere, new_run_folder, plan, training_batches
 from convatlas.training.progress import Progress
 from convatlas.training.request import DEFAULT_RUNTIME, UNSCALED, Request
 from convatlas.training.setup import TrainingSetup
@@ -152,13 +153,20 @@ def train_request(request: Request, out: Path | None, progress: Progress, *, eva
         return _train_and_evaluate(run, planned.dataset, processes, progress, evaluate_test=evaluate_test)
 
 
-def resume(folder: str | Path, *, progress: Progress | None = None, evaluate_test: bool = True) -> Run:
+def resume(
+    folder: str | Path,
+    *,
+    data: str | Path | None = None,
+    progress: Progress | None = None,
+    evaluate_test: bool = True,
+) -> Run:
     """Continue a run that was stopped or killed. The weights are the same as without the interruption.
 
     A finished run is returned as it is. With another number of processes the order of the images is the same, but the
     weights may differ by rounding.
 
     Args:
+        data: the run's data set, by name or by folder, if it was moved. The run, also a finished one, remembers it.
         evaluate_test: see `train_request`.
 
     Raises:
@@ -168,7 +176,7 @@ def resume(folder: str | Path, *, progress: Progress | None = None, evaluate_tes
     run = load_run(folder)
     processes = Processes.from_env()
     with processes.process_group(resolve_device(run.record.device, processes.local_rank)):
-        return _resume(run, processes, progress or Progress(), evaluate_test=evaluate_test)
+        return _resume(run, processes, progress or Progress(), data=data, evaluate_test=evaluate_test)
 
 
 def train_or_resume(request: Request, folder: Path, progress: Progress, *, evaluate_test: bool = True) -> Run:
@@ -178,19 +186,28 @@ def train_or_resume(request: Request, folder: Path, progress: Progress, *, evalu
         evaluate_test: see `train_request`.
     """
     if (folder / RECORD).exists():
-        return resume(folder, progress=progress, evaluate_test=evaluate_test)
+        # A finished run needs no images.
+        data = None if load_run(folder).is_finished else request.data
+        return resume(folder, data=data, progress=progress, evaluate_test=evaluate_test)
     return train_request(request, folder, progress, evaluate_test=evaluate_test)
 
 
-def _resume(run: Run, processes: Processes, progress: Progress, *, evaluate_test: bool) -> Run:
-    if run.is_finished:
-        # Killed at its very end, a finished run may still have its checkpoint.
-        if processes.is_main:
-            checkpoint.remove(run.folder)
-        return run
-    if run.format_version == 1:
+def _resume(
+    run: Run, processes: Processes, progress: Progress, *, data: str | Path | None = None, evaluate_test: bool
+) -> Run:
+    if run.format_version == 1 and not run.is_finished:
         raise UserError(f"{run.folder} was started by an older convatlas and cannot be resumed; train it again")
-    dataset = processes.main_first(lambda: run.load_data(progress=progress.loading))
+    if data is not None or not run.is_finished:
+        dataset = load_everywhere(lambda: run.load_data(data, progress=progress.loading), processes)
+        run.record = replace(run.record, data=dataset.name)
+    if run.is_finished:
+        if processes.is_main:
+            # Killed at its very end, a finished run may still have its checkpoint.
+            checkpoint.remove(run.folder)
+            if data is not None:
+                with lock(run.folder):
+                    run.write()
+        return run
     if run.record.num_processes != processes.world_size:
         progress.say(
             f"started with {run.record.num_processes} and resumed with {processes.world_size} processes: "
@@ -209,6 +226,8 @@ def _train_and_evaluate(
         try:
             torch.set_num_threads(run.record.execution.threads)
             setup = TrainingSetup.of(run)
+            if note := note_decoding(run, dataset):
+                progress.say(note)
             trained = _train_epochs(run, setup, dataset, processes, progress)
             return _evaluate_and_write(run, setup, trained, dataset, processes) if evaluate_test else run
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from torch import nn
 
 from convatlas import atlas, data, measure
 from convatlas.data.batches import Shard
+from convatlas.data.images import Decoding
 from convatlas.data.statistics import preprocessing_for
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, occupied
+from convatlas.files.decoded_cache import LIMIT
 from convatlas.files.typed_json import encoded
 from convatlas.measure.table import build_without_memory
 from convatlas.models.card import CARD, Card, Provenance
@@ -54,7 +57,10 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     variant, source = atlas.find(request.network), data.find(request.data)
     spec = scaled_spec(request, variant, source.typical_side)
     margin = 0 if source.native_side is not None else crop_margin(spec.resolution, source.typical_side)
-    dataset = load_everywhere(request, source, spec.resolution + 2 * margin, processes, progress)
+    side = spec.resolution + 2 * margin
+    dataset = load_everywhere(
+        lambda: source.load(side, seed=request.seed, skip_bad=request.skip_bad, progress=progress), processes
+    )
     layers = measure.layers_of(variant.network, spec)
     recipe = chosen_recipe(request, variant, spec, layers, dataset)
     check_batch_norm(variant, layers, smallest_batch(request, recipe, dataset, processes))
@@ -98,6 +104,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
         ),
         is_tuned=not request.runtime.autotune,
         num_processes=processes.world_size,
+        decoding=(dataset.train.reader.decoding,),
     )
     if start is not None and start.init_from.constraint is not None:
         ConstrainedWeights.of(start.init_from, card)
@@ -144,19 +151,24 @@ def crop_margin(resolution: int, typical_side: int | None) -> int:
     return room if typical_side is None or typical_side >= resolution + 2 * room else 0
 
 
-def load_everywhere(
-    request: Request, source: data.Source, side: int, processes: Processes, progress: ProgressCallback
-) -> data.Dataset:
+def load_everywhere(load: Callable[[], data.Dataset], processes: Processes) -> data.Dataset:
     """The images, which are the same for every process.
+
+    They must be decoded alike too: what each process finds out about the images by itself, as the curvatures of
+    Levenberg-Marquardt, would differ, and with it the weights of the processes.
 
     Raises:
         UserError: they are not, or cannot be used.
     """
-    dataset = processes.main_first(
-        lambda: source.load(side, seed=request.seed, skip_bad=request.skip_bad, progress=progress)
-    )
+    dataset = processes.main_first(load)
     if len(set(processes.all_gather(dataset.checksum))) > 1:
-        raise UserError(f"{source.name} is not the same on every machine; put it where all of them see it")
+        raise UserError(f"{dataset.name} is not the same on every machine; put it where all of them see it")
+    if len(decodings := set(processes.all_gather(dataset.train.reader.decoding))) > 1:
+        raise UserError(
+            f"the caches of the machines hold the images of {dataset.name} in different ways "
+            f"({' and '.join(sorted(map(Decoding.describe, decodings)))}); set the same {LIMIT} on each machine, "
+            "run convatlas cache clear there, and start again"
+        )
     return dataset
 
 
