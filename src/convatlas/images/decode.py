@@ -7,7 +7,6 @@ changes the pixels a little: it is for training alone.
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,12 +16,9 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from convatlas.errors import UserError
 from convatlas.images.files import ImageError, opened
 from convatlas.images.parallel import parallel_map
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
-"""Files with these suffixes count as images."""
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 NUM_SIZES = 100
 """The typical size of a data set is taken from so many images."""
@@ -177,24 +173,6 @@ def shorter_side_of(file: BinaryIO) -> int | None:
             return min(image.size)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """Image files by their suffix, at any depth, without hidden files and hidden folders.
-
-    Raises:
-        UserError: a folder among them cannot be read.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"the folder {error.filename} cannot be read ({error.strerror})") from error
-
-    # os.walk does not follow symbolic links to folders, so a loop of them cannot trap it.
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield Path(parent) / name
 
 
 def _upright(original: Image.Image, image: Image.Image) -> Image.Image:

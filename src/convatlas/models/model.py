@@ -17,6 +17,7 @@ from torch import nn
 from convatlas import atlas
 from convatlas.data import Dataset, Split, is_found_by_name
 from convatlas.data import find as find_data
+from convatlas.data.dataset import advice, restore
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, lock, occupied
 from convatlas.images import ImageError, ImageInput, Preprocessing
@@ -181,9 +182,10 @@ class Model:
                 "name the folder with `data`"
             )
         name = provenance.data if data is None else data
-        dataset = find_data(name).load(
-            self.preprocessing.resizing, seed=provenance.seed, skip_bad=provenance.skip_bad, progress=progress
-        )
+        with advice(restore(self.name)):
+            dataset = find_data(name).load(
+                self.preprocessing.resizing, seed=provenance.seed, skip_bad=provenance.skip_bad, progress=progress
+            )
         if dataset.checksum != provenance.data_checksum:
             raise UserError(f"the images of {name} are not, or no longer, those that {self.name} was trained on")
         return dataset

@@ -14,8 +14,10 @@ from torch import nn
 from convatlas import atlas
 from convatlas.data import Dataset, Split
 from convatlas.data import find as find_data
+from convatlas.data.dataset import advice, restore
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, write
+from convatlas.files.names import RECORD as RECORD
 from convatlas.files.typed_json import as_file_error, parsed_object
 from convatlas.models import earlier as earlier_models
 from convatlas.models.card import CARD, Card, Score
@@ -27,7 +29,6 @@ from convatlas.runs import earlier
 from convatlas.runs.record import FORMAT, Record, TrainingResults
 from convatlas.spec import Spec, Variant
 
-RECORD = "run.json"
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
 
@@ -131,9 +132,10 @@ class Run:
             UserError: the data set is gone, or not the one that the run was trained on.
         """
         provenance, name = self.card.provenance, self.record.data if data is None else data
-        dataset = find_data(name).load(
-            self.card.preprocessing.resizing, seed=self.record.seed, skip_bad=provenance.skip_bad, progress=progress
-        )
+        with advice(restore(self.folder)):
+            dataset = find_data(name).load(
+                self.card.preprocessing.resizing, seed=self.record.seed, skip_bad=provenance.skip_bad, progress=progress
+            )
         if dataset.checksum != provenance.data_checksum:
             raise UserError(f"the images of {name} have changed since {self.folder} was trained on them")
         return dataset
