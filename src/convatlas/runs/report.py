@@ -74,6 +74,8 @@ def write_report(
         UserError: the run is not finished or damaged, its data set is gone or has changed, or there is no such folder.
     """
     path = run.folder / REPORT if out is None else Path(out)
+    if out is not None:
+        data.check_outside(out, run.record.data)
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent} to write {path.name} into")
     place, model = resolve_device(device), run.model
