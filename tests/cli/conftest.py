@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -6,6 +7,7 @@ import pytest
 
 import convatlas as ca
 from convatlas.cli import main
+from convatlas.cli.app import options_of
 from convatlas.runs.run import Run
 
 
@@ -13,6 +15,16 @@ class Answer(NamedTuple):
     status: int
     out: str
     err: str
+
+
+def check_options(said: str, typed: list[str]) -> None:
+    """Fail if a message names an option that the command does not have; of another command it names the words too."""
+    known = options_of(typed) | {word.partition("=")[0] for word in typed}
+    for words in re.findall(r"convatlas ([a-z -]+)", said):
+        known |= options_of(words.split())
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", said))
+    assert named <= known, f"{sorted(named - known)} of: {said}"
+    assert "`" not in said
 
 
 @pytest.fixture
@@ -24,7 +36,9 @@ def convatlas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         with pytest.raises(SystemExit) as exit:
             main()
         written = capsys.readouterr()
-        return Answer(int(exit.value.code or 0), written.out, written.err)
+        answer = Answer(int(exit.value.code or 0), written.out, written.err)
+        check_options(answer.err, [*map(str, arguments)])
+        return answer
 
     return command
 

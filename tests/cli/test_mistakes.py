@@ -309,5 +309,5 @@ def test_a_loss_that_is_not_finite(convatlas: Callable, tmp_path: Path) -> None:
     is_one_clear_line(
         convatlas("train", "lenet5", "--lr", "1e30", "--out", tmp_path / "run", "--quiet"),
         "the loss is not a finite number",
-        "a new run with a lower --lr than 1e+30 may help",
+        "a new run with a lower learning rate than 1e+30 may help",
     )

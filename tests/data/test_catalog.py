@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from convatlas.data import find
+from convatlas.data import check_outside, find, is_found_by_name, notes_on_name, portable_name
 from convatlas.data.catalog import NAMED
 from convatlas.data.folder import Folder
 from convatlas.errors import UserError
@@ -59,6 +59,41 @@ def test_a_folder_that_bears_a_sets_name_is_found_by_its_path_and_again_by_the_n
     assert isinstance(source, Folder)
     assert isinstance(find(source.name), Folder)
     assert not isinstance(find("mnist"), Folder)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_that_bears_a_sets_name_is_told_of_where_the_set_was_meant(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert notes_on_name(name) == ()
+    (tmp_path / name).mkdir()
+    assert notes_on_name(name) == (
+        f"{name} is the standard data set of that name; the folder {name} beside it is ./{name}",
+    )
+    assert notes_on_name(f"./{name}") == notes_on_name(tmp_path / name) == notes_on_name("flowers") == ()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_of_a_folder_that_bears_a_sets_name_does_not_take_the_set(name: str) -> None:
+    assert portable_name(name) == name
+    kept = portable_name(f"/somewhere/{name}")
+    assert kept == portable_name(kept) == f"./{name}"
+    assert is_found_by_name(name)
+    assert not is_found_by_name(kept)
+
+
+def test_nothing_is_written_where_images_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "images").mkdir()
+    monkeypatch.chdir(tmp_path / "images")
+    for out in ("runs", tmp_path / "images" / "x.svg", "../images/x", "."):
+        for data in (".", tmp_path / "images", f"hf:{tmp_path / 'images'}"):
+            with pytest.raises(UserError, match=r"lies in the data .* name a place elsewhere with `out`"):
+                check_outside(out, data)
+    for data in (".", "digits", "hf:owner/name"):
+        check_outside("../runs", data)
+    check_outside("runs", "digits")
+    assert list((tmp_path / "images").iterdir()) == []
 
 
 def test_a_misspelt_name_is_answered_with_the_near_one() -> None:

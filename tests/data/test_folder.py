@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convatlas.data import Dataset, Split
+from convatlas.data.dataset import UnusableImagesError, advice
 from convatlas.data.folder import Folder, split_by_class
 from convatlas.data.folder_images import FolderImages
 from convatlas.errors import UserError
@@ -87,6 +88,47 @@ def test_images_in_folders_below_belong_to_the_class(animals: Path) -> None:
     Image.new("L", (6, 6), 50).save(animals / "cat" / "more" / "yet" / "a.PNG")
     images = Folder(animals).load(4)
     assert 50 in shown(images.train)[0] + shown(images.test)[0]
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "", "JPG", "dat", "txt"])
+def test_an_image_counts_whatever_its_suffix(suffix: str, animals: Path) -> None:
+    for path in sorted((animals / "cat").iterdir())[:6]:
+        Image.open(path).save(path.with_suffix(f".{suffix}" if suffix else ""), "JPEG", quality=100)
+        path.unlink()
+    images = Folder(animals).load(4)
+    assert len(images.train) + len(images.test) == 15
+    assert images.skipped == images.unused == images.notes == ()
+    assert Folder(animals).typical_side == 6
+
+
+def test_a_class_in_a_format_that_is_not_read_says_why(animals: Path) -> None:
+    for path in (animals / "dog").iterdir():
+        path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+        path.rename(path.with_suffix(""))
+    assert f"5 of 15 images cannot be used, the first is {animals / 'dog' / '000'}: " in complaint(animals)
+    assert "no image of the class dog can be used: dog/000 and 4 more (" in complaint(animals, skip_bad=True)
+
+
+def test_what_is_not_used_is_named_in_full_and_in_one_line(animals: Path) -> None:
+    (animals / "README.md").write_text("mine")
+    for number in range(2000):
+        (animals / "cat" / f"{number}.txt").touch()
+    images = Folder(animals).load(4)
+    assert len(images.unused) == 2001
+    [line] = images.notes
+    assert line == "not used: cat/0.txt and 1,999 more (no image), README.md (beside the class folders)"
+    assert images.remarks == (line,)
+
+
+def test_the_cache_does_not_lie_in_the_data(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVATLAS_CACHE", str(animals / "decoded"))
+    assert complaint(animals) == (
+        f"the cache {animals / 'decoded'} lies in the data {animals}; set CONVATLAS_CACHE to a folder elsewhere"
+    )
+    assert not (animals / "decoded").exists()
+    # What is hidden is never read.
+    monkeypatch.setenv("CONVATLAS_CACHE", str(animals / ".decoded"))
+    assert len(Folder(animals).load(4).train) == 12
 
 
 def test_files_that_are_no_images_and_hidden_files_are_not_looked_at(animals: Path) -> None:
@@ -262,7 +304,7 @@ def test_rows_are_taken_as_from_an_array(animals: Path, indices: slice | np.ndar
 
 def test_a_train_folder_alone_is_told_what_it_lacks(tmp_path: Path, write_images) -> None:
     write_images(tmp_path / "train", {"cat": grays(range(2)), "dog": grays(range(2))})
-    assert complaint(tmp_path) == f"{tmp_path} has a train folder; it needs a test or val folder beside it"
+    assert complaint(tmp_path).startswith(f"{tmp_path} has a train folder; it needs a test or val folder beside it")
 
 
 def test_classes_that_differ_between_the_parts_are_named(tmp_path: Path, write_images) -> None:
@@ -281,8 +323,8 @@ def test_a_folder_without_folders_is_told_to_make_them(tmp_path: Path) -> None:
 def test_an_empty_class_is_named(animals: Path) -> None:
     (animals / "cow").mkdir()
     (animals / "cow" / "notes.txt").write_text("none yet")
-    expected = f"the class folder {animals / 'cow'} has no images in it; add some or remove it"
-    assert complaint(animals) == expected
+    said = "has no images in it, only notes.txt (no image); add some or remove it"
+    assert complaint(animals) == f"the class folder {animals / 'cow'} {said}"
 
 
 def test_one_class_alone_is_told_to_be_too_few(tmp_path: Path, write_images) -> None:
@@ -310,12 +352,25 @@ def break_images(folder: Path, contents: Mapping[str, bytes]) -> None:
         (folder / name).write_bytes(content)
 
 
-def test_bad_files_are_counted_and_the_first_is_named_with_both_ways_out(animals: Path) -> None:
-    whole = (animals / "dog" / "000.png").read_bytes()
-    break_images(animals, {"dog/001.png": b"<html>", "cat/003.png": whole[: len(whole) // 2], "cat/004.png": b""})
+def test_bad_files_are_counted_and_the_first_of_each_reason_is_named(animals: Path) -> None:
+    break_images(animals, {"dog/001.png": b"<html>", "cat/003.png": b"<html>"})
+    (animals / "dog" / "004.png").unlink()
+    (animals / "dog" / "004.png").symlink_to("nowhere")
     message = complaint(animals)
-    assert message.startswith(f"3 of 15 images cannot be used, the first is {animals / 'cat' / '003.png'}: ")
-    assert message.endswith("; mend it, or set `skip_bad` to leave such files out")
+    assert message.startswith(
+        f"3 of 15 images cannot be used, the first is {animals / 'cat' / '003.png'}: not an image"
+    )
+    assert message.endswith("; others are dog/004.png (there is no such file)")
+
+
+def test_what_helps_is_said_by_whoever_knows_the_verb(animals: Path) -> None:
+    break_images(animals, {"cat/003.png": b""})
+    with pytest.raises(UnusableImagesError) as caught:
+        Folder(animals).load(4)
+    assert "skip_bad" not in str(caught.value)
+    with pytest.raises(UserError, match=r"cannot be used, .*; pray$") as advised, advice("pray"):
+        Folder(animals).load(4)
+    assert not isinstance(advised.value, UnusableImagesError)
 
 
 def test_skipped_files_are_left_out_and_listed_with_their_reasons(animals: Path) -> None:
@@ -338,7 +393,9 @@ def test_skipping_changes_nothing_where_all_files_are_good(animals: Path) -> Non
 
 def test_a_class_that_loses_every_image_is_named(animals: Path) -> None:
     break_images(animals, {f"dog/{i:03}.png": b"<html>" for i in range(5)})
-    assert complaint(animals, skip_bad=True).startswith("no image of the class dog can be used; ")
+    assert complaint(animals, skip_bad=True).startswith(
+        "no image of the class dog can be used: dog/000.png and 4 more (not an image"
+    )
 
 
 def test_a_class_that_keeps_one_image_is_named(animals: Path) -> None:

@@ -180,7 +180,47 @@ def test_gray_images_stay_gray(write_set: Callable[..., Path], tmp_path: Path) -
 def test_without_a_test_split_the_validation_images_are_it(
     name: str, write_set: Callable[..., Path], tmp_path: Path
 ) -> None:
-    assert len(load(write_set(tmp_path, train=12, **{name: 6})).test) == 6
+    images = load(write_set(tmp_path, train=12, **{name: 6}))
+    assert len(images.test) == 6
+    [line] = images.notes
+    assert line.startswith("train trains and val")
+    assert line.endswith(" is the test set")
+
+
+def test_splits_are_recognized_as_they_are_spelled_and_what_each_is_used_for_is_said(
+    write_set: Callable[..., Path], tmp_path: Path
+) -> None:
+    images = load(write_set(tmp_path / "data", Training=12, Testing=6, dev=3, extra=3).parent)
+    assert (len(images.train), len(images.test)) == (12, 6)
+    assert images.notes == (
+        "Training trains and Testing is the test set; dev is not used: validation images are drawn from training's; "
+        "extra is not used",
+    )
+
+
+def test_what_the_library_does_not_read_of_a_folder_is_named(folder_of_classes: Path) -> None:
+    assert load(folder_of_classes).unused == ()
+    content = (folder_of_classes / "train" / "cat" / "000.jpg").read_bytes()
+    more = (
+        "train/cat/no suffix",
+        "validation/cat/0.jpg",
+        "validation/dog/0.jpg",
+        "train/cat/notes.txt",
+        ".hidden/a.jpg",
+    )
+    for name in more:
+        (folder_of_classes / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder_of_classes / name).write_bytes(b"mine" if name.endswith("txt") else content)
+    images = load(folder_of_classes)
+    assert (len(images.train), len(images.test)) == (30, 9)
+    assert {path.relative_to(folder_of_classes).as_posix(): reason for path, reason in images.unused} == {
+        "train/cat/no suffix": "of a suffix that the library datasets does not read",
+        "validation/cat/0.jpg": "of a split that is not used",
+        "validation/dog/0.jpg": "of a split that is not used",
+        "train/cat/notes.txt": "no image",
+        ".hidden": "hidden",
+    }
+    assert len(images.notes) == 2
 
 
 def test_a_test_split_whose_labels_are_secret_is_passed_over(
@@ -342,7 +382,9 @@ def test_hostile_bytes_stop_the_training_in_one_line_or_are_left_out(
     )
     said = complaint(lambda: load(where))
     assert said.startswith(f"hf:{where}/train/5: {reason}")
-    assert "`skip_bad`" in said
+    assert "skip_bad" not in said
+    asked = complaint(lambda: ca.train("lenet1", data=f"hf:{where}", epochs=1, out=tmp_path / "none"))
+    assert asked == f"{said}; mend it, or set `skip_bad` to leave such files out"
     images = load(where, skip_bad=True)
     assert len(images.train) == 17
     [skipped] = images.skipped
@@ -361,7 +403,9 @@ def test_a_damaged_image_beyond_the_sample_stops_the_training_when_it_comes(
     monkeypatch.setattr(stream, "NUM_SAMPLED", 5)
     run = tmp_path / "run"
     settings: dict[str, Any] = {"data": f"hf:{where}", "epochs": 1, "batch_size": 8, "seed": 2}
-    assert f"hf:{where}/train/29: not an image" in complaint(lambda: ca.train("lenet1", out=run, **settings))
+    said = complaint(lambda: ca.train("lenet1", out=run, **settings))
+    assert said.startswith(f"hf:{where}/train/29: not an image")
+    assert said.endswith("or set `skip_bad` to leave such files out")
     assert (run / "run.json").exists()
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from convatlas.data import Batches, Split, stream
 from convatlas.data.batches import Shard
+from convatlas.data.dataset import UnusableImagesError
 from convatlas.data.stream import Stream
 from convatlas.errors import UserError
 from convatlas.images import Preprocessing, Resize
@@ -243,9 +244,7 @@ def test_the_sample_is_of_many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_damaged_image_stops_with_its_name_and_the_good_ones_are_known() -> None:
     images, _ = streamed(5, 5, odd={3: NO_IMAGE, 8: encoded(8)[:-25]})
-    with pytest.raises(
-        UserError, match=r"^there/3: not an image .*; set `skip_bad` to leave such images out"
-    ) as caught:
+    with pytest.raises(UnusableImagesError, match=r"^there/3: not an image of a known format") as caught:
         images[:]
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="there/8: damaged or cut short"):

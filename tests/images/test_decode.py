@@ -31,7 +31,6 @@ from convatlas.images import (
     decode_opened,
     opened,
 )
-from convatlas.images.decode import SUFFIXES
 
 ORIENTATION = 0x0112
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
@@ -87,14 +86,6 @@ def with_exif(jpeg: bytes, content: bytes) -> bytes:
 
 
 # Formats and modes
-
-
-@pytest.mark.parametrize("suffix", sorted(SUFFIXES))
-def test_every_suffix_that_counts_as_an_image_decodes(suffix: str, tmp_path: Path) -> None:
-    Image.new("L", (5, 3), 99).save(tmp_path / f"a{suffix}")
-    image = decode(tmp_path / f"a{suffix}")
-    assert image.size == (5, 3)
-    assert values(image.convert("L")) == pytest.approx(99, abs=1)
 
 
 @pytest.mark.parametrize("encoding", ["png", "bmp", "tiff", "lzw tiff", "webp", "ppm"])

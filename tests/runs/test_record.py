@@ -264,6 +264,13 @@ def test_a_file_that_was_cut_short_is_one_line(folder: Path, part: float) -> Non
     complaint(folder, content[: int(part * len(content))])
 
 
+def test_a_record_from_before_unused_files_were_counted_opens(folder: Path) -> None:
+    values = written()
+    assert values["results"].pop("unused_files") == 0
+    (folder / RECORD).write_text(json.dumps(values))
+    assert load_run(folder).results == RESULTS
+
+
 @pytest.mark.parametrize("key", ["data", "seed", "recipe", "scale", "runtime", "execution", "is_tuned", "machine"])
 def test_a_missing_field_is_named(key: str, folder: Path) -> None:
     values = written()

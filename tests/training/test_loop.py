@@ -184,7 +184,8 @@ def test_a_step_that_is_not_finite_stops_before_the_update_and_keeps_the_last_go
         ca.train(name, epochs=2, lr=lr, runtime=UNTUNED, out=tmp_path / "run", progress=notes)
     message = re.fullmatch(
         rf"the {what} is not a finite number at step {step} in epoch 1, with (?P<names>.*) and (?P<others>\d+) others; "
-        rf"{tmp_path / 'run'} keeps the last good state, and a new run with a lower `lr` than (?P<lr>\S+) may help",
+        rf"{tmp_path / 'run'} keeps the last good state, and a new run with a lower learning rate than (?P<lr>\S+) may "
+        "help",
         str(stopped.value),
     )
     assert message is not None, str(stopped.value)
@@ -350,7 +351,7 @@ def test_resume_leaves_the_callers_threads_alone(tmp_path: Path) -> None:
 
 
 def test_a_run_whose_last_update_is_not_finite_is_not_finished(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the weights are not finite after the last step; .* lower `lr`"):
+    with pytest.raises(UserError, match=r"the weights are not finite after the last step; .* lower learning rate"):
         ca.train("lenet5", epochs=1, batch_size=2000, lr=3e38, out=tmp_path / "run")
     assert load_run(tmp_path / "run").record.results is None
 

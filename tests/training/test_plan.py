@@ -322,6 +322,30 @@ def test_a_folder_with_a_folder_in_place_of_the_card_is_not_used(tmp_path: Path)
         new_run_folder(tmp_path, "x")
 
 
+@pytest.mark.parametrize("out", [None, "images/run", "alias/cat/run"])
+def test_nothing_is_decoded_or_made_where_a_run_would_lie_in_its_data(
+    out: str | None, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded_cache: Path
+) -> None:
+    (tmp_path / "images").symlink_to(photographs)
+    (tmp_path / "alias").symlink_to("images")
+    monkeypatch.chdir(tmp_path if out else photographs)
+    before = sorted(photographs.rglob("*"))
+    with pytest.raises(UserError, match=r"lies in the data .*; name a place elsewhere with `out`"):
+        ca.train("lenet5", photographs, out=out)
+    assert sorted(photographs.rglob("*")) == before
+    assert not decoded_cache.exists()
+
+
+def test_a_class_too_small_to_validate_is_told_before_there_is_a_run(
+    write_images: Callable[..., Path], tmp_path: Path
+) -> None:
+    image = Image.new("L", (28, 28))
+    images = write_images(tmp_path / "images", {"cat": [image] * 9, "dog": [image] * 2})
+    with pytest.raises(UserError, match="leaves none for validation"):
+        ca.train("lenet1", images, validation=Validation(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 # Batches
 
 

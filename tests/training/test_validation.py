@@ -83,7 +83,7 @@ def test_the_seed_draws_the_images_and_the_patience_does_not() -> None:
 
 
 def test_a_class_with_one_image_cannot_be_split() -> None:
-    with pytest.raises(UserError, match="leaves none for validation; train without `val_split`"):
+    with pytest.raises(UserError, match="leaves none for validation; add images to it"):
         split_validation(split_of([5, 1]), Validation(), 0)
 
 

@@ -6,10 +6,11 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
 import convatlas
 from convatlas.cli.atlas import compare, list_variants, show
@@ -70,9 +71,39 @@ OPTIONS = {"init_from": "--from", "num_seeds": "--seeds"}
 """Options with other names than the library's arguments."""
 
 
-def with_options(message: str) -> str:
-    """A library's message with the command's options in place of argument names, which stand in backticks."""
-    return re.sub(r"`(\w+)`", lambda name: OPTIONS.get(name[1], f"--{name[1].replace('_', '-')}"), message)
+SMALLER = ("--resolution", "--width", "--batch-size")
+"""Options that make a training fit into less memory."""
+
+
+def options_of(words: Sequence[str]) -> set[str]:
+    """The options of the command that these words call."""
+    command = get_command(app)
+    for word in words:
+        inner = getattr(command, "commands", {})
+        if word not in inner:
+            break
+        command = inner[word]
+    return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+
+
+def with_options(message: str, known: Collection[str]) -> str:
+    """A library's message with the command's options in place of argument names, which stand in backticks.
+
+    Args:
+        known: the options that the command has. A name of none of them stays a word: nobody is told to type it.
+    """
+
+    def option(name: re.Match[str]) -> str:
+        typed = OPTIONS.get(name[1], f"--{name[1].replace('_', '-')}")
+        return typed if typed in known else name[1]
+
+    return re.sub(r"`(\w+)`", option, message)
+
+
+def not_enough_memory(known: Collection[str]) -> str:
+    """What to do about it, with the options that the command has."""
+    smaller = " or ".join(option for option in SMALLER if option in known)
+    return f"not enough memory; {f'choose a smaller {smaller}' if smaller else 'close other programs'}"
 
 
 def main() -> None:
@@ -93,7 +124,7 @@ def main() -> None:
     except UserError as error:
         # Of the processes that torchrun started on a machine, one prints the error of all.
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            print_error(with_options(str(error)))
+            print_error(with_options(str(error), options_of(sys.argv[1:])))
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if "WORLD_SIZE" in os.environ and re.search("gloo|nccl", str(error), re.IGNORECASE):
@@ -103,7 +134,7 @@ def main() -> None:
         # On the CPU, PyTorch has no exception of its own for running out of memory.
         if isinstance(error, RuntimeError) and not re.search("can't allocate memory|out of memory", str(error)):
             raise
-        print_error("not enough memory; choose a smaller --resolution, --width or --batch-size")
+        print_error(not_enough_memory(options_of(sys.argv[1:])))
         sys.exit(2)
     except OSError as error:
         # As a full disk, or a folder that may not be written to.

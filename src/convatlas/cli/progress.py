@@ -81,8 +81,8 @@ class LineProgress(Progress):
     """A line for each epoch."""
 
     def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
-        for error in images.skipped:
-            print_error(f"left out {error}")
+        for line in images.remarks:
+            print_error(line)
         typer.echo(
             f"{run.card.variant} on {run.record.data}: {count(len(images.train))} images at "
             f"{run.card.preprocessing.crop} px, {len(run.card.classes)} classes, on {run.record.device}, "

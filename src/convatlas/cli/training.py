@@ -51,6 +51,9 @@ BatchSize = Annotated[
 Seed = Annotated[
     int, typer.Option(help="Seed of the initial weights, shuffling, augmentation, and the split of an image folder.")
 ]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Skip damaged and unsupported image files instead of failing.")
+]
 TrainingResolution = Annotated[
     int | None,
     typer.Option(help="Side of the square input in pixels; by default that of the images, within the network's range."),
@@ -71,9 +74,7 @@ def train(
     class_weights: Annotated[
         str | None, typer.Option(help="balanced: every class counts the same in the loss.")
     ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Skip damaged and unsupported image files instead of failing.")
-    ] = False,
+    skip_bad: SkipBad = False,
     out: Annotated[Path | None, typer.Option(help="The run folder; a new one below runs/ by default.")] = None,
     width: Width = Scale.width,
     depth: Depth = Scale.depth,
@@ -217,6 +218,7 @@ def find_lr(
     data: Data = "digits",
     batch_size: BatchSize = None,
     seed: Seed = 0,
+    skip_bad: SkipBad = False,
     width: Width = Scale.width,
     depth: Depth = Scale.depth,
     resolution: TrainingResolution = Scale.resolution,
@@ -225,10 +227,14 @@ def find_lr(
 ) -> None:
     """Learning rate range test: raise the learning rate until the loss diverges, and suggest one."""
     from convatlas import draw
+    from convatlas.cli.progress import progress_on
+    from convatlas.data import check_outside
     from convatlas.files import write
     from convatlas.training import Request
     from convatlas.training.lr_finder import find_lr
 
+    if out is not None:
+        check_outside(out, data)
     finding = find_lr(
         Request(
             network=network,
@@ -236,7 +242,9 @@ def find_lr(
             batch_size=batch_size,
             seed=seed,
             scale=Scale(width=width, depth=depth, resolution=resolution),
-        )
+            skip_bad=skip_bad,
+        ),
+        progress_on(quiet=False),
     )
     if out is not None:
         title = f"{network} on {Path(data).name}"
@@ -303,6 +311,8 @@ def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: 
         trained += f", the best of them epoch {results.best_epoch}"
     if results.skipped_images:
         trained += f", {count(results.skipped_images)} unusable images left out"
+    if results.unused_files:
+        trained += f", {count(results.unused_files)} other files not used"
     typer.echo()
     print_facts(
         [

@@ -197,20 +197,26 @@ def predict(
 
 
 def files_of(paths: list[Path]) -> list[Path]:
-    """The files, and the image files of the folders.
+    """The files, and the image files of the folders; what else those hold is named on standard error.
 
     Raises:
         UserError: a folder has none.
     """
+    from convatlas.data.listing import list_files, summary
     from convatlas.errors import UserError
-    from convatlas.images import files_below
 
     files: list[Path] = []
     for path in paths:
-        inside = sorted(files_below(path)) if path.is_dir() else [path]
-        if not inside:
-            raise UserError(f"{path} has no images in it")
-        files += inside
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = list_files(path)
+        others = summary(inside.unused, path)
+        if not inside.images:
+            raise UserError(f"{path} has no images in it{f', only {others}' if others else ''}")
+        files += inside.images
+        if others:
+            print_error(f"not used of {path}: {others}")
     return files
 
 

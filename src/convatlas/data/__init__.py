@@ -1,8 +1,10 @@
 """Data sets by name or by folder, and batches made on the device."""
 
 from convatlas.data.batches import Batches as Batches
+from convatlas.data.catalog import check_outside as check_outside
 from convatlas.data.catalog import find as find
 from convatlas.data.catalog import is_found_by_name as is_found_by_name
+from convatlas.data.catalog import notes_on_name as notes_on_name
 from convatlas.data.catalog import portable_name as portable_name
 from convatlas.data.dataset import Dataset as Dataset
 from convatlas.data.dataset import Source as Source

@@ -7,6 +7,7 @@ from convatlas.data.dataset import Source
 from convatlas.data.digits import Digits
 from convatlas.data.folder import Folder
 from convatlas.data.hub import PREFIX, Hub
+from convatlas.data.layout import lies_in
 from convatlas.data.standard import CIFAR10, FASHION_MNIST, MNIST, USPS
 from convatlas.errors import UserError, unknown
 
@@ -39,14 +40,43 @@ def find(name: str | Path) -> Source:
     raise unknown("data set or folder", name, named)
 
 
+def check_outside(out: str | Path, data: str | Path) -> None:
+    """Nothing is written where a data set is read, which would take it for images the next time.
+
+    Args:
+        out: a folder or a file that is to be written.
+        data: what `find` finds.
+
+    Raises:
+        UserError: it lies in the data set's folder, by whatever links; or there is no such data set.
+    """
+    folder = find(data).path
+    if folder is not None and lies_in(Path(out), folder):
+        raise UserError(f"{out} lies in the data {folder}, which is read as images; name a place elsewhere with `out`")
+
+
+def notes_on_name(name: str | Path) -> tuple[str, ...]:
+    """A line for people where a name could mean two things."""
+    if str(name) not in _names() or not Path(name).is_dir():
+        return ()
+    return (f"{name} is the standard data set of that name; the folder {name} beside it is ./{name}",)
+
+
 def portable_name(name: str) -> str:
     """A data set's name without where it lies on this machine: of a folder's path the last part."""
-    return name if name in {source.name for source in NAMED} or is_hub_name(name) else Path(name).name
+    if name in _names() or is_hub_name(name):
+        return name
+    folder = Path(name).name
+    return f"./{folder}" if folder in _names() else folder
 
 
 def is_found_by_name(name: str) -> bool:
     """Whether `find` finds a set of that name wherever it is called: not that of a folder without its path."""
-    return name != portable_name(name) or name in {source.name for source in NAMED} or is_hub_name(name)
+    return name != portable_name(name) or name in _names() or is_hub_name(name)
+
+
+def _names() -> set[str]:
+    return {source.name for source in NAMED}
 
 
 def is_hub_name(name: str) -> bool:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from convatlas.data.images import ImageReader, Images, IndexedImages, pixel_digests
+from convatlas.data.listing import Unused
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.images import ImageError, Resize
@@ -64,7 +68,7 @@ class Split:
         drawn = np.zeros(len(self), bool)
         for label in np.unique(self.labels):
             members = np.flatnonzero(self.labels == label)
-            drawn[generator.permutation(members)[: max(1, round(fraction * len(members)))]] = True
+            drawn[generator.permutation(members)[: num_drawn(fraction, len(members))]] = True
         return self.take(np.flatnonzero(~drawn)), self.take(np.flatnonzero(drawn))
 
     def name_of(self, index: int) -> str:
@@ -107,6 +111,11 @@ class Split:
         return Split(resized, self.labels, self.names, contents)
 
 
+def num_drawn(fraction: float, num: int) -> int:
+    """How many of the images of a class `Split.stratified_split` draws."""
+    return max(1, round(fraction * num))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """A training and a test split.
@@ -127,6 +136,10 @@ class Dataset:
     """Whether each image is one light character on black, like MNIST's."""
     skipped: tuple[ImageError, ...] = ()
     """Damaged files that were skipped because of `skip_bad`."""
+    unused: tuple[Unused, ...] = ()
+    """Files beside the images, and what else of a folder is not read."""
+    notes: tuple[str, ...] = ()
+    """Lines for people about what is used for what, and what is not."""
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
@@ -137,6 +150,11 @@ class Dataset:
     @property
     def channels(self) -> int:
         return int(self.train.images.shape[1])
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Lines for people: each image that was skipped, and the notes."""
+        return (*(f"left out {error}" for error in self.skipped), *self.notes)
 
     @property
     def checksum(self) -> str:
@@ -150,12 +168,39 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+class UnusableImagesError(UserError):
+    """Images that cannot be used while `skip_bad` is off. What helps against it, whoever asked for them knows."""
+
+
+@contextmanager
+def advice(on_unusable: str) -> Iterator[None]:
+    """Say what helps, behind what is wrong with images that cannot be used.
+
+    Raises:
+        UserError: in place of `UnusableImagesError`.
+    """
+    try:
+        yield
+    except UnusableImagesError as error:
+        raise UserError(f"{error}; {on_unusable}") from error
+
+
+def restore(trained: str | Path) -> str:
+    """The advice where a model is trained already: its images could be used then."""
+    return f"the images were good when {trained} was trained on them, so put back what was there"
+
+
 class Source(Protocol):
     """Where a data set comes from, before an image of it is decoded."""
 
     @property
     def name(self) -> str:
         """The name or path by which `convatlas.data.find` finds it."""
+        ...
+
+    @property
+    def path(self) -> Path | None:
+        """The folder of this machine that is read as it is; None: there is none."""
         ...
 
     @property
@@ -180,6 +225,7 @@ class Source(Protocol):
             progress: called with the progress of downloads and of decoding.
 
         Raises:
-            UserError: the source cannot be read, or an image cannot be used while `skip_bad` is off.
+            UserError: the source cannot be read.
+            UnusableImagesError: images cannot be used while `skip_bad` is off.
         """
         ...

@@ -19,6 +19,7 @@ class Digits:
     name: str = "digits"
     native_side: int = 8
     typical_side: int = 8
+    path: None = None
 
     def load(
         self, resize: Resize | int, *, seed: int = 0, skip_bad: bool = False, progress: ProgressCallback = SILENT

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from convatlas.data import cache
-from convatlas.data.dataset import Dataset, Split
+from convatlas.data.dataset import Dataset, Split, UnusableImagesError
 from convatlas.data.folder_images import FolderImages
+from convatlas.data.layout import Layout, lies_in, notes_on_unused, read_layout
+from convatlas.data.listing import summary
 from convatlas.data.source_files import SourceFile, scan, sorting_key
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, decoded_folder
-from convatlas.images import NUM_SIZES, ImageError, Resize, files_below, median_side, shorter_side
+from convatlas.images import NUM_SIZES, ImageError, Resize, median_side, shorter_side
 
 TEST_FRACTION = 0.2
 """Of each class, if the folder has no split of its own."""
@@ -21,10 +24,7 @@ TEST_FRACTION = 0.2
 
 @dataclass(frozen=True)
 class Folder:
-    """`<class>/*` with a seeded split, or `train/<class>/*` beside `test/` or `val/`.
-
-    `val/` is the test set unless there is a `test/`.
-    """
+    """`<class>/*` with a seeded split, or `train/<class>/*` beside `test/` or `val/`; see `layout`."""
 
     path: Path
     native_side: None = None
@@ -36,10 +36,19 @@ class Folder:
         # Absolute, so that it is found again from another folder, and never taken for a standard set.
         return str(self.path.resolve())
 
+    @cached_property
+    def layout(self) -> Layout:
+        """What lies in the folder, as it was when this was first asked for.
+
+        Raises:
+            UserError: see `read_layout`.
+        """
+        return read_layout(self.path)
+
     @property
     def typical_side(self) -> int | None:
         """The median shorter side of some of the images, from their headers."""
-        paths = sorted(files_below(self.path), key=sorting_key)
+        paths = sorted(self.layout.images, key=sorting_key)
         return median_side(map(shorter_side, paths[:: max(1, len(paths) // NUM_SIZES)]))
 
     def load(
@@ -50,38 +59,46 @@ class Folder:
         Training images may be decoded approximately, test images never; see `Source.load`.
 
         Raises:
-            UserError: there are no classes, an empty class, classes that differ between the splits, or images that
-                cannot be used while `skip_bad` is off; or the cache cannot hold them.
+            UserError: see `read_layout`; or a class has no image that can be used, or too few to split; or the cache
+                lies in the folder, or cannot hold the images.
+            UnusableImagesError: images cannot be used while `skip_bad` is off.
         """
-        train_root = self.path / "train"
-        test_root = next((self.path / name for name in ("test", "val") if (self.path / name).is_dir()), None)
-        if train_root.is_dir() and test_root is None:
-            raise UserError(f"{self.path} has a train folder; it needs a test or val folder beside it")
-        split_given = train_root.is_dir() and test_root is not None
-        roots = [train_root, test_root] if split_given and test_root else [self.path]
-        listings = [self._in_order(list_classes(root)) for root in roots]
+        layout = self.layout
+        if lies_in(decoded_folder(), self.path):
+            raise UserError(
+                f"the cache {decoded_folder()} lies in the data {self.path}; set CONVATLAS_CACHE to a folder elsewhere"
+            )
+        listings = [self._in_order(split) for split in layout.splits]
         classes = tuple(listings[0])
-        for root, listing in zip(roots[1:], listings[1:], strict=True):
-            if tuple(listing) != classes:
-                odd = sorted(set(listing) ^ set(classes))
-                raise UserError(f"{roots[0]} and {root} have different classes: {', '.join(odd)}")
         splits, skipped = self._splits(listings, Resize.to(resize), progress)
         if skipped and not skip_bad:
             num = len(skipped) + sum(map(len, splits))
-            raise UserError(
-                f"{len(skipped)} of {num} images cannot be used, the first is {skipped[0]}; "
-                "mend it, or set `skip_bad` to leave such files out"
+            others = [error for error in skipped if error.reason != skipped[0].reason]
+            raise UnusableImagesError(
+                f"{len(skipped)} of {num} images cannot be used, the first is {skipped[0]}"
+                + (f"; others are {summary(others, self.path)}" if others else "")
             )
-        for split in splits:
+        for split, of_class in zip(splits, layout.splits, strict=True):
             for label in set(range(len(classes))) - set(split.labels.tolist()):
+                of_label = set(of_class[classes[label]])
+                lost = [error for error in skipped if error.path in of_label]
                 raise UserError(
-                    f"no image of the class {classes[label]} can be used; add good ones or remove its folder"
+                    f"no image of the class {classes[label]} can be used: {summary(lost, self.path)}; add good ones or "
+                    "remove its folder"
                 )
-        if split_given:
+        if len(splits) == 2:
             train, test = splits
         else:
             train, test = split_by_class(splits[0], classes, self.path, seed)
-        return Dataset(name=self.name, classes=classes, train=train, test=test.exact(progress), skipped=tuple(skipped))
+        return Dataset(
+            name=self.name,
+            classes=classes,
+            train=train,
+            test=test.exact(progress),
+            skipped=tuple(skipped),
+            unused=layout.unused,
+            notes=(*layout.notes, *notes_on_unused(layout.unused, self.path)),
+        )
 
     def _in_order(self, listing: dict[str, list[Path]]) -> dict[str, list[Path]]:
         """The images of each class in the order that the split is drawn from."""
@@ -123,22 +140,6 @@ class Folder:
                 )
             )
         return splits, errors
-
-
-def list_classes(root: Path) -> dict[str, list[Path]]:
-    """The image files of each class folder below `root`, both in the order of their names.
-
-    Raises:
-        UserError: there are no class folders, or one has no images.
-    """
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not folders:
-        raise UserError(f"{root} has no folders in it; make one for each class and put its images there")
-    listing = {folder.name: sorted(files_below(folder)) for folder in folders}
-    for name, paths in listing.items():
-        if not paths:
-            raise UserError(f"the class folder {root / name} has no images in it; add some or remove it")
-    return listing
 
 
 def split_by_class(split: Split, classes: tuple[str, ...], path: Path, seed: int) -> tuple[Split, Split]:

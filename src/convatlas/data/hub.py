@@ -20,6 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from convatlas.data.dataset import Dataset, Split
+from convatlas.data.layout import NO_SPLIT, notes_on_unused
+from convatlas.data.listing import Unused, list_files
+from convatlas.data.splits import DRAWN, NO_CLASSES, SPELLINGS, SplitKind, notes_on_splits, split_kind
 from convatlas.data.stream import INTERLEAVED, Shards, Stream
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
@@ -29,9 +32,7 @@ PREFIX = "hf:"
 NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 PARQUET, FOLDER = "parquet", "imagefolder"
 """The layouts that are read, by the library's names: neither runs a set's own code or unpickles anything."""
-TRAIN = "train"
-TESTS = ("test", "validation", "valid", "val")
-"""Splits to test on, the first that has labels: competitions keep those of their test images secret."""
+NOT_READ = "of a suffix that the library datasets does not read"
 CHUNK = 10_000
 """Labels that are read at a time."""
 MAX_QUOTED = 300
@@ -75,6 +76,11 @@ class Hub:
         return f"{PREFIX}{self.where}"
 
     @property
+    def path(self) -> Path | None:
+        path = Path(self.where)
+        return path if path.is_absolute() else None
+
+    @property
     def typical_side(self) -> int | None:
         """The median shorter side of some of the training images, from their headers."""
         return self._stream(self._train, Resize(1)).shorter_side()
@@ -82,7 +88,7 @@ class Hub:
     def load(
         self, resize: Resize | int, *, seed: int = 0, skip_bad: bool = False, progress: ProgressCallback = SILENT
     ) -> Dataset:
-        """Its `train` split, and the first of `TESTS` that has labels; gray if all of a seeded sample is gray.
+        """Its training split and the first to test on that has labels; gray if all of a seeded sample is gray.
 
         Training images may be decoded approximately, test images never. The checksum covers where the images come from
         (the revision on the hub, or the names and sizes of the files of a folder) and all labels, but no pixel.
@@ -110,7 +116,36 @@ class Hub:
             train=Split(train, labels[0]),
             test=Split(test, labels[1]).exact(progress),
             skipped=tuple(skipped),
+            unused=(unused := self._unused_files()),
+            notes=(*self._notes_on_splits(), *notes_on_unused(unused, Path(self.where))),
         )
+
+    def _unused_files(self) -> tuple[Unused, ...]:
+        """What of a folder of image files is not used."""
+        if self.path is None or self._builder.name != FOLDER:
+            return ()
+        listing = list_files(self.path)
+        parts = {part.name: part for part in (self._train, self._test)}
+        files = [part.shards for part in parts.values() if isinstance(part.shards, Files)]
+        read = {address for some in files for address in some.addresses}
+        found = self._builder.config.data_files
+        others = {file for name in found if name not in parts for file in found[name]}
+        return (
+            *listing.unused,
+            *(
+                Unused(path, NO_SPLIT if str(path) in others else NOT_READ)
+                for path in listing.images
+                if str(path) not in read
+            ),
+        )
+
+    def _notes_on_splits(self) -> tuple[str, ...]:
+        train, test = self._train.name, self._test.name
+        tests = self._names(SplitKind.TEST, SplitKind.VAL)
+        # Those that come before it have no labels.
+        why = dict.fromkeys(tests, DRAWN) | dict.fromkeys(tests[: tests.index(test)], NO_CLASSES)
+        rest = {name: why.get(name, "") for name in self._splits if name not in (train, test)}
+        return notes_on_splits(train, test, rest)
 
     def _stream(self, part: HubSplit, resize: Resize) -> Stream:
         return Stream(part.shards, part.origin, np.arange(len(part.labels)), resize)
@@ -145,23 +180,33 @@ class Hub:
 
     @cached_property
     def _columns(self) -> Columns:
-        if TRAIN not in self._splits:
-            raise UserError(f"{self.name} has no split {TRAIN}; it has {', '.join(self._splits)}")
-        return Columns.of(self.name, self._splits[TRAIN].features)
+        return Columns.of(self.name, self._splits[self._train_name].features)
 
     @cached_property
     def _train(self) -> HubSplit:
-        return self._part(TRAIN)
+        return self._part(self._train_name)
+
+    @cached_property
+    def _train_name(self) -> str:
+        if not (names := self._names(SplitKind.TRAIN)):
+            raise UserError(f"{self.name} has no split train; it has {', '.join(self._splits)}")
+        return names[0]
 
     @cached_property
     def _test(self) -> HubSplit:
-        for name in TESTS:
-            if name in self._splits and (part := self._part(name, labeled=False)).labels.min() >= 0:
+        for name in self._names(SplitKind.TEST, SplitKind.VAL):
+            if (part := self._part(name, labeled=False)).labels.min() >= 0:
                 return part
         raise UserError(
-            f"{self.name} has no images with labels to test on, in {' or '.join(TESTS)}; its splits are "
+            f"{self.name} has no images with labels to test on, in a split test or validation; its splits are "
             f"{', '.join(self._splits)}, and a stream is not split by us"
         )
+
+    def _names(self, *kinds: SplitKind) -> list[str]:
+        """The splits of these kinds: of all to test on, the first that has labels counts, for some keep them secret."""
+        spelled = [name for name, kind in SPELLINGS.items() if kind in kinds]
+        names = [name for name in self._splits if split_kind(name) in kinds]
+        return sorted(names, key=lambda name: spelled.index(name.casefold()))
 
     def _part(self, split: str, *, labeled: bool = True) -> HubSplit:
         """
@@ -187,7 +232,7 @@ class Hub:
             raise UserError(f"{where} has no images")
         if labels.max() >= len(columns.classes) or (labeled and labels.min() < 0):
             raise UserError(f"{where} has images whose class in the column {columns.label} is none of the set's")
-        return HubSplit(shards, labels, self._origin(split))
+        return HubSplit(split, shards, labels, self._origin(split))
 
     def _origin(self, split: str) -> bytes:
         digest = hashlib.sha256()
@@ -227,6 +272,7 @@ class Columns:
 class HubSplit:
     """A split, before its images are read."""
 
+    name: str
     shards: Shards
     labels: npt.NDArray[np.int64]
     """(n,), -1 if the class is unknown."""

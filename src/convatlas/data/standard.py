@@ -54,6 +54,7 @@ class Standard:
     """How many of the test images the checksum covers; None: all."""
     is_light_on_dark: bool = False
     """See `Dataset`."""
+    path: None = None
 
     @property
     def typical_side(self) -> int:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from convatlas.data.dataset import UnusableImagesError
 from convatlas.data.images import NUM_SAMPLED, Decoding, ImageReader, Indices
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
@@ -107,7 +108,8 @@ class Stream(ImageReader):
         """Those images (m, channels, side, side); fast only if each call continues where the one before ended.
 
         Raises:
-            UserError: one of them cannot be used, or the source cannot be reached.
+            UnusableImagesError: one of them cannot be used.
+            UserError: the source cannot be reached.
         """
         places, back = np.unique(self.places[indices], return_inverse=True)
         with pillow_silenced():
@@ -152,7 +154,8 @@ class Stream(ImageReader):
         """The images of each batch in turn, in one walk; see `ImageReader.read`.
 
         Raises:
-            UserError: one of them cannot be used, or the source cannot be reached.
+            UnusableImagesError: one of them cannot be used.
+            UserError: the source cannot be reached.
         """
         walk = _Walk(self.shards, self.places[np.concatenate([*batches, np.empty(0, np.int64)])])
         for indices in batches:
@@ -177,7 +180,8 @@ class Stream(ImageReader):
         """The same images with a seeded sample; gray if all of the sample is gray.
 
         Raises:
-            UserError: one of the sample cannot be used, or the source cannot be reached.
+            UnusableImagesError: one of the sample cannot be used.
+            UserError: the source cannot be reached.
         """
         places = self.places[self.line(np.random.default_rng(seed))[:NUM_SAMPLED]]
 
@@ -234,14 +238,12 @@ class Stream(ImageReader):
     def _usable_image(self, example: Example) -> Image.Image:
         """
         Raises:
-            UserError: it cannot be used.
+            UnusableImagesError: it cannot be used.
         """
         try:
             return self._decode(example)
         except ImageError as error:
-            raise UserError(
-                f"{error}; set `skip_bad` to leave such images out, for which all are decoded once before training"
-            ) from error
+            raise UnusableImagesError(str(error)) from error
 
     def _square(self, image: Image.Image, channels: int) -> npt.NDArray[np.uint8]:
         return self.resize.square(image, channels, approximate=self.approximate)

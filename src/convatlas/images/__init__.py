@@ -1,20 +1,19 @@
 """Image files into arrays, safely, and arrays into network inputs. No torch: a server may live on this alone."""
 
 from convatlas.images.decode import NUM_SIZES as NUM_SIZES
-from convatlas.images.decode import ImageError as ImageError
-from convatlas.images.decode import ReadError as ReadError
 from convatlas.images.decode import decode as decode
 from convatlas.images.decode import decode_all as decode_all
 from convatlas.images.decode import decode_content as decode_content
 from convatlas.images.decode import decode_draft as decode_draft
 from convatlas.images.decode import decode_opened as decode_opened
-from convatlas.images.decode import files_below as files_below
 from convatlas.images.decode import median_side as median_side
-from convatlas.images.decode import opened as opened
 from convatlas.images.decode import pillow_silenced as pillow_silenced
 from convatlas.images.decode import shorter_side as shorter_side
 from convatlas.images.decode import shorter_side_of as shorter_side_of
-from convatlas.images.decode import status as status
+from convatlas.images.files import ImageError as ImageError
+from convatlas.images.files import ReadError as ReadError
+from convatlas.images.files import opened as opened
+from convatlas.images.files import status as status
 from convatlas.images.ink import reframe as reframe
 from convatlas.images.parallel import parallel_map as parallel_map
 from convatlas.images.preprocessing import ChannelOrder as ChannelOrder
@@ -23,3 +22,5 @@ from convatlas.images.preprocessing import Preprocessing as Preprocessing
 from convatlas.images.resize import Interpolation as Interpolation
 from convatlas.images.resize import Resize as Resize
 from convatlas.images.resize import ResizeMode as ResizeMode
+from convatlas.images.sniff import identify as identify
+from convatlas.images.sniff import why_not as why_not

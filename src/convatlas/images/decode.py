@@ -6,25 +6,19 @@ changes the pixels a little: it is for training alone.
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
-import stat
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from convatlas.errors import UserError
+from convatlas.images.files import ImageError, opened
 from convatlas.images.parallel import parallel_map
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
-"""Files with these suffixes count as images."""
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 NUM_SIZES = 100
 """The typical size of a data set is taken from so many images."""
@@ -41,22 +35,6 @@ _TRANSPOSES = {
 """The transpose that turns an image upright, for each EXIF orientation (EXIF 2.3, table 4, tag Orientation)."""
 
 T = TypeVar("T")
-
-
-class ImageError(UserError):
-    """A file that cannot be used as an image: names the file and says why."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
-
-
-class ReadError(ImageError):
-    """A file that cannot be read: its content is not known."""
 
 
 def decode(path: Path) -> Image.Image:
@@ -195,66 +173,6 @@ def shorter_side_of(file: BinaryIO) -> int | None:
             return min(image.size)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """Image files by their suffix, at any depth, without hidden files and hidden folders.
-
-    Raises:
-        UserError: a folder among them cannot be read.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"the folder {error.filename} cannot be read ({error.strerror})") from error
-
-    # os.walk does not follow symbolic links to folders, so a loop of them cannot trap it.
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield Path(parent) / name
-
-
-def status(path: Path) -> os.stat_result:
-    """`Path.stat` of a regular file.
-
-    Raises:
-        ReadError: there is no such file, or it is a folder, a device or a pipe.
-    """
-    try:
-        found = path.stat()
-    except (FileNotFoundError, ValueError) as error:
-        raise ReadError(path, "there is no such file") from error
-    except OSError as error:
-        raise ReadError(path, _reason(error)) from error
-    if stat.S_ISDIR(found.st_mode):
-        raise ReadError(path, "a folder, not an image")
-    if not stat.S_ISREG(found.st_mode):
-        # To open a pipe would be to wait for whoever writes to it.
-        raise ReadError(path, "a device or a pipe, not an image")
-    return found
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[BufferedReader]:
-    """Open a regular file for reading.
-
-    Raises:
-        ReadError: it is not a regular file, or may not be read.
-    """
-    status(path)
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise ReadError(path, _reason(error)) from error
-    with file:
-        yield file
-
-
-def _reason(error: OSError) -> str:
-    if error.errno == errno.ELOOP:
-        return "a symbolic link that leads back to itself"
-    return f"cannot be read ({error.strerror})"
 
 
 def _upright(original: Image.Image, image: Image.Image) -> Image.Image:

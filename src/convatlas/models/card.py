@@ -10,11 +10,11 @@ from importlib.metadata import version
 from typing import Any, Self
 
 from convatlas.errors import UserError
+from convatlas.files.names import CARD as CARD
 from convatlas.files.typed_json import as_file_error, decoded, encoded, parsed_object
 from convatlas.images import Preprocessing
 from convatlas.spec.quantization import Quantization
 
-CARD = "model.json"
 FORMAT = 1
 
 

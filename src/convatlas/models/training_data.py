@@ -7,7 +7,7 @@ from pathlib import Path
 
 from convatlas.data import Dataset, earlier
 from convatlas.data import find as find_data
-from convatlas.data.dataset import composed
+from convatlas.data.dataset import advice, composed, restore
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.formatting import count
@@ -39,7 +39,8 @@ def load_training_data(
     source, checksum = find_data(name), provenance.data_checksum
     if earlier.is_earlier(checksum):
         source = earlier.sorted_as_earlier(source)
-    dataset = source.load(resize, seed=provenance.seed, skip_bad=provenance.skip_bad, progress=progress)
+    with advice(restore(trained)):
+        dataset = source.load(resize, seed=provenance.seed, skip_bad=provenance.skip_bad, progress=progress)
     if checksum == dataset.checksum or (
         earlier.is_earlier(checksum)
         and earlier.decoding_in(checksum, dataset, resize, card.classes, progress) is not None

@@ -26,6 +26,8 @@ class TrainingResults:
     train_images: int
     skipped_images: int
     """Unusable ones, with `skip_bad`."""
+    unused_files: int = 0
+    """Of an image folder, what is no image or not used, as `Dataset.unused` names it; older records do not say."""
     epochs: int
     """Those that were trained: with `patience`, they may be fewer than the recipe's."""
     best_epoch: int | None

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from convatlas import draw
-from convatlas.data import Split
+from convatlas.data import Split, check_outside
 from convatlas.data.images import Decoding
 from convatlas.draw.pages import data_uri, render_page, svg_uri
 from convatlas.errors import UserError
@@ -82,6 +82,8 @@ def write_report(
         UserError: the run is not finished or damaged, its data set is gone or has changed, or there is no such folder.
     """
     path = run.folder / REPORT if out is None else Path(out)
+    if out is not None:
+        check_outside(out, run.data_name(data))
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent} to write {path.name} into")
     place, model = resolve_device(device), run.model

@@ -16,6 +16,7 @@ from convatlas.data import Dataset, Split
 from convatlas.data import find as find_data
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, write
+from convatlas.files.names import RECORD as RECORD
 from convatlas.files.typed_json import as_file_error, parsed_object
 from convatlas.models import earlier as earlier_models
 from convatlas.models.card import CARD, Card, Score
@@ -28,7 +29,6 @@ from convatlas.runs import earlier
 from convatlas.runs.record import FORMAT, Record, TrainingResults
 from convatlas.spec import Spec, Variant
 
-RECORD = "run.json"
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
 
@@ -131,21 +131,33 @@ class Run:
         Raises:
             UserError: the data set is gone, or not the one that the run was trained on.
         """
-        if data is None:
-            try:
-                find_data(self.record.data)
-            except UserError as error:
-                raise UserError(
-                    f"{error}; if the data set of {self.folder} was moved, name its place with `data`"
-                ) from error
         results = self.record.results
         return load_training_data(
-            self.record.data if data is None else data,
+            self.data_name(data),
             self.card,
             str(self.folder),
             num_train=None if results is None else results.train_images,
             progress=progress,
         )
+
+    def data_name(self, data: str | Path | None = None) -> str | Path:
+        """What `data.find` finds the run's data set by.
+
+        Args:
+            data: its name or folder, if it was moved.
+
+        Raises:
+            UserError: it is not where the record says.
+        """
+        if data is not None:
+            return data
+        try:
+            find_data(self.record.data)
+        except UserError as error:
+            raise UserError(
+                f"{error}; if the data set of {self.folder} was moved, name its place with `data`"
+            ) from error
+        return self.record.data
 
     def write(self) -> None:
         """Write the card and then the record: a folder with a record has both."""

@@ -15,6 +15,7 @@ from torch.nn.utils import clip_grads_with_norm_
 
 from convatlas import data, draw
 from convatlas.data.batches import Batch, derived_seed
+from convatlas.data.dataset import advice
 from convatlas.errors import UserError
 from convatlas.files import lock, write
 from convatlas.models.device import resolve_device
@@ -31,7 +32,15 @@ from convatlas.training.batch_norm import estimate_statistics, trained_batch_nor
 from convatlas.training.checkpoint import CheckpointWriter, TrainState, make_ema
 from convatlas.training.decoding import note_decoding
 from convatlas.training.distribution import Processes
-from convatlas.training.plan import default_run_name, load_everywhere, new_run_folder, plan, training_batches
+from convatlas.training.plan import (
+    RUNS,
+    SKIP_BAD,
+    default_run_name,
+    load_everywhere,
+    new_run_folder,
+    plan,
+    training_batches,
+)
 from convatlas.training.progress import Progress
 from convatlas.training.request import DEFAULT_RUNTIME, UNSCALED, Request
 from convatlas.training.setup import TrainingSetup
@@ -124,6 +133,7 @@ def train(
     return train_request(request, None if out is None else Path(out), progress or Progress())
 
 
+@advice(SKIP_BAD)
 def train_request(request: Request, out: Path | None, progress: Progress, *, evaluate_test: bool = True) -> Run:
     """Train as `train` does, from a `Request`.
 
@@ -131,6 +141,7 @@ def train_request(request: Request, out: Path | None, progress: Progress, *, eva
         evaluate_test: whether to finish the run on the test images, which are read once; the trials of a sweep do not.
     """
     processes = Processes.from_env()
+    data.check_outside(out or RUNS, request.data)
     with processes.process_group(resolve_device(request.runtime.device, processes.local_rank)):
         # When a process is lost, torchrun restarts all of them. Only machines that noticed the loss count the
         # restart.
@@ -327,7 +338,7 @@ def _train_epochs(
             if not is_finite(network):
                 raise UserError(
                     f"the weights are not finite after the last step; {run.folder} keeps the last good state, "
-                    f"and a new run with a lower `lr` than {recipe.lr:g} may help"
+                    f"and a new run with a lower learning rate than {recipe.lr:g} may help"
                 )
             # What follows may be interrupted too; resume then comes straight here.
             save()
@@ -353,7 +364,7 @@ def not_finite(
     return UserError(
         f"the {'loss' if is_loss else 'gradient'} is not a finite number at {place}, with "
         f"{', '.join(names[:NUM_NAMED])}{more}; {run.folder} {kept}, "
-        f"and a new run with a lower `lr` than {run.record.recipe.lr:g} may help"
+        f"and a new run with a lower learning rate than {run.record.recipe.lr:g} may help"
     )
 
 
@@ -384,6 +395,7 @@ def _evaluate_and_write(
         results = TrainingResults(
             train_images=len(dataset.train),
             skipped_images=len(dataset.skipped),
+            unused_files=len(dataset.unused),
             epochs=len(state.metrics),
             best_epoch=state.best_epoch or None,
             seconds=round(state.seconds, 3),

@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 
 from convatlas.data.batches import Shard
+from convatlas.data.dataset import advice
 from convatlas.models.device import resolve_device
 from convatlas.runs.run import Run
 from convatlas.training import optimizers
 from convatlas.training.distribution import Processes
-from convatlas.training.plan import plan, training_batches
+from convatlas.training.plan import SKIP_BAD, plan, training_batches
+from convatlas.training.progress import Progress
 from convatlas.training.request import Request
 from convatlas.training.setup import TrainingSetup
 from convatlas.training.step import to_memory_format
@@ -40,13 +42,20 @@ class LRFinding:
         return self.lrs[falls.index(max(falls))]
 
 
-def find_lr(request: Request) -> LRFinding:
+@advice(SKIP_BAD)
+def find_lr(request: Request, progress: Progress | None = None) -> LRFinding:
     """Train with ever higher learning rates, and keep nothing of it.
+
+    Args:
+        progress: an object that is told how loading goes, and what of the data is not used; see `train`.
 
     Raises:
         UserError: what is asked for cannot be trained.
     """
-    planned = plan(request, Processes())
+    progress = progress or Progress()
+    planned = plan(request, Processes(), progress.loading)
+    for line in planned.dataset.remarks:
+        progress.say(line)
     card, record = planned.card, planned.record
     device = resolve_device(record.device)
     batches = training_batches(card, record, planned.dataset.train, device, Shard())

@@ -13,6 +13,7 @@ from torch import nn
 
 from convatlas import atlas, data, measure
 from convatlas.data.batches import Shard
+from convatlas.data.dataset import advice
 from convatlas.data.images import Decoding
 from convatlas.data.statistics import preprocessing_for
 from convatlas.errors import UserError
@@ -37,6 +38,11 @@ from convatlas.training.distillation import last_of_each_size, open_teacher
 from convatlas.training.distribution import Processes
 from convatlas.training.fine_tuning import Backbone
 from convatlas.training.request import Request
+from convatlas.training.validation import check_validation
+
+RUNS = Path("runs")
+SKIP_BAD = "mend it, or set `skip_bad` to leave such files out"
+"""What helps a new training against images that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,15 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     spec = scaled_spec(request, variant, source.typical_side)
     margin = 0 if source.native_side is not None else crop_margin(spec.resolution, source.typical_side)
     side = spec.resolution + 2 * margin
-    dataset = load_everywhere(
-        lambda: source.load(side, seed=request.seed, skip_bad=request.skip_bad, progress=progress), processes
-    )
+
+    def load() -> data.Dataset:
+        with advice(SKIP_BAD):
+            return source.load(side, seed=request.seed, skip_bad=request.skip_bad, progress=progress)
+
+    dataset = load_everywhere(load, processes)
+    dataset = replace(dataset, notes=(*data.notes_on_name(request.data), *dataset.notes))
+    if request.validation is not None:
+        check_validation(dataset.train, request.validation)
     layers = measure.layers_of(variant.network, spec)
     recipe = chosen_recipe(request, variant, spec, layers, dataset)
     check_batch_norm(variant, layers, smallest_batch(request, recipe, dataset, processes))
@@ -304,7 +316,7 @@ def new_run_folder(out: Path | None, name: str) -> Path:
             raise UserError(f"{out} has other files in it; choose a new or empty folder")
         return out
     number = 1
-    while (folder := Path("runs") / (name if number == 1 else f"{name}-{number}")).exists():
+    while (folder := RUNS / (name if number == 1 else f"{name}-{number}")).exists():
         number += 1
     return folder
 

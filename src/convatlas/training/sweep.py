@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convatlas.data import check_outside
 from convatlas.errors import UserError, unknown
 from convatlas.runs.options import Validation
 from convatlas.runs.run import Run, read_metrics
@@ -50,6 +51,7 @@ def sweep(
         UserError: a name or a value cannot be varied, no combination could be trained, or other machines still train.
     """
     library = _optuna()
+    check_outside(out, request.data)
     out, progress = Path(out), progress or Progress()
     storage = storage or f"sqlite:///{out / STUDY}"
     out.mkdir(parents=True, exist_ok=True)

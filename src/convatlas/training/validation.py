@@ -7,6 +7,7 @@ import torch
 
 from convatlas import data
 from convatlas.data.batches import derived_seed
+from convatlas.data.dataset import num_drawn
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.models.evaluation import evaluate, evaluation_batches
@@ -24,13 +25,22 @@ def split_validation(
     Raises:
         UserError: a class has one image only, or would have none left for training.
     """
-    if min(np.unique(split.labels, return_counts=True)[1]) < 2:
-        raise UserError("a class with one training image leaves none for validation; train without `val_split`")
+    check_validation(split, validation)
     # These words are part of the seed: others would draw other images.
     train, val = split.stratified_split(validation.val_split, np.random.default_rng(derived_seed(seed, "held out")))
-    if len(np.unique(train.labels)) < len(np.unique(val.labels)):
-        raise UserError(f"`val_split` {validation.val_split:g} leaves no image of a class for training; choose less")
     return train, val.exact(progress)
+
+
+def check_validation(split: data.Split, validation: Validation) -> None:
+    """
+    Raises:
+        UserError: see `split_validation`.
+    """
+    fewest = int(np.unique(split.labels, return_counts=True)[1].min())
+    if fewest < 2:
+        raise UserError("a class with one training image leaves none for validation; add images to it")
+    if num_drawn(validation.val_split, fewest) == fewest:
+        raise UserError(f"`val_split` {validation.val_split:g} leaves no image of a class for training; choose less")
 
 
 def validate(train_state: TrainState, run: Run, split: data.Split, device: torch.device, processes: Processes) -> None:
