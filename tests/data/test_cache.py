@@ -171,6 +171,8 @@ def test_another_limit_of_pixels_is_another_entry(animals: Path, monkeypatch: py
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(UserError, match="12 of 12 images cannot be used"):
         Folder(animals).load(SIDE)
+    monkeypatch.setenv("CONVATLAS_MAX_PIXELS", "1000000")
+    assert same(by_name(Folder(animals).load(SIDE)), decoded_again(animals))
 
 
 def test_a_source_that_changes_while_it_is_decoded_is_an_error(animals: Path, decoded_cache: Path) -> None:
