@@ -59,7 +59,8 @@ def decoded_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """No test, and no process that one starts, touches the cache of decoded images of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONVATLAS_CACHE", str(tmp_path_factory.mktemp("decoded")))
-        patch.delenv("CONVATLAS_CACHE_LIMIT", raising=False)
+        for limit in ("CONVATLAS_CACHE_LIMIT", "CONVATLAS_MAX_PIXELS"):
+            patch.delenv(limit, raising=False)
         yield
 
 

@@ -366,7 +366,7 @@ HOSTILE: Mapping[str, tuple[Callable[[], bytes | None], str]] = {
     "missing": (lambda: None, "not an image of a known format"),
     "cut short": (lambda: file_of(image(0), "JPEG")[:700], "damaged or cut short"),
     "a bomb": (lambda: file_of(Image.new("1", (20_000, 20_000))), "larger than the limit of 89,478,485 pixels"),
-    "a drawing": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image of a known format"),
+    "a drawing": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "in the format EPS, which is not read"),
 }
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
+import convatlas as ca
 from convatlas.images import reframe
-from convatlas.images.ink import ink_span
+from convatlas.images.ink import ink_span, is_blank, is_of_set
+from convatlas.runs.options import Runtime
 
 INK = 0.7
 
@@ -133,3 +138,53 @@ def test_empty_frames_do_not_count_for_the_span() -> None:
 
 def test_images_without_any_ink_have_no_span() -> None:
     assert ink_span(np.zeros((3, 1, 8, 8), np.uint8)) is None
+
+
+@pytest.mark.parametrize("paper", [0, 60, 127, 128, 200, 255])
+@pytest.mark.parametrize("ink", [0, 255])
+def test_paper_without_ink_is_blank(paper: int, ink: int) -> None:
+    page = np.full((20, 20), paper, np.uint8)
+    assert is_blank(Image.fromarray(page))
+    # A little noise is no ink.
+    page[2:9] = paper + 20 if paper < 200 else paper - 20
+    assert is_blank(Image.fromarray(page))
+    page[8:12, 8:12] = ink
+    assert is_blank(Image.fromarray(page)) == (paper == ink)
+
+
+@pytest.mark.parametrize(("paper", "ink"), [(150, 255), (100, 0)])
+def test_ink_may_be_on_the_other_side_of_gray_paper(paper: int, ink: int) -> None:
+    """Chalk on a light board, and ink on dark paper."""
+    assert np.array_equal(reframe(drawing(paper, ink), INK), reframe(drawing(), INK))
+
+
+def test_a_highlight_on_light_paper_is_not_taken_for_faint_ink() -> None:
+    page = np.asarray(drawing(190, 150)).copy()
+    page[2:6, 2:6] = 255
+    assert np.array_equal(reframe(Image.fromarray(page), INK), reframe(drawing(), INK))
+
+
+def test_an_image_of_the_set_has_its_size_and_dark_paper() -> None:
+    digit = drawing(0, 255, size=(160, 160))
+    assert is_of_set(digit, 160)
+    assert not is_of_set(digit, 28)
+    assert not is_of_set(digit, None)
+    assert not is_of_set(drawing(255, 0, size=(160, 160)), 160)
+    assert not is_of_set(drawing(0, 255, size=(160, 170)), 160)
+
+
+@pytest.mark.slow
+def test_digits_drawn_dark_on_white_are_read_at_any_size(needs_data: Callable[[str], Path], tmp_path: Path) -> None:
+    needs_data("mnist")
+    model = ca.train("lenet5-modern", "mnist", epochs=1, runtime=Runtime(autotune=False), out=tmp_path).model
+    test = model.load_data().test
+    digits = [Image.fromarray(pixels[0]) for pixels in test.images[:1000]]
+
+    def accuracy(change: Callable[[Image.Image], Image.Image]) -> float:
+        predictions = model.predict([change(digit) for digit in digits], device="cpu")
+        return float(np.mean([int(p.classes[0]) == label for p, label in zip(predictions, test.labels, strict=False)]))
+
+    plain = accuracy(lambda digit: digit)
+    assert plain > 0.96
+    for side in (28, 56):
+        assert accuracy(lambda digit: ImageOps.invert(digit.resize((side, side)))) > plain - 0.02  # noqa: B023

@@ -136,13 +136,35 @@ def drawing(side: int) -> Image.Image:
     return image
 
 
-def test_a_drawing_is_reframed_unless_it_has_the_native_size() -> None:
-    digits = bytes_of(resize=28, crop=28, channels=1, mean=(0.0,), std=(1 / 255,), native_side=28, ink=0.7)
-    framed = digits.prepare(drawing(100))
-    assert framed == pytest.approx(Resize(28).square(reframe(drawing(100), 0.7), 1), abs=1e-4)
+DIGITS = bytes_of(resize=28, crop=28, channels=1, mean=(0.0,), std=(1 / 255,), native_side=28, ink=0.7)
+"""As of MNIST: bright ink on black, 28 pixels."""
+
+
+@pytest.mark.parametrize("side", [100, 28])
+def test_a_drawing_is_reframed_at_any_size(side: int) -> None:
+    framed = DIGITS.prepare(drawing(side))
+    assert framed == pytest.approx(Resize(28).square(reframe(drawing(side), 0.7), 1), abs=1e-4)
     assert framed[0, 0, 0] == 0
-    # Taken for one of the set.
-    assert digits.prepare(drawing(28))[0, 0, 0] == pytest.approx(255)
+    assert framed.max() == pytest.approx(255)
+
+
+@given(left=st.integers(0, 20), top=st.integers(0, 20), ink=st.integers(40, 255), paper=st.integers(0, 10))
+def test_an_image_of_the_set_keeps_its_pixels_wherever_its_ink_is(left: int, top: int, ink: int, paper: int) -> None:
+    image = Image.new("L", (28, 28), paper)
+    image.paste(ink, (left, top, left + 8, top + 8))
+    assert np.array_equal(DIGITS.prepare(image), DIGITS.normalize(np.asarray(image)[None]))
+
+
+@pytest.mark.parametrize("side", [28, 57])
+@pytest.mark.parametrize("paper", [0, 100, 255])
+def test_a_blank_page_is_told_and_not_read(side: int, paper: int, tmp_path: Path) -> None:
+    Image.new("L", (side, side), paper).save(tmp_path / "a.png")
+    for image, name in ((tmp_path / "a.png", tmp_path / "a.png"), (Image.new("L", (side, side), paper), "image")):
+        with pytest.raises(ImageError) as caught:
+            DIGITS.prepare(image)
+        assert str(caught.value) == f"{name}: blank: there is no ink on it to read"
+    # Networks that read photographs may see a wall.
+    assert bytes_of().prepare(tmp_path / "a.png") == pytest.approx(paper)
 
 
 # Normalizing

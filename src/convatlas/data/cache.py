@@ -26,7 +26,6 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-import PIL
 from PIL import Image
 
 from convatlas.data.entry_writer import COLOR, EntryWriter, ExactWriter, TrainingWriter
@@ -38,9 +37,9 @@ from convatlas.files.cache import DECODED
 from convatlas.files.decoded_cache import ENTRY, IMAGES, INDEX, LIMIT, EntryKind
 from convatlas.files.progress import reported
 from convatlas.formatting import size
-from convatlas.images import ImageError, ReadError, Resize, decode_all, parallel_map
+from convatlas.images import ImageError, ReadError, Resize, decode_all, decoders, parallel_map
 
-FORMAT = 2
+FORMAT = 3
 """Higher whenever decoding or resizing makes other pixels of a file, or an entry holds other things."""
 JPEG_PART = 0.25
 """The part of the pixels' bytes that their JPEGs take at most, as a rule."""
@@ -214,7 +213,7 @@ class _Entry:
         self.folder = cache / f"{self._key()}{ENTRY}"
 
     def _key(self) -> str:
-        how = f"{FORMAT} {PIL.__version__} {Image.MAX_IMAGE_PIXELS} {self.resize} {self.channels or 'training'}"
+        how = f"{FORMAT} {decoders()} {self.resize} {self.channels or 'training'}"
         digest = hashlib.sha256(how.encode())
         # Sorted, so that files may change their names and places.
         for content in sorted(source.content for source in self.sources):

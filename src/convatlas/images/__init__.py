@@ -6,6 +6,8 @@ from convatlas.images.decode import decode_all as decode_all
 from convatlas.images.decode import decode_content as decode_content
 from convatlas.images.decode import decode_draft as decode_draft
 from convatlas.images.decode import decode_opened as decode_opened
+from convatlas.images.decode import decoders as decoders
+from convatlas.images.decode import max_pixels as max_pixels
 from convatlas.images.decode import median_side as median_side
 from convatlas.images.decode import pillow_silenced as pillow_silenced
 from convatlas.images.decode import shorter_side as shorter_side

@@ -7,6 +7,7 @@ changes the pixels a little: it is for training alone.
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,37 +15,32 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
+import PIL
 from PIL import Image, UnidentifiedImageError
 
-from convatlas.images.files import ImageError, opened
+from convatlas.errors import UserError
+from convatlas.images import heif, tiff
+from convatlas.images.files import ImageError, ReadError, opened, path_of, read_error
 from convatlas.images.parallel import parallel_map
+from convatlas.images.pixels import upright
+from convatlas.images.png import without_text
+from convatlas.images.reasons import CLOSED, UnsupportedImageError, is_out_of_memory, is_too_long, reason_of
+from convatlas.images.sniff import HEAD, READ, format_of, why_not
 
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 NUM_SIZES = 100
 """The typical size of a data set is taken from so many images."""
-_ORIENTATION = 0x0112
-_TRANSPOSES = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""The transpose that turns an image upright, for each EXIF orientation (EXIF 2.3, table 4, tag Orientation)."""
-
+MAX_PIXELS = "CONVATLAS_MAX_PIXELS"
 T = TypeVar("T")
 
 
 def decode(path: Path) -> Image.Image:
     """Decode an image file upright, as 8-bit gray ("L") or color ("RGB"); of an animation, the first frame.
 
-    Transparency is laid on white, 16 bits become 8, CMYK becomes RGB. Nothing is scaled.
+    Transparency is laid on white, 12 and 16 bits become 8, CMYK becomes RGB. Nothing is scaled.
 
     Raises:
-        ImageError: the file is missing, damaged, cut short, no image of a known format, or of more pixels than
-            Pillow's `Image.MAX_IMAGE_PIXELS`.
+        ImageError: the file is missing, damaged, cut short, no image of a known format, of a kind that is not read, or
+            of more pixels than `max_pixels`.
     """
     with pillow_silenced(), opened(path) as file:
         return decode_content(file, path)
@@ -89,28 +85,89 @@ def decode_all(paths: Iterable[Path], decoder: Callable[[BinaryIO, Path], T]) ->
 
 
 def decode_opened(image: Image.Image) -> Image.Image:
-    """Decode an image that is open in Pillow as `decode` does a file; the given image is not changed.
+    """Decode what an image that is open in Pillow shows now, as `decode` does a file; the given image is not changed.
+
+    Of an animation it is the current frame; what was turned, scaled or converted stays so.
 
     Raises:
         ImageError: its file is damaged or cut short, or it has too many pixels.
     """
-    path = Path(getattr(image, "filename", "") or "image")
-    with pillow_silenced(), _translated(path):
+    with pillow_silenced(), _translated(path_of(image)):
+        if getattr(image, "tile", None) and getattr(image, "fp", None) is None:
+            raise UnsupportedImageError(CLOSED)
         _check_size(image)
-        return _upright(image, _eight_bits(image))
+        return _finished(image)
+
+
+def max_pixels() -> int | None:
+    """The most pixels that an image may have: the environment variable `CONVATLAS_MAX_PIXELS`, or Pillow's limit
+    `PIL.Image.MAX_IMAGE_PIXELS`, where None means any number.
+
+    Raises:
+        UserError: the variable is not a number of pixels.
+    """
+    text = os.environ.get(MAX_PIXELS)
+    if not text:
+        return Image.MAX_IMAGE_PIXELS
+    if not text.isdecimal() or int(text) == 0:
+        raise UserError(f"{MAX_PIXELS} is {text!r}, which is not a number of pixels; it must be one, as 200000000")
+    return int(text)
+
+
+def decoders() -> str:
+    """What decides, beside a file, which pixels it is decoded to and whether it is."""
+    return f"Pillow {PIL.__version__} HEIF {heif.version()} {max_pixels()}"
 
 
 def _decoded(file: BinaryIO, path: Path, at_least: int | None) -> tuple[Image.Image, bool]:
-    with _translated(path), Image.open(file, formats=_FORMATS) as image:
-        _check_size(image)
+    def finish(image: Image.Image) -> tuple[Image.Image, bool]:
         full_size = image.size
-        if at_least is not None:
-            # Of the sizes that the decoder can give, the smallest that is large enough; JPEG alone has any.
+        _check_size(image)
+        if at_least is not None and image.format in ("JPEG", "MPO"):
+            # Of the sizes that the decoder can give, the smallest that is large enough; HEIF would give a thumbnail.
             image.draft(None, (at_least, at_least))
         drafted = image.size != full_size
-        # Only decoding finds half a file: open() and verify() read no more than headers.
-        image.load()
-        return _upright(image, _eight_bits(image)), drafted
+        return _finished(image), drafted
+
+    with _translated(path):
+        return _use(file, finish)
+
+
+def _use(file: BinaryIO, function: Callable[[Image.Image], T]) -> T:
+    """What a function returns of the opened image."""
+    file.seek(0)
+    name = format_of(file.read(HEAD))
+    if name is None:
+        raise UnsupportedImageError(f"not an image of a known format ({', '.join(READ)})")
+    if reason := why_not(name):
+        raise UnsupportedImageError(reason)
+    if name == heif.HEIF:
+        heif.register()
+    try:
+        with _open(file, name) as image:
+            return function(image)
+    except ValueError as error:
+        if name != "PNG" or not is_too_long(error):
+            raise
+    with _open(without_text(file), name) as image:
+        return function(image)
+
+
+def _open(file: BinaryIO, name: str) -> Image.Image:
+    try:
+        return Image.open(file, formats=[name])
+    except UnidentifiedImageError:
+        # It hides what the format's own reader says.
+        file.seek(0)
+        reader, _ = Image.OPEN[name]
+        return reader(file, "")
+
+
+def _finished(image: Image.Image) -> Image.Image:
+    tiff.check(image)
+    # Only decoding finds half a file: open() and verify() read no more than headers.
+    tiff.load(image)
+    return upright(image)
 
 
 def _check_size(image: Image.Image) -> None:
@@ -121,33 +178,43 @@ def _check_size(image: Image.Image) -> None:
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """Turn what Pillow raises on a bad file into an ImageError."""
+    """Turn what Pillow raises on a file into an ImageError."""
     try:
         yield
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ImageError(path, f"larger than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(path, f"not an image of a known format ({', '.join(_FORMATS)})") from error
+        raise ImageError(
+            path, f"larger than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels; set {MAX_PIXELS} higher to read it"
+        ) from error
     # What Pillow's decoders raise on damaged files is not one family of errors.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, MemoryError) as error:
-        raise ImageError(path, f"damaged or cut short ({error})") from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise ReadError(path, "needs more memory than this machine has free") from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise read_error(path, error) from error
+        raise ImageError(path, reason_of(error)) from error
 
 
 @contextmanager
 def pillow_silenced() -> Iterator[None]:
-    """Hide Pillow's warnings about odd files: a file is good, or its error says why it is not.
+    """Hide Pillow's warnings about odd files, and set its limit to `max_pixels`: a file is good, or its error says why
+    it is not.
 
-    Enter it once around all threads, never inside one: warning filters belong to the whole process.
+    Enter it once around all threads, never inside one: warning filters and the limit belong to the whole process.
+
+    Raises:
+        UserError: the environment variable of the limit is not a number of pixels.
     """
     logger = logging.getLogger("PIL")
-    level = logger.level
+    level, limit = logger.level, Image.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")
         logger.setLevel(logging.CRITICAL)
+        Image.MAX_IMAGE_PIXELS = max_pixels()
         try:
             yield
         finally:
             logger.setLevel(level)
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def median_side(sides: Iterable[int | None]) -> int | None:
@@ -169,40 +236,7 @@ def shorter_side(path: Path) -> int | None:
 def shorter_side_of(file: BinaryIO) -> int | None:
     """`shorter_side` of an open file."""
     try:
-        with Image.open(file, formats=_FORMATS) as image:
-            return min(image.size)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
-
-
-def _upright(original: Image.Image, image: Image.Image) -> Image.Image:
-    """Turn the pixels as the original's EXIF says, and drop all metadata: nobody turns them twice."""
-    try:
-        orientation = original.getexif().get(_ORIENTATION)
-    # Cameras write odd EXIF, and Pillow raises many kinds of errors on it; the image itself is good.
+        return _use(file, lambda image: min(image.size))
+    # Decoders raise many kinds of errors; what is wrong is said when it is decoded.
     except Exception:
-        orientation = None
-    transpose = _TRANSPOSES.get(orientation) if isinstance(orientation, int) else None
-    image = image if transpose is None else image.transpose(transpose)
-    image.info = {}
-    return image
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    if "A" in image.mode or "transparency" in image.info:
-        gray = image.mode in ("1", "L", "LA")
-        image = image.convert("RGBA")
-        flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return flat.convert("L" if gray else "RGB")
-    if image.mode in ("L", "RGB"):
-        return image.copy()
-    if image.mode == "1":
-        return image.convert("L")
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        largest = values.max(initial=0)
-        # Files of 16 bits say so; wider ones hold 8 or 16 bits, or parts of 1.
-        tops = (65535.0,) if image.mode.startswith("I;16") else (1.0, 255.0) if image.mode == "F" else (255.0,)
-        top = next((top for top in tops if largest <= top), 65535.0)
-        return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
-    return image.convert("RGB")
+        return None

@@ -40,7 +40,7 @@ def status(path: Path) -> os.stat_result:
     except (FileNotFoundError, ValueError) as error:
         raise ReadError(path, "there is no such file") from error
     except OSError as error:
-        raise ReadError(path, _reason(error)) from error
+        raise read_error(path, error) from error
     if stat.S_ISDIR(found.st_mode):
         raise ReadError(path, "a folder, not an image")
     if not stat.S_ISREG(found.st_mode):
@@ -60,12 +60,18 @@ def opened(path: Path) -> Iterator[BufferedReader]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise ReadError(path, _reason(error)) from error
+        raise read_error(path, error) from error
     with file:
         yield file
 
 
-def _reason(error: OSError) -> str:
+def read_error(path: Path, error: OSError) -> ReadError:
+    """What the operating system says of a file that it cannot read."""
     if error.errno == errno.ELOOP:
-        return "a symbolic link that leads back to itself"
-    return f"cannot be read ({error.strerror})"
+        return ReadError(path, "a symbolic link that leads back to itself")
+    return ReadError(path, f"cannot be read ({error.strerror})")
+
+
+def path_of(image: object) -> Path:
+    """The file of an image in messages: its path, or the one that Pillow opened it from, if any."""
+    return Path(image if isinstance(image, str | Path) else getattr(image, "filename", "") or "image")

@@ -15,7 +15,8 @@ from PIL import Image
 
 from convatlas.errors import UserError
 from convatlas.images.decode import decode, decode_opened
-from convatlas.images.ink import reframe
+from convatlas.images.files import ImageError, path_of
+from convatlas.images.ink import is_blank, is_of_set, reframe
 from convatlas.images.resize import LARGEST_SIDE, Interpolation, Resize, ResizeMode, member
 
 ImageInput = str | Path | Image.Image | npt.NDArray[np.uint8]
@@ -60,7 +61,7 @@ class Preprocessing:
     If it is below `resize`, other images are first resized to it: they become as coarse as the training images."""
     ink: float | None = None
     """For networks that read bright ink on black: the part of the frame that ink spans in the training images. Images
-    that do not have the native size are reframed so: see `images.ink`. None: no image is reframed."""
+    of another size, or on light paper, are reframed so: see `images.ink`. None: no image is reframed."""
 
     def __post_init__(self) -> None:
         for name, kind in (
@@ -120,13 +121,16 @@ class Preprocessing:
             image: it is turned upright as its EXIF says, and transparency is laid on white.
 
         Raises:
-            UserError: it cannot be used as an image.
+            UserError: it cannot be used as an image, or the network reads ink and it is blank.
         """
-        return self.normalize(self.center(self.square(decode_any(image))))
+        decoded = decode_any(image)
+        if self.ink is not None and is_blank(decoded):
+            raise ImageError(path_of(image), "blank: there is no ink on it to read")
+        return self.normalize(self.center(self.square(decoded)))
 
     def square(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """The resized image that the network reads a part of: (channels, resize, resize), 0 to 255, gray or RGB."""
-        if self.ink is not None and image.size != (self.native_side, self.native_side):
+        if self.ink is not None and not is_of_set(image, self.native_side):
             image = reframe(image, self.ink)
         if self.native_side is not None and self.native_side < self.resize:
             coarse = Resize(self.native_side, self.mode, self.interpolation).square(image, self.channels)

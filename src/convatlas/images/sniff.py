@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import features
 
-from convatlas.images.files import ReadError, opened
+from convatlas.images import heif
+from convatlas.images.files import opened, read_error
 
 READ = {
     "JPEG": "jpg", "PNG": "zlib", "BMP": None, "GIF": None, "TIFF": "zlib", "WEBP": "webp", "PPM": None, "AVIF": "avif",
     "JPEG2000": "jpg_2000",
 }  # fmt: skip
 """The formats that Pillow decodes for us, by its names, with the part of Pillow that each needs."""
-HEIF = "HEIF"
 HEAD = 4096
 """The first bytes that say what a file is."""
 
 _SIGNATURES = {
+    "JPEG-LS": rb"\xff\xd8\xff\xf7",
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",
     "GIF": rb"GIF8[79]a",
@@ -55,7 +55,10 @@ _SIGNATURES = {
 """What each format's files begin with."""
 _FORMATS = {name: re.compile(pattern, re.DOTALL) for name, pattern in _SIGNATURES.items()}
 # Of ISO base media files; `mif1` and `msf1` are of both, and the brands behind say of which.
-_BRANDS = {"AVIF": {b"avif", b"avis"}, HEIF: {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}}
+_BRANDS = {
+    "AVIF": {b"avif", b"avis"},
+    heif.HEIF: {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"},
+}
 _WITHOUT_SIGNATURE = {".tga": "TGA"}
 
 
@@ -69,15 +72,15 @@ def identify(path: Path) -> str | None:
         try:
             head = file.read(HEAD)
         except OSError as error:
-            raise ReadError(path, f"cannot be read ({error.strerror})") from error
+            raise read_error(path, error) from error
     return format_of(head) or _WITHOUT_SIGNATURE.get(path.suffix.lower())
 
 
 def format_of(head: bytes) -> str | None:
     """`identify` from the first `HEAD` bytes of a file."""
     if head[4:8] == b"ftyp":
-        size = int.from_bytes(head[:4])
-        brands = {head[place : place + 4] for place in (8, *range(16, size, 4)) if place < len(head)}
+        end = min(int.from_bytes(head[:4]), len(head))
+        brands = {head[place : place + 4] for place in (8, *range(16, end, 4))}
         for name, own in _BRANDS.items():
             if brands & own:
                 return name
@@ -90,13 +93,11 @@ def why_not(name: str) -> str | None:
     Args:
         name: of the format, as `identify` gives it.
     """
-    if name == HEIF:
-        return None if find_spec("pillow_heif") else "a HEIF image (HEIC), which takes pip install 'convatlas[heic]'"
-    if name in READ:
-        part = READ[name]
-        return (
-            None
-            if part is None or features.check(part)
-            else f"in the format {name}, which this build of Pillow cannot read"
-        )
-    return f"in the format {name}, which is not read; save it as PNG or JPEG"
+    if name == heif.HEIF:
+        return None if heif.version() else "a HEIF image (HEIC); pip install 'convatlas[heic]' to read it"
+    if name not in READ:
+        return f"in the format {name}, which is not read; save it as PNG or JPEG"
+    part = READ[name]
+    if part is None or features.check(part):
+        return None
+    return f"in the format {name}, which this build of Pillow cannot read"
