@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from convatlas.compression.compress import Compression, compress
-from convatlas.compression.deep.stages import pack
+from convatlas.compression.destination import SMALL_FILE
 from convatlas.compression.int8 import compiled, to_int8
 from convatlas.compression.latency import latencies
 from convatlas.compression.stages import FineTuning, TrainedModel
@@ -235,13 +235,13 @@ def updated(out: Path) -> dict[str, Any]:
     """The size of an update to the next version of a network: LeNet's, after another epoch."""
     row = next(row for row in ROWS if row.network == "lenet5-modern")
     shrunk(row, out)
-    old = out / folder_of(row) / f"network{SUFFIX}"
+    old = out / folder_of(row) / SMALL_FILE
     source = TrainedModel.of(open_model(old))
     learned = FineTuning(epochs=1, progress=Lines())(
         source, WeightConstraint.SHARED, out / "update-learned", seed=UPDATE_SEED
     )
     new = out / f"update{SUFFIX}"
-    pack(learned, new)
+    learned.model.save(new)
     update = write_update(old, new, out / "update.cvu")
     sizes = {name: path.stat().st_size for name, path in (("old", old), ("new", new), ("update", update))}
     return {

@@ -5,7 +5,9 @@ other exception is a bug in this package and keeps its traceback.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 
 class UserError(ValueError):
@@ -23,3 +25,16 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     some = f"{', '.join(known[:10])}{' and more' if len(known) > 10 else ''}"
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {some}"
     return UserError(f"there is no {kind} {name!r}; {hint}")
+
+
+def check_same(place: Path, recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Check that what is asked for is what was begun there.
+
+    Raises:
+        UserError: it is not; the message names what differs.
+    """
+    differences = [
+        f"{name} {recorded.get(name)}, not {value}" for name, value in asked.items() if recorded.get(name) != value
+    ]
+    if differences:
+        raise UserError(f"{place} was started with {'; '.join(differences)}; choose a new place with `out`")

@@ -24,31 +24,44 @@ def test_a_model_becomes_one_small_file_that_is_used_and_updated(
     assert (status, err) == (0, "")
     rows = [line.split() for line in out.splitlines() if line]
     assert [row[0] for row in rows[1:6]] == ["original", "pruned-1", "pruned-1-tuned", "shared", "shared-tuned"]
-    assert f"{small / 'network.cva'} is the smallest; see {small / 'stages.json'}" in out
-    file = small / "network.cva"
+    file = small / "model.cva"
+    facts = [
+        f"model     {small}",
+        f"one file  {file} ({file.stat().st_size / 1024:.1f} KiB)",
+        f"stages    {small / 'stages'}",
+    ]
+    assert "\n".join(facts) in out
     assert file.stat().st_size <= 14_000
+    again = as_json("compress", run.folder, "--to", "14 KB", "--out", small, *given)
+    assert {name: again[name] for name in ("model", "file", "stages_folder")} == {
+        "model": str(small),
+        "file": str(file),
+        "stages_folder": str(small / "stages"),
+    }
 
+    # The folder and the file are the same model to every verb.
     evaluation = as_json("evaluate", file)
     assert (evaluation["model"], evaluation["test_images"]) == (str(file), 355)
+    assert as_json("evaluate", small) == evaluation | {"model": str(small)}
     Image.new("L", (28, 28), 255).save(tmp_path / "white.png")
-    status, out, err = convatlas("predict", file, tmp_path / "white.png")
-    assert (status, err) == (0, "")
+    of_both = [convatlas("predict", model, tmp_path / "white.png") for model in (small, file)]
+    assert of_both[0] == of_both[1]
+    assert (of_both[0].status, of_both[0].err) == (0, "")
     status, _, err = convatlas("report", file)
     assert (status, err.count("\n")) == (2, 1)
     assert f"{file} is a model without the record of its training" in err
 
     # A model folder made of the file is used like the file.
     status, out, err = convatlas("unpack", file)
-    assert (status, out, err) == (0, f"{small / 'network'}\n", "")
-    assert {path.name for path in (small / "network").iterdir()} == {"model.json", "weights.safetensors"}
-    assert as_json("evaluate", small / "network")["test_accuracy"] == evaluation["test_accuracy"]
+    assert (status, out, err) == (0, f"{small / 'model'}\n", "")
+    assert {path.name for path in (small / "model").iterdir()} == {"model.json", "weights.safetensors"}
+    assert as_json("evaluate", small / "model")["test_accuracy"] == evaluation["test_accuracy"]
     status, out, err = convatlas("unpack", file)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert "holds something already" in err
 
-    again = tmp_path / "again"
-    assert convatlas("compress", file, "--to", "13 KB", "--out", again, *given[:-2]).status == 0
-    new, update, made = again / "network.cva", tmp_path / "to-again.cvu", tmp_path / "made.cva"
+    new, update, made = tmp_path / "again.cva", tmp_path / "to-again.cvu", tmp_path / "made.cva"
+    assert convatlas("compress", small, "--to", "13 KB", "--out", new, *given[:-2]).status == 0
     assert as_json("update", file, new, "--out", update) == {"file": str(update), "bytes": update.stat().st_size}
     status, out, err = convatlas("update", file, update, "--out", made)
     assert (status, err) == (0, "")
@@ -58,14 +71,15 @@ def test_a_model_becomes_one_small_file_that_is_used_and_updated(
     assert "updates another file than" in err
 
 
-def test_stages_lie_beside_the_run_whatever_its_name(
+def test_the_smaller_model_lies_beside_the_run_whatever_its_name(
     convatlas: Callable[..., Any], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(run.folder, tmp_path / "lenet5-v1.5")
     monkeypatch.chdir(tmp_path / "lenet5-v1.5")
     given = ("--prune", 0.2, "--rounds", 1, "--epochs", 1, "--importance", "magnitude", "--quiet")
     assert convatlas("compress", ".", *given).status == 0
-    assert (tmp_path / "lenet5-v1.5-compressed" / "stages.json").is_file()
+    assert convatlas("evaluate", tmp_path / "lenet5-v1.5-compressed").status == 0
+    assert convatlas("compress", ".", *given[:2], "--out", "smaller").err.count("is, holds or lies in the model") == 1
 
 
 def test_mistakes_are_one_line(convatlas: Callable[..., Any], run: Run, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import convatlas as ca
 from convatlas import atlas, measure
 from convatlas.compression import channels
-from convatlas.compression.channel_groups import ChannelGroup, graph_of, groups_of, narrowed, traceable
+from convatlas.compression.channel_groups import ChannelGroup, graph_of, groups_of, traceable, with_channels
 from convatlas.compression.channels import (
     Importance,
     above,
@@ -88,7 +88,7 @@ def test_a_narrower_network_is_the_old_one_without_some_channels(name: str) -> N
     macs = measure.cost_of(variant.network, spec).macs
     threshold = threshold_for(variant, spec, groups, MacsTarget(share * macs))
     assert threshold is not None
-    smaller = narrowed(spec, groups, above(threshold))
+    smaller = with_channels(spec, groups, above(threshold))
     assert measure.cost_of(variant.network, smaller).macs <= share * macs
     assert structure(variant, smaller) == structure(variant, spec)
 
@@ -183,7 +183,7 @@ def test_every_family_is_pruned_trained_on_and_pruned_again(
     assert opened.card.macs == measure.layers(opened.network).macs <= 0.7 * macs
     assert opened.evaluate().score == pruned.model.card.score
     assert opened.spec != model.spec
-    assert str(begun.model.provenance.method).startswith("narrowed for ")
+    assert str(begun.model.provenance.method).startswith("channel-pruned for ")
     assert begun.model.provenance.parent_sha256 == weights_checksum(model.network)
     assert ca.resume(path).card == opened.card
     half = MacsTarget(0.5 * macs)
@@ -203,7 +203,7 @@ def test_rounds_prune_by_the_same_factor_and_are_not_done_twice(
     again = prune_channels(model, tmp_path, target, Importance.MAGNITUDE, rounds=2, fine_tuning=SHORT)
     assert again[-1].model.path == pruned.model.path
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.json")}
-    with pytest.raises(UserError, match=r"holds a network that was narrowed for .* by magnitude, .* not narrowed"):
+    with pytest.raises(UserError, match=r"holds a network that was channel-pruned for .* by magnitude, .* not "):
         prune_channels(model, tmp_path, target, Importance.TAYLOR, rounds=2, fine_tuning=SHORT)
 
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 import convatlas as ca
 from convatlas.compression.channels import Importance, prune_channels
-from convatlas.compression.deep.stages import pack
 from convatlas.compression.quantization import (
     best_steps,
     input_ranges,
@@ -111,11 +110,11 @@ def test_every_family_is_quantized_fine_tuned_packed_and_pruned_again(
     score = tuned.model.card.score
     assert opened.model.evaluate().score == score
     assert ca.resume(folder).card == opened.card
-    packed = pack(TrainedModel.of(opened), tmp_path / "low.cva")
+    packed = opened.model.save(tmp_path / "low.cva")
     own, read = opened.model.network.state_dict(), packed.network.state_dict()
     assert all(torch.equal(own[name], read[name]) for name in own)
     assert (tmp_path / "low.cva").stat().st_size < 0.3 * (folder / "weights.safetensors").stat().st_size
-    assert packed.model.evaluate().score == score
+    assert packed.evaluate().score == score
     if family != "lenet5":
         macs = MacsTarget(0.8 * opened.card.macs)
         narrow = prune_channels(

@@ -173,11 +173,10 @@ def test_it_trains_is_evaluated_and_predicts(package: Path, run: Path) -> None:
 def test_its_channels_are_pruned(package: Path, run: Path, tmp_path: Path) -> None:
     first, *_, last = compressed(package, run, tmp_path, "--prune", 0.4)
     assert last["macs"] <= 0.6 * first["macs"]
-    pruned = tmp_path / last["name"]
-    blocks = json.loads((pruned / "model.json").read_text())["spec"]["blocks"]
+    blocks = json.loads((tmp_path / "model.json").read_text())["spec"]["blocks"]
     assert [len(block) for block in blocks] == [3] * 3
     assert blocks != [[[6]] * 3] * 3
-    assert as_json(package, "evaluate", pruned)["test_accuracy"] == last["test_accuracy"]
+    assert as_json(package, "evaluate", tmp_path)["test_accuracy"] == last["test_accuracy"]
 
 
 @pytest.mark.slow
@@ -192,7 +191,7 @@ def test_it_is_made_small_by_every_method(package: Path, run: Path, tmp_path: Pa
         ("size", ["--to", f"{weights / 8000:.1f} KB"], 8),
     ):
         last = compressed(package, run, tmp_path / name, *options)[-1]
-        file = tmp_path / name / "network.cva"
+        file = tmp_path / name / "model.cva"
         assert file.stat().st_size <= weights / least, name
         assert as_json(package, "evaluate", file)["test_accuracy"] == last["test_accuracy"]
         assert predicts(package, file)
@@ -205,7 +204,7 @@ def test_bottlenecks_and_normalization_before_convolutions_are_pruned_and_folded
     code = """
 import torch, convatlas as ca
 from torch import nn
-from convatlas.compression.channel_groups import graph_of, groups_of, narrowed, traceable
+from convatlas.compression.channel_groups import graph_of, groups_of, traceable, with_channels
 from convatlas.compression.channels import above, without
 
 def num_norms(network):
@@ -229,7 +228,7 @@ graph = graph_of(traced, network.spec)
 groups = groups_of(graph, traced, network.spec, lambda group: torch.rand(len(group[0].idxs)))
 # The first convolution, both of each layer, and those of the transitions.
 assert len(groups) == 1 + 2 * layers + 3
-narrow = without(traced, graph, groups, 1.0, type(network)(narrowed(network.spec, groups, above(1.0))))
+narrow = without(traced, graph, groups, 1.0, type(network)(with_channels(network.spec, groups, above(1.0))))
 assert narrow(images.float()).shape == (2, 5)
 """
     python(package, "-c", code)

@@ -16,6 +16,7 @@ from convatlas.cli.console import (
     Quiet,
     count,
     percent,
+    print_facts,
     print_json,
     print_table,
     signal_exit,
@@ -34,7 +35,13 @@ def compress(
         str | None,
         typer.Option(help="Unstructured pruning: fraction of weights, such as 0.9; or 2:4. Smaller, not faster."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The folder of all stages; next to the model by default.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The model folder to make, or one .cva file; by default MODEL-compressed beside the model."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The data set that the model was trained on, if it was moved.")
+    ] = None,
     importance: Annotated[
         str, typer.Option(help="Importance of channels: taylor, magnitude or batch-norm.")
     ] = "taylor",
@@ -57,14 +64,13 @@ def compress(
     """Make a trained model smaller or faster. Finished stages are not repeated."""
     from convatlas.cli.progress import progress_on
     from convatlas.compression.channels import Importance
-    from convatlas.compression.compress import STAGES, compress
+    from convatlas.compression.compress import compress
     from convatlas.compression.stages import FineTuning
     from convatlas.runs.options import Distillation, Runtime
     from convatlas.training import Stopped
 
     if importance not in tuple(Importance):
         raise UserError(f"`importance` {importance!r} is unknown; choose {', '.join(Importance)}")
-    folder = out or beside(model)
     fine_tuning = FineTuning(
         epochs=epochs,
         lr=lr,
@@ -76,7 +82,8 @@ def compress(
         made = compress(
             model,
             to,
-            folder,
+            out or beside(model),
+            data=data,
             prune=prune,
             sparse=sparse,
             importance=Importance(importance),
@@ -88,7 +95,14 @@ def compress(
     except Stopped as stop:
         raise signal_exit(stop.signal, "what was done is kept; the same command continues") from stop
     if json:
-        print_json({"model": str(made.model.path), "stages": [asdict(stage) for stage in made.stages]})
+        print_json(
+            {
+                "model": str(made.model.path),
+                "file": None if made.file is None else str(made.file),
+                "stages_folder": str(made.folder),
+                "stages": [asdict(stage) for stage in made.stages],
+            }
+        )
         return
     typer.echo()
     print_table(
@@ -112,18 +126,23 @@ def compress(
             for stage in made.stages
         ],
     )
-    quantized, path = made.model.card.quantization, made.model.path
-    if path is not None and path.is_file() and not quantized:
+    quantized = made.model.card.quantization
+    if made.stages[-1].name.startswith(("pruned", "shared", "fitted")):
         typer.echo("Weights that are 0 or shared make a smaller file; the latency stays.")
     if made.stages[-1].compiled:
         typer.echo("Latencies are of compiled networks; 8-bit ones compute in 8 bits.")
     elif quantized:
         typer.echo("Quantized networks compute in 32 bits here: sizes and accuracies are theirs, latencies are not.")
-    typer.echo(f"\n{path} is the smallest; see {folder / STAGES} and the charts beside it")
+    typer.echo()
+    facts = [("model", str(made.model.path))]
+    if made.file is not None:
+        facts += [("one file", f"{made.file} ({size(made.file.stat().st_size)})")]
+    print_facts([*facts, ("stages", str(made.folder))])
+    typer.echo(f"\nTry an image of your own:  convatlas predict {made.model.path} IMAGE")
 
 
 def beside(model: Path) -> Path:
-    """The folder for the stages of a model."""
+    """The folder for the smaller model."""
     # "." and ".." have no name of their own.
     named = model if model.name.strip(".") else model.resolve()
     return named.with_name(f"{named.stem if named.is_file() else named.name}-compressed")

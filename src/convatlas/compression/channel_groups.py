@@ -195,7 +195,7 @@ def can_change(network: Callable[[Any], nn.Module], spec: Spec, groups: list[Cha
         for layer in group.layers:
             if layer in expected:
                 expected[layer] += group.places.numel()
-    wider = narrowed(spec, groups, lambda group: 2 * len(group.scores))
+    wider = with_channels(spec, groups, lambda group: 2 * len(group.scores))
     try:
         module = build_without_memory(network, wider)
         record_layer_calls(module, empty_batch(wider))
@@ -207,7 +207,7 @@ def can_change(network: Callable[[Any], nn.Module], spec: Spec, groups: list[Cha
     return all(found.get(layer, num) == num for layer, num in expected.items())
 
 
-def narrowed(spec: Spec, groups: list[ChannelGroup], kept: Callable[[ChannelGroup], int]) -> Spec:
+def with_channels(spec: Spec, groups: list[ChannelGroup], kept: Callable[[ChannelGroup], int]) -> Spec:
     """The spec with `kept` channels in each tower of each group."""
     changes: dict[Place, int] = {}
     for group in groups:

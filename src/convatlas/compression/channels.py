@@ -18,7 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convatlas.compression.channel_groups import ChannelGroup, graph_of, groups_of, narrowed, torch_pruning, traceable
+from convatlas.compression.channel_groups import (
+    ChannelGroup,
+    graph_of,
+    groups_of,
+    torch_pruning,
+    traceable,
+    with_channels,
+)
 from convatlas.compression.stages import FineTuning, TrainedModel, calibration_batch, derive_model
 from convatlas.compression.target import CostTarget, LatencyTarget, MacsTarget
 from convatlas.errors import UserError
@@ -60,11 +67,11 @@ def threshold_for(variant: Variant, spec: Spec, groups: list[ChannelGroup], targ
     own = structure(variant, spec)
 
     def fits(threshold: float) -> bool:
-        return target.cost(variant, narrowed(spec, groups, above(threshold))) <= target.limit
+        return target.cost(variant, with_channels(spec, groups, above(threshold))) <= target.limit
 
     for threshold in thresholds[bisect.bisect_left(thresholds, True, key=fits) :]:
         # Where channel counts happen to become equal, a family may add an identity shortcut or drop a projection.
-        if structure(variant, narrowed(spec, groups, above(threshold))) == own:
+        if structure(variant, with_channels(spec, groups, above(threshold))) == own:
             return threshold
     return None
 
@@ -103,7 +110,7 @@ def prune(source: TrainedModel, network: nn.Module, target: CostTarget, importan
         raise unreachable(source, groups, target, rounds=1)
     # Building draws random numbers; the caller's stay as they were.
     with torch.random.fork_rng():
-        narrow = source.variant.network(narrowed(spec, groups, above(threshold)))
+        narrow = source.variant.network(with_channels(spec, groups, above(threshold)))
     return without(traced, graph, groups, threshold, narrow)
 
 
@@ -124,7 +131,7 @@ def grouped(
 
 
 def unreachable(source: TrainedModel, groups: list[ChannelGroup], target: CostTarget, rounds: int) -> UserError:
-    nearest = narrowed(source.spec, groups, lambda group: group.fewest(rounds))
+    nearest = with_channels(source.spec, groups, lambda group: group.fewest(rounds))
     took = target.describe(target.cost(source.variant, nearest))
     return UserError(
         f"{target} cannot be reached in {plural(rounds, 'round')} of pruning; the narrowest network takes about {took}"
@@ -191,7 +198,8 @@ def prune_channels(
     if before <= target.limit:
         raise UserError(f"{source.name} takes {target.describe(before)} already, which is no more than {target}")
     _, groups = grouped(source, source.network, traceable(source.network), importance)
-    if target.cost(source.variant, narrowed(source.spec, groups, lambda group: group.fewest(rounds))) > target.limit:
+    narrowest = with_channels(source.spec, groups, lambda group: group.fewest(rounds))
+    if target.cost(source.variant, narrowest) > target.limit:
         # Before hours of training, not after them.
         raise unreachable(source, groups, target, rounds)
     out.mkdir(parents=True, exist_ok=True)
@@ -199,7 +207,8 @@ def prune_channels(
     for number in range(1, rounds + 1):
         part = replace(target, limit=before * (target.limit / before) ** (number / rounds))
         # Without the part's target: each call measures a latency anew, and must find the stages that are done.
-        name, how = f"narrowed-{number}", f"narrowed for {target} by {importance}, round {number} of {rounds}"
+        name = f"channels-pruned-{number}"
+        how = f"channel-pruned for {target} by {importance}, round {number} of {rounds}"
         change = partial(prune, stages[-1], target=part, importance=importance)
         pruned = derive_model(stages[-1], change, how, out / name)
         stages += [pruned, fine_tuning(pruned, WeightConstraint.NONE, out / f"{name}-tuned")]

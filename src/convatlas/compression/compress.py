@@ -2,66 +2,52 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
-from convatlas import draw
 from convatlas.compression.channels import Importance, prune_channels
 from convatlas.compression.deep.pruning import LAMP, Pruning, TwoFourSparsity
 from convatlas.compression.deep.stages import (
     CODEBOOK_BITS,
     DeepCompressionSettings,
     deep_compression,
-    pack,
     prune_and_train,
 )
+from convatlas.compression.destination import Destination, Stage, StagesRecord
 from convatlas.compression.latency import latencies
 from convatlas.compression.quantization import check_bits, mixed_bits, quantize_and_train
 from convatlas.compression.stages import FineTuning, TrainedModel
 from convatlas.compression.target import MacsTarget, SizeTarget, Target, parse_target
-from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
-from convatlas.files import write
+from convatlas.files import lock
 from convatlas.formatting import size
 from convatlas.measure import Timing
-from convatlas.models.codec.container import SUFFIX, encoded
+from convatlas.models.codec.container import encoded
 from convatlas.models.folder import WEIGHTS, weights_checksum
 from convatlas.models.model import Model
 from convatlas.runs.run import Run, load
 from convatlas.spec.quantization import MAX_BITS
 from convatlas.training import Progress
 
-STAGES = "stages.json"
 TWO_OF_FOUR = "2:4"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A model's size, cost and accuracy after one stage."""
-
-    name: str
-    num_bytes: int
-    """Of the weights file, or of the `.cva` file if weights are sparse, shared or quantized."""
-    params: int
-    macs: int
-    seconds: float
-    """The latency for one image on this machine's CPU; see `latencies`."""
-    engine: str
-    """What the latency was measured with, such as "PyTorch eager, float32, 2 threads"."""
-    compiled: bool
-    """Whether it was measured with `torch.compile`; only compiled networks compute in 8 bits."""
-    test_accuracy: float
-    test_interval: tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compression:
     model: Model
-    """The model after the last stage."""
+    """Opened from where it was written."""
+    file: Path | None
+    """The model as one compressed file, if it was written as one."""
+    folder: Path
+    """Of the stages, with `stages.json` and charts."""
     stages: tuple[Stage, ...]
     """The first is the original model."""
+
+    @classmethod
+    def at(cls, destination: Destination, stages: tuple[Stage, ...]) -> Self:
+        return cls(model=destination.open(), file=destination.small_file, folder=destination.stages, stages=stages)
 
 
 def compress(
@@ -69,6 +55,7 @@ def compress(
     to: str | Target | None,
     out: str | Path,
     *,
+    data: str | Path | None = None,
     prune: float | None = None,
     sparse: str | None = None,
     int8: bool = False,
@@ -80,12 +67,16 @@ def compress(
     """Make a trained model smaller: fewer channels for a target in MACs or in latency, Deep Compression for one in
     bytes; unstructured pruning or quantization, alone or after channel pruning.
 
-    Each stage writes a folder below `out`; next to them are `stages.json` and charts of accuracy against size and
-    against latency. Finished stages are reused if the same call is repeated; other arguments need another folder.
+    The result at `out` is a model like any other. `out/stages` (beside a file `small.cva`: `small.stages`) has a folder
+    for each stage, `stages.json` and charts of accuracy against size and against latency. After a kill, the same call
+    reuses finished stages; other arguments need another place.
 
     Args:
         source: a run, a model, or the path of a run folder, a model folder or a `.cva` file.
         to: "30 M macs", "5 ms" or "2 MB"; None: no target, only the options below.
+        out: the model folder to make, with `model.cva` beside its weights if they are sparse, shared or quantized; or,
+            if it ends in `.cva`, the one file to make.
+        data: name or folder of the data set that the model was trained on, if it was moved.
         prune: the fraction of the MACs to remove by channel pruning, before all else.
         sparse: the fraction of weights to prune (unstructured), such as "0.9"; or "2:4": two of every four weights.
         int8: quantize weights and activations (the inputs of layers) to 8 bits.
@@ -95,20 +86,18 @@ def compress(
         rounds: of pruning, each followed by fine-tuning.
 
     Raises:
-        UserError: the target cannot be reached (the message gives the nearest that can), or see `train`.
+        UserError: the target cannot be reached (the message gives the nearest that can), `out` holds something else or
+            overlaps with the model, the data set is not the model's, or see `train`.
         Interrupted: see `train`.
     """
-    opened = TrainedModel.of(source if isinstance(source, Run | Model) else load(source))
+    opened = TrainedModel.of(source if isinstance(source, Run | Model) else load(source), data)
     target = parse_target(to) if isinstance(to, str) else to
     weight_pruning = None if sparse is None else parse_sparsity(sparse)
-    out, fine_tuning = Path(out), fine_tuning or FineTuning()
+    destination, fine_tuning = Destination(Path(out)), fine_tuning or FineTuning()
     validate_options(opened, target, prune=prune, weight_pruning=weight_pruning, int8=int8, bits=bits, rounds=rounds)
     fine_tuning.check(opened)
-    cost = None if isinstance(target, SizeTarget) else target
-    if prune is not None:
-        cost = MacsTarget((1 - prune) * opened.model.card.macs)
-    request: dict[str, object] = {
-        "model": None if opened.model.path is None else str(opened.model.path.resolve()),
+    request: dict[str, Any] = {
+        "model": str(opened.path.resolve()),
         "weights_sha256": weights_checksum(opened.network),
         "to": None if target is None else str(target),
         "prune": prune,
@@ -121,50 +110,41 @@ def compress(
         "lr": fine_tuning.lr,
         "teacher": None if fine_tuning.distillation is None else asdict(fine_tuning.distillation),
     }
-    prepare_folder(out, request)
-    narrowed: tuple[TrainedModel, ...] = ()
-    if cost is not None:
-        narrowed = prune_channels(opened, out, cost, importance, rounds=rounds, fine_tuning=fine_tuning)
-    last = (opened, *narrowed)[-1]
-    coded: tuple[TrainedModel, ...] = ()
-    if isinstance(target, SizeTarget):
-        codebook_bits = CODEBOOK_BITS if bits is None else int(bits)
-        settings = DeepCompressionSettings(target=target, rounds=rounds, codebook_bits=codebook_bits)
-        coded = deep_compression(last, out, settings, fine_tuning=fine_tuning)
-    elif weight_pruning is not None:
-        coded = prune_and_train(last, out, weight_pruning, rounds=rounds, fine_tuning=fine_tuning)
-    elif int8 or bits is not None:
-        coded = quantize_and_train(last, out, bits_for(last, bits), inputs=int8, fine_tuning=fine_tuning)
-    if coded and not is_compressed(coded[-1]):
-        coded = (*coded, pack(coded[-1], out / f"network{SUFFIX}"))
-    models = (opened, *narrowed, *coded)
-    # What zeros and shared values save shows in a compressed file; a folder keeps all as 32-bit floats.
-    sizes = [*map(size_of, (opened, *narrowed)), *(len(encoded(one.model.card, one.network)) for one in coded)]
-    timings, compiled = timed(models, int8, fine_tuning.progress)
-    stages = tuple(
-        stage_of("original" if one is opened else Path(one.name).name, one.model, num_bytes, timing, compiled)
-        for one, num_bytes, timing in zip(models, sizes, timings, strict=True)
-    )
-    write_stages(out, request, stages)
-    for chart in charts(opened.model.card.variant, stages):
-        write(out / f"{chart.name}.svg", draw.render_chart(chart, "svg"))
-    return Compression(model=models[-1].model, stages=stages)
-
-
-def stage_of(name: str, model: Model, num_bytes: int, timing: Timing, compiled: bool) -> Stage:
-    card = model.card
-    assert card.score is not None, "only evaluated models are compressed"
-    return Stage(
-        name=name,
-        num_bytes=num_bytes,
-        params=card.params,
-        macs=card.macs,
-        seconds=timing.median_s,
-        engine=timing.engine,
-        compiled=compiled,
-        test_accuracy=card.score.accuracy,
-        test_interval=card.score.interval,
-    )
+    record = destination.recorded(request, opened.path)
+    if record is not None and destination.is_finished:
+        return Compression.at(destination, record.stages)
+    # Before anything is written: it may be gone, or have changed.
+    opened.load_data(fine_tuning.progress.loading)
+    with lock(destination.stages):
+        if record is None:
+            destination.begin(request)
+        out = destination.stages
+        pruned: tuple[TrainedModel, ...] = ()
+        cost = None if isinstance(target, SizeTarget) else target
+        if prune is not None:
+            cost = MacsTarget((1 - prune) * opened.model.card.macs)
+        if cost is not None:
+            pruned = prune_channels(opened, out, cost, importance, rounds=rounds, fine_tuning=fine_tuning)
+        last = (opened, *pruned)[-1]
+        coded: tuple[TrainedModel, ...] = ()
+        if isinstance(target, SizeTarget):
+            codebook_bits = CODEBOOK_BITS if bits is None else int(bits)
+            settings = DeepCompressionSettings(target=target, rounds=rounds, codebook_bits=codebook_bits)
+            coded = deep_compression(last, out, settings, fine_tuning=fine_tuning)
+        elif weight_pruning is not None:
+            coded = prune_and_train(last, out, weight_pruning, rounds=rounds, fine_tuning=fine_tuning)
+        elif int8 or bits is not None:
+            coded = quantize_and_train(last, out, bits_for(last, bits), inputs=int8, fine_tuning=fine_tuning)
+        models = (opened, *pruned, *coded)
+        # What zeros and shared values save shows in a compressed file; a folder keeps all as 32-bit floats.
+        sizes = [*map(size_of, (opened, *pruned)), *(len(encoded(one.model.card, one.network)) for one in coded)]
+        timings, compiled = timed(models, int8, fine_tuning.progress)
+        stages = tuple(
+            Stage.of("original" if one is opened else one.path.name, one.model, num_bytes, timing, compiled)
+            for one, num_bytes, timing in zip(models, sizes, timings, strict=True)
+        )
+        destination.finish(StagesRecord(request=request, stages=stages), models[-1].model, small=bool(coded))
+    return Compression.at(destination, stages)
 
 
 def validate_options(
@@ -210,32 +190,6 @@ def validate_options(
             raise UserError(f"{source.name} takes {size(size_of(source))} already, which is no more than {target}")
 
 
-def prepare_folder(out: Path, request: dict[str, object]) -> None:
-    """Record the options in `out`, or compare them with those recorded there.
-
-    Raises:
-        UserError: the folder holds stages of other options.
-    """
-    path = out / STAGES
-    if path.is_file() and any(one.is_dir() for one in out.iterdir()):
-        recorded = json.loads(path.read_bytes())["asked"]
-        differences = [
-            f"{name} {recorded.get(name)}, not {value}"
-            for name, value in request.items()
-            if recorded.get(name) != value
-        ]
-        if differences:
-            raise UserError(f"{out} was started with {'; '.join(differences)}; choose a new folder with `out`")
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    write_stages(out, request, ())
-
-
-def write_stages(out: Path, request: dict[str, object], stages: tuple[Stage, ...]) -> None:
-    values = {"asked": request, "stages": [asdict(stage) for stage in stages]}
-    write(out / STAGES, (json.dumps(values, indent=2) + "\n").encode())
-
-
 def parse_sparsity(text: str) -> Pruning:
     """
     Raises:
@@ -268,33 +222,6 @@ def timed(models: Sequence[TrainedModel], compiling: bool, progress: Progress) -
     return latencies(models), False
 
 
-def is_compressed(source: TrainedModel) -> bool:
-    """Whether it lies in one compressed file."""
-    return source.model.path is not None and source.model.path.is_file()
-
-
 def size_of(source: TrainedModel) -> int:
     """The bytes of a model's weights, or of its compressed file."""
-    path = source.model.path
-    assert path is not None, "stages lie on disk"
-    return (path if path.is_file() else path / WEIGHTS).stat().st_size
-
-
-def charts(network: str, stages: tuple[Stage, ...]) -> tuple[Lines, Lines]:
-    """Accuracy against size, and against latency."""
-
-    def against(name: str, x: str, of: Callable[[Stage], float], log_x: bool) -> Lines:
-        return Lines(
-            name=name,
-            title=f"{network}, stage by stage",
-            x=x,
-            y="test accuracy, %",
-            series=tuple(Series(stage.name, (of(stage),), (100 * stage.test_accuracy,)) for stage in stages),
-            log_x=log_x,
-            points=True,
-        )
-
-    return (
-        against("size", "size, KiB", lambda stage: stage.num_bytes / 2**10, log_x=True),
-        against("latency", "latency for one image, ms", lambda stage: 1000 * stage.seconds, log_x=False),
-    )
+    return (source.path if source.path.is_file() else source.path / WEIGHTS).stat().st_size

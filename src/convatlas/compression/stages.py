@@ -16,7 +16,7 @@ from convatlas import measure, training
 from convatlas.data import Dataset
 from convatlas.data.batches import Batch
 from convatlas.errors import UserError
-from convatlas.files import lock, occupied
+from convatlas.files import SILENT, ProgressCallback, lock, occupied
 from convatlas.files.typed_json import encoded
 from convatlas.models.card import CARD
 from convatlas.models.evaluation import evaluate, evaluation_batches
@@ -38,23 +38,26 @@ class TrainedModel:
     """A model with what its fine-tuning needs: the images that it was trained on, and how they were weighted."""
 
     model: Model
-    data: str
-    """What `data.find` brings the data set back from."""
+    data: str | Path | None = None
+    """Name or folder of the images; None: as the model's card names them."""
     class_weights: ClassWeights | None = None
     micro_batch: int | None = None
 
     @classmethod
-    def of(cls, opened: Run | Model) -> Self:
+    def of(cls, opened: Run | Model, data: str | Path | None = None) -> Self:
         """
+        Args:
+            data: name or folder of the images, if they were moved.
+
         Raises:
             UserError: the run is not finished.
         """
         if isinstance(opened, Model):
-            return cls(model=opened, data=opened.provenance.data)
+            return cls(model=opened, data=data)
         record = opened.record
         return cls(
             model=opened.model,
-            data=record.data,
+            data=record.data if data is None else data,
             class_weights=record.class_weights,
             micro_batch=record.runtime.micro_batch,
         )
@@ -76,13 +79,19 @@ class TrainedModel:
         """What messages call it."""
         return self.model.name
 
-    def load_data(self) -> Dataset:
+    @property
+    def path(self) -> Path:
+        """The folder or the `.cva` file that it lies in."""
+        assert self.model.path is not None, "stages lie on disk"
+        return self.model.path
+
+    def load_data(self, progress: ProgressCallback = SILENT) -> Dataset:
         """The data set that the model was trained on.
 
         Raises:
-            UserError: it is gone or has changed.
+            UserError: it is gone or has changed, or its place is not known.
         """
-        return self.model.load_data(self.data)
+        return self.model.load_data(self.data, progress=progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,21 +128,22 @@ class FineTuning:
             Interrupted: likewise; the same call continues.
         """
         model = source.model
-        assert model.path is not None, "stages lie on disk"
         request = Request(
             network=model.card.variant,
             spec=source.spec,
-            data=source.data,
+            data=model.provenance.data if source.data is None else source.data,
             epochs=self.epochs,
             lr=self.lr,
             seed=model.provenance.seed if seed is None else seed,
             class_weights=source.class_weights,
-            init_from=InitFrom(path=str(model.path), constraint=constraint),
+            init_from=InitFrom(path=str(source.path), constraint=constraint),
             distillation=self.distillation,
             runtime=replace(self.runtime, micro_batch=source.micro_batch),
             skip_bad=model.provenance.skip_bad,
         )
-        return TrainedModel.of(training.train_or_resume(request, Path(out), self.progress))
+        run = training.train_or_resume(request, Path(out), self.progress)
+        # Its record may name where the images lay when it began.
+        return replace(source, model=run.model)
 
 
 def calibration_batch(source: TrainedModel, num_images: int = 500) -> Batch:

@@ -50,6 +50,12 @@ def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
         held.release()
 
 
-def occupied(folder: Path) -> bool:
-    """Whether there are files that are not ours. Hidden ones may be ours, left by a process that was killed."""
-    return folder.exists() and (not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir()))
+def occupied(folder: Path, *, but: str | None = None) -> bool:
+    """Whether there are files that are not ours. Hidden ones may be ours, left by a process that was killed.
+
+    Args:
+        but: a name that is ours too.
+    """
+    return folder.exists() and (
+        not folder.is_dir() or any(not path.name.startswith(".") and path.name != but for path in folder.iterdir())
+    )

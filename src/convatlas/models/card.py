@@ -41,7 +41,7 @@ class Provenance:
     """Where a model came from."""
 
     method: str
-    """How its weights were made: "trained", "pruned to ...", "narrowed for ..." (channels), "quantized to 4 bits"."""
+    """How its weights were made: "trained", "pruned to ...", "channel-pruned for ...", "quantized to 4 bits"."""
     data: str
     """What it was trained on: a standard data set, `hf:NAME`, or the name of an image folder without its path."""
     data_checksum: str

@@ -1,4 +1,4 @@
-"""The stages of Deep Compression: prune, fine-tune, share weights, fine-tune, write the compressed file."""
+"""The stages of Deep Compression: prune, fine-tune, share weights, fine-tune."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from convatlas.compression.stages import FineTuning, TrainedModel, derive_model
 from convatlas.compression.target import SizeTarget
 from convatlas.errors import UserError
 from convatlas.formatting import size
-from convatlas.models.codec.container import SUFFIX, encoded, write_file
-from convatlas.models.model import open_model
+from convatlas.models.codec.container import encoded
 from convatlas.networks.quantization import remove_fake_quant
 from convatlas.runs.options import WeightConstraint
 
@@ -41,8 +40,6 @@ class DeepCompressionSettings:
     rounds: int = 1
     """Of pruning, each followed by fine-tuning."""
     codebook_bits: int = CODEBOOK_BITS
-    ranges: bool = True
-    """See `write_file`."""
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -120,12 +117,9 @@ def deep_compression(
     *,
     fine_tuning: FineTuning | None = None,
 ) -> tuple[TrainedModel, ...]:
-    """All stages, each a folder below `out`, and the file `network.cva` there. What is done already stays.
+    """All stages, each a folder below `out`; the last is small as a `.cva` file. What is done already stays.
 
     Nothing is pruned if shared values are enough for the target.
-
-    Returns:
-        the models of all stages; the last is the one of the file.
 
     Raises:
         UserError: see `prune` and `train`.
@@ -145,13 +139,7 @@ def deep_compression(
     if settings.target is not None and len(encoded(tuned.model.card, tuned.network)) > settings.target.limit:
         # Training moved values farther than was spared for: a few more weights go.
         stages += (cluster(tuned, settings.codebook_bits, out / "fitted", target=settings.target),)
-    return (*stages, pack(stages[-1], out / f"network{SUFFIX}", ranges=settings.ranges))
-
-
-def pack(source: TrainedModel, path: Path, *, ranges: bool = True) -> TrainedModel:
-    """The model in one compressed file; see `write_file`."""
-    write_file(path, source.model.card, source.network, ranges=ranges)
-    return replace(source, model=open_model(path))
+    return stages
 
 
 def prune_and_train(
