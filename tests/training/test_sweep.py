@@ -12,7 +12,7 @@ from convatlas.errors import UserError
 from convatlas.runs.options import Runtime, Validation
 from convatlas.runs.run import Run, load_run
 from convatlas.spec import Scale
-from convatlas.training import Interrupted, Progress, Request
+from convatlas.training import Interrupted, Progress, Request, train_request
 from convatlas.training.sweep import best_accuracy, parsed, sweep, varied
 
 REQUEST = Request(network="lenet5-modern", epochs=1, runtime=Runtime(autotune=False))
@@ -37,7 +37,9 @@ def test_the_best_combination_is_trained_once_more_on_all_images(tmp_path: Path)
     assert run.record.recipe.lr == 4e-3
     assert run.record.validation is None
     assert run.results.train_images == 1442
-    trials = [load_run(folder) for folder in sorted((tmp_path / "sweep").glob("lr=*"))]
+    assert run.folder == tmp_path / "sweep"
+    assert load_run(tmp_path / "sweep").card == run.card
+    trials = [load_run(folder) for folder in sorted((tmp_path / "sweep" / "trials").glob("lr=*"))]
     assert [trial.record.recipe.lr for trial in trials] == [4e-3, 1e-6]
     # The test images are read once, by the returned run.
     assert all(trial.record.validation == Validation() and trial.record.results is None for trial in trials)
@@ -62,6 +64,9 @@ def test_a_sweep_that_was_stopped_continues_where_it_was(tmp_path: Path) -> None
     finished = swept(tmp_path / "sweep", progress=again)
     assert (finished.results, finished.card) == (run.results, run.card)
     assert not [line for line in again.lines if line.startswith("trial ")]
+    # Other values would be compared with those that are there.
+    with pytest.raises(UserError, match=r"was started with epochs 1, not 2; sweep .*; choose a new place with `out`"):
+        sweep(replace(REQUEST, epochs=2), {"lr": (1e-3,)}, out=tmp_path / "sweep")
 
 
 def test_machines_share_a_study_by_its_address(tmp_path: Path) -> None:
@@ -71,6 +76,35 @@ def test_machines_share_a_study_by_its_address(tmp_path: Path) -> None:
     run = swept(tmp_path / "two" / "sweep", storage=address, progress=second)
     assert not [line for line in second.lines if line.startswith("trial ")]
     assert run.record.recipe.lr == 4e-3
+
+
+def test_a_sweep_takes_no_folder_that_holds_something(tmp_path: Path) -> None:
+    train_request(REQUEST, tmp_path / "run", Progress())
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / "study.db").touch()
+    (tmp_path / "file").touch()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    for name, message in (
+        ("run", "holds a run already"),
+        ("earlier", "holds a sweep of an earlier convatlas, its run in .*best; choose a new folder"),
+        ("file", "is a file; a run needs a folder"),
+        ("", "has other files in it"),
+    ):
+        with pytest.raises(UserError, match=message):
+            swept(tmp_path / name)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_run_in_the_folder_of_an_unfinished_sweep_is_not_its_best(tmp_path: Path) -> None:
+    class Impatient(Progress):
+        def advance(self, num_images: int) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        swept(tmp_path, progress=Impatient())
+    train_request(REQUEST, tmp_path, Progress())
+    with pytest.raises(UserError, match="holds a run already, and its sweep is not done"):
+        swept(tmp_path)
 
 
 def test_a_trial_that_diverges_is_not_the_best(tmp_path: Path) -> None:
@@ -97,7 +131,7 @@ def test_values_go_into_the_request_and_its_scale() -> None:
 def test_networks_of_other_widths_are_compared_by_the_requests_own_validation(tmp_path: Path) -> None:
     validation = Validation(val_split=0.2, patience=5)
     run = sweep(replace(REQUEST, validation=validation), {"width": (0.25, 1.0)}, out=tmp_path / "sweep")
-    trials = [load_run(folder) for folder in sorted((tmp_path / "sweep").glob("width=*"))]
+    trials = [load_run(folder) for folder in sorted((tmp_path / "sweep" / "trials").glob("width=*"))]
     assert [trial.record.scale for trial in trials] == [Scale(width=width, resolution=28) for width in (0.25, 1.0)]
     assert [trial.record.validation for trial in trials] == [validation] * 2
     assert best_accuracy(trials[1]) > best_accuracy(trials[0])

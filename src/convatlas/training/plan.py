@@ -44,6 +44,9 @@ RUNS = Path("runs")
 SKIP_BAD = "mend it, or set `skip_bad` to leave such files out"
 """What helps a new training against images that cannot be used."""
 
+TRIALS = "trials"
+"""The folder of a sweep's trials in that of its run."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -322,9 +325,11 @@ def new_run_folder(out: Path | None, name: str) -> Path:
 
 
 def is_leftover(folder: Path) -> bool:
-    """Whether a folder holds only what a process left that was killed between writing the card and the record."""
-    if [path.name for path in folder.iterdir() if not path.name.startswith(".")] != [CARD]:
-        return False
+    """Whether a folder holds only the trials of a sweep, and what a process left that was killed between writing the
+    card and the record."""
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {TRIALS}
+    if names != {CARD}:
+        return not names
     try:
         return read_card(folder).weights_sha256 is None
     except (UserError, OSError):

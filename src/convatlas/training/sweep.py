@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convatlas.data import check_outside
-from convatlas.errors import UserError, unknown
+from convatlas.errors import UserError, check_same, unknown
 from convatlas.runs.options import Validation
-from convatlas.runs.run import Run, read_metrics
+from convatlas.runs.run import RECORD, Run, read_metrics
 from convatlas.spec import Scale
 from convatlas.training.loop import train_or_resume
+from convatlas.training.plan import TRIALS, default_run_name, new_run_folder
 from convatlas.training.progress import Progress
 from convatlas.training.request import Request
 
@@ -26,6 +27,8 @@ SWEPT: Mapping[str, type[int] | type[float]] = {
 """What can be varied: numbers of a `Request`, and of its `Scale`."""
 SCALED = {field.name for field in fields(Scale)}
 STUDY = "study.db"
+ASKED = "request"
+"""The attribute of a study that says what it trains."""
 
 
 def sweep(
@@ -43,36 +46,45 @@ def sweep(
 
     Args:
         grid: for each name of `SWEPT`, its values.
-        out: a folder for the trials and the study.
+        out: the folder of the returned run; the trials and the study lie in `trials` there.
         storage: the URL of an Optuna storage (a database) that several machines share; None: a file in `out`.
         progress: an object whose methods are called while the trials run; see `train`.
 
     Raises:
-        UserError: a name or a value cannot be varied, no combination could be trained, or other machines still train.
+        UserError: a name or a value cannot be varied, the folder holds something else, no combination could be trained,
+            or other machines still train.
     """
     library = _optuna()
     check_outside(out, request.data)
     out, progress = Path(out), progress or Progress()
-    storage = storage or f"sqlite:///{out / STUDY}"
-    out.mkdir(parents=True, exist_ok=True)
+    trials = out / TRIALS
+    if (out / STUDY).is_file():
+        raise UserError(f"{out} holds a sweep of an earlier convatlas, its run in {out / 'best'}; choose a new folder")
+    if not trials.is_dir():
+        new_run_folder(out, default_run_name(request.network, request.data))
+        trials.mkdir(parents=True)
+    storage = storage or f"sqlite:///{trials / STUDY}"
     asked = library.create_study(
-        study_name=out.name,
+        study_name=out.resolve().name,
         storage=storage,
         sampler=library.samplers.GridSampler(dict(grid), seed=0),
         direction="maximize",
         load_if_exists=True,
     )
 
+    check_request(out, asked, request, grid)
     validated = replace(request, validation=request.validation or Validation())
     num_trials = math.prod(map(len, grid.values()))
 
     def accuracy(trial: optuna.trial.Trial) -> float:
         values: dict[str, Any] = {name: trial.suggest_categorical(name, list(grid[name])) for name in grid}
-        folder = out / "-".join(f"{name}={value:g}" for name, value in values.items())
+        folder = trials / "-".join(f"{name}={value:g}" for name, value in values.items())
         progress.say(f"trial {trial.number + 1} of {num_trials}: {folder.name}")
         return best_accuracy(train_or_resume(varied(validated, values), folder, progress, evaluate_test=False))
 
     if (left := num_trials - len(finished(asked))) > 0:
+        if (out / RECORD).exists():
+            raise UserError(f"{out} holds a run already, and its sweep is not done; choose a new folder with `out`")
         asked.optimize(accuracy, n_trials=left, catch=(UserError,))
     done = finished(asked)
     if any(trial.state == library.trial.TrialState.RUNNING for trial in asked.get_trials(deepcopy=False)):
@@ -84,7 +96,21 @@ def sweep(
         f"best: {', '.join(f'{name}={value:g}' for name, value in values.items())} "
         f"({100 * asked.best_value:.2f} % validation accuracy); once more on all training images"
     )
-    return train_or_resume(varied(request, values), out / "best", progress)
+    return train_or_resume(varied(request, values), out, progress)
+
+
+def check_request(out: Path, study: optuna.Study, request: Request, grid: Mapping[str, Sequence[float]]) -> None:
+    """Record in a study what is trained, or compare it with what is recorded there.
+
+    Raises:
+        UserError: the study is of another request, or of other values.
+    """
+    # Where the images lie, and on which device they are computed, changes no result.
+    names = [field.name for field in fields(Request) if field.name not in ("data", "runtime")]
+    asked = {name: str(getattr(request, name)) for name in names} | {"sweep": str(dict(grid))}
+    if ASKED not in study.user_attrs:
+        study.set_user_attr(ASKED, asked)
+    check_same(out, study.user_attrs[ASKED], asked)
 
 
 def varied(request: Request, values: Mapping[str, Any]) -> Request:
