@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,11 @@ class Said(Progress):
     def say(self, line: str) -> None:
         self.lines.append(line)
 
+    @property
+    def trials(self) -> list[str]:
+        """The lines that begin one."""
+        return [line for line in self.lines if line.startswith("trial ")]
+
 
 def swept(folder: Path, *, progress: Progress | None = None, storage: str | None = None) -> Run:
     return sweep(REQUEST, GRID, out=folder, storage=storage, progress=progress)
@@ -45,25 +50,40 @@ def test_the_best_combination_is_trained_once_more_on_all_images(tmp_path: Path)
     assert all(trial.record.validation == Validation() and trial.record.results is None for trial in trials)
     assert all(trial.card.score is None for trial in trials)
     assert best_accuracy(trials[0]) > best_accuracy(trials[1])
-    assert len([line for line in said.lines if line.startswith("trial ")]) == 2
+    assert len(said.trials) == 2
 
 
-def test_a_sweep_that_was_stopped_continues_where_it_was(tmp_path: Path) -> None:
-    class StopInSecondTrial(Said):
+class Killed(BaseException):
+    """Stands for the end of the process: nothing is noted any more."""
+
+
+def kill() -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize(
+    ("end", "seen"), [(lambda: os.kill(os.getpid(), signal.SIGTERM), Interrupted), (kill, Killed)], ids=["stop", "kill"]
+)
+def test_a_sweep_that_ended_early_continues_where_it_was(
+    end: Callable[[], None], seen: type[BaseException], tmp_path: Path
+) -> None:
+    class EndInSecondTrial(Said):
         def advance(self, num_images: int) -> None:
-            if sum(line.startswith("trial ") for line in self.lines) == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
+            if len(self.trials) == 2:
+                end()
 
-    with pytest.raises(Interrupted):
-        swept(tmp_path / "sweep", progress=StopInSecondTrial())
+    with pytest.raises(seen):
+        swept(tmp_path / "sweep", progress=EndInSecondTrial())
     said = Said()
     run = swept(tmp_path / "sweep", progress=said)
+    # What was begun is ended too, and not left out.
+    assert said.trials == ["trial 2 of 2: lr=1e-06-batch_size=128"]
     assert run.card.weights_sha256 == swept(tmp_path / "other").card.weights_sha256
     # Finished, it trains nothing more.
     again = Said()
     finished = swept(tmp_path / "sweep", progress=again)
     assert (finished.results, finished.card) == (run.results, run.card)
-    assert not [line for line in again.lines if line.startswith("trial ")]
+    assert not again.trials
     # Other values would be compared with those that are there.
     with pytest.raises(UserError, match=r"was started with epochs 1, not 2; sweep .*; choose a new place with `out`"):
         sweep(replace(REQUEST, epochs=2), {"lr": (1e-3,)}, out=tmp_path / "sweep")
@@ -74,7 +94,7 @@ def test_machines_share_a_study_by_its_address(tmp_path: Path) -> None:
     first, second = Said(), Said()
     swept(tmp_path / "one" / "sweep", storage=address, progress=first)
     run = swept(tmp_path / "two" / "sweep", storage=address, progress=second)
-    assert not [line for line in second.lines if line.startswith("trial ")]
+    assert not second.trials
     assert run.record.recipe.lr == 4e-3
 
 
@@ -108,8 +128,10 @@ def test_a_run_in_the_folder_of_an_unfinished_sweep_is_not_its_best(tmp_path: Pa
 
 
 def test_a_trial_that_diverges_is_not_the_best(tmp_path: Path) -> None:
-    run = sweep(REQUEST, {"lr": (1e30, 1e-3)}, out=tmp_path / "sweep")
+    said = Said()
+    run = sweep(REQUEST, {"lr": (1e30, 1e-3)}, out=tmp_path / "sweep", progress=said)
     assert run.record.recipe.lr == 1e-3
+    assert any(line.startswith("lr=1e+30 is left out: the ") for line in said.lines)
 
 
 def test_a_sweep_in_which_every_trial_diverges_is_an_error(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convatlas.data import check_outside
 from convatlas.errors import UserError, check_same, unknown
+from convatlas.files import lock
 from convatlas.runs.options import Validation
 from convatlas.runs.run import RECORD, Run, read_metrics
 from convatlas.spec import Scale
@@ -27,8 +29,8 @@ SWEPT: Mapping[str, type[int] | type[float]] = {
 """What can be varied: numbers of a `Request`, and of its `Scale`."""
 SCALED = {field.name for field in fields(Scale)}
 STUDY = "study.db"
-ASKED = "request"
-"""The attribute of a study that says what it trains."""
+ASKED, GRID_ID = "request", "grid_id"
+"""The attributes that say what a study trains, and, by Optuna's own name, of which combination a trial is."""
 
 
 def sweep(
@@ -63,38 +65,44 @@ def sweep(
     if not trials.is_dir():
         new_run_folder(out, default_run_name(request.network, request.data))
         trials.mkdir(parents=True)
-    storage = storage or f"sqlite:///{trials / STUDY}"
-    asked = library.create_study(
-        study_name=out.resolve().name,
-        storage=storage,
-        sampler=library.samplers.GridSampler(dict(grid), seed=0),
-        direction="maximize",
-        load_if_exists=True,
-    )
+    # Only a storage that was named is shared with other machines.
+    alone = storage is None
+    with lock(trials) if alone else nullcontext():
+        study = library.create_study(
+            study_name=out.resolve().name,
+            storage=storage or f"sqlite:///{trials / STUDY}",
+            sampler=library.samplers.GridSampler(dict(grid), seed=0),
+            direction="maximize",
+            load_if_exists=True,
+        )
+        check_request(out, study, request, grid)
+        requeue(study, alone=alone)
+        validated = replace(request, validation=request.validation or Validation())
+        num_trials = math.prod(map(len, grid.values()))
 
-    check_request(out, asked, request, grid)
-    validated = replace(request, validation=request.validation or Validation())
-    num_trials = math.prod(map(len, grid.values()))
+        def accuracy(trial: optuna.trial.Trial) -> float:
+            values: dict[str, Any] = {name: trial.suggest_categorical(name, list(grid[name])) for name in grid}
+            folder = trials / "-".join(f"{name}={value:g}" for name, value in values.items())
+            progress.say(f"trial {len(finished(study)) + 1} of {num_trials}: {folder.name}")
+            try:
+                run = train_or_resume(varied(validated, values), folder, progress, evaluate_test=False)
+            except UserError as error:
+                progress.say(f"{folder.name} is left out: {error}")
+                raise library.TrialPruned from error
+            return best_accuracy(run)
 
-    def accuracy(trial: optuna.trial.Trial) -> float:
-        values: dict[str, Any] = {name: trial.suggest_categorical(name, list(grid[name])) for name in grid}
-        folder = trials / "-".join(f"{name}={value:g}" for name, value in values.items())
-        progress.say(f"trial {trial.number + 1} of {num_trials}: {folder.name}")
-        return best_accuracy(train_or_resume(varied(validated, values), folder, progress, evaluate_test=False))
-
-    if (left := num_trials - len(finished(asked))) > 0:
-        if (out / RECORD).exists():
+        if len(finished(study)) < num_trials and (out / RECORD).exists():
             raise UserError(f"{out} holds a run already, and its sweep is not done; choose a new folder with `out`")
-        asked.optimize(accuracy, n_trials=left, catch=(UserError,))
-    done = finished(asked)
-    if any(trial.state == library.trial.TrialState.RUNNING for trial in asked.get_trials(deepcopy=False)):
+        while len(finished(study)) + (0 if alone else num_running(study)) < num_trials:
+            study.optimize(accuracy, n_trials=1)
+    if len(finished(study)) < num_trials:
         raise UserError(f"other machines still train for the study {out.name}; repeat the command when they are done")
-    if not any(trial.state == library.trial.TrialState.COMPLETE for trial in done):
+    if not any(trial.state == library.trial.TrialState.COMPLETE for trial in finished(study)):
         raise UserError(f"no combination of {', '.join(grid)} could be trained")
-    values: dict[str, Any] = asked.best_params
+    values: dict[str, Any] = study.best_params
     progress.say(
         f"best: {', '.join(f'{name}={value:g}' for name, value in values.items())} "
-        f"({100 * asked.best_value:.2f} % validation accuracy); once more on all training images"
+        f"({100 * study.best_value:.2f} % validation accuracy); once more on all training images"
     )
     return train_or_resume(varied(request, values), out, progress)
 
@@ -139,8 +147,34 @@ def parsed(words: Sequence[str]) -> dict[str, tuple[float, ...]]:
     return grid
 
 
+def requeue(study: optuna.Study, *, alone: bool) -> None:
+    """Queue the trials again that a signal or a kill ended.
+
+    Args:
+        alone: whether no other machine works for the study: what runs by its account was killed.
+    """
+    from optuna.trial import TrialState, create_trial
+
+    ended = (TrialState.FAIL, TrialState.RUNNING) if alone else (TrialState.FAIL,)
+    trials = study.get_trials(deepcopy=False)
+    known = {trial.system_attrs.get(GRID_ID) for trial in trials if trial.state not in ended} | {None}
+    for trial in trials:
+        if (combination := trial.system_attrs.get(GRID_ID)) not in known:
+            study.add_trial(create_trial(state=TrialState.WAITING, system_attrs=trial.system_attrs))
+            known.add(combination)
+
+
 def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    """The trials of combinations that were trained, or that cannot be."""
+    from optuna.trial import TrialState
+
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+
+def num_running(study: optuna.Study) -> int:
+    from optuna.trial import TrialState
+
+    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
 
 def best_accuracy(run: Run) -> float:
@@ -153,5 +187,6 @@ def _optuna() -> Any:
         import optuna
     except ImportError as error:
         raise UserError("a sweep needs Optuna: pip install 'convatlas[sweep]'") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # It would print the traceback of a trial that a signal ended.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
