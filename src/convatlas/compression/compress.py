@@ -90,7 +90,8 @@ def compress(
             overlaps with the model, the data set is not the model's, or see `train`.
         Interrupted: see `train`.
     """
-    opened = TrainedModel.of(source if isinstance(source, Run | Model) else load(source), data)
+    loaded = source if isinstance(source, Run | Model) else load(source)
+    opened = TrainedModel.of(loaded, data)
     target = parse_target(to) if isinstance(to, str) else to
     weight_pruning = None if sparse is None else parse_sparsity(sparse)
     destination, fine_tuning = Destination(Path(out)), fine_tuning or FineTuning()
@@ -114,7 +115,7 @@ def compress(
     if record is not None and destination.is_finished:
         return Compression.at(destination, record.stages)
     # Before anything is written: it may be gone, or have changed.
-    opened.load_data(fine_tuning.progress.loading)
+    loaded.load_data(data, progress=fine_tuning.progress.loading)
     with lock(destination.stages):
         if record is None:
             destination.begin(request)

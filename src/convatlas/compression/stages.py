@@ -16,7 +16,7 @@ from convatlas import measure, training
 from convatlas.data import Dataset
 from convatlas.data.batches import Batch
 from convatlas.errors import UserError
-from convatlas.files import SILENT, ProgressCallback, lock, occupied
+from convatlas.files import lock, occupied
 from convatlas.files.typed_json import encoded
 from convatlas.models.card import CARD
 from convatlas.models.evaluation import evaluate, evaluation_batches
@@ -85,13 +85,13 @@ class TrainedModel:
         assert self.model.path is not None, "stages lie on disk"
         return self.model.path
 
-    def load_data(self, progress: ProgressCallback = SILENT) -> Dataset:
+    def load_data(self) -> Dataset:
         """The data set that the model was trained on.
 
         Raises:
             UserError: it is gone or has changed, or its place is not known.
         """
-        return self.model.load_data(self.data, progress=progress)
+        return self.model.load_data(self.data)
 
 
 @dataclass(frozen=True, kw_only=True)
