@@ -87,6 +87,8 @@ def test_a_sweep_that_ended_early_continues_where_it_was(
     # Other values would be compared with those that are there.
     with pytest.raises(UserError, match=r"was started with epochs 1, not 2; sweep .*; choose a new place with `out`"):
         sweep(replace(REQUEST, epochs=2), {"lr": (1e-3,)}, out=tmp_path / "sweep")
+    with pytest.raises(UserError, match="was started with data digits, not mnist; choose"):
+        sweep(replace(REQUEST, data="mnist"), GRID, out=tmp_path / "sweep")
 
 
 def test_machines_share_a_study_by_its_address(tmp_path: Path) -> None:
