@@ -61,7 +61,9 @@ def test_a_model_becomes_one_small_file_that_is_used_and_updated(
     assert "holds something already" in err
 
     new, update, made = tmp_path / "again.cva", tmp_path / "to-again.cvu", tmp_path / "made.cva"
-    assert convatlas("compress", small, "--to", "13 KB", "--out", new, *given[:-2]).status == 0
+    status, out, err = convatlas("compress", small, "--to", "13 KB", "--out", new, *given[:-2])
+    assert (status, err) == (0, "")
+    assert f"\nmodel   {new} ({new.stat().st_size / 1024:.1f} KiB)\nstages  {tmp_path / 'again.stages'}\n" in out
     assert as_json("update", file, new, "--out", update) == {"file": str(update), "bytes": update.stat().st_size}
     status, out, err = convatlas("update", file, update, "--out", made)
     assert (status, err) == (0, "")
@@ -91,6 +93,7 @@ def test_mistakes_are_one_line(convatlas: Callable[..., Any], run: Run, tmp_path
         ),
         (("compress", tmp_path, "--to", "5 ms"), "is not a run or model folder: it has no run.json and no model.json"),
         (("compress", tmp_path / "nothing", "--to", "5 ms"), "there is no "),
+        (("compress", run.folder, "--bits", 4, "--data", tmp_path / "none"), "there is no folder"),
         (("unpack", tmp_path / "nothing"), "there is no file"),
         (("unpack", tmp_path), "there is no file"),
         (("update", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "c"), "there is no"),

@@ -134,10 +134,12 @@ def compress(
     elif quantized:
         typer.echo("Quantized networks compute in 32 bits here: sizes and accuracies are theirs, latencies are not.")
     typer.echo()
-    facts = [("model", str(made.model.path))]
+    facts = {"model": str(made.model.path)}
     if made.file is not None:
-        facts += [("one file", f"{made.file} ({size(made.file.stat().st_size)})")]
-    print_facts([*facts, ("stages", str(made.folder))])
+        facts["model" if made.file == made.model.path else "one file"] = (
+            f"{made.file} ({size(made.file.stat().st_size)})"
+        )
+    print_facts([*facts.items(), ("stages", str(made.folder))])
     typer.echo(f"\nTry an image of your own:  convatlas predict {made.model.path} IMAGE")
 
 
