@@ -20,6 +20,7 @@ from convatlas.compression.latency import latencies
 from convatlas.compression.quantization import check_bits, mixed_bits, quantize_and_train
 from convatlas.compression.stages import FineTuning, TrainedModel
 from convatlas.compression.target import MacsTarget, SizeTarget, Target, parse_target
+from convatlas.data import check_outside
 from convatlas.errors import UserError
 from convatlas.files import lock
 from convatlas.formatting import size
@@ -114,8 +115,9 @@ def compress(
     record = destination.recorded(request, opened.path)
     if record is not None and destination.is_finished:
         return Compression.at(destination, record.stages)
-    # Before anything is written: it may be gone, or have changed.
-    loaded.load_data(data, progress=fine_tuning.progress.loading)
+    # Before anything is written: the images may be gone, or have changed.
+    dataset = loaded.load_data(data, progress=fine_tuning.progress.loading)
+    check_outside(destination.path, dataset.name)
     with lock(destination.stages):
         if record is None:
             destination.begin(request)
