@@ -227,7 +227,7 @@ def test_images_that_were_moved_are_named_anew(tmp_path: Path, write_images: Cal
     with pytest.raises(UserError, match="the images of digits are not, or no longer, those that"):
         four_bits(model, out, data="digits")
     assert not out.exists()
-    with pytest.raises(UserError, match="lies in the data .*photos, which is read as images"):
+    with pytest.raises(UserError, match=r"lies in the data .*photos, which is read as images"):
         four_bits(run, images / "cat" / "small.cva")
     assert not list(images.rglob("small*"))
     images = images.rename(tmp_path / "moved")

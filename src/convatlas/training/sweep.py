@@ -9,8 +9,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convatlas import data
-from convatlas.data import check_outside
+from convatlas.data import check_outside, portable_name
+from convatlas.data import find as find_data
 from convatlas.errors import UserError, check_same, unknown
 from convatlas.files import lock
 from convatlas.runs.options import Validation
@@ -116,7 +116,7 @@ def check_request(out: Path, study: optuna.Study, request: Request, grid: Mappin
     """
     # Where the images lie, and on which device they are computed, changes no result.
     names = [field.name for field in fields(Request) if field.name not in ("data", "runtime")]
-    asked = {"data": data.portable_name(data.find(request.data).name)}
+    asked = {"data": portable_name(find_data(request.data).name)}
     asked |= {name: str(getattr(request, name)) for name in names} | {"sweep": str(dict(grid))}
     if ASKED not in study.user_attrs:
         study.set_user_attr(ASKED, asked)
