@@ -43,8 +43,10 @@ def test_a_model_becomes_one_small_file_that_is_used_and_updated(
     evaluation = as_json("evaluate", file)
     assert (evaluation["model"], evaluation["test_images"]) == (str(file), 355)
     assert as_json("evaluate", small) == evaluation | {"model": str(small)}
-    Image.new("L", (28, 28), 255).save(tmp_path / "white.png")
-    of_both = [convatlas("predict", model, tmp_path / "white.png") for model in (small, file)]
+    page = Image.new("L", (28, 28), 255)
+    page.paste(0, (13, 4, 16, 24))
+    page.save(tmp_path / "one.png")
+    of_both = [convatlas("predict", model, tmp_path / "one.png") for model in (small, file)]
     assert of_both[0] == of_both[1]
     assert (of_both[0].status, of_both[0].err) == (0, "")
     status, _, err = convatlas("report", file)
