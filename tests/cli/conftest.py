@@ -1,13 +1,13 @@
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import pytest
 
 import convatlas as ca
-from convatlas.cli import main
-from convatlas.cli.app import options_of
+from convatlas.cli import app, main
+from convatlas.cli.app import options_of, with_options
 from convatlas.runs.run import Run
 
 
@@ -27,12 +27,20 @@ def check_options(said: str, typed: list[str]) -> None:
     assert "`" not in said
 
 
+def strictly_with_options(message: str, known: Collection[str]) -> str:
+    """Fail if a library's message names an argument for which the command has no option."""
+    named = {app.option_of(name) for name in re.findall(r"`(\w+)`", message)}
+    assert named <= set(known), f"{sorted(named - set(known))} of: {message}"
+    return with_options(message, known)
+
+
 @pytest.fixture
 def convatlas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
     """The command, in this process: its status and what it wrote."""
 
     def command(*arguments: object) -> Answer:
         monkeypatch.setattr("sys.argv", ["convatlas", *map(str, arguments)])
+        monkeypatch.setattr(app, "with_options", strictly_with_options)
         with pytest.raises(SystemExit) as exit:
             main()
         written = capsys.readouterr()

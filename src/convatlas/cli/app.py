@@ -93,11 +93,12 @@ def with_options(message: str, known: Collection[str]) -> str:
         known: the options that the command has. A name of none of them stays a word: nobody is told to type it.
     """
 
-    def option(name: re.Match[str]) -> str:
-        typed = OPTIONS.get(name[1], f"--{name[1].replace('_', '-')}")
-        return typed if typed in known else name[1]
+    return re.sub(r"`(\w+)`", lambda name: typed if (typed := option_of(name[1])) in known else name[1], message)
 
-    return re.sub(r"`(\w+)`", option, message)
+
+def option_of(argument: str) -> str:
+    """The option that is called by an argument's name."""
+    return OPTIONS.get(argument, f"--{argument.replace('_', '-')}")
 
 
 def not_enough_memory(known: Collection[str]) -> str:

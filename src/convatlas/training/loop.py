@@ -103,7 +103,7 @@ def train(
         distillation: learn from a teacher's outputs too.
         runtime: device, autotuning, micro-batches and checkpoints.
         skip_bad: skip damaged and unsupported images; otherwise the first one is an error.
-        out: the run folder, new or empty; None: a new one below `runs/`.
+        out: the run folder, new or empty, and not in the data's folder; None: a new one below `runs/`.
         progress: an object whose methods are called while training runs; see `convatlas.training.Progress`.
 
     Returns:
