@@ -26,6 +26,7 @@ from convatlas.cli.console import (
     signal_exit,
 )
 from convatlas.errors import UserError
+from convatlas.formatting import plural
 from convatlas.runs.options import ClassWeights, Distillation, InitFrom, Runtime, Validation
 from convatlas.spec import Scale
 
@@ -306,13 +307,13 @@ def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: 
         return
     low, high = score.interval
     correct = score.num_images - score.num_errors
-    trained = f"{count(results.train_images)} training images, {results.epochs} epochs"
+    trained = f"{plural(results.train_images, 'training image')}, {plural(results.epochs, 'epoch')}"
     if results.best_epoch:
         trained += f", the best of them epoch {results.best_epoch}"
     if results.skipped_images:
-        trained += f", {count(results.skipped_images)} unusable images left out"
+        trained += f", {plural(results.skipped_images, 'unusable image')} left out"
     if results.unused_files:
-        trained += f", {count(results.unused_files)} other files not used"
+        trained += f", {plural(results.unused_files, 'other file')} not used"
     typer.echo()
     print_facts(
         [
