@@ -218,7 +218,7 @@ def test_training_says_what_it_does_not_use(place: Path, convatlas: Callable) ->
     )
     assert f"convatlas: not used: {', '.join(of_each)}\n" in err
     assert f"convatlas: left out {images / 'dark' / 'bad.png'}: not an image" in err
-    assert "1 unusable images left out, 4 other files not used" in out
+    assert "1 unusable image left out, 4 other files not used" in out
     values = json.loads(
         convatlas("train", "lenet1", "--data", images, "--out", place / "2", *options, "--quiet", "--json").out
     )
