@@ -53,7 +53,9 @@ def size_of(svg: bytes) -> tuple[float, float]:
     return float(root.attrib["width"].removesuffix("pt")), float(root.attrib["height"].removesuffix("pt"))
 
 
-@pytest.mark.parametrize("name", ["a" * 120 + "b" * 120, "猫" * 240, "אב" * 120, "\U0001f600" * 60], ids=ascii)
+@pytest.mark.parametrize(
+    "name", ["a" * 120 + "b" * 120, "猫" * 240, "אב" * 120, "\U0001f600" * 60], ids=["latin", "wide", "rtl", "emoji"]
+)
 @pytest.mark.parametrize("num", [2, 12, 30])
 def test_long_names_leave_the_confusion_matrix_its_room_and_are_whole_to_a_pointer(num: int, name: str) -> None:
     # Where names leave no room, matplotlib warns, and here a warning is an error.

@@ -17,6 +17,7 @@ from convatlas.cli.console import (
     count,
     percent,
     print_json,
+    print_line,
     print_table,
     signal_exit,
     size,
@@ -90,7 +91,7 @@ def compress(
     if json:
         print_json({"model": str(made.model.path), "stages": [asdict(stage) for stage in made.stages]})
         return
-    typer.echo()
+    print_line()
     print_table(
         (
             Column("stage", wrap=True),
@@ -114,12 +115,13 @@ def compress(
     )
     quantized, path = made.model.card.quantization, made.model.path
     if path is not None and path.is_file() and not quantized:
-        typer.echo("Weights that are 0 or shared make a smaller file; the latency stays.")
+        print_line("Weights that are 0 or shared make a smaller file; the latency stays.")
     if made.stages[-1].compiled:
-        typer.echo("Latencies are of compiled networks; 8-bit ones compute in 8 bits.")
+        print_line("Latencies are of compiled networks; 8-bit ones compute in 8 bits.")
     elif quantized:
-        typer.echo("Quantized networks compute in 32 bits here: sizes and accuracies are theirs, latencies are not.")
-    typer.echo(f"\n{path} is the smallest; see {folder / STAGES} and the charts beside it")
+        print_line("Quantized networks compute in 32 bits here: sizes and accuracies are theirs, latencies are not.")
+    print_line()
+    print_line(f"{path} is the smallest; see {folder / STAGES} and the charts beside it")
 
 
 def beside(model: Path) -> Path:
@@ -140,7 +142,7 @@ def unpack(
 
     if not file.is_file():
         raise UserError(f"there is no file {file}")
-    typer.echo(open_model(file).save(out or file.with_suffix("")).path)
+    print_line(open_model(file).save(out or file.with_suffix("")).path)
 
 
 def update(
@@ -158,4 +160,4 @@ def update(
         print_json({"file": str(made), "bytes": num_bytes})
         return
     part = "" if is_update(new) else f", {percent(num_bytes / new.stat().st_size)} of {new}"
-    typer.echo(f"{made}: {size(num_bytes)}{part}")
+    print_line(f"{made}: {size(num_bytes)}{part}")
