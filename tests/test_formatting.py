@@ -1,6 +1,9 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
 
-from convatlas.formatting import count, duration, parse_size, percent, plural, size
+from convatlas.formatting import count, duration, parse_size, percent, plural, shorten, size
 
 
 @pytest.mark.parametrize(
@@ -58,3 +61,24 @@ def test_a_count_and_a_percentage() -> None:
 )
 def test_a_size_is_read_in_powers_of_1000_and_with_an_i_of_1024(text: str, num_bytes: int | None) -> None:
     assert parse_size(text) == num_bytes
+
+
+@given(st.text(max_size=90), st.integers(5, 60))
+def test_a_shortened_name_fits_and_a_short_one_is_whole(name: str, most: int) -> None:
+    shown = shorten(name, most)
+    assert cell_len(shown) <= most
+    assert (shown == name) == (cell_len(name) <= most)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("short", "short"),
+        ("a" * 20 + "b" * 20, "aaaaa…bbbbb"),
+        ("猫" * 20 + "犬" * 20, "猫猫…犬犬"),
+        # An accent stays with its letter.
+        ("x" * 30 + "e" + "\u0301" + "bbbbb", "xxxxx…bbbbb"),
+    ],
+)
+def test_of_a_long_name_both_ends_are_shown(name: str, shown: str) -> None:
+    assert shorten(name, 11) == shown

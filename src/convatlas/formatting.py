@@ -1,8 +1,10 @@
-"""Numbers as text for people, and back: counts, sizes, durations, percentages."""
+"""Numbers as text for people, and back: counts, sizes, durations, percentages; and names of any length."""
 
 from __future__ import annotations
 
 import re
+
+from rich.cells import cell_len, chop_cells
 
 POWERS = "KMGT"
 
@@ -45,3 +47,18 @@ def duration(seconds: float) -> str:
 def percent(fraction: float) -> str:
     """98.37 %"""
     return f"{100 * fraction:.2f} %"
+
+
+def shorten(name: str, most: int) -> str:
+    """The name, or as much of its beginning and its end as fits into `most` columns, of which some characters take two.
+
+    Names differ at their ends as often as at their beginnings.
+    """
+    if cell_len(name) <= most:
+        return name
+    half = (most - 1) // 2
+    tail = name
+    # Neither does a tail begin with an accent of the letter before.
+    while cell_len(tail) > half or not cell_len(tail[0]):
+        tail = tail[1:]
+    return f"{chop_cells(name, most - 1 - half)[0]}…{tail}"

@@ -7,13 +7,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from convatlas.cli.progress import LoadingBar, loading_progress
+from convatlas.cli.progress import LineProgress, LoadingBar, loading_progress
 from convatlas.files import SILENT
+from convatlas.training.progress import EpochMetrics
 
 CONTENT = bytes(range(256)) * 40
 DOWNLOADER = """
@@ -109,6 +111,76 @@ def test_nothing_is_shown_where_there_is_no_terminal(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert isinstance(loading_progress(), LoadingBar)
     assert loading_progress(quiet=True) is SILENT
-    # Of the processes that train together one speaks.
-    monkeypatch.setenv("RANK", "1")
-    assert loading_progress() is SILENT
+
+
+def test_a_bar_shows_a_folders_name_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = LoadingBar()
+    # Neither rich's markup nor the terminal's.
+    bar.begin("downloading [red]a[/b]\x1b[2J", 10, "bytes")
+    bar.end()
+    assert r"downloading [red]a[/b]\x1b[2J" in capsys.readouterr().err
+
+
+# Lines of epochs
+
+
+def metrics_of(epoch: int, val_accuracy: float | None) -> EpochMetrics:
+    metrics: EpochMetrics = {"epoch": epoch, "loss": 1.0, "accuracy": 0.5, "lr": 0.1, "seconds": 1.0}
+    return metrics if val_accuracy is None else metrics | {"val_loss": 1.0, "val_accuracy": val_accuracy}
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> list[int]:
+    """The epochs whose lines were printed."""
+    return [int(line.split("/")[0].split()[1]) for line in capsys.readouterr().err.splitlines()]
+
+
+@pytest.mark.parametrize("num_epochs", [1, 2, 100, 149])
+def test_of_a_training_that_is_not_long_every_epoch_has_its_line(
+    num_epochs: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = LineProgress()
+    for epoch in range(1, num_epochs + 1):
+        progress.end_epoch(metrics_of(epoch, None), num_epochs)
+        assert printed(capsys) == [epoch]
+    progress.close()
+    assert printed(capsys) == []
+
+
+@pytest.mark.parametrize("num_epochs", [150, 604, 1000, 12_345])
+def test_of_a_long_training_about_a_hundred_epochs_have_lines(
+    num_epochs: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = LineProgress()
+    for epoch in range(1, num_epochs + 1):
+        progress.end_epoch(metrics_of(epoch, None), num_epochs)
+    progress.close()
+    epochs = printed(capsys)
+    assert (epochs[0], epochs[-1]) == (1, num_epochs)
+    assert 75 <= len(epochs) <= 125
+    # Evenly, but for both ends.
+    assert len({after - before for before, after in pairwise(epochs[1:-1])}) == 1
+
+
+@pytest.mark.parametrize(
+    ("best", "last", "end"),
+    [(None, 301, [300, 301]), (299, 307, [306, 299, 307]), (300, 305, [300, 305]), (307, 307, [306, 307])],
+    ids=["a signal", "patience", "the best has its line", "the best is the last"],
+)
+def test_the_best_and_the_last_epoch_are_never_lost(
+    best: int | None, last: int, end: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = LineProgress()
+    for epoch in range(1, last + 1):
+        progress.end_epoch(metrics_of(epoch, None if best is None else 0.9 if epoch == best else 0.1), 604)
+    progress.close()
+    assert printed(capsys)[-len(end) :] == end
+
+
+def test_the_next_training_begins_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    # Compression trains several times.
+    progress = LineProgress()
+    for accuracy in (0.9, 0.2):
+        for epoch, of_this in ((2, accuracy), (3, 0.1)):
+            progress.end_epoch(metrics_of(epoch, of_this), 604)
+        progress.close()
+        assert printed(capsys) == [2, 3]

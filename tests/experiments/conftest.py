@@ -10,6 +10,7 @@ import pytest
 
 from convatlas.experiments.engine import accuracy
 from convatlas.experiments.engine.budget import Setting
+from convatlas.models.card import Score
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,11 @@ class Known:
     """A run, as far as its test accuracy."""
 
     test_accuracy: float
+
+    @property
+    def score(self) -> Score:
+        num_errors = round(10_000 * (1 - self.test_accuracy))
+        return Score(accuracy=self.test_accuracy, interval=(0.0, 1.0), num_errors=num_errors, num_images=10_000)
 
 
 @pytest.fixture

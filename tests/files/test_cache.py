@@ -1,10 +1,12 @@
 """Where data sets and decoded images are kept."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from convatlas.errors import UserError
 from convatlas.files import cache_folder, decoded_folder
 
 
@@ -52,3 +54,14 @@ def test_decoded_images_have_a_folder_of_their_own(tmp_path: Path, monkeypatch: 
             monkeypatch.setenv("CONVATLAS_CACHE", value)
         assert decoded_folder().name == "decoded"
         assert tmp_path / "sets" not in decoded_folder().parents
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the home folder of every name is guessed")
+@pytest.mark.parametrize("folder", [cache_folder, decoded_folder])
+def test_without_a_home_folder_one_line_says_what_to_set(
+    folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("CONVATLAS_DATA", "CONVATLAS_CACHE"):
+        monkeypatch.setenv(variable, "~nobody of that name/cache")
+    with pytest.raises(UserError, match="no home folder is known for the cache; set CONVATLAS_CACHE and"):
+        folder()

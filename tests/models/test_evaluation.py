@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -124,7 +124,19 @@ def test_the_interval_is_wilsons(errors: int, num: int, low: float, high: float)
     assert of_errors(errors, num).interval == pytest.approx((low, high), abs=1e-4)
 
 
-@given(st.integers(1, 100_000).flatmap(lambda num: st.tuples(st.integers(0, num), st.just(num))))
+PAIRS = st.integers(1, 100_000).flatmap(lambda num: st.tuples(st.integers(0, num), st.just(num)))
+"""Errors and images."""
+
+
+@given(PAIRS)
+@example((4, 5))
+def test_an_accuracy_is_the_number_nearest_to_the_fraction(pair: tuple[int, int]) -> None:
+    errors, num = pair
+    # 1 - 4 / 5 is 0.19999999999999996.
+    assert of_errors(errors, num).accuracy == (num - errors) / num
+
+
+@given(PAIRS)
 def test_the_interval_contains_the_accuracy_and_lies_between_0_and_1(pair: tuple[int, int]) -> None:
     evaluation = of_errors(*pair)
     low, high = evaluation.interval

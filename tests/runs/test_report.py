@@ -273,6 +273,17 @@ def test_a_name_that_is_no_text_is_shown_with_a_replacement(tmp_path: Path) -> N
     assert {row[0] for row in rows} == {"caf\N{REPLACEMENT CHARACTER}", "bell\N{REPLACEMENT CHARACTER}", "plain"}
 
 
+def test_a_long_name_is_whole_in_the_table_and_shortened_elsewhere(tmp_path: Path) -> None:
+    long = tuple(f"{letter * 120}{letter.upper() * 120}" for letter in "ab")
+    images = photographs(tmp_path / "long", long)
+    run = ca.train("lenet1", data=images, scale=SMALL, epochs=1, runtime=UNTUNED, out=tmp_path / "run")
+    tree = tree_of(write_report(run).path)
+    assert {row[0] for row in cells(sections(tree)["Classes"])[1:]} == set(long)
+    shortened = list(tree.iter(f"{HTML}span"))
+    assert {span.attrib["title"] for span in shortened if "title" in span.attrib} >= set(long)
+    assert max(len(text_of(span)) for span in shortened) <= 60
+
+
 def test_any_number_of_classes_has_a_row_each(tmp_path: Path) -> None:
     classes = tuple(f"class {i}" for i in range(60))
     run = ca.train(

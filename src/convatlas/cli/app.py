@@ -17,11 +17,13 @@ from convatlas.cli.atlas import compare, list_variants, show
 from convatlas.cli.cache import cache
 from convatlas.cli.claims import claims
 from convatlas.cli.compression import compress, unpack, update
-from convatlas.cli.console import print_error
+from convatlas.cli.console import print_error, print_line
 from convatlas.cli.experiment import experiment
+from convatlas.cli.text import prepare_streams
 from convatlas.cli.training import find_lr, resume, train
 from convatlas.cli.use import evaluate, predict, report
 from convatlas.errors import UserError
+from convatlas.torchrun import Worker
 
 VERBS: dict[str, Callable[..., None]] = {
     "list": list_variants,
@@ -53,7 +55,7 @@ app.add_typer(cache, name="cache")
 
 def print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"convatlas {convatlas.__version__}")
+        print_line(f"convatlas {convatlas.__version__}")
         raise typer.Exit
 
 
@@ -112,23 +114,25 @@ def main() -> None:
     # PyTorch's threads wait for one another by spinning. Beside another busy program, the one they wait for gets no
     # core, and training takes several times as long; a shorter spin costs nothing otherwise. Read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    # What a notebook or a desktop sets may not be installed here, and the command draws into files only. Read when
+    # matplotlib loads.
+    os.environ.pop("MPLBACKEND", None)
+    prepare_streams()
     try:
         status = app(standalone_mode=False)
     except typer.TyperException as error:
         # Without a command there is no message: the help has been printed.
         if message := error.format_message():
-            print_error(message)
+            print_error(" ".join(message.split()))
         sys.exit(2)
     except typer.Abort:
         print_error("stopped by Ctrl-C")
         sys.exit(128 + signal.SIGINT)
     except UserError as error:
-        # Of the processes that torchrun started on a machine, one prints the error of all.
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            print_error(with_options(str(error), options_of(sys.argv[1:])))
+        print_error(with_options(str(error), options_of(sys.argv[1:])))
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
-        if "WORLD_SIZE" in os.environ and re.search("gloo|nccl", str(error), re.IGNORECASE):
+        if Worker.from_env().world_size > 1 and re.search("gloo|nccl", str(error), re.IGNORECASE):
             # torchrun restarts all of them, if it may; neither a user's mistake nor a bug.
             print_error("another process of this training was lost, so this one stops; resume from the last checkpoint")
             sys.exit(1)

@@ -22,6 +22,7 @@ from convatlas.cli.console import (
     print_facts,
     print_heading,
     print_json,
+    print_line,
     print_table,
     print_text,
     size,
@@ -126,11 +127,12 @@ def show(
     # Most venues have the year in them.
     venue = paper.venue if str(paper.year) in paper.venue else f"{paper.venue}, {paper.year}"
     print_text(f"{paper.authors}, “{paper.title}”, {venue}")
-    typer.echo(f"{paper.url}\n")
+    print_line(paper.url)
+    print_line()
     if spec.small_limits:
         stem = zip(spec.small_limits, spec.small_stem, strict=True)
         print_text(f"Small images: {'; '.join(f'below {limit} px {what}' for limit, what in stem)}.")
-        typer.echo()
+        print_line()
     print_table(
         [
             Column("layer"),
@@ -160,15 +162,15 @@ def show(
             ("total", "", "", count(summary.footprint.params), count(summary.footprint.macs), "", "", ""),
         ],
     )
-    typer.echo()
+    print_line()
     print_facts(memory(summary.footprint))
     if checks:
-        typer.echo()
+        print_line()
         scale = "" if spec == variant.spec else ", at the paper's scale"
         print_heading(f"Claims of the paper{scale}")
         print_checks(checks)
     if settings:
-        typer.echo()
+        print_line()
         print_heading("Recipe of the paper (--recipe paper)")
         print_table(
             [Column("setting"), Column("value", wrap=True), Column("source", wrap=True)],
@@ -221,13 +223,13 @@ def compare(
     rows = [(fact, *(column.get(fact, "") for column in facts_of_each)) for fact in facts]
     for number, group in enumerate(fitting_groups(columns, rows)):
         if number:
-            typer.echo()
+            print_line()
         print_table(
             [columns[i] for i in (0, *group)],
             [[row[i] for i in (0, *group)] for row in rows if any(row[i] for i in group)],
         )
     if published := [(variant.name, variant.published) for variant in variants if variant.published]:
-        typer.echo()
+        print_line()
         print_heading("Published")
         print_facts(published)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import typer
 
-from convatlas.cli.console import Column, Json, count, print_json, print_table, size
+from convatlas.cli.console import Column, Json, count, print_json, print_line, print_table, size
 from convatlas.files import decoded_folder
 from convatlas.files.decoded_cache import clear, entries, footprint, limit
 
@@ -61,8 +61,8 @@ def list_entries(json: Json = False) -> None:
                 for entry, when in zip(found, used, strict=True)
             ],
         )
-        typer.echo()
-    typer.echo(f"{size(footprint(folder))} of at most {size(limit())} in {folder}")
+        print_line()
+    print_line(f"{size(footprint(folder))} of at most {size(limit())} in {folder}")
 
 
 @cache.command("clear")
@@ -70,6 +70,6 @@ def clear_entries() -> None:
     """Remove all cached images; they are decoded again when needed."""
     folder = decoded_folder()
     freed, busy = clear(folder)
-    typer.echo(f"freed {size(freed)} in {folder}")
+    print_line(f"freed {size(freed)} in {folder}")
     for entry in busy:
-        typer.echo(f"left {entry}, which is in use")
+        print_line(f"left {entry}, which is in use")

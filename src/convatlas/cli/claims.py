@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convatlas.cli.console import Column, Json, print_heading, print_json, print_table, print_text
+from convatlas.cli.console import Column, Json, print_heading, print_json, print_line, print_table, print_text
 from convatlas.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,17 +41,19 @@ def claims(
         )
         return
     if markdown:
-        typer.echo(measure.claims_page(checked), nl=False)
+        for line in measure.claims_page(checked).splitlines():
+            print_line(line)
         return
     if not checked:
-        typer.echo(f"The paper prints no figures of {network}.")
+        print_line(f"The paper prints no figures of {network}.")
     for number, one in enumerate(checked):
         if number:
-            typer.echo()
+            print_line()
         print_heading(f"{one.variant.name} ({one.variant.paper.year})")
         print_checks(one.checks)
     if network is None:
-        typer.echo(f"\n{measure.verdict_line([check for one in checked for check in one.checks])}")
+        print_line()
+        print_line(measure.verdict_line([check for one in checked for check in one.checks]))
 
 
 def print_checks(checks: Sequence[ClaimCheck]) -> None:

@@ -18,6 +18,7 @@ from convatlas.cli.console import (
     percent,
     print_facts,
     print_json,
+    print_line,
     print_table,
     signal_exit,
     size,
@@ -104,7 +105,7 @@ def compress(
             }
         )
         return
-    typer.echo()
+    print_line()
     print_table(
         (
             Column("stage", wrap=True),
@@ -128,19 +129,20 @@ def compress(
     )
     quantized = made.model.card.quantization
     if made.stages[-1].name.startswith(("pruned", "shared", "fitted")):
-        typer.echo("Weights that are 0 or shared make a smaller file; the latency stays.")
+        print_line("Weights that are 0 or shared make a smaller file; the latency stays.")
     if made.stages[-1].compiled:
-        typer.echo("Latencies are of compiled networks; 8-bit ones compute in 8 bits.")
+        print_line("Latencies are of compiled networks; 8-bit ones compute in 8 bits.")
     elif quantized:
-        typer.echo("Quantized networks compute in 32 bits here: sizes and accuracies are theirs, latencies are not.")
-    typer.echo()
+        print_line("Quantized networks compute in 32 bits here: sizes and accuracies are theirs, latencies are not.")
+    print_line()
     facts = {"model": str(made.model.path)}
     if made.file is not None:
         facts["model" if made.file == made.model.path else "one file"] = (
             f"{made.file} ({size(made.file.stat().st_size)})"
         )
     print_facts([*facts.items(), ("stages", str(made.folder))])
-    typer.echo(f"\nTry an image of your own:  convatlas predict {made.model.path} IMAGE")
+    print_line()
+    print_line(f"Try an image of your own:  convatlas predict {made.model.path} IMAGE")
 
 
 def beside(model: Path) -> Path:
@@ -161,7 +163,7 @@ def unpack(
 
     if not file.is_file():
         raise UserError(f"there is no file {file}")
-    typer.echo(open_model(file).save(out or file.with_suffix("")).path)
+    print_line(open_model(file).save(out or file.with_suffix("")).path)
 
 
 def update(
@@ -179,4 +181,4 @@ def update(
         print_json({"file": str(made), "bytes": num_bytes})
         return
     part = "" if is_update(new) else f", {percent(num_bytes / new.stat().st_size)} of {new}"
-    typer.echo(f"{made}: {size(num_bytes)}{part}")
+    print_line(f"{made}: {size(num_bytes)}{part}")

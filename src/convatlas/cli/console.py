@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import signal
 import sys
@@ -13,10 +12,13 @@ from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import typer
+from rich.cells import cell_len
 
+from convatlas.cli.text import encoding_of, valid_unicode, visible
 from convatlas.formatting import count as count
 from convatlas.formatting import duration as duration
 from convatlas.formatting import percent as percent
+from convatlas.formatting import shorten
 from convatlas.formatting import size as size
 
 MACHINE = "Machine"
@@ -47,6 +49,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Hide progress.")]
 
 MIN_WRAPPED = 12
 """Characters to which a column may be wrapped."""
+MAX_NAME_COLUMNS = 60
+"""Of a class's name in a terminal: a few lines of a column."""
 
 
 class Column(NamedTuple):
@@ -61,14 +65,16 @@ class Column(NamedTuple):
     """For the last column: in a terminal that is too narrow, print it below the row."""
 
 
-def is_main_process() -> bool:
-    """Whether this process prints: under torchrun only the one of rank 0 does."""
-    return os.environ.get("RANK", "0") == "0"
+def print_line(text: object = "", *, err: bool = False, bold: bool = False, nl: bool = True) -> None:
+    """One line, whatever names are in it."""
+    stream = sys.stderr if err else sys.stdout
+    shown = visible(str(text), encoding_of(stream))
+    typer.echo(typer.style(shown, bold=True) if bold else shown, file=stream, nl=nl)
 
 
 def print_error(message: str) -> None:
     """One line on standard error."""
-    typer.echo("convatlas: " + " ".join(message.split()), err=True)
+    print_line(f"convatlas: {message}", err=True)
 
 
 def signal_exit(number: int, how_to_continue: str) -> typer.Exit:
@@ -79,38 +85,53 @@ def signal_exit(number: int, how_to_continue: str) -> typer.Exit:
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on standard output; JSON has no NaN and no infinity, so they become null."""
-    typer.echo(json.dumps(_finite(value), indent=2, allow_nan=False))
+    """One JSON object in ASCII on standard output.
+
+    JSON has no NaN and no infinity, so they become null, and no bytes that are not UTF-8: those of names are escaped
+    as in tables, as \\xe9. All other characters are the names' own.
+    """
+    typer.echo(json.dumps(_valid(value), indent=2, allow_nan=False), file=sys.stdout)
 
 
-def _finite(value: Any) -> Any:
+def _valid(value: Any) -> Any:
+    if isinstance(value, str):
+        return valid_unicode(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
+        return {key: _valid(part) for key, part in value.items()}
+    return [_valid(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def short_name(name: str) -> str:
+    """A class's name for a table: in a terminal the middle of a long one is left out, elsewhere it is whole."""
+    return shorten(visible(name, encoding_of(sys.stdout)), MAX_NAME_COLUMNS) if sys.stdout.isatty() else name
 
 
 def print_heading(text: str) -> None:
-    typer.secho(text, bold=True)
+    print_line(text, bold=True)
 
 
 def print_text(text: str) -> None:
     """A paragraph, wrapped in a terminal."""
-    if sys.stdout.isatty():
-        text = textwrap.fill(text, terminal_columns(), break_long_words=False, break_on_hyphens=False)
-    typer.echo(text)
+    if not sys.stdout.isatty():
+        print_line(text)
+        return
+    for line in textwrap.wrap(text, terminal_columns(), break_long_words=False, break_on_hyphens=False):
+        print_line(line)
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     """Names and values, one pair a line."""
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
-        typer.echo(f"{name.ljust(width)}  {value}")
+        print_line(f"{name.ljust(width)}  {value}")
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """A table on standard output: drawn in a terminal wide enough for it, aligned plain lines elsewhere."""
+    # First, because an escape is longer than what it stands for.
+    rows = [[visible(cell, encoding_of(sys.stdout)) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         _print_plain(columns, rows)
         return
@@ -153,7 +174,7 @@ def _select(row: Sequence[Part], shown: Sequence[int]) -> list[Part]:
 
 
 def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max(len(row[i]) for row in ([column.title for column in columns], *rows)) for i in range(len(columns))]
+    return [max(cell_len(row[i]) for row in ([column.title for column in columns], *rows)) for i in range(len(columns))]
 
 
 def _fits(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> bool:
@@ -169,10 +190,16 @@ def _print_plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> No
     widths = _widths(aligned, rows)
     for row in ([column.title for column in columns], *rows):
         cells = zip(row, widths, aligned, strict=False)
-        line = "  ".join(cell.rjust(width) if column.right else cell.ljust(width) for cell, width, column in cells)
-        typer.echo(line.rstrip())
+        print_line("  ".join(_padded(cell, width, column) for cell, width, column in cells).rstrip())
         if below and row[-1]:
-            typer.echo(textwrap.fill(row[-1], terminal_columns(), initial_indent="    ", subsequent_indent="    "))
+            for line in textwrap.wrap(row[-1], terminal_columns(), initial_indent="    ", subsequent_indent="    "):
+                print_line(line)
+
+
+def _padded(cell: str, width: int, column: Column) -> str:
+    # Of some characters one takes two columns, and of others many take one.
+    spaces = " " * (width - cell_len(cell))
+    return spaces + cell if column.right else cell + spaces
 
 
 def _draw(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:

@@ -15,6 +15,7 @@ from convatlas.cli.console import (
     print_facts,
     print_heading,
     print_json,
+    print_line,
     print_table,
     signal_exit,
 )
@@ -92,7 +93,7 @@ def run_topics(
     results = []
     for topic in TOPICS if everything else [find(name) for name in ids or ()]:
         if not quiet:
-            typer.secho(f"{topic.id}: {topic.title}", bold=True, err=True)
+            print_line(f"{topic.id}: {topic.title}", bold=True, err=True)
         begin, training_end, end = (ignore, nothing, ignore) if quiet else (show_begin, show_training, show_end)
         try:
             results.append(
@@ -109,15 +110,16 @@ def run_topics(
         except Stopped as stop:
             if not quiet:
                 # Ends the line that the statement at hand began.
-                typer.echo(err=True)
+                print_line(err=True)
             raise signal_exit(stop.signal, "finished measurements are kept; the same command continues") from stop
     if json:
         print_json({"results": [to_json(result) for result in results]})
         return
     for result in results:
-        typer.echo()
+        print_line()
         print_result(result)
-    typer.echo(f"\nResults and charts are in {out}; to make a page of them:  convatlas experiment report --out {out}")
+    print_line()
+    print_line(f"Results and charts are in {out}; to make a page of them:  convatlas experiment report --out {out}")
 
 
 @experiment.command("report")
@@ -127,7 +129,7 @@ def report(out: Folder = FOLDER) -> None:
     from convatlas.experiments.engine.report import write_reports
 
     for path in write_reports(out, TOPICS):
-        typer.echo(path)
+        print_line(path)
 
 
 def ignore(what: object) -> None:
@@ -140,17 +142,17 @@ def nothing() -> None:
 
 def show_begin(statement: Statement) -> None:
     """Begin a line on standard error: the statement may take minutes."""
-    typer.echo(f"  {statement.id}:", nl=False, err=True)
+    print_line(f"  {statement.id}:", nl=False, err=True)
 
 
 def show_training() -> None:
     """Add a dot to the line for each training that ends."""
-    typer.echo(".", nl=False, err=True)
+    print_line(".", nl=False, err=True)
 
 
 def show_end(result: StatementResult) -> None:
     """End the line."""
-    typer.echo(f" {result.verdict} ({duration(result.seconds)})", err=True)
+    print_line(f" {result.verdict} ({duration(result.seconds)})", err=True)
 
 
 def print_result(result: TopicResult) -> None:
@@ -171,5 +173,5 @@ def print_result(result: TopicResult) -> None:
     )
     for one in result.statements:
         if one.reason:
-            typer.echo(f"{one.statement.id}: {one.reason}")
+            print_line(f"{one.statement.id}: {one.reason}")
     print_facts([("took", duration(result.seconds)), ("seeds", str(result.num_seeds))])

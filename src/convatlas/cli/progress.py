@@ -1,10 +1,9 @@
-"""What a person sees on standard error while something runs: bars in a terminal, and a line for each epoch."""
+"""What a person sees on standard error while something runs: bars in a terminal, and lines of epochs."""
 
 from __future__ import annotations
 
 import sys
 
-import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,24 +17,29 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from convatlas.cli.console import count, duration, is_main_process, percent, print_error
+from convatlas.cli.console import count, duration, percent, print_error, print_line
+from convatlas.cli.text import encoding_of, visible
 from convatlas.data import Dataset
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.files.progress import Unit
 from convatlas.runs.run import Run
+from convatlas.torchrun import Worker
 from convatlas.training import Progress
 from convatlas.training.progress import EpochMetrics
 
+NUM_LINES = 100
+NOT_VALIDATED = -1.0
+
 
 def progress_on(quiet: bool) -> Progress:
-    if quiet or not is_main_process():
+    if quiet or not Worker.from_env().is_main:
         return Progress()
     return BarProgress() if sys.stderr.isatty() else LineProgress()
 
 
 def loading_progress(quiet: bool = False) -> ProgressCallback:
     """Shows downloads and decoding, in a terminal."""
-    return SILENT if quiet or not is_main_process() or not sys.stderr.isatty() else LoadingBar()
+    return SILENT if quiet or not sys.stderr.isatty() else LoadingBar()
 
 
 class LoadingBar:
@@ -46,14 +50,15 @@ class LoadingBar:
 
     def begin(self, title: str, total: int | None, unit: Unit) -> None:
         self._bar = Bar(
-            TextColumn("{task.description}"),
+            # A folder's name may look like rich's own markup.
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             DownloadColumn() if unit == "bytes" else MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=unit != "bytes",
         )
-        self._task = self._bar.add_task(title, total=total)
+        self._task = self._bar.add_task(visible(title, encoding_of(sys.stderr)), total=total)
         self._bar.start()
 
     def advance(self, num: int) -> None:
@@ -78,25 +83,43 @@ def epoch_line(metrics: EpochMetrics, num_epochs: int) -> str:
 
 
 class LineProgress(Progress):
-    """A line for each epoch."""
+    """A line for each epoch; of many epochs, for about a hundred, evenly, and for the best and the last one."""
+
+    _best_accuracy = NOT_VALIDATED
+    _best = _last = ""
+    """The lines of these epochs, as long as they are not printed."""
 
     def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
         for line in images.remarks:
             print_error(line)
-        typer.echo(
+        print_line(
             f"{run.card.variant} on {run.record.data}: {count(len(images.train))} images at "
             f"{run.card.preprocessing.crop} px, {len(run.card.classes)} classes, on {run.record.device}, "
             f"in {run.folder}",
             err=True,
         )
         if step:
-            typer.echo(f"resuming after step {count(step)} of {count(num_steps)}", err=True)
+            print_line(f"resuming after step {count(step)} of {count(num_steps)}", err=True)
 
     def say(self, line: str) -> None:
-        typer.echo(line, err=True)
+        print_line(line, err=True)
 
     def end_epoch(self, metrics: EpochMetrics, num_epochs: int) -> None:
-        typer.echo(epoch_line(metrics, num_epochs), err=True)
+        line, epoch = epoch_line(metrics, num_epochs), metrics["epoch"]
+        is_due = epoch in (1, num_epochs) or epoch % max(round(num_epochs / NUM_LINES), 1) == 0
+        if is_due:
+            print_line(line, err=True)
+        self._last = "" if is_due else line
+        accuracy = metrics.get("val_accuracy", NOT_VALIDATED)
+        if accuracy >= self._best_accuracy:
+            self._best_accuracy, self._best = accuracy, self._last
+
+    def close(self) -> None:
+        # Patience or a signal may end training at any epoch.
+        for line in dict.fromkeys((self._best, self._last)):
+            if line:
+                print_line(line, err=True)
+        self._best_accuracy, self._best, self._last = NOT_VALIDATED, "", ""
 
 
 class BarProgress(LineProgress):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
@@ -19,22 +21,23 @@ from convatlas.cli.console import (
     Width,
     count,
     duration,
-    is_main_process,
     percent,
     print_facts,
     print_json,
+    print_line,
     signal_exit,
 )
 from convatlas.errors import UserError
 from convatlas.formatting import plural
 from convatlas.runs.options import ClassWeights, Distillation, InitFrom, Runtime, Validation
 from convatlas.spec import Scale
+from convatlas.torchrun import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from convatlas.runs.run import Run
     from convatlas.training import Progress
+
+P = ParamSpec("P")
 
 VALIDATION = "Validation and sweeps"
 FINE_TUNING = "Fine-tuning"
@@ -62,6 +65,25 @@ TrainingResolution = Annotated[
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write event files for TensorBoard.")]
 
 
+def together(verb: Callable[P, None]) -> Callable[P, None]:
+    """A verb that the processes of torchrun carry out together: on each machine, one prints the error of all.
+
+    With any other verb each process does its own work, and prints its own results and errors.
+    """
+
+    @wraps(verb)
+    def carried_out(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            verb(*args, **kwargs)
+        except UserError as error:
+            if Worker.from_env().local_rank:
+                raise typer.Exit(2) from error
+            raise
+
+    return carried_out
+
+
+@together
 def train(
     network: Annotated[str, typer.Argument(help="A name from convatlas list.")],
     data: Data = "digits",
@@ -258,6 +280,7 @@ def find_lr(
     print_facts([*facts, ("plot", str(out))] if out is not None else facts)
 
 
+@together
 def resume(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     data: Annotated[
@@ -278,16 +301,16 @@ def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: 
     from convatlas.training import Interrupted
     from convatlas.training.tensorboard import TensorBoardProgress
 
-    progress = progress_on(quiet)
-    if tensorboard and is_main_process():
+    progress, is_main = progress_on(quiet), Worker.from_env().is_main
+    if tensorboard and is_main:
         progress = TensorBoardProgress(progress)
     try:
         run = work(progress)
     except Interrupted as stop:
-        if not is_main_process():
+        if not is_main:
             raise typer.Exit(128 + stop.signal) from stop
         raise signal_exit(stop.signal, f"continue with: convatlas resume {stop.run.folder}") from stop
-    if not is_main_process():
+    if not is_main:
         return
     results, score, card = run.results, run.score, run.card
     if json:
@@ -314,7 +337,7 @@ def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: 
         trained += f", {plural(results.skipped_images, 'unusable image')} left out"
     if results.unused_files:
         trained += f", {plural(results.unused_files, 'other file')} not used"
-    typer.echo()
+    print_line()
     print_facts(
         [
             ("network", card.variant),
@@ -327,4 +350,5 @@ def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: 
             ("run folder", str(run.folder)),
         ]
     )
-    typer.echo(f"\nTry an image of your own:  convatlas predict {run.folder} IMAGE")
+    print_line()
+    print_line(f"Try an image of your own:  convatlas predict {run.folder} IMAGE")

@@ -18,8 +18,11 @@ from convatlas.cli.console import (
     print_error,
     print_facts,
     print_json,
+    print_line,
     print_table,
+    short_name,
 )
+from convatlas.cli.text import encoding_of, visible
 
 if TYPE_CHECKING:
     from convatlas.models.evaluation import Evaluation
@@ -71,7 +74,7 @@ def evaluate(
             ("test loss", f"{evaluation.loss:.4f}"),
         ]
     )
-    typer.echo()
+    print_line()
     print_classes(card.classes, evaluation)
 
 
@@ -88,10 +91,10 @@ def print_classes(classes: tuple[str, ...], evaluation: Evaluation) -> None:
         ],
         [
             (
-                name,
+                short_name(name),
                 count(int(row.sum())),
                 percent(int(hits) / max(int(row.sum()), 1)),
-                f"{classes[int(mistakes.argmax())]} ({int(mistakes.max())})" if mistakes.any() else "",
+                f"{short_name(classes[int(mistakes.argmax())])} ({int(mistakes.max())})" if mistakes.any() else "",
             )
             for name, row, hits, mistakes in zip(classes, evaluation.confusion, correct, wrong, strict=True)
         ],
@@ -113,7 +116,7 @@ def report(
     opened = load_run(run)
     written = write_report(opened, out, data=data, device=device, progress=loading_progress())
     if not json:
-        typer.echo(written.path)
+        print_line(written.path)
         return
     predictions, classes = written.predictions, opened.card.classes
     print_json(
@@ -148,7 +151,10 @@ def predict(
     csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     json: Json = False,
 ) -> None:
-    """Classify images of any common format and size: the five most probable classes with their probabilities."""
+    """Classify images of any common format and size: the five most probable classes with their probabilities.
+
+    In names, control characters are shown as \\n or \\x1b, and bytes that are not UTF-8 as \\xe9 (in JSON only these).
+    """
     from convatlas.images import ImageError
     from convatlas.runs.run import load_model
 
@@ -182,10 +188,10 @@ def predict(
             [
                 (
                     str(p.path),
-                    p.classes[0],
+                    short_name(p.classes[0]),
                     f"{100 * p.probabilities[0]:.1f} %",
                     ", ".join(
-                        f"{name} {100 * probability:.1f} %"
+                        f"{short_name(name)} {100 * probability:.1f} %"
                         for name, probability in zip(p.classes[1:], p.probabilities[1:], strict=True)
                     ),
                 )
@@ -222,8 +228,10 @@ def files_of(paths: list[Path]) -> list[Path]:
 
 def print_csv(predictions: list[Prediction]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
+    encoding = encoding_of(sys.stdout)
     num = max((len(p.classes) for p in predictions), default=0)
     writer.writerow(["image", *(f"{what}_{rank}" for rank in range(1, num + 1) for what in ("class", "probability"))])
     for p in predictions:
         ranked = zip(p.classes, p.probabilities, strict=True)
-        writer.writerow([p.path, *(cell for name, probability in ranked for cell in (name, f"{probability:.6f}"))])
+        cells = [str(p.path), *(cell for name, probability in ranked for cell in (name, f"{probability:.6f}"))]
+        writer.writerow([visible(cell, encoding) for cell in cells])

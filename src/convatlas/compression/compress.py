@@ -25,7 +25,7 @@ from convatlas.errors import UserError
 from convatlas.files import lock
 from convatlas.formatting import size
 from convatlas.measure import Timing
-from convatlas.models.codec.container import encoded
+from convatlas.models.codec.container import check_packable, encoded
 from convatlas.models.folder import WEIGHTS, weights_checksum
 from convatlas.models.model import Model
 from convatlas.runs.run import Run, load
@@ -167,6 +167,8 @@ def validate_options(
     """
     if source.model.card.score is None:
         raise UserError(f"{source.name} was not evaluated; compression compares accuracies")
+    if int8 or bits is not None or weight_pruning is not None or isinstance(target, SizeTarget):
+        check_packable(source.model.card)
     if prune is not None:
         if target is not None and not isinstance(target, SizeTarget):
             raise UserError(f"channels are pruned to {target}; leave `prune` out, which asks for another size")

@@ -33,6 +33,7 @@ def render_page(package: str, template: str, values: dict[str, object]) -> bytes
         "size": formatting.size,
         "duration": formatting.duration,
         "percent": formatting.percent,
+        "shorten": formatting.shorten,
     }
     return printable(environment.get_template(template).render(values)).encode()
 

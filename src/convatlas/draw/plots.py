@@ -7,18 +7,26 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
+from xml.sax.saxutils import escape
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from rich.cells import cell_len
+
+from convatlas.formatting import shorten
 
 # Blue and orange that color-blind readers tell apart (Okabe and Ito 2008).
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
 MAX_LABELED_CLASSES = 30
 """A confusion matrix of more classes shows neither names nor counts."""
+MAX_NAME_COLUMNS = 40
+"""Of a longer name a chart shows the beginning and the end, and all of it to a pointer."""
+COLUMNS_PER_INCH = 10
+"""Of a title, roughly."""
 
 LOG_RATIO, DECADES_RATIO = 5, 1000
 """Highest value over lowest: above the first an axis is logarithmic, above the second it is labeled at powers of ten
@@ -33,6 +41,16 @@ UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 def printable(text: str) -> str:
     """The text with a replacement character in place of each that XML does not allow."""
     return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def label(name: str) -> str:
+    """A name on one line that leaves a chart its room."""
+    return shorten(" ".join(printable(name).splitlines()), MAX_NAME_COLUMNS)
+
+
+def fitting_title(title: str, width: float) -> str:
+    """The title with lines for so many inches."""
+    return "\n".join(shorten(line, int(COLUMNS_PER_INCH * width)) for line in printable(title).split("\n"))
 
 
 def training_curves(title: str, metrics: Sequence[Mapping[str, Any]]) -> bytes:
@@ -50,7 +68,7 @@ def training_curves(title: str, metrics: Sequence[Mapping[str, Any]]) -> bytes:
     errors = {label: [100 * (1 - row[f"{prefix}accuracy"]) for row in metrics] for label, (prefix, _) in shown.items()}
     figure = Figure(figsize=(7, 5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    upper.set_title(printable(title), loc="left", parse_math=False)
+    upper.set_title(fitting_title(title, 6), loc="left", parse_math=False)
     upper.set_ylabel("training loss" if len(shown) == 1 else "loss")
     lower.set_ylabel("training error, %" if len(shown) == 1 else "error, %")
     lower.set_xlabel("epoch (training loss and error are on augmented images)")
@@ -80,25 +98,31 @@ def confusion_matrix(title: str, classes: Sequence[str], counts: npt.NDArray[np.
     Args:
         counts: images (true class, predicted class).
     """
-    num = len(classes)
-    classes = [printable(name) for name in classes]
+    num, names = len(classes), [label(name) for name in classes]
     # Without names and counts, a larger plot shows no more.
-    side = min(max(4.0, 2 + 0.08 * max(map(len, classes)) + 0.42 * num), 14) if num <= MAX_LABELED_CLASSES else 8
+    side = min(max(4.0, 2 + 0.08 * max(map(cell_len, names)) + 0.42 * num), 14) if num <= MAX_LABELED_CLASSES else 8
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
     fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    full_names: dict[str, str] = {}
     axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     if num <= MAX_LABELED_CLASSES:
         for row, column in np.argwhere(counts > 0):
             color = "white" if fractions[row, column] > 0.5 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=color, fontsize=8)
-        short = max(map(len, classes)) <= 2
-        axes.set_xticks(range(num), classes, rotation=0 if short else 90, parse_math=False)
-        axes.set_yticks(range(num), classes, parse_math=False)
-    axes.set_title(printable(title), loc="left", fontsize=10, parse_math=False).set_in_layout(False)
+        short = max(map(cell_len, names)) <= 2
+        axes.set_xticks(range(num), names, rotation=0 if short else 90, parse_math=False)
+        axes.set_yticks(range(num), names, parse_math=False)
+        for axis, line in ((axes.xaxis, "column"), (axes.yaxis, "row")):
+            for place, text in enumerate(axis.get_ticklabels()):
+                if names[place] != classes[place]:
+                    text.set_gid(f"{line}-{place}")
+                    full_names[f"{line}-{place}"] = classes[place]
+    # Over the names too: beside long ones, the matrix alone is narrow.
+    figure.suptitle(fitting_title(title, side), x=0.01, ha="left", fontsize=10, parse_math=False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    return render(figure)
+    return with_tooltips(render(figure), full_names)
 
 
 def reliability_diagram(
@@ -137,7 +161,7 @@ def lr_finder_curve(title: str, lrs: Sequence[float], losses: Sequence[float], s
     """The smoothed loss of a learning rate finder against the learning rate, and the suggested one, as SVG."""
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(printable(title), loc="left", parse_math=False)
+    axes.set_title(fitting_title(title, 6), loc="left", parse_math=False)
     axes.plot(lrs, losses, color=BLUE)
     axes.axvline(suggestion, color=ORANGE, linestyle="--")
     axes.annotate(
@@ -165,3 +189,11 @@ def render(figure: Figure, file_format: str = "svg") -> bytes:
         warnings.filterwarnings("ignore", "Glyph .* missing")
         figure.savefig(buffer, format=file_format, metadata=metadata, dpi=PNG_DPI)
     return buffer.getvalue()
+
+
+def with_tooltips(svg: bytes, texts: Mapping[str, str]) -> bytes:
+    """The SVG with a tooltip on each element that `texts` has one for, by its id."""
+    for element, text in texts.items():
+        opening = f'<g id="{element}">'
+        svg = svg.replace(opening.encode(), f"{opening}<title>{escape(printable(text))}</title>".encode())
+    return svg

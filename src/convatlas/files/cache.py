@@ -1,7 +1,10 @@
 """The folders of downloaded data sets and of decoded images."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+
+from convatlas.errors import UserError
 
 VARIABLE = "CONVATLAS_DATA"
 DECODED = "CONVATLAS_CACHE"
@@ -22,11 +25,24 @@ def decoded_folder() -> Path:
 
 def _named(variable: str) -> Path | None:
     named = os.environ.get(variable)
-    return Path(named).expanduser() if named else None
+    return _at_home(Path(named).expanduser) if named else None
 
 
 def _platforms() -> Path:
     # Loaded here: starting the command must not pay for it.
     from platformdirs import user_cache_path
 
-    return user_cache_path("convatlas")
+    return _at_home(lambda: user_cache_path("convatlas"))
+
+
+def _at_home(find: Callable[[], Path]) -> Path:
+    """
+    Raises:
+        UserError: it is at home, and this user has none, as those that containers make up.
+    """
+    try:
+        return find()
+    except RuntimeError as error:
+        raise UserError(
+            f"no home folder is known for the cache; set {DECODED} and {VARIABLE} to folders that you may write"
+        ) from error

@@ -6,8 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,42 +19,17 @@ from torch.distributed.rendezvous import rendezvous
 
 from convatlas.data.batches import Shard
 from convatlas.errors import UserError
+from convatlas.torchrun import Worker
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Processes:
-    rank: int = 0
-    world_size: int = 1
-    local_rank: int = 0
-    """Among those of this machine."""
-    local_world_size: int = 1
-
-    @classmethod
-    def from_env(cls) -> Self:
-        """From torchrun's environment variables; without them, a single process."""
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        if "WORLD_SIZE" not in os.environ:
-            return cls()
-        try:
-            return cls(*(int(os.environ[name]) for name in names))
-        except (KeyError, ValueError) as error:
-            raise UserError(f"under torchrun {', '.join(names)} are whole numbers; start it by torchrun") from error
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this is rank 0, the process that writes files and prints."""
-        return self.rank == 0
+class Processes(Worker):
+    """What they tell one another."""
 
     @property
     def shard(self) -> Shard:
         return Shard(self.rank, self.world_size)
-
-    @property
-    def restarts(self) -> int:
-        """How often torchrun has started them again, after one was lost."""
-        return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) if self.world_size > 1 else 0
 
     @contextmanager
     def process_group(self, device: torch.device) -> Iterator[None]:
@@ -76,7 +50,7 @@ class Processes:
             dist.init_process_group(backend, store=attempt, rank=rank, world_size=num)
         else:
             shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
-            if shared and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")):
+            if shared and self.max_restarts:
                 # The same over several machines (PyTorch 2.13), which count their attempts each for itself.
                 raise UserError(
                     "with --max-restarts on several machines, torchrun gives processes that it starts again the "

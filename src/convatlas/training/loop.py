@@ -26,6 +26,7 @@ from convatlas.runs.options import ClassWeights, Distillation, InitFrom, Runtime
 from convatlas.runs.record import TrainingResults
 from convatlas.runs.run import METRICS, RECORD, Run, load_run
 from convatlas.spec import Scale, Spec
+from convatlas.torchrun import leftover
 from convatlas.training import checkpoint, optimizers
 from convatlas.training.autotune import Autotuner
 from convatlas.training.batch_norm import estimate_statistics, trained_batch_norms
@@ -231,6 +232,8 @@ def _train_and_evaluate(
     run: Run, dataset: data.Dataset, processes: Processes, progress: Progress, *, evaluate_test: bool
 ) -> Run:
     callers_threads = torch.get_num_threads()
+    if line := leftover():
+        progress.say(line)
     # The caller's random state and thread count are restored. Training needs the recorded count: another one adds up in
     # another order, with other rounding.
     with torch.random.fork_rng(), lock(run.folder) if processes.is_main else nullcontext():

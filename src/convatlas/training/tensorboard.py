@@ -28,10 +28,15 @@ class TensorBoardProgress(Progress):
         self._summary = SummaryWriter
 
     def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
-        self.watcher.begin(run, images, num_steps, step)
         # What a killed run had written beyond its checkpoint is dropped.
         done = step * run.record.recipe.epochs // num_steps
-        self._writer = self._summary(str(run.folder / FOLDER), purge_step=done + 1)
+        try:
+            self._writer = self._summary(str(run.folder / FOLDER), purge_step=done + 1)
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"TensorBoard writes into no folder as {str(run.folder)!r}; name another with `out`"
+            ) from error
+        self.watcher.begin(run, images, num_steps, step)
 
     def say(self, line: str) -> None:
         self.watcher.say(line)

@@ -10,6 +10,7 @@ import pytest
 
 from convatlas import atlas, measure
 from convatlas.experiments import Budget, Verdict
+from convatlas.experiments.engine.accuracy import accuracy_of
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.result import run_statement
 from convatlas.experiments.topics import separable
@@ -191,7 +192,7 @@ def test_a_configuration_is_trained_with_every_seed(quick: Setting, monkeypatch:
     assert len(each.test) == 2
     assert 0 < min(each.test) <= max(each.test) <= 100
     assert each.test == tuple(
-        100 * quick.train(configuration.request(quick, seed)).test_accuracy for seed in quick.seeds
+        accuracy_of(quick.train(configuration.request(quick, seed)).score) for seed in quick.seeds
     )
     assert 0 < each.training <= 100
     assert len(list(quick.folder.iterdir())) == 2

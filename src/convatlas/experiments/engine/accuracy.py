@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from convatlas.models.card import Score
 from convatlas.models.evaluation import Evaluation
 from convatlas.runs.run import Run
 
@@ -11,14 +12,24 @@ MIN_TRAINING_ACCURACY = 80.0
 """Accuracy in percent, on the training images, below which a network does not count as trained."""
 
 
+def accuracy_of(score: Score | Evaluation) -> float:
+    """In percent."""
+    return 100 * (score.num_images - score.num_errors) / score.num_images
+
+
+def error_of(score: Score | Evaluation) -> float:
+    """In percent."""
+    return 100 * score.num_errors / score.num_images
+
+
 def accuracies_of(runs: Iterable[Run]) -> tuple[float, ...]:
     """Test accuracies in percent."""
-    return tuple(100 * run.test_accuracy for run in runs)
+    return tuple(accuracy_of(run.score) for run in runs)
 
 
 def errors_of(runs: Iterable[Run]) -> tuple[float, ...]:
     """Test errors in percent."""
-    return tuple(100 * (1 - run.test_accuracy) for run in runs)
+    return tuple(error_of(run.score) for run in runs)
 
 
 def differences(first: Iterable[float], second: Iterable[float]) -> tuple[float, ...]:
@@ -33,7 +44,7 @@ def training_evaluation(run: Run) -> Evaluation:
 
 def training_accuracy(runs: Iterable[Run]) -> float:
     """The lowest of the trained networks' accuracies on their own training images, in percent."""
-    return min(100 * training_evaluation(run).accuracy for run in runs)
+    return min(accuracy_of(training_evaluation(run)) for run in runs)
 
 
 def undertrained(runs: Mapping[str, Sequence[Run]]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from convatlas import atlas
 from convatlas.draw import Lines, Panels, Series
-from convatlas.experiments.engine.accuracy import training_evaluation
+from convatlas.experiments.engine.accuracy import error_of, errors_of, training_evaluation
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, at_least, at_most
@@ -64,7 +64,7 @@ def trained(setting: Setting, kind: str, depth: int, seed: int) -> Run:
 
 def training_error(setting: Setting, kind: str, depth: int, seed: int) -> float:
     """In percent, of the trained network on its training images, without augmentation."""
-    return 100 * (1 - training_evaluation(trained(setting, kind, depth, seed)).accuracy)
+    return error_of(training_evaluation(trained(setting, kind, depth, seed)))
 
 
 def training_errors(setting: Setting, kind: str) -> Errors:
@@ -72,9 +72,7 @@ def training_errors(setting: Setting, kind: str) -> Errors:
 
 
 def test_errors(setting: Setting, kind: str) -> Errors:
-    return [
-        [100 * (1 - trained(setting, kind, depth, seed).test_accuracy) for depth in DEPTHS] for seed in setting.seeds
-    ]
+    return [list(errors_of(trained(setting, kind, depth, seed) for depth in DEPTHS)) for seed in setting.seeds]
 
 
 def curves(setting: Setting) -> Panels:

@@ -9,7 +9,7 @@ from functools import partial
 
 from convatlas import atlas, measure
 from convatlas.draw import Bars, Lines, Series
-from convatlas.experiments.engine.accuracy import undertrained
+from convatlas.experiments.engine.accuracy import error_of, undertrained
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.statement import Statement
 from convatlas.experiments.engine.verdict import Measurement, at_least, at_most
@@ -92,7 +92,7 @@ def compared(
             (
                 name,
                 f"test loss {statistics.fmean(one.loss for one in evaluations[name]):.3g}, "
-                f"test error {100 * statistics.fmean(1 - one.accuracy for one in evaluations[name]):.1f} %, "
+                f"test error {statistics.fmean(map(error_of, evaluations[name])):.1f} %, "
                 f"{weight_bytes(design.spec(setting)) / KIB:,.0f} KiB",
             )
             for name, design in designs.items()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from convatlas import measure
 from convatlas.draw import Lines, Series, Surface
-from convatlas.experiments.engine.accuracy import differences, errors_of, undertrained
+from convatlas.experiments.engine.accuracy import differences, error_of, errors_of, undertrained
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, at_least, at_most
@@ -192,12 +192,12 @@ def lesion_errors(run: Run) -> Iterator[float]:
             network = copy.deepcopy(run.network)
             # Without its branch a residual block is its shortcut, and a plain one nothing.
             units_of(network, stage)[unit] = nn.Identity()
-            yield 100 * (1 - evaluate(network, run.variant.objective, batches).accuracy)
+            yield error_of(evaluate(network, run.variant.objective, batches))
 
 
 def mean_rise(run: Run, lesions: Sequence[float]) -> float:
     """The rise of the test error by removing a block, in points, mean over the blocks."""
-    return statistics.fmean(lesions) - 100 * (1 - run.test_accuracy)
+    return statistics.fmean(lesions) - error_of(run.score)
 
 
 def removal_of(setting: Setting, words: str) -> Measurement:

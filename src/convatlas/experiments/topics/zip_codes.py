@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import replace
 from functools import partial
 
@@ -10,7 +11,7 @@ import numpy as np
 from convatlas import atlas, measure
 from convatlas.data import Split
 from convatlas.draw import Lines, Series
-from convatlas.experiments.engine.accuracy import errors_of
+from convatlas.experiments.engine.accuracy import error_of, errors_of
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, at_least, at_most
@@ -68,10 +69,10 @@ def shifted_split(split: Split, right: int, down: int) -> Split:
 def shifted_error(run: Run, shift: int) -> float:
     """The mean error, in percent, on the test images shifted by so many pixels in each of four directions."""
     test = run.load_data().test
-    accuracies = []
+    errors = []
     for right, down in ((shift, 0), (-shift, 0), (0, shift), (0, -shift)):
-        accuracies.append(run.evaluate(shifted_split(test, right, down)).accuracy)
-    return 100 * (1 - float(np.mean(accuracies)))
+        errors.append(error_of(run.evaluate(shifted_split(test, right, down))))
+    return statistics.fmean(errors)
 
 
 def shifted_errors(setting: Setting, shifts: tuple[int, ...]) -> dict[str, list[list[float]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 import unicodedata
 import warnings
 from collections.abc import Iterator
@@ -160,8 +161,9 @@ def check_card(card: Card) -> None:
         DamagedFileError: it says something that no model's card does, or has no score.
     """
     check_numbers(card.spec)
-    if not all(map(shown, (card.variant, *card.classes, card.provenance.method, card.provenance.data))):
-        raise DamagedFileError("its card has text that cannot be shown")
+    for text in (card.variant, *card.classes, card.provenance.method, card.provenance.data):
+        if not shown(text):
+            raise DamagedFileError(f"its card has text that cannot be shown: {reprlib.repr(text)}")
     preprocessing, score = card.preprocessing, card.score
     if preprocessing.native_side is not None and preprocessing.native_side > MAX_RESOLUTION:
         raise DamagedFileError("there are no such images")

@@ -98,16 +98,24 @@ def write_file(path: Path, card: Card, network: nn.Module, *, ranges: bool = Tru
     files.write(path, content)
 
 
+def check_packable(card: Card) -> None:
+    """
+    Raises:
+        UserError: it has names that no file may have.
+    """
+    try:
+        check_card(card)
+    except DamagedFileError as error:
+        raise UserError(f"the model cannot be one file: {error}") from error
+
+
 def encoded(card: Card, network: nn.Module, *, ranges: bool = True) -> bytes:
     """The bytes of a model's file; see `write_file`.
 
     Raises:
         UserError: its card is too long, or has names that no file may have.
     """
-    try:
-        check_card(card)
-    except DamagedFileError as error:
-        raise UserError(f"the model cannot be one file: {error}") from error
+    check_packable(card)
     state = integer_state(network, card.quantization or ())
     contents = Contents(
         version=VERSION,
