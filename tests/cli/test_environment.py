@@ -55,7 +55,9 @@ def test_what_trains_not_together_works_and_speaks_in_every_process(
 ) -> None:
     # Each process has its own work, of which no other tells.
     put(monkeypatch, variables)
-    Image.new("L", (28, 28)).save(tmp_path / "image.png")
+    page = Image.new("L", (28, 28))
+    page.paste(255, (13, 4, 16, 24))
+    page.save(tmp_path / "image.png")
     status, out, err = convatlas("predict", run.folder, tmp_path / "image.png")
     assert (status, len(out.splitlines()), err) == (0, 2, "")
     status, out, err = convatlas("evaluate", tmp_path / "nowhere")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from convatlas.data.images import ImageReader, Images, IndexedImages, pixel_dige
 from convatlas.data.listing import Unused
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
+from convatlas.files.names import composed
 from convatlas.images import ImageError, Resize
 
 CONTENTS = "contents:"
@@ -161,11 +161,6 @@ class Dataset:
         """What the data set is known by, the same on every machine: SHA-256 over both splits and the classes' names."""
         text = json.dumps([self.train.checksum, self.test.checksum, *map(composed, self.classes)])
         return CONTENTS + hashlib.sha256(text.encode()).hexdigest()
-
-
-def composed(name: str) -> str:
-    """A name as Unicode composes it (NFC): file systems differ in whether an accent is part of its letter."""
-    return unicodedata.normalize("NFC", name)
 
 
 class UnusableImagesError(UserError):

@@ -10,13 +10,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from convatlas.data.dataset import CONTENTS, Dataset, Source, Split, composed
+from convatlas.data.dataset import CONTENTS, Dataset, Source, Split
 from convatlas.data.folder import Folder
 from convatlas.data.folder_images import FolderImages
 from convatlas.data.images import Decoding
 from convatlas.data.stream import Stream
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.files.decoded_cache import EntryKind
+from convatlas.files.names import composed
 from convatlas.images import Resize
 
 KINDS = {EntryKind.RAW: Decoding.APPROXIMATE, EntryKind.JPEG: Decoding.JPEG}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from convatlas.data.listing import HIDDEN, Listing, Unused, is_hidden, list_files, refuse, summary
 from convatlas.data.splits import DRAWN, NO_CLASSES, SplitKind, notes_on_splits, resembled, split_kind
 from convatlas.errors import UserError
+from convatlas.files.names import composed
 
 BESIDE = "beside the class folders"
 TWICE = "a link to a folder that is read where it lies"
@@ -89,7 +89,7 @@ class ClassFolders:
         """The folders of each class: one, or those whose names Unicode writes in several ways."""
         folders: dict[str, list[Path]] = {}
         for folder in self.listings:
-            folders.setdefault(unicodedata.normalize("NFC", folder.name), []).append(folder)
+            folders.setdefault(composed(folder.name), []).append(folder)
         return folders
 
     def classes(self) -> dict[str, list[Path]]:

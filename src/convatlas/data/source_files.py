@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from convatlas.data.dataset import composed
 from convatlas.errors import UserError
 from convatlas.files import lock, write
 from convatlas.files.decoded_cache import DIGESTS
+from convatlas.files.names import composed
 from convatlas.images import ReadError, opened, parallel_map, status
 
 FORMAT = 1

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from convatlas.data import Dataset, earlier
 from convatlas.data import find as find_data
-from convatlas.data.dataset import advice, composed, restore
+from convatlas.data.dataset import advice, restore
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
+from convatlas.files.names import composed
 from convatlas.formatting import count
 from convatlas.models.card import Card
 
