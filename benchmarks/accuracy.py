@@ -1,11 +1,12 @@
 """How accurate is the default recipe, how long does it take, and in how much memory?
 
-    python benchmarks/accuracy.py [DATA...] [--busy]
+    python benchmarks/accuracy.py [DATA...] [--side-by-side]
 
 Each run is `convatlas train NETWORK --data DATA --seed SEED` in a process of its own, with no other flag but a
 network's `--width` where the row has one. With names of data sets, only their rows are measured, and the others stay as
-they are. With `--busy`, on a machine that does other work too, seconds and memory stay those of the last quiet run.
-`flowers-128` is a folder of that name in `CONVATLAS_DATA`. All of it takes about two hours on two cores.
+they are. With `--side-by-side`, each core trains for itself: all is done sooner, and seconds and memory stay those of
+the last time that it had the machine to itself. `flowers-128` is a folder of that name in `CONVATLAS_DATA`. All of it
+takes about two hours on two cores.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,8 +57,19 @@ ROWS = (
 FOLDERS = ("flowers-128",)
 
 
-def run(row: Row, seed: int) -> tuple[float, float, float]:
-    """Test error in percent, seconds of the whole command with starting Python and the plots, and its peak in GB."""
+class Measured(NamedTuple):
+    error: float
+    """Of the test images, in percent."""
+    seconds: float
+    """Of the whole command, with starting Python and the plots."""
+    peak_gb: float
+
+
+def run(row: Row, seed: int, threads: int | None = None) -> Measured:
+    """
+    Args:
+        threads: None: as many as training chooses.
+    """
     place = str(Path(os.environ["CONVATLAS_DATA"]) / row.data) if row.data in FOLDERS else row.data
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "convatlas", "train", row.network, "--quiet", "--json"]
@@ -63,13 +77,16 @@ def run(row: Row, seed: int) -> tuple[float, float, float]:
         if row.width != 1:
             command += ["--width", str(row.width)]
         begun = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        limited = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | limited)
         assert process.stdout is not None
         told = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         if status:
             raise subprocess.CalledProcessError(status, command)
-        return 100 * (1 - json.loads(told)["test_accuracy"]), time.perf_counter() - begun, peak(usage)
+        figures = json.loads(told)
+        error = 100 * figures["test_errors"] / figures["test_images"]
+        return Measured(error, time.perf_counter() - begun, peak(usage))
 
 
 def peak(usage: resource.struct_rusage) -> float:
@@ -77,8 +94,8 @@ def peak(usage: resource.struct_rusage) -> float:
     return usage.ru_maxrss * 1024 / 1e9
 
 
-def measure(row: Row) -> dict[str, Any]:
-    errors, seconds, peaks = zip(*(run(row, seed) for seed in range(row.num_seeds)), strict=True)
+def figures_of(row: Row, runs: Sequence[Measured]) -> dict[str, Any]:
+    errors = [one.error for one in runs]
     figures = {
         "network": row.network,
         "data": row.data,
@@ -90,21 +107,25 @@ def measure(row: Row) -> dict[str, Any]:
         },
         "wanted_percent": row.wanted,
         "paper_percent": row.paper,
-        "command_seconds": measured.spread(seconds),
-        "peak_gb": round(max(peaks), 2),
+        "command_seconds": measured.spread([one.seconds for one in runs]),
+        "peak_gb": round(max(one.peak_gb for one in runs), 2),
         "date": date.today().isoformat(),
     }
     print(json.dumps(figures), file=sys.stderr, flush=True)
     return figures
 
 
-def main(chosen: list[str], *, busy: bool) -> None:
+def main(chosen: list[str], *, side_by_side: bool) -> None:
     known = json.loads((measured.RESULTS / "accuracy.json").read_text())["rows"]
     rows = {f"{figures['network']} on {figures['data']}": figures for figures in known}
-    for row in ROWS:
-        if not chosen or row.data in chosen:
-            before, rows[row.name] = rows.get(row.name, {}), measure(row)
-            if busy:
+    workers, threads = (os.cpu_count() or 1, 1) if side_by_side else (1, None)
+    with ThreadPoolExecutor(workers) as pool:
+        wanted = [row for row in ROWS if not chosen or row.data in chosen]
+        begun = {row: [pool.submit(run, row, seed, threads) for seed in range(row.num_seeds)] for row in wanted}
+        for row, runs in begun.items():
+            before = rows.get(row.name, {})
+            rows[row.name] = figures_of(row, [one.result() for one in runs])
+            if side_by_side:
                 rows[row.name] |= {name: before.get(name) for name in ("command_seconds", "peak_gb")}
             # Each is kept as it comes: the whole takes long.
             ordered = [rows[one.name] for one in ROWS if one.name in rows]
@@ -114,6 +135,6 @@ def main(chosen: list[str], *, busy: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("data", nargs="*")
-    parser.add_argument("--busy", action="store_true")
+    parser.add_argument("--side-by-side", action="store_true")
     arguments = parser.parse_args()
-    main(arguments.data, busy=arguments.busy)
+    main(arguments.data, side_by_side=arguments.side_by_side)

@@ -216,11 +216,12 @@ def test_the_readmes_accuracies_are_the_measured_ones() -> None:
         [
             f"`{row['network']}`" if row.get("width", 1) == 1 else f"`{row['network']} --width {row['width']:g}`",
             row["data"],
-            f"{row['test_error_percent']['mean']:.2f} ± {row['test_error_percent']['std']:.2f}",
+            f"{row['test_error_percent']['mean']:.2f}"
+            + (f" ± {row['test_error_percent']['std']:.2f}" if row["test_error_percent"]["std"] is not None else ""),
             str(len(row["test_error_percent"]["each"])),
             f"≤ {row['wanted_percent']:g}",
             row["paper_percent"],
-            f"{row['command_seconds']['median']:.0f} s",
+            f"{row['command_seconds']['median']:.0f} s" if row["command_seconds"] is not None else "",
         ]
         for row in measured
     ]
