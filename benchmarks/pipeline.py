@@ -8,7 +8,7 @@ under a `DataLoader` with two workers that stay. It comes in two kinds: `lean` i
 that could be left out; `torchvision` is its reference training's transforms, as transforms.v2.
 
 Ours begins with an empty cache: its first epoch holds all that a training does from the untouched folder on (headers,
-digests, decoding, which takes the few test images too, writing the cache, mean and standard deviation of the pixels,
+digests, decoding, which takes the few test images too, writing the cache, mean and std of the pixels,
 which the others are given, even the network's layer table), and then the batches of the epoch. Mixing of images,
 which the usual loader has not, is left out. Imports are in no time, and the files lie in memory, where they were
 written just before. Ours cuts its parts from the middle square of a photograph at 256 pixels, the others from all of

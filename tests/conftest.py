@@ -7,6 +7,7 @@ import builtins
 import http.server
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ from convatlas.runs.options import Runtime
 from convatlas.runs.record import TrainingResults
 from convatlas.runs.run import Run
 from convatlas.spec import Scale
-from convatlas.training import Request
+from convatlas.training import Progress, Request
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import plan
 
@@ -92,6 +93,24 @@ def write_images() -> Callable[[Path, Mapping[str, Sequence[Image.Image]]], Path
         return root
 
     return write
+
+
+class StopAt(Progress):
+    """Sends this process a signal after a number of steps, as Ctrl-C does."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def advance(self, num_images: int) -> None:
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture(scope="session")
+def stop_at() -> Callable[[int], Progress]:
+    """`stop_at(step)` is a progress that stops training after that step."""
+    return StopAt
 
 
 QUADRANTS = ((220, 30, 40), (30, 200, 60), (40, 50, 210), (255, 255, 255))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -264,21 +263,12 @@ def test_the_checksum_knows_labels_files_and_their_sizes(
     assert load(tmp_path / "copy").checksum != checksum
 
 
-class StopAt(Progress):
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def advance(self, num_images: int) -> None:
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
 @pytest.mark.parametrize("layout", ["parquet", "imagefolder"])
 def test_a_run_is_trained_judged_and_after_a_stop_resumed_to_the_same_bits(
     layout: str,
     write_set: Callable[..., Path],
     folder_of_classes: Path,
+    stop_at: Callable[[int], Progress],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -293,7 +283,7 @@ def test_a_run_is_trained_judged_and_after_a_stop_resumed_to_the_same_bits(
     for step in (2, num_steps // 3, num_steps - 1):
         folder = tmp_path / f"stopped after {step}"
         with pytest.raises(Interrupted):
-            ca.train("lenet5-modern", out=folder, progress=StopAt(step), **settings)
+            ca.train("lenet5-modern", out=folder, progress=stop_at(step), **settings)
         assert weights(ca.resume(folder)) == weights(whole)
 
 

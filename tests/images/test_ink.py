@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,10 @@ def test_an_image_of_the_set_has_its_size_and_dark_paper() -> None:
     assert not is_of_set(drawing(0, 255, size=(160, 170)), 160)
 
 
+def drawn_dark(side: int, digit: Image.Image) -> Image.Image:
+    return ImageOps.invert(digit.resize((side, side)))
+
+
 @pytest.mark.slow
 def test_digits_drawn_dark_on_white_are_read_at_any_size(needs_data: Callable[[str], Path], tmp_path: Path) -> None:
     needs_data("mnist")
@@ -187,4 +192,4 @@ def test_digits_drawn_dark_on_white_are_read_at_any_size(needs_data: Callable[[s
     plain = accuracy(lambda digit: digit)
     assert plain > 0.96
     for side in (28, 56):
-        assert accuracy(lambda digit: ImageOps.invert(digit.resize((side, side)))) > plain - 0.02  # noqa: B023
+        assert accuracy(partial(drawn_dark, side)) > plain - 0.02

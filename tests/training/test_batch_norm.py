@@ -1,7 +1,7 @@
 """Batch-norm statistics: those of the trained weights, whatever the number of steps, interruptions and processes."""
 
 import copy
-import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -77,22 +77,12 @@ def names_of(network: nn.Module) -> list[str]:
     return trained_batch_norms(copy.deepcopy(network).train())
 
 
-class StopAt(Progress):
-    """Stops training after a number of steps, as Ctrl-C does."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def advance(self, num_images: int) -> None:
-        self.left -= 1
-        if self.left == 0:
-            signal.raise_signal(signal.SIGINT)
-
-
 @pytest.mark.parametrize("step", [NUM_STEPS // 2, NUM_STEPS], ids=["half way", "after the last step"])
-def test_a_run_that_was_stopped_ends_in_the_same_weights_and_statistics(step: int, short: Run, tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_ends_in_the_same_weights_and_statistics(
+    step: int, short: Run, stop_at: Callable[[int], Progress], tmp_path: Path
+) -> None:
     with pytest.raises(Interrupted):
-        train(out=tmp_path / "run", progress=StopAt(step))
+        train(out=tmp_path / "run", progress=stop_at(step))
     resumed = ca.resume(tmp_path / "run")
     assert resumed.card.weights_sha256 == short.card.weights_sha256
 
@@ -114,11 +104,13 @@ def test_a_frozen_body_keeps_the_statistics_that_it_came_with(short: Run, tmp_pa
         assert torch.equal(value, statistics(frozen.network)[name]), name
 
 
-def test_layers_that_were_never_unfrozen_keep_their_statistics_resumed_too(short: Run, tmp_path: Path) -> None:
+def test_layers_that_were_never_unfrozen_keep_their_statistics_resumed_too(
+    short: Run, stop_at: Callable[[int], Progress], tmp_path: Path
+) -> None:
     # In a single epoch, the head alone is trained.
     tuned = train(init_from=str(short.folder), seed=1, out=tmp_path / "run")
     with pytest.raises(Interrupted):
-        train(init_from=str(short.folder), seed=1, out=tmp_path / "stopped", progress=StopAt(NUM_STEPS))
+        train(init_from=str(short.folder), seed=1, out=tmp_path / "stopped", progress=stop_at(NUM_STEPS))
     for run in (tuned, ca.resume(tmp_path / "stopped")):
         first = "conv1.norm.running_mean"
         assert torch.equal(statistics(run.network)[first], statistics(short.network)[first])

@@ -13,7 +13,9 @@ from convatlas.cli.console import (
     Column,
     Device,
     Json,
+    MovedData,
     Quiet,
+    Trained,
     count,
     percent,
     print_facts,
@@ -27,7 +29,7 @@ from convatlas.errors import UserError
 
 
 def compress(
-    model: Annotated[Path, typer.Argument(help="A run folder, a model folder or a .cva file.")],
+    model: Trained,
     to: Annotated[
         str | None, typer.Option(help="Target MACs, CPU latency or file size: '30 M macs', '5 ms' or '2 MB'.")
     ] = None,
@@ -40,9 +42,7 @@ def compress(
         Path | None,
         typer.Option(help="The model folder to make, or one .cva file; by default MODEL-compressed beside the model."),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="The data set that the model was trained on, if it was moved.")
-    ] = None,
+    data: MovedData = None,
     importance: Annotated[
         str, typer.Option(help="Importance of channels: taylor, magnitude or batch-norm.")
     ] = "taylor",

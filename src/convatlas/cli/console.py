@@ -9,6 +9,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import typer
@@ -33,6 +34,8 @@ Phi = Annotated[
     float,
     typer.Option(help="EfficientNet's compound coefficient: scales depth, width and resolution of any network."),
 ]
+Trained = Annotated[Path, typer.Argument(help="A run folder, a model folder or a .cva file.", metavar="MODEL")]
+MovedData = Annotated[str | None, typer.Option(help="The data set that the model was trained on, if it was moved.")]
 Device = Annotated[
     str | None,
     typer.Option(help="cpu, cuda or mps; by default the fastest that is available.", rich_help_panel=MACHINE),

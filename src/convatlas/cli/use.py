@@ -13,6 +13,8 @@ from convatlas.cli.console import (
     Column,
     Device,
     Json,
+    MovedData,
+    Trained,
     count,
     percent,
     print_error,
@@ -27,9 +29,6 @@ from convatlas.cli.text import encoding_of, visible
 if TYPE_CHECKING:
     from convatlas.models.evaluation import Evaluation
     from convatlas.models.prediction import Prediction
-
-Trained = Annotated[Path, typer.Argument(help="A run folder, a model folder or a .cva file.", metavar="MODEL")]
-MovedData = Annotated[str | None, typer.Option(help="The data set that the model was trained on, if it was moved.")]
 
 
 def evaluate(
