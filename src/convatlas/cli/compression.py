@@ -67,6 +67,7 @@ def compress(
     from convatlas.compression.channels import Importance
     from convatlas.compression.compress import compress
     from convatlas.compression.stages import FineTuning
+    from convatlas.compression.target import SizeTarget, parse_target
     from convatlas.runs.options import Distillation, Runtime
     from convatlas.training import Stopped
 
@@ -128,7 +129,7 @@ def compress(
         ],
     )
     quantized = made.model.card.quantization
-    if made.stages[-1].name.startswith(("pruned", "shared", "fitted")):
+    if sparse is not None or (to is not None and isinstance(parse_target(to), SizeTarget)):
         print_line("Weights that are 0 or shared make a smaller file; the latency stays.")
     if made.stages[-1].compiled:
         print_line("Latencies are of compiled networks; 8-bit ones compute in 8 bits.")
