@@ -19,6 +19,7 @@ from convatlas.cli.claims import claims
 from convatlas.cli.compression import compress, unpack, update
 from convatlas.cli.console import print_error, print_line
 from convatlas.cli.experiment import experiment
+from convatlas.cli.signals import Signaled, end_on_signal, raise_on_signal, stopped_by
 from convatlas.cli.text import prepare_streams
 from convatlas.cli.training import find_lr, resume, train
 from convatlas.cli.use import evaluate, predict, report
@@ -73,6 +74,8 @@ OPTIONS = {"init_from": "--from", "num_seeds": "--seeds"}
 """Options with other names than the library's arguments."""
 
 
+STOPPED = {128 + number for number in (signal.SIGINT, signal.SIGTERM)}
+"""Exit statuses of a command that a signal stopped, and that said so."""
 SMALLER = ("--resolution", "--width", "--batch-size")
 """Options that make a training fit into less memory."""
 
@@ -109,7 +112,7 @@ def not_enough_memory(known: Collection[str]) -> str:
     return f"not enough memory; {f'choose a smaller {smaller}' if smaller else 'close other programs'}"
 
 
-def main() -> None:
+def run_command() -> None:
     """Run the command. A mistake is one line on standard error and exit status 2; a bug keeps its traceback."""
     # PyTorch's threads wait for one another by spinning. Beside another busy program, the one they wait for gets no
     # core, and training takes several times as long; a shorter spin costs nothing otherwise. Read when torch loads.
@@ -118,16 +121,26 @@ def main() -> None:
     # matplotlib loads.
     os.environ.pop("MPLBACKEND", None)
     prepare_streams()
+    is_main = Worker.from_env().is_main
     try:
-        status = app(standalone_mode=False)
+        raise_on_signal(silently=not is_main)
+        try:
+            status = app(standalone_mode=False)
+        finally:
+            # What is left is the message, and Python's own end.
+            end_on_signal(silently=not is_main)
+        if status in STOPPED:
+            end_on_signal(silently=True)
+    except Signaled as stop:
+        if is_main:
+            print_error(stopped_by(stop.signal))
+        end_on_signal(silently=True)
+        sys.exit(128 + stop.signal)
     except typer.TyperException as error:
         # Without a command there is no message: the help has been printed.
         if message := error.format_message():
             print_error(" ".join(message.split()))
         sys.exit(2)
-    except typer.Abort:
-        print_error("stopped by Ctrl-C")
-        sys.exit(128 + signal.SIGINT)
     except UserError as error:
         print_error(with_options(str(error), options_of(sys.argv[1:])))
         sys.exit(2)

@@ -25,6 +25,7 @@ from convatlas.cli.console import (
     signal_exit,
     size,
 )
+from convatlas.cli.signals import Signaled
 from convatlas.errors import UserError
 
 
@@ -94,7 +95,7 @@ def compress(
             bits=bits,
             fine_tuning=fine_tuning,
         )
-    except Stopped as stop:
+    except (Stopped, Signaled) as stop:
         raise signal_exit(stop.signal, "what was done is kept; the same command continues") from stop
     if json:
         print_json(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import signal
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import typer
 from rich.cells import cell_len
 
+from convatlas.cli.signals import stopped_by
 from convatlas.cli.text import encoding_of, valid_unicode, visible
 from convatlas.formatting import count as count
 from convatlas.formatting import duration as duration
@@ -82,8 +82,7 @@ def print_error(message: str) -> None:
 
 def signal_exit(number: int, how_to_continue: str) -> typer.Exit:
     """Print which signal stopped the command, and return the exit with its status (128 + the signal's number)."""
-    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-    print_error(f"stopped by {name}; {how_to_continue}")
+    print_error(f"{stopped_by(number)}; {how_to_continue}")
     return typer.Exit(128 + number)
 
 

@@ -19,6 +19,7 @@ from convatlas.cli.console import (
     print_table,
     signal_exit,
 )
+from convatlas.cli.signals import Signaled
 from convatlas.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def run_topics(
                     on_statement_end=end,
                 )
             )
-        except Stopped as stop:
+        except (Stopped, Signaled) as stop:
             if not quiet:
                 # Ends the line that the statement at hand began.
                 print_line(err=True)

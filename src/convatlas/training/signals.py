@@ -28,7 +28,9 @@ class StopRequest:
     def __enter__(self) -> Self:
         # Only the main thread may set handlers; elsewhere whoever started the thread decides.
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+            # As `nohup` and a shell's background jobs ask for, some may be ignored.
+            heeded = [number for number in self.SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in heeded}
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
