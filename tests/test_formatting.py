@@ -1,9 +1,11 @@
+import re
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from convatlas.formatting import count, duration, parse_size, percent, plural, shorten, size
+from convatlas.formatting import count, duration, parse_size, percent, plural, shorten, size, valid_unicode, visible
 
 
 @pytest.mark.parametrize(
@@ -82,3 +84,47 @@ def test_a_shortened_name_fits_and_a_short_one_is_whole(name: str, most: int) ->
 )
 def test_of_a_long_name_both_ends_are_shown(name: str, shown: str) -> None:
     assert shorten(name, 11) == shown
+
+
+UNDECODED = b"caf\xe9".decode(errors="surrogateescape")
+OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\ud800-\udfff]")
+"""By a terminal."""
+NAMES = st.text(st.characters(exclude_categories=()), max_size=20)
+"""Lone surrogates too."""
+
+
+@given(NAMES, st.sampled_from(["utf-8", "cp1252", "ascii", "latin-1"]))
+@example("a\u202eb\u2028c\x9b31m", "utf-8")
+def test_any_text_is_one_line_that_the_terminal_can_encode(text: str, encoding: str) -> None:
+    shown = visible(text, encoding)
+    assert shown.encode(encoding).decode(encoding) == shown
+    assert len(shown.splitlines()) <= 1
+    assert not OBEYED.search(shown)
+    # What is shown is not escaped once more.
+    assert visible(shown, encoding) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "shown"),
+    [
+        ("größer 猫 \U0001f468\u200d\U0001f469", "utf-8", "größer 猫 \U0001f468\u200d\U0001f469"),
+        ("3×224 ± 0.5 …", "ascii", "3x224 +/- 0.5 ..."),
+        ("3×224 ± 0.5 …", "cp1252", "3×224 ± 0.5 …"),
+        ("猫", "cp1252", r"\u732b"),
+        ("é", "ascii", r"\xe9"),
+        (UNDECODED, "utf-8", r"caf\xe9"),
+        ("\ud800", "utf-8", r"\ud800"),
+        ("tab\tnew\nline\r\x1b]0;title\x07", "utf-8", r"tab\tnew\nline\r\x1b]0;title\x07"),
+        ("a\\b", "utf-8", "a\\b"),
+    ],
+    ids=ascii,
+)
+def test_what_cannot_be_shown_is_escaped(text: str, encoding: str, shown: str) -> None:
+    assert visible(text, encoding) == shown
+
+
+@given(NAMES)
+def test_programs_get_unicode_and_otherwise_the_very_name(text: str) -> None:
+    valid = valid_unicode(text)
+    valid.encode()
+    assert (valid == text) == (re.search("[\ud800-\udfff]", text) is None)

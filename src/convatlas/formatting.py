@@ -1,4 +1,4 @@
-"""Numbers as text for people, and back: counts, sizes, durations, percentages; and names of any length."""
+"""Numbers as text for people, and back: counts, sizes, durations, percentages; and names that may hold anything."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import re
 from rich.cells import cell_len, chop_cells
 
 POWERS = "KMGT"
+UNDECODED = re.compile("[\ud800-\udfff]")
+"""Bytes of a file name that are not UTF-8, as Python holds them."""
+OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""These, control characters, line separators, what turns the direction of writing, and what is no character at all."""
+SIGNS = str.maketrans({"×": "x", "±": "+/-", "·": "*", "–": "-", "…": "...", "“": '"', "”": '"'})
+"""Our own, where the terminal has no others."""
 
 
 def count(number: int) -> str:
@@ -62,3 +68,31 @@ def shorten(name: str, most: int) -> str:
     while cell_len(tail) > half or not cell_len(tail[0]):
         tail = tail[1:]
     return f"{chop_cells(name, most - 1 - half)[0]}…{tail}"
+
+
+def visible(text: str, encoding: str = "utf-8") -> str:
+    """The text on one line, with an escape in place of each character that cannot be shown or that a terminal obeys.
+
+    A newline is shown as \\n, the escape character as \\x1b, and a byte of a file name that is not UTF-8 as \\xe9.
+
+    Args:
+        encoding: the terminal's; of what it lacks, our own signs are spelled in ASCII, and the rest is escaped.
+    """
+    text = OBEYED.sub(_escape, text)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(SIGNS).encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def valid_unicode(text: str) -> str:
+    """The text as programs may read it: only bytes of a file name that are not UTF-8 are escaped."""
+    return UNDECODED.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    character = found[0]
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()

@@ -89,6 +89,17 @@ def test_predict_as_csv_takes_folders_and_awkward_names(convatlas: Callable, run
     assert 0.2 < float(rows[0]["probability_1"]) <= 1
 
 
+def test_no_name_in_csv_is_a_formula(
+    convatlas: Callable, run: Run, five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["=1+1.png", "+1.png", "@sum.png", " =1.png", "a=1.png"]
+    for name in names:
+        Image.open(five).save(name)
+    rows = list(csv.DictReader(io.StringIO(convatlas("predict", run.folder, *names, "--csv").out)))
+    assert [row["image"] for row in rows] == ["'=1+1.png", "'+1.png", "'@sum.png", "' =1.png", "a=1.png"]
+
+
 def test_one_bad_image_does_not_cost_the_predictions_for_the_others(convatlas: Callable, run: Run, five: Path) -> None:
     bad = five.parent / "bad.jpg"
     bad.write_bytes(five.read_bytes()[:900])

@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from convatlas.draw import confusion_matrix, printable, reliability_diagram, training_curves
+from convatlas.draw import confusion_matrix, reliability_diagram, training_curves
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -74,7 +74,7 @@ def test_long_names_leave_the_confusion_matrix_its_room_and_are_whole_to_a_point
 
 
 def test_a_name_of_two_lines_stands_on_one() -> None:
-    assert texts(confusion_matrix("title", ("one\ntwo", "b"), diagonal(2))).count("one two") == 2
+    assert texts(confusion_matrix("title", ("one\ntwo", "b"), diagonal(2))).count(r"one\ntwo") == 2
 
 
 def test_a_long_title_stays_inside() -> None:
@@ -212,17 +212,19 @@ def test_a_long_range_is_drawn_in_decades_with_plain_numbers(decades: int) -> No
     assert 2 <= sum(float(text) > 50 or float(text) < 1 for text in labels) <= 20
 
 
-@pytest.mark.parametrize("name", ["bell\x07", "caf\udce9", "\x00", "end\uffff"])
-def test_characters_that_no_file_can_hold_are_replaced(name: str) -> None:
-    shown = texts(confusion_matrix(name, (name, "b"), diagonal(2)))
-    assert shown.count(printable(name)) == 3
-    assert "\N{REPLACEMENT CHARACTER}" in printable(name)
-    assert printable(name) in texts(training_curves(name, epochs(2)))
-
-
-@pytest.mark.parametrize("name", ["plain", "a\tb\nc", "größer", "猫", "\U0001f600", "<&>", ""])
-def test_all_other_characters_are_printable(name: str) -> None:
-    assert printable(name) == name
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("bell\x07", r"bell\x07"),
+        ("caf\udce9", r"caf\xe9"),
+        ("\x00", r"\x00"),
+        ("end\uffff", r"end\uffff"),
+        ("a\tb", r"a\tb"),
+    ],
+)
+def test_characters_that_no_file_can_hold_are_shown_as_in_a_terminal(name: str, shown: str) -> None:
+    assert texts(confusion_matrix(name, (name, "b"), diagonal(2))).count(shown) == 3
+    assert shown in texts(training_curves(name, epochs(2)))
 
 
 def bars(svg: bytes) -> list[float]:

@@ -20,7 +20,7 @@ from convatlas.cli.compression import compress, unpack, update
 from convatlas.cli.console import print_error, print_line
 from convatlas.cli.experiment import experiment
 from convatlas.cli.signals import Signaled, end_on_signal, raise_on_signal, stopped_by
-from convatlas.cli.text import prepare_streams
+from convatlas.cli.streams import prepare_streams
 from convatlas.cli.training import find_lr, resume, train
 from convatlas.cli.use import evaluate, predict, report
 from convatlas.errors import UserError

@@ -15,11 +15,11 @@ import typer
 from rich.cells import cell_len
 
 from convatlas.cli.signals import stopped_by
-from convatlas.cli.text import encoding_of, valid_unicode, visible
+from convatlas.cli.streams import encoding_of
 from convatlas.formatting import count as count
 from convatlas.formatting import duration as duration
 from convatlas.formatting import percent as percent
-from convatlas.formatting import shorten
+from convatlas.formatting import shorten, valid_unicode, visible
 from convatlas.formatting import size as size
 
 MACHINE = "Machine"

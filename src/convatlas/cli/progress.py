@@ -18,10 +18,11 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from convatlas.cli.console import count, duration, percent, print_error, print_line
-from convatlas.cli.text import encoding_of, visible
+from convatlas.cli.streams import encoding_of
 from convatlas.data import Dataset
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.files.progress import Unit
+from convatlas.formatting import visible
 from convatlas.runs.run import Run
 from convatlas.torchrun import Worker
 from convatlas.training import Progress

@@ -24,11 +24,15 @@ from convatlas.cli.console import (
     print_table,
     short_name,
 )
-from convatlas.cli.text import encoding_of, visible
+from convatlas.cli.streams import encoding_of
+from convatlas.formatting import visible
 
 if TYPE_CHECKING:
     from convatlas.models.evaluation import Evaluation
     from convatlas.models.prediction import Prediction
+
+COMPUTED = ("=", "+", "-", "@")
+"""What a formula begins with in a spreadsheet."""
 
 
 def evaluate(
@@ -153,6 +157,7 @@ def predict(
     """Classify images of any common format and size: the five most probable classes with their probabilities.
 
     In names, control characters are shown as \\n or \\x1b, and bytes that are not UTF-8 as \\xe9 (in JSON only these).
+    In CSV an apostrophe stands before a name that a spreadsheet would compute, as '=1+1.
     """
     from convatlas.images import ImageError
     from convatlas.runs.run import load_model
@@ -230,7 +235,11 @@ def print_csv(predictions: list[Prediction]) -> None:
     encoding = encoding_of(sys.stdout)
     num = max((len(p.classes) for p in predictions), default=0)
     writer.writerow(["image", *(f"{what}_{rank}" for rank in range(1, num + 1) for what in ("class", "probability"))])
+
+    def cell(name: str) -> str:
+        shown = visible(name, encoding)
+        return f"'{shown}" if name.lstrip().startswith(COMPUTED) else shown
+
     for p in predictions:
         ranked = zip(p.classes, p.probabilities, strict=True)
-        cells = [str(p.path), *(cell for name, probability in ranked for cell in (name, f"{probability:.6f}"))]
-        writer.writerow([visible(cell, encoding) for cell in cells])
+        writer.writerow([cell(str(p.path)), *(part for name, share in ranked for part in (cell(name), f"{share:.6f}"))])

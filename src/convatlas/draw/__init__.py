@@ -11,6 +11,5 @@ from convatlas.draw.charts import chart_to_json as chart_to_json
 from convatlas.draw.charts import render_chart as render_chart
 from convatlas.draw.plots import confusion_matrix as confusion_matrix
 from convatlas.draw.plots import lr_finder_curve as lr_finder_curve
-from convatlas.draw.plots import printable as printable
 from convatlas.draw.plots import reliability_diagram as reliability_diagram
 from convatlas.draw.plots import training_curves as training_curves

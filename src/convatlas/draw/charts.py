@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from convatlas.draw.plots import BLUE, DECADES_RATIO, ORANGE, printable, render
+from convatlas.draw.plots import BLUE, DECADES_RATIO, ORANGE, render
 from convatlas.files import tuples
+from convatlas.formatting import visible
 
 # Okabe and Ito 2008: color-blind readers tell them apart. Without the yellow, which is faint on white.
 COLORS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -76,7 +77,7 @@ def draw_lines(axes: Axes, series: Sequence[Series], *, log: bool, points: bool 
         # Where colors repeat, markers differ.
         marker = MARKERS[(i + i // len(COLORS)) % len(MARKERS)] if len(one.x) <= MAX_MARKED_POINTS else ""
         size = 4 + 2.5 * overlapping[i, i + 1 :].sum()
-        label = printable(one.name)
+        label = visible(one.name)
         if points:
             axes.errorbar(
                 one.x,
@@ -139,7 +140,7 @@ class Lines:
                 self.threshold,
                 color="gray",
                 linestyle=":",
-                label=printable(self.threshold_name or f"{self.threshold:g}"),
+                label=visible(self.threshold_name or f"{self.threshold:g}"),
             )
         axes.set_xlabel(self.x)
         axes.set_ylabel(self.y)
@@ -200,7 +201,7 @@ class Bars:
                 width * 0.92,
                 yerr=one.spread or None,
                 color=COLORS[i % len(COLORS)],
-                label=printable(one.name),
+                label=visible(one.name),
                 error_kw={"capsize": 2, "linewidth": 1},
             )
             if len(places) * len(self.series) <= 16:
@@ -211,7 +212,7 @@ class Bars:
         if self.threshold is not None:
             axes.axhline(self.threshold, color="gray", linestyle=":", label="threshold")
         long = max(map(len, self.labels)) * len(self.labels) > 60
-        axes.set_xticks(places, [printable(label) for label in self.labels], rotation=30 if long else 0)
+        axes.set_xticks(places, [visible(label) for label in self.labels], rotation=30 if long else 0)
         if long:
             for label in axes.get_xticklabels():
                 label.set_horizontalalignment("right")
@@ -285,7 +286,7 @@ def render_chart(chart: Chart, file_format: str) -> bytes:
         axes.spines[["top", "right"]].set_visible(False)
         if len(axes.get_legend_handles_labels()[0]) > 1:
             axes.legend(frameon=False, fontsize=9)
-        axes.set_title(printable(chart.title), loc="left", parse_math=False)
+        axes.set_title(visible(chart.title), loc="left", parse_math=False)
     return render(figure, file_format)
 
 
@@ -293,14 +294,14 @@ def _panels(figure: Figure, chart: Panels) -> None:
     beside = np.atleast_1d(figure.subplots(1, len(chart.panels), sharex=True, sharey=True))
     for axes, (name, series) in zip(beside, chart.panels, strict=True):
         draw_lines(axes, series, log=False, dashed=chart.dashed)
-        axes.set_title(printable(name), fontsize=10)
+        axes.set_title(visible(name), fontsize=10)
         axes.set_xlabel(chart.x)
         axes.legend(frameon=False, fontsize=9)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     beside[0].set_ylabel(chart.y)
     beside[0].set_ylim(bottom=0)
-    figure.suptitle(printable(chart.title), x=0.01, ha="left", fontsize=12)
+    figure.suptitle(visible(chart.title), x=0.01, ha="left", fontsize=12)
 
 
 def _surface(figure: Figure, chart: Surface) -> None:
@@ -312,8 +313,8 @@ def _surface(figure: Figure, chart: Surface) -> None:
         axes.contourf(chart.places, chart.places, values, levels, cmap="viridis", norm="log")
         lines = axes.contour(chart.places, chart.places, values, levels, colors="white", linewidths=0.5)
         axes.clabel(lines, lines.levels[::3], fontsize=7, fmt="%.2g")
-        axes.set_title(printable(name), fontsize=10)
+        axes.set_title(visible(name), fontsize=10)
         axes.set_xlabel(chart.x)
         axes.set_aspect("equal")
     panels[0].set_ylabel(chart.y)
-    figure.suptitle(printable(chart.title), x=0.01, ha="left", fontsize=12)
+    figure.suptitle(visible(chart.title), x=0.01, ha="left", fontsize=12)

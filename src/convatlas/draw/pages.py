@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 
 import jinja2
+from markupsafe import Markup
 
 from convatlas import formatting
-from convatlas.draw.plots import printable
+from convatlas.formatting import visible
 
 
 def render_page(package: str, template: str, values: dict[str, object]) -> bytes:
     """A package's template, filled in: HTML that is well-formed XML too.
 
-    All values are escaped, since names of classes and files may hold anything.
+    All values are escaped, and shown as in a terminal, since names of classes and files may hold anything.
 
     Args:
         package: the package that the template lies in, as "convatlas.runs".
@@ -23,6 +24,7 @@ def render_page(package: str, template: str, values: dict[str, object]) -> bytes
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package, ""), jinja2.PackageLoader("convatlas.draw", "")]),
         autoescape=True,
+        finalize=_visible,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -35,7 +37,12 @@ def render_page(package: str, template: str, values: dict[str, object]) -> bytes
         "percent": formatting.percent,
         "shorten": formatting.shorten,
     }
-    return printable(environment.get_template(template).render(values)).encode()
+    return environment.get_template(template).render(values).encode()
+
+
+def _visible(value: object) -> object:
+    """Each value before it is escaped; what is a part of the page already, as of a macro, stays."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def data_uri(kind: str, content: bytes) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from rich.cells import cell_len
 
-from convatlas.formatting import shorten
+from convatlas.formatting import shorten, visible
 
 # Blue and orange that color-blind readers tell apart (Okabe and Ito 2008).
 BLUE, ORANGE = "#0072B2", "#D55E00"
@@ -34,23 +33,15 @@ only."""
 
 PNG_DPI = 160
 
-UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that XML does not allow (XML 1.0, section 2.2), as control characters and undecodable bytes of names."""
-
-
-def printable(text: str) -> str:
-    """The text with a replacement character in place of each that XML does not allow."""
-    return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
-
 
 def label(name: str) -> str:
     """A name on one line that leaves a chart its room."""
-    return shorten(" ".join(printable(name).splitlines()), MAX_NAME_COLUMNS)
+    return shorten(visible(name), MAX_NAME_COLUMNS)
 
 
 def fitting_title(title: str, width: float) -> str:
     """The title with lines for so many inches."""
-    return "\n".join(shorten(line, int(COLUMNS_PER_INCH * width)) for line in printable(title).split("\n"))
+    return "\n".join(shorten(visible(line), int(COLUMNS_PER_INCH * width)) for line in title.split("\n"))
 
 
 def training_curves(title: str, metrics: Sequence[Mapping[str, Any]]) -> bytes:
@@ -195,5 +186,5 @@ def with_tooltips(svg: bytes, texts: Mapping[str, str]) -> bytes:
     """The SVG with a tooltip on each element that `texts` has one for, by its id."""
     for element, text in texts.items():
         opening = f'<g id="{element}">'
-        svg = svg.replace(opening.encode(), f"{opening}<title>{escape(printable(text))}</title>".encode())
+        svg = svg.replace(opening.encode(), f"{opening}<title>{escape(visible(text))}</title>".encode())
     return svg
