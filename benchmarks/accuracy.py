@@ -1,11 +1,12 @@
 """How accurate is the default recipe, how long does it take, and in how much memory?
 
-    python benchmarks/accuracy.py [DATA...] [--side-by-side]
+    python benchmarks/accuracy.py [DATA...] [--side-by-side] [--out FOLDER]
 
 Each run is `convatlas train NETWORK --data DATA --seed SEED` in a process of its own, with no other flag but a
 network's `--width` where the row has one. With names of data sets, only their rows are measured, and the others stay as
 they are. With `--side-by-side`, each core trains for itself: all is done sooner, and seconds and memory stay those of
-the last time that it had the machine to itself. `flowers-128` is a folder of that name in `CONVATLAS_DATA`. All of it
+the last time that it had the machine to itself. A training that is in the folder (`runs/accuracy`) is resumed, or not
+done again; its seconds are the last ones too. `flowers-128` is a folder of that name in `CONVATLAS_DATA`. All of it
 takes about two hours on two cores.
 """
 
@@ -18,7 +19,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,30 +63,39 @@ class Measured(NamedTuple):
     seconds: float
     """Of the whole command, with starting Python and the plots."""
     peak_gb: float
+    is_whole: bool
+    """Whether the command trained from the beginning to the end."""
 
 
-def run(row: Row, seed: int, threads: int | None = None) -> Measured:
+def run(row: Row, seed: int, out: Path, threads: int | None = None) -> Measured:
     """
     Args:
+        out: the folder of all runs.
         threads: None: as many as training chooses.
     """
     place = str(Path(os.environ["CONVATLAS_DATA"]) / row.data) if row.data in FOLDERS else row.data
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "convatlas", "train", row.network, "--quiet", "--json"]
-        command += ["--data", place, "--seed", str(seed), "--out", str(Path(folder) / "run")]
+    folder = out / f"{row.network}-{row.data}-{seed}"
+    is_whole = not (folder / "run.json").exists()
+    command = [sys.executable, "-m", "convatlas"]
+    if is_whole:
+        command += ["train", row.network, "--data", place, "--seed", str(seed), "--out", str(folder)]
         if row.width != 1:
             command += ["--width", str(row.width)]
-        begun = time.perf_counter()
-        limited = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | limited)
-        assert process.stdout is not None
-        told = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            raise subprocess.CalledProcessError(status, command)
-        figures = json.loads(told)
-        error = 100 * figures["test_errors"] / figures["test_images"]
-        return Measured(error, time.perf_counter() - begun, peak(usage))
+    else:
+        command += ["resume", str(folder)]
+    begun = time.perf_counter()
+    limited = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    process = subprocess.Popen(
+        [*command, "--quiet", "--json"], stdout=subprocess.PIPE, text=True, env=os.environ | limited
+    )
+    assert process.stdout is not None
+    told = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise subprocess.CalledProcessError(status, command)
+    figures = json.loads(told)
+    error = 100 * figures["test_errors"] / figures["test_images"]
+    return Measured(error, time.perf_counter() - begun, peak(usage), is_whole)
 
 
 def peak(usage: resource.struct_rusage) -> float:
@@ -115,17 +124,18 @@ def figures_of(row: Row, runs: Sequence[Measured]) -> dict[str, Any]:
     return figures
 
 
-def main(chosen: list[str], *, side_by_side: bool) -> None:
+def main(chosen: list[str], out: Path, *, side_by_side: bool) -> None:
     known = json.loads((measured.RESULTS / "accuracy.json").read_text())["rows"]
     rows = {f"{figures['network']} on {figures['data']}": figures for figures in known}
     workers, threads = (os.cpu_count() or 1, 1) if side_by_side else (1, None)
     with ThreadPoolExecutor(workers) as pool:
         wanted = [row for row in ROWS if not chosen or row.data in chosen]
-        begun = {row: [pool.submit(run, row, seed, threads) for seed in range(row.num_seeds)] for row in wanted}
+        begun = {row: [pool.submit(run, row, seed, out, threads) for seed in range(row.num_seeds)] for row in wanted}
         for row, runs in begun.items():
             before = rows.get(row.name, {})
-            rows[row.name] = figures_of(row, [one.result() for one in runs])
-            if side_by_side:
+            measurements = [one.result() for one in runs]
+            rows[row.name] = figures_of(row, measurements)
+            if side_by_side or not all(one.is_whole for one in measurements):
                 rows[row.name] |= {name: before.get(name) for name in ("command_seconds", "peak_gb")}
             # Each is kept as it comes: the whole takes long.
             ordered = [rows[one.name] for one in ROWS if one.name in rows]
@@ -136,5 +146,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("data", nargs="*")
     parser.add_argument("--side-by-side", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("runs") / "accuracy")
     arguments = parser.parse_args()
-    main(arguments.data, side_by_side=arguments.side_by_side)
+    main(arguments.data, arguments.out, side_by_side=arguments.side_by_side)
