@@ -95,10 +95,14 @@ class Server:
         return survivors
 
     def contents(self) -> dict[str, Any]:
-        """All files and folders, also hidden ones, with what can be compared of their contents."""
+        """All files and folders, also hidden ones, with what can be compared of their contents.
+
+        A trial of a sweep keeps its checkpoint; one that was continued keeps the one before, too.
+        """
         return {
             path.relative_to(self.folder).as_posix(): None if path.is_dir() else content(path)
             for path in sorted(self.folder.rglob("*"))
+            if not path.match("trials/*/previous-checkpoint.safetensors")
         }
 
 

@@ -31,7 +31,7 @@ class LostProcessError(UserError):
 
 class ChildProcess:
     """A process that calls functions. It reads calls from standard input, which ends when this process does, however
-    that may be; then it ends at once, whatever it does."""
+    that may be; then it ends too, whatever it does."""
 
     def __init__(self, *, num_threads: int) -> None:
         """
