@@ -22,6 +22,7 @@ import numpy as np
 
 from convatlas import draw
 from convatlas.cli import main
+from convatlas.errors import UserError
 
 CHANGES = ("replace", "rename", "unlink", "remove", "fsync", "mkdir", "rmdir")
 MODULES = (
@@ -74,6 +75,9 @@ def carried_out(job: dict[str, Any]) -> int:
         status = 0
     except SystemExit as end:
         status = int(end.code or 0)
+    except UserError as error:
+        print(error)
+        status = 2
     except BaseException:
         sys.excepthook(*sys.exc_info())
         status = 1
