@@ -22,7 +22,6 @@ from convatlas.training.signals import Stopped
 
 P = ParamSpec("P")
 R = TypeVar("R")
-CONTINUE = "what was done is kept, and the same command continues"
 
 
 class LostProcessError(UserError):
@@ -70,7 +69,10 @@ class ChildProcess:
             # Only a process of our own code writes it.
             result, error = pickle.load(self._process.stdout)
         except (EOFError, pickle.UnpicklingError) as lost:
-            raise LostProcessError(f"a process ended with status {self._process.wait()}; {CONTINUE}") from lost
+            raise LostProcessError(
+                f"a process ended with status {self._process.wait()}; what was done is kept, and the same command "
+                "continues"
+            ) from lost
         if error is not None:
             raise error
         return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import TypeVar
 
@@ -45,13 +45,15 @@ def run_on_pair(function: Callable[[T, int], R], task: T) -> list[R]:
                 process.begin(run_rank, function, task, rank, store.port) for rank, process in enumerate(processes)
             ]
             results = [threads.submit(one) for one in begun]
-            done, _ = wait(results, return_when=FIRST_EXCEPTION)
+            # For each, also where the first was lost.
+            wait(results)
         finally:
             for process in processes:
                 process.kill()
-    # Of a failure and of what the other process says about its end, the failure.
-    for error in sorted(filter(None, (one.exception() for one in done)), key=lambda one: isinstance(one, RuntimeError)):
-        raise error
+    errors = [error for one in results if (error := one.exception())]
+    if errors:
+        # Where one process fails, the other has lost it, and says so too.
+        raise min(errors, key=lambda error: isinstance(error, RuntimeError)) from errors[-1]
     return [one.result() for one in results]
 
 

@@ -97,11 +97,10 @@ def feed(process: ChildProcess, waiting: list[Job], on_training_end: Callable[[]
             return
         try:
             process.begin(train, request, folder)()
-        except LostProcessError as error:
+        except Exception as error:
             waiting.clear()
-            raise UserError(f"the training in {folder} was lost: {error}") from error
-        except Exception:
-            waiting.clear()
+            if isinstance(error, LostProcessError):
+                raise UserError(f"the training in {folder} was lost: {error}") from error
             raise
         on_training_end()
 
