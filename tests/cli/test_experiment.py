@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from convatlas.cli.experiment import StatementLines
 from convatlas.experiments import TOPICS
 from convatlas.experiments.topics import vanishing
 
@@ -57,3 +58,10 @@ def test_a_mistake_is_one_line(words: tuple[str, ...], says: str, convatlas: Cal
     assert answer.status == 2
     assert says in answer.err
     assert len(answer.err.splitlines()) <= 2
+
+
+def test_what_a_statement_fails_with_has_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with StatementLines(quiet=False) as lines:
+        lines.begin(vanishing.TOPIC.statements[0])
+        lines.add_dot()
+    assert capsys.readouterr().err == f"  {vanishing.TOPIC.statements[0].id}:.\n"

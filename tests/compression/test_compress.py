@@ -57,8 +57,11 @@ def test_a_target_in_bytes_is_met_by_deep_compression(trained: Run, tmp_path: Pa
     assert (made.model.path, made.file) == (tmp_path, tmp_path / "model.cva")
     assert made.file.stat().st_size == made.stages[-1].num_bytes <= 14_000
     assert score_of(made) > trained.test_accuracy - 0.05
+    # By a process that was killed.
+    (tmp_path / "stages" / ".lock").touch()
     again = compress(trained, "14 KB", tmp_path, rounds=2, bits=5, fine_tuning=TUNING)
     assert again.stages == made.stages
+    assert list(tmp_path.rglob(".lock")) == []
     with pytest.raises(UserError, match="was started with bits 5, not 4; epochs 8, not 9; choose a new place"):
         compress(trained, "14 KB", tmp_path, rounds=2, bits=4, fine_tuning=replace(TUNING, epochs=9))
     # What was compressed can be made faster too.

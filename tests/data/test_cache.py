@@ -315,6 +315,15 @@ def test_a_killed_build_leaves_nothing_that_hurts(animals: Path, decoded_cache: 
     assert len(list(decoded_cache.glob("*.decoded"))) == 2
 
 
+def test_locks_that_killed_processes_left_are_cleared(animals: Path, decoded_cache: Path) -> None:
+    Folder(animals).load(SIDE)
+    names = sorted(path.name for path in decoded_cache.rglob("*"))
+    (decoded_cache / ".lock").touch()
+    (only_entry(decoded_cache) / ".lock").touch()
+    Folder(animals).load(SIDE)
+    assert sorted(path.name for path in decoded_cache.rglob("*")) == names
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="there is no such limit")
 def test_an_interrupted_build_leaves_nothing(animals: Path, decoded_cache: Path) -> None:
     interrupt = (

@@ -60,6 +60,19 @@ def test_destination_may_have_another_name_than_the_address(web, tmp_path: Path)
     assert download(web.url("set.gz"), tmp_path / "other").read_bytes() == CONTENT
 
 
+def test_what_killed_downloads_left_is_gone_after_the_next(web, tmp_path: Path) -> None:
+    web.files["set.gz"] = CONTENT
+    destination = tmp_path / "set.gz"
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".set.gz.part").mkdir()
+    (tmp_path / ".set.gz.part" / "tmp123").write_bytes(CONTENT[:100])
+    download(web.url("set.gz"), destination)
+    assert files_below(tmp_path) == [destination]
+    (tmp_path / ".lock").touch()
+    download(web.url("set.gz"), destination)
+    assert files_below(tmp_path) == [destination]
+
+
 def test_wrong_checksum_is_a_mistake_and_leaves_nothing(web, tmp_path: Path) -> None:
     web.files["set.gz"] = CONTENT[:-1]
     message = complaint(web.url("set.gz"), tmp_path / "cache" / "set.gz", MD5)

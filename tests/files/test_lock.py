@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from convatlas.errors import UserError
-from convatlas.files import lock
+from convatlas.files import clear_lock, lock
 
 HOLD = """
 import sys
@@ -32,6 +32,15 @@ def test_a_folder_has_one_writer_and_a_killed_one_is_none(tmp_path: Path) -> Non
     with lock(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_nobody_holds_is_cleared_and_another_stays(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    clear_lock(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with lock(tmp_path):
+        clear_lock(tmp_path)
+        assert (tmp_path / ".lock").exists()
 
 
 WAIT = """

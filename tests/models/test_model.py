@@ -214,6 +214,25 @@ def test_saved_and_opened_again_it_has_the_same_bits(family: str, model_of: Mode
     assert (folder.path, file.path) == (tmp_path / "below" / "folder", tmp_path / "one.cva")
 
 
+def test_saving_goes_on_where_it_was_killed(model_of: ModelOf, tmp_path: Path) -> None:
+    own, folder = model_of("lenet5"), tmp_path / "model"
+    folder.mkdir()
+    (folder / ".lock").touch()
+    (folder / CARD).write_bytes(replace(own.card, weights_sha256=None).to_json())
+    (folder / WEIGHTS).write_bytes(b"of an earlier version of the library")
+    assert own.save(folder).card == own.card
+    assert sorted(path.name for path in folder.iterdir()) == [CARD, WEIGHTS]
+    # Nor does a lock stay where it was killed at its very end.
+    (folder / ".lock").touch()
+    with pytest.raises(UserError, match="holds something already"):
+        own.save(folder)
+    assert sorted(path.name for path in folder.iterdir()) == [CARD, WEIGHTS]
+    # Another model's are not overwritten.
+    (folder / CARD).write_bytes(replace(own.card, weights_sha256=None, params=1).to_json())
+    with pytest.raises(UserError, match="holds something already"):
+        own.save(folder)
+
+
 def test_a_model_in_memory_is_used_like_any_other(model_of: ModelOf, tmp_path: Path) -> None:
     own = model_of("lenet5")
     model = Model(own.card, load_network=lambda: own.network)

@@ -334,8 +334,9 @@ def test_resuming_a_finished_run_clears_what_a_kill_at_its_very_end_left(undistu
     folder = tmp_path / "run"
     shutil.copytree(undisturbed.folder, folder)
     (folder / "checkpoint.safetensors").write_bytes(b"")
+    (folder / ".lock").touch()
     ca.resume(folder)
-    assert not (folder / "checkpoint.safetensors").exists()
+    assert {path.name for path in folder.iterdir()} == {path.name for path in undisturbed.folder.iterdir()}
 
 
 def test_resume_leaves_the_callers_threads_alone(tmp_path: Path) -> None:

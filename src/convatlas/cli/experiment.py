@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
@@ -95,23 +95,20 @@ def run_topics(
     for topic in TOPICS if everything else [find(name) for name in ids or ()]:
         if not quiet:
             print_line(f"{topic.id}: {topic.title}", bold=True, err=True)
-        begin, training_end, end = (ignore, nothing, ignore) if quiet else (show_begin, show_training, show_end)
         try:
-            results.append(
-                run(
-                    topic,
-                    budgets[budget],
-                    num_seeds=num_seeds,
-                    out=out,
-                    on_statement_begin=begin,
-                    on_training_end=training_end,
-                    on_statement_end=end,
+            with StatementLines(quiet) as lines:
+                results.append(
+                    run(
+                        topic,
+                        budgets[budget],
+                        num_seeds=num_seeds,
+                        out=out,
+                        on_statement_begin=lines.begin,
+                        on_training_end=lines.add_dot,
+                        on_statement_end=lines.end,
+                    )
                 )
-            )
         except (Stopped, Signaled) as stop:
-            if not quiet:
-                # Ends the line that the statement at hand began.
-                print_line(err=True)
             raise signal_exit(stop.signal, "finished measurements are kept; the same command continues") from stop
     if json:
         print_json({"results": [to_json(result) for result in results]})
@@ -133,27 +130,35 @@ def report(out: Folder = FOLDER) -> None:
         print_line(path)
 
 
-def ignore(what: object) -> None:
-    pass
+class StatementLines:
+    """A line on standard error for each statement, which may take minutes, with a dot for each training that ends."""
 
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._is_begun = False
 
-def nothing() -> None:
-    pass
+    def __enter__(self) -> Self:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        # What is said of a statement that failed, or was stopped, has a line of its own.
+        if self._is_begun:
+            self._print("", ends=True)
 
-def show_begin(statement: Statement) -> None:
-    """Begin a line on standard error: the statement may take minutes."""
-    print_line(f"  {statement.id}:", nl=False, err=True)
+    def begin(self, statement: Statement) -> None:
+        self._print(f"  {statement.id}:")
+        self._is_begun = True
 
+    def add_dot(self) -> None:
+        self._print(".")
 
-def show_training() -> None:
-    """Add a dot to the line for each training that ends."""
-    print_line(".", nl=False, err=True)
+    def end(self, result: StatementResult) -> None:
+        self._print(f" {result.verdict} ({duration(result.seconds)})", ends=True)
+        self._is_begun = False
 
-
-def show_end(result: StatementResult) -> None:
-    """End the line."""
-    print_line(f" {result.verdict} ({duration(result.seconds)})", err=True)
+    def _print(self, text: str, *, ends: bool = False) -> None:
+        if not self._quiet:
+            print_line(text, nl=ends, err=True)
 
 
 def print_result(result: TopicResult) -> None:

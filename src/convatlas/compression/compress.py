@@ -22,7 +22,7 @@ from convatlas.compression.stages import FineTuning, TrainedModel
 from convatlas.compression.target import MacsTarget, SizeTarget, Target, parse_target
 from convatlas.data import check_outside
 from convatlas.errors import UserError
-from convatlas.files import lock
+from convatlas.files import clear_lock, lock
 from convatlas.formatting import size
 from convatlas.measure import Timing
 from convatlas.models.codec.container import check_packable, encoded
@@ -114,6 +114,7 @@ def compress(
     }
     record = destination.recorded(request, opened.path)
     if record is not None and destination.is_finished:
+        clear_lock(destination.stages)
         return Compression.at(destination, record.stages)
     # Before anything is written: the images may be gone, or have changed.
     dataset = loaded.load_data(data, progress=fine_tuning.progress.loading)

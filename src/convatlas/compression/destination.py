@@ -136,7 +136,7 @@ class Destination:
         if self.path.is_file():
             raise UserError(f"{self.path} is a file; choose a folder, or a name that ends in {SUFFIX}")
         for folder, own in ((self.path, STAGES), (self.stages, RECORD)):
-            if occupied(folder, but=own):
+            if occupied(folder, but=[own]):
                 raise UserError(f"{folder} holds something already; choose a new or empty folder")
         return None
 

@@ -16,11 +16,11 @@ from convatlas import measure, training
 from convatlas.data import Dataset
 from convatlas.data.batches import Batch
 from convatlas.errors import UserError
-from convatlas.files import lock, occupied
+from convatlas.files import clear_lock, occupied
 from convatlas.files.typed_json import encoded
 from convatlas.models.card import CARD
 from convatlas.models.evaluation import evaluate, evaluation_batches
-from convatlas.models.folder import read_card, weights_checksum, write_card, write_weights
+from convatlas.models.folder import read_card, weights_checksum, write_model
 from convatlas.models.model import Model, open_model
 from convatlas.networks.quantization import remove_fake_quant
 from convatlas.runs.options import ClassWeights, Distillation, InitFrom, Runtime, WeightConstraint
@@ -187,6 +187,7 @@ def derive_model(
                 f"{out} holds a network that was {there.provenance.method}, not {method}; choose a new folder"
             )
         if there.weights_sha256 is not None:
+            clear_lock(out)
             return replace(source, model=open_model(out))
         # Its process was killed.
     elif occupied(out):
@@ -207,8 +208,5 @@ def derive_model(
     )
     test = evaluation_batches(card, source.load_data().test, torch.device("cpu"))
     score = evaluate(network, source.variant.objective, test).score
-    with lock(out):
-        # First, whose folder this is.
-        write_card(out, card)
-        write_card(out, replace(card, score=score, weights_sha256=write_weights(out, network)))
+    write_model(out, replace(card, score=score), network)
     return replace(source, model=open_model(out))

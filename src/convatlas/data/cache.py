@@ -32,7 +32,7 @@ from convatlas.data.entry_writer import COLOR, EntryWriter, ExactWriter, Trainin
 from convatlas.data.images import ImageReader, Images, Indices
 from convatlas.data.source_files import SourceFile
 from convatlas.errors import UserError
-from convatlas.files import SILENT, ProgressCallback, decoded_cache, lock, write
+from convatlas.files import SILENT, ProgressCallback, clear_lock, decoded_cache, lock, write
 from convatlas.files.cache import DECODED
 from convatlas.files.decoded_cache import ENTRY, IMAGES, INDEX, LIMIT, EntryKind
 from convatlas.files.progress import reported
@@ -239,6 +239,7 @@ class _Entry:
         if found is None:
             self._remove_if_empty()
         else:
+            clear_lock(self.folder)
             decoded_cache.touch(self.folder)
         return found
 

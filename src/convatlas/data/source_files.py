@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from convatlas.errors import UserError
-from convatlas.files import lock, write
+from convatlas.files import clear_lock, lock, write
 from convatlas.files.decoded_cache import DIGESTS
 from convatlas.files.names import composed
 from convatlas.images import ReadError, opened, parallel_map, status
@@ -122,6 +122,7 @@ class _Digests:
         """Write these, and only these, for the next time."""
         now = {source.name: (source.stamp, source.content) for source in sources}
         if now == self._known:
+            clear_lock(self._path.parent)
             return
         files = {name: (stamp, content.hex()) for name, (stamp, content) in now.items()}
         text = json.dumps({"format": FORMAT, "root": self._root, "files": files})

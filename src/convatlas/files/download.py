@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 from convatlas.errors import UserError
+from convatlas.files.lock import clear_lock, lock
 from convatlas.files.progress import SILENT, ProgressCallback
 
 TIMEOUT_S = 30
@@ -17,21 +20,35 @@ def download(url: str, destination: Path, *, md5: str | None = None, progress: P
     Raises:
         UserError: the address does not answer, or what it sent does not have the checksum.
     """
-    if destination.exists():
-        return destination
+    if not destination.exists():
+        with lock(destination.parent, wait=True):
+            # Another process may have fetched it while this one waited.
+            if not destination.exists():
+                _fetch(url, destination, md5, progress)
+    clear_lock(destination.parent)
+    return destination
+
+
+def _fetch(url: str, destination: Path, md5: str | None, progress: ProgressCallback) -> None:
     import pooch
     import requests
 
     pooch.get_logger().setLevel("ERROR")
+    # pooch gives what is not complete another name each time; in a folder, it does not pile up after kills.
+    part = destination.with_name(f".{destination.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
     bar = PoochProgress(f"downloading {destination.name}", progress)
     try:
         pooch.retrieve(
             url,
             known_hash=f"md5:{md5}" if md5 else None,
             fname=destination.name,
-            path=destination.parent,
+            path=part,
             downloader=pooch.HTTPDownloader(progressbar=bar, timeout=TIMEOUT_S),
         )
+        with open(part / destination.name, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part / destination.name, destination)
     except requests.RequestException as error:
         if error.response is not None:
             error.response.close()
@@ -43,7 +60,7 @@ def download(url: str, destination: Path, *, md5: str | None = None, progress: P
         raise UserError(f"{url} sent another file than expected (its checksum differs)") from error
     finally:
         bar.end()
-    return destination
+        shutil.rmtree(part, ignore_errors=True)
 
 
 class PoochProgress:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from convatlas.errors import UserError
@@ -50,12 +50,20 @@ def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
         held.release()
 
 
-def occupied(folder: Path, *, but: str | None = None) -> bool:
+def clear_lock(folder: Path) -> None:
+    """Remove the lock of a process that was killed when its work was done; one that is held stays."""
+    if (folder / LOCK).exists():
+        # Whoever may only read the folder can do without.
+        with suppress(UserError, OSError), lock(folder):
+            pass
+
+
+def occupied(folder: Path, *, but: Collection[str] = ()) -> bool:
     """Whether there are files that are not ours. Hidden ones may be ours, left by a process that was killed.
 
     Args:
-        but: a name that is ours too.
+        but: names that are ours too.
     """
     return folder.exists() and (
-        not folder.is_dir() or any(not path.name.startswith(".") and path.name != but for path in folder.iterdir())
+        not folder.is_dir() or any(not path.name.startswith(".") and path.name not in but for path in folder.iterdir())
     )

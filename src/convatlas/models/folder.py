@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -11,7 +13,7 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from convatlas.errors import UserError
-from convatlas.files import write
+from convatlas.files import lock, write
 from convatlas.files.typed_json import as_file_error
 from convatlas.models.card import CARD, Card
 from convatlas.models.network import build, checked
@@ -60,6 +62,20 @@ def read_network(folder: Path, card: Card) -> nn.Module:
 
 def write_card(folder: Path, card: Card) -> None:
     write(folder / CARD, card.to_json())
+
+
+def write_model(folder: Path, card: Card, network: nn.Module) -> None:
+    """Write a model whose folder nobody else writes: whoever is killed leaves what `is_begun` tells from a model."""
+    with lock(folder):
+        write_card(folder, replace(card, weights_sha256=None))
+        write_card(folder, replace(card, weights_sha256=write_weights(folder, network)))
+
+
+def is_begun(folder: Path, card: Card) -> bool:
+    """Whether a process was killed that wrote this model there."""
+    with suppress(OSError):
+        return (folder / CARD).read_bytes() == replace(card, weights_sha256=None).to_json()
+    return False
 
 
 def write_weights(folder: Path, network: nn.Module) -> str:

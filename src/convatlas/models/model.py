@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar, overload
@@ -17,10 +17,10 @@ from torch import nn
 from convatlas import atlas
 from convatlas.data import Dataset, Split, is_found_by_name
 from convatlas.errors import UserError
-from convatlas.files import SILENT, ProgressCallback, lock, occupied
+from convatlas.files import SILENT, ProgressCallback, clear_lock, occupied
 from convatlas.images import ImageError, ImageInput, Preprocessing
 from convatlas.models import folder
-from convatlas.models.card import Card, Provenance
+from convatlas.models.card import CARD, Card, Provenance
 from convatlas.models.codec import container
 from convatlas.models.device import resolve_device
 from convatlas.models.evaluation import Evaluation, batch_size, evaluate, evaluation_batches
@@ -201,11 +201,11 @@ class Model:
         if path.suffix == container.SUFFIX:
             container.write_file(path, self.card, self.network)
         else:
-            if occupied(path):
+            if occupied(path, but=(CARD, folder.WEIGHTS) if folder.is_begun(path, self.card) else ()):
+                if (path / CARD).is_file():
+                    clear_lock(path)
                 raise UserError(f"{path} holds something already; choose a new or empty folder")
-            with lock(path):
-                checksum = folder.write_weights(path, self.network)
-                folder.write_card(path, replace(self.card, weights_sha256=checksum))
+            folder.write_model(path, self.card, self.network)
         return open_model(path)
 
 

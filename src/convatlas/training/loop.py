@@ -17,7 +17,7 @@ from convatlas import data, draw
 from convatlas.data.batches import Batch, derived_seed
 from convatlas.data.dataset import advice
 from convatlas.errors import UserError
-from convatlas.files import lock, write
+from convatlas.files import clear_lock, lock, write
 from convatlas.models.device import resolve_device
 from convatlas.models.evaluation import evaluate, evaluation_batches
 from convatlas.models.folder import write_weights
@@ -219,6 +219,7 @@ def _resume(
             if data is not None:
                 with lock(run.folder):
                     run.write()
+            clear_lock(run.folder)
         return run
     if run.record.num_processes != processes.world_size:
         progress.say(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
 import torch
 import torch.distributed as dist
 
+from convatlas.errors import UserError
 from convatlas.experiments.engine.distributed_pair import run_on_pair
 
 
@@ -21,6 +23,13 @@ def summed(task: list[float], rank: int) -> tuple[int, float]:
 def lost(task: None, rank: int) -> None:
     if rank == 1:
         os._exit(3)
+    dist.barrier()
+
+
+def failed(task: None, rank: int) -> None:
+    if rank == 1:
+        raise OSError(errno.ENOSPC, "No space left on device", "a file")
+    dist.barrier()
 
 
 def test_two_processes_communicate() -> None:
@@ -30,5 +39,10 @@ def test_two_processes_communicate() -> None:
 
 
 def test_a_lost_process_is_an_error() -> None:
-    with pytest.raises(RuntimeError, match=r"one of two processes was lost: they ended with \[\d+, 3\]"):
+    with pytest.raises(UserError, match=r"a process ended with status 3; what was done is kept"):
         run_on_pair(lost, None)
+
+
+def test_a_failure_is_raised_and_not_what_the_other_says_of_it() -> None:
+    with pytest.raises(OSError, match="No space left on device: 'a file'"):
+        run_on_pair(failed, None)

@@ -18,6 +18,7 @@ from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.ledger import threshold_from
 from convatlas.experiments.engine.statement import NotTestable
 from convatlas.experiments.engine.verdict import Measurement, Threshold, at_least, at_most, exactly
+from convatlas.files import lock
 
 EARLIER = Path(__file__).parents[2] / "formats" / "experiments" / "zip-codes"
 
@@ -95,6 +96,16 @@ def test_a_finished_statement_is_not_measured_twice(tmp_path: Path) -> None:
     assert (first.count, second.count) == (1, 1)
     assert ledger.run(whole, out=tmp_path) == result
     assert (first.count, second.count) == (1, 1)
+
+
+def test_one_process_measures_a_topic(tmp_path: Path) -> None:
+    folder = tmp_path / topic().id
+    with lock(folder), pytest.raises(UserError, match="another process is writing to"):
+        ledger.run(topic(statement("one", Counting(2.0))), out=tmp_path)
+    # By a process that was killed.
+    (folder / ".lock").touch()
+    ledger.run(topic(statement("one", Counting(2.0))), out=tmp_path)
+    assert not (folder / ".lock").exists()
 
 
 def test_other_results_stay_where_an_earlier_statement_is_measured_again(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from convatlas.errors import UserError
 from convatlas.experiments.engine.budget import is_finished
 from convatlas.experiments.engine.worker_pool import WorkerPool
+from convatlas.files import lock
 from convatlas.models.folder import WEIGHTS
 from convatlas.runs.options import Runtime
 from convatlas.runs.run import METRICS, load
@@ -61,19 +63,21 @@ def test_parallel_trainings_are_those_made_alone(tmp_path: Path) -> None:
 def test_a_training_whose_process_is_killed_is_named(tmp_path: Path) -> None:
     with WorkerPool() as workers:
         workers.train([(short(0), tmp_path / "0")])
-        workers._processes[0].kill()
-        with pytest.raises(RuntimeError, match=r"the training in .*/1 ended with status -9"):
+        workers._processes[0]._process.kill()
+        with pytest.raises(UserError, match=r"the training in .*/1 was lost: a process ended with status -9"):
             workers.train([(short(1), tmp_path / "1")])
 
 
-def test_a_training_that_fails_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_training_that_fails_fails_here(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with WorkerPool() as workers:
-        with pytest.raises(RuntimeError, match=r"the training in .*/bad ended with status 1"):
+        with pytest.raises(UserError, match="there is no network 'lenet-none'"):
             workers.train([(Request(network="lenet-none"), tmp_path / "bad"), (short(0), tmp_path / "0")])
-        assert "lenet-none" in capfd.readouterr().err
         # New processes take the place of those that were ended.
         workers.train([(short(1), tmp_path / "1")])
+        with lock(tmp_path / "2"), pytest.raises(UserError, match=r"another process is writing to .*/2 now"):
+            workers.train([(short(2), tmp_path / "2")])
     assert is_finished(tmp_path / "1")
+    assert capfd.readouterr().err == ""
 
 
 @pytest.fixture

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
-import sys
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,11 +13,14 @@ import torch.distributed as dist
 # Must be imported before there is a group, as `training.distribution` says.
 import torch.distributed.nn
 
-from convatlas.experiments.engine.child_process import start_process
+from convatlas.experiments.engine.child_process import ChildProcess
 
 T = TypeVar("T")
 R = TypeVar("R")
 WORLD_SIZE = 2
+HOST = "127.0.0.1"
+# In PyTorch's documentation, but not in what it tells type checkers.
+Store = dist.TCPStore  # type: ignore[attr-defined]
 TIMEOUT = timedelta(minutes=5)
 """How long one process waits for the other."""
 
@@ -33,31 +32,29 @@ def run_on_pair(function: Callable[[T, int], R], task: T) -> list[R]:
         function: of a module, by which the new processes find it.
 
     Raises:
-        RuntimeError: a process failed or was lost; its own messages are on standard error.
+        UserError, OSError, RuntimeError: see `ChildProcess.begin`.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        content = pickle.dumps((function, task))
-        num_threads = max(torch.get_num_threads() // WORLD_SIZE, 1)
-        processes = [start_process(run_rank, str(rank), name, num_threads=num_threads) for rank in range(WORLD_SIZE)]
+    # Not a file, which would stay where this process is killed.
+    store = Store(HOST, 0, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
+    num_threads = max(torch.get_num_threads() // WORLD_SIZE, 1)
+    processes = [ChildProcess(num_threads=num_threads) for _ in range(WORLD_SIZE)]
+    with ThreadPoolExecutor(WORLD_SIZE) as threads:
         try:
-            for process in processes:
-                assert process.stdin is not None, "start_process makes it"
-                # What a lost process has to say is its status.
-                with suppress(BrokenPipeError), process.stdin as stdin:
-                    stdin.write(content)
-            # As large as a network, and the two have it now.
-            del content
-            # Wait for each, also where the first was lost.
-            statuses = [process.wait() for process in processes]
+            # One after the other: a task may be as large as a network, and is copied to be sent.
+            begun = [
+                process.begin(run_rank, function, task, rank, store.port) for rank, process in enumerate(processes)
+            ]
+            results = [threads.submit(one) for one in begun]
+            # For each, also where the first was lost.
+            wait(results)
         finally:
             for process in processes:
                 process.kill()
-                process.wait()
-        if any(statuses):
-            raise RuntimeError(f"one of two processes was lost: they ended with {statuses}")
-        # Written by our own processes, a moment ago.
-        return [pickle.loads((folder / f"result{rank}").read_bytes()) for rank in range(WORLD_SIZE)]
+    errors = [error for one in results if (error := one.exception())]
+    if errors:
+        # Where one process fails, the other has lost it, and says so too.
+        raise min(errors, key=lambda error: isinstance(error, RuntimeError)) from errors[-1]
+    return [one.result() for one in results]
 
 
 def device_of(rank: int) -> torch.device:
@@ -65,16 +62,18 @@ def device_of(rank: int) -> torch.device:
     return torch.device("cuda", rank) if torch.cuda.device_count() >= WORLD_SIZE else torch.device("cpu")
 
 
-def run_rank() -> None:
-    """What a process does: its rank and the folder come as arguments, function and task on standard input."""
-    rank, folder = int(sys.argv[1]), Path(sys.argv[2])
-    function: Callable[[Any, int], Any]
-    function, task = pickle.load(sys.stdin.buffer)
-    rendezvous = (folder / "rendezvous").as_uri()
+def run_rank(function: Callable[[T, int], R], task: T, rank: int, port: int) -> R:
+    """What a process does.
+
+    Args:
+        port: of the store by which the two find each other.
+    """
     backend = "gloo" if device_of(rank).type == "cpu" else "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=WORLD_SIZE, timeout=TIMEOUT)
+    store = Store(HOST, port, is_master=False, timeout=TIMEOUT)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=WORLD_SIZE, timeout=TIMEOUT)
     try:
-        (folder / f"result{rank}").write_bytes(pickle.dumps(function(task, rank)))
+        result = function(task, rank)
         dist.barrier()
+        return result
     finally:
         dist.destroy_process_group()

@@ -16,7 +16,7 @@ from convatlas.experiments.engine.budget import Budget, Setting
 from convatlas.experiments.engine.result import Conditions, StatementResult, TopicResult, run_statement
 from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, Threshold, Verdict
-from convatlas.files import tuples, write
+from convatlas.files import lock, tuples, write
 from convatlas.formatting import plural
 from convatlas.training import Progress
 
@@ -53,20 +53,12 @@ def run(
         on_training_end: called after each training, in any thread.
 
     Raises:
-        UserError: `num_seeds` is below 1, or `out` has a damaged result of this topic, or one with another `num_seeds`.
+        UserError: `num_seeds` is below 1, `out` has a damaged result of this topic or one with another `num_seeds`, or
+            another process measures the topic now.
     """
     if num_seeds < 1:
         raise UserError(f"`num_seeds` {num_seeds} measures nothing; it must be at least 1")
     folder = result_folder(Path(out), topic, budget)
-    done: dict[str, StatementResult] = {}
-    if (folder / RESULT).exists():
-        before = read(topic, folder)
-        if (before.budget, before.num_seeds) != (budget, num_seeds):
-            raise UserError(
-                f"{folder} holds a result of budget {before.budget} with {plural(before.num_seeds, 'seed')}, which "
-                "would be overwritten; choose another output folder"
-            )
-        done = {one.statement.id: one for one in before.statements}
     setting = Setting(
         budget=budget,
         seeds=tuple(range(num_seeds)),
@@ -80,7 +72,8 @@ def run(
         results = tuple(done[statement.id] for statement in topic.statements if statement.id in done)
         return TopicResult(topic=topic, budget=budget, num_seeds=num_seeds, statements=results)
 
-    with setting.workers:
+    with lock(folder), setting.workers:
+        done = results_before(topic, budget, num_seeds, folder)
         for statement in topic.statements:
             on_statement_begin(statement)
             if statement.id not in done:
@@ -89,6 +82,23 @@ def run(
                 write(folder / RESULT, (json.dumps(to_json(result()), indent=2) + "\n").encode())
             on_statement_end(done[statement.id])
     return result()
+
+
+def results_before(topic: Topic, budget: Budget, num_seeds: int, folder: Path) -> dict[str, StatementResult]:
+    """Those in the folder, by the ids of their statements.
+
+    Raises:
+        UserError: they are damaged, or of another budget or number of seeds.
+    """
+    if not (folder / RESULT).exists():
+        return {}
+    before = read(topic, folder)
+    if (before.budget, before.num_seeds) != (budget, num_seeds):
+        raise UserError(
+            f"{folder} holds a result of budget {before.budget} with {plural(before.num_seeds, 'seed')}, which "
+            "would be overwritten; choose another output folder"
+        )
+    return {one.statement.id: one for one in before.statements}
 
 
 def save_charts(result: StatementResult, folder: Path) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
-import subprocess
-import sys
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 import torch
 
-from convatlas.experiments.engine.child_process import start_process
+from convatlas.errors import UserError
+from convatlas.experiments.engine.child_process import ChildProcess, LostProcessError
 from convatlas.training import Progress, Request, Stopped, train_or_resume
 from convatlas.training.signals import StopRequest
 
@@ -32,7 +29,7 @@ class WorkerPool:
     """
 
     def __init__(self) -> None:
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[ChildProcess] = []
         # Also where nobody closes the pool.
         weakref.finalize(self, kill_all, self._processes)
 
@@ -50,14 +47,14 @@ class WorkerPool:
 
         Raises:
             Stopped: Ctrl-C or SIGTERM came; every training was stopped and has saved its state.
-            RuntimeError: the process of a training failed or was lost; its own messages are on standard error.
+            UserError: as of the first training that fails; or its process was lost.
+            OSError, MemoryError, RuntimeError: likewise; see `ChildProcess.begin`.
         """
         num_parallel = min(1 if torch.cuda.is_available() else torch.get_num_threads(), len(jobs))
         if not num_parallel:
             return
         while len(self._processes) < num_parallel:
-            # Unbuffered: what a lost process did not read must not be written again when its pipe is closed.
-            self._processes.append(start_process(train_jobs, num_threads=1, stdout=subprocess.PIPE, bufsize=0))
+            self._processes.append(ChildProcess(num_threads=1))
         waiting = list(reversed(jobs))
         finished = stopping = False
         with StopRequest() as stop, ThreadPoolExecutor(num_parallel) as threads:
@@ -69,7 +66,6 @@ class WorkerPool:
                 while wait(feeding, POLL_S).not_done:
                     if stop.signal and not stopping:
                         waiting.clear()
-                        # Not SIGINT, which a process without a training at hand would answer with a traceback.
                         for process in self._processes:
                             process.terminate()
                         stopping = True
@@ -85,48 +81,30 @@ class WorkerPool:
             raise Stopped(stop.signal, "the trainings are saved")
 
 
-def kill_all(processes: list[subprocess.Popen[bytes]]) -> None:
+def kill_all(processes: list[ChildProcess]) -> None:
     """End the processes, whatever they do, and forget them."""
     for process in processes:
         process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
     processes.clear()
 
 
-def feed(process: subprocess.Popen[bytes], waiting: list[Job], on_training_end: Callable[[], None]) -> None:
-    """Give a process one job after the other, until none is left.
-
-    Raises:
-        RuntimeError: it ended before a training did.
-    """
-    assert process.stdin is not None, "start_process makes it"
-    assert process.stdout is not None, "the pool asks for it"
+def feed(process: ChildProcess, waiting: list[Job], on_training_end: Callable[[], None]) -> None:
+    """Give a process one job after the other, until none is left. After a failure no process begins another."""
     while True:
         try:
             request, folder = waiting.pop()
         except IndexError:
             return
-        # Only a process of our own code reads it.
-        with suppress(BrokenPipeError):
-            process.stdin.write(pickle.dumps((request, folder)))
-        if not process.stdout.readline():
+        try:
+            process.begin(train, request, folder)()
+        except Exception as error:
             waiting.clear()
-            raise RuntimeError(f"the training in {folder} ended with status {process.wait()}")
+            if isinstance(error, LostProcessError):
+                raise UserError(f"the training in {folder} was lost: {error}") from error
+            raise
         on_training_end()
 
 
-def train_jobs() -> None:
-    """What a worker does: train each job that comes on standard input, and print a line after each."""
-    while True:
-        try:
-            request, folder = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        try:
-            train_or_resume(request, folder, Progress())
-        except Stopped as stop:
-            sys.exit(128 + stop.signal)
-        print(flush=True)
+def train(request: Request, folder: Path) -> None:
+    """What a worker does. The run stays in its folder."""
+    train_or_resume(request, folder, Progress())
