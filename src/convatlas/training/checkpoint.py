@@ -290,3 +290,10 @@ class CheckpointWriter:
 def lines(state: LoopState) -> bytes:
     """The metrics of all epochs, a line each."""
     return "".join(json.dumps(row) + "\n" for row in state.metrics).encode()
+
+
+def write_metrics(folder: Path, state: LoopState) -> str:
+    """Write the metrics of all epochs and return their SHA-256."""
+    content = lines(state)
+    write(folder / METRICS, content)
+    return hashlib.sha256(content).hexdigest()
