@@ -170,7 +170,7 @@ class _Entry:
             keep: another entry, for which there must be room beside this one.
         """
         self.root = root
-        self.sources = list({source.content: source for source in sources}.values())
+        self.source_of = {source.content: source for source in sources}
         self.resize = resize
         self.cache = cache
         self.channels = channels
@@ -181,7 +181,7 @@ class _Entry:
         how = f"{FORMAT} {decoders()} {self.resize} {self.channels or 'training'}"
         digest = hashlib.sha256(how.encode())
         # Sorted, so that files may change their names and places.
-        for content in sorted(source.content for source in self.sources):
+        for content in sorted(self.source_of):
             digest.update(content)
         return digest.hexdigest()[:32]
 
@@ -227,7 +227,7 @@ class _Entry:
                 index.side == side
                 and index.channels in ((1, COLOR) if self.channels is None else (self.channels,))
                 and (index.kind is EntryKind.EXACT) == (self.channels is not None)
-                and {*contents, *unusable} == {source.content for source in self.sources}
+                and {*contents, *unusable} == self.source_of.keys()
                 and len(ends) == len(crcs) == len(contents)
                 and path.stat().st_size == (ends[-1] if len(ends) else 0)
                 and (sizes > 0 if index.kind is EntryKind.JPEG else sizes == np.prod(shape[1:])).all()
@@ -260,7 +260,7 @@ class _Entry:
         Raises:
             ImageError, UserError: the source is not as it was.
         """
-        source = next(source for source in self.sources if source.content == contents[place])
+        source = self.source_of[contents[place]]
         # It enters also in the thread that reads for training: what is damaged is rare.
         with pillow_silenced(), opened(source.path) as file:
             image = Encoder(kind, self.resize, channels)(file, source.path)
@@ -278,7 +278,7 @@ class _Entry:
             OSError: the disk is full, or may not be written.
         """
         # Nobody knows yet whether training images are gray.
-        num_bytes = len(self.sources) * (self.channels or COLOR) * self.resize.side**2
+        num_bytes = len(self.source_of) * (self.channels or COLOR) * self.resize.side**2
         kept = 0 if self.keep is None else decoded_cache.num_bytes_of(self.keep)
         fits = num_bytes + kept <= decoded_cache.allowance(self.cache)
         if self.channels is not None and not fits:
@@ -302,13 +302,14 @@ class _Entry:
 
     def _decode(self, writer: EntryWriter, progress: ProgressCallback) -> _Index:
         most = decoded_cache.allowance(self.cache)
+        sources = self.source_of.values()
         unusable: dict[str, str] = {}
         with (
             writer,
-            reported(progress, self._title(), len(self.sources), "images") as advance,
-            closing(decode_all((source.path for source in self.sources), writer.encode)) as decoded,
+            reported(progress, self._title(), len(sources), "images") as advance,
+            closing(decode_all((source.path for source in sources), writer.encode)) as decoded,
         ):
-            for source, image in zip(self.sources, decoded, strict=True):
+            for source, image in zip(sources, decoded, strict=True):
                 source.check_unchanged()
                 if isinstance(image, ReadError) or (isinstance(image, ImageError) and self.channels is not None):
                     # It says nothing of the content; or training could decode the file, and evaluation must have it.

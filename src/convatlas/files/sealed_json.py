@@ -47,8 +47,8 @@ def unsealed(values: Mapping[str, Any]) -> dict[str, Any]:
         whole = False
     if not whole:
         raise ChecksumError(
-            "its checksum is not its content's: it is damaged, or was edited by hand; if you edited it, remove its "
-            f'line "{SHA256}" too'
+            "its checksum is not its content's, so that it is damaged or was edited by hand; if you edited it, remove "
+            f'its line "{SHA256}" too'
         )
     return rest
 
