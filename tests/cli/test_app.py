@@ -15,6 +15,7 @@ from PIL import Image
 
 import convatlas as ca
 from convatlas.cli.app import VERBS, not_enough_memory, option_of, options_of, with_options
+from convatlas.files.sealed_json import unsealed
 from convatlas.runs.options import Runtime
 
 SOURCE = Path(ca.__file__).parent
@@ -81,7 +82,8 @@ def place(trained: Path, tmp_path: Path) -> Path:
     """The same at a place of its own, for a test to damage."""
     shutil.copytree(trained, tmp_path / "place")
     record = tmp_path / "place" / "run" / "run.json"
-    record.write_text(record.read_text().replace(str(trained), str(tmp_path / "place")))
+    values = unsealed(json.loads(record.read_text()))
+    record.write_text(json.dumps(values).replace(str(trained), str(tmp_path / "place")))
     return tmp_path / "place"
 
 

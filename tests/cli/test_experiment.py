@@ -11,6 +11,7 @@ import pytest
 from convatlas.cli.experiment import StatementLines
 from convatlas.experiments import TOPICS
 from convatlas.experiments.topics import vanishing
+from convatlas.files.sealed_json import unsealed
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_a_run_prints_verdicts_and_leaves_results(convatlas: Callable, tmp_path:
     assert again.err == ""
     (result,) = json.loads(again.out)["results"]
     assert (result["id"], result["verdict"]) == ("vanishing", "reproduced")
-    assert result == json.loads((out / "vanishing" / "result.json").read_text())
+    assert result == unsealed(json.loads((out / "vanishing" / "result.json").read_text()))
     answer = convatlas("experiment", "report", "--out", out)
     assert answer.out.split() == [str(tmp_path / "results.html"), str(tmp_path / "results.md")]
 

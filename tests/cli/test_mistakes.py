@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import convatlas as ca
+from convatlas.files.sealed_json import unsealed
 from convatlas.runs.run import Run
 
 
@@ -278,7 +279,7 @@ def test_a_damaged_card(content: str, convatlas: Callable, copy: Path) -> None:
 
 
 def test_a_card_whose_network_cannot_be(convatlas: Callable, copy: Path) -> None:
-    card = json.loads((copy / "model.json").read_text())
+    card = unsealed(json.loads((copy / "model.json").read_text()))
     (copy / "model.json").write_text(json.dumps(card | {"spec": card["spec"] | {"resolution": 3}}))
     is_one_clear_line(convatlas("evaluate", copy), "model.json", "3 px")
     (copy / "model.json").write_text(json.dumps(card | {"classes": card["classes"][1:]}))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from convatlas.files.sealed_json import unsealed
 from convatlas.runs.run import Run
 
 
@@ -58,18 +59,18 @@ def is_one_clear_line(answer: tuple[int, str, str], *words: str) -> None:
 
 
 def test_a_run_that_is_not_finished_or_no_run_is_one_line(convatlas: Callable, copy: Path) -> None:
-    values = json.loads((copy / "run.json").read_text())
+    values = unsealed(json.loads((copy / "run.json").read_text()))
     (copy / "run.json").write_text(json.dumps(values | {"results": None}))
     is_one_clear_line(convatlas("report", copy), "is not finished", f"convatlas resume {copy}")
     is_one_clear_line(convatlas("report", copy / "nowhere"), "there is no ")
 
 
 def test_data_that_is_gone_or_has_changed_is_one_line(convatlas: Callable, copy: Path, tmp_path: Path) -> None:
-    values = json.loads((copy / "run.json").read_text())
+    values = unsealed(json.loads((copy / "run.json").read_text()))
     (copy / "run.json").write_text(json.dumps(values | {"data": str(tmp_path / "gone")}))
     is_one_clear_line(convatlas("report", copy), "gone")
     (copy / "run.json").write_text(json.dumps(values))
-    card = json.loads((copy / "model.json").read_text())
+    card = unsealed(json.loads((copy / "model.json").read_text()))
     card["provenance"]["data_checksum"] = "0" * 64
     (copy / "model.json").write_text(json.dumps(card))
     is_one_clear_line(convatlas("report", copy), "are not, or no longer, those that")

@@ -11,6 +11,7 @@ from unicodedata import normalize
 import pytest
 
 from convatlas.data.source_files import SourceFile, scan, sorting_key
+from convatlas.files.sealed_json import sealed_json, unsealed
 from convatlas.images import ReadError
 
 LONG_AGO = (1_500_000_000, 1_500_000_000)
@@ -93,7 +94,7 @@ def test_folders_are_not_taken_for_one_another(files: list[Path], tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "{}", "null", "\x00\xff", '{"format": 2}', '{"format": 1, "root": 3, "files": []}']
+    "content", ["", "{", "[]", "{}", "null", "\x00\xff", '{"format": 1}', '{"format": 2, "root": 3, "files": []}']
 )
 def test_a_damaged_memory_is_forgotten(content: str, files: list[Path], tmp_path: Path) -> None:
     contents(files, tmp_path / "cache")
@@ -107,9 +108,9 @@ def test_a_damaged_memory_is_forgotten(content: str, files: list[Path], tmp_path
 def test_a_memory_of_nonsense_is_forgotten(entry: object, files: list[Path], tmp_path: Path) -> None:
     contents(files, tmp_path / "cache")
     (memory,) = (tmp_path / "cache").glob("*.sources.json")
-    values = json.loads(memory.read_text())
+    values = unsealed(json.loads(memory.read_text()))
     values["files"]["a.jpg"] = entry
-    memory.write_text(json.dumps(values))
+    memory.write_bytes(sealed_json(values))
     assert contents(files, tmp_path / "cache") == hashed(files)
 
 

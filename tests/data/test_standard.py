@@ -122,10 +122,10 @@ def test_usps_text_from_paper_to_ink_becomes_0_to_255(tmp_path: Path) -> None:
         assert split.labels.tolist() == [6, 6]
 
 
-def cifar_archive(batches: Mapping[str, npt.NDArray[np.uint8]]) -> bytes:
+def cifar_archive(batches: Mapping[str, npt.NDArray[np.uint8]], compresslevel: int = 1) -> bytes:
     """The official archive, its members in the order in which it has them."""
     file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive:
+    with tarfile.open(fileobj=file, mode="w:gz", compresslevel=compresslevel) as archive:
         for name, batch in batches.items():
             member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
             member.size = batch.nbytes
@@ -144,6 +144,18 @@ def test_cifar_archive_gives_red_green_and_blue_planes_row_by_row(tmp_path: Path
     assert train.labels.tolist() == in_order[:, 0].tolist()
     assert train.images[3, 2, 5, 7] == in_order[3, 1 + 2 * 1024 + 5 * 32 + 7]
     assert np.array_equal(train.images.reshape(12, 3072), in_order[:, 1:])
+
+
+def test_a_flipped_bit_of_any_image_in_a_cifar_archive_is_noticed(tmp_path: Path) -> None:
+    batches = {name: RANDOM.integers(0, 256, (2, 3073), dtype=np.uint8) for name in CIFAR_NAMES}
+    # Not compressed, so that nothing else is amiss.
+    whole = cifar_archive(batches, compresslevel=0)
+    for batch in batches.values():
+        damaged = bytearray(whole)
+        damaged[whole.index(batch[1].tobytes()) + 9] ^= 1
+        put(tmp_path, {CIFAR10_ARCHIVE: bytes(damaged)})
+        with pytest.raises(gzip.BadGzipFile):
+            read_cifar10(tmp_path)
 
 
 def test_cifar_archive_of_60000_is_split_at_50000(tmp_path: Path) -> None:

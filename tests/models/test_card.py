@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from convatlas import atlas, measure
 from convatlas.errors import UserError
+from convatlas.files.sealed_json import unsealed
 from convatlas.files.typed_json import MalformedJsonError, encoded
 from convatlas.images import ChannelOrder, Interpolation, Preprocessing, ResizeMode
 from convatlas.models.card import CARD, FORMAT, Card, Provenance, Score, installed_versions
@@ -54,8 +55,7 @@ def card_of(variant: Variant, spec: Spec | None = None, **changes: Any) -> Card:
 def written(**changes: Any) -> dict[str, Any]:
     """The JSON of an evaluated lenet5."""
     own = card_of(atlas.find("lenet5"), score=SCORE, quantization=QUANTIZATION, weights_sha256="ab" * 32)
-    values: dict[str, Any] = json.loads(own.to_json())
-    return values | changes
+    return unsealed(json.loads(own.to_json())) | changes
 
 
 def complaint(content: bytes) -> str:
@@ -286,7 +286,7 @@ def test_whatever_stands_at_a_place_nothing_but_one_line_is_raised(
     name: str,
 ) -> None:
     variant = atlas.find(name)
-    values = json.loads(card_of(variant, variant.spec.scaled(resolution=32), score=SCORE).to_json())
+    values = unsealed(json.loads(card_of(variant, variant.spec.scaled(resolution=32), score=SCORE).to_json()))
     put_junk(data, values)
     folder = tmp_path_factory.getbasetemp() / "junk"
     folder.mkdir(exist_ok=True)
@@ -304,7 +304,7 @@ def test_whatever_stands_at_a_place_nothing_but_one_line_is_raised(
 
 
 def test_a_network_that_cannot_be_is_one_line(model_of: Callable[..., Model], tmp_path: Path) -> None:
-    own = json.loads(model_of("lenet5").card.to_json())
+    own = unsealed(json.loads(model_of("lenet5").card.to_json()))
 
     def complaint_of(change: Callable[[dict[str, Any]], object]) -> str:
         values = copy.deepcopy(own)

@@ -16,6 +16,7 @@ import convatlas as ca
 from convatlas.cli import main
 from convatlas.runs.command import command, options
 from convatlas.runs.options import Distillation, InitFrom, Runtime, Validation, WeightConstraint
+from convatlas.runs.record import Record
 from convatlas.runs.run import Run, load_run
 from convatlas.spec import Scale
 
@@ -59,7 +60,12 @@ def test_the_command_trains_the_same_weights_again(tmp_path: Path, monkeypatch: 
     second = load_run(tmp_path / "second")
     assert second.card == first.card
     assert second.card.weights_sha256 is not None
-    assert replace(second.record, results=None) == replace(first.record, results=None)
+    assert asked(second) == asked(first)
+
+
+def asked(run: Run) -> Record:
+    """The record without what came of the training."""
+    return replace(run.record, results=None, metrics_sha256=None)
 
 
 def test_the_command_of_a_student_trains_the_same_weights_again(
@@ -78,7 +84,7 @@ def test_the_command_of_a_student_trains_the_same_weights_again(
     typed([*shlex.split(repeated), "--quiet", "--out", str(tmp_path / "second")], monkeypatch)
     second = load_run(tmp_path / "second")
     assert second.card == first.card
-    assert replace(second.record, results=None) == replace(first.record, results=None)
+    assert asked(second) == asked(first)
 
 
 def test_the_command_names_what_was_asked_for_and_nothing_else(run: Run) -> None:

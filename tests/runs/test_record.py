@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import platform
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from convatlas.data.images import Decoding
 from convatlas.errors import UserError
+from convatlas.files.sealed_json import unsealed
 from convatlas.files.typed_json import parsed_object
 from convatlas.recipe import Augmentation, Cosine, Decayed, LinearDecay, Optimizer, Recipe, Staircase, Steps
 from convatlas.runs.options import (
@@ -68,15 +68,13 @@ def again(before: Record) -> Record:
 
 def written(**changes: Any) -> dict[str, Any]:
     """What a finished run leaves in its file."""
-    values: dict[str, Any] = json.loads(
-        record(
-            results=RESULTS,
-            validation=Validation(val_split=0.2, patience=3),
-            init_from=InitFrom(path="/runs/before"),
-            distillation=Distillation(teacher="/runs/teacher"),
-        ).to_json()
+    own = record(
+        results=RESULTS,
+        validation=Validation(val_split=0.2, patience=3),
+        init_from=InitFrom(path="/runs/before"),
+        distillation=Distillation(teacher="/runs/teacher"),
     )
-    return copy.deepcopy(values) | changes
+    return unsealed(json.loads(own.to_json())) | changes
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +169,7 @@ def test_every_choice_of_a_run_survives_its_file() -> None:
         "is_tuned": False,
         "num_processes": 4,
         "decoding": (Decoding.APPROXIMATE, Decoding.JPEG),
+        "metrics_sha256": "ab" * 32,
         "results": RESULTS,
         "machine": "abacus",
         "recipe": replace(

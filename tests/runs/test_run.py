@@ -248,11 +248,22 @@ def test_metrics_are_read_as_training_wrote_them(finished: Run) -> None:
     ids=lambda value: repr(value)[:50],
 )
 def test_damaged_metrics_are_one_line(content: bytes | None, words: str, damaged: Run) -> None:
+    """With the record's checksum of them, and where an earlier version wrote none."""
     path = damaged.folder / METRICS
     path.unlink()
     if content is not None:
         path.write_bytes(content)
     one_line(lambda: read_metrics(damaged), f"{path} {words}")
+    damaged.record = replace(damaged.record, metrics_sha256=None)
+    one_line(lambda: read_metrics(damaged), f"{path} {words}")
+
+
+def test_other_metrics_than_the_runs_are_damage(damaged: Run) -> None:
+    path = damaged.folder / METRICS
+    lines = path.read_bytes().splitlines(keepends=True)
+    for content in (lines[:-1], lines[::-1], [*lines, lines[-1]], [line.replace(b"1", b"2") for line in lines]):
+        path.write_bytes(b"".join(content))
+        one_line(lambda: read_metrics(damaged), f"{path} is damaged or not this run's", RECORD)
 
 
 def test_damaged_weights_are_one_line(damaged: Run) -> None:

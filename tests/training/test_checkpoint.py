@@ -124,6 +124,15 @@ def test_optimizer_state_has_the_memory_format_of_its_parameter(tmp_path: Path) 
     assert other.optimizer.state[weight]["exp_avg"].stride() == weight.stride()
 
 
+@pytest.mark.parametrize("state", ["[]", "5", '{"metrics": [5]}', '{"metrics": 5}', '{"metrics": [], "more": 1}', "{"])
+def test_a_state_that_says_something_else_is_damage(state: str, tmp_path: Path) -> None:
+    """Whoever writes a checksum may write anything under it."""
+    tensors = trained(3).snapshot() | {"state": torch.frombuffer(bytearray(state.encode()), dtype=torch.uint8)}
+    checkpoint.save(tmp_path, tensors, b"")
+    with pytest.raises(UserError, match=r"checkpoint.safetensors is damaged; delete it"):
+        checkpoint.load(tmp_path, trained(1))
+
+
 def test_without_a_checkpoint_a_learner_stays_as_it_is(tmp_path: Path) -> None:
     train_state = trained(2)
     assert checkpoint.load(tmp_path, train_state) == ""

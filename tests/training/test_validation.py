@@ -17,9 +17,11 @@ from convatlas.data import Batches, Split
 from convatlas.errors import UserError
 from convatlas.models.evaluation import evaluate
 from convatlas.runs.options import Runtime, Validation
-from convatlas.runs.run import Run
+from convatlas.runs.run import Run, load_run, read_metrics
+from convatlas.training import Progress, Request
 from convatlas.training.checkpoint import LoopState, TrainState
 from convatlas.training.distribution import Processes
+from convatlas.training.loop import train_or_resume
 from convatlas.training.step import class_weights
 from convatlas.training.validation import should_stop, split_validation, validate
 
@@ -92,6 +94,18 @@ def test_a_class_with_one_image_cannot_be_split() -> None:
 
 def lines(run: Run) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_metrics_of_a_trial_are_checked_and_come_back_from_its_checkpoint(tmp_path: Path) -> None:
+    request = Request(network="lenet1", epochs=2, validation=Validation(), runtime=Runtime(autotune=False))
+    run = train_or_resume(request, tmp_path / "trial", Progress(), evaluate_test=False)
+    rows = read_metrics(load_run(run.folder))
+    path = run.folder / "metrics.jsonl"
+    path.write_text(path.read_text().replace("0.1", "0.9", 1))
+    with pytest.raises(UserError, match=r"metrics.jsonl is damaged or not this run's"):
+        read_metrics(load_run(run.folder))
+    again = train_or_resume(request, tmp_path / "trial", Progress(), evaluate_test=False)
+    assert read_metrics(again) == read_metrics(load_run(run.folder)) == rows
 
 
 def val_metrics(run: Run) -> tuple[float, float]:

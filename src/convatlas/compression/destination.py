@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from convatlas import draw
 from convatlas.draw import Lines, Series
 from convatlas.errors import UserError, check_same
 from convatlas.files import occupied, write
+from convatlas.files.sealed_json import sealed_json
 from convatlas.files.typed_json import as_file_error, decoded, encoded, parsed_object
 from convatlas.measure import Timing
 from convatlas.models.card import CARD
@@ -71,7 +71,7 @@ class StagesRecord:
     """The first is the original model; none until all are done."""
 
     def to_json(self) -> bytes:
-        return (json.dumps({"format": FORMAT, **encoded(self)}, indent=2) + "\n").encode()
+        return sealed_json({"format": FORMAT, **encoded(self)})
 
     @classmethod
     def read(cls, path: Path) -> StagesRecord:

@@ -7,39 +7,40 @@ what each was made from and why a source is not among them. The index is written
 There are two kinds. An entry for training has all images of a folder, which may be decoded approximately; if they are
 too many for the cache, they are kept as JPEG. An entry for evaluation has exact pixels of some of them.
 
-Opening an entry checks the index and the size of the file of pixels. Its bytes are not all read again; that would take
-as long as the first epoch.
+Opening an entry checks the index and the size of the file of pixels. Its bytes are not all read again, which would take
+as long as the first epoch: each image is checked when it is first read, see `entry_images`.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import json
 import shutil
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from convatlas.data.entry_writer import COLOR, EntryWriter, ExactWriter, TrainingWriter
-from convatlas.data.images import ImageReader, Images, Indices
+from convatlas.data.entry_images import Encoded, EntryFile, Pixels
+from convatlas.data.entry_writer import COLOR, Encoder, EntryWriter
+from convatlas.data.images import Images
 from convatlas.data.source_files import SourceFile
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, clear_lock, decoded_cache, lock, write
 from convatlas.files.cache import DECODED
 from convatlas.files.decoded_cache import ENTRY, IMAGES, INDEX, LIMIT, EntryKind
 from convatlas.files.progress import reported
+from convatlas.files.sealed_json import sealed_json, unsealed
 from convatlas.formatting import size
-from convatlas.images import ImageError, ReadError, Resize, decode_all, decoders, parallel_map
+from convatlas.images import ImageError, ReadError, Resize, decode_all, decoders, opened, pillow_silenced
 
-FORMAT = 3
+FORMAT = 4
 """Higher whenever decoding or resizing makes other pixels of a file, or an entry holds other things."""
 JPEG_PART = 0.25
 """The part of the pixels' bytes that their JPEGs take at most, as a rule."""
@@ -118,44 +119,6 @@ def for_evaluation(
         return None
 
 
-@dataclass(frozen=True)
-class Encoded(ImageReader):
-    """Images that lie in a file as JPEG, decoded in parallel whenever they are asked for."""
-
-    file: memoryview
-    ends: npt.NDArray[np.int64]
-    """(n,), where the JPEG of each image ends; the next one begins there."""
-    channels: int
-    side: int
-    where: Path
-    """For messages."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.ends), self.channels, self.side, self.side)
-
-    def __getitem__(self, indices: Indices, /) -> npt.NDArray[np.uint8]:
-        """
-        Raises:
-            UserError: the file is damaged.
-        """
-        places = np.arange(len(self))[indices]
-        images = np.empty((len(places), *self.shape[1:]), np.uint8)
-        for image, decoded in zip(images, parallel_map(self._image, places.tolist()), strict=True):
-            image[:] = decoded
-        return images
-
-    def _image(self, place: int) -> npt.NDArray[np.uint8]:
-        begin = int(self.ends[place - 1]) if place else 0
-        try:
-            with Image.open(io.BytesIO(self.file[begin : int(self.ends[place])]), formats=["JPEG"]) as image:
-                if image.size != (self.side, self.side):
-                    raise ValueError("of another size")
-                return Resize(self.side).square(image, self.channels)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"{self.where} is damaged; run convatlas cache clear and start again") from error
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Index:
     """`index.json`: what the file of pixels beside it holds."""
@@ -169,6 +132,8 @@ class _Index:
     """In the order of the images."""
     ends: list[int]
     """Where each ends in the file."""
+    crcs: list[int]
+    """CRC-32 of the bytes of each."""
     approximate: list[int]
     """The places of those that exact decoding may make others of."""
     unusable: dict[str, str]
@@ -179,11 +144,11 @@ class _Index:
         Raises:
             OSError, ValueError, LookupError, TypeError: it is not there, or damaged.
         """
-        values = json.loads(path.read_bytes())
+        values = unsealed(json.loads(path.read_bytes()))
         return cls(kind=EntryKind(values.pop("kind")), **values)
 
     def write(self, path: Path) -> None:
-        write(path, json.dumps(vars(self)).encode())
+        write(path, sealed_json(vars(self), indent=None))
 
 
 class _Entry:
@@ -205,7 +170,7 @@ class _Entry:
             keep: another entry, for which there must be room beside this one.
         """
         self.root = root
-        self.sources = list({source.content: source for source in sources}.values())
+        self.source_of = {source.content: source for source in sources}
         self.resize = resize
         self.cache = cache
         self.channels = channels
@@ -216,7 +181,7 @@ class _Entry:
         how = f"{FORMAT} {decoders()} {self.resize} {self.channels or 'training'}"
         digest = hashlib.sha256(how.encode())
         # Sorted, so that files may change their names and places.
-        for content in sorted(source.content for source in self.sources):
+        for content in sorted(self.source_of):
             digest.update(content)
         return digest.hexdigest()[:32]
 
@@ -252,7 +217,7 @@ class _Entry:
         path, side = self.folder / IMAGES, self.resize.side
         try:
             index = _Index.read(self.folder / INDEX)
-            ends = np.array(index.ends, np.int64)
+            ends, crcs = np.array(index.ends, np.int64), np.array(index.crcs, np.uint32)
             sizes = np.diff(ends, prepend=0)
             contents = [bytes.fromhex(content) for content in index.contents]
             shape = (len(contents), index.channels, side, side)
@@ -263,22 +228,23 @@ class _Entry:
                 index.side == side
                 and index.channels in ((1, COLOR) if self.channels is None else (self.channels,))
                 and (index.kind is EntryKind.EXACT) == (self.channels is not None)
-                and {*contents, *unusable} == {source.content for source in self.sources}
-                and len(ends) == len(contents)
+                and {*contents, *unusable} == self.source_of.keys()
+                and len(ends) == len(crcs) == len(contents)
                 and path.stat().st_size == (ends[-1] if len(ends) else 0)
                 and (sizes > 0 if index.kind is EntryKind.JPEG else sizes == np.prod(shape[1:])).all()
             )
             if not whole:
                 return None
+            file = EntryFile(path, ends, crcs, partial(self._made_anew, index.kind, index.channels, contents))
             images: Images
             if not contents:
                 # There is no map of an empty file.
                 images = np.empty(shape, np.uint8)
             elif index.kind is EntryKind.JPEG:
-                images = Encoded(np.memmap(path, np.uint8, mode="r").data, ends, index.channels, side, path)
+                images = Encoded(file, np.memmap(path, np.uint8, mode="r").data, index.channels, side)
             else:
-                images = np.memmap(path, np.uint8, mode="r", shape=shape)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+                images = Pixels(file, np.memmap(path, np.uint8, mode="r", shape=shape))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
             return None
         return DecodedImages(
             folder=self.folder,
@@ -288,6 +254,19 @@ class _Entry:
             places={content: place for place, content in enumerate(contents)},
             unusable=unusable,
         )
+
+    def _made_anew(self, kind: EntryKind, channels: int, contents: Sequence[bytes], place: int) -> bytes:
+        """What the entry keeps of an image, from its source.
+
+        Raises:
+            ImageError, UserError: the source is not as it was.
+        """
+        source = self.source_of[contents[place]]
+        # It enters also in the thread that reads for training: what is damaged is rare.
+        with pillow_silenced(), opened(source.path) as file:
+            image = Encoder(kind, self.resize, channels)(file, source.path)
+        source.check_unchanged()
+        return image.content if kind is EntryKind.JPEG else image.repeated(channels)
 
     def _make(self, progress: ProgressCallback) -> bool:
         """Decode the sources into a new entry; nothing stays of it if that fails.
@@ -300,7 +279,7 @@ class _Entry:
             OSError: the disk is full, or may not be written.
         """
         # Nobody knows yet whether training images are gray.
-        num_bytes = len(self.sources) * (self.channels or COLOR) * self.resize.side**2
+        num_bytes = len(self.source_of) * (self.channels or COLOR) * self.resize.side**2
         kept = 0 if self.keep is None else decoded_cache.num_bytes_of(self.keep)
         fits = num_bytes + kept <= decoded_cache.allowance(self.cache)
         if self.channels is not None and not fits:
@@ -311,12 +290,10 @@ class _Entry:
                 # By a process that was killed.
                 left.unlink()
             decoded_cache.make_room(self.cache, num_bytes if fits else int(JPEG_PART * num_bytes), keep=keep)
-            path = self.folder / IMAGES
-            writer: EntryWriter
-            if self.channels is None:
-                writer = TrainingWriter(path, self.resize, EntryKind.RAW if fits else EntryKind.JPEG)
-            else:
-                writer = ExactWriter(path, self.resize, self.channels)
+            for_training = EntryKind.RAW if fits else EntryKind.JPEG
+            kind = for_training if self.channels is None else EntryKind.EXACT
+            # Training images are gray until the first one in color comes.
+            writer = EntryWriter(self.folder / IMAGES, Encoder(kind, self.resize, self.channels or 1))
             self._decode(writer, progress).write(self.folder / INDEX)
         except BaseException:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -326,13 +303,14 @@ class _Entry:
 
     def _decode(self, writer: EntryWriter, progress: ProgressCallback) -> _Index:
         most = decoded_cache.allowance(self.cache)
+        sources = self.source_of.values()
         unusable: dict[str, str] = {}
         with (
             writer,
-            reported(progress, self._title(), len(self.sources), "images") as advance,
-            closing(decode_all((source.path for source in self.sources), writer.encode)) as decoded,
+            reported(progress, self._title(), len(sources), "images") as advance,
+            closing(decode_all((source.path for source in sources), writer.encode)) as decoded,
         ):
-            for source, image in zip(self.sources, decoded, strict=True):
+            for source, image in zip(sources, decoded, strict=True):
                 source.check_unchanged()
                 if isinstance(image, ReadError) or (isinstance(image, ImageError) and self.channels is not None):
                     # It says nothing of the content; or training could decode the file, and evaluation must have it.
@@ -354,6 +332,7 @@ class _Entry:
             channels=writer.channels,
             contents=writer.contents,
             ends=writer.ends,
+            crcs=writer.crcs,
             approximate=writer.approximate,
             unusable=unusable,
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from abc import ABC, abstractmethod
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
@@ -24,22 +25,61 @@ class EncodedImage(NamedTuple):
     """Pixels (channels, side, side), or their JPEG."""
     approximate: bool
 
+    def repeated(self, channels: int) -> bytes:
+        """The pixels with so many channels, which all are the gray one if there is one only."""
+        return self.content * (channels // self.channels)
 
-class EntryWriter(ABC):
-    """A file of pixels that is at its place only when it is complete."""
 
-    def __init__(self, path: Path, resize: Resize, kind: EntryKind, channels: int) -> None:
+@dataclass(frozen=True)
+class Encoder:
+    """Makes of an image file what an entry keeps of it, in any thread; the same bytes each time."""
+
+    kind: EntryKind
+    resize: Resize
+    channels: int
+    """Of exact pixels. Images for training are gray or in color, as each is."""
+
+    def __call__(self, file: BinaryIO, path: Path) -> EncodedImage:
+        """
+        Args:
+            path: for messages.
+
+        Raises:
+            ImageError: it cannot be used.
+        """
+        if self.kind is EntryKind.EXACT:
+            exact = self.resize.square(decode_content(file, path), self.channels)
+            return EncodedImage(self.channels, exact.tobytes(), approximate=False)
+        # For training, large images are decoded approximately.
+        image, drafted = decode_draft(file, path, self.resize.side)
+        channels = 1 if image.mode == "L" else COLOR
+        pixels = self.resize.square(image, channels, approximate=True)
+        if self.kind is EntryKind.RAW:
+            return EncodedImage(channels, pixels.tobytes(), drafted or self.resize.is_approximate(image.size))
+        buffer = io.BytesIO()
+        # Colors as fine as brightness: what is drawn, and not photographed, has sharp edges of both.
+        square = Image.fromarray(pixels[0] if channels == 1 else pixels.transpose(1, 2, 0))
+        square.save(buffer, "JPEG", quality=QUALITY, subsampling="4:4:4")
+        return EncodedImage(channels, buffer.getvalue(), approximate=True)
+
+
+class EntryWriter:
+    """A file of images that is at its place only when it is complete: in color from the first one in color on."""
+
+    def __init__(self, path: Path, encode: Encoder) -> None:
         # On file systems without locks, two processes may write the same entry.
         self._part = path.with_name(f"{path.name}.{os.getpid()}.part")
         self._path = path
-        self._resize = resize
-        self.kind = kind
+        self.encode = encode
+        self.kind = encode.kind
         self._file: BinaryIO = self._part.open("wb")
-        self.channels = channels
+        self.channels = encode.channels
         self.contents: list[str] = []
         """SHA-256 of the files, in the order of the images."""
         self.ends: list[int] = []
         """Where each image ends in the file."""
+        self.crcs: list[int] = []
+        """CRC-32 of each image's bytes in the file."""
         self.approximate: list[int] = []
         """The places of those that are decoded approximately."""
 
@@ -47,25 +87,38 @@ class EntryWriter(ABC):
     def num_bytes(self) -> int:
         return self.ends[-1] if self.ends else 0
 
-    @abstractmethod
-    def encode(self, file: BinaryIO, path: Path) -> EncodedImage:
-        """What is kept of an image file; in any thread.
-
-        Raises:
-            ImageError: it cannot be used.
-        """
-
     def add(self, content: bytes, image: EncodedImage) -> None:
         """Write an image behind the others.
 
         Args:
             content: SHA-256 of its file.
         """
+        if image.channels > self.channels:
+            self._become_color()
         if image.approximate:
             self.approximate.append(len(self.contents))
-        self._file.write(image.content)
         self.contents.append(content.hex())
-        self.ends.append(self.num_bytes + len(image.content))
+        self._write(image.content if self.kind is EntryKind.JPEG else image.repeated(self.channels))
+
+    def _write(self, content: bytes) -> None:
+        self._file.write(content)
+        self.ends.append(self.num_bytes + len(content))
+        self.crcs.append(zlib.crc32(content))
+
+    def _become_color(self) -> None:
+        """Repeat the gray images so far over three channels."""
+        self.channels = COLOR
+        if self.kind is EntryKind.JPEG:
+            return
+        self._file.close()
+        gray = self._part.with_suffix(".gray.part")
+        os.replace(self._part, gray)
+        self._file = self._part.open("wb")
+        self.ends, self.crcs = [], []
+        with open(gray, "rb") as file:
+            while image := file.read(self.encode.resize.side**2):
+                self._write(image * COLOR)
+        gray.unlink()
 
     def __enter__(self) -> Self:
         return self
@@ -79,55 +132,3 @@ class EntryWriter(ABC):
             self._file.close()
         if kind is None:
             os.replace(self._part, self._path)
-
-
-class ExactWriter(EntryWriter):
-    """Exact pixels, for evaluation, all with the same number of channels."""
-
-    def __init__(self, path: Path, resize: Resize, channels: int) -> None:
-        super().__init__(path, resize, EntryKind.EXACT, channels)
-
-    def encode(self, file: BinaryIO, path: Path) -> EncodedImage:
-        pixels = self._resize.square(decode_content(file, path), self.channels)
-        return EncodedImage(self.channels, pixels.tobytes(), approximate=False)
-
-
-class TrainingWriter(EntryWriter):
-    """Images for training, decoded approximately if they are large: gray until the first one in color comes."""
-
-    def __init__(self, path: Path, resize: Resize, kind: EntryKind) -> None:
-        super().__init__(path, resize, kind, channels=1)
-
-    def encode(self, file: BinaryIO, path: Path) -> EncodedImage:
-        image, drafted = decode_draft(file, path, self._resize.side)
-        channels = 1 if image.mode == "L" else COLOR
-        pixels = self._resize.square(image, channels, approximate=True)
-        if self.kind is EntryKind.RAW:
-            return EncodedImage(channels, pixels.tobytes(), drafted or self._resize.is_approximate(image.size))
-        buffer = io.BytesIO()
-        # Colors as fine as brightness: what is drawn, and not photographed, has sharp edges of both.
-        square = Image.fromarray(pixels[0] if channels == 1 else pixels.transpose(1, 2, 0))
-        square.save(buffer, "JPEG", quality=QUALITY, subsampling="4:4:4")
-        return EncodedImage(channels, buffer.getvalue(), approximate=True)
-
-    def add(self, content: bytes, image: EncodedImage) -> None:
-        if image.channels > self.channels:
-            self._become_color()
-        if self.kind is EntryKind.RAW:
-            image = image._replace(content=image.content * (self.channels // image.channels))
-        super().add(content, image)
-
-    def _become_color(self) -> None:
-        """Repeat the gray images so far over three channels."""
-        self.channels = COLOR
-        if self.kind is EntryKind.JPEG:
-            return
-        self._file.close()
-        gray = self._part.with_suffix(".gray.part")
-        os.replace(self._part, gray)
-        self._file = self._part.open("wb")
-        with open(gray, "rb") as file:
-            while image := file.read(self._resize.side**2):
-                self._file.write(image * COLOR)
-        gray.unlink()
-        self.ends = [COLOR * end for end in self.ends]

@@ -15,9 +15,11 @@ from convatlas.errors import UserError
 from convatlas.files import clear_lock, lock, write
 from convatlas.files.decoded_cache import DIGESTS
 from convatlas.files.names import composed
+from convatlas.files.sealed_json import sealed_json, unsealed
 from convatlas.images import ReadError, opened, parallel_map, status
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 had no checksum."""
 SETTLED_NS = 2 * 10**9
 """Nanoseconds after which another change shows in a file's time, on every file system."""
 
@@ -107,7 +109,7 @@ class _Digests:
         self._known: dict[str, tuple[Stamp, bytes]] = {}
         # If the file is damaged, all is read anew.
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-            values = json.loads(self._path.read_bytes())
+            values = unsealed(json.loads(self._path.read_bytes()))
             if values["format"] == FORMAT and values["root"] == self._root:
                 self._known = {
                     name: (Stamp(*stamp), bytes.fromhex(content)) for name, (stamp, content) in values["files"].items()
@@ -125,7 +127,7 @@ class _Digests:
             clear_lock(self._path.parent)
             return
         files = {name: (stamp, content.hex()) for name, (stamp, content) in now.items()}
-        text = json.dumps({"format": FORMAT, "root": self._root, "files": files})
+        content = sealed_json({"format": FORMAT, "root": self._root, "files": files}, indent=None)
         # If they cannot be kept, or another process keeps its own now, the next run reads the files again.
         with suppress(OSError, UserError), lock(self._path.parent):
-            write(self._path, text.encode())
+            write(self._path, content)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from convatlas.errors import UserError
 from convatlas.files.lock import LOCK, lock
+from convatlas.files.sealed_json import unsealed
 from convatlas.formatting import parse_size
 
 LIMIT = "CONVATLAS_CACHE_LIMIT"
@@ -63,8 +64,8 @@ def entries(cache: Path) -> list[Entry]:
     """The finished entries, the last used first; damaged ones are left out."""
     found = []
     for folder in _folders(cache):
-        with suppress(OSError, ValueError, LookupError, TypeError):
-            index = json.loads((folder / INDEX).read_bytes())
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+            index = unsealed(json.loads((folder / INDEX).read_bytes()))
             found.append(
                 Entry(
                     folder=folder,

@@ -14,6 +14,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from convatlas.errors import UserError
+from convatlas.files.sealed_json import unsealed
 
 T = TypeVar("T")
 
@@ -165,10 +166,11 @@ def encoded(value: Any) -> Any:
 
 
 def parsed_object(content: bytes, newest_format: int) -> dict[str, Any]:
-    """A file's JSON object, of a format that this version knows.
+    """A file's JSON object, of a format that this version knows, without its checksum.
 
     Raises:
         MalformedJsonError: it is not JSON or not an object, or has no format.
+        ChecksumError: its checksum is not its content's.
         NewerFormatError: a newer version wrote it.
     """
     try:
@@ -176,12 +178,13 @@ def parsed_object(content: bytes, newest_format: int) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise MalformedJsonError("it is not JSON") from error
     _expect(isinstance(values, dict), values, "an object", "")
+    values = unsealed(values)
     written = decoded(int, values.get("format"), "format")
     if written > newest_format:
         raise NewerFormatError("written by a newer convatlas; update this one to read it")
     if not written:
         raise MalformedJsonError("there is no format 0")
-    return dict(values)
+    return values
 
 
 @contextmanager

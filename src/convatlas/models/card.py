@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, Self
 
 from convatlas.errors import UserError
 from convatlas.files.names import CARD as CARD
+from convatlas.files.sealed_json import sealed_json
 from convatlas.files.typed_json import as_file_error, decoded, encoded, parsed_object
 from convatlas.images import Preprocessing
 from convatlas.spec.quantization import Quantization
@@ -88,7 +88,7 @@ class Card:
 
     def to_json(self) -> bytes:
         """The content of `model.json`."""
-        return (json.dumps({"format": FORMAT, **encoded(self)}, indent=2) + "\n").encode()
+        return sealed_json({"format": FORMAT, **encoded(self)})
 
     @classmethod
     def from_json(cls, content: bytes, where: str) -> Self:

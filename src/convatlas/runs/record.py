@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any, Self
 
 from convatlas.data.images import Decoding
 from convatlas.errors import UserError
+from convatlas.files.sealed_json import sealed_json
 from convatlas.files.typed_json import decoded, encoded
 from convatlas.recipe import Recipe
 from convatlas.runs.options import ClassWeights, Distillation, Execution, InitFrom, Runtime, Validation
@@ -60,13 +60,15 @@ class Record:
     decoding: tuple[Decoding, ...] = ()
     """What training saw of its images: when the run began, and whenever it was resumed on them in another way. Empty in
     records of earlier versions."""
+    metrics_sha256: str | None = None
+    """Of `metrics.jsonl` when all epochs are trained; None before, and in records of earlier versions."""
     results: TrainingResults | None = None
     """None until the training is finished."""
     machine: str = field(default_factory=platform.machine)
 
     def to_json(self) -> bytes:
         """The content of `run.json`."""
-        return (json.dumps({"format": FORMAT, **encoded(self)}, indent=2) + "\n").encode()
+        return sealed_json({"format": FORMAT, **encoded(self)})
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:

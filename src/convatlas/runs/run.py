@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -227,13 +228,18 @@ def read_metrics(run: Run) -> list[dict[str, Any]]:
     Raises:
         UserError: the file is missing or damaged.
     """
-    path = run.folder / METRICS
+    path, written = run.folder / METRICS, run.record.metrics_sha256
     try:
-        rows = [earlier.metrics_row(json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+        content = path.read_bytes()
+        if written is not None and hashlib.sha256(content).hexdigest() != written:
+            raise UserError(f"{path} is damaged or not this run's: its checksum is not the one in {RECORD}")
+        rows = [earlier.metrics_row(json.loads(line)) for line in content.decode().splitlines()]
         if not rows or not all(math.isfinite(row[name]) for row in rows for name in ("epoch", "loss", "accuracy")):
             raise ValueError("no numbers")
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
+    except UserError:
+        raise
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is damaged or was not written by convatlas") from error
     return rows

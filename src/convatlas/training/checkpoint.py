@@ -116,7 +116,7 @@ class TrainState:
         """Bring everything into the state of a snapshot.
 
         Raises:
-            RuntimeError, LookupError, ValueError, TypeError: it is another training's.
+            RuntimeError, LookupError, ValueError, TypeError, AttributeError: it is another training's.
         """
 
         def part(prefix: str) -> dict[str, Tensor]:
@@ -210,7 +210,7 @@ def load(folder: Path, train_state: TrainState) -> str:
             train_state.restore(tensors)
         except FileNotFoundError:
             continue
-        except (SafetensorError, RuntimeError, LookupError, ValueError, TypeError):
+        except (SafetensorError, RuntimeError, LookupError, ValueError, TypeError, AttributeError):
             damaged.append(path)
             continue
         if damaged:
@@ -290,3 +290,10 @@ class CheckpointWriter:
 def lines(state: LoopState) -> bytes:
     """The metrics of all epochs, a line each."""
     return "".join(json.dumps(row) + "\n" for row in state.metrics).encode()
+
+
+def write_metrics(folder: Path, state: LoopState) -> str:
+    """Write the metrics of all epochs and return their SHA-256."""
+    content = lines(state)
+    write(folder / METRICS, content)
+    return hashlib.sha256(content).hexdigest()

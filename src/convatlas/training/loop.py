@@ -6,6 +6,7 @@ import math
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,13 +25,13 @@ from convatlas.models.folder import write_weights
 from convatlas.recipe import Recipe
 from convatlas.runs.options import ClassWeights, Distillation, InitFrom, Runtime, Validation
 from convatlas.runs.record import TrainingResults
-from convatlas.runs.run import METRICS, RECORD, Run, load_run
+from convatlas.runs.run import RECORD, Run, load_run
 from convatlas.spec import Scale, Spec
 from convatlas.torchrun import leftover
 from convatlas.training import checkpoint, optimizers
 from convatlas.training.autotune import Autotuner
 from convatlas.training.batch_norm import estimate_statistics, trained_batch_norms
-from convatlas.training.checkpoint import CheckpointWriter, TrainState, make_ema
+from convatlas.training.checkpoint import CheckpointWriter, TrainState, make_ema, write_metrics
 from convatlas.training.decoding import note_decoding
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import (
@@ -244,7 +245,13 @@ def _train_and_evaluate(
             if note := note_decoding(run, dataset):
                 progress.say(note)
             trained = _train_epochs(run, setup, dataset, processes, progress)
-            return _evaluate_and_write(run, setup, trained, dataset, processes) if evaluate_test else run
+            metrics_sha256 = processes.broadcast(partial(write_metrics, run.folder, trained.train_state.state))
+            run.record = replace(run.record, metrics_sha256=metrics_sha256)
+            if evaluate_test:
+                return _evaluate_and_write(run, setup, trained, dataset, processes)
+            if processes.is_main:
+                run.write()
+            return run
         finally:
             torch.set_num_threads(callers_threads)
 
@@ -389,7 +396,6 @@ def _evaluate_and_write(
     evaluation = evaluate(network, run.variant.objective, batches, processes.all_reduce_sum)
     if processes.is_main:
         title = f"{card.variant} on {Path(dataset.name).name}"
-        write(run.folder / METRICS, checkpoint.lines(state))
         write(run.folder / "curves.svg", draw.training_curves(title, state.metrics))
         accuracy = f"{100 * evaluation.accuracy:.2f} % of {evaluation.num_images:,} test images"
         write(

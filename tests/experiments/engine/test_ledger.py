@@ -243,7 +243,7 @@ def test_other_words_are_no_threshold(text: str) -> None:
         ("", "is damaged or was not written by convatlas"),
         ("[]", "is damaged"),
         ("{}", "is damaged"),
-        ('{"format": 99}', "was written by a newer convatlas"),
+        ('{"format": 99}', "written by a newer convatlas"),
         ('{"format": 1, "id": "other", "parts": [], "seeds": 1}', "is a result of the topic other"),
         ('{"format": 1, "id": "some", "parts": [{"id": "one"}], "budget": "vast", "seeds": 1}', "is damaged"),
         ('{"format": 3, "id": "some", "statements": [], "budget": "vast", "num_seeds": 1}', "is damaged"),

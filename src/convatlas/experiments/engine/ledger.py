@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Callable
@@ -17,6 +16,8 @@ from convatlas.experiments.engine.result import Conditions, StatementResult, Top
 from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, Threshold, Verdict
 from convatlas.files import lock, tuples, write
+from convatlas.files.sealed_json import sealed_json
+from convatlas.files.typed_json import as_file_error, decoded, parsed_object
 from convatlas.formatting import plural
 from convatlas.training import Progress
 
@@ -79,7 +80,7 @@ def run(
             if statement.id not in done:
                 done[statement.id] = run_statement(statement, setting)
                 save_charts(done[statement.id], folder)
-                write(folder / RESULT, (json.dumps(to_json(result()), indent=2) + "\n").encode())
+                write(folder / RESULT, sealed_json(to_json(result())))
             on_statement_end(done[statement.id])
     return result()
 
@@ -167,9 +168,8 @@ def read(topic: Topic, folder: Path) -> TopicResult:
     """
     path = folder / RESULT
     try:
-        values = upgraded(json.loads(path.read_bytes()))
-        if values["format"] > FORMAT:
-            raise UserError(f"{path} was written by a newer convatlas; update this one to read it")
+        with as_file_error(str(path)):
+            values = upgraded(parsed_object(path.read_bytes(), FORMAT))
         if values["id"] != topic.id:
             raise UserError(f"{path} is a result of the topic {values['id']}, not of {topic.id}")
         saved = {one["id"]: one for one in values["statements"]}
@@ -179,7 +179,10 @@ def read(topic: Topic, folder: Path) -> TopicResult:
             if statement.id in saved and identity(statement).items() <= saved[statement.id].items()
         )
         return TopicResult(
-            topic=topic, budget=Budget(values["budget"]), num_seeds=values["num_seeds"], statements=results
+            topic=topic,
+            budget=Budget(values["budget"]),
+            num_seeds=decoded(int, values["num_seeds"], "num_seeds"),
+            statements=results,
         )
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no result; {topic.command} makes one") from error
@@ -202,10 +205,10 @@ def statement_from_json(statement: Statement, values: dict[str, Any]) -> Stateme
     return StatementResult(
         statement=statement,
         verdict=Verdict(values["verdict"]),
-        reason=values["reason"],
+        reason=decoded(str, values["reason"], "reason"),
         measurement=measurement,
-        seconds=values["seconds"],
-        conditions=Conditions(when=values["when"], machine=values["machine"], versions=values["versions"]),
+        seconds=decoded(float, values["seconds"], "seconds"),
+        conditions=decoded(Conditions, {name: values[name] for name in ("when", "machine", "versions")}),
     )
 
 
