@@ -26,6 +26,7 @@ import convatlas as ca
 from convatlas.compression.deep.codebook import share_weights
 from convatlas.compression.deep.pruning import LAMP
 from convatlas.models.card import Score
+from convatlas.models.evaluation import wilson_interval
 from convatlas.models.folder import write_weights
 from convatlas.runs.options import Runtime
 from convatlas.runs.record import TrainingResults
@@ -290,7 +291,7 @@ def untrained(name: str, folder: Path, seed: int = 0, compressed: bool = True) -
     if compressed:
         LAMP(0.85).prune(network)
         share_weights(network, 4)
-    score = Score(accuracy=0.5, interval=(0.4, 0.6), num_errors=178, num_images=355)
+    score = Score(accuracy=177 / 355, interval=wilson_interval(177, 355), num_errors=178, num_images=355)
     results = TrainingResults(train_images=1442, skipped_images=0, epochs=1, best_epoch=None, seconds=1.0)
     run.card = replace(planned.card, score=score, weights_sha256=write_weights(folder, network))
     run.record = replace(planned.record, results=results)

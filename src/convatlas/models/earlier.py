@@ -8,8 +8,8 @@ from typing import Any
 
 from convatlas.files.typed_json import MalformedJsonError
 from convatlas.images.preprocessing import from_format_2 as preprocessing_from_format_2
+from convatlas.models.bounds import describe_card
 from convatlas.models.card import Card
-from convatlas.models.network import checked
 
 FORMAT = 2
 """The last one."""
@@ -59,7 +59,7 @@ def card_from_record(values: Mapping[str, Any]) -> Card:
             "weights_sha256": results.get("weights_sha256") if results else None,
         }
     )
-    return card if results else replace(card, **checked(card)._asdict())
+    return card if results else replace(card, **describe_card(card).cost._asdict())
 
 
 def check_fields(values: Mapping[str, Any]) -> None:

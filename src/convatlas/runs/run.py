@@ -15,15 +15,16 @@ from convatlas import atlas
 from convatlas.data import Dataset, Split
 from convatlas.data import find as find_data
 from convatlas.errors import UserError
-from convatlas.files import SILENT, ProgressCallback, write
+from convatlas.files import SILENT, ProgressCallback, read, write
 from convatlas.files.names import RECORD as RECORD
-from convatlas.files.typed_json import as_file_error, parsed_object
+from convatlas.files.typed_json import MAX_BYTES, as_file_error, parsed_object
 from convatlas.models import earlier as earlier_models
+from convatlas.models.bounds import check
 from convatlas.models.card import CARD, Card, Score
 from convatlas.models.evaluation import Evaluation
 from convatlas.models.folder import read_card, read_network, write_card
 from convatlas.models.model import Model, open_model
-from convatlas.models.network import checked, spec_of
+from convatlas.models.network import spec_of
 from convatlas.models.training_data import load_training_data
 from convatlas.runs import earlier
 from convatlas.runs.record import FORMAT, Record, TrainingResults
@@ -191,8 +192,8 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     path = folder / RECORD
     try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
+        content = read(path, MAX_BYTES)
+    except FileNotFoundError as error:
         if not folder.exists():
             raise UserError(f"there is no {folder}") from error
         is_model = (folder / CARD).is_file() or folder.is_file()
@@ -202,7 +203,7 @@ def load_run(folder: str | Path) -> Run:
         values = parsed_object(content, FORMAT)
         if values["format"] <= earlier_models.FORMAT:
             card = earlier_models.card_from_record(values)
-            checked(card)
+            check(card)
             return Run(folder, card, Record.from_values(earlier.record_values(values)), values["format"])
         record = Record.from_values(values)
     card = read_card(folder)

@@ -22,11 +22,11 @@ from convatlas import atlas, measure
 from convatlas.compression.quantization import input_ranges, quantization_for, quantize_weights
 from convatlas.errors import UserError
 from convatlas.files import tuples
+from convatlas.models.bounds import Bounded, Room, at_once, check_numbers
 from convatlas.models.card import Card
 from convatlas.models.codec import container
-from convatlas.models.codec.bounds import OPERATIONS, Bounded, at_once, check_numbers, described
 from convatlas.models.codec.bytestream import DamagedFileError, count
-from convatlas.models.codec.cards import deflated, inflated
+from convatlas.models.codec.cards import CALLS, deflated, described, inflated
 from convatlas.models.codec.container import (
     VERSION,
     CompressedFile,
@@ -169,7 +169,7 @@ def mutated_values(values: Any, draw: random.Random) -> Any:
 
 def consistent(values: Any, num_tensors: int) -> Any:
     """The same, if it describes a network, with what else must be said of this one: whoever means harm would."""
-    with suppress(Exception), Bounded(OPERATIONS * num_tensors, 10**7):
+    with suppress(Exception), Bounded(Room(10**7, CALLS * num_tensors)):
         check_numbers(values["spec"])
         if len(values["classes"]) != values["spec"]["num_classes"]:
             return values
@@ -334,7 +334,7 @@ def test_a_long_description_is_bounded_by_the_number_of_tensors(end: str, packed
     values = each.values
     values["spec"]["stages"] = [[[1, 1]] * 20_000]
     begun = time.process_time()
-    with pytest.raises(DamagedFileError, match="more layers than the file has tensors"):
+    with pytest.raises(DamagedFileError, match="more layers than there is room for"):
         described(json.dumps(values).encode(), each.version, 100, 10**7)
     assert time.process_time() - begun < 3
 
