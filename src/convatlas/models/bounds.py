@@ -81,6 +81,11 @@ class Described:
     def shapes(self) -> Shapes:
         return {name: (tuple(value.shape), value.dtype) for name, value in self.network.state_dict().items()}
 
+    @property
+    def num_bytes(self) -> int:
+        """Of all tensors."""
+        return sum(value.nbytes for value in self.network.state_dict().values())
+
 
 class Bounded(UncompiledMode):
     """While active, no more operations than there is room for, none that makes a larger tensor, and none that would

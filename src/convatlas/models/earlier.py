@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from convatlas.data import portable_name
 from convatlas.files.typed_json import MalformedJsonError
 from convatlas.images.preprocessing import from_format_2 as preprocessing_from_format_2
 from convatlas.models.bounds import describe_card
@@ -46,7 +47,7 @@ def card_from_record(values: Mapping[str, Any]) -> Card:
             "preprocessing": preprocessing(part(values, "preprocessing")),
             "provenance": {
                 "method": values.get("made") or "trained",
-                "data": values.get("data"),
+                "data": portable_name(name) if isinstance(name := values.get("data"), str) else name,
                 "data_checksum": values.get("data_checksum"),
                 "seed": values.get("seed"),
                 "skip_bad": values.get("skip_bad"),

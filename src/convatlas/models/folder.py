@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -48,12 +47,11 @@ def read_network(folder: Path, card: Card) -> nn.Module:
     path = folder / WEIGHTS
     if card.weights_sha256 is None:
         raise UserError(f"{folder} is not finished; convatlas resume {folder} goes on with it")
-    shapes = describe_card(card).shapes.values()
-    least, size = sum(math.prod(shape) * dtype.itemsize for shape, dtype in shapes), num_bytes(path)
+    described, size = describe_card(card), num_bytes(path)
     if size is None:
         raise UserError(f"{path} is missing")
     # Whatever a card says, no more is allocated than there is in the file.
-    if not least <= size <= least + HEADER + HEADER_PER_TENSOR * len(shapes):
+    if not 0 <= size - described.num_bytes <= HEADER + HEADER_PER_TENSOR * len(described.shapes):
         raise UserError(f"{path} is damaged or not this model's: its size is not that of the network in its card")
     content = read(path, size)
     if hashlib.sha256(content).hexdigest() != card.weights_sha256:

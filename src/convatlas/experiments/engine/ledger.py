@@ -16,7 +16,9 @@ from convatlas.experiments.engine.budget import Budget, Setting
 from convatlas.experiments.engine.result import Conditions, StatementResult, TopicResult, run_statement
 from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, Threshold, Verdict
+from convatlas.files import read as read_file
 from convatlas.files import tuples, write
+from convatlas.files.typed_json import MAX_BYTES
 from convatlas.formatting import plural
 from convatlas.training import Progress
 
@@ -157,7 +159,7 @@ def read(topic: Topic, folder: Path) -> TopicResult:
     """
     path = folder / RESULT
     try:
-        values = upgraded(json.loads(path.read_bytes()))
+        values = upgraded(json.loads(read_file(path, MAX_BYTES)))
         if values["format"] > FORMAT:
             raise UserError(f"{path} was written by a newer convatlas; update this one to read it")
         if values["id"] != topic.id:
@@ -173,7 +175,7 @@ def read(topic: Topic, folder: Path) -> TopicResult:
         )
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no result; {topic.command} makes one") from error
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is damaged or was not written by convatlas ({error})") from error

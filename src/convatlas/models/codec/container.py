@@ -147,11 +147,9 @@ def read_bytes(path: Path) -> bytes:
         UserError: there is no such file, or it cannot be read.
     """
     try:
-        return path.read_bytes()
+        return files.read(path)
     except FileNotFoundError as error:
         raise UserError(f"there is no {path}") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def damaged(path: Path, error: DamagedFileError) -> UserError:
