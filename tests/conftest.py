@@ -4,12 +4,16 @@ server, runs of every family that took no training, JSON with junk in it."""
 from __future__ import annotations
 
 import builtins
+import copy
 import http.server
+import math
 import os
+import random
 import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +27,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import convatlas as ca
+from convatlas import atlas
 from convatlas.compression.deep.codebook import share_weights
 from convatlas.compression.deep.pruning import LAMP
+from convatlas.files.typed_json import decoded
+from convatlas.models.bounds import Room, check_numbers, describe
 from convatlas.models.card import Score
+from convatlas.models.evaluation import wilson_interval
 from convatlas.models.folder import write_weights
 from convatlas.runs.options import Runtime
 from convatlas.runs.record import TrainingResults
@@ -290,7 +298,7 @@ def untrained(name: str, folder: Path, seed: int = 0, compressed: bool = True) -
     if compressed:
         LAMP(0.85).prune(network)
         share_weights(network, 4)
-    score = Score(accuracy=0.5, interval=(0.4, 0.6), num_errors=178, num_images=355)
+    score = Score(accuracy=177 / 355, interval=wilson_interval(177, 355), num_errors=178, num_images=355)
     results = TrainingResults(train_images=1442, skipped_images=0, epochs=1, best_epoch=None, seconds=1.0)
     run.card = replace(planned.card, score=score, weights_sha256=write_weights(folder, network))
     run.record = replace(planned.record, results=results)
@@ -341,6 +349,72 @@ def json_places(value: Any) -> Iterator[tuple[Any, Any]]:
         yield value, key
         if isinstance(value[key], dict | list):
             yield from json_places(value[key])
+
+
+@pytest.fixture(scope="session")
+def places_in_json() -> Callable[[Any], Iterator[tuple[Any, Any]]]:
+    """Every place in JSON: what holds it, and under what."""
+    return json_places
+
+
+ODD = [
+    *(0, -1, 1, 2, 3, 7, 255, 2**16, 2**20, 2**31, 2**63, 10**30),
+    *(0.5, -0.5, 1e-300, 1e300, math.nan, math.inf, True, None),
+    *("", "x", "digits", "/", "..", "~", "/dev/zero", "a\0b", "\x1b[2J", "\ud800", "x" * 300, "x" * 100_000),
+    *([], [[]], {}, {"x": 1}, [1] * 50, ["a", "b"]),
+]
+NAMES = ("spec", "spec", "spec", "preprocessing", "recipe", "score", "results", "runtime", "execution", "classes")
+"""Of what is changed more often than the rest."""
+
+
+def mutated_json(values: Any, draw: random.Random) -> None:
+    """Change a card or a record here and there; and what describes a network, most often without contradictions."""
+    parts = [name for name in NAMES if values.get(name)]
+    part = values[draw.choice(parts)] if parts and draw.random() < 0.7 else values
+    for _ in range(draw.choice((1, 1, 2, 3))):
+        held, key = draw.choice(list(json_places(part)))
+        with suppress(IndexError, KeyError):
+            old = held[key]
+            match draw.randrange(6):
+                case 0:
+                    del held[key]
+                case 1 if isinstance(old, int):
+                    held[key] = old * draw.choice((2, 10, 1000, 10**5)) + draw.choice((-1, 0, 1))
+                case 2 if isinstance(old, list):
+                    held[key] = old * draw.choice((2, 100))
+                case 3 if isinstance(held, dict):
+                    name = draw.choice(("x", "format", "kind", str(key)[1:], "\x1b[2J"))
+                    held[name] = copy.deepcopy(draw.choice(ODD))
+                case 4 if draw.random() < 0.1:
+                    for _ in range(draw.choice((5, 500))):
+                        held[key] = [held[key]]
+                case _:
+                    held[key] = copy.deepcopy(draw.choice(ODD))
+        if not list(json_places(part)):
+            break
+    if draw.random() < 0.8:
+        with suppress(Exception):
+            without_contradictions(values)
+
+
+def without_contradictions(values: Any) -> None:
+    """What else must be said of the network that is described: whoever means harm would."""
+    spec = decoded(type(atlas.find(values["variant"]).spec), values["spec"])
+    check_numbers(values["spec"])
+    cost = describe(atlas.find(values["variant"]).network, spec, Room(10**7)).cost._asdict()
+    # A record of earlier formats says the costs with its results.
+    if "params" in values or values["results"]:
+        (values if "params" in values else values["results"]).update(cost)
+    preprocessing, side = values["preprocessing"], values["spec"]["resolution"]
+    if "crop" in preprocessing:
+        preprocessing |= {"resize": preprocessing["resize"] - preprocessing["crop"] + side, "crop": side}
+    else:
+        preprocessing["resolution"] = side
+
+
+@pytest.fixture(scope="session")
+def mutate_json() -> Callable[[Any, random.Random], None]:
+    return mutated_json
 
 
 JUNK = st.one_of(

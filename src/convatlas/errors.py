@@ -38,3 +38,15 @@ def check_same(place: Path, recorded: Mapping[str, Any], asked: Mapping[str, Any
     ]
     if differences:
         raise UserError(f"{place} was started with {'; '.join(differences)}; choose a new place with `out`")
+
+
+def check_within(values: object, **limits: tuple[float, float]) -> None:
+    """Check numbers that an object has by these names against their lowest and highest values; None has none.
+
+    Raises:
+        UserError: one is beyond, or no number.
+    """
+    for name, (low, high) in limits.items():
+        value = getattr(values, name)
+        if value is not None and not low <= value <= high:
+            raise UserError(f"`{name}` {value:g} does not work; it must be {low:,g} to {high:,g}")

@@ -8,6 +8,16 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
 
+from convatlas.errors import UserError, check_within
+
+MAX_EPOCHS = 100_000
+MAX_BATCH_SIZE = 2**20
+MAX_LR = 1e6
+MAX_LENGTH = 1e9
+"""Of a part of a schedule, in epochs or iterations."""
+PART = (0.0, 1.0)
+"""What a fraction may be."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
@@ -46,6 +56,22 @@ class Augmentation:
     cutmix: float = 0.0
     """Fraction of the batches with CutMix: a rectangle of each image shows another one, with uniform area (Yun et al.
     2019)."""
+
+    def __post_init__(self) -> None:
+        check_within(
+            self,
+            crop=PART,
+            aspect=(1, 100),
+            shift=PART,
+            scale=PART,
+            squeeze=PART,
+            shear=(0, 10),
+            rotation=(0, 360),
+            lighting=(0, 100),
+            side=(0.1, 1),
+            mixup=PART,
+            cutmix=PART,
+        )
 
     def side_for(self, resolution: int) -> int:
         """Side in pixels of the training images of a network with that resolution."""
@@ -92,6 +118,9 @@ class Cosine:
     warmup: float = 0.0
     """Fraction of the training in which the rate rises."""
 
+    def __post_init__(self) -> None:
+        check_within(self, warmup=PART)
+
     def lr_at(self, peak: float, step: int, num_steps: int) -> float:
         done = step / num_steps
         if done < self.warmup:
@@ -123,6 +152,13 @@ class Steps:
     """(length, rate), in the paper's own unit, epochs or iterations; in training of another length each lasts the
     same fraction of it."""
 
+    def __post_init__(self) -> None:
+        lengths, rates = [length for length, _ in self.rates], [rate for _, rate in self.rates]
+        if not rates or not all(1 <= length <= MAX_LENGTH for length in lengths):
+            raise UserError("a schedule of steps has one at least, and each has a length")
+        if not all(0 <= rate <= MAX_LR for rate in rates) or not any(rates):
+            raise UserError(f"the rates of a schedule are 0 to {MAX_LR:,g}, and not all 0")
+
     def lr_at(self, peak: float, step: int, num_steps: int) -> float:
         *ends, total = accumulate(length for length, _ in self.rates)
         # In whole numbers, the next rate begins at the very border.
@@ -145,6 +181,10 @@ class Staircase:
     warmup: float = 0.0
     """Epochs of a linear warmup, likewise."""
 
+    def __post_init__(self) -> None:
+        lengths = (1e-3, MAX_LENGTH)
+        check_within(self, factor=PART, every=lengths, of=lengths, warmup=(0, MAX_LENGTH))
+
     def lr_at(self, peak: float, step: int, num_steps: int) -> float:
         epoch = step / num_steps * self.of
         if epoch < self.warmup:
@@ -160,7 +200,11 @@ class Staircase:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained."""
+    """How a network is trained.
+
+    Raises:
+        UserError: a number with which nothing can be trained.
+    """
 
     name: str
     optimizer: Optimizer
@@ -190,6 +234,22 @@ class Recipe:
     sources: tuple[tuple[str, str], ...] = ()
     """For a paper's recipe: (fields of it or of its augmentation, where the paper prints them). Other fields are not
     printed, and are our choice."""
+
+    def __post_init__(self) -> None:
+        check_within(
+            self,
+            lr=(0, MAX_LR),
+            batch_size=(1, MAX_BATCH_SIZE),
+            epochs=(1, MAX_EPOCHS),
+            epochs_of=(1, 2**40),
+            momentum=PART,
+            alpha=PART,
+            eps=(0, 1e6),
+            weight_decay=(0, 1e6),
+            label_smoothing=PART,
+            ema=PART,
+            max_norm=(0, 1e30),
+        )
 
     def epochs_for(self, num_images: int) -> int:
         """Epochs for a training set of that many images."""

@@ -190,7 +190,7 @@ def test_another_limit_of_pixels_is_another_entry(animals: Path, monkeypatch: py
 
 def test_a_source_that_changes_while_it_is_decoded_is_an_error(animals: Path, decoded_cache: Path) -> None:
     paths = sorted(animals.glob("*/*.png"))
-    sources = [source for source in scan(animals, paths, decoded_cache) if isinstance(source, SourceFile)]
+    sources = [source for source in scan(animals, paths, decoded_cache).found if isinstance(source, SourceFile)]
     noise().save(paths[4])
     with pytest.raises(UserError, match=r"004\.png changed while it was decoded"):
         for_training(animals, sources, Resize(SIDE), decoded_cache)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from convatlas.data import check_outside, find, is_found_by_name, notes_on_name, portable_name
+from convatlas.data import check_outside, find, is_standard, notes_on_name, portable_name
 from convatlas.data.catalog import NAMED
 from convatlas.data.folder import Folder
 from convatlas.errors import UserError
@@ -79,8 +79,8 @@ def test_a_model_of_a_folder_that_bears_a_sets_name_does_not_take_the_set(name: 
     assert portable_name(name) == name
     kept = portable_name(f"/somewhere/{name}")
     assert kept == portable_name(kept) == f"./{name}"
-    assert is_found_by_name(name)
-    assert not is_found_by_name(kept)
+    assert is_standard(name)
+    assert not is_standard(kept)
 
 
 def test_nothing_is_written_where_images_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -278,7 +278,7 @@ def test_a_run_is_trained_judged_and_after_a_stop_resumed_to_the_same_bits(
     whole = ca.train("lenet5-modern", out=tmp_path / "whole", **settings)
     assert whole.record.data == f"hf:{where}"
     assert whole.results.train_images == (60 if layout == "parquet" else 30)
-    assert whole.evaluate().num_errors == whole.score.num_errors
+    assert whole.evaluate(whole.record.data).num_errors == whole.score.num_errors
     num_steps = 3 * ((60 if layout == "parquet" else 30) // 8)
     for step in (2, num_steps // 3, num_steps - 1):
         folder = tmp_path / f"stopped after {step}"
@@ -290,7 +290,7 @@ def test_a_run_is_trained_judged_and_after_a_stop_resumed_to_the_same_bits(
 def test_the_mean_and_deviation_are_the_samples(write_set: Callable[..., Path], tmp_path: Path) -> None:
     where = write_set(tmp_path / "set", train=12, test=6)
     run = ca.train("lenet5-modern", data=f"hf:{where}", epochs=1, batch_size=4, out=tmp_path / "run")
-    pixels = run.load_data().train.images[:] / 255
+    pixels = run.load_data(run.record.data).train.images[:] / 255
     assert run.card.preprocessing.mean == pytest.approx(pixels.mean((0, 2, 3)))
     assert run.card.preprocessing.std == pytest.approx(pixels.std((0, 2, 3)))
 
@@ -347,7 +347,7 @@ def test_two_processes_train_one_run(write_set: Callable[..., Path], tmp_path: P
     run = ca.load(tmp_path / "run")
     assert run.record.num_processes == 2
     assert run.score.num_images == 13
-    assert run.evaluate().num_errors == run.score.num_errors
+    assert run.evaluate(run.record.data).num_errors == run.score.num_errors
 
 
 HOSTILE: Mapping[str, tuple[Callable[[], bytes | None], str]] = {
@@ -381,7 +381,7 @@ def test_hostile_bytes_stop_the_training_in_one_line_or_are_left_out(
     assert skipped.reason.startswith(reason)
     run = ca.train("lenet5-modern", data=f"hf:{where}", epochs=1, batch_size=4, skip_bad=True, out=tmp_path / "run")
     assert (run.results.train_images, run.results.skipped_images) == (17, 1)
-    assert run.evaluate().num_errors == run.score.num_errors
+    assert run.evaluate(run.record.data).num_errors == run.score.num_errors
 
 
 def test_a_damaged_image_beyond_the_sample_stops_the_training_when_it_comes(

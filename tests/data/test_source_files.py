@@ -29,8 +29,9 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def contents(paths: list[Path], cache: Path) -> dict[str, bytes]:
-    found = scan(paths[0].parent, paths, cache)
-    return {source.name: source.content for source in found if isinstance(source, SourceFile)}
+    scanned = scan(paths[0].parent, paths, cache)
+    scanned.keep()
+    return {source.name: source.content for source in scanned.found if isinstance(source, SourceFile)}
 
 
 def hashed(paths: list[Path]) -> dict[str, bytes]:
@@ -118,7 +119,8 @@ def test_what_cannot_be_read_says_why(files: list[Path], tmp_path: Path) -> None
     (tmp_path / "f" / "loop.jpg").symlink_to("loop.jpg")
     (tmp_path / "f" / "gone.jpg").symlink_to("nowhere.jpg")
     names = ["loop.jpg", "a.jpg", "gone.jpg", "below"]
-    loop, good, gone, folder = scan(tmp_path / "f", [tmp_path / "f" / name for name in names], tmp_path / "cache")
+    scanned = scan(tmp_path / "f", [tmp_path / "f" / name for name in names], tmp_path / "cache")
+    loop, good, gone, folder = scanned.found
     assert isinstance(good, SourceFile)
     for error, reason in ((loop, "leads back to itself"), (gone, "no such file"), (folder, "a folder")):
         assert isinstance(error, ReadError)

@@ -20,16 +20,18 @@ from convatlas.errors import UserError
 from convatlas.files.sealed_json import unsealed
 from convatlas.files.typed_json import MalformedJsonError, encoded
 from convatlas.images import ChannelOrder, Interpolation, Preprocessing, ResizeMode
+from convatlas.models.bounds import describe_card
 from convatlas.models.card import CARD, FORMAT, Card, Provenance, Score, installed_versions
+from convatlas.models.evaluation import wilson_interval
 from convatlas.models.folder import read_card
 from convatlas.models.model import Model, open_model
-from convatlas.models.network import build, checked, spec_of
+from convatlas.models.network import build, spec_of
 from convatlas.spec import Spec, Variant
 from convatlas.spec.quantization import LayerQuantization
 
 WHERE = "models/lenet5/model.json"
 CLASSES = ("cat", "dög", "猫 & <b>")
-SCORE = Score(accuracy=1 / 3, interval=(0.1, 0.7), num_errors=6, num_images=9)
+SCORE = Score(accuracy=1 / 3, interval=wilson_interval(3, 9), num_errors=6, num_images=9)
 QUANTIZATION = (
     LayerQuantization(name="c1", weight_bits=4, input_low=-0.1, input_high=1.5),
     LayerQuantization(name="c3.conv", weight_bits=8),
@@ -92,7 +94,7 @@ def test_the_network_of_a_card_is_built_from_its_file_alone(variant: Variant) ->
     spec = variant.spec.scaled(width=0.25, resolution=64)
     after = Card.from_json(card_of(variant, spec).to_json(), WHERE)
     expected = measure.cost_of(variant.network, replace(spec, num_classes=len(CLASSES)))  # type: ignore[type-var]
-    assert checked(after) == expected
+    assert describe_card(after).cost == expected
     assert build(after).spec == spec_of(after)
 
 
@@ -286,7 +288,9 @@ def test_whatever_stands_at_a_place_nothing_but_one_line_is_raised(
     name: str,
 ) -> None:
     variant = atlas.find(name)
-    values = unsealed(json.loads(card_of(variant, variant.spec.scaled(resolution=32), score=SCORE).to_json()))
+    spec = replace(variant.spec.scaled(resolution=32), num_classes=len(CLASSES))  # type: ignore[type-var]
+    costs = measure.cost_of(variant.network, spec)._asdict()
+    values = unsealed(json.loads(card_of(variant, spec, score=SCORE, **costs).to_json()))
     put_junk(data, values)
     folder = tmp_path_factory.getbasetemp() / "junk"
     folder.mkdir(exist_ok=True)

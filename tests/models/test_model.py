@@ -172,7 +172,7 @@ def test_weights_of_another_network_are_one_line(copy: Model, model_of: ModelOf)
     with pytest.raises(UserError, match="not this model's"):
         _ = open_model(copy.path).network
     (copy.path / CARD).write_bytes(replace(copy.card, weights_sha256=other.card.weights_sha256).to_json())
-    with pytest.raises(UserError, match=r"weights.safetensors does not fit the network in its card"):
+    with pytest.raises(UserError, match=r"its size is not that of the network in its card"):
         _ = open_model(copy.path).network
 
 

@@ -15,9 +15,17 @@ from hypothesis import strategies as st
 
 from convatlas.errors import UserError
 from convatlas.files.typed_json import decoded, encoded
-from convatlas.runs.options import Distillation, Execution, InitFrom, Runtime, Validation, WeightConstraint
-
-POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+from convatlas.runs.options import (
+    MAX_TEMPERATURE,
+    MAX_THREADS,
+    MIN_TEMPERATURE,
+    Distillation,
+    Execution,
+    InitFrom,
+    Runtime,
+    Validation,
+    WeightConstraint,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +38,7 @@ POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
         *((lambda value=value: Validation(patience=value), f"`patience` {value} does not work") for value in (0, -1)),
         *(
             (lambda value=value: Distillation(teacher="t", temperature=value), f"`temperature` {value:g} does not work")
-            for value in (0.0, -1.0, math.nan, math.inf)
+            for value in (0.0, -1.0, math.nan, math.inf, 1e200)
         ),
         *(
             (lambda value=value: Distillation(teacher="t", distill_weight=value), f"`distill_weight` {value:g} does")
@@ -63,9 +71,9 @@ GROUPS = st.one_of(
     st.builds(
         Distillation,
         teacher=st.text(),
-        temperature=POSITIVE,
+        temperature=st.floats(MIN_TEMPERATURE, MAX_TEMPERATURE),
         distill_weight=st.floats(0, 1, exclude_min=True),
-        attention_weight=st.floats(min_value=0, allow_infinity=False),
+        attention_weight=st.floats(0, 1e9),
     ),
     st.builds(
         Runtime,
@@ -80,7 +88,7 @@ GROUPS = st.one_of(
     ),
     st.builds(
         Execution,
-        threads=st.integers(0, 64),
+        threads=st.integers(1, MAX_THREADS),
         channels_last=st.booleans(),
         bfloat16=st.booleans(),
         compiled=st.booleans(),

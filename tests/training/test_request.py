@@ -68,12 +68,12 @@ def start(*, freeze: bool = False) -> InitFrom:
         (lambda: Runtime(micro_batch=0), "micro_batch", "`micro_batch` 0 does not work; it must be at least 1"),
         (lambda: Runtime(checkpoint_steps=-1), "checkpoint_steps", "`checkpoint_steps` -1 does not work"),
         (lambda: Distillation(teacher="x", temperature=0.0), "temperature", "`temperature` 0 does not work"),
-        (lambda: Distillation(teacher="x", temperature=float("inf")), "temperature", "must be above 0"),
-        (lambda: Distillation(teacher="x", temperature=float("nan")), "temperature", "must be above 0"),
+        (lambda: Distillation(teacher="x", temperature=float("inf")), "temperature", "it must be 0.01 to 1,000"),
+        (lambda: Distillation(teacher="x", temperature=float("nan")), "temperature", "it must be 0.01 to 1,000"),
         (lambda: Distillation(teacher="x", distill_weight=0.0), "distill_weight", "above 0 and at most 1"),
         (lambda: Distillation(teacher="x", distill_weight=1.5), "distill_weight", "`distill_weight` 1.5 does not work"),
-        (lambda: Distillation(teacher="x", attention_weight=-1.0), "attention_weight", "it must be 0 or more"),
-        (lambda: Distillation(teacher="x", attention_weight=float("inf")), "attention_weight", "it must be 0 or more"),
+        (lambda: Distillation(teacher="x", attention_weight=-1.0), "attention_weight", "it must be 0 to 1e+09"),
+        (lambda: Distillation(teacher="x", attention_weight=float("inf")), "attention_weight", "it must be 0 to 1e+09"),
     ],
 )
 def test_arguments_that_cannot_work_are_a_one_line_error_before_anything_is_read(

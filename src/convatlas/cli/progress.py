@@ -21,7 +21,7 @@ from convatlas.cli.console import count, duration, percent, print_error, print_l
 from convatlas.cli.streams import encoding_of
 from convatlas.data import Dataset
 from convatlas.files import SILENT, ProgressCallback
-from convatlas.files.progress import Unit
+from convatlas.files.progress import SilentProgress, Unit
 from convatlas.formatting import visible
 from convatlas.runs.run import Run
 from convatlas.torchrun import Worker
@@ -39,11 +39,20 @@ def progress_on(quiet: bool) -> Progress:
 
 
 def loading_progress(quiet: bool = False) -> ProgressCallback:
-    """Shows downloads and decoding, in a terminal."""
-    return SILENT if quiet or not sys.stderr.isatty() else LoadingBar()
+    """Shows downloads and decoding, in a terminal, and what a record names before it is read."""
+    if quiet:
+        return SILENT
+    return LoadingBar() if sys.stderr.isatty() else LoadingLines()
 
 
-class LoadingBar:
+class LoadingLines(SilentProgress):
+    """Lines, and nothing while work goes on."""
+
+    def say(self, line: str) -> None:
+        print_error(line)
+
+
+class LoadingBar(LoadingLines):
     """A bar for each piece of work; that of a download stays, that of decoding goes."""
 
     def __init__(self) -> None:
@@ -86,6 +95,7 @@ def epoch_line(metrics: EpochMetrics, num_epochs: int) -> str:
 class LineProgress(Progress):
     """A line for each epoch; of many epochs, for about a hundred, evenly, and for the best and the last one."""
 
+    loading: ProgressCallback = LoadingLines()
     _best_accuracy = NOT_VALIDATED
     _best = _last = ""
     """The lines of these epochs, as long as they are not printed."""

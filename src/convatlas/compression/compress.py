@@ -25,7 +25,8 @@ from convatlas.errors import UserError
 from convatlas.files import clear_lock, lock
 from convatlas.formatting import size
 from convatlas.measure import Timing
-from convatlas.models.codec.container import check_packable, encoded
+from convatlas.models.codec.cards import check_packable
+from convatlas.models.codec.container import encoded
 from convatlas.models.folder import WEIGHTS, weights_checksum
 from convatlas.models.model import Model
 from convatlas.runs.run import Run, load

@@ -10,9 +10,9 @@ from typing import Any
 from convatlas import draw
 from convatlas.draw import Lines, Series
 from convatlas.errors import UserError, check_same
-from convatlas.files import occupied, write
+from convatlas.files import occupied, read, write
 from convatlas.files.sealed_json import sealed_json
-from convatlas.files.typed_json import as_file_error, decoded, encoded, parsed_object
+from convatlas.files.typed_json import MAX_BYTES, as_file_error, decoded, encoded, parsed_object
 from convatlas.measure import Timing
 from convatlas.models.card import CARD
 from convatlas.models.codec.container import SUFFIX
@@ -80,7 +80,7 @@ class StagesRecord:
             UserError: it is damaged, or a newer version wrote it.
         """
         with as_file_error(str(path)):
-            values = parsed_object(path.read_bytes(), FORMAT)
+            values = parsed_object(read(path, MAX_BYTES), FORMAT)
             return decoded(cls, {name: value for name, value in values.items() if name != "format"})
 
 

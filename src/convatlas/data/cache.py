@@ -22,7 +22,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,7 @@ from convatlas.files.decoded_cache import ENTRY, IMAGES, INDEX, LIMIT, EntryKind
 from convatlas.files.progress import reported
 from convatlas.files.sealed_json import sealed_json, unsealed
 from convatlas.formatting import size
-from convatlas.images import ImageError, ReadError, Resize, decode_all, decoders, opened, pillow_silenced
+from convatlas.images import ImageError, ReadError, Resize, decode_all, decode_draft, decoders, opened, pillow_silenced
 
 FORMAT = 4
 """Higher whenever decoding or resizing makes other pixels of a file, or an entry holds other things."""
@@ -119,6 +119,22 @@ def for_evaluation(
         return None
 
 
+def unusable(root: Path, sources: Sequence[SourceFile], resize: Resize, cache: Path) -> set[bytes]:
+    """The contents that are no images: as the cache knows already, or found by decoding each, of which nothing is kept.
+
+    Args:
+        root: see `for_training`.
+    """
+    if (found := _Entry(root, sources, resize, cache, channels=None).opened()) is not None:
+        return set(found.unusable)
+
+    def decoded(file: BinaryIO, path: Path) -> None:
+        decode_draft(file, path, resize.side)
+
+    results = decode_all((source.path for source in sources), decoded)
+    return {source.content for source, result in zip(sources, results, strict=True) if result is not None}
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Index:
     """`index.json`: what the file of pixels beside it holds."""
@@ -193,11 +209,11 @@ class _Entry:
             UserError: a source changed meanwhile, or training images are too large for the cache.
         """
         try:
-            if (found := self._open()) is None:
+            if (found := self.opened()) is None:
                 with lock(self.folder, wait=True):
                     # Another process may have made it while this one waited.
-                    if (found := self._open()) is None and self._make(progress):
-                        found = self._open()
+                    if (found := self.opened()) is None and self._make(progress):
+                        found = self.opened()
         except OSError:
             self._remove_if_empty()
             raise
@@ -212,7 +228,7 @@ class _Entry:
         with suppress(OSError):
             self.folder.rmdir()
 
-    def _open(self) -> DecodedImages | None:
+    def opened(self) -> DecodedImages | None:
         """What it holds; None if it is not there, or damaged."""
         path, side = self.folder / IMAGES, self.resize.side
         try:

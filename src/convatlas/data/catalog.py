@@ -8,7 +8,7 @@ from convatlas.data.digits import Digits
 from convatlas.data.folder import Folder
 from convatlas.data.hub import PREFIX, Hub
 from convatlas.data.layout import lies_in
-from convatlas.data.standard import CIFAR10, FASHION_MNIST, MNIST, USPS
+from convatlas.data.standard import CIFAR10, FASHION_MNIST, MNIST, USPS, Standard
 from convatlas.errors import UserError, unknown
 
 NAMED: tuple[Source, ...] = (Digits(), MNIST, USPS, FASHION_MNIST, CIFAR10)
@@ -70,9 +70,28 @@ def portable_name(name: str) -> str:
     return f"./{folder}" if folder in _names() else folder
 
 
-def is_found_by_name(name: str) -> bool:
-    """Whether `find` finds a set of that name wherever it is called: not that of a folder without its path."""
-    return name != portable_name(name) or name in _names() or is_hub_name(name)
+def is_standard(name: str) -> bool:
+    """Whether that is the name of a standard set, the same wherever it is called."""
+    return name in _names()
+
+
+def is_streamed(name: str) -> bool:
+    """Whether that is read through the library of the Hugging Face hub, which may connect to the network."""
+    return name.startswith(PREFIX)
+
+
+def what_is_read(name: str) -> str:
+    """What loading that data set does beyond this package and its caches; "" if nothing.
+
+    Raises:
+        UserError: see `find`.
+    """
+    source = find(name)
+    if isinstance(source, Standard):
+        return "" if source.is_here else f"downloading {name}"
+    if source.path is not None:
+        return f"reading the images of {name}"
+    return f"connecting to the Hugging Face hub for {name}" if is_streamed(name) else ""
 
 
 def _names() -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,15 +14,16 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from convatlas.data.images import ImageReader, Images, IndexedImages, pixel_digests
+from convatlas.data.images import ImageReader, Images, IndexedImages, ResizedImages, pixel_digests
 from convatlas.data.listing import Unused
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.files.names import composed
 from convatlas.images import ImageError, Resize
 
+MAX_RESIZED = 2**29
+"""Bytes of resized images in memory: MNIST at 86 pixels."""
 CONTENTS = "contents:"
 """What a checksum begins with, since earlier versions counted more in: see `data.earlier`."""
 
@@ -99,16 +101,13 @@ class Split:
         return digest.hexdigest()
 
     def resized(self, resize: Resize) -> Split:
-        """The same images resized, exactly, and all in memory."""
-        num, channels, height, width = self.images.shape
-        if height == width == resize.side:
+        """The same images resized, exactly: in memory, or when they are asked for if they are too many for that."""
+        if self.images.shape[2] == self.images.shape[3] == resize.side:
             return self
-        resized = np.empty((num, channels, resize.side, resize.side), np.uint8)
-        for i, image in enumerate(self.images[:]):
-            hwc = image[0] if channels == 1 else image.transpose(1, 2, 0)
-            resized[i] = resize.square(Image.fromarray(hwc), channels)
+        lazy = ResizedImages(self.images, resize)
+        images = lazy[:] if math.prod(lazy.shape) <= MAX_RESIZED else lazy
         contents = pixel_digests(self.images[:]) if self.contents is None else self.contents
-        return Split(resized, self.labels, self.names, contents)
+        return Split(images, self.labels, self.names, contents)
 
 
 def num_drawn(fraction: float, num: int) -> int:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from convatlas.data.dataset import CONTENTS, Dataset, Source, Split
 from convatlas.data.folder import Folder
-from convatlas.data.folder_images import FolderImages
+from convatlas.data.folder_images import SourceImages
 from convatlas.data.images import Decoding
 from convatlas.data.stream import Stream
 from convatlas.files import SILENT, ProgressCallback
@@ -57,7 +57,7 @@ def decoding_in(
     train, test = dataset.train, dataset.test
     if isinstance(train.images, Stream):
         return train.images.decoding if is_of(train.checksum, test.checksum) else None
-    if isinstance(train.images, FolderImages):
+    if isinstance(train.images, SourceImages):
         for kind, decoding in KINDS.items():
             how = f"{kind} {resize.side} {dataset.channels}"
             if resize != Resize(resize.side):

@@ -10,12 +10,14 @@ import numpy as np
 
 from convatlas.data import cache
 from convatlas.data.dataset import Dataset, Split, UnusableImagesError
-from convatlas.data.folder_images import FolderImages
-from convatlas.data.layout import Layout, lies_in, notes_on_unused, read_layout
+from convatlas.data.folder_images import FileImages, FolderImages
+from convatlas.data.layout import Layout, folders_in, lies_in, notes_on_unused, read_layout
 from convatlas.data.listing import summary
-from convatlas.data.source_files import SourceFile, scan, sorting_key
+from convatlas.data.source_files import Scan, SourceFile, scan, sorting_key
+from convatlas.data.splits import split_kind
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, decoded_folder
+from convatlas.files.names import composed
 from convatlas.images import NUM_SIZES, ImageError, Resize, median_side, shorter_side
 
 TEST_FRACTION = 0.2
@@ -100,6 +102,39 @@ class Folder:
             notes=(*layout.notes, *notes_on_unused(layout.unused, self.path)),
         )
 
+    @property
+    def folder_names(self) -> list[set[str]]:
+        """Of the folders in this one, and in each that is called like a split: some of these are the classes."""
+        roots, _ = folders_in(self.path, self.path)
+        splits = [root for root in roots if split_kind(root.name)]
+        folders = [roots, *(folders_in(split, self.path)[0] for split in splits)]
+        return [{composed(path.name) for path in found} for found in folders]
+
+    def undecoded(self, resize: Resize, channels: int, *, seed: int, skip_bad: bool) -> tuple[Dataset, Scan]:
+        """The same data set, of which no image is decoded before it is asked for, and nothing is kept in the cache;
+        and how its files were read.
+
+        Args:
+            channels: that the images are to have.
+            skip_bad: decode all images once, to leave out those that cannot be used.
+
+        Raises:
+            UserError: see `read_layout`; or a class has too few images to split.
+        """
+        listings = [self._in_order(split) for split in self.layout.splits]
+        classes, rows = tuple(listings[0]), [labeled(listing) for listing in listings]
+        scanned = scan(self.path, [path for row in rows for path, _ in row], decoded_folder())
+        sources = [source for source in scanned.found if isinstance(source, SourceFile)]
+        bad = cache.unusable(self.path, sources, resize, decoded_folder()) if skip_bad else set()
+        good = {source.path: source for source in sources if source.content not in bad}
+        splits = []
+        for row in rows:
+            kept = [(good[path], label) for path, label in row if path in good]
+            images = FileImages(tuple(source for source, _ in kept), resize, channels)
+            splits.append(images.split([label for _, label in kept]))
+        train, test = splits if len(splits) == 2 else split_by_class(splits[0], classes, self.path, seed)
+        return Dataset(name=self.name, classes=classes, train=train, test=test), scanned
+
     def _in_order(self, listing: dict[str, list[Path]]) -> dict[str, list[Path]]:
         """The images of each class in the order that the split is drawn from."""
         if self.sorted_as_earlier:
@@ -112,10 +147,10 @@ class Folder:
     ) -> tuple[list[Split], list[ImageError]]:
         """A split for each listing, all in the same entry of the cache, and the files that cannot be used."""
         cache_folder = decoded_folder()
-        files = [
-            [(path, label) for label, paths in enumerate(listing.values()) for path in paths] for listing in listings
-        ]
-        scanned = iter(scan(self.path, [path for rows in files for path, _ in rows], cache_folder))
+        files = list(map(labeled, listings))
+        scan_of_all = scan(self.path, [path for rows in files for path, _ in rows], cache_folder)
+        scan_of_all.keep()
+        scanned = iter(scan_of_all.found)
         found = [[(next(scanned), label) for _, label in rows] for rows in files]
         sources = [source for rows in found for source, _ in rows if isinstance(source, SourceFile)]
         entry = cache.for_training(self.path, sources, resize, cache_folder, progress)
@@ -131,15 +166,13 @@ class Folder:
                 else:
                     good.append((source, label))
             images = FolderImages.of(self.path, cache_folder, resize, entry, tuple(source for source, _ in good))
-            splits.append(
-                Split(
-                    images,
-                    np.array([label for _, label in good], np.int64),
-                    tuple(source.name for source, _ in good),
-                    images.contents,
-                )
-            )
+            splits.append(images.split([label for _, label in good]))
         return splits, errors
+
+
+def labeled(listing: dict[str, list[Path]]) -> list[tuple[Path, int]]:
+    """Each image of the classes with its label."""
+    return [(path, label) for label, paths in enumerate(listing.values()) for path in paths]
 
 
 def split_by_class(split: Split, classes: tuple[str, ...], path: Path, seed: int) -> tuple[Split, Split]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from convatlas.data import cache
 from convatlas.data.cache import DecodedImages
+from convatlas.data.dataset import Split
 from convatlas.data.images import Decoding, ImageReader, Images, Indices
 from convatlas.data.source_files import SourceFile
 from convatlas.errors import UserError
@@ -18,8 +20,24 @@ from convatlas.files.decoded_cache import EntryKind
 from convatlas.images import ImageError, Resize, decode_content, opened, parallel_map, pillow_silenced
 
 
+class SourceImages(ImageReader):
+    """Images each of which comes from a file of its own."""
+
+    sources: tuple[SourceFile, ...]
+    """(n,), the file of each image."""
+
+    @property
+    def contents(self) -> npt.NDArray[np.uint8]:
+        """(n, 32), SHA-256 of the file of each image."""
+        return np.frombuffer(b"".join(source.content for source in self.sources), np.uint8).reshape(-1, 32)
+
+    def split(self, labels: Sequence[int]) -> Split:
+        """These images with their labels."""
+        return Split(self, np.array(labels, np.int64), tuple(source.name for source in self.sources), self.contents)
+
+
 @dataclass(frozen=True, eq=False)
-class FolderImages(ImageReader):
+class FolderImages(SourceImages):
     """Images of a folder, from the cache."""
 
     root: Path
@@ -43,11 +61,6 @@ class FolderImages(ImageReader):
     @property
     def shape(self) -> tuple[int, ...]:
         return (len(self.places), *self.entry.images.shape[1:])
-
-    @property
-    def contents(self) -> npt.NDArray[np.uint8]:
-        """(n, 32), SHA-256 of the file of each image."""
-        return np.frombuffer(b"".join(source.content for source in self.sources), np.uint8).reshape(-1, 32)
 
     @property
     def decoding(self) -> Decoding:
@@ -74,7 +87,7 @@ class FolderImages(ImageReader):
 
 
 @dataclass(frozen=True, eq=False)
-class FileImages(ImageReader):
+class FileImages(SourceImages):
     """Images decoded from their files, exactly, whenever they are asked for."""
 
     sources: tuple[SourceFile, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from convatlas.files import SILENT, ProgressCallback
+from convatlas.images import Resize
 
 Indices = slice | npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 """Which images: a part, places in any order, or a mask."""
@@ -21,7 +24,8 @@ Indices = slice | npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 NUM_SAMPLED = 500
 """Images that stand for all of a split where all would take too long."""
 CHUNK = 1000
-"""Images that are read at a time where all are."""
+"""Images that are read at a time where all are, at most."""
+CHUNK_BYTES = 2**28
 
 
 class Decoding(StrEnum):
@@ -109,8 +113,9 @@ class ImageReader(ABC):
 
     def chunks(self) -> Iterator[npt.NDArray[np.uint8]]:
         """What statistics are taken from, in parts (m, channels, height, width): all, or a sample of a stream."""
-        for begin in range(0, len(self), CHUNK):
-            yield self[begin : begin + CHUNK]
+        num = max(1, min(CHUNK, CHUNK_BYTES // math.prod(self.shape[1:])))
+        for begin in range(0, len(self), num):
+            yield self[begin : begin + num]
 
     def update(self, digest: Any) -> None:
         """Feed to a digest of `hashlib` what the images are known by: their pixels, or where a stream comes from."""
@@ -157,3 +162,23 @@ class Subset(ImageReader):
 
     def __getitem__(self, indices: Indices, /) -> npt.NDArray[np.uint8]:
         return self.whole[self.places[indices]]
+
+
+@dataclass(frozen=True, eq=False)
+class ResizedImages(ImageReader):
+    """Images of others, resized whenever they are asked for."""
+
+    whole: Images
+    resize: Resize
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.whole.shape[:2], self.resize.side, self.resize.side)
+
+    def __getitem__(self, indices: Indices, /) -> npt.NDArray[np.uint8]:
+        found = self.whole[indices]
+        resized = np.empty((len(found), *self.shape[1:]), np.uint8)
+        for place, image in enumerate(found):
+            hwc = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+            resized[place] = self.resize.square(Image.fromarray(hwc), len(image))
+        return resized

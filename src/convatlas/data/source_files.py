@@ -72,10 +72,26 @@ class SourceFile:
             raise UserError(f"{self.path} changed while it was decoded; start again when nothing writes there")
 
 
-def scan(root: Path, paths: Sequence[Path], cache: Path) -> list[SourceFile | ReadError]:
-    """Each file below `root` with a digest of its content, or why it cannot be read.
+@dataclass(frozen=True)
+class Scan:
+    """Files below a folder, as they were when they were read."""
 
-    As git does, `cache` remembers the digests: a file whose size and times are as they were is not read again.
+    found: list[SourceFile | ReadError]
+    """Each with a digest of its content, or why it cannot be read."""
+    digests: _Digests
+    began: int
+
+    def keep(self) -> None:
+        """Remember the digests for the next time."""
+        # A file that was written just now may be written again in the same tick of the clock.
+        settled = self.began - SETTLED_NS
+        self.digests.keep([one for one in self.found if isinstance(one, SourceFile) and one.stamp.modified < settled])
+
+
+def scan(root: Path, paths: Sequence[Path], cache: Path) -> Scan:
+    """Each file below `root` with a digest of its content, or why it cannot be read; nothing is written.
+
+    As git does, `cache` remembers digests: a file whose size and times are as they were is not read again.
     """
     remembered = _Digests(cache, root)
     began = time.time_ns()
@@ -93,10 +109,7 @@ def scan(root: Path, paths: Sequence[Path], cache: Path) -> list[SourceFile | Re
         except OSError as error:
             return ReadError(path, f"cannot be read ({error.strerror})")
 
-    found = list(parallel_map(one, paths))
-    # A file that was written just now may be written again in the same tick of the clock.
-    remembered.keep([one for one in found if isinstance(one, SourceFile) and one.stamp.modified < began - SETTLED_NS])
-    return found
+    return Scan(list(parallel_map(one, paths)), remembered, began)
 
 
 class _Digests:

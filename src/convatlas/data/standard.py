@@ -61,6 +61,16 @@ class Standard:
     def typical_side(self) -> int:
         return self.native_side
 
+    @property
+    def folder(self) -> Path:
+        """Where its files lie once they are fetched."""
+        return cache_folder() / self.name
+
+    @property
+    def is_here(self) -> bool:
+        """Whether nothing is to be fetched."""
+        return self.present(self.folder)
+
     def load(
         self, resize: Resize | int, *, seed: int = 0, skip_bad: bool = False, progress: ProgressCallback = SILENT
     ) -> Dataset:
@@ -69,8 +79,8 @@ class Standard:
         Raises:
             UserError: the files can be neither read nor fetched, or are not the published ones.
         """
-        folder = cache_folder() / self.name
-        if not self.present(folder):
+        folder = self.folder
+        if not self.is_here:
             for remote in self.remotes:
                 download(remote.url, folder / remote.file, md5=remote.md5, progress=progress)
         try:

@@ -10,3 +10,5 @@ from convatlas.files.lock import lock as lock
 from convatlas.files.lock import occupied as occupied
 from convatlas.files.progress import SILENT as SILENT
 from convatlas.files.progress import ProgressCallback as ProgressCallback
+from convatlas.files.regular import num_bytes as num_bytes
+from convatlas.files.regular import read as read

@@ -12,6 +12,10 @@ Unit = Literal["images", "bytes"]
 class ProgressCallback(Protocol):
     """Is told of one piece of work after another: `begin`, many times `advance`, and `end`, also after an error."""
 
+    def say(self, line: str) -> None:
+        """Something that the user should know before the work begins."""
+        ...
+
     def begin(self, title: str, total: int | None, unit: Unit) -> None:
         """Work starts.
 
@@ -32,6 +36,9 @@ class ProgressCallback(Protocol):
 
 class SilentProgress:
     """Shows nothing."""
+
+    def say(self, line: str) -> None:
+        pass
 
     def begin(self, title: str, total: int | None, unit: Unit) -> None:
         pass

@@ -23,6 +23,10 @@ KIND = "kind"
 MAX_INTEGER = 2**63 - 1
 MAX_SHOWN = 40
 """Characters of a value in a message."""
+MAX_TEXT = 4096
+"""Characters of a name or a path: what Linux allows a path."""
+MAX_BYTES = 2**23
+"""Of a file of ours in JSON, which takes some 200 MiB at most to parse."""
 
 
 class NewerFormatError(UserError):
@@ -38,7 +42,7 @@ def decoded(hint: type[T], value: Any, where: str = "") -> T:
 
     Dataclasses come from objects (fields without a default must be there, unknown fields must not), tuples and named
     tuples from lists, enumerations from their values. A union of dataclasses is told apart by the key "kind", the name
-    of the class. Numbers are finite and integers from 0 to 2^63 - 1.
+    of the class. Numbers are finite, integers from 0 to 2^63 - 1, and texts of `MAX_TEXT` characters at most.
 
     Args:
         where: the field, for messages.
@@ -60,7 +64,7 @@ def _decoded(hint: Any, value: Any, where: str) -> Any:
     if origin is dict:
         _expect(isinstance(value, dict), value, "an object", where)
         return {
-            _decoded(parts[0], key, where): _decoded(parts[1], part, f"{where}.{_shown(key, quoted=False)}")
+            _decoded(parts[0], key, where): _decoded(parts[1], part, f"{where}.{shown(key, quoted=False)}")
             for key, part in value.items()
         }
     if origin is Literal:
@@ -86,6 +90,8 @@ def _decoded(hint: Any, value: Any, where: str) -> Any:
     if hint is int:
         _expect(type(value) is int and 0 <= value <= MAX_INTEGER, value, "a whole number from 0", where)
         return value
+    if hint is str and isinstance(value, str) and len(value) > MAX_TEXT:
+        raise MalformedJsonError(f"{where or 'it'} has {len(value):,} characters, of {MAX_TEXT:,} at most")
     _expect(type(value) is hint, value, {str: "text", bool: "true or false"}.get(hint, hint.__name__), where)
     return value
 
@@ -119,7 +125,7 @@ def _dataclass(kind: Any, value: Any, where: str) -> Any:
     _expect(isinstance(value, dict), value, "an object", where)
     hints = field_types(kind)
     if unknown := sorted(value.keys() - hints.keys()):
-        raise MalformedJsonError(f"{where or 'it'} has the unknown field {_shown(unknown[0])}")
+        raise MalformedJsonError(f"{where or 'it'} has the unknown field {shown(unknown[0])}")
     # What a default factory makes is of now and here, and not of whoever wrote the file.
     required = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
     if missing := sorted(required - value.keys()):
@@ -130,10 +136,10 @@ def _dataclass(kind: Any, value: Any, where: str) -> Any:
 
 def _expect(holds: bool, value: Any, what: str, where: str) -> None:
     if not holds:
-        raise MalformedJsonError(f"{where or 'it'} is {_shown(value)}, not {what}")
+        raise MalformedJsonError(f"{where or 'it'} is {shown(value)}, not {what}")
 
 
-def _shown(value: Any, *, quoted: bool = True) -> str:
+def shown(value: Any, *, quoted: bool = True) -> str:
     """A value on part of a line, however long or deeply nested it is."""
     shown = reprlib.repr(value)
     if not quoted and isinstance(value, str):

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from convatlas.data import portable_name
 from convatlas.files.typed_json import MalformedJsonError
 from convatlas.images.preprocessing import from_format_2 as preprocessing_from_format_2
+from convatlas.models.bounds import describe_card
 from convatlas.models.card import Card
-from convatlas.models.network import checked
 
 FORMAT = 2
 """The last one."""
@@ -46,7 +47,7 @@ def card_from_record(values: Mapping[str, Any]) -> Card:
             "preprocessing": preprocessing(part(values, "preprocessing")),
             "provenance": {
                 "method": values.get("made") or "trained",
-                "data": values.get("data"),
+                "data": portable_name(name) if isinstance(name := values.get("data"), str) else name,
                 "data_checksum": values.get("data_checksum"),
                 "seed": values.get("seed"),
                 "skip_bad": values.get("skip_bad"),
@@ -59,7 +60,7 @@ def card_from_record(values: Mapping[str, Any]) -> Card:
             "weights_sha256": results.get("weights_sha256") if results else None,
         }
     )
-    return card if results else replace(card, **checked(card)._asdict())
+    return card if results else replace(card, **describe_card(card).cost._asdict())
 
 
 def check_fields(values: Mapping[str, Any]) -> None:

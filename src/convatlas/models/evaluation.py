@@ -19,6 +19,15 @@ BATCH_PIXELS = 2**19
 """Of a batch, at most: a network with 64 channels of the input's size holds 128 MiB of each of them then."""
 
 
+def wilson_interval(num_correct: int, num_images: int) -> tuple[float, float]:
+    """The 95 % confidence interval of an accuracy (Wilson 1927)."""
+    n, p, z = num_images, num_correct / num_images, 1.959964
+    center = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # At 0 and 1 rounding would leave the accuracy itself outside.
+    return max(min(center - half, p), 0.0), min(max(center + half, p), 1.0)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     confusion: Tensor
@@ -42,12 +51,8 @@ class Evaluation:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % confidence interval of the accuracy (Wilson 1927)."""
-        n, p, z = self.num_images, self.accuracy, 1.959964
-        center = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        # At 0 and 1 rounding would leave the accuracy itself outside.
-        return max(min(center - half, p), 0.0), min(max(center + half, p), 1.0)
+        """The 95 % confidence interval of the accuracy (Wilson)."""
+        return wilson_interval(self.num_images - self.num_errors, self.num_images)
 
     @property
     def score(self) -> Score:

@@ -13,12 +13,15 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from convatlas.errors import UserError
-from convatlas.files import lock, write
-from convatlas.files.typed_json import as_file_error
+from convatlas.files import lock, num_bytes, read, write
+from convatlas.files.typed_json import MAX_BYTES, as_file_error
+from convatlas.models.bounds import check, describe_card
 from convatlas.models.card import CARD, Card
-from convatlas.models.network import build, checked
+from convatlas.models.network import build
 
 WEIGHTS = "weights.safetensors"
+HEADER, HEADER_PER_TENSOR = 2**20, 2**10
+"""Bytes that a file of weights may have beside them."""
 
 
 def read_card(folder: Path) -> Card:
@@ -28,12 +31,12 @@ def read_card(folder: Path) -> Card:
     """
     path = folder / CARD
     try:
-        content = path.read_bytes()
+        content = read(path, MAX_BYTES)
     except FileNotFoundError as error:
         raise UserError(f"{folder} is not a model folder: it has no {CARD}") from error
     card = Card.from_json(content, str(path))
     with as_file_error(str(path)):
-        checked(card)
+        check(card)
     return card
 
 
@@ -46,10 +49,13 @@ def read_network(folder: Path, card: Card) -> nn.Module:
     path = folder / WEIGHTS
     if card.weights_sha256 is None:
         raise UserError(f"{folder} is not finished; convatlas resume {folder} goes on with it")
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
+    described, size = describe_card(card), num_bytes(path)
+    if size is None:
+        raise UserError(f"{path} is missing")
+    # Whatever a card says, no more is allocated than there is in the file.
+    if not 0 <= size - described.num_bytes <= HEADER + HEADER_PER_TENSOR * len(described.shapes):
+        raise UserError(f"{path} is damaged or not this model's: its size is not that of the network in its card")
+    content = read(path, size)
     if hashlib.sha256(content).hexdigest() != card.weights_sha256:
         raise UserError(f"{path} is damaged or not this model's: its checksum is not the one in its card")
     network = build(card)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from convatlas import atlas
-from convatlas.data import Dataset, Split, is_found_by_name
+from convatlas.data import Dataset, Split, is_standard
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, clear_lock, occupied
 from convatlas.images import ImageError, ImageInput, Preprocessing
@@ -26,7 +27,7 @@ from convatlas.models.device import resolve_device
 from convatlas.models.evaluation import Evaluation, batch_size, evaluate, evaluation_batches
 from convatlas.models.network import spec_of
 from convatlas.models.prediction import Prediction
-from convatlas.models.training_data import load_training_data
+from convatlas.models.training_data import check_may_read, load_training_data, say_what_is_read
 from convatlas.spec import Spec, Variant
 
 ImageT = TypeVar("ImageT", bound=ImageInput)
@@ -174,13 +175,16 @@ class Model:
         Raises:
             UserError: it is not found, or its images have changed.
         """
-        provenance = self.provenance
-        if data is None and not is_found_by_name(provenance.data):
-            raise UserError(
-                f"{self.name} was trained on the image folder {provenance.data}, whose place is not known; "
-                "name the folder with `data`"
-            )
-        name = provenance.data if data is None else data
+        name = self.provenance.data if data is None else data
+        if data is None:
+            check_may_read(self.provenance.data, self.name)
+            # Whoever wrote a card may have written any path into it.
+            if not is_standard(self.provenance.data):
+                raise UserError(
+                    f"{self.name} was trained on the image folder {name}, whose place is not known; "
+                    "name the folder with `data`"
+                )
+            say_what_is_read(self.provenance.data, f"the card of {self.name}", progress)
         return load_training_data(name, self.card, self.name, progress=progress)
 
     @contextmanager
@@ -216,10 +220,11 @@ def open_model(path: str | Path) -> Model:
         UserError: it is neither, or damaged.
     """
     path = Path(path)
-    if path.is_file():
+    # False, too, where there can be no such path.
+    if os.path.isfile(path):
         file = container.read_file(path)
         return Model(file.card, path, load_network=lambda: container.read_network(path, file))
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(f"there is no {path}")
     card = folder.read_card(path)
     return Model(card, path, load_network=lambda: folder.read_network(path, card))

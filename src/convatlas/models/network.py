@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 from torch import nn
 
 from convatlas import atlas
-from convatlas.errors import UserError
-from convatlas.files.typed_json import MalformedJsonError, decoded
-from convatlas.measure.table import Cost, cost_of
+from convatlas.files.typed_json import decoded
 from convatlas.models.card import Card
 from convatlas.networks.quantization import attach_fake_quant
 from convatlas.spec import Spec
@@ -33,21 +29,3 @@ def build(card: Card) -> nn.Module:
     """
     network = atlas.find(card.variant).network(spec_of(card))
     return attach_fake_quant(network, card.quantization) if card.quantization else network
-
-
-def checked(card: Card) -> Cost:
-    """The costs of a card's network, which is built without memory for its weights.
-
-    Raises:
-        MalformedJsonError, UserError: the card describes none.
-    """
-    try:
-        with warnings.catch_warnings():
-            # Of layers without weights.
-            warnings.simplefilter("ignore")
-            return cost_of(atlas.find(card.variant).network, spec_of(card))
-    except (MalformedJsonError, UserError):
-        raise
-    except Exception as error:
-        # Numbers that no version wrote may fail anywhere in a spec, a constructor or a layer, with many lines.
-        raise MalformedJsonError(f"its network cannot be built: {error}".splitlines()[0]) from error

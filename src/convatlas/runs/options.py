@@ -6,12 +6,14 @@ Nothing here loads torch.
 from __future__ import annotations
 
 import enum
-import math
 from dataclasses import dataclass
 from typing import Literal
 
-from convatlas.errors import UserError
+from convatlas.errors import UserError, check_within
 from convatlas.formatting import plural
+
+MAX_THREADS = 512
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 1000.0
 
 ClassWeights = Literal["balanced"]
 """Weights of the classes in the loss: "balanced" lets every class count the same, however many images it has."""
@@ -77,12 +79,10 @@ class Distillation:
     """Weight of an additional attention transfer loss (Zagoruyko and Komodakis 2017, equation 2)."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise UserError(f"`temperature` {self.temperature:g} does not work; it must be above 0")
+        check_within(self, temperature=(MIN_TEMPERATURE, MAX_TEMPERATURE))
         if not 0 < self.distill_weight <= 1:
             raise UserError(f"`distill_weight` {self.distill_weight:g} does not work; it must be above 0 and at most 1")
-        if not 0 <= self.attention_weight < math.inf:
-            raise UserError(f"`attention_weight` {self.attention_weight:g} does not work; it must be 0 or more")
+        check_within(self, attention_weight=(0, 1e9))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +115,9 @@ class Execution:
     """Convolutions and matrix products in bfloat16 (`torch.autocast`)."""
     compiled: bool = False
     """By `torch.compile`."""
+
+    def __post_init__(self) -> None:
+        check_within(self, threads=(1, MAX_THREADS))
 
     def describe(self) -> str:
         """ "float32, channels last, 2 threads" and the like."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from convatlas.data.images import Decoding
-from convatlas.errors import UserError
+from convatlas.errors import UserError, check_within
 from convatlas.files.sealed_json import sealed_json
 from convatlas.files.typed_json import decoded, encoded
+from convatlas.formatting import plural
 from convatlas.recipe import Recipe
 from convatlas.runs.options import ClassWeights, Distillation, Execution, InitFrom, Runtime, Validation
 from convatlas.spec import Scale
@@ -34,6 +35,9 @@ class TrainingResults:
     """The one whose weights these are, with `Validation`."""
     seconds: float
     """Of training, interruptions not counted."""
+
+    def __post_init__(self) -> None:
+        check_within(self, seconds=(0, 1e12))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,17 @@ class Record:
     results: TrainingResults | None = None
     """None until the training is finished."""
     machine: str = field(default_factory=platform.machine)
+
+    def __post_init__(self) -> None:
+        if self.results is None:
+            return
+        epochs, best = self.results.epochs, self.results.best_epoch
+        if not 1 <= epochs <= self.recipe.epochs:
+            raise UserError(
+                f"it trained {epochs} of {plural(self.recipe.epochs, 'epoch')}, which contradict each other"
+            )
+        if best is not None and not 1 <= best <= epochs:
+            raise UserError(f"it contradicts itself: the best of {plural(epochs, 'epoch')} is epoch {best}")
 
     def to_json(self) -> bytes:
         """The content of `run.json`."""

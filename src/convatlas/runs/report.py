@@ -6,7 +6,7 @@ import dataclasses
 import io
 import math
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +83,8 @@ def write_report(
     """
     path = run.folder / REPORT if out is None else Path(out)
     if out is not None:
-        check_outside(out, run.data_name(data))
+        data = run.data_name(data, progress=progress)
+        check_outside(out, data)
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent} to write {path.name} into")
     place, model = resolve_device(device), run.model
@@ -103,11 +104,11 @@ def contents(run: Run, metrics: list[dict[str, Any]], test: Split, predictions: 
     """
     model, calibration = run.model, predictions.calibration
     weights = (run.folder / WEIGHTS).stat()
-    values = {
+    values: dict[str, object] = {
         "network": model.card.variant,
         "data": Path(run.record.data).name,
         # Of the weights, which training writes at its end and nobody changes after.
-        "date": datetime.fromtimestamp(weights.st_mtime).astimezone().date(),
+        "date": day(weights.st_mtime),
         "model": model,
         "results": run.results,
         "predictions": predictions,
@@ -128,6 +129,14 @@ def contents(run: Run, metrics: list[dict[str, Any]], test: Split, predictions: 
         "command": command(run),
     }
     return render_page("convatlas.runs", "report.html.jinja", values)
+
+
+def day(seconds: float) -> date | str:
+    """The day of a time in seconds since 1970; a file may say that it is of no year that there is."""
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().date()
+    except (ValueError, OverflowError, OSError):
+        return "unknown"
 
 
 def by_recall(metrics: ClassMetrics) -> tuple[float, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,24 +15,29 @@ from torch import nn
 
 from convatlas import atlas
 from convatlas.data import Dataset, Split
-from convatlas.data import find as find_data
 from convatlas.errors import UserError
-from convatlas.files import SILENT, ProgressCallback, write
+from convatlas.files import SILENT, ProgressCallback, read, write
 from convatlas.files.names import RECORD as RECORD
-from convatlas.files.typed_json import as_file_error, parsed_object
+from convatlas.files.typed_json import MAX_BYTES, as_file_error, parsed_object
 from convatlas.models import earlier as earlier_models
+from convatlas.models.bounds import check
 from convatlas.models.card import CARD, Card, Score
 from convatlas.models.evaluation import Evaluation
 from convatlas.models.folder import read_card, read_network, write_card
 from convatlas.models.model import Model, open_model
-from convatlas.models.network import checked, spec_of
-from convatlas.models.training_data import load_training_data
+from convatlas.models.network import spec_of
+from convatlas.models.training_data import check_may_read, load_training_data, say_what_is_read
 from convatlas.runs import earlier
 from convatlas.runs.record import FORMAT, Record, TrainingResults
 from convatlas.spec import Spec, Variant
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
+REQUIRED = {"epoch", "loss", "accuracy"}
+OPTIONAL = {"lr", "seconds", "val_loss", "val_accuracy"}
+"""Of a row of it."""
+MAX_METRICS_BYTES = 2**25
+"""Of that file; 100,000 epochs take less."""
 
 
 @dataclass
@@ -134,31 +140,47 @@ class Run:
         """
         results = self.record.results
         return load_training_data(
-            self.data_name(data),
+            self.data_name(data, progress=progress),
             self.card,
             str(self.folder),
             num_train=None if results is None else results.train_images,
             progress=progress,
         )
 
-    def data_name(self, data: str | Path | None = None) -> str | Path:
-        """What `data.find` finds the run's data set by.
+    def data_name(self, data: str | Path | None = None, *, progress: ProgressCallback = SILENT) -> str | Path:
+        """What `data.find` finds the run's data set by; where only the record names it, that is said.
 
         Args:
             data: its name or folder, if it was moved.
 
         Raises:
-            UserError: it is not where the record says.
+            UserError: it is not where the record says, or a finished run's would be read from the hub.
         """
         if data is not None:
             return data
+        name = self.record.data
+        # Who resumes a run has begun it; a finished one may come from anybody.
+        if self.is_finished:
+            check_may_read(name, str(self.folder))
         try:
-            find_data(self.record.data)
+            say_what_is_read(name, str(self.folder / RECORD), progress)
         except UserError as error:
             raise UserError(
                 f"{error}; if the data set of {self.folder} was moved, name its place with `data`"
             ) from error
-        return self.record.data
+        return name
+
+    @property
+    def followed(self) -> list[str]:
+        """What resuming reads because the record says so, beside the data set: a line each."""
+        init_from, distillation = self.record.init_from, self.record.distillation
+        where = self.folder / RECORD
+        if self.is_finished:
+            return []
+        return [
+            *([f"reading the weights of {init_from.path}, which {where} names"] if init_from is not None else []),
+            *([f"reading the teacher {distillation.teacher}, which {where} names"] if distillation is not None else []),
+        ]
 
     def write(self) -> None:
         """Write the card and then the record: a folder with a record has both."""
@@ -176,9 +198,10 @@ def load(path: str | Path) -> Run | Model:
         UserError: it is none of these, or damaged.
     """
     path = Path(path)
-    if (path / RECORD).is_file():
+    # These are false, too, where there can be no such path.
+    if os.path.isfile(path / RECORD):
         return load_run(path)
-    if path.is_dir() and not (path / CARD).is_file():
+    if os.path.isdir(path) and not os.path.isfile(path / CARD):
         raise UserError(f"{path} is not a run or model folder: it has no {RECORD} and no {CARD}")
     return open_model(path)
 
@@ -192,8 +215,8 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     path = folder / RECORD
     try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
+        content = read(path, MAX_BYTES)
+    except FileNotFoundError as error:
         if not folder.exists():
             raise UserError(f"there is no {folder}") from error
         is_model = (folder / CARD).is_file() or folder.is_file()
@@ -203,7 +226,7 @@ def load_run(folder: str | Path) -> Run:
         values = parsed_object(content, FORMAT)
         if values["format"] <= earlier_models.FORMAT:
             card = earlier_models.card_from_record(values)
-            checked(card)
+            check(card)
             return Run(folder, card, Record.from_values(earlier.record_values(values)), values["format"])
         record = Record.from_values(values)
     card = read_card(folder)
@@ -230,11 +253,11 @@ def read_metrics(run: Run) -> list[dict[str, Any]]:
     """
     path, written = run.folder / METRICS, run.record.metrics_sha256
     try:
-        content = path.read_bytes()
+        content = read(path, MAX_METRICS_BYTES)
         if written is not None and hashlib.sha256(content).hexdigest() != written:
             raise UserError(f"{path} is damaged or not this run's: its checksum is not the one in {RECORD}")
         rows = [earlier.metrics_row(json.loads(line)) for line in content.decode().splitlines()]
-        if not rows or not all(math.isfinite(row[name]) for row in rows for name in ("epoch", "loss", "accuracy")):
+        if not rows or not all(math.isfinite(row[name]) for row in rows for name in REQUIRED | (OPTIONAL & row.keys())):
             raise ValueError("no numbers")
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error

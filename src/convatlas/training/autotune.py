@@ -14,7 +14,7 @@ from torch import nn
 
 from convatlas.data.batches import Batch
 from convatlas.formatting import plural
-from convatlas.runs.options import Execution
+from convatlas.runs.options import MAX_THREADS, Execution
 from convatlas.spec import Objective
 from convatlas.training.step import Step, to_memory_format
 
@@ -36,10 +36,10 @@ FEW_CHANNELS = 16
 def available_threads(local_world_size: int) -> int:
     """Threads for each of the processes on this machine, so that no two compete for a core."""
     if local_world_size == 1:
-        return torch.get_num_threads()
+        return min(torch.get_num_threads(), MAX_THREADS)
     # torchrun gives each process one thread, unless it is told otherwise.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(cores // local_world_size, 1)
+    return min(max(cores // local_world_size, 1), MAX_THREADS)
 
 
 def supports_channels_last(network: nn.Module) -> bool:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from convatlas.errors import UserError
-from convatlas.files import write
+from convatlas.files import num_bytes, read, write
 from convatlas.recipe import Recipe
 from convatlas.runs.earlier import metrics_row
 from convatlas.runs.run import CHECKPOINT, METRICS
@@ -192,6 +192,20 @@ def remove(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def check_room(folder: Path, num_weight_bytes: int) -> None:
+    """Check, before a network is allocated, that its weights may lie in the checkpoint, if there is one.
+
+    Raises:
+        UserError: they are more than that.
+    """
+    sizes = [size for name in (CHECKPOINT, PREVIOUS) if (size := num_bytes(folder / name)) is not None]
+    if sizes and max(sizes) < num_weight_bytes:
+        raise UserError(
+            f"{folder / CHECKPOINT} is damaged or of another network: it is smaller than the weights; "
+            "delete it, and resume restarts this run from scratch"
+        )
+
+
 def load(folder: Path, train_state: TrainState) -> str:
     """Bring the train_state into the newest state that is whole; without a checkpoint it stays as it is.
 
@@ -204,7 +218,7 @@ def load(folder: Path, train_state: TrainState) -> str:
     damaged = []
     for path in (folder / CHECKPOINT, folder / PREVIOUS):
         try:
-            tensors = load_tensors(path.read_bytes())
+            tensors = load_tensors(read(path))
             if not torch.equal(tensors.pop(SHA256), digest(tensors)):
                 raise ValueError("its checksum differs")
             train_state.restore(tensors)

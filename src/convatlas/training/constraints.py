@@ -13,6 +13,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from convatlas.errors import UserError
+from convatlas.files import read
 from convatlas.measure.table import build_without_memory
 from convatlas.models.card import Card
 from convatlas.models.network import build, spec_of
@@ -35,10 +36,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix != ".safetensors":
         return load_model(path).network.state_dict()
     try:
-        return load_tensors(path.read_bytes())
+        return load_tensors(read(path))
     except FileNotFoundError as error:
         raise UserError(f"there is no {path}") from error
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise UserError(f"{path} is not a file of weights (.safetensors): {error}") from error
 
 

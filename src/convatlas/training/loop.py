@@ -19,6 +19,7 @@ from convatlas.data.batches import Batch, derived_seed
 from convatlas.data.dataset import advice
 from convatlas.errors import UserError
 from convatlas.files import clear_lock, lock, write
+from convatlas.models.bounds import describe_card
 from convatlas.models.device import resolve_device
 from convatlas.models.evaluation import evaluate, evaluation_batches
 from convatlas.models.folder import write_weights
@@ -211,6 +212,8 @@ def _resume(
     if run.format_version == 1 and not run.is_finished:
         raise UserError(f"{run.folder} was started by an older convatlas and cannot be resumed; train it again")
     if data is not None or not run.is_finished:
+        for line in run.followed:
+            progress.say(line)
         dataset = load_everywhere(lambda: run.load_data(data, progress=progress.loading), processes)
         run.record = replace(run.record, data=dataset.name)
     if run.is_finished:
@@ -268,6 +271,7 @@ def _train_epochs(
 ) -> _Trained:
     record, recipe, seed = run.record, run.record.recipe, run.record.seed
     device = resolve_device(record.device, processes.local_rank)
+    checkpoint.check_room(run.folder, describe_card(run.card).num_bytes)
     train, val = dataset.train, None
     if record.validation is not None:
         train, val = split_validation(dataset.train, record.validation, seed, progress.loading)

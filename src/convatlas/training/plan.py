@@ -19,8 +19,10 @@ from convatlas.data.statistics import preprocessing_for
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, occupied
 from convatlas.files.decoded_cache import LIMIT
-from convatlas.files.typed_json import encoded
-from convatlas.measure.table import build_without_memory
+from convatlas.files.typed_json import MAX_BYTES, MalformedJsonError, encoded
+from convatlas.formatting import count, size
+from convatlas.measure.table import Cost, build_without_memory
+from convatlas.models import bounds
 from convatlas.models.card import CARD, Card, Provenance
 from convatlas.models.device import resolve_device
 from convatlas.models.folder import read_card
@@ -65,6 +67,8 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     """
     variant, source = atlas.find(request.network), data.find(request.data)
     spec = scaled_spec(request, variant, source.typical_side)
+    # Before images are resized to a side that no network reads.
+    check_trainable(variant, spec)
     margin = 0 if source.native_side is not None else crop_margin(spec.resolution, source.typical_side)
     side = spec.resolution + 2 * margin
 
@@ -81,7 +85,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     check_batch_norm(variant, layers, smallest_batch(request, recipe, dataset, processes))
     spec = replace(spec, num_classes=len(dataset.classes), in_channels=dataset.channels)
     start = None if request.init_from is None else Start.of(request.init_from, variant, spec)
-    costs = measure.cost_of(variant.network, spec)
+    costs = check_trainable(variant, spec)
     card = Card(
         variant=variant.name,
         spec=encoded(spec),
@@ -103,6 +107,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
         macs=costs.macs,
         quantization=None if start is None else start.quantization,
     )
+    check_opens(card)
     record = Record(
         data=source.name,
         seed=request.seed,
@@ -124,6 +129,33 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     if start is not None and start.init_from.constraint is not None:
         ConstrainedWeights.of(start.init_from, card)
     return Plan(card, record, dataset)
+
+
+def check_trainable(variant: Variant, spec: Spec) -> Cost:
+    """The costs of a network that is to be trained; nothing is allocated for it.
+
+    Raises:
+        UserError: it is beyond what a record may ask for, so that its run could not be resumed.
+    """
+    try:
+        return bounds.describe(variant.network, spec).cost
+    except MalformedJsonError as error:
+        raise UserError(f"{variant.name} cannot be trained at this size: {error}") from error
+
+
+def check_opens(card: Card) -> None:
+    """
+    Raises:
+        UserError: the card could not be read again.
+    """
+    try:
+        bounds.check_card(card)
+    except MalformedJsonError as error:
+        raise UserError(f"{card.variant} cannot be trained on these images: {error}") from error
+    if len(card.to_json()) > MAX_BYTES:
+        raise UserError(
+            f"the names of the {count(len(card.classes))} classes are too long; {size(MAX_BYTES)} is the limit"
+        )
 
 
 def is_by_name(request: Request) -> bool:

@@ -16,8 +16,9 @@ from convatlas.experiments.engine.result import Conditions, StatementResult, Top
 from convatlas.experiments.engine.statement import Statement, Topic
 from convatlas.experiments.engine.verdict import Measurement, Threshold, Verdict
 from convatlas.files import lock, tuples, write
+from convatlas.files import read as read_file
 from convatlas.files.sealed_json import sealed_json
-from convatlas.files.typed_json import as_file_error, decoded, parsed_object
+from convatlas.files.typed_json import MAX_BYTES, as_file_error, decoded, parsed_object
 from convatlas.formatting import plural
 from convatlas.training import Progress
 
@@ -169,7 +170,7 @@ def read(topic: Topic, folder: Path) -> TopicResult:
     path = folder / RESULT
     try:
         with as_file_error(str(path)):
-            values = upgraded(parsed_object(path.read_bytes(), FORMAT))
+            values = upgraded(parsed_object(read_file(path, MAX_BYTES), FORMAT))
         if values["id"] != topic.id:
             raise UserError(f"{path} is a result of the topic {values['id']}, not of {topic.id}")
         saved = {one["id"]: one for one in values["statements"]}
@@ -186,7 +187,7 @@ def read(topic: Topic, folder: Path) -> TopicResult:
         )
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no result; {topic.command} makes one") from error
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is damaged or was not written by convatlas ({error})") from error

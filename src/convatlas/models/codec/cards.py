@@ -7,15 +7,19 @@ and are read as the card in it.
 from __future__ import annotations
 
 import json
+import unicodedata
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
 from convatlas.errors import UserError
-from convatlas.files.typed_json import MalformedJsonError, encoded, parsed_object
+from convatlas.files.typed_json import MalformedJsonError, NewerFormatError, encoded, parsed_object, shown
 from convatlas.formatting import size
-from convatlas.models import card, earlier
+from convatlas.models import bounds, card, earlier
+from convatlas.models.bounds import Room, Shapes
 from convatlas.models.card import Card
 from convatlas.models.codec.bytestream import DamagedFileError
 
@@ -23,6 +27,12 @@ MAX_BYTES = 2**18
 """Of the JSON."""
 RAW = -15
 """A window of 2^15 bytes, and neither a header nor a checksum: the file has its own."""
+CALLS = 200
+"""Operations for each tensor of a network, at most, to build it and to find its shapes; see the tests."""
+MAX_WEIGHTS = 2**28
+"""Of a network, however large its file."""
+UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode's control characters, halves of characters, and line breaks."""
 DICTIONARIES = {1: "typical-record.txt", 2: "typical-card.txt"}
 """What cards mostly say, by the file's version. Files can be read as long as these stay as they are."""
 
@@ -52,6 +62,70 @@ def card_from(content: bytes, version: int) -> Card:
             raise MalformedJsonError("its run was not finished")
         return earlier.card_from_record(values)
     return Card.from_values(parsed_object(content, card.FORMAT))
+
+
+@contextmanager
+def as_damage() -> Iterator[None]:
+    """Whatever goes wrong inside is the file's fault.
+
+    Raises:
+        DamagedFileError: something did.
+        NewerFormatError: a newer version wrote it.
+    """
+    try:
+        with bounds.as_malformed():
+            yield
+    except NewerFormatError:
+        raise
+    except (MalformedJsonError, UserError) as error:
+        raise DamagedFileError(str(error)) from error
+
+
+def described(content: bytes, version: int, num_tensors: int, max_numbers: int) -> tuple[Card, Shapes]:
+    """The card of a compressed model and the shapes of its tensors.
+
+    Args:
+        content: the card's JSON.
+        version: of the file.
+        num_tensors: how many the file has.
+        max_numbers: how many weights there can be in a file of that size.
+
+    Raises:
+        DamagedFileError: it is not a card, or its network has more than that, or takes more than any.
+        UserError: it was written by a newer version.
+    """
+    with as_damage():
+        found = card_from(content, version)
+        check_shown(found)
+        shapes = bounds.check(found, Room(min(max_numbers, MAX_WEIGHTS), CALLS * (num_tensors + 1)))
+    if len(shapes) != num_tensors:
+        raise DamagedFileError(f"it has {num_tensors} tensors and its network {len(shapes)}")
+    return found, shapes
+
+
+def check_shown(own: Card) -> None:
+    """
+    Raises:
+        MalformedJsonError: the model is not finished, or a terminal would not show its names.
+    """
+    if own.score is None:
+        raise MalformedJsonError("its model is not finished")
+    for text in (own.variant, *own.classes, own.provenance.method, own.provenance.data):
+        # It would obey control characters, and fail on halves of characters.
+        if not UNPRINTABLE.isdisjoint(map(unicodedata.category, text)):
+            raise MalformedJsonError(f"its card has text that cannot be shown: {shown(text)}")
+
+
+def check_packable(own: Card) -> None:
+    """
+    Raises:
+        UserError: it says what no file may.
+    """
+    try:
+        check_shown(own)
+        bounds.check_card(own)
+    except MalformedJsonError as error:
+        raise UserError(f"the model cannot be one file: {error}") from error
 
 
 def deflated(content: bytes, version: int) -> bytes:

@@ -15,11 +15,11 @@ from convatlas import files
 from convatlas.errors import UserError
 from convatlas.files.typed_json import NewerFormatError
 from convatlas.formatting import size
+from convatlas.models.bounds import Shapes
 from convatlas.models.card import Card
 from convatlas.models.codec import tensors
-from convatlas.models.codec.bounds import Shapes, as_damage, check_card, described
 from convatlas.models.codec.bytestream import Choices, DamagedFileError, Reader, count
-from convatlas.models.codec.cards import compact, deflated, inflated
+from convatlas.models.codec.cards import as_damage, check_packable, compact, deflated, described, inflated
 from convatlas.models.codec.tensors import EncodedTensor
 from convatlas.models.network import build
 from convatlas.networks.quantization import integer_state, load_integer_state
@@ -98,17 +98,6 @@ def write_file(path: Path, card: Card, network: nn.Module, *, ranges: bool = Tru
     files.write(path, content)
 
 
-def check_packable(card: Card) -> None:
-    """
-    Raises:
-        UserError: it has names that no file may have.
-    """
-    try:
-        check_card(card)
-    except DamagedFileError as error:
-        raise UserError(f"the model cannot be one file: {error}") from error
-
-
 def encoded(card: Card, network: nn.Module, *, ranges: bool = True) -> bytes:
     """The bytes of a model's file; see `write_file`.
 
@@ -158,11 +147,9 @@ def read_bytes(path: Path) -> bytes:
         UserError: there is no such file, or it cannot be read.
     """
     try:
-        return path.read_bytes()
+        return files.read(path)
     except FileNotFoundError as error:
         raise UserError(f"there is no {path}") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def damaged(path: Path, error: DamagedFileError) -> UserError:

@@ -1,0 +1,39 @@
+"""A process that carries out commands and answers with what each opened, listed or connected to: a program, since
+Python cannot take such a hook away again."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+from typing import Any
+
+from convatlas.cli import main
+
+WATCHED = {"open", "os.listdir", "os.scandir", "socket.connect", "socket.getaddrinfo"}
+events: list[tuple[str, str]] = []
+
+
+def note(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in WATCHED and not isinstance(arguments[0], int):
+        where = arguments[1] if event == "socket.connect" else arguments[0]
+        is_path = isinstance(where, str | bytes | os.PathLike)
+        events.append((event, os.path.abspath(os.fsdecode(where)) if is_path else str(where)))
+
+
+sys.addaudithook(note)
+for line in sys.stdin:
+    asked = json.loads(line)
+    os.environ |= asked["environment"]
+    os.chdir(asked["folder"])
+    sys.argv = ["convatlas", *asked["words"]]
+    events.clear()
+    status, err = 0, io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+    print(json.dumps({"status": status, "err": err.getvalue(), "events": events}), flush=True)
