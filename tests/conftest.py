@@ -357,7 +357,7 @@ def places_in_json() -> Callable[[Any], Iterator[tuple[Any, Any]]]:
     return json_places
 
 
-ODD = [
+MUTATIONS = [
     *(0, -1, 1, 2, 3, 7, 255, 2**16, 2**20, 2**31, 2**63, 10**30),
     *(0.5, -0.5, 1e-300, 1e300, math.nan, math.inf, True, None),
     *("", "x", "digits", "/", "..", "~", "/dev/zero", "a\0b", "\x1b[2J", "\ud800", "x" * 300, "x" * 100_000),
@@ -384,12 +384,12 @@ def mutated_json(values: Any, draw: random.Random) -> None:
                     held[key] = old * draw.choice((2, 100))
                 case 3 if isinstance(held, dict):
                     name = draw.choice(("x", "format", "kind", str(key)[1:], "\x1b[2J"))
-                    held[name] = copy.deepcopy(draw.choice(ODD))
+                    held[name] = copy.deepcopy(draw.choice(MUTATIONS))
                 case 4 if draw.random() < 0.1:
                     for _ in range(draw.choice((5, 500))):
                         held[key] = [held[key]]
                 case _:
-                    held[key] = copy.deepcopy(draw.choice(ODD))
+                    held[key] = copy.deepcopy(draw.choice(MUTATIONS))
         if not list(json_places(part)):
             break
     if draw.random() < 0.8:

@@ -1,8 +1,13 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convatlas.errors import UserError, unknown
+from convatlas.errors import UserError, check_within, unknown
 
 NAMES = ("lenet5", "lenet5-modern", "alexnet", "vgg16", "resnet50")
 
@@ -39,3 +44,21 @@ def test_a_mistake_of_the_user_is_a_value_error() -> None:
 @given(st.text())
 def test_whatever_was_typed_the_answer_is_one_line(typed: str) -> None:
     assert len(str(unknown("network", typed, NAMES)).splitlines()) == 1
+
+
+@dataclass(frozen=True)
+class Numbers:
+    num: int = 5
+    part: float | None = None
+
+
+def test_numbers_within_their_limits_are_passed_and_others_named() -> None:
+    check_within(Numbers(), num=(1, 5), part=(0, 1))
+    for numbers, said in (
+        (Numbers(num=2_000_000), "`num` 2,000,000 does not work; it must be 1 to 5"),
+        (Numbers(part=-0.5), "`part` -0.5 does not work; it must be 0 to 1"),
+        (Numbers(part=math.nan), "`part` nan does not work; it must be 0 to 1"),
+    ):
+        with pytest.raises(UserError) as caught:
+            check_within(numbers, num=(1, 5), part=(0, 1))
+        assert str(caught.value) == said

@@ -1,13 +1,15 @@
 """Recipes as data: the course of the learning rate, and how long a recipe trains."""
 
 import math
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convatlas.recipe import Cosine, LinearDecay, Optimizer, Recipe, Staircase, Steps
+from convatlas.errors import UserError
+from convatlas.recipe import Augmentation, Cosine, LinearDecay, Optimizer, Recipe, Staircase, Steps
 
 RECIPE = Recipe(
     name="some",
@@ -162,3 +164,29 @@ def test_a_recipe_goes_by_its_schedule_from_its_rate() -> None:
 )
 def test_a_schedule_says_itself_in_epochs(schedule: Cosine | LinearDecay | Steps | Staircase, words: str) -> None:
     assert schedule.describe(160) == words
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: replace(RECIPE, epochs=0),
+        lambda: replace(RECIPE, epochs=100_001),
+        lambda: replace(RECIPE, batch_size=10**12),
+        lambda: replace(RECIPE, lr=math.nan),
+        lambda: replace(RECIPE, lr=-1.0),
+        lambda: replace(RECIPE, label_smoothing=1.5),
+        lambda: Augmentation(side=0.0),
+        lambda: Augmentation(rotation=math.inf),
+        lambda: Cosine(warmup=2.0),
+        lambda: Steps(()),
+        lambda: Steps(((0, 0.1),)),
+        lambda: Steps(((1, 0.0),)),
+        lambda: Steps(((1, math.nan),)),
+        lambda: Staircase(factor=1e300, every=1, of=2),
+        lambda: Staircase(factor=0.5, every=0, of=2),
+    ],
+)
+def test_numbers_with_which_nothing_can_be_trained_are_one_line(make: Callable[[], object]) -> None:
+    with pytest.raises(UserError) as caught:
+        make()
+    assert len(str(caught.value).splitlines()) == 1

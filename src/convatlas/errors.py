@@ -49,4 +49,5 @@ def check_within(values: object, **limits: tuple[float, float]) -> None:
     for name, (low, high) in limits.items():
         value = getattr(values, name)
         if value is not None and not low <= value <= high:
-            raise UserError(f"`{name}` {value:g} does not work; it must be {low:,g} to {high:,g}")
+            shown, least, most = (f"{part:,}" if isinstance(part, int) else f"{part:g}" for part in (value, low, high))
+            raise UserError(f"`{name}` {shown} does not work; it must be {least} to {most}")

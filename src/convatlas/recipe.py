@@ -12,7 +12,7 @@ from convatlas.errors import UserError, check_within
 
 MAX_EPOCHS = 100_000
 MAX_BATCH_SIZE = 2**20
-MAX_LR = 1e6
+MAX_LR = 1e300
 MAX_LENGTH = 1e9
 """Of a part of a schedule, in epochs or iterations."""
 PART = (0.0, 1.0)

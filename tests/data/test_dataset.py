@@ -18,7 +18,7 @@ from PIL import Image
 from convatlas.data import Dataset, Split
 from convatlas.data.digits import Digits
 from convatlas.data.folder import Folder
-from convatlas.data.images import Decoding
+from convatlas.data.images import Decoding, ResizedImages
 from convatlas.files.decoded_cache import EntryKind, entries
 from convatlas.images import Interpolation, Resize, ResizeMode
 
@@ -172,3 +172,22 @@ def test_names_of_classes_are_told_apart() -> None:
     assert checksum("a\nb", "c") != checksum("a", "b\nc")
     # Names that are no text.
     assert checksum("a", "\udcff") != checksum("a", "\udcfe")
+
+
+def test_images_that_do_not_fit_into_memory_are_resized_when_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train = Digits().load(8).train
+    in_memory = train.resized(Resize(20))
+    monkeypatch.setattr("convatlas.data.dataset.MAX_RESIZED", 100)
+    lazy = train.resized(Resize(20))
+    assert isinstance(lazy.images, ResizedImages)
+    assert lazy.checksum == in_memory.checksum
+    assert lazy.pixel_checksum == in_memory.pixel_checksum
+    places = np.array([5, 3, 1000])
+    assert (lazy.take(places).images[:] == in_memory.images[places]).all()
+
+
+def test_reading_all_of_huge_images_takes_few_at_a_time() -> None:
+    huge = ResizedImages(np.zeros((5, 1, 2, 2), np.uint8), Resize(2**14))
+    assert next(iter(huge.chunks())).shape == (1, 1, 2**14, 2**14)

@@ -17,21 +17,26 @@ from convatlas.files.typed_json import MalformedJsonError, encoded
 from convatlas.measure.table import build_without_memory, cost_of, layer_calls
 from convatlas.models.bounds import (
     MAX_CALLS,
+    MAX_CLASSES,
     MAX_COUNT,
     MAX_ELEMENTS_PER_PIXEL,
     MAX_OPERATIONS,
     MAX_OUTPUTS,
     Bounded,
     Room,
+    check_card,
     check_numbers,
+    describe,
     work,
 )
-from convatlas.models.card import Card
+from convatlas.models.card import Card, Score
 from convatlas.models.codec.bytestream import DamagedFileError
 from convatlas.models.codec.cards import CALLS, MAX_WEIGHTS, compact, described
 from convatlas.models.codec.container import VERSION
+from convatlas.models.evaluation import wilson_interval
 from convatlas.models.model import Model, open_model
 from convatlas.networks.efficientnet import EfficientNetSpec, MBConvStage
+from convatlas.spec import Scale
 
 Change = Callable[[dict[str, Any]], object]
 ModelOf = Callable[..., Model]
@@ -294,3 +299,44 @@ def test_quantization_names_the_networks_own_layers(model_of: ModelOf) -> None:
     half: Any = 4.0
     with pytest.raises(DamagedFileError, match=r"quantization\[0\].weight_bits is 4.0, not a whole number"):
         described(card(replace(first, weight_bits=half), *others), VERSION, num, 10**6)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [
+        ("vgg19", Scale(resolution=512)),
+        ("vgg16", Scale(resolution=600)),
+        ("resnet152", Scale(width=2)),
+        ("resnet152", Scale(resolution=600)),
+        ("resnet1202-cifar", Scale()),
+        ("efficientnet-b7", Scale(resolution=800)),
+        ("efficientnet-b0", Scale(phi=8)),
+        ("mobilenet", Scale(width=2, resolution=1024)),
+    ],
+    ids=str,
+)
+def test_what_people_train_is_admitted(name: str, scale: Scale) -> None:
+    variant = atlas.find(name)
+    assert describe(variant.network, variant.spec.at(scale)).cost.params
+
+
+def test_a_score_follows_from_its_counts(model_of: ModelOf) -> None:
+    card = model_of("lenet5-modern").card
+    score = Score(accuracy=0.75, interval=wilson_interval(3, 4), num_errors=1, num_images=4)
+    check_card(replace(card, score=score))
+    for changes, words in (
+        ({"accuracy": 0.7500001}, "is not that of 3 correct of 4 images"),
+        ({"interval": (0.0, 1.0)}, "is not that of 3 correct of 4 images"),
+        ({"num_errors": 2}, "is not that of 2 correct of 4 images"),
+        ({"num_errors": 5}, "wrong of 5 of 4 test images"),
+        ({"num_images": 0, "num_errors": 0}, "wrong of 0 of 0 test images"),
+    ):
+        with pytest.raises(MalformedJsonError, match=words):
+            check_card(replace(card, score=replace(score, **changes)))
+
+
+def test_more_classes_than_any_data_set_has_are_refused(model_of: ModelOf) -> None:
+    card = model_of("lenet5-modern").card
+    names = tuple(map(str, range(MAX_CLASSES + 1)))
+    with pytest.raises(MalformedJsonError, match="65,537 classes, and 65,536 is the limit"):
+        check_card(replace(card, classes=names, spec=card.spec | {"num_classes": len(names)}))

@@ -21,7 +21,9 @@ from PIL import Image
 
 from convatlas import atlas, data
 from convatlas.errors import UserError
+from convatlas.files.typed_json import encoded
 from convatlas.images import ImageError
+from convatlas.models.bounds import describe
 from convatlas.models.card import CARD, Card
 from convatlas.models.folder import WEIGHTS, weights_checksum
 from convatlas.models.model import Model, open_model
@@ -450,3 +452,16 @@ def test_a_card_says_how_many_outputs_are_classes(copy: Model) -> None:
     card: Card = copy.card
     with pytest.raises(UserError, match="it names 9 classes, and its network has 10 outputs"):
         replace(card, classes=card.classes[1:])
+
+
+def test_weights_that_are_not_there_are_not_allocated(copy: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The card of a network of 2^26 weights beside a file of 2^16."""
+    assert copy.path is not None
+    spec = copy.spec.scaled(width=45)
+    card = replace(copy.card, spec=encoded(spec), **describe(copy.variant.network, spec).cost._asdict())
+    assert card.params > 2**26
+    (copy.path / CARD).write_bytes(card.to_json())
+    opened = open_model(copy.path)
+    monkeypatch.setattr("convatlas.models.folder.build", lambda card: pytest.fail("it is allocated"))
+    with pytest.raises(UserError, match="its size is not that of the network in its card"):
+        _ = opened.network

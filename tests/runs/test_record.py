@@ -184,7 +184,7 @@ def test_every_choice_of_a_run_survives_its_file() -> None:
 
 
 @settings(max_examples=20)
-@given(st.floats(0, 1e6), st.integers(0, 2**63 - 1), st.text())
+@given(st.floats(0, 1e300), st.integers(0, 2**63 - 1), st.text())
 def test_every_bit_of_numbers_and_names_survives(lr: float, seed: int, data: str) -> None:
     before = record(recipe=replace(RECIPE, lr=lr), seed=seed, data=data)
     assert again(before) == before
@@ -369,3 +369,33 @@ def test_whatever_stands_at_a_place_nothing_but_one_line_is_raised(
         return
     assert message.startswith(str(folder / RECORD))
     assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        ({"epochs": 4}, "it contradicts itself: 4 of 3 epochs were trained"),
+        ({"epochs": 0}, "it contradicts itself: 0 of 3 epochs were trained"),
+        ({"best_epoch": 4}, "it contradicts itself: the best of 3 epochs is epoch 4"),
+        ({"best_epoch": 0}, "it contradicts itself: the best of 3 epochs is epoch 0"),
+        ({"seconds": -1.0}, "`seconds` -1 does not work"),
+    ],
+)
+def test_results_that_cannot_be_are_refused(results: dict[str, Any], message: str, folder: Path) -> None:
+    assert message in complaint_about(folder, results=written()["results"] | results)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipe": written()["recipe"] | {"batch_size": 10**12}}, "`batch_size` 1,000,000,000,000 does not work"),
+        ({"execution": {"threads": 10**6}}, "`threads` 1,000,000 does not work; it must be 1 to 512"),
+        ({"machine": "x" * 5000}, "machine has 5,000 characters, of 4,096 at most"),
+    ],
+)
+def test_numbers_and_names_are_bounded(changes: dict[str, Any], message: str, folder: Path) -> None:
+    assert message in complaint_about(folder, **changes)
+
+
+def test_a_file_that_no_version_wrote_is_not_read_to_its_end(folder: Path) -> None:
+    assert "run.json is larger than 8.0 MiB" in complaint(folder, b" " * (2**23 + 1))

@@ -29,6 +29,7 @@ from convatlas.runs.report import (
     REPORT,
     THUMBNAIL_SIDE,
     contents,
+    day,
     thumbnail,
     write_report,
 )
@@ -325,6 +326,11 @@ def test_a_thumbnail_is_small_and_that_of_a_small_image_exact(channels: int, sid
     assert image.size == (shown, shown)
     if kind == "png":
         assert (np.asarray(image) == (original[0] if channels == 1 else original.transpose(1, 2, 0))).all()
+
+
+def test_weights_of_a_year_that_there_is_not_cost_no_page(run: Run, tmp_path: Path) -> None:
+    assert day(0.0) != "unknown"
+    assert {day(seconds) for seconds in (1e12, 1e300, -1e300)} == {"unknown"}
 
 
 def test_the_same_run_gives_the_same_page_wherever_it_is_written(run: Run, tmp_path: Path) -> None:

@@ -498,3 +498,13 @@ def test_writing_takes_a_small_part_of_the_time(tmp_path: Path) -> None:
     # A twentieth, and room for a machine that was busy with other things meanwhile.
     assert time.monotonic() - begun > 4 * took
     writer.close()
+
+
+def test_weights_that_no_checkpoint_has_room_for_are_noticed_before_they_are_allocated(tmp_path: Path) -> None:
+    checkpoint.check_room(tmp_path, 2**40)
+    train_state = trained(3)
+    num = sum(value.nbytes for value in train_state.network.state_dict().values())
+    checkpoint.save(tmp_path, train_state.snapshot(), b"")
+    checkpoint.check_room(tmp_path, num)
+    with pytest.raises(UserError, match=r"checkpoint\.safetensors is damaged; delete it, and resume restarts"):
+        checkpoint.check_room(tmp_path, 2**40)

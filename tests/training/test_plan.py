@@ -355,3 +355,21 @@ def test_batches_are_as_the_record_says() -> None:
     assert (batches.batch_size, batches.seed, batches.num_classes) == (50, 7, 10)
     assert batches.augmentation == made.record.recipe.augmentation
     assert batches.label_smoothing == made.record.recipe.label_smoothing == 0.1
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments", "words"),
+    [
+        ("vgg19", {"scale": Scale(width=40)}, "more weights than the 1,073,741,824 that there is room for"),
+        ("resnet1202-cifar", {"scale": Scale(depth=5)}, "more layers than there is room for"),
+        ("vgg16", {"scale": Scale(resolution=3000)}, "cannot be trained at this size: "),
+        ("resnet20-cifar", {"scale": Scale(resolution=9000)}, "activations of one image do not fit into memory"),
+        ("lenet1", {"batch_size": 10**12}, "`batch_size` 1,000,000,000,000 does not work; it must be 1 to 1,048,576"),
+        ("lenet1", {"epochs": 10**6}, "`epochs` 1,000,000 does not work; it must be 1 to 100,000"),
+    ],
+)
+def test_what_could_not_be_resumed_is_not_begun(network: str, arguments: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        planned(network=network, **arguments)
+    assert words in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1

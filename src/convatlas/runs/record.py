@@ -75,9 +75,7 @@ class Record:
             return
         epochs, best = self.results.epochs, self.results.best_epoch
         if not 1 <= epochs <= self.recipe.epochs:
-            raise UserError(
-                f"it trained {epochs} of {plural(self.recipe.epochs, 'epoch')}, which contradict each other"
-            )
+            raise UserError(f"it contradicts itself: {epochs} of {plural(self.recipe.epochs, 'epoch')} were trained")
         if best is not None and not 1 <= best <= epochs:
             raise UserError(f"it contradicts itself: the best of {plural(epochs, 'epoch')} is epoch {best}")
 

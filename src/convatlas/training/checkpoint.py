@@ -198,12 +198,14 @@ def check_room(folder: Path, num_weight_bytes: int) -> None:
     Raises:
         UserError: they are more than that.
     """
-    sizes = [size for name in (CHECKPOINT, PREVIOUS) if (size := num_bytes(folder / name)) is not None]
-    if sizes and max(sizes) < num_weight_bytes:
-        raise UserError(
-            f"{folder / CHECKPOINT} is damaged or of another network: it is smaller than the weights; "
-            "delete it, and resume restarts this run from scratch"
-        )
+    sizes = {folder / name: num_bytes(folder / name) for name in (CHECKPOINT, PREVIOUS)}
+    there = {path: size for path, size in sizes.items() if size is not None}
+    if there and max(there.values()) < num_weight_bytes:
+        raise damage(next(iter(there)))
+
+
+def damage(path: Path) -> UserError:
+    return UserError(f"{path} is damaged; delete it, and resume restarts this run from scratch")
 
 
 def load(folder: Path, train_state: TrainState) -> str:
@@ -233,7 +235,7 @@ def load(folder: Path, train_state: TrainState) -> str:
             return f"{damaged[0]} is damaged; using the previous checkpoint"
         return ""
     if damaged:
-        raise UserError(f"{damaged[0]} is damaged; delete it, and resume restarts this run from scratch")
+        raise damage(damaged[0])
     return ""
 
 

@@ -149,6 +149,7 @@ def check_opens(card: Card) -> None:
         UserError: the card could not be read again.
     """
     try:
+        bounds.check_numbers(card.spec)
         bounds.check_card(card)
     except MalformedJsonError as error:
         raise UserError(f"{card.variant} cannot be trained on these images: {error}") from error
