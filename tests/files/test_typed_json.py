@@ -146,13 +146,30 @@ RANGES: dict[tuple[type, str], st.SearchStrategy[Any]] = {
     (Distillation, "attention_weight"): st.floats(0, 100),
     (Runtime, "micro_batch"): st.none() | st.integers(1, MAX_INTEGER),
     (Runtime, "checkpoint_steps"): st.none() | st.integers(1, MAX_INTEGER),
+    (Execution, "threads"): st.integers(1, 512),
+    (Augmentation, "aspect"): st.floats(1, 100),
+    (Augmentation, "side"): st.floats(0.1, 1),
+    (Steps, "rates"): st.lists(st.tuples(st.integers(1, 100), st.floats(0.01, 1)), min_size=1, max_size=3).map(tuple),
+    (Staircase, "every"): st.floats(0.1, 100),
+    (Staircase, "of"): st.floats(0.1, 100),
+    (Recipe, "batch_size"): st.integers(1, 2**20),
+    (Recipe, "epochs"): st.integers(5, 100_000),
+    (Recipe, "epochs_of"): st.none() | st.integers(1, 2**40),
+    (TrainingResults, "epochs"): st.integers(3, 5),
+    (TrainingResults, "best_epoch"): st.none() | st.integers(1, 3),
+    (TrainingResults, "seconds"): st.floats(0, 1e9),
 }
 """Of fields whose class refuses other values of the type."""
 
 
 def instances(kind: Any) -> st.SearchStrategy[Any]:
     """Instances of a dataclass."""
-    drawn = {name: RANGES.get((kind, name), values_of(hint)) for name, hint in field_types(kind).items()}
+    # Most numbers of a recipe are fractions.
+    fractions = {float: st.floats(0, 1)} if kind.__module__ == Recipe.__module__ else {}
+    drawn = {}
+    for name, hint in field_types(kind).items():
+        known = RANGES.get((kind, name), fractions.get(hint))
+        drawn[name] = values_of(hint) if known is None else known
     return st.fixed_dictionaries(drawn).map(lambda fields: made(kind, fields))
 
 
