@@ -298,7 +298,7 @@ def resume(
 
 def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: bool) -> None:
     from convatlas.cli.progress import progress_on
-    from convatlas.training import Interrupted
+    from convatlas.training import Interrupted, Stopped
     from convatlas.training.tensorboard import TensorBoardProgress
 
     progress, is_main = progress_on(quiet), Worker.from_env().is_main
@@ -310,6 +310,8 @@ def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: 
         if not is_main:
             raise typer.Exit(128 + stop.signal) from stop
         raise signal_exit(stop.signal, f"continue with: convatlas resume {stop.run.folder}") from stop
+    except Stopped as stop:
+        raise signal_exit(stop.signal, "what was done is kept; the same command continues") from stop
     if not is_main:
         return
     results, score, card = run.results, run.score, run.card
