@@ -34,7 +34,7 @@ DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 Values = Mapping[str, Any]
 
 
-class Claim:
+class Lease:
     """A combination that this worker may train."""
 
     def __init__(self, storage: RDBStorage, trial_id: int, place: int, *, interval_s: float) -> None:
@@ -160,7 +160,7 @@ class Study:
     def _owners_in(self, state: TrialState) -> dict[int, FrozenTrial]:
         return {place: trial for place, trial in self.owners().items() if trial.state is state}
 
-    def claim(self) -> Claim | None:
+    def claim(self) -> Lease | None:
         """The first free combination, which nobody else trains from now on; None: none is free."""
         while free := self.free():
             place = free[0]
@@ -171,12 +171,12 @@ class Study:
                 user_attrs={WORKER: f"{socket.gethostname()} (process {os.getpid()})"},
             )
             trial_id = self._storage.create_new_trial(self._id, trial)
-            claim = Claim(self._storage, trial_id, place, interval_s=self.lost_after_s / NUM_BEATS)
+            lease = Lease(self._storage, trial_id, place, interval_s=self.lost_after_s / NUM_BEATS)
             owner = self.owners().get(place)
             if owner is not None and owner.number == self._storage.get_trial_number_from_id(trial_id):
-                return claim
+                return lease
             # Another worker was first.
-            claim.give_up()
+            lease.give_up()
         return None
 
     def free_all(self) -> None:

@@ -26,7 +26,7 @@ from convatlas.training.request import Request
 from convatlas.training.signals import Stopped, StopRequest
 
 if TYPE_CHECKING:
-    from convatlas.training.study import Claim, Study
+    from convatlas.training.study import Lease, Study
 
 SWEPT: Mapping[str, type[int] | type[float]] = {
     "lr": float, "batch_size": int, "epochs": int, "width": float, "depth": float, "resolution": int, "phi": float,
@@ -99,9 +99,9 @@ def sweep(
         validated = replace(request, validation=request.validation or Validation())
         mine = set()
         while not study.is_done():
-            if claim := study.claim():
-                mine.add(claim.place)
-                run_trial(study, claim, validated, trials, progress)
+            if lease := study.claim():
+                mine.add(lease.place)
+                run_trial(study, lease, validated, trials, progress)
             else:
                 wait_for_others(study, progress)
         accuracies, left_out = study.accuracies(), study.left_out()
@@ -123,38 +123,38 @@ def sweep(
     return in_turn(train_best, progress)
 
 
-def run_trial(study: Study, claim: Claim, request: Request, trials: Path, progress: Progress) -> None:
+def run_trial(study: Study, lease: Lease, request: Request, trials: Path, progress: Progress) -> None:
     """Train a combination to its end, or leave it out if it cannot be trained.
 
     Raises:
         UserError: the images are not those of the other workers.
         Stopped: Ctrl-C or SIGTERM came; the combination is free again.
     """
-    values = study.combinations[claim.place]
+    values = study.combinations[lease.place]
     folder = trials / name_of(values)
-    progress.say(f"trial {claim.place + 1} of {len(study.combinations)}: {folder.name}")
+    progress.say(f"trial {lease.place + 1} of {len(study.combinations)}: {folder.name}")
 
     def train() -> Run:
         return train_or_resume(varied(request, values), folder, progress, evaluate_test=False)
 
     try:
-        with claim.heartbeats():
+        with lease.heartbeats():
             try:
                 run = in_turn(train, progress)
             except UserError as error:
                 progress.say(f"{folder.name} is left out: {error}")
-                claim.leave_out(str(error))
+                lease.leave_out(str(error))
                 return
             accuracy, data = best_accuracy(run), run.card.provenance.data_checksum
             if study.data() - {data}:
                 raise UserError(f"{request.data} holds other images here than where other trials were trained")
-            claim.complete(accuracy, data)
+            lease.complete(accuracy, data)
     except Interrupted as stop:
-        claim.give_up()
+        lease.give_up()
         # The run of a trial is not to be resumed by itself.
         raise Stopped(stop.signal, f"the trials in {trials} are saved") from stop
     except BaseException:
-        claim.give_up()
+        lease.give_up()
         raise
 
 
