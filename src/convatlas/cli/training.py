@@ -124,7 +124,10 @@ def train(
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option(help="URL of an Optuna storage, for one sweep on several machines.", rich_help_panel=VALIDATION),
+        typer.Option(
+            help="Database for the workers of one sweep, such as postgresql+psycopg://USER@HOST/NAME.",
+            rich_help_panel=VALIDATION,
+        ),
     ] = None,
     init_from: Annotated[
         Path | None,

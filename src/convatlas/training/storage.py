@@ -48,7 +48,10 @@ def opened_storage(url: str) -> Iterator[RDBStorage]:
     try:
         yield _connected(address)
     except (SQLAlchemyError, StorageInternalError) as error:
-        raise UserError(f"the storage {shown(address)} cannot be used: {reason(error, address)}") from error
+        raise UserError(
+            f"the storage {shown(address)} cannot be used: {reason(error, address)}; "
+            "mend that, and start the sweep again"
+        ) from error
 
 
 def _connected(address: sqlalchemy.URL) -> RDBStorage:
