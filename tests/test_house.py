@@ -170,7 +170,7 @@ def test_the_constraints_name_every_dependency_exactly() -> None:
     }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
-    assert {re.split(r"[<>=]", name)[0].lower() for name in wanted} <= pinned
+    assert {re.split(r"[\[<>=]", name)[0].lower() for name in wanted} <= pinned
 
 
 def blocks(language: str) -> list[str]:

@@ -60,6 +60,19 @@ def test_ctrl_c_saves_exits_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert not (folder / "weights.safetensors").exists()
 
 
+def test_a_sweep_that_is_stopped_says_that_the_same_command_continues(tmp_path: Path) -> None:
+    sweep = ["train", "lenet1", "--epochs", "200", "--sweep", "lr=0.01,0.1", "--out", str(tmp_path / "sweep")]
+    process = subprocess.Popen([*COMMAND, *sweep], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch   1/200"):
+            break
+    process.send_signal(signal.SIGTERM)
+    rest = process.communicate()[1]
+    assert process.returncode == 143
+    assert rest.splitlines()[-1] == "convatlas: stopped by SIGTERM; what was done is kept; the same command continues"
+
+
 def test_a_pipe_that_closes_early_is_no_traceback() -> None:
     done = subprocess.run(
         f"{sys.executable} -c 'from convatlas.cli import main; main()' list | head -n 1",

@@ -76,6 +76,7 @@ NAMED: list[tuple[list[str], str]] = [
     (["--from", "x", "--freeze", "--recipe", "paper"], "--freeze takes the default recipe"),
     (["--from", "x", "--freeze", "--teacher", "y"], "--freeze computes features once"),
     (["--storage", "sqlite:///x"], "--storage is where a sweep keeps its trials; name what to vary with --sweep"),
+    (["--sweep", "lr=0.1", "--storage", "study"], "--storage is not the URL of a database; write it as sqlite:///FILE"),
 ]
 
 

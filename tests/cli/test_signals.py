@@ -102,3 +102,9 @@ def test_what_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "weights.safetensors").exists()
+
+
+def test_before_the_first_trial_of_a_sweep(tmp_path: Path) -> None:
+    event = ("open", "digits.csv.gz")
+    lines = signaled(signal.SIGTERM, event, *TRAIN, "--sweep", "lr=0.1,0.2", "--quiet", "--out", str(tmp_path / "run"))
+    assert lines == [f"{LINES[signal.SIGTERM]}; what was done is kept; the same command continues"]

@@ -27,6 +27,7 @@ from convatlas.cli.console import (
     print_line,
     signal_exit,
 )
+from convatlas.cli.signals import Signaled
 from convatlas.errors import UserError
 from convatlas.formatting import plural
 from convatlas.runs.options import ClassWeights, Distillation, InitFrom, Runtime, Validation
@@ -124,7 +125,10 @@ def train(
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option(help="URL of an Optuna storage, for one sweep on several machines.", rich_help_panel=VALIDATION),
+        typer.Option(
+            help="Database for the workers of one sweep, such as postgresql+psycopg://USER@HOST/NAME.",
+            rich_help_panel=VALIDATION,
+        ),
     ] = None,
     init_from: Annotated[
         Path | None,
@@ -178,7 +182,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a network on a data set or on your own images."""
-    from convatlas.training import Request, train_request
+    from convatlas.training import Request, Stopped, train_request
     from convatlas.training.plan import default_run_name
     from convatlas.training.sweep import parsed, sweep
 
@@ -214,12 +218,14 @@ def train(
     if swept:
         grid = parsed(swept)
         folder = out or Path("runs") / f"sweep-{default_run_name(network, data)}"
-        _run(
-            lambda progress: sweep(request, grid, out=folder, storage=storage, progress=progress),
-            quiet,
-            json,
-            tensorboard,
-        )
+
+        def sweep_all(progress: Progress) -> Run:
+            try:
+                return sweep(request, grid, out=folder, storage=storage, progress=progress)
+            except Signaled as stop:
+                raise Stopped(stop.signal, "while nothing was trained") from stop
+
+        _run(sweep_all, quiet, json, tensorboard)
     elif storage is not None:
         raise UserError("`storage` is where a sweep keeps its trials; name what to vary with `sweep`")
     else:
@@ -298,7 +304,7 @@ def resume(
 
 def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: bool) -> None:
     from convatlas.cli.progress import progress_on
-    from convatlas.training import Interrupted
+    from convatlas.training import Interrupted, Stopped
     from convatlas.training.tensorboard import TensorBoardProgress
 
     progress, is_main = progress_on(quiet), Worker.from_env().is_main
@@ -310,6 +316,8 @@ def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: 
         if not is_main:
             raise typer.Exit(128 + stop.signal) from stop
         raise signal_exit(stop.signal, f"continue with: convatlas resume {stop.run.folder}") from stop
+    except Stopped as stop:
+        raise signal_exit(stop.signal, "what was done is kept; the same command continues") from stop
     if not is_main:
         return
     results, score, card = run.results, run.score, run.card

@@ -5,6 +5,7 @@ from convatlas.files.cache import cache_folder as cache_folder
 from convatlas.files.cache import decoded_folder as decoded_folder
 from convatlas.files.download import download as download
 from convatlas.files.json_values import tuples as tuples
+from convatlas.files.lock import LockedError as LockedError
 from convatlas.files.lock import clear_lock as clear_lock
 from convatlas.files.lock import lock as lock
 from convatlas.files.lock import occupied as occupied

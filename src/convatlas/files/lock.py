@@ -14,6 +14,10 @@ PATIENCE_S = 0.1
 """How long a lock that must not wait is tried: another process may be giving it back just now."""
 
 
+class LockedError(UserError):
+    """Another process has the folder now; it gives it back when it is done, or ends."""
+
+
 @contextmanager
 def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Keep other processes, and other holders in this one, out of a folder; the lock ends with its process.
@@ -23,7 +27,7 @@ def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
         wait: until the other process is done.
 
     Raises:
-        UserError: another process writes to this folder now.
+        LockedError: another process writes to this folder now.
         OSError: the folder cannot be made or written.
     """
     # Loaded here: starting the command must not pay for it.
@@ -36,7 +40,7 @@ def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
         try:
             held.acquire()
         except Timeout as error:
-            raise UserError(f"another process is writing to {folder} now") from error
+            raise LockedError(f"another process is writing to {folder} now") from error
         except FileNotFoundError:
             # Who held it before has just removed the whole folder.
             continue
