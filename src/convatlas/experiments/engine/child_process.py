@@ -55,11 +55,9 @@ class ChildProcess:
             there is no result.
         """
         assert self._process.stdin is not None, "asked for"
-        call = pickle.dumps((function, args, kwargs))
         # Whoever does not read it is lost, and its status says why.
         with suppress(BrokenPipeError):
-            # A pickle in a pickle: the process reads the outer one, and so notices the end, before anything else.
-            pickle.dump(call, self._process.stdin)
+            pickle.dump((function, args, kwargs), self._process.stdin)
             self._process.stdin.flush()
         return self._result
 
@@ -94,14 +92,14 @@ class ChildProcess:
 
 def serve() -> None:
     """What the process does: call what it is told to, one after the other, and write what each returns or raises."""
-    calls: SimpleQueue[bytes] = SimpleQueue()
+    calls: SimpleQueue[Any] = SimpleQueue()
     # What libraries print, and processes that they start, must not come between.
     received, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     threading.Thread(target=receive, args=(received, calls), daemon=True).start()
     while True:
-        function, args, kwargs = pickle.loads(calls.get())
+        function, args, kwargs = calls.get()
         answer: tuple[Any, Exception | None]
         try:
             answer = function(*args, **kwargs), None
@@ -113,13 +111,16 @@ def serve() -> None:
         answers.flush()
 
 
-def receive(file: BinaryIO, calls: SimpleQueue[bytes]) -> None:
+def receive(file: BinaryIO, calls: SimpleQueue[Any]) -> None:
     """Put each call in the queue; where they end, the parent is gone, and so is this process."""
     try:
         while True:
             calls.put(pickle.load(file))
-    finally:
-        os._exit(1)
+    except (EOFError, pickle.UnpicklingError):
+        pass
+    except Exception:
+        traceback.print_exc()
+    os._exit(1)
 
 
 def told(error: Exception) -> Exception:
