@@ -138,6 +138,7 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
     return simple[hint]
 
 
+PART = st.floats(0, 1)
 RANGES: dict[tuple[type, str], st.SearchStrategy[Any]] = {
     (Validation, "val_split"): st.floats(0.01, 0.99),
     (Validation, "patience"): st.none() | st.integers(1, 9),
@@ -146,6 +147,21 @@ RANGES: dict[tuple[type, str], st.SearchStrategy[Any]] = {
     (Distillation, "attention_weight"): st.floats(0, 100),
     (Runtime, "micro_batch"): st.none() | st.integers(1, MAX_INTEGER),
     (Runtime, "checkpoint_steps"): st.none() | st.integers(1, MAX_INTEGER),
+    (Execution, "threads"): st.integers(1, 512),
+    **{(Augmentation, name): PART for name, hint in field_types(Augmentation).items() if hint is float},
+    (Augmentation, "aspect"): st.floats(1, 100),
+    (Augmentation, "side"): st.floats(0.1, 1),
+    (Cosine, "warmup"): PART,
+    (Steps, "rates"): st.lists(st.tuples(st.integers(1, 9), st.floats(0.1, 1)), min_size=1, max_size=3).map(tuple),
+    (Staircase, "factor"): PART,
+    **{(Staircase, name): st.floats(0.01, 100) for name in ("every", "of", "warmup")},
+    **{(Recipe, name): PART for name, hint in field_types(Recipe).items() if hint is float},
+    (Recipe, "batch_size"): st.integers(1, 2**20),
+    (Recipe, "epochs"): st.integers(10, 100_000),
+    (Recipe, "epochs_of"): st.none() | st.integers(1, 2**40),
+    (TrainingResults, "epochs"): st.integers(9, 10),
+    (TrainingResults, "best_epoch"): st.none() | st.integers(1, 9),
+    (TrainingResults, "seconds"): st.floats(0, 1e12),
 }
 """Of fields whose class refuses other values of the type."""
 
