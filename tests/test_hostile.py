@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from convatlas.files.sealed_json import SHA256
 from convatlas.runs.run import Run
 
 FORMATS = Path(__file__).parent / "formats"
@@ -92,6 +93,8 @@ def check(folders: list[Path], place: Path, mutate: Callable[..., None], num: in
             shutil.copytree(genuine, folder)
             path = draw.choice(sorted(folder.glob("*.json")))
             values = json.loads(path.read_text())
+            # Whoever forges a file forges its checksum, too.
+            values.pop(SHA256, None)
             mutate(values, draw)
             path.write_text(json.dumps(values))
             answer = worker.use(folder)

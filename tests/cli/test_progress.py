@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from convatlas.cli.progress import LineProgress, LoadingBar, loading_progress
+from convatlas.cli.progress import LineProgress, LoadingBar, LoadingLines, loading_progress
 from convatlas.files import SILENT
 from convatlas.training.progress import EpochMetrics
 
@@ -107,7 +107,7 @@ def test_the_bars_of_decoding_count_images_and_go(tmp_path: Path, write_images: 
 
 def test_nothing_is_shown_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
-    assert loading_progress() is SILENT
+    assert type(loading_progress()) is LoadingLines
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert isinstance(loading_progress(), LoadingBar)
     assert loading_progress(quiet=True) is SILENT

@@ -138,6 +138,7 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
     return simple[hint]
 
 
+PART = st.floats(0, 1)
 RANGES: dict[tuple[type, str], st.SearchStrategy[Any]] = {
     (Validation, "val_split"): st.floats(0.01, 0.99),
     (Validation, "patience"): st.none() | st.integers(1, 9),
@@ -147,29 +148,27 @@ RANGES: dict[tuple[type, str], st.SearchStrategy[Any]] = {
     (Runtime, "micro_batch"): st.none() | st.integers(1, MAX_INTEGER),
     (Runtime, "checkpoint_steps"): st.none() | st.integers(1, MAX_INTEGER),
     (Execution, "threads"): st.integers(1, 512),
+    **{(Augmentation, name): PART for name, hint in field_types(Augmentation).items() if hint is float},
     (Augmentation, "aspect"): st.floats(1, 100),
     (Augmentation, "side"): st.floats(0.1, 1),
-    (Steps, "rates"): st.lists(st.tuples(st.integers(1, 100), st.floats(0.01, 1)), min_size=1, max_size=3).map(tuple),
-    (Staircase, "every"): st.floats(0.1, 100),
-    (Staircase, "of"): st.floats(0.1, 100),
+    (Cosine, "warmup"): PART,
+    (Steps, "rates"): st.lists(st.tuples(st.integers(1, 9), st.floats(0.1, 1)), min_size=1, max_size=3).map(tuple),
+    (Staircase, "factor"): PART,
+    **{(Staircase, name): st.floats(0.01, 100) for name in ("every", "of", "warmup")},
+    **{(Recipe, name): PART for name, hint in field_types(Recipe).items() if hint is float},
     (Recipe, "batch_size"): st.integers(1, 2**20),
-    (Recipe, "epochs"): st.integers(5, 100_000),
+    (Recipe, "epochs"): st.integers(10, 100_000),
     (Recipe, "epochs_of"): st.none() | st.integers(1, 2**40),
-    (TrainingResults, "epochs"): st.integers(3, 5),
-    (TrainingResults, "best_epoch"): st.none() | st.integers(1, 3),
-    (TrainingResults, "seconds"): st.floats(0, 1e9),
+    (TrainingResults, "epochs"): st.integers(9, 10),
+    (TrainingResults, "best_epoch"): st.none() | st.integers(1, 9),
+    (TrainingResults, "seconds"): st.floats(0, 1e12),
 }
 """Of fields whose class refuses other values of the type."""
 
 
 def instances(kind: Any) -> st.SearchStrategy[Any]:
     """Instances of a dataclass."""
-    # Most numbers of a recipe are fractions.
-    fractions = {float: st.floats(0, 1)} if kind.__module__ == Recipe.__module__ else {}
-    drawn = {}
-    for name, hint in field_types(kind).items():
-        known = RANGES.get((kind, name), fractions.get(hint))
-        drawn[name] = values_of(hint) if known is None else known
+    drawn = {name: RANGES.get((kind, name), values_of(hint)) for name, hint in field_types(kind).items()}
     return st.fixed_dictionaries(drawn).map(lambda fields: made(kind, fields))
 
 
