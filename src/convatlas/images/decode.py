@@ -19,8 +19,10 @@ import PIL
 from PIL import Image, UnidentifiedImageError
 
 from convatlas.errors import UserError
-from convatlas.images import heif, tiff
+from convatlas.images import cost, heif, tiff
+from convatlas.images.cost import MAX_PIXELS
 from convatlas.images.files import ImageError, ReadError, opened, path_of, read_error
+from convatlas.images.loading import load, load_first
 from convatlas.images.parallel import parallel_map
 from convatlas.images.pixels import upright
 from convatlas.images.png import without_text
@@ -29,7 +31,6 @@ from convatlas.images.sniff import HEAD, READ, format_of, why_not
 
 NUM_SIZES = 100
 """The typical size of a data set is taken from so many images."""
-MAX_PIXELS = "CONVATLAS_MAX_PIXELS"
 T = TypeVar("T")
 
 
@@ -96,7 +97,10 @@ def decode_opened(image: Image.Image) -> Image.Image:
         if getattr(image, "tile", None) and getattr(image, "fp", None) is None:
             raise UnsupportedImageError(CLOSED)
         _check_size(image)
-        return _finished(image)
+        tiff.check(image)
+        cost.check(image, getattr(image, "fp", None))
+        load(image)
+        return upright(image)
 
 
 def max_pixels() -> int | None:
@@ -127,7 +131,9 @@ def _decoded(file: BinaryIO, path: Path, at_least: int | None) -> tuple[Image.Im
             # Of the sizes that the decoder can give, the smallest that is large enough; HEIF would give a thumbnail.
             image.draft(None, (at_least, at_least))
         drafted = image.size != full_size
-        return _finished(image), drafted
+        tiff.check(image)
+        cost.check(image, file)
+        return upright(load_first(image)), drafted
 
     with _translated(path):
         return _use(file, finish)
@@ -161,13 +167,6 @@ def _open(file: BinaryIO, name: str) -> Image.Image:
         file.seek(0)
         reader, _ = Image.OPEN[name]
         return reader(file, "")
-
-
-def _finished(image: Image.Image) -> Image.Image:
-    tiff.check(image)
-    # Only decoding finds half a file: open() and verify() read no more than headers.
-    tiff.load(image)
-    return upright(image)
 
 
 def _check_size(image: Image.Image) -> None:
