@@ -16,27 +16,20 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from convatlas.formatting import size
 from convatlas.images import jpeg, jpeg2000
+from convatlas.images.bounds import BYTES, LONGEST_SIDE, MAX_PIXELS, MOST_BYTES, SPARE
 from convatlas.images.reasons import UnsupportedImageError
 from convatlas.images.tiff import BITS, PLANAR
 
-MAX_PIXELS = "CONVATLAS_MAX_PIXELS"
-BYTES = 8
-"""Of a pixel."""
-MOST_BYTES = 28
-"""Of a pixel, for a decoder that holds much: OpenJPEG, of four channels of 16 bits."""
-SPARE = 64 * 2**20
-LONGEST_SIDE = 2**20
-"""Pixels; each row takes some memory of its own."""
 _SAMPLES, _ROWS_PER_STRIP, _TILE_SIDES = 277, 278, (322, 323)
 _PLAIN = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 """Bytes of a pixel in Pillow, where they are not four."""
 
 
-def check(image: Image.Image, file: BinaryIO | None) -> None:
-    """
+def check(image: Image.Image) -> int:
+    """Bytes that decoding an image takes at most, and `SPARE`.
+
     Args:
         image: opened and not loaded yet, of no more pixels than an image may have.
-        file: where it was opened from, if that is known.
 
     Raises:
         UnsupportedImageError: decoding it takes too much memory.
@@ -44,7 +37,7 @@ def check(image: Image.Image, file: BinaryIO | None) -> None:
     if max(image.size) > LONGEST_SIDE:
         raise UnsupportedImageError(f"longer than {LONGEST_SIDE:,} pixels; cut it into parts")
     pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
-    cost = _cost(image, file)
+    cost = _cost(image)
     if cost > MOST_BYTES * pixels + SPARE:
         raise UnsupportedImageError(f"of {pixels:,} pixels, but takes {size(cost)} to be decoded; save it as PNG")
     if limit is not None and cost > BYTES * limit + SPARE:
@@ -52,12 +45,14 @@ def check(image: Image.Image, file: BinaryIO | None) -> None:
             f"takes {size(cost)} to be decoded, more than the {size(BYTES * limit + SPARE)} of the largest PNG; "
             f"save it as PNG, or set {MAX_PIXELS} to {-(-(cost - SPARE) // BYTES)} to read it"
         )
+    return max(cost, BYTES * pixels)
 
 
-def _cost(image: Image.Image, file: BinaryIO | None) -> int:
+def _cost(image: Image.Image) -> int:
     """Bytes that Pillow and the decoder hold at most while it is decoded."""
     pixels = image.width * image.height
     held = _PLAIN.get(image.mode, 4) * pixels
+    file: BinaryIO | None = getattr(image, "fp", None)
     tile = next(iter(getattr(image, "tile", ())), (None,))[0]
     match image.format:
         case "JPEG" | "MPO" if file is not None:
@@ -99,8 +94,8 @@ def _coefficients(file: BinaryIO) -> int:
             content = segment.content(file)
             height, width, num_components = struct.unpack_from(">HHB", content, 1)
             factors = [(part >> 4, part & 15) for part in content[7 : 6 + 3 * num_components : 3]]
-            largest = max(h for h, _ in factors) * max(v for _, v in factors)
-            coefficients = width * height * sum(h * v for h, v in factors) // largest
+            largest = max((h for h, _ in factors), default=1) * max((v for _, v in factors), default=1)
+            coefficients = width * height * sum(h * v for h, v in factors) // max(largest, 1)
             if segment.marker in jpeg.PROGRESSIVE:
                 break
         elif segment.marker == jpeg.SCAN:

@@ -20,12 +20,12 @@ from PIL import Image, UnidentifiedImageError
 
 from convatlas.errors import UserError
 from convatlas.images import cost, heif, tiff
-from convatlas.images.cost import MAX_PIXELS
+from convatlas.images.bounds import MAX_PIXELS
 from convatlas.images.files import ImageError, ReadError, opened, path_of, read_error
 from convatlas.images.loading import load, load_first
-from convatlas.images.parallel import parallel_map
+from convatlas.images.metadata import bounded, without_text
+from convatlas.images.parallel import MEMORY, parallel_map
 from convatlas.images.pixels import upright
-from convatlas.images.png import without_text
 from convatlas.images.reasons import CLOSED, UnsupportedImageError, is_out_of_memory, is_too_long, reason_of
 from convatlas.images.sniff import HEAD, READ, format_of, why_not
 
@@ -98,9 +98,9 @@ def decode_opened(image: Image.Image) -> Image.Image:
             raise UnsupportedImageError(CLOSED)
         _check_size(image)
         tiff.check(image)
-        cost.check(image, getattr(image, "fp", None))
-        load(image)
-        return upright(image)
+        with MEMORY.held(cost.check(image)):
+            load(image)
+            return upright(image)
 
 
 def max_pixels() -> int | None:
@@ -132,8 +132,8 @@ def _decoded(file: BinaryIO, path: Path, at_least: int | None) -> tuple[Image.Im
             image.draft(None, (at_least, at_least))
         drafted = image.size != full_size
         tiff.check(image)
-        cost.check(image, file)
-        return upright(load_first(image)), drafted
+        with MEMORY.held(cost.check(image)):
+            return upright(load_first(image)), drafted
 
     with _translated(path):
         return _use(file, finish)
@@ -150,7 +150,7 @@ def _use(file: BinaryIO, function: Callable[[Image.Image], T]) -> T:
     if name == heif.HEIF:
         heif.register()
     try:
-        with _open(file, name) as image:
+        with _open(bounded(file, name), name) as image:
             return function(image)
     except ValueError as error:
         if name != "PNG" or not is_too_long(error):
@@ -203,6 +203,7 @@ def pillow_silenced() -> Iterator[None]:
     Raises:
         UserError: the environment variable of the limit is not a number of pixels.
     """
+    tiff.silence()
     logger = logging.getLogger("PIL")
     level, limit = logger.level, Image.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
