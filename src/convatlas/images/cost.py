@@ -14,7 +14,7 @@ from typing import BinaryIO
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from convatlas.formatting import size
+from convatlas.formatting import plural, size
 from convatlas.images import jpeg, jpeg2000
 from convatlas.images.bounds import BYTES, LONGEST_SIDE, MAX_PIXELS, MOST_BYTES, SPARE
 from convatlas.images.reasons import UnsupportedImageError
@@ -25,27 +25,29 @@ _PLAIN = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 """Bytes of a pixel in Pillow, where they are not four."""
 
 
-def check(image: Image.Image) -> int:
-    """Bytes that decoding an image takes at most, and `SPARE`.
+def check(image: Image.Image, pixels: int) -> int:
+    """Bytes that decoding an image takes at most, but for `SPARE`.
 
     Args:
-        image: opened and not loaded yet, of no more pixels than an image may have.
+        image: opened and not loaded yet.
+        pixels: that it has, and no more than an image may have; while it is decoded it may be scaled down.
 
     Raises:
         UnsupportedImageError: decoding it takes too much memory.
     """
     if max(image.size) > LONGEST_SIDE:
         raise UnsupportedImageError(f"longer than {LONGEST_SIDE:,} pixels; cut it into parts")
-    pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
-    cost = _cost(image)
+    cost, limit = _cost(image), Image.MAX_IMAGE_PIXELS
     if cost > MOST_BYTES * pixels + SPARE:
-        raise UnsupportedImageError(f"of {pixels:,} pixels, but takes {size(cost)} to be decoded; save it as PNG")
+        raise UnsupportedImageError(
+            f"of {plural(pixels, 'pixel')}, but takes {size(cost)} to be decoded; save it as PNG"
+        )
     if limit is not None and cost > BYTES * limit + SPARE:
         raise UnsupportedImageError(
             f"takes {size(cost)} to be decoded, more than the {size(BYTES * limit + SPARE)} of the largest PNG; "
             f"save it as PNG, or set {MAX_PIXELS} to {-(-(cost - SPARE) // BYTES)} to read it"
         )
-    return max(cost, BYTES * pixels)
+    return max(cost, BYTES * image.width * image.height)
 
 
 def _cost(image: Image.Image) -> int:
@@ -62,8 +64,8 @@ def _cost(image: Image.Image) -> int:
         case "TIFF" if isinstance(image, TiffImageFile):
             return held + _libtiff(image) + (_num_bytes(file) if image.use_load_libtiff else 0)
         case "WEBP":
-            # The canvas, the one before, and the decoder's pixels or their copy; two copies of the file.
-            return 12 * pixels + 2 * _num_bytes(file)
+            # The canvas, the one before, the copy of it that Pillow decodes, and the image; two copies of the file.
+            return 16 * pixels + 2 * _num_bytes(file)
         case "AVIF":
             # Planes of up to 16 bits, and two copies of the pixels.
             channels = len(image.getbands())

@@ -96,9 +96,9 @@ def decode_opened(image: Image.Image) -> Image.Image:
     with pillow_silenced(), _translated(path_of(image)):
         if getattr(image, "tile", None) and getattr(image, "fp", None) is None:
             raise UnsupportedImageError(CLOSED)
-        _check_size(image)
+        pixels = _checked_size(image)
         tiff.check(image)
-        with MEMORY.held(cost.check(image)):
+        with MEMORY.held(cost.check(image, pixels)):
             load(image)
             return upright(image)
 
@@ -125,14 +125,13 @@ def decoders() -> str:
 
 def _decoded(file: BinaryIO, path: Path, at_least: int | None) -> tuple[Image.Image, bool]:
     def finish(image: Image.Image) -> tuple[Image.Image, bool]:
-        full_size = image.size
-        _check_size(image)
+        pixels, full_size = _checked_size(image), image.size
         if at_least is not None and image.format in ("JPEG", "MPO"):
             # Of the sizes that the decoder can give, the smallest that is large enough; HEIF would give a thumbnail.
             image.draft(None, (at_least, at_least))
         drafted = image.size != full_size
         tiff.check(image)
-        with MEMORY.held(cost.check(image)):
+        with MEMORY.held(cost.check(image, pixels)):
             return upright(load_first(image)), drafted
 
     with _translated(path):
@@ -169,10 +168,13 @@ def _open(file: BinaryIO, name: str) -> Image.Image:
         return reader(file, "")
 
 
-def _check_size(image: Image.Image) -> None:
+def _checked_size(image: Image.Image) -> int:
+    """The pixels that an image has, no more than it may have."""
+    pixels = image.width * image.height
     # Pillow itself warns from its limit on and refuses from twice its limit; for us the limit is the limit.
-    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
         raise Image.DecompressionBombError
+    return pixels
 
 
 @contextmanager

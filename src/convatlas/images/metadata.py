@@ -23,7 +23,7 @@ _INFLATED = 2**20
 """Bytes of compressed text that it reads at most."""
 _RATIO = 1032
 """Of zlib, at most."""
-_MOST_PARTS = 10_000
+MOST_PARTS = 10_000
 
 _PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
 """PNG's chunks that decide what its pixels are, and those of animations, which Pillow does not read so far."""
@@ -70,11 +70,11 @@ def _without(file: BinaryIO, parts: Iterator[Part]) -> BinaryIO:
             continue
         if kept and kept[-1][1] == part.begin:
             kept[-1] = (kept[-1][0], part.end)
-        elif len(kept) == _MOST_PARTS:
+        elif len(kept) == MOST_PARTS:
             raise UnsupportedImageError("its pixels lie in too many pieces; save it anew")
         else:
             kept.append((part.begin, part.end))
-    return io.BufferedReader(_Parts(file, kept))
+    return io.BufferedReader(Parts(file, kept))
 
 
 def _png(file: BinaryIO) -> Iterator[Part]:
@@ -134,7 +134,7 @@ def _gif(file: BinaryIO) -> Iterator[Part]:
     yield Part(begin, file.seek(0, io.SEEK_END), 0)
 
 
-class _Parts(io.RawIOBase):
+class Parts(io.RawIOBase):
     """Parts of a file, one after another."""
 
     def __init__(self, file: BinaryIO, parts: list[tuple[int, int]]) -> None:
