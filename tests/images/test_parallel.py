@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from convatlas.images import parallel_map
-from convatlas.images.parallel import AHEAD, Budget
+from convatlas.images.parallel import AHEAD, MemoryLimit
 
 
 def test_results_come_in_the_order_of_the_things() -> None:
@@ -48,13 +48,13 @@ def test_nothing_gives_nothing() -> None:
     assert list(parallel_map(str, [])) == []
 
 
-def test_threads_hold_no_more_than_the_budget_but_for_one_alone() -> None:
-    budget, lock = Budget(10), threading.Lock()
+def test_threads_hold_no_more_than_the_limit_but_for_one_alone() -> None:
+    limit, lock = MemoryLimit(10), threading.Lock()
     held: list[int] = []
     most: list[int] = []
 
     def work(amount: int) -> None:
-        with budget.held(amount):
+        with limit.held(amount):
             with lock:
                 held.append(amount)
                 most.append(sum(held))
@@ -70,8 +70,8 @@ def test_threads_hold_no_more_than_the_budget_but_for_one_alone() -> None:
     assert {total for total in most if total > 10} == {99}
 
 
-def test_a_budget_is_given_back_after_an_error() -> None:
-    budget = Budget(1)
+def test_memory_is_given_back_after_an_error() -> None:
+    limit = MemoryLimit(1)
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), budget.held(1):
+        with pytest.raises(ZeroDivisionError), limit.held(1):
             raise ZeroDivisionError

@@ -34,7 +34,7 @@ def parallel_map(function: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
             yield pending.popleft().result()
 
 
-class Budget:
+class MemoryLimit:
     """Bytes that all threads may hold together; one that wants more than all of them waits until it is alone."""
 
     def __init__(self, num_bytes: int) -> None:
@@ -56,5 +56,5 @@ class Budget:
                 self._changed.notify_all()
 
 
-MEMORY = Budget(WORKERS * 2**28)
+MEMORY = MemoryLimit(WORKERS * 2**28)
 """For images in the middle of being decoded, of this process: photographs of 32 megapixels in every thread."""
