@@ -75,6 +75,39 @@ def test_frame_does_not_depend_on_where_the_ink_is(left: int, top: int) -> None:
     assert np.array_equal(reframe(drawing(at=(left, top)), INK), reframe(drawing(), INK))
 
 
+def framed_in_floats(image: Image.Image, ink: float) -> Image.Image:
+    """`reframe` with an array of floats for all pixels."""
+    gray = np.asarray(image.convert("L"), dtype=np.float32)
+    paper = np.median(np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]]))
+    brighter, darker = (gray - paper).clip(min=0), (paper - gray).clip(min=0)
+    expected, other = (brighter, darker) if paper <= 127 else (darker, brighter)
+    found = other if expected.max() < 25 <= other.max() else expected
+    if found.max() < 25:
+        return Image.new("L", image.size)
+    rows, columns = np.nonzero(found > 0.4 * found.max())
+    box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+    bright = Image.fromarray((found * (255 / found.max())).round().astype(np.uint8)).crop(box)
+    bright.thumbnail((512, 512), reducing_gap=None)
+    side = round(max(bright.size) / ink)
+    frame = Image.new("L", (side, side))
+    frame.paste(bright, ((side - bright.width) // 2, (side - bright.height) // 2))
+    return frame
+
+
+@given(
+    width=st.integers(1, 40), height=st.integers(1, 40), low=st.integers(0, 255), high=st.integers(0, 255),
+    paper=st.integers(0, 255), seed=st.integers(0, 99), ink=st.floats(0.1, 1),
+)  # fmt: skip
+def test_a_table_of_levels_frames_as_floats_of_every_pixel_do(
+    width: int, height: int, low: int, high: int, paper: int, seed: int, ink: float
+) -> None:
+    draw = np.random.default_rng(seed)
+    pixels = draw.integers(min(low, high), max(low, high) + 1, (height, width), np.uint8)
+    pixels[draw.random((height, width)) < 0.7] = paper
+    image = Image.fromarray(pixels)
+    assert np.array_equal(reframe(image, ink), framed_in_floats(image, ink))
+
+
 def test_frame_of_a_larger_drawing_shows_the_same() -> None:
     small, large = reframe(drawing(), INK), reframe(drawing(size=(700, 500), at=(90, 60), scale=3), INK)
     assert large.width > small.width

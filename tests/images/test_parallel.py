@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from convatlas.images import parallel_map
-from convatlas.images.parallel import AHEAD
+from convatlas.images.parallel import AHEAD, MemoryLimit
 
 
 def test_results_come_in_the_order_of_the_things() -> None:
@@ -46,3 +46,32 @@ def test_an_error_comes_to_whoever_takes_the_result() -> None:
 
 def test_nothing_gives_nothing() -> None:
     assert list(parallel_map(str, [])) == []
+
+
+def test_threads_hold_no_more_than_the_limit_but_for_one_alone() -> None:
+    limit, lock = MemoryLimit(10), threading.Lock()
+    held: list[int] = []
+    most: list[int] = []
+
+    def work(amount: int) -> None:
+        with limit.held(amount):
+            with lock:
+                held.append(amount)
+                most.append(sum(held))
+            with lock:
+                held.remove(amount)
+
+    threads = [threading.Thread(target=work, args=(amount,)) for amount in [3, 4, 99, 5, 1, 99, 10, 2] * 20]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == len(threads)
+    assert {total for total in most if total > 10} == {99}
+
+
+def test_memory_is_given_back_after_an_error() -> None:
+    limit = MemoryLimit(1)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), limit.held(1):
+            raise ZeroDivisionError

@@ -28,6 +28,7 @@ from convatlas.images import (
     Preprocessing,
     Resize,
     ResizeMode,
+    bands,
     decode,
     decode_content,
     decode_opened,
@@ -226,6 +227,21 @@ def test_every_entrance_gives_the_same_array(drawn: dict[str, Any], scratch: Pat
 @given(drawn=images)
 def test_every_entrance_gives_the_same_array_of_many_more(drawn: dict[str, Any], scratch: Path) -> None:
     check(drawn, scratch)
+
+
+@settings(max_examples=100)
+@given(drawn=images, pixels=st.integers(1, 300))
+def test_bands_of_rows_show_what_the_whole_image_shows(drawn: dict[str, Any], pixels: int, scratch: Path) -> None:
+    suffix, mode = drawn["pair"]
+    image = in_mode(scene(drawn["width"], drawn["height"], drawn["seed"]), mode, white_of(mode, drawn["pick"]))
+    carriers = CARRIERS.get(suffix, (None,))
+    path = saved(image, scratch / f"banded.{suffix}", drawn["orientation"], carriers[drawn["pick"] % len(carriers)])
+    for shown in (lambda: decode(path), lambda: decode_opened(image)):
+        whole = shown()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bands, "PIXELS", pixels)
+            banded = shown()
+        assert (banded.mode, banded.size, banded.tobytes()) == (whole.mode, whole.size, whole.tobytes())
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convatlas.errors import UserError
-from convatlas.images import Interpolation, Resize, ResizeMode
+from convatlas.images import Interpolation, Resize, ResizeMode, resize
 from convatlas.images.resize import LARGEST_SIDE
 
 modes = st.sampled_from(list(ResizeMode))
@@ -89,6 +89,14 @@ def test_a_scaled_image_keeps_its_sides() -> None:
     quarters = np.kron([[10, 80], [150, 220]], np.ones((50, 50))).astype(np.uint8)
     array = Resize(10).square(Image.fromarray(quarters), 1)[0]
     assert [array[0, 0], array[0, -1], array[-1, 0], array[-1, -1]] == [10, 80, 150, 220]
+
+
+def test_a_slip_of_one_column_is_scaled_down_before_it_is_made_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    slip = noise(1, 5000)
+    whole = Resize(40, ResizeMode.SQUASH).square(slip, 3)
+    monkeypatch.setattr(resize, "SPARE", 0)
+    by_columns = Resize(40, ResizeMode.SQUASH).square(slip, 3)
+    assert np.abs(whole.astype(int) - by_columns).max() <= 1
 
 
 def test_scaling_down_averages_and_does_not_pick_single_pixels() -> None:

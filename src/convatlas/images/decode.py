@@ -19,17 +19,18 @@ import PIL
 from PIL import Image, UnidentifiedImageError
 
 from convatlas.errors import UserError
-from convatlas.images import heif, tiff
+from convatlas.images import cost, heif, tiff
+from convatlas.images.bounds import MAX_PIXELS
 from convatlas.images.files import ImageError, ReadError, opened, path_of, read_error
-from convatlas.images.parallel import parallel_map
+from convatlas.images.loading import load, load_first
+from convatlas.images.metadata import bounded, without_text
+from convatlas.images.parallel import MEMORY, parallel_map
 from convatlas.images.pixels import upright
-from convatlas.images.png import without_text
 from convatlas.images.reasons import CLOSED, UnsupportedImageError, is_out_of_memory, is_too_long, reason_of
 from convatlas.images.sniff import HEAD, READ, format_of, why_not
 
 NUM_SIZES = 100
 """The typical size of a data set is taken from so many images."""
-MAX_PIXELS = "CONVATLAS_MAX_PIXELS"
 T = TypeVar("T")
 
 
@@ -95,8 +96,11 @@ def decode_opened(image: Image.Image) -> Image.Image:
     with pillow_silenced(), _translated(path_of(image)):
         if getattr(image, "tile", None) and getattr(image, "fp", None) is None:
             raise UnsupportedImageError(CLOSED)
-        _check_size(image)
-        return _finished(image)
+        pixels = _checked_size(image)
+        tiff.check(image)
+        with MEMORY.held(cost.check(image, pixels)):
+            load(image)
+            return upright(image)
 
 
 def max_pixels() -> int | None:
@@ -121,13 +125,14 @@ def decoders() -> str:
 
 def _decoded(file: BinaryIO, path: Path, at_least: int | None) -> tuple[Image.Image, bool]:
     def finish(image: Image.Image) -> tuple[Image.Image, bool]:
-        full_size = image.size
-        _check_size(image)
+        pixels, full_size = _checked_size(image), image.size
         if at_least is not None and image.format in ("JPEG", "MPO"):
             # Of the sizes that the decoder can give, the smallest that is large enough; HEIF would give a thumbnail.
             image.draft(None, (at_least, at_least))
         drafted = image.size != full_size
-        return _finished(image), drafted
+        tiff.check(image)
+        with MEMORY.held(cost.check(image, pixels)):
+            return upright(load_first(image)), drafted
 
     with _translated(path):
         return _use(file, finish)
@@ -144,7 +149,7 @@ def _use(file: BinaryIO, function: Callable[[Image.Image], T]) -> T:
     if name == heif.HEIF:
         heif.register()
     try:
-        with _open(file, name) as image:
+        with _open(bounded(file, name), name) as image:
             return function(image)
     except ValueError as error:
         if name != "PNG" or not is_too_long(error):
@@ -163,17 +168,13 @@ def _open(file: BinaryIO, name: str) -> Image.Image:
         return reader(file, "")
 
 
-def _finished(image: Image.Image) -> Image.Image:
-    tiff.check(image)
-    # Only decoding finds half a file: open() and verify() read no more than headers.
-    tiff.load(image)
-    return upright(image)
-
-
-def _check_size(image: Image.Image) -> None:
+def _checked_size(image: Image.Image) -> int:
+    """The pixels that an image has, no more than it may have."""
+    pixels = image.width * image.height
     # Pillow itself warns from its limit on and refuses from twice its limit; for us the limit is the limit.
-    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
         raise Image.DecompressionBombError
+    return pixels
 
 
 @contextmanager
@@ -204,6 +205,7 @@ def pillow_silenced() -> Iterator[None]:
     Raises:
         UserError: the environment variable of the limit is not a number of pixels.
     """
+    tiff.silence()
     logger = logging.getLogger("PIL")
     level, limit = logger.level, Image.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():

@@ -19,18 +19,19 @@ MAX_INK = 512
 """Pixels along the longer side of the ink in a new frame, at most."""
 NUM_SPANS = 1000
 """Images from which the span of a data set is taken."""
+_LEVELS = np.arange(256, dtype=np.float32)
 
 
 def ink_span(images: npt.NDArray[np.uint8]) -> float | None:
     """The part of the frame's side that ink spans, the mean over images (n, 1, side, side); None without ink."""
-    boxes = (_box(image[0].astype(np.float32)) for image in images[:NUM_SPANS])
+    boxes = (_Ink(Image.fromarray(image[0]), _LEVELS).box() for image in images[:NUM_SPANS])
     spans = [max(bottom - top, right - left) for box in boxes if box for left, top, right, bottom in [box]]
     return float(np.mean(spans)) / images.shape[-1] if spans else None
 
 
 def is_blank(image: Image.Image) -> bool:
     """Whether there is no ink on it."""
-    return _box(_ink(image)[0]) is None
+    return _ink(image)[0].box() is None
 
 
 def is_of_set(image: Image.Image, side: int | None) -> bool:
@@ -40,11 +41,11 @@ def is_of_set(image: Image.Image, side: int | None) -> bool:
 
 def reframe(image: Image.Image, ink: float) -> Image.Image:
     """The image's ink, bright on black, spanning `ink` of a square frame; a blank image becomes a blank frame."""
-    values, _ = _ink(image)
-    box = _box(values)
+    found, _ = _ink(image)
+    box = found.box()
     if box is None:
         return Image.new("L", image.size)
-    bright = Image.fromarray((values * (255 / values.max())).round().astype(np.uint8)).crop(box)
+    bright = found.bright().crop(box)
     # Finer than any network looks; and a long thin stroke must not need a frame of gigabytes.
     bright.thumbnail((MAX_INK, MAX_INK), reducing_gap=None)
     side = round(max(bright.size) / ink)
@@ -53,22 +54,42 @@ def reframe(image: Image.Image, ink: float) -> Image.Image:
     return frame
 
 
-def _ink(image: Image.Image) -> tuple[npt.NDArray[np.float32], bool]:
-    """How far each pixel (height, width) is from the paper towards the ink, and whether the ink is the brighter one.
+class _Ink:
+    """How far each pixel is from the paper towards the ink: a gray image, and what each of its levels is.
+
+    An image of a byte a pixel and a table of 256 values, where an array of such values would take four times as much.
+    """
+
+    def __init__(self, gray: Image.Image, values: npt.NDArray[np.float32]) -> None:
+        """
+        Args:
+            values: (256,) of each level.
+        """
+        self._gray = gray
+        self._values = values
+        self.strongest: np.float32 = values[np.array(gray.histogram()) > 0].max(initial=0)
+
+    def box(self) -> tuple[int, int, int, int] | None:
+        """Left, top, right and bottom of the ink; None if there is none."""
+        if self.strongest < FAINTEST:
+            return None
+        return self._gray.point((self._values > INK_LEVEL * self.strongest).tolist()).getbbox()
+
+    def bright(self) -> Image.Image:
+        """The ink on black, the strongest white."""
+        return self._gray.point((self._values * (255 / self.strongest)).round().clip(max=255).astype(np.uint8).tolist())
+
+
+def _ink(image: Image.Image) -> tuple[_Ink, bool]:
+    """The ink of an image, and whether it is brighter than the paper.
 
     The paper is what lies along the edges. On light paper ink is dark and on dark paper bright, if there is such ink.
     """
-    gray = np.asarray(image.convert("L"), dtype=np.float32)
-    paper = np.median(np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]]))
-    brighter, darker = (gray - paper).clip(min=0), (paper - gray).clip(min=0)
+    gray = image if image.mode == "L" else image.convert("L")
+    width, height = gray.size
+    edges = [(0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height)]
+    paper = np.median(np.concatenate([np.asarray(gray.crop(edge), np.float32).ravel() for edge in edges]))
+    brighter, darker = (_Ink(gray, values.clip(min=0)) for values in (_LEVELS - paper, paper - _LEVELS))
     expected, other = (brighter, darker) if paper <= MIDDLE else (darker, brighter)
-    ink = other if expected.max() < FAINTEST <= other.max() else expected
+    ink = other if expected.strongest < FAINTEST <= other.strongest else expected
     return ink, ink is brighter
-
-
-def _box(values: npt.NDArray[np.float32]) -> tuple[int, int, int, int] | None:
-    """Left, top, right and bottom of the ink in values (height, width) above 0; None if there is none."""
-    if values.max(initial=0) < FAINTEST:
-        return None
-    rows, columns = np.nonzero(values > INK_LEVEL * values.max())
-    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from convatlas.images import tiff
+from convatlas.images.bands import bands, converted
 from convatlas.images.reasons import UnsupportedImageError
 
 _WHITES = (1.0, 255.0, 4095.0, 65535.0)
@@ -13,16 +18,8 @@ _WHITES = (1.0, 255.0, 4095.0, 65535.0)
 _SCALED = {"PPM", "JPEG2000"}
 """Formats that say how many bits they have, which Pillow scales to 16."""
 _ORIENTATION = 0x0112
-_TRANSPOSES = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""The transpose that turns an image upright, for each EXIF orientation (EXIF 2.3, table 4, tag Orientation)."""
+
+Conversion = Callable[[Image.Image], Image.Image]
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -33,36 +30,41 @@ def upright(image: Image.Image) -> Image.Image:
     Raises:
         UnsupportedImageError: its values have more than 16 bits.
     """
-    eight_bits = _eight_bits(image)
-    try:
-        orientation = image.getexif().get(_ORIENTATION)
-    # Cameras write odd EXIF, and Pillow raises many kinds of errors on it; the image itself is good.
-    except Exception:
-        orientation = None
-    transpose = _TRANSPOSES.get(orientation) if isinstance(orientation, int) else None
-    turned = eight_bits if transpose is None else eight_bits.transpose(transpose)
+    is_deep = image.mode.startswith("I") or image.mode == "F"
+    turned = converted(image, _gray(image) if is_deep else _flattening(image), _orientation(image))
     # Nobody turns it twice.
     turned.info = {}
     return turned
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _gray(image)
+def _orientation(image: Image.Image) -> object:
+    try:
+        return image.getexif().get(_ORIENTATION)
+    # Cameras write odd EXIF, and Pillow raises many kinds of errors on it; the image itself is good.
+    except Exception:
+        return None
+
+
+def _flattening(image: Image.Image) -> Conversion:
+    """From an image of up to 8 bits, or a part of it, to gray or color, with what is transparent laid on white."""
     transparent = _transparent(image)
-    if image.mode in ("La", "RGBa"):
-        image = image.convert("LA" if image.mode == "La" else "RGBA")
-    if image.mode in ("LA", "PA", "RGBA") or transparent is not None:
-        gray = image.mode in ("1", "L", "LA")
-        if image.info.get("transparency") != transparent:
-            image = image.copy()
-            image.info = {} if transparent is None else {"transparency": transparent}
-        image = image.convert("RGBA")
-        flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return flat.convert("L" if gray else "RGB")
-    if image.mode in ("L", "RGB"):
-        return image.copy()
-    return image.convert("L" if image.mode == "1" else "RGB")
+
+    def flat(part: Image.Image) -> Image.Image:
+        if part.mode in ("La", "RGBa"):
+            part = part.convert("LA" if part.mode == "La" else "RGBA")
+        if part.mode in ("LA", "PA", "RGBA") or transparent is not None:
+            gray = part.mode in ("1", "L", "LA")
+            if part.info.get("transparency") != transparent:
+                part = part.copy()
+                part.info = {} if transparent is None else {"transparency": transparent}
+            part = part.convert("RGBA")
+            part = Image.alpha_composite(Image.new("RGBA", part.size, "white"), part)
+            return part.convert("L" if gray else "RGB")
+        if part.mode in ("L", "RGB"):
+            return part.copy()
+        return part.convert("L" if part.mode == "1" else "RGB")
+
+    return flat
 
 
 def _transparent(image: Image.Image) -> int | bytes | tuple[int, ...] | None:
@@ -78,8 +80,8 @@ def _transparent(image: Image.Image) -> int | bytes | tuple[int, ...] | None:
     return None
 
 
-def _gray(image: Image.Image) -> Image.Image:
-    """Gray values of more than 8 bits, or fractions, as 8 bits.
+def _gray(image: Image.Image) -> Conversion:
+    """From gray values of more than 8 bits, or fractions, to 8 bits.
 
     Files hold 12 bits in 16 and do not say so: not even by PNG's sBIT, whose writers must scale the values up. So the
     largest value decides what white is: the least of 12 and 16 bits that holds it, for values of 32 bits of 8 too, for
@@ -89,19 +91,32 @@ def _gray(image: Image.Image) -> Image.Image:
     Raises:
         UnsupportedImageError: no such white holds the largest value.
     """
-    pixels = np.asarray(image)
-    if image.mode == "I" and tiff.is_unsigned(image):
-        pixels = pixels.view(np.uint32)
-    values = np.nan_to_num(pixels.astype(np.float64), posinf=np.inf)
-    largest = values.max(initial=0)
+    is_unsigned = image.mode == "I" and tiff.is_unsigned(image)
+    is_min_white, transparent = tiff.is_min_white(image), _transparent(image)
+
+    def numbers(part: Image.Image) -> npt.NDArray[Any]:
+        pixels = np.asarray(part)
+        return pixels.view(np.uint32) if is_unsigned else pixels
+
+    largest = max(float(_finite(numbers(band)).max(initial=0)) for band in bands(image))
     # Fractions may be of one; 32 bits may hold 8.
     first = 0 if image.mode == "F" else 3 if image.format in _SCALED else 1 if image.mode == "I" else 2
     white = next((white for white in _WHITES[first:] if largest <= white), None)
     if white is None:
         raise UnsupportedImageError(f"of values up to {largest:g}, which do not say what is white; save it in 16 bits")
-    levels = (values.clip(0, white) * (255 / white)).round().astype(np.uint8)
-    if tiff.is_min_white(image):
-        levels = 255 - levels
-    if (transparent := _transparent(image)) is not None:
-        levels = np.where(pixels == transparent, np.uint8(255), levels)
-    return Image.fromarray(levels)
+
+    def levels(part: Image.Image) -> Image.Image:
+        pixels = numbers(part)
+        found = (_finite(pixels).astype(np.float64).clip(0, white) * (255 / white)).round().astype(np.uint8)
+        if is_min_white:
+            found = 255 - found
+        if transparent is not None:
+            found = np.where(pixels == transparent, np.uint8(255), found)
+        return Image.fromarray(found)
+
+    return levels
+
+
+def _finite(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same with 0 for what is no number; infinity stays."""
+    return np.nan_to_num(pixels, posinf=np.inf) if pixels.dtype.kind == "f" else pixels

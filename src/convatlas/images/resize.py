@@ -17,6 +17,9 @@ LARGEST_SIDE = 2**14
 REDUCING_GAP = 3.0
 """Pillow's `reducing_gap` in training: from twice this factor on, whole blocks of pixels are averaged first."""
 
+SPARE = 2**24
+"""Pixels that scaling may hold beside those of the image and of what it becomes."""
+
 Member = TypeVar("Member", bound=StrEnum)
 
 
@@ -81,11 +84,13 @@ class Resize:
         Args:
             approximate: be faster where an image is scaled down a lot (`REDUCING_GAP`). For training alone.
         """
-        image = image.convert("L" if channels == 1 else "RGB")
+        mode = "L" if channels == 1 else "RGB"
+        if image.mode != mode:
+            image = image.convert(mode)
         box, (width, height) = self._geometry(image.size)
         if image.size != (width, height):
             gap = REDUCING_GAP if approximate else None
-            image = image.resize((width, height), self.interpolation.resampling, box=box, reducing_gap=gap)
+            image = _resized(image, (width, height), self.interpolation.resampling, box, gap)
         if (width, height) != (self.side, self.side):
             frame = Image.new(image.mode, (self.side, self.side))
             frame.paste(image, ((self.side - width) // 2, (self.side - height) // 2))
@@ -113,6 +118,24 @@ class Resize:
             case ResizeMode.LETTERBOX:
                 longer = max(size)
                 return whole, (max(round(width * self.side / longer), 1), max(round(height * self.side / longer), 1))
+
+
+def _resized(
+    image: Image.Image,
+    size: tuple[int, int],
+    resampling: Image.Resampling,
+    box: tuple[int, int, int, int],
+    gap: float | None,
+) -> Image.Image:
+    """The part of an image in the box, resized.
+
+    Pillow scales each row first: of a slip of one column and a million rows it would make a million rows of that width.
+    """
+    (left, top, right, bottom), (width, height) = box, size
+    if gap is None and width * (bottom - top) > max(image.width * image.height, width * height) + SPARE:
+        image = image.resize((right - left, height), resampling, box=box)
+        box = (0, 0, right - left, height)
+    return image.resize(size, resampling, box=box, reducing_gap=gap)
 
 
 def member(kind: type[Member], name: str, value: str) -> Member:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
+from contextlib import suppress
 from functools import cache
+from typing import BinaryIO, Literal
 
-from PIL import Image
+from PIL import Image, _imaging
 from PIL.TiffImagePlugin import TiffImageFile
 
+from convatlas.formatting import size
+from convatlas.images.bounds import BYTES, SPARE
 from convatlas.images.reasons import UnsupportedImageError
 
 BITS, PHOTOMETRIC, PLANAR, SAMPLE_FORMAT = 258, 262, 284, 339
 SUBFILE_TYPE, SUB_IMAGES, DNG_VERSION = 254, 330, 50706
+_SIDES = {256, 257}
+_VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Of each type of tag."""
+COPIES = 4
+"""As much as its values of a TIFF Pillow holds of each when it opens it."""
 OPTIONAL = {"webp", "zstd", "lzma"}
 """Compressions that Pillow may have been built without."""
 
@@ -42,6 +52,33 @@ def check(image: Image.Image) -> None:
         )
 
 
+def check_tags(file: BinaryIO) -> None:
+    """
+    Raises:
+        UnsupportedImageError: a TIFF holds so much beside its pixels that to open it takes more memory than they.
+    """
+    file.seek(0)
+    head = file.read(16)
+    order: Literal["little", "big"] = "little" if head[:1] == b"I" else "big"
+    # BigTIFF has numbers of 8 bytes where others have 4.
+    wide = 8 if 43 in head[2:4] else 4
+    file.seek(int.from_bytes(head[8:16] if wide == 8 else head[4:8], order))
+    num_entries = int.from_bytes(file.read(8 if wide == 8 else 2), order)
+    pixels, num_bytes = 1, 0
+    for _ in range(num_entries):
+        entry = file.read(4 + 2 * wide)
+        if len(entry) < 4 + 2 * wide:
+            return
+        tag, kind = (int.from_bytes(entry[place : place + 2], order) for place in (0, 2))
+        num_values, value = (int.from_bytes(part, order) for part in (entry[4 : 4 + wide], entry[4 + wide :]))
+        num_bytes += num_values * _VALUE_BYTES.get(kind, 0)
+        if tag in _SIDES:
+            pixels *= value >> 16 if order == "big" and kind == 3 else value
+    file_bytes = file.seek(0, io.SEEK_END)
+    if COPIES * min(num_bytes, file_bytes) > BYTES * pixels + SPARE:
+        raise UnsupportedImageError(f"a TIFF with {size(num_bytes)} beside its pixels; save it anew")
+
+
 def load(image: Image.Image) -> None:
     """Load any image, a TIFF that lies on its side among them: Pillow maps it from its file with height for width."""
     if not isinstance(image, TiffImageFile):
@@ -53,6 +90,20 @@ def load(image: Image.Image) -> None:
         image.load()
     finally:
         image.filename = path
+
+
+@cache
+def silence() -> None:
+    """Keep libtiff from printing what it finds to the standard error, for as long as this process lives.
+
+    What is wrong with a file is raised. Pillow silences libtiff's warnings itself, and for good; to bring its errors
+    back after each image would bring them back to other threads in the middle of one. Where Pillow was built so that
+    libtiff cannot be reached, it goes on printing.
+    """
+    with suppress(AttributeError, OSError):
+        set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+        set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+        set_handler(None)
 
 
 def is_min_white(image: Image.Image) -> bool:
