@@ -48,6 +48,11 @@ settings.register_profile("convatlas", deadline=None, max_examples=30)
 settings.load_profile("convatlas")
 
 
+# A shell's background job ignores Ctrl-C, and so would the commands that tests start and stop.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def needs_data() -> Callable[[str], Path]:
     """`needs_data("mnist")` is that set's folder below `CONVATLAS_DATA`; a test skips where it is not."""

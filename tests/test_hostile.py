@@ -99,11 +99,12 @@ def check(folders: list[Path], place: Path, mutate: Callable[..., None], num: in
             path.write_text(json.dumps(values))
             answer = worker.use(folder)
             if answer["trouble"] or answer["seconds"] > MOST_SECONDS or answer["bytes"] > MOST_BYTES:
-                troubles.append((folder.name, path.name, values, answer))
+                answer["trouble"] = answer["trouble"][-2000:]
+                troubles.append((folder.name, path.name, answer))
             ends.update(f"{use} {end}" for use, end in answer["ends"].items())
             slowest, largest = max(slowest, answer["seconds"]), max(largest, answer["bytes"])
             shutil.rmtree(folder)
-    assert not troubles, "\n\n".join(map(str, troubles[:5]))
+    assert not troubles, f"{len(troubles)}: " + "\n\n".join(map(str, troubles[:5]))
     # What opens is used, too, and what does not is refused.
     assert num / 10 < ends["open done"] < 0.9 * num
     assert ends["predict done"] > num / 50

@@ -325,7 +325,7 @@ def test_what_needs_labels_beforehand_or_any_image_works_too(write_set: Callable
         init_from=InitFrom(path=str(held.folder), freeze=True),
         out=tmp_path / "head",
     )
-    assert write_report(head).path.is_file()
+    assert write_report(head, data=head.record.data).path.is_file()
     assert ca.train("lenet1", data=f"hf:{where}", recipe="paper", epochs=1, out=tmp_path / "paper").test_accuracy >= 0
 
 

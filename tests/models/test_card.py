@@ -196,6 +196,11 @@ def test_classes_that_do_not_fit_the_network_are_one_line(num: int) -> None:
     assert f"it names {num} classes, and its network has 3 outputs" in message
 
 
+@pytest.mark.parametrize("key", ["num_classes", "in_channels"])
+def test_a_long_value_that_does_not_fit_is_not_printed_whole(key: str) -> None:
+    assert len(complaint_about(spec=written()["spec"] | {key: "x" * 100_000})) < 200
+
+
 def test_images_that_do_not_fit_the_network_are_one_line() -> None:
     color = {"channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3}
     message = complaint_about(preprocessing=written()["preprocessing"] | color)

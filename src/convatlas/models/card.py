@@ -11,7 +11,7 @@ from typing import Any, Self
 from convatlas.errors import UserError
 from convatlas.files.names import CARD as CARD
 from convatlas.files.sealed_json import sealed_json
-from convatlas.files.typed_json import as_file_error, decoded, encoded, parsed_object
+from convatlas.files.typed_json import as_file_error, decoded, encoded, parsed_object, shown
 from convatlas.images import Preprocessing
 from convatlas.spec.quantization import Quantization
 
@@ -79,11 +79,11 @@ class Card:
     def __post_init__(self) -> None:
         outputs = self.spec.get("num_classes")
         if len(self.classes) != outputs:
-            raise UserError(f"it names {len(self.classes)} classes, and its network has {outputs} outputs")
+            raise UserError(f"it names {len(self.classes)} classes, and its network has {shown(outputs)} outputs")
         if self.spec.get("in_channels") != self.preprocessing.channels:
             raise UserError(
                 f"its images have {self.preprocessing.channels} channels, and its network reads "
-                f"{self.spec.get('in_channels')}"
+                f"{shown(self.spec.get('in_channels'))}"
             )
 
     def to_json(self) -> bytes:
