@@ -105,7 +105,7 @@ def test_predict_and_evaluate_agree(tmp_path: Path, convatlas: Callable, as_json
     for label, name in enumerate(("cat", "dog")):
         for prediction in as_json("predict", out, folder / "test" / name)["predictions"]:
             confusion[label, ("cat", "dog").index(prediction["classes"][0])] += 1
-    assert as_json("evaluate", out)["confusion"] == confusion.tolist()
+    assert as_json("evaluate", out, "--data", folder)["confusion"] == confusion.tolist()
 
 
 # convatlas cache
