@@ -18,10 +18,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convatlas.files.sealed_json import SHA256
+
 SERVER = Path(__file__).with_name("server.py")
 MARK = "CONVATLAS_TEST_OF_KILLS"
-TIMED = {"seconds", "when", "val_seconds"}
-"""What is never twice the same in JSON."""
+TIMED = {"seconds", "when", "val_seconds", "metrics_sha256", SHA256}
+"""What is never twice the same in JSON: times, and checksums of what holds them."""
 UNLIKE = ("latency.svg", "study.db", ".sources.json", "checkpoint.safetensors")
 """Ends of the names of files that are never twice the same: of times, and of when images were last changed. What a
 checkpoint holds shows in the weights that training from it ends in."""
