@@ -121,7 +121,7 @@ def test_mistakes_are_one_line(model_of: ModelOf, tmp_path: Path) -> None:
         apply_update(old, tmp_path / "missing", tmp_path / "made.cva")
     with pytest.raises(UserError, match="is damaged"):
         apply_update(old, old, tmp_path / "made.cva")
-    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+    with pytest.raises(UserError, match="is a folder, a device or a pipe, not a file"):
         apply_update(old, tmp_path, tmp_path / "made.cva")
 
 
