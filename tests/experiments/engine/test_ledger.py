@@ -19,6 +19,7 @@ from convatlas.experiments.engine.ledger import threshold_from
 from convatlas.experiments.engine.statement import NotTestable
 from convatlas.experiments.engine.verdict import Measurement, Threshold, at_least, at_most, exactly
 from convatlas.files import lock
+from convatlas.files.sealed_json import SHA256
 
 EARLIER = Path(__file__).parents[2] / "formats" / "experiments" / "zip-codes"
 
@@ -256,6 +257,23 @@ def test_a_damaged_result_is_one_line(content: str, words: str, tmp_path: Path) 
     (folder / "result.json").write_text(content)
     with pytest.raises(UserError, match=words):
         ledger.run(topic(statement("one", Counting(1.0))), out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [("verdict", "not reproduced"), ("measurement", None), ("values", [0.5]), ("values", ["2"])]
+)
+def test_a_verdict_must_be_that_of_its_values(place: str, value: object, tmp_path: Path) -> None:
+    one = topic(statement("one", Counting(2.0)))
+    ledger.run(one, out=tmp_path)
+    path = tmp_path / "some" / "result.json"
+    written = json.loads(path.read_text())
+    # Whoever forges a file leaves its checksum out.
+    del written[SHA256]
+    (found,) = written["statements"]
+    (found["measurement"] if place == "values" else found)[place] = value
+    path.write_text(json.dumps(written))
+    with pytest.raises(UserError, match="is damaged or was not written by convatlas"):
+        ledger.read(one, tmp_path / "some")
 
 
 def test_where_there_is_no_result_the_command_is_named(tmp_path: Path) -> None:

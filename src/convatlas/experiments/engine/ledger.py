@@ -203,9 +203,15 @@ def statement_from_json(statement: Statement, values: dict[str, Any]) -> Stateme
             charts=tuple(chart_from_json(drawn) for drawn in inner["charts"]),
             note=inner["note"],
         )
+    verdict = Verdict(values["verdict"])
+    # Why values are inconclusive is not kept with them.
+    if verdict is not Verdict.NOT_TESTABLE and (
+        measurement is None or measurement.verdict(statement.threshold)[0] is not verdict
+    ):
+        raise ValueError(f"the verdict of {statement.id} is not that of its values")
     return StatementResult(
         statement=statement,
-        verdict=Verdict(values["verdict"]),
+        verdict=verdict,
         reason=decoded(str, values["reason"], "reason"),
         measurement=measurement,
         seconds=decoded(float, values["seconds"], "seconds"),
