@@ -41,4 +41,6 @@ class StopRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # After the first signal it was given back, and whoever has it now may have changed it.
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, handler)
