@@ -1,5 +1,6 @@
 import json
 import re
+import signal
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -41,8 +42,11 @@ def convatlas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     def command(*arguments: object) -> Answer:
         monkeypatch.setattr("sys.argv", ["convatlas", *map(str, arguments)])
         monkeypatch.setattr(app, "with_options", strictly_with_options)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         with pytest.raises(SystemExit) as exit:
             main()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         written = capsys.readouterr()
         answer = Answer(int(exit.value.code or 0), written.out, written.err)
         check_options(answer.err, [*map(str, arguments)])

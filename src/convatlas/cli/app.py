@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import Annotated
@@ -19,7 +18,7 @@ from convatlas.cli.claims import claims
 from convatlas.cli.compression import compress, unpack, update
 from convatlas.cli.console import print_error, print_line
 from convatlas.cli.experiment import experiment
-from convatlas.cli.signals import Signaled, end_on_signal, raise_on_signal, stopped_by
+from convatlas.cli.signals import Signaled, end_on_signal, last_words, raise_on_signal, stopped_by
 from convatlas.cli.streams import prepare_streams
 from convatlas.cli.training import find_lr, resume, train
 from convatlas.cli.use import evaluate, predict, report
@@ -74,8 +73,6 @@ OPTIONS = {"init_from": "--from", "num_seeds": "--seeds"}
 """Options with other names than the library's arguments."""
 
 
-STOPPED = {128 + number for number in (signal.SIGINT, signal.SIGTERM)}
-"""Exit statuses of a command that a signal stopped, and that said so."""
 SMALLER = ("--resolution", "--width", "--batch-size")
 """Options that make a training fit into less memory."""
 
@@ -129,12 +126,10 @@ def run_command() -> None:
         finally:
             # What is left is the message, and Python's own end.
             end_on_signal(silently=not is_main)
-        if status in STOPPED:
-            end_on_signal(silently=True)
     except Signaled as stop:
-        if is_main:
-            print_error(stopped_by(stop.signal))
-        end_on_signal(silently=True)
+        with last_words():
+            if is_main:
+                print_error(stopped_by(stop.signal))
         sys.exit(128 + stop.signal)
     except typer.TyperException as error:
         # Without a command there is no message: the help has been printed.

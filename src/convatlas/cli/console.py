@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import typer
 from rich.cells import cell_len
 
-from convatlas.cli.signals import stopped_by
+from convatlas.cli.signals import last_words, stopped_by
 from convatlas.cli.streams import encoding_of
 from convatlas.formatting import count as count
 from convatlas.formatting import duration as duration
@@ -82,7 +82,8 @@ def print_error(message: str) -> None:
 
 def signal_exit(number: int, how_to_continue: str) -> typer.Exit:
     """Print which signal stopped the command, and return the exit with its status (128 + the signal's number)."""
-    print_error(f"{stopped_by(number)}; {how_to_continue}")
+    with last_words():
+        print_error(f"{stopped_by(number)}; {how_to_continue}")
     return typer.Exit(128 + number)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
@@ -46,7 +47,16 @@ def end_on_signal(*, silently: bool) -> None:
     Args:
         silently: without a line, since there was one, or another process says it.
     """
-    _answer(partial(_end, silently=silently))
+    _answer(_leave if silently else _end)
+
+
+@contextmanager
+def last_words() -> Iterator[None]:
+    """While active, the command says what signal stopped it, and others must not interrupt or repeat that. They end it
+    at once afterwards."""
+    _answer(_ignore)
+    yield
+    _answer(_leave)
 
 
 def _answer(handler: Callable[[int, FrameType | None], None]) -> None:
@@ -55,8 +65,8 @@ def _answer(handler: Callable[[int, FrameType | None], None]) -> None:
         # While processes of torchrun wait for one another, they come to no handler of Python's, and torchrun ends
         # them by SIGTERM.
         for number in (signal.SIGINT,) if TORCHRUN in os.environ else (signal.SIGINT, signal.SIGTERM):
-            # As `nohup` and a shell's background jobs ask for.
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            # Ignored, as `nohup` and a shell's background jobs ask for; or all has been said.
+            if signal.getsignal(number) not in (signal.SIG_IGN, _leave):
                 signal.signal(number, handler)
 
 
@@ -64,7 +74,7 @@ def _raise(number: int, frame: FrameType | None, *, silently: bool) -> None:
     end_on_signal(silently=silently)
     if _is_importing(frame):
         # Modules written in C make an ImportError of any exception, or lose it. There is nothing to clean up yet.
-        _end(number, frame, silently=silently)
+        (_leave if silently else _end)(number, frame)
     raise Signaled(number)
 
 
@@ -76,9 +86,17 @@ def _is_importing(frame: FrameType | None) -> bool:
     return False
 
 
-def _end(number: int, frame: FrameType | None, *, silently: bool) -> None:
-    if not silently:
-        shown = SHOW_CURSOR if os.isatty(2) else ""
-        # Not through `sys.stderr`, in which this may have interrupted another line.
-        os.write(2, f"{shown}convatlas: {stopped_by(number)}\n".encode())
+def _end(number: int, frame: FrameType | None) -> None:
+    _answer(_ignore)
+    shown = SHOW_CURSOR if os.isatty(2) else ""
+    # Not through `sys.stderr`, in which this may have interrupted another line.
+    os.write(2, f"{shown}convatlas: {stopped_by(number)}\n".encode())
+    _leave(number, frame)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(128 + number)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    pass
