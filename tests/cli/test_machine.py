@@ -43,34 +43,29 @@ def test_a_folder_that_may_not_be_written_is_one_line() -> None:
     assert "/proc/run" in done.stderr
 
 
+def stopped(number: signal.Signals, *arguments: str) -> str:
+    """The last line of a command that gets a signal when a network has learned for an epoch."""
+    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert any(line.startswith("epoch   1/200") for line in process.stderr)
+    process.send_signal(number)
+    rest = process.communicate()[1]
+    assert process.returncode == 128 + number
+    return rest.splitlines()[-1]
+
+
 def test_ctrl_c_saves_exits_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    process = subprocess.Popen(
-        [*COMMAND, "train", "lenet1", "--epochs", "200", "--out", str(folder)], stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("epoch   2/200"):
-            break
-    process.send_signal(signal.SIGINT)
-    rest = process.communicate()[1]
-    assert process.returncode == 130
-    assert rest.splitlines()[-1] == f"convatlas: stopped by Ctrl-C; continue with: convatlas resume {folder}"
+    last = stopped(signal.SIGINT, "train", "lenet1", "--epochs", "200", "--out", str(folder))
+    assert last == f"convatlas: stopped by Ctrl-C; continue with: convatlas resume {folder}"
     assert (folder / "checkpoint.safetensors").exists()
     assert not (folder / "weights.safetensors").exists()
 
 
 def test_a_sweep_that_is_stopped_says_that_the_same_command_continues(tmp_path: Path) -> None:
     sweep = ["train", "lenet1", "--epochs", "200", "--sweep", "lr=0.01,0.1", "--out", str(tmp_path / "sweep")]
-    process = subprocess.Popen([*COMMAND, *sweep], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("epoch   1/200"):
-            break
-    process.send_signal(signal.SIGTERM)
-    rest = process.communicate()[1]
-    assert process.returncode == 143
-    assert rest.splitlines()[-1] == "convatlas: stopped by SIGTERM; what was done is kept; the same command continues"
+    last = stopped(signal.SIGTERM, *sweep)
+    assert last == "convatlas: stopped by SIGTERM; what was done is kept; the same command continues"
 
 
 def test_a_pipe_that_closes_early_is_no_traceback() -> None:
