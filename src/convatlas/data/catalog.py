@@ -23,7 +23,7 @@ def find(name: str | Path) -> Source:
     named = {source.name: source for source in NAMED}
     if str(name) in named:
         return named[str(name)]
-    if str(name).startswith(PREFIX):
+    if is_streamed(str(name)):
         return Hub.named(str(name).removeprefix(PREFIX))
     try:
         path = Path(name).expanduser()
@@ -99,4 +99,4 @@ def _names() -> set[str]:
 
 
 def is_hub_name(name: str) -> bool:
-    return name.startswith(PREFIX) and not Path(name.removeprefix(PREFIX)).is_absolute()
+    return is_streamed(name) and not Path(name.removeprefix(PREFIX)).is_absolute()
