@@ -5,7 +5,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from convatlas.formatting import count, duration, parse_size, percent, plural, shorten, size, valid_unicode, visible
+from convatlas.formatting import (
+    count,
+    duration,
+    parse_size,
+    percent,
+    plural,
+    round_count,
+    shorten,
+    size,
+    valid_unicode,
+    visible,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +41,24 @@ def test_a_duration(seconds: float, shown: str) -> None:
 )
 def test_a_size(num_bytes: int, shown: str) -> None:
     assert size(num_bytes) == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1.00 K"),
+        (9999, "10.0 K"),
+        (60_000, "60.0 K"),
+        (999_499, "999 K"),
+        (999_500, "1.00 M"),
+        (138_357_544, "138 M"),
+        (15_470_264_320, "15.5 G"),
+    ],
+)
+def test_a_count_in_three_digits(number: int, shown: str) -> None:
+    assert round_count(number) == shown
 
 
 def test_one_of_a_thing_and_several() -> None:

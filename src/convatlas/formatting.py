@@ -20,6 +20,16 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def round_count(number: int) -> str:
+    """0 to 999, 60.0 K, 4.23 M, 138 M, 15.5 G: three digits, with a power of 1000"""
+    if number < 1000:
+        return str(number)
+    # Rounding may carry: 999,999 is 1.00 M.
+    digits, exponent = f"{number:.2e}".split("e")
+    power, shift = divmod(int(exponent), 3)
+    return f"{float(digits) * 10**shift:.{2 - shift}f} {POWERS[power - 1]}"
+
+
 def plural(number: int, noun: str) -> str:
     """1 thread, 2 threads"""
     return f"{count(number)} {noun}" if number == 1 else f"{count(number)} {noun}s"

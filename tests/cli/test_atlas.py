@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import convatlas as ca
 from convatlas import measure
 from convatlas.spec import Variant
+
+FAMILIES = Path(__file__).parents[2] / "docs" / "families.svg"
 
 # The first network of each family.
 FIRST = [family.variants[0] for family in ca.families()]
@@ -111,7 +114,7 @@ def test_show_says_what_each_layer_costs_and_sees(convatlas: Callable) -> None:
 
 def test_show_as_json_has_totals_and_layers(as_json: Callable) -> None:
     values = as_json("show", "resnet50")
-    own = {"name", "paper", "resolution", "small_below", "small_image_stem", "layers", "claims", "recipe"}
+    own = {"name", "paper", "resolution", "small_below", "small_image_stem", "depth", "layers", "claims", "recipe"}
     assert set(values) == own | TOTALS
     assert set(values["paper"]) == {"authors", "title", "year", "venue", "url"}
     assert values["weight_bytes_32_bits"] == 2 * values["weight_bytes_16_bits"] == 4 * values["weight_bytes_8_bits"]
@@ -246,13 +249,13 @@ def test_compare_puts_networks_side_by_side_in_the_order_asked(
     text = convatlas("compare", *names).out
     networks = as_json("compare", *names)["networks"]
     assert text.splitlines()[0].split() == [network["name"] for network in networks] == names
-    assert all(set(network) == {"name", "year", "resolution"} | TOTALS for network in networks)
+    assert all(set(network) == {"name", "year", "resolution", "depth"} | TOTALS for network in networks)
     assert row(text, "year") == [str(ca.find(name).paper.year) for name in names]
     assert row(text, "parameters") == [f"{network['params']:,}" for network in networks]
     assert row(text, "MACs") == [f"{network['macs']:,}" for network in networks]
     inputs = [ca.find(name).spec for name in names]
     assert row(text, "input") == [f"{spec.in_channels}×{spec.resolution}×{spec.resolution}" for spec in inputs]
-    for fact in ("weight layers", "weights at 32 bits", "peak activations at 32 bits"):
+    for fact in ("depth", "weights at 32 bits", "peak activations at 32 bits"):
         assert len(row(text, fact)) == len(names)
     for network in networks:
         shown = as_json("show", network["name"])
@@ -260,9 +263,22 @@ def test_compare_puts_networks_side_by_side_in_the_order_asked(
 
 
 def test_compare_counts_the_layers_that_give_networks_their_names(convatlas: Callable) -> None:
-    names = ["vgg11", "vgg16", "vgg19", "resnet18-a", "plain34", "resnet20-cifar", "resnet110-preact-cifar"]
+    names = ["vgg11", "vgg16", "vgg19", "resnet18-a", "plain34", "resnet50", "resnet110-preact-cifar"]
     text = convatlas("compare", *names).out
-    assert row(text, "weight layers") == ["11", "16", "19", "18", "34", "20", "110"]
+    assert row(text, "depth") == ["11", "16", "19", "18", "34", "50", "110"]
+
+
+def test_the_picture_in_the_readme_is_fresh(convatlas: Callable) -> None:
+    names = ["lenet5", "alexnet", "vgg16", "googlenet", "resnet50", "squeezenet", "mobilenet", "efficientnet-b0"]
+    for name, family in zip(names, ca.families(), strict=True):
+        assert ca.find(name) in family.variants
+    # convatlas compare lenet5 alexnet ... --svg > docs/families.svg
+    assert FAMILIES.read_text() == convatlas("compare", *names, "--svg").out
+
+
+def test_a_picture_is_not_json(convatlas: Callable) -> None:
+    answer = convatlas("compare", "lenet5", "alexnet", "--svg", "--json")
+    assert answer == (2, "", "convatlas: --svg and --json exclude each other; choose one\n")
 
 
 def test_compare_says_what_was_published_of_each_that_has_something(convatlas: Callable) -> None:

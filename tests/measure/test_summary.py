@@ -50,11 +50,6 @@ def test_a_scaled_summary_is_of_the_scaled_network() -> None:
     assert summary.footprint.params == cost_of(variant.network, spec).params
 
 
-@pytest.mark.parametrize(("name", "num_layers"), [("vgg16", 16), ("resnet20-cifar", 20), ("lenet-300-100", 3)])
-def test_layers_with_weights_are_counted_as_papers_count_them(name: str, num_layers: int) -> None:
-    assert summarize(atlas.find(name)).num_weight_layers == num_layers
-
-
 @every_variant
 def test_every_source_of_a_recipe_is_given(variant: Variant) -> None:
     sources = variant.recipe.sources if variant.recipe else ()

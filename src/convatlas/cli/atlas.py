@@ -27,6 +27,7 @@ from convatlas.cli.console import (
     print_text,
     size,
 )
+from convatlas.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,6 +113,7 @@ def show(
                 "resolution": spec.resolution,
                 "small_below": spec.small_below,
                 "small_image_stem": spec.num_skipped_downsamplings > 0,
+                "depth": summary.layers.depth,
                 **dataclasses.asdict(summary.footprint),
                 "layers": [dataclasses.asdict(layer) for layer in summary.layers],
                 "claims": [entry(check) for check in checks],
@@ -184,11 +186,14 @@ def compare(
     depth: Depth = 1.0,
     resolution: Resolution = None,
     phi: Phi = 0.0,
+    svg: Annotated[bool, typer.Option("--svg", help="Print a picture as SVG, as docs/families.svg.")] = False,
     json: Json = False,
 ) -> None:
     """Compare networks side by side, each at its own scale or all at the given one."""
     from convatlas import atlas, measure
 
+    if svg and json:
+        raise UserError("--svg and --json exclude each other; choose one")
     variants = [atlas.find(name) for name in networks]
     specs = [atlas.scale(variant, width=width, depth=depth, resolution=resolution, phi=phi) for variant in variants]
     summaries = [measure.summarize(variant, spec) for variant, spec in zip(variants, specs, strict=True)]
@@ -200,6 +205,7 @@ def compare(
                         "name": summary.variant.name,
                         "year": summary.variant.paper.year,
                         "resolution": summary.spec.resolution,
+                        "depth": summary.layers.depth,
                         **dataclasses.asdict(summary.footprint),
                     }
                     for summary in summaries
@@ -207,11 +213,17 @@ def compare(
             }
         )
         return
+    if svg:
+        from convatlas import draw
+
+        for line in draw.comparison(summaries).decode().splitlines():
+            print_line(line)
+        return
     facts_of_each = [
         {
             "year": str(summary.variant.paper.year),
             "input": shape(summary.input_shape),
-            "weight layers": count(summary.num_weight_layers),
+            "depth": count(summary.layers.depth),
             "parameters": count(summary.footprint.params),
             "MACs": count(summary.footprint.macs),
             **dict(memory(summary.footprint)),

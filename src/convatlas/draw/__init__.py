@@ -1,4 +1,4 @@
-"""Plots of runs, and charts of experiments."""
+"""Plots of runs, charts of experiments, and networks side by side."""
 
 from convatlas.draw.charts import Bars as Bars
 from convatlas.draw.charts import Chart as Chart
@@ -9,6 +9,7 @@ from convatlas.draw.charts import Surface as Surface
 from convatlas.draw.charts import chart_from_json as chart_from_json
 from convatlas.draw.charts import chart_to_json as chart_to_json
 from convatlas.draw.charts import render_chart as render_chart
+from convatlas.draw.comparison import comparison as comparison
 from convatlas.draw.plots import confusion_matrix as confusion_matrix
 from convatlas.draw.plots import lr_finder_curve as lr_finder_curve
 from convatlas.draw.plots import reliability_diagram as reliability_diagram

@@ -83,11 +83,6 @@ class NetworkSummary:
         """(channels, height, width)"""
         return self.spec.in_channels, self.spec.resolution, self.spec.resolution
 
-    @property
-    def num_weight_layers(self) -> int:
-        """Convolutions and fully connected layers: the number in names as VGG-16."""
-        return sum(layer.macs > 0 for layer in self.layers)
-
 
 def summarize(variant: Variant, spec: Spec | None = None) -> NetworkSummary:
     """The layer table and the footprint of a variant, without allocating its weights.

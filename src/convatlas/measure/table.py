@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from convatlas.measure.depth import depth_of
 from convatlas.measure.memory import float32_bytes, peak_activation_bytes
 from convatlas.measure.receptive import ReceptiveField, receptive_fields
 from convatlas.measure.trace import ShapeOnlyConvolutions, Trace, UncompiledMode
@@ -45,6 +46,7 @@ def layers_of(network_class: Callable[[Any], nn.Module], spec: Spec) -> Layers:
         rows,
         training_only_params=all_params - sum(row.params for row in rows),
         peak_activation_bytes=peak_activation_bytes(images, trace.operations, outputs),
+        depth=depth_of(images, trace.operations, [output for _, layer, output in calls if num_multiplications(layer)]),
     )
 
 

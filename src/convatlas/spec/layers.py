@@ -36,6 +36,8 @@ class Layers:
     """Trainable parameters of layers that run in training only, as GoogLeNet's auxiliary classifiers."""
     peak_activation_bytes: int = 0
     """The most memory that inference needs at once besides the weights, input included, as 32-bit numbers."""
+    depth: int = 0
+    """The most convolutions and fully connected layers on one path: 16 in VGG-16, 22 in GoogLeNet, 50 in ResNet-50."""
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.rows)
