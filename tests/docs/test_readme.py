@@ -1,0 +1,43 @@
+"""The first page says what is so, and no more than that."""
+
+import re
+from pathlib import Path
+
+import convatlas as ca
+from convatlas import experiments, measure
+from convatlas.experiments.engine.report import format_measurement
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) < 150
+
+
+def test_its_counts_are_those_of_the_ledger() -> None:
+    checks = [check for one in measure.check_variants(ca.variants()) for check in one.checks]
+    counts = measure.count_verdicts(checks)
+    text = " ".join(README.split())
+    assert (
+        f"Of {len(checks)} figures that the papers print, {counts['holds']} hold in the built networks, "
+        f"{counts['erratum']} are errata of the papers, with their arithmetic, and {counts['not tested here']} take"
+    ) in text
+    assert f"{len(checks)} claims with verdicts" in text
+    assert f"; {len(ca.variants())} networks of these eight families" in text
+    assert "ten topics of [experiments](docs/experiments.md)" in text
+    assert len(experiments.TOPICS) == 10
+
+
+def test_each_finding_is_that_of_the_committed_result() -> None:
+    after = README[README.index("<!-- claims: ") :]
+    rows = [line.strip("| ").split(" | ") for line in after.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 9
+    for text, threshold, measured, verdict, command in rows:
+        match = re.fullmatch(r"`([\w-]+)(?: --budget (full))?`", command)
+        assert match, command
+        topic, budget = experiments.find(match[1]), match[2] or ""
+        result = experiments.read(topic, ROOT / "docs" / "experiments" / topic.id / budget)
+        (one,) = [one for one in result.statements if one.statement.text == text]
+        assert (threshold, measured, verdict) == (str(one.statement.threshold), format_measurement(one), one.verdict)
+    assert {row[3] for row in rows} == {"reproduced", "not reproduced"}
