@@ -62,6 +62,7 @@ class Model:
 
     @property
     def preprocessing(self) -> Preprocessing:
+        """How an image becomes the network's input."""
         return self.card.preprocessing
 
     @property
@@ -76,6 +77,7 @@ class Model:
 
     @property
     def spec(self) -> Spec:
+        """Every number that the network is built from; of a pruned network, with the channels that are left."""
         return spec_of(self.card)
 
     @property
