@@ -45,6 +45,7 @@ class Model:
     path: Path | None = None
     """The folder or the `.cva` file that it was opened from."""
     load_network: Callable[[], nn.Module] = field(repr=False, kw_only=True)
+    """Builds the network and reads its weights; `network` calls it once."""
 
     @cached_property
     def network(self) -> nn.Module:
