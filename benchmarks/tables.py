@@ -115,7 +115,7 @@ def compressed(results: Results) -> str:
 def sizes(results: Results) -> str:
     columns = (
         "", "parameters:", "bytes of the file:", "MACs before:", "after:", "bits:", "epochs:", "rounds:",
-        "epochs of each fine-tuning:",
+        "epochs of a round:",
     )  # fmt: skip
     return table(
         columns,

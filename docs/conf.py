@@ -21,16 +21,20 @@ nitpick_ignore_regex = [
     ("py:obj", ".*"),
 ]
 default_role = "py:name"
+# "cpu" is typed so.
+smartquotes = False
 myst_heading_anchors = 3
-exclude_patterns = ["cluster.md", "compressed.md"]
 
 autodoc_default_options = {"members": True, "undoc-members": True}
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
-maximum_signature_line_length = 80
+maximum_signature_line_length = 88
 
 html_theme = "furo"
 html_title = "convatlas"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_copyright = False
 html_copy_source = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 
 from docutils import nodes
@@ -37,16 +36,11 @@ def section(name: str, command: TyperCommand) -> list[str]:
     options = [one for one in command.params if isinstance(one, TyperOption) and not one.hidden]
     for argument in arguments:
         lines += described(argument, context)
-    # Stable: options of one panel stay in their order.
-    for panel, group in groupby(sorted(options, key=panel_of), key=panel_of):
+    for panel in dict.fromkeys([None, *(option.rich_help_panel for option in options)]):
         lines += [f"### {panel}", ""] if panel else []
-        for option in group:
-            lines += described(option, context)
+        for option in options:
+            lines += described(option, context) if option.rich_help_panel == panel else []
     return lines
-
-
-def panel_of(option: TyperOption) -> str:
-    return option.rich_help_panel or ""
 
 
 def described(parameter: TyperArgument | TyperOption, context: Context) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Any
+from enum import Enum
+from typing import Any, Protocol
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -26,8 +27,9 @@ class NameRole(PyXRefRole):
     def process_link(
         self, env: BuildEnvironment, refnode: nodes.Element, has_explicit_title: bool, title: str, target: str
     ) -> tuple[str, str]:
-        title, target = super().process_link(env, refnode, has_explicit_title, title, target)
+        # Not the base class's: it takes the dot of `.cva` for a wish of its own.
         refnode["reftype"] = "obj"
+        refnode["py:module"], refnode["py:class"] = (env.ref_context.get(name) for name in ("py:module", "py:class"))
         if "." in target or target[:1].isupper():
             refnode["refspecific"] = True
         return title, target
@@ -38,16 +40,19 @@ def parse(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: li
     # A data class or a named tuple without one gets its signature for a docstring.
     if not any(lines) or (inspect.isclass(value) and lines[0].startswith(f"{value.__name__}(")):
         logger.warning("%s has no docstring", name)
-    # The docstring of an attribute is prose, which napoleon would take for "type: text".
-    if what not in ("attribute", "property", "data"):
-        lines[:] = GoogleDocstring(lines, obj=value).lines()
+    # Without `what`: that of an attribute is prose too, and no "type: text".
+    lines[:] = GoogleDocstring(lines, obj=value).lines()
 
 
 def without_arguments(
     app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str | None, returned: str | None
 ) -> tuple[str, None] | None:
-    """No arguments behind the name of a data class: its fields follow, with their types and defaults."""
-    return ("", None) if what == "class" and dataclasses.is_dataclass(value) else None
+    """No arguments behind the name of a data class, whose fields follow with their types and defaults; nor behind
+    that of an enumeration or a protocol, which nobody calls."""
+    if what != "class":
+        return None
+    is_called = not (dataclasses.is_dataclass(value) or Protocol in value.__bases__ or issubclass(value, Enum))
+    return None if is_called else ("", None)
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:

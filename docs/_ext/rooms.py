@@ -34,7 +34,7 @@ def table(layers: list[str]) -> str:
         for depth, layer in enumerate(layers)
         for room in layer.split(" | ")
     ]
-    return "\n".join(["| layer | room | |", "|---:|---|---|", *rows])
+    return "\n".join(["| layer | room | what it is |", "|---:|---|---|", *rows])
 
 
 class Rooms(SphinxDirective):
