@@ -58,7 +58,7 @@ class Target(NamedTuple):
         return self.reached >= self.wanted if self.at_least else self.reached <= self.wanted
 
     def __str__(self) -> str:
-        return f"{'≥' if self.at_least else '≤'} {self.wanted:g}{'' if self.is_met else ', *missed*'}"
+        return f"{'≥' if self.at_least else '≤'} {self.wanted:g}{'' if self.is_met else ', missed'}"
 
 
 def judge(targets: Sequence[Target]) -> None:
