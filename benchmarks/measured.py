@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -42,6 +42,31 @@ def lines_in_turn(script: str, engines: Sequence[str], rounds: int, *given: str)
 
 def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
+
+
+class Target(NamedTuple):
+    """What was wanted of a figure before it was measured."""
+
+    name: str
+    reached: float
+    wanted: float
+    at_least: bool = False
+    """Whether it is a lower bound; otherwise it is an upper one."""
+
+    @property
+    def is_met(self) -> bool:
+        return self.reached >= self.wanted if self.at_least else self.reached <= self.wanted
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.wanted:g}{'' if self.is_met else ', missed'}"
+
+
+def judge(targets: Sequence[Target]) -> None:
+    """Say what was wanted and what was reached, and exit with status 1 if a target was missed."""
+    for target in targets:
+        print(f"{target.name}: {target.reached:.4g}, wanted {target}", file=sys.stderr)
+    if not all(target.is_met for target in targets):
+        sys.exit(1)
 
 
 def write(name: str, command: str, figures: Mapping[str, Any]) -> None:

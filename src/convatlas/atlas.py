@@ -72,7 +72,7 @@ def create(
         depth: multiplier of the layers or blocks that the paper repeats.
         resolution: side of the square input, in pixels; MobileNet's rho is `resolution` / 224.
         phi: EfficientNet's compound coefficient: multiplies depth, width and resolution by 1.2, 1.1 and 1.15 to the
-            power of phi, besides the other multipliers. For other constants see `spec.compound`.
+            power of phi, besides the other multipliers. For other constants see `Spec.compound`.
 
     Returns:
         A module from images (batch, in_channels, resolution, resolution) to outputs (batch, num_classes), in training

@@ -79,6 +79,8 @@ class Augmentation:
 
 
 class Optimizer(enum.StrEnum):
+    """The optimizers that recipes use."""
+
     SGD = "sgd"
     """With momentum; weight decay is added to the gradient."""
     RMSPROP = "rmsprop"

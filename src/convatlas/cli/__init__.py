@@ -1,4 +1,4 @@
-"""The command. Nothing here loads torch before a verb needs it."""
+"""The command: one file for each group of verbs. Nothing here loads torch before a verb needs it."""
 
 from convatlas.cli.signals import end_on_signal
 

@@ -1,1 +1,1 @@
-"""Making trained networks smaller and faster."""
+"""Making trained networks smaller and faster: pruning, quantization, Deep Compression."""

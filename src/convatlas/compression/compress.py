@@ -38,6 +38,8 @@ TWO_OF_FOUR = "2:4"
 
 @dataclass(frozen=True, kw_only=True)
 class Compression:
+    """A model made smaller, and the stages that led to it."""
+
     model: Model
     """Opened from where it was written."""
     file: Path | None

@@ -30,6 +30,8 @@ CONTENTS = "contents:"
 
 @dataclass(frozen=True)
 class Split:
+    """Labeled images of one size."""
+
     images: Images
     """(n, channels, height, width), 0 to 255, gray or RGB."""
     labels: npt.NDArray[np.int64]
@@ -148,6 +150,7 @@ class Dataset:
 
     @property
     def channels(self) -> int:
+        """1 for gray images, 3 for color."""
         return int(self.train.images.shape[1])
 
     @property

@@ -55,6 +55,8 @@ LayerCalls = list[tuple[str, nn.Module, Tensor]]
 
 
 class Cost(NamedTuple):
+    """What a network takes to be stored, and to be computed for one image."""
+
     params: int
     """Trainable parameters, without those of layers that only training uses."""
     macs: int

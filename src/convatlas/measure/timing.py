@@ -34,17 +34,26 @@ class Timing:
 
     @property
     def median_s(self) -> float:
+        """The median duration of a call, in seconds."""
         return statistics.median(self.durations_s)
 
     @property
     def median_ms(self) -> float:
+        """The same in milliseconds."""
         return 1000 * self.median_s
 
 
 def time_call(
     call: Callable[[], object], engine: str, *, repeats: int = 5, num_warmups: int = 1, min_s: float = 0.0
 ) -> Timing:
-    """Time one call; see `time_in_turn`."""
+    """Time one call.
+
+    Args:
+        engine: what computes it; see `torch_engine`.
+        repeats: calls that are timed.
+        num_warmups: calls before these.
+        min_s: it is called until all timed calls together took at least so long, in seconds.
+    """
     return time_in_turn({"": Workload(call, engine)}, repeats=repeats, num_warmups=num_warmups, min_s=min_s)[""]
 
 
@@ -61,7 +70,7 @@ def time_in_turn(
         min_s: rounds go on until each workload took at least so long in all, in seconds.
 
     Returns:
-        for each name a duration for each round, in seconds.
+        For each name its timing, with a duration for each round.
     """
     for _ in range(num_warmups):
         for workload in workloads.values():

@@ -57,6 +57,8 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
+    """What `model.json` says of a model. Reading one loads no torch."""
+
     variant: str
     """The network's name in the atlas."""
     spec: dict[str, Any]
@@ -66,11 +68,13 @@ class Card:
     preprocessing: Preprocessing
     provenance: Provenance
     params: int
+    """Trainable parameters, without those that only training uses."""
     macs: int
     """Multiply-accumulates for one image."""
     quantization: Quantization | None = None
     """Of weights and inputs, layer by layer; None: all are 32-bit floats."""
     score: Score | None = None
+    """Of its test images; None while the network is trained."""
     weights_sha256: str | None = None
     """Of `weights.safetensors`; None while the network is trained, and in a `.cva` file, which has its own."""
     calibration: None = None

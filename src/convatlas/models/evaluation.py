@@ -30,6 +30,8 @@ def wilson_interval(num_correct: int, num_images: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Evaluation:
+    """How a network did on labeled images."""
+
     confusion: Tensor
     """(classes, classes), int64: counts, a row for each true class, a column for each predicted one."""
     loss: float
@@ -37,10 +39,12 @@ class Evaluation:
 
     @property
     def num_images(self) -> int:
+        """The images that it was shown."""
         return int(self.confusion.sum())
 
     @property
     def num_errors(self) -> int:
+        """The images whose most probable class is not the true one."""
         return self.num_images - int(self.confusion.trace())
 
     @property

@@ -45,6 +45,7 @@ class Model:
     path: Path | None = None
     """The folder or the `.cva` file that it was opened from."""
     load_network: Callable[[], nn.Module] = field(repr=False, kw_only=True)
+    """Builds the network and reads its weights; `network` calls it once."""
 
     @cached_property
     def network(self) -> nn.Module:
@@ -62,6 +63,7 @@ class Model:
 
     @property
     def preprocessing(self) -> Preprocessing:
+        """How an image becomes the network's input."""
         return self.card.preprocessing
 
     @property
@@ -76,6 +78,7 @@ class Model:
 
     @property
     def spec(self) -> Spec:
+        """Every number that the network is built from; of a pruned network, with the channels that are left."""
         return spec_of(self.card)
 
     @property

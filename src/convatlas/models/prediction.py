@@ -14,11 +14,14 @@ NUM_CLASSES = 5
 
 @dataclass(frozen=True)
 class Prediction:
+    """The most probable classes of one image."""
+
     path: Path | None
     """The image's file, if it came from one."""
     classes: tuple[str, ...]
     """Up to five, the most probable first."""
     probabilities: tuple[float, ...]
+    """Of these classes; those of all classes together are 1."""
 
     @classmethod
     def of(cls, image: ImageInput, classes: tuple[str, ...], probabilities: Tensor) -> Prediction:

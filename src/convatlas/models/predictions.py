@@ -58,7 +58,7 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Of one image or more."""
+    """The class probabilities of one labeled image or more, and the metrics that follow from them."""
 
     probabilities: Tensor
     """(n, classes), float32."""
@@ -101,6 +101,7 @@ class Predictions:
 
     @property
     def mean_confidence(self) -> float:
+        """The mean probability of the predicted classes; above the accuracy where the network is overconfident."""
         return float(self.confidence.mean())
 
     @property
@@ -141,6 +142,7 @@ class Predictions:
 
     @property
     def calibration(self) -> Calibration:
+        """How accuracy follows confidence, in 15 bins."""
         bins = (self.confidence * NUM_BINS).ceil().long().sub(1).clamp(0, NUM_BINS - 1)
         counts = torch.bincount(bins, minlength=NUM_BINS)
         confidence, accuracy = (

@@ -42,6 +42,8 @@ class TrainingResults:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
+    """What `run.json` says of a training: all that it takes to resume or to repeat it."""
+
     data: str
     """What `data.find` brings the data set back from; where it lies now, if `resume` was told so."""
     seed: int

@@ -43,7 +43,10 @@ MAX_PNG_SIDE = 64
 
 @dataclass(frozen=True, eq=False)
 class Report:
+    """The page about a run that `write_report` wrote."""
+
     path: Path
+    """The HTML file."""
     predictions: Predictions
     """Those of the test images, from which the page is made."""
 

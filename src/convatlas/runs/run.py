@@ -56,11 +56,13 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
+        """Whether the training has ended, so that there is a model."""
         return self.record.results is not None
 
     @property
     def results(self) -> TrainingResults:
-        """
+        """What the training came to: epochs, seconds, images.
+
         Raises:
             UserError: the training is not finished.
         """
@@ -91,6 +93,7 @@ class Run:
 
     @property
     def spec(self) -> Spec:
+        """Every number that the network is built from."""
         return spec_of(self.card)
 
     @property

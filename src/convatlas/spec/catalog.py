@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Paper:
+    """The publication that prints a network."""
+
     authors: str
     title: str
     year: int
     venue: str
+    """Journal or conference, with volume and pages."""
     url: str
 
 
@@ -32,10 +35,13 @@ class Variant:
     summary: str
     """What sets it apart within its family, in a few words."""
     paper: Paper
+    """The one that prints this network."""
     network: Callable[[Any], nn.Module]
     """The network's class. It takes a spec of the family's own class."""
     spec: Spec
+    """Every number of the network that the paper prints."""
     objective: Objective
+    """The loss that trains it, and what its outputs mean."""
     input_range: tuple[float, float] | None = None
     """What black and white pixels become at the input. None: inputs are normalized to mean 0 and standard deviation 1
     with the statistics of the training set."""
@@ -52,6 +58,10 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
+    """Networks of one idea: that of the family's paper, and what later papers made of it."""
+
     name: str
+    """As "ResNet"."""
     paper: Paper
+    """The one that the family is known by; a variant may come from another."""
     variants: tuple[Variant, ...]

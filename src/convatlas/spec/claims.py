@@ -51,6 +51,7 @@ class Claim:
 
     @property
     def unit(self) -> str:
+        """The unit of the printed number, as "million" or "MB"; empty if it has none."""
         return self.printed.partition(" ")[2]
 
     @property

@@ -12,8 +12,11 @@ class Layer:
     """A row of a layer table, for one image (batch 1)."""
 
     name: str
+    """As PyTorch names the module, "stages.0.1.conv2"."""
     kind: str
+    """The name of its class, as "Conv2d"."""
     output_shape: tuple[int, ...]
+    """(channels, height, width) or (features,)."""
     params: int
     """Trainable parameters, those of biases and normalization included."""
     macs: int
@@ -61,10 +64,12 @@ class Layers:
 
     @property
     def params(self) -> int:
+        """Trainable parameters of all rows."""
         return sum(row.params for row in self.rows)
 
     @property
     def macs(self) -> int:
+        """Multiply-accumulates of all rows, for one image."""
         return sum(row.macs for row in self.rows)
 
     def weight_bytes(self, bits: int) -> int:

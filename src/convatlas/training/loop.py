@@ -110,7 +110,7 @@ def train(
         progress: an object whose methods are called while training runs; see `convatlas.training.Progress`.
 
     Returns:
-        the finished run: `run.test_accuracy`, `run.model`, `run.folder`.
+        The finished run, with `run.test_accuracy`, `run.model`, `run.folder`.
 
     Raises:
         UserError: an argument or an image cannot be used; the message says why.

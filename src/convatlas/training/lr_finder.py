@@ -29,6 +29,8 @@ DIVERGED = 2.0
 
 @dataclass(frozen=True)
 class LRFinding:
+    """The loss at rising learning rates, and the rate that it suggests."""
+
     lrs: tuple[float, ...]
     """In rising order."""
     losses: tuple[float, ...]

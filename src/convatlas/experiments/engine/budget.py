@@ -17,6 +17,8 @@ K = TypeVar("K")
 
 
 class Budget(enum.StrEnum):
+    """What measuring a topic may take."""
+
     QUICK = "quick"
     """Two cores, the embedded digits, no network access."""
     FULL = "full"
@@ -39,6 +41,7 @@ class Setting:
 
     @property
     def quick(self) -> bool:
+        """Whether two cores must do."""
         return self.budget is Budget.QUICK
 
     def train(self, request: Request) -> Run:

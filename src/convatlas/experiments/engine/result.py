@@ -93,6 +93,7 @@ class TopicResult:
 
     @property
     def seconds(self) -> float:
+        """What measuring took, all statements together."""
         return sum(one.seconds for one in self.statements)
 
 

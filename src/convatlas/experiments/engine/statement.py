@@ -48,4 +48,5 @@ class Topic:
 
     @property
     def command(self) -> str:
+        """What measures it again."""
         return f"convatlas experiment run {self.id}"

@@ -70,6 +70,7 @@ class Measurement:
 
     @property
     def mean(self) -> float:
+        """The mean of the values, which is held against the threshold."""
         return statistics.fmean(self.values)
 
     @property

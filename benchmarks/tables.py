@@ -1,0 +1,276 @@
+"""The page of all that was measured: docs/benchmarks.md, from the files in benchmarks/results.
+
+    python benchmarks/tables.py > docs/benchmarks.md
+
+The text stands in benchmarks/page.md.jinja; every figure of a table comes from a result.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import accuracy
+import compress
+import jinja2
+import measured
+
+EXPERIMENTS = Path(__file__).parents[1] / "docs" / "experiments"
+
+Results = Mapping[str, Any]
+Spread = Mapping[str, float]
+
+
+def read(name: str) -> Results:
+    """The results of a benchmark, `results/NAME.json`."""
+    results: Results = json.loads((measured.RESULTS / f"{name}.json").read_text())
+    return results
+
+
+def source(results: Results) -> str:
+    """The command, the machine and the days of results."""
+    machine, rows = results["machine"], results.get("rows", ())
+    dated = list(rows.values() if isinstance(rows, Mapping) else rows)
+    days = sorted({row["date"] for row in dated if "date" in row} or {results["date"]})
+    threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
+    return (
+        f"`{results['command']}`, {' and '.join(days)}; {machine['processor']} with {machine['capability']}, "
+        f"{machine['cores']} cores, {threads}, torch {machine['torch']}"
+    )
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; numbers, whose columns end in `:`, are aligned to the right."""
+    heads = [column.removesuffix(":") for column in columns]
+    line = "|".join("---:" if column.endswith(":") else "---" for column in columns)
+    return "\n".join([row_of(heads), f"|{line}|", *map(row_of, rows)])
+
+
+def row_of(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def spread(values: Spread, form: str = ",.0f", unit: str = "") -> str:
+    """The median and the range, as "486 ms (482 to 493)"."""
+    return f"{values['median']:{form}}{unit} ({values['min']:{form}} to {values['max']:{form}})"
+
+
+def network(row: Results, name: str = "network") -> str:
+    """A network as it is typed."""
+    return f"`{row[name]}`" if row["width"] == 1 else f"`{row[name]} --width {row['width']:g}`"
+
+
+def accuracies(results: Results) -> str:
+    columns = ("network", "data", "test error, %:", "seeds:", "wanted:", "paper:", "time of a run:", "memory:")
+    return table(
+        columns,
+        [
+            (
+                network(row),
+                row["data"],
+                f"{error['mean']:.2f}" + ("" if error["std"] is None else f" ± {error['std']:.2f}"),
+                str(len(error["each"])),
+                str(accuracy.target(row)),
+                row["paper_percent"],
+                "" if row["command_seconds"] is None else spread(row["command_seconds"], unit=" s"),
+                "" if row["peak_gb"] is None else f"{row['peak_gb']:.2f} GB",
+            )
+            for row in results["rows"]
+            for error in [row["test_error_percent"]]
+        ],
+    )
+
+
+def shrunk(results: Results) -> dict[str, Results]:
+    return {name: row for name, row in results["rows"].items() if name not in (compress.DISTILLATION, compress.UPDATE)}
+
+
+def compressed(results: Results) -> str:
+    columns = (
+        "", "network", "data", "accuracy before, %:", "after, %:", "points lost (wanted):", "times smaller (wanted):",
+        "times as fast (wanted):",
+    )  # fmt: skip
+    rows = []
+    for name, row in shrunk(results).items():
+        targets = {target.name: f" ({target})" for target in compress.targets(name, row)}
+        lost, smaller, faster = (targets.get(f"{name}: {what}", "") for what in compress.FIGURES)
+        rows.append(
+            (
+                name,
+                network(row),
+                row["data"],
+                f"{100 * row['accuracy_before']:.2f}",
+                f"{100 * row['accuracy_after']:.2f}",
+                f"{row['points_lost']:.2f}{lost}",
+                f"{row['times_smaller']:.1f}{smaller}",
+                f"{row['times_faster']:.2f}{faster}",
+            )
+        )
+    return table(columns, rows)
+
+
+def sizes(results: Results) -> str:
+    columns = (
+        "", "parameters:", "bytes of the file:", "MACs before:", "after:", "bits:", "epochs:", "rounds:",
+        "epochs of a round:",
+    )  # fmt: skip
+    return table(
+        columns,
+        [
+            (
+                name,
+                *(f"{row[field]:,}" for field in ("params", "bytes", "macs_before", "macs")),
+                "" if row["bits"] is None else f"{row['bits']:g}",
+                *(str(row[field]) for field in ("epochs", "rounds", "epochs_of_a_tuning")),
+            )
+            for name, row in shrunk(results).items()
+        ],
+    )
+
+
+def update_size(results: Results) -> str:
+    row = results["rows"][compress.UPDATE]
+    (target,) = compress.targets(compress.UPDATE, row)
+    return f"{row['bytes'][compress.UPDATE]} bytes, {row['part_of_new']:.2f} of the new file (wanted: {target})"
+
+
+def students(results: Results) -> str:
+    def each(values: Sequence[float], scale: float = 1.0) -> str:
+        return ", ".join(f"{scale * value:.2f}" for value in values)
+
+    distillation = results["rows"][compress.DISTILLATION]
+    columns = (
+        "student", "of the parameters:", "epochs:", "temperature:", "training accuracy, %:", "test accuracy, alone, %:",
+        "taught, %:", "points gained:", "mean (wanted):",
+    )  # fmt: skip
+    (target,) = compress.targets(compress.DISTILLATION, distillation)
+    return table(
+        columns,
+        [
+            (
+                network(row, "student"),
+                f"{100 * row['part_of_parameters']:.0f} %",
+                str(row["epochs"]),
+                f"{row['temperature']:g}",
+                *(each(row[field], 100) for field in ("training_accuracy", "accuracy", "accuracy_taught")),
+                each(row["points_gained"]),
+                f"{row['mean']:.2f}" + ("" if place else f" ({target})"),
+            )
+            for place, row in enumerate(distillation["students"])
+        ],
+    )
+
+
+def small_epochs(results: Results) -> str:
+    ours, *others = results["images_per_s"]
+    labels = {
+        "lean-0": "the leanest transform we could write, no workers",
+        "lean-2": "the same, two workers",
+        "torchvision-0": "torchvision's transforms.v2, no workers",
+        "torchvision-2": "the same, two workers",
+    }
+    rows = [("convatlas", spread(results["images_per_s"][ours]), "")]
+    rows += [
+        (labels[name], spread(results["images_per_s"][name]), spread(results["times_as_fast_as"][name], ".1f"))
+        for name in others
+    ]
+    return table(("", "images per second:", "convatlas is so many times as fast:"), rows)
+
+
+def steps(results: Results) -> str:
+    columns = ("network", "px:", "batch:", "plain, images per second:", "convatlas:", "times as fast:", "n:")
+    rows = []
+    for name, row in results["networks"].items():
+        variant, _, side = name.removesuffix(" px").partition(" at ")
+        each = row["images_per_second"]
+        form = ",.0f" if each["plain"]["median"] >= 100 else ".1f"
+        rows.append(
+            (
+                f"`{variant}`",
+                side,
+                str(row["batch_size"]),
+                spread(each["plain"], form),
+                spread(each["convatlas"], form),
+                spread(row["ratio"], ".2f"),
+                str(row["ratio"]["n"]),
+            )
+        )
+    return table(columns, rows)
+
+
+def loading(results: Results) -> str:
+    labels = {"lean": "the leanest loader we could write", "torchvision": "torchvision's transforms.v2"}
+    first, later = results["first_epoch"], results["later_epochs"]
+    rows = [("convatlas", *(spread(epoch["images_per_s"]["convatlas"]) for epoch in (first, later)), "", "")]
+    rows += [
+        (
+            label,
+            *(spread(epoch["images_per_s"][name]) for epoch in (first, later)),
+            *(spread(epoch["times_as_fast_as"][name], ".2f") for epoch in (first, later)),
+        )
+        for name, label in labels.items()
+    ]
+    columns = (
+        "", "first epoch, images per second:", "later epochs:", "convatlas is so many times as fast in the first:",
+        "in later ones:",
+    )  # fmt: skip
+    return table(columns, rows)
+
+
+def starts(results: Results) -> str:
+    return table(
+        ("command", "seconds:"), [(f"`{name}`", spread(each, ".2f")) for name, each in results["seconds"].items()]
+    )
+
+
+def builds(results: Results) -> str:
+    return table(
+        ("network", "convatlas:", "torchvision:", "ratio:"),
+        [
+            (
+                f"`{row['network']}`",
+                spread(row["convatlas_ms"], unit=" ms"),
+                spread(row["torchvision_ms"], unit=" ms"),
+                spread(row["ratio"], ".2f"),
+            )
+            for row in results["rows"]
+        ],
+    )
+
+
+def experiments() -> str:
+    columns = ("topic", "quick budget:", "full budget:")
+    rows = []
+    for folder in sorted(path.parent for path in EXPERIMENTS.glob("*/result.json")):
+        full = folder / "full" / "result.json"
+        rows.append((f"`{folder.name}`", minutes(folder / "result.json"), minutes(full) if full.exists() else ""))
+    total = sum(json.loads(path.read_text())["seconds"] for path in EXPERIMENTS.glob("*/result.json"))
+    return table(columns, [*rows, ("all", f"{total / 60:.0f} min", "")])
+
+
+def minutes(path: Path) -> str:
+    return f"{json.loads(path.read_text())['seconds'] / 60:.1f} min"
+
+
+def page() -> str:
+    """docs/benchmarks.md."""
+    functions = (
+        source, accuracies, compressed, sizes, update_size, students, small_epochs, steps, loading, starts, builds,
+        experiments,
+    )  # fmt: skip
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    names = ("accuracy", "build", "compress", "pipeline", "start", "train", "train_small")
+    return environment.get_template("page.md.jinja").render(
+        {function.__name__: function for function in functions} | {name: read(name) for name in names}
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
