@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import tomllib
@@ -87,6 +88,18 @@ def test_files_that_a_workflow_names_are_there(name: str) -> None:
     named = set(re.findall(r"(?:scripts|tests)/[\w./]+|[\w-]+\.(?:txt|toml)", WORKFLOWS[name]))
     assert named
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+POSIX = {"fcntl", "grp", "pty", "pwd", "resource", "termios", "tty"}
+"""Modules that Windows lacks."""
+
+
+def test_the_package_and_its_tests_load_on_every_system() -> None:
+    tests = [path for name in ("test_*.py", "conftest.py") for path in (ROOT / "tests").rglob(name)]
+    for path in [*(ROOT / "src").rglob("*.py"), *tests]:
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not POSIX & set(names), path
 
 
 def test_docker_copies_what_is_there_and_is_not_left_out() -> None:
