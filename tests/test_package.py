@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -93,6 +94,12 @@ def test_the_package_says_what_it_is(built: Built) -> None:
     assert about.get_payload(decode=True) == (ROOT / "README.md").read_bytes()
     # No project address is known; an invented one would be somebody else's.
     assert not {"Home-page", "Project-URL", "Author-email"} & set(about)
+
+
+def test_only_what_is_released_has_a_date() -> None:
+    changelog, citation = (ROOT / "CHANGELOG.md").read_text(), (ROOT / "CITATION.cff").read_text()
+    [released] = re.findall(rf"^## {re.escape(ca.__version__)} \((unreleased|\d{{4}}-\d\d-\d\d)\)$", changelog, re.M)
+    assert re.findall(r"^date-released: (\S+)$", citation, re.M) == [released] * (released != "unreleased")
 
 
 TYPED = """
