@@ -20,6 +20,10 @@ import pytest
 from convatlas.files.sealed_json import SHA256
 from convatlas.runs.run import Run
 
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="only Linux tells what a process held at most"
+)
+
 FORMATS = Path(__file__).parent / "formats"
 WORKER = Path(__file__).with_name("hostile_worker.py")
 FINISHED = ("format-1", "format-1-folder", "format-2-folder", "format-2-int8", "format-2-taught", "format-3-folder")

@@ -1,6 +1,5 @@
 """What the machine does to a run: a full disk, a folder that may not be written, Ctrl-C. Each in a real process."""
 
-import resource
 import signal
 import subprocess
 import sys
@@ -9,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import convatlas.draw  # noqa: F401  # On a new machine matplotlib looks for fonts once; not here, with a full disk.
+
+resource = pytest.importorskip("resource", reason="Windows limits no files, and its signals only kill")
 
 COMMAND = [sys.executable, "-c", "from convatlas.cli import main; main()"]
 TRAIN = [*COMMAND, "train", "lenet1", "--epochs", "2"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -21,7 +20,7 @@ UNTUNED = ca.Runtime(device="cpu", autotune=False)
 
 class StopAtOnce(Progress):
     def advance(self, num_images: int) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
 
 @pytest.fixture

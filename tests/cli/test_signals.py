@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="what Windows calls signals only kills")
+
 # Sends this process a signal, once or more often, when an event of Python's audit happens that names something: a
 # module that is imported, a file that is opened.
 PROGRAM = """

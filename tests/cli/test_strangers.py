@@ -166,6 +166,10 @@ def special(victim: Victim) -> dict[str, str]:
     }  # fmt: skip
 
 
+has_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such files")
+
+
+@has_pipes
 @pytest.mark.parametrize("kind", ["data", "init_from", "teacher"])
 def test_what_is_no_file_or_folder_is_refused_and_never_waited_for(
     kind: str, victim: Victim, convatlas: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
@@ -187,6 +191,7 @@ def test_what_is_no_file_or_folder_is_refused_and_never_waited_for(
         assert "Traceback" not in err
 
 
+@has_pipes
 def test_parts_of_a_folder_that_are_pipes_or_devices_are_refused(victim: Victim, convatlas: Callable[..., Any]) -> None:
     for name in ("run.json", "model.json", "weights.safetensors", "metrics.jsonl"):
         path, content = victim.folder / name, (victim.folder / name).read_bytes()

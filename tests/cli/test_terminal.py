@@ -1,13 +1,14 @@
 """Tables as a person sees them, in a real terminal."""
 
 import os
-import pty
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
+
+pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals of this kind")
 
 
 def in_a_terminal(num_columns: int, *arguments: str) -> str:

@@ -212,7 +212,7 @@ class Impatient(Progress):
     """Stops in the first training that begins."""
 
     def advance(self, num_images: int) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_images_that_were_moved_are_named_anew(tmp_path: Path, write_images: Callable[..., Path]) -> None:

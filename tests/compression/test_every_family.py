@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +29,7 @@ IMAGE = Image.linear_gradient("L").resize((28, 28))
 
 class Impatient(Progress):
     def advance(self, num_images: int) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def pruned(run: Run, out: Path, fine_tuning: FineTuning) -> Compression:

@@ -25,6 +25,7 @@ def test_a_larger_one_is_refused_and_not_read_to_its_end(tmp_path: Path) -> None
         read(path, 2**10)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such files")
 def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(pipe := tmp_path / "pipe")
     (loop := tmp_path / "loop").symlink_to(loop)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -21,6 +20,7 @@ PASSWORD = "open-sesame"
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Callable[[], sqlalchemy.URL]]:
     """`postgresql()` is the address of a new database, on a private server that listens on a Unix socket."""
+    pwd = pytest.importorskip("pwd", reason="the server listens on a Unix socket, and runs as another user than root")
     found = [shutil.which("initdb"), *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")))][::-1]
     programs = next((Path(path).resolve().parent for path in found if path), None)
     if programs is None:

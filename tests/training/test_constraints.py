@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -123,7 +122,7 @@ def test_a_training_that_was_stopped_ends_in_the_same_weights(
 ) -> None:
     class StopAtOnce(Progress):
         def advance(self, num_images: int) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     asked = request(start.folder, constraint)
     whole = train_request(asked, tmp_path / "whole", Progress())

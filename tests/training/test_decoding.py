@@ -41,7 +41,7 @@ class Listener(Progress):
 
     def advance(self, num_images: int) -> None:
         if self.stop:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -198,7 +197,7 @@ def test_a_student_resembles_its_teacher(teacher: Run, tmp_path: Path) -> None:
 
 class StopAtOnce(Progress):
     def advance(self, num_images: int) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_a_training_with_a_teacher_that_was_stopped_ends_in_the_same_weights(teacher: Run, tmp_path: Path) -> None:

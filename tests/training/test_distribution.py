@@ -21,6 +21,8 @@ from convatlas.runs.run import load_run
 from convatlas.training import Progress
 from convatlas.training.distribution import Processes
 
+on_linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes and threads below /proc")
+
 PROGRAM = ("-m", "convatlas")
 LIMIT_S = 100
 """Processes that wait for each other forever must not stop the tests too."""
@@ -153,8 +155,10 @@ def test_two_processes_learn_what_one_does_except_for_rounding(
 
 @pytest.mark.parametrize(
     "mistake",
-    [("--data", "mnits"), ("--out", "/proc/nowhere/run")],
-    ids=["no such data", "no such folder"],
+    [
+        pytest.param(("--data", "mnits"), id="no such data"),
+        pytest.param(("--out", "/proc/nowhere/run"), id="no such folder", marks=on_linux),
+    ],
 )
 def test_a_mistake_is_reported_once_and_fails(mistake: tuple[str, str], tmp_path: Path) -> None:
     done = together("train", "lenet5-modern", "--epochs", "1", "--out", tmp_path / "run", *mistake)
@@ -175,6 +179,7 @@ print(*(path.read_text().strip() for path in Path("/proc/self/task").glob("*/com
 """
 
 
+@on_linux
 def test_no_thread_of_the_process_group_is_left_when_python_ends(tmp_path: Path) -> None:
     # It would be stopped in the middle of its work, and sometimes abort the process.
     program = tmp_path / "program.py"
@@ -222,6 +227,7 @@ def test_a_run_of_two_processes_is_resumed_by_one_which_says_so(tmp_path: Path) 
 
 
 @pytest.mark.slow
+@on_linux
 @pytest.mark.parametrize("rank", [0, 1])
 def test_after_one_of_two_processes_was_killed_torchrun_restarts_both_to_the_same_weights(
     rank: int, undisturbed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path

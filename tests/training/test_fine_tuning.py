@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -192,7 +191,7 @@ class StopAt(Progress):
     def advance(self, num_images: int) -> None:
         self.left -= 1
         if not self.left:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("freeze", [False, True])

@@ -1,6 +1,5 @@
 """Sweeps: every combination is tried once, compared by validation accuracy, and the best trained on all images."""
 
-import os
 import re
 import shutil
 import signal
@@ -88,7 +87,7 @@ class EndInSecondTrial(Said):
         if len(self.trials) == 2:
             if self.error is not None:
                 raise self.error
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +276,7 @@ def test_a_sweep_takes_no_folder_that_holds_something(tmp_path: Path) -> None:
 def test_a_run_in_the_folder_of_an_unfinished_sweep_is_not_its_best(tmp_path: Path) -> None:
     class Impatient(Progress):
         def advance(self, num_images: int) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(Stopped):
         swept(tmp_path, progress=Impatient())

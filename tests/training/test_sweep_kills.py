@@ -25,6 +25,8 @@ from convatlas.training.storage import opened_storage
 from convatlas.training.study import Study
 from convatlas.training.sweep import sweep
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
+
 LR: Mapping[str, Sequence[float]] = {"lr": (1e-3, 4e-3, 2e-2)}
 LOST_AFTER_S = 2.0
 LIMIT_S = 120

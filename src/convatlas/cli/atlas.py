@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convatlas.cli.claims import entry, print_checks
+from convatlas.cli.completion import network_names
 from convatlas.cli.console import (
     Column,
     Depth,
@@ -181,7 +182,9 @@ def show(
 
 
 def compare(
-    networks: Annotated[list[str], typer.Argument(help="Names of networks; convatlas list shows all.")],
+    networks: Annotated[
+        list[str], typer.Argument(help="Names of networks; convatlas list shows all.", autocompletion=network_names)
+    ],
     width: Width = 1.0,
     depth: Depth = 1.0,
     resolution: Resolution = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convatlas.cli.completion import network_names
 from convatlas.cli.console import Column, Json, print_heading, print_json, print_line, print_table, print_text
 from convatlas.errors import UserError
 
@@ -25,7 +26,10 @@ COLUMNS = (
 
 
 def claims(
-    network: Annotated[str | None, typer.Argument(help="Name of a network; without one, all networks.")] = None,
+    network: Annotated[
+        str | None,
+        typer.Argument(help="Name of a network; without one, all networks.", autocompletion=network_names),
+    ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown page, as docs/claims.md.")] = False,
     json: Json = False,
 ) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import typer
 from rich.cells import cell_len
 
+from convatlas.cli.completion import network_names
 from convatlas.cli.signals import last_words, stopped_by
 from convatlas.cli.streams import encoding_of
 from convatlas.formatting import count as count
@@ -23,7 +24,9 @@ from convatlas.formatting import shorten, valid_unicode, visible
 from convatlas.formatting import size as size
 
 MACHINE = "Machine"
-Network = Annotated[str, typer.Argument(help="Name of a network; convatlas list shows all.")]
+Network = Annotated[
+    str, typer.Argument(help="Name of a network; convatlas list shows all.", autocompletion=network_names)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print only one JSON object to standard output.")]
 Width = Annotated[float, typer.Option(help="Width multiplier: scales every internal channel count.")]
 Depth = Annotated[float, typer.Option(help="Depth multiplier: scales the number of blocks per stage.")]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
+from convatlas.cli.completion import topic_names
 from convatlas.cli.console import (
     Column,
     Json,
@@ -71,7 +72,10 @@ def list_topics(json: Json = False) -> None:
 
 @experiment.command("run")
 def run_topics(
-    ids: Annotated[list[str] | None, typer.Argument(help="Topics, as convatlas experiment list names them.")] = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Topics, as convatlas experiment list names them.", autocompletion=topic_names),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Run all topics.")] = False,
     budget: Annotated[
         str, typer.Option(help="quick: two cores, no network access; full: the paper's setting, for a GPU.")

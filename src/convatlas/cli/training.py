@@ -16,6 +16,7 @@ from convatlas.cli.console import (
     Depth,
     Device,
     Json,
+    Network,
     Phi,
     Quiet,
     Width,
@@ -86,7 +87,7 @@ def together(verb: Callable[P, None]) -> Callable[P, None]:
 
 @together
 def train(
-    network: Annotated[str, typer.Argument(help="A name from convatlas list.")],
+    network: Network,
     data: Data = "digits",
     recipe: Annotated[str, typer.Option(help="default, or paper for the recipe of the network's paper.")] = "default",
     epochs: Annotated[
@@ -243,7 +244,7 @@ def parsed_class_weights(name: str | None) -> ClassWeights | None:
 
 
 def find_lr(
-    network: Annotated[str, typer.Argument(help="A name from convatlas list.")],
+    network: Network,
     data: Data = "digits",
     batch_size: BatchSize = None,
     seed: Seed = 0,

@@ -16,6 +16,8 @@ from convatlas.errors import UserError
 from convatlas.experiments.engine.child_process import ChildProcess, LostProcessError
 from convatlas.images.files import ImageError
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups and no such signals")
+
 
 @pytest.fixture(scope="module")
 def child() -> Iterator[ChildProcess]:

@@ -20,6 +20,8 @@ from convatlas.runs.options import Runtime
 from convatlas.runs.run import METRICS, load
 from convatlas.training import Progress, Request, train_request
 
+has_signals = pytest.mark.skipif(sys.platform == "win32", reason="what Windows calls signals only kills")
+
 STOPPED = """
 import sys
 from pathlib import Path
@@ -60,6 +62,7 @@ def test_parallel_trainings_are_those_made_alone(tmp_path: Path) -> None:
     assert load(tmp_path / "2").test_accuracy == pytest.approx(alone.test_accuracy, abs=0.01)
 
 
+@has_signals
 def test_a_training_whose_process_is_killed_is_named(tmp_path: Path) -> None:
     with WorkerPool() as workers:
         workers.train([(short(0), tmp_path / "0")])
@@ -95,6 +98,7 @@ def stoppable(tmp_path: Path) -> Callable[[int], tuple[subprocess.Popen[str], li
     return begin
 
 
+@has_signals
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_all_are_stopped_together_and_saved(
     number: signal.Signals,
@@ -113,6 +117,7 @@ def test_all_are_stopped_together_and_saved(
     assert sorted(tmp_path.iterdir()) == folders
 
 
+@has_signals
 def test_a_stopped_training_continues_to_the_same_weights(
     stoppable: Callable[[int], tuple[subprocess.Popen[str], list[Path]]], tmp_path: Path
 ) -> None:
