@@ -1,8 +1,8 @@
 """Every code block of the README and the guides runs, and prints what the page shows.
 
-The ```sh and ```python blocks of a page run in order, in one new folder. Later ```python blocks see the names of earlier
-ones. A ```text or ```json block right after is the whole output: numbers may differ, words may not, and `...` stands for
-whatever a page leaves out. A comment on the line before a block says what is special about it:
+The ```sh and ```python blocks of a page run in order, in one new folder. Later ```python blocks see the names of
+earlier ones. A ```text or ```json block right after is the whole output: numbers may differ, words may not, and `...`
+stands for whatever a page leaves out. A comment on the line before a block says what is special about it:
 
     <!-- not run: why -->    it cannot run here; `NOT_RUN` lists these
     <!-- fails -->           its mistake is the point: one line, and status 2
