@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -171,28 +170,6 @@ def test_the_constraints_name_every_dependency_exactly() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     assert {re.split(r"[\[<>=]", name)[0].lower() for name in wanted} <= pinned
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-@pytest.mark.slow
-def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
-    commands = [line for block in blocks("sh") for line in block.splitlines()]
-    assert sum(line.startswith("pip install") for line in commands) == 2
-    (tmp_path / "docs").symlink_to(ROOT / "docs")
-    main = [sys.executable, "-c", "from convatlas.cli import main; main()"]
-    # What the first set-up line leaves behind, in a few epochs.
-    subprocess.run([*main, "train", "lenet5", "--epochs", "2"], cwd=tmp_path, check=True, capture_output=True)
-    for command in commands:
-        if not command.startswith("pip install"):
-            program, *arguments = shlex.split(command)
-            assert program == "convatlas"
-            done = subprocess.run([*main, *arguments], cwd=tmp_path, capture_output=True, text=True)
-            assert done.returncode == 0, (command, done.stderr)
-    for block in blocks("python"):
-        python(block, cwd=tmp_path)
 
 
 def table(name: str) -> list[list[str]]:
