@@ -6,10 +6,6 @@ stands for whatever a page leaves out. A comment on the line before a block says
 
     <!-- not run: why -->    it cannot run here; `NOT_RUN` lists these
     <!-- fails -->           its mistake is the point: one line, and status 2
-
-and at the top of a page
-
-    <!-- continues: train.md -->    it runs in that page's folder, after it
 """
 
 from __future__ import annotations
@@ -63,7 +59,6 @@ SECONDS = 300
 FENCE = re.compile(
     r"(?:^<!-- (?P<marker>[^\n]*) -->\n)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-CONTINUES = re.compile(r"^<!-- continues: (\S+) -->$", re.MULTILINE)
 NUMBER = re.compile(r"\b[0-9a-f]{8,}\b|(?<!\w)-?\d[\d.,]*(?:e[-+]?\d+)?")
 LEFT_OUT = "..."
 SLOW_MACHINE = re.compile(r"^plain .* per step; chosen: .*\n", re.MULTILINE)
@@ -109,22 +104,6 @@ def blocks(page: Path) -> tuple[Block, ...]:
             last.output = block.text
         last = block
     return tuple(found)
-
-
-def stories() -> list[tuple[Path, ...]]:
-    """Pages that run one after another in the same folder."""
-    before = {page: page.with_name(found[1]) for page in RUN if (found := CONTINUES.search(page.read_text()))}
-    begun = {page: [page] for page in RUN if page not in before}
-    for page in before:
-        first = page
-        while first in before:
-            first = before[first]
-        begun[first].append(page)
-    return [tuple(sorted(pages, key=lambda page: depth(page, before))) for pages in begun.values()]
-
-
-def depth(page: Path, before: dict[Path, Path]) -> int:
-    return 1 + depth(before[page], before) if page in before else 0
 
 
 def runnable(text: str) -> str:
@@ -193,12 +172,12 @@ def shows(output: str, printed: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("story", stories(), ids=lambda pages: " then ".join(page.stem for page in pages))
-def test_every_block_runs_and_prints_what_the_page_shows(story: tuple[Path, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
+def test_every_block_runs_and_prints_what_the_page_shows(page: Path, tmp_path: Path) -> None:
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     names: dict[str, Any] = {}
     different = []
-    for block in (block for page in story for block in blocks(page) if block.reason is None):
+    for block in (block for block in blocks(page) if block.reason is None):
         printed = run_shell(block, tmp_path) if block.language == "sh" else run_python(block, tmp_path, names)
         printed = printed.replace(str(tmp_path), HOME)
         if block.output is not None and not shows(block.output, printed):
