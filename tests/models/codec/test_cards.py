@@ -31,7 +31,7 @@ def test_any_bytes_come_back(version: int, content: bytes) -> None:
 
 @pytest.mark.parametrize(("version", "checksum"), [(1, "846731f364e002c1"), (2, "8a186d953772f626")])
 def test_the_dictionaries_stay_as_they_are(version: int, checksum: str) -> None:
-    # Files were deflated with them; docs/compressed.md names them.
+    # Files were deflated with them; docs/reference/cva.md names them.
     assert hashlib.sha256(dictionary(version)).hexdigest().startswith(checksum)
 
 

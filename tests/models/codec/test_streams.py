@@ -97,7 +97,7 @@ def test_without_the_library_the_range_coder_is_not_chosen(no_range_coder: Calla
 
 
 def range_decoded(words: list[int], weights: list[float], num: int) -> list[int]:
-    """The decoder of docs/compressed.md, in plain numbers."""
+    """The decoder of docs/reference/cva.md, in plain numbers."""
     # Cumulative probabilities in 2^24ths: each symbol's share of what is left after one for each.
     left, total, cumulative = 2**24 - len(weights), sum(weights), [0]
     before = 0.0

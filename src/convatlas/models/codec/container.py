@@ -1,4 +1,4 @@
-"""One file with a whole model; docs/compressed.md describes every byte."""
+"""One file with a whole model; docs/reference/cva.md describes every byte."""
 
 from __future__ import annotations
 

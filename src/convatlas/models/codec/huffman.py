@@ -1,6 +1,6 @@
 """A canonical Huffman code with at most 15 bits a symbol: its code lengths define it.
 
-Updates depend on the lengths that `code_lengths` gives, byte for byte; docs/compressed.md says how ties are broken.
+Updates depend on the lengths that `code_lengths` gives, byte for byte; docs/reference/cva.md says how ties are broken.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Updates: what turns one compressed file into the next version of it, for links with low bandwidth.
 
-docs/compressed.md describes every byte.
+docs/reference/cva.md describes every byte.
 """
 
 from __future__ import annotations
