@@ -46,6 +46,7 @@ def test_the_readme_has_the_verdicts() -> None:
         assert f"| {topic.title} | {COMMITTED[topic.id].headline} |" in readme
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", FASTEST, ids=[result.topic.id for result in FASTEST])
 def test_the_fastest_come_out_as_they_are_committed(before: TopicResult, tmp_path: Path) -> None:
     again = run(before.topic, before.budget, num_seeds=before.num_seeds, out=tmp_path)

@@ -170,7 +170,7 @@ def test_without_freeze_all_layers_are_trained_in_the_end(trained: Run, tmp_path
     run = ca.train(
         "resnet20-cifar",
         scale=NARROW,
-        epochs=10,
+        epochs=4,
         batch_size=500,
         init_from=trained.folder,
         runtime=UNTUNED,
@@ -200,7 +200,7 @@ def test_a_fine_tuning_that_was_stopped_ends_in_the_same_weights(freeze: bool, t
     arguments = {
         "scale": NARROW,
         "init_from": InitFrom(path=str(trained.folder), freeze=freeze),
-        "epochs": 6,
+        "epochs": 3,
         "batch_size": 500,
         "runtime": UNTUNED,
     }

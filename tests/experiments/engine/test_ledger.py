@@ -64,6 +64,7 @@ def verdicts(result: TopicResult) -> list[tuple[str, Verdict]]:
     return [(one.statement.id, one.verdict) for one in result.statements]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     def cannot(setting: Setting) -> Measurement:
         raise NotTestable("why")

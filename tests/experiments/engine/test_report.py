@@ -97,6 +97,7 @@ def test_the_page_stands_alone(pages: tuple[ET.Element, str]) -> None:
     assert not re.search(r"url\(|@import", style)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_every_plot_has_words(pages: tuple[ET.Element, str]) -> None:
     tree, markdown = pages
     images = list(tree.iter(f"{HTML}img"))
