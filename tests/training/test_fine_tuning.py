@@ -300,7 +300,12 @@ def test_a_path_stands_for_a_new_head_on_unfrozen_weights(trained: Run, tmp_path
     for path in (trained.folder, str(trained.folder)):
         with pytest.raises(Interrupted) as stopped:
             ca.train(
-                "resnet20-cifar", scale=NARROW, init_from=path, out=tmp_path / type(path).__name__, progress=StopAt(1)
+                "resnet20-cifar",
+                scale=NARROW,
+                init_from=path,
+                runtime=UNTUNED,
+                out=tmp_path / type(path).__name__,
+                progress=StopAt(1),
             )
         assert stopped.value.run.record.init_from == InitFrom(path=str(trained.folder.resolve()))
 
@@ -314,7 +319,7 @@ def test_a_trained_network_is_not_changed_by_training_from_it(trained: Run) -> N
 
 def unfinished(trained: Run, folder: Path) -> Path:
     with pytest.raises(Interrupted):
-        ca.train("resnet20-cifar", scale=NARROW, out=folder / "unfinished", progress=StopAt(1))
+        ca.train("resnet20-cifar", scale=NARROW, runtime=UNTUNED, out=folder / "unfinished", progress=StopAt(1))
     return folder / "unfinished"
 
 
@@ -367,7 +372,14 @@ def test_another_networks_weights_are_refused_before_anything_is_written(trained
 def test_a_run_whose_start_is_gone_cannot_be_resumed_and_says_so(trained: Run, tmp_path: Path) -> None:
     start = as_compressed_file(trained, tmp_path)
     with pytest.raises(Interrupted):
-        ca.train("resnet20-cifar", scale=NARROW, init_from=start, out=tmp_path / "run", progress=StopAt(1))
+        ca.train(
+            "resnet20-cifar",
+            scale=NARROW,
+            init_from=start,
+            runtime=UNTUNED,
+            out=tmp_path / "run",
+            progress=StopAt(1),
+        )
     start.unlink()
     with pytest.raises(UserError, match=r"there is no .*model\.cva"):
         resume(tmp_path / "run")

@@ -767,6 +767,7 @@ def test_a_checkpoint_has_the_statistics_of_batch_normalization(shades: Path, tm
             data=shades,
             scale=Scale(width=0.25),
             batch_size=4,
+            runtime=UNTUNED,
             out=tmp_path / "run",
             progress=StopAt(3),
         )
@@ -844,7 +845,15 @@ def test_phi_scales_the_images_own_size(scale: Scale, resolution: int, tmp_path:
 def test_phi_scales_the_usual_size_of_a_folders_images(shades: Path, tmp_path: Path) -> None:
     scale = Scale(width=0.25, depth=0.1, phi=1)
     with pytest.raises(Interrupted) as stopped:
-        ca.train("mobilenet", data=shades, batch_size=2, scale=scale, out=tmp_path / "run", progress=StopAt(1))
+        ca.train(
+            "mobilenet",
+            data=shades,
+            batch_size=2,
+            scale=scale,
+            runtime=UNTUNED,
+            out=tmp_path / "run",
+            progress=StopAt(1),
+        )
     # 28 pixels, times 1.15.
     assert stopped.value.run.spec.resolution == 32
 
