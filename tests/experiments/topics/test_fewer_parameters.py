@@ -90,7 +90,6 @@ def test_other_bytes_than_the_parameters_are_not_reproduced(tmp_path: Path, monk
     assert (verdict, found.values) == (Verdict.NOT_REPRODUCED, (1.0,))
 
 
-@pytest.mark.slow
 def test_two_processes_send_four_bytes_a_parameter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs = {name: atlas.find(name).spec.scaled(width=0.25) for name in PAIR}
     narrow = {name: 4 * cost_of(atlas.find(name).network, spec).params for name, spec in specs.items()}
