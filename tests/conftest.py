@@ -13,7 +13,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import pytest
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 
 import convatlas as ca
@@ -43,9 +44,15 @@ from convatlas.training import Progress, Request
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import plan
 
-# A busy machine must not turn a property into a failure.
-settings.register_profile("convatlas", deadline=None, max_examples=30)
-settings.load_profile("convatlas")
+# A busy machine must not turn a property into a failure. A property without a number of examples of its own gets these;
+# the many are for slow tests, and for all of them with `scripts/check --hypothesis-profile full`.
+settings.register_profile("few", deadline=None, max_examples=20)
+settings.register_profile("full", deadline=None, max_examples=200)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("--hypothesis-profile"):
+        settings.load_profile("few" if "not slow" in config.getoption("-m") else "full")
 
 
 # A shell's background job ignores Ctrl-C, and so would the commands that tests start and stop.
@@ -75,6 +82,47 @@ def decoded_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.setenv("CONVATLAS_CACHE", str(tmp_path_factory.mktemp("decoded")))
         for limit in ("CONVATLAS_CACHE_LIMIT", "CONVATLAS_MAX_PIXELS"):
             patch.delenv(limit, raising=False)
+        yield
+
+
+NOT_DRAWN = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
+draw_figure = Figure.savefig
+
+
+@pytest.fixture(scope="session", autouse=True)
+def neither_drawn_nor_synced() -> Iterator[None]:
+    """A run in this process draws no plot and waits for no disk: more than half of the time of a short training.
+
+    All code of ours runs; matplotlib leaves a file without content, and only a power cut would show a missing sync.
+    Processes that a test starts do both, and whoever looks at a plot uses `drawn` or `drawing`.
+    """
+
+    def leave_empty(figure: Figure, file: Any, **options: Any) -> None:
+        file.write(NOT_DRAWN)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", leave_empty)
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@contextmanager
+def plots_drawn() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", draw_figure)
+        yield
+
+
+@pytest.fixture(scope="session")
+def drawing() -> Callable[[], AbstractContextManager[None]]:
+    """Within `with drawing():` plots have their content."""
+    return plots_drawn
+
+
+@pytest.fixture
+def drawn() -> Iterator[None]:
+    """Plots have their content in this test."""
+    with plots_drawn():
         yield
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from convatlas.draw import confusion_matrix, reliability_diagram, training_curves
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 SVG = "{http://www.w3.org/2000/svg}"
 
 

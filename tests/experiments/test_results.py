@@ -40,6 +40,7 @@ def test_the_page_is_that_of_the_results(monkeypatch: pytest.MonkeyPatch) -> Non
         assert f'id="{topic.id}"' in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", FASTEST, ids=[result.topic.id for result in FASTEST])
 def test_the_fastest_come_out_as_they_are_committed(before: TopicResult, tmp_path: Path) -> None:
     again = run(before.topic, before.budget, num_seeds=before.num_seeds, out=tmp_path)

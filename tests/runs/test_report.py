@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,8 +61,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def tree(run: Run) -> ET.Element:
-    return tree_of(write_report(run).path)
+def tree(run: Run, drawing: Callable[[], AbstractContextManager[None]]) -> ET.Element:
+    with drawing():
+        return tree_of(write_report(run).path)
 
 
 @pytest.fixture
@@ -238,6 +240,7 @@ def test_a_papers_recipe_names_its_sources(copy: Run) -> None:
         assert facts[f"{what}, printed in"] == where
 
 
+@pytest.mark.usefixtures("drawn")
 def test_hostile_names_are_text_and_nothing_else(hostile: Run) -> None:
     tree = tree_of(write_report(hostile).path)
     loads_nothing(tree)

@@ -1,4 +1,5 @@
-"""Databases that the workers of a sweep share: files of SQLite's, and a PostgreSQL server of the tests' own."""
+"""A few small images, and databases that the workers of a sweep share: files of SQLite's, and a PostgreSQL server of
+the tests' own."""
 
 from __future__ import annotations
 
@@ -11,10 +12,26 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlalchemy
+from PIL import Image
 
 PASSWORD = "open-sesame"
+
+
+@pytest.fixture(scope="session")
+def shades(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of noise in color, 28 pixels: 9 images to train on, 6 to test."""
+    root = tmp_path_factory.mktemp("shades") / "shades"
+    generator = np.random.default_rng(0)
+    for split, numbers in (("train", (5, 4)), ("test", (3, 3))):
+        for name, brightness, num in zip(("dark", "light"), (60, 180), numbers, strict=True):
+            (root / split / name).mkdir(parents=True)
+            for i in range(num):
+                noise = generator.normal(brightness, 20, (28, 28, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(noise).save(root / split / name / f"{i}.png")
+    return root
 
 
 @pytest.fixture(scope="session")

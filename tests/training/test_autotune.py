@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -60,8 +60,8 @@ def test_a_short_training_is_not_tuned(tuner: Autotuner) -> None:
 
 
 def choose_without_compiling(tuner: Autotuner, plain: Execution = PLAIN) -> tuple[Execution, str]:
-    """The choice for a training long enough to measure and too short for compiling."""
-    num_steps = 2 * int(20 / tuner.seconds(plain, 1.0))
+    """The choice for a training long enough to measure and too short for compiling, on a busy machine too."""
+    num_steps = int(200 / tuner.seconds(plain, 1.0))
     return tuner.choose(plain, num_steps)
 
 
@@ -182,22 +182,15 @@ def losses_of(name: str, execution: Execution) -> tuple[Tensor, bool]:
 
 
 @pytest.mark.parametrize("name", [family.variants[-1].name for family in ca.families()])
-@pytest.mark.parametrize(
-    ("execution", "tolerance"),
-    [(Execution(threads=1, channels_last=False), 1e-3), (Execution(threads=1, bfloat16=True), 0.15)],
-    ids=["contiguous", "bfloat16"],
-)
-def test_each_execution_computes_nearly_the_same_losses_for_a_network_of_each_family(
-    name: str, execution: Execution, tolerance: float
-) -> None:
+def test_each_execution_computes_nearly_the_same_losses_for_a_network_of_each_family(name: str) -> None:
     plain, _ = losses_of(name, PLAIN)
-    other, is_finite = losses_of(name, execution)
-    assert is_finite
-    assert other.dtype == torch.float32
-    assert (other - plain).abs().max() <= tolerance * plain.abs().max()
-    if execution.bfloat16:
-        # Proves that it is not the plain execution under another name.
-        assert not torch.equal(other, plain)
+    for execution, tolerance in ((replace(PLAIN, channels_last=False), 1e-3), (replace(PLAIN, bfloat16=True), 0.15)):
+        other, is_finite = losses_of(name, execution)
+        assert is_finite
+        assert other.dtype == torch.float32
+        assert (other - plain).abs().max() <= tolerance * plain.abs().max()
+    # Proves that bfloat16 is not the plain execution under another name.
+    assert not torch.equal(other, plain)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ train = partial(
     "resnet20-cifar",
     epochs=1,
     batch_size=128,
-    scale=Scale(width=0.25, resolution=28),
+    scale=Scale(width=0.25, depth=0.3, resolution=28),
     runtime=Runtime(autotune=False),
 )
 

@@ -156,21 +156,23 @@ def test_a_network_has_no_attention_distance_to_itself(teacher: Run) -> None:
 
 
 @pytest.mark.parametrize("student", FAMILIES)
-def test_every_family_can_be_a_student(student: str, teacher: Run, tmp_path: Path) -> None:
-    request = small(student, distillation=taught_by(teacher, attention_weight=10.0))
-    run = train_request(request, tmp_path / "student", Progress())
+def test_every_family_can_be_a_student(student: str, shades: Path, tmp_path: Path) -> None:
+    few = {"data": str(shades), "batch_size": 4}
+    taught = taught_by(
+        train_request(small("lenet5-modern", **few), tmp_path / "teacher", Progress()), attention_weight=10.0
+    )
+    run = train_request(small(student, distillation=taught, **few), tmp_path / "student", Progress())
     assert run.results.epochs == 1
     again = load_run(run.folder)
-    assert again.record.distillation == replace(
-        taught_by(teacher, attention_weight=10.0), teacher=str(teacher.folder.resolve())
-    )
+    assert again.record.distillation == replace(taught, teacher=str((tmp_path / "teacher").resolve()))
     assert again.evaluate().accuracy == run.test_accuracy
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "lenet5"])
-def test_every_family_can_be_a_teacher(name: str, tmp_path: Path) -> None:
-    taught = train_request(small(name), tmp_path / "teacher", Progress())
-    request = small("lenet5-modern", distillation=taught_by(taught, attention_weight=1.0))
+def test_every_family_can_be_a_teacher(name: str, shades: Path, tmp_path: Path) -> None:
+    few = {"data": str(shades), "batch_size": 4}
+    taught = train_request(small(name, **few), tmp_path / "teacher", Progress())
+    request = small("lenet5-modern", distillation=taught_by(taught, attention_weight=1.0), **few)
     assert train_request(request, tmp_path / "student", Progress()).results.epochs == 1
 
 

@@ -136,18 +136,26 @@ def test_one_of_two_processes_prints(undisturbed: tuple[Path, subprocess.Complet
     assert done.stderr.count("1,442 images") == 1
 
 
+def first_epoch(folder: Path) -> dict[str, float]:
+    return json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+
+
 def test_two_processes_learn_what_one_does_except_for_rounding(
     undisturbed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     # The same images in the same order with the same augmentation: in another order, the losses would differ at once.
+    alone = ca.train("lenet5-modern", epochs=3, runtime=Runtime(autotune=False), out=tmp_path / "alone")
+    assert first_epoch(undisturbed[0])["loss"] == pytest.approx(first_epoch(alone.folder)["loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_end_in_the_weights_of_one_except_for_rounding(tmp_path: Path) -> None:
     alone = ca.train("lenet5-modern", epochs=1, runtime=Runtime(autotune=False), out=tmp_path / "alone")
-    first = [json.loads((folder / "metrics.jsonl").read_text().splitlines()[0]) for folder in (alone.folder,)]
     done = together("train", "lenet5-modern", "--epochs", "1", "--no-autotune", "--json", "--out", tmp_path / "two")
     assert done.returncode == 0, done.stderr
     # One object and nothing else.
     assert json.loads(done.stdout)["run"] == str(tmp_path / "two")
-    both = json.loads((tmp_path / "two" / "metrics.jsonl").read_text())
-    assert both["loss"] == pytest.approx(first[0]["loss"], rel=1e-4)
+    assert first_epoch(tmp_path / "two")["loss"] == pytest.approx(first_epoch(alone.folder)["loss"], rel=1e-4)
     ours, theirs = load_run(tmp_path / "two").network.state_dict(), alone.network.state_dict()
     for name, value in theirs.items():
         assert (ours[name] - value).abs().max() < 0.02 * value.abs().max(), name
@@ -157,7 +165,7 @@ def test_two_processes_learn_what_one_does_except_for_rounding(
     "mistake",
     [
         pytest.param(("--data", "mnits"), id="no such data"),
-        pytest.param(("--out", "/proc/nowhere/run"), id="no such folder", marks=on_linux),
+        pytest.param(("--out", "/proc/nowhere/run"), id="no such folder", marks=[on_linux, pytest.mark.slow]),
     ],
 )
 def test_a_mistake_is_reported_once_and_fails(mistake: tuple[str, str], tmp_path: Path) -> None:
@@ -180,6 +188,7 @@ print(*(path.read_text().strip() for path in Path("/proc/self/task").glob("*/com
 
 
 @on_linux
+@pytest.mark.slow
 def test_no_thread_of_the_process_group_is_left_when_python_ends(tmp_path: Path) -> None:
     # It would be stopped in the middle of its work, and sometimes abort the process.
     program = tmp_path / "program.py"

@@ -169,7 +169,7 @@ def test_without_freeze_all_layers_are_trained_in_the_end(trained: Run, tmp_path
     run = ca.train(
         "resnet20-cifar",
         scale=NARROW,
-        epochs=10,
+        epochs=4,
         batch_size=500,
         init_from=trained.folder,
         runtime=UNTUNED,
@@ -199,7 +199,7 @@ def test_a_fine_tuning_that_was_stopped_ends_in_the_same_weights(freeze: bool, t
     arguments = {
         "scale": NARROW,
         "init_from": InitFrom(path=str(trained.folder), freeze=freeze),
-        "epochs": 6,
+        "epochs": 3,
         "batch_size": 500,
         "runtime": UNTUNED,
     }
@@ -299,7 +299,12 @@ def test_a_path_stands_for_a_new_head_on_unfrozen_weights(trained: Run, tmp_path
     for path in (trained.folder, str(trained.folder)):
         with pytest.raises(Interrupted) as stopped:
             ca.train(
-                "resnet20-cifar", scale=NARROW, init_from=path, out=tmp_path / type(path).__name__, progress=StopAt(1)
+                "resnet20-cifar",
+                scale=NARROW,
+                init_from=path,
+                runtime=UNTUNED,
+                out=tmp_path / type(path).__name__,
+                progress=StopAt(1),
             )
         assert stopped.value.run.record.init_from == InitFrom(path=str(trained.folder.resolve()))
 
@@ -313,7 +318,7 @@ def test_a_trained_network_is_not_changed_by_training_from_it(trained: Run) -> N
 
 def unfinished(trained: Run, folder: Path) -> Path:
     with pytest.raises(Interrupted):
-        ca.train("resnet20-cifar", scale=NARROW, out=folder / "unfinished", progress=StopAt(1))
+        ca.train("resnet20-cifar", scale=NARROW, runtime=UNTUNED, out=folder / "unfinished", progress=StopAt(1))
     return folder / "unfinished"
 
 
@@ -366,7 +371,14 @@ def test_another_networks_weights_are_refused_before_anything_is_written(trained
 def test_a_run_whose_start_is_gone_cannot_be_resumed_and_says_so(trained: Run, tmp_path: Path) -> None:
     start = as_compressed_file(trained, tmp_path)
     with pytest.raises(Interrupted):
-        ca.train("resnet20-cifar", scale=NARROW, init_from=start, out=tmp_path / "run", progress=StopAt(1))
+        ca.train(
+            "resnet20-cifar",
+            scale=NARROW,
+            init_from=start,
+            runtime=UNTUNED,
+            out=tmp_path / "run",
+            progress=StopAt(1),
+        )
     start.unlink()
     with pytest.raises(UserError, match=r"there is no .*model\.cva"):
         resume(tmp_path / "run")

@@ -21,5 +21,5 @@ def test_learning_rates_rise_evenly_and_the_search_ends_where_the_loss_diverges(
 
 
 def test_a_seed_repeats_the_search() -> None:
-    request = Request(network="lenet1", batch_size=200, seed=5)
+    request = Request(network="lenet1", batch_size=32, seed=5)
     assert find_lr(request) == find_lr(request)

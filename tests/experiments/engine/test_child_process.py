@@ -84,6 +84,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_a_process_at_work_ends_with_a_killed_parent() -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert parent.stderr is not None

@@ -32,6 +32,7 @@ def failed(task: None, rank: int) -> None:
     dist.barrier()
 
 
+@pytest.mark.slow
 def test_two_processes_communicate() -> None:
     (first, one), (second, other) = run_on_pair(summed, [2.0, 5.0])
     assert first != second
@@ -43,6 +44,7 @@ def test_a_lost_process_is_an_error() -> None:
         run_on_pair(lost, None)
 
 
+@pytest.mark.slow
 def test_a_failure_is_raised_and_not_what_the_other_says_of_it() -> None:
     with pytest.raises(OSError, match="No space left on device: 'a file'"):
         run_on_pair(failed, None)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from convatlas.draw import Bars, Lines, Series, Surface
+from convatlas.draw import Bars, Chart, Lines, Series, Surface
 from convatlas.errors import UserError
 from convatlas.experiments import Budget, Statement, Topic, TopicResult, Verdict, find
 from convatlas.experiments.engine import ledger
@@ -35,12 +35,12 @@ CHARTS = (
 class Counting:
     """A measurement that counts how often it is made."""
 
-    def __init__(self, *values: float) -> None:
-        self.values, self.count = values, 0
+    def __init__(self, *values: float, charts: tuple[Chart, ...] = CHARTS[:1]) -> None:
+        self.values, self.charts, self.count = values, charts, 0
 
     def __call__(self, setting: Setting) -> Measurement:
         self.count += 1
-        return Measurement(values=self.values, figures=(("name", "1.5 s"),), charts=CHARTS, note="a note")
+        return Measurement(values=self.values, figures=(("name", "1.5 s"),), charts=self.charts, note="a note")
 
 
 def statement(name: str, measure: Callable[[Setting], Measurement]) -> Statement:
@@ -64,11 +64,14 @@ def verdicts(result: TopicResult) -> list[tuple[str, Verdict]]:
     return [(one.statement.id, one.verdict) for one in result.statements]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     def cannot(setting: Setting) -> Measurement:
         raise NotTestable("why")
 
-    three = topic(statement("one", Counting(2.0, 2.5)), statement("two", Counting(0.5)), statement("three", cannot))
+    three = topic(
+        statement("one", Counting(2.0, 2.5, charts=CHARTS)), statement("two", Counting(0.5)), statement("three", cannot)
+    )
     result = ledger.run(three, out=tmp_path)
     assert verdicts(result) == [
         ("one", Verdict.REPRODUCED), ("two", Verdict.NOT_REPRODUCED), ("three", Verdict.NOT_TESTABLE),

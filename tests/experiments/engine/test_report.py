@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,12 +71,16 @@ def topic(name: str) -> Topic:
 FIRST, SECOND = topic("first"), topic("second")
 
 
-@pytest.fixture
-def pages(tmp_path: Path) -> tuple[ET.Element, str]:
+@pytest.fixture(scope="module")
+def pages(
+    tmp_path_factory: pytest.TempPathFactory, drawing: Callable[[], AbstractContextManager[None]]
+) -> tuple[ET.Element, str]:
     """Of one topic that was run, and one that was not."""
-    ledger.run(FIRST, out=tmp_path / "results")
-    html, markdown = write_reports(tmp_path / "results", (FIRST, SECOND))
-    assert (html, markdown) == (tmp_path / "results.html", tmp_path / "results.md")
+    out = tmp_path_factory.mktemp("pages") / "results"
+    with drawing():
+        ledger.run(FIRST, out=out)
+        html, markdown = write_reports(out, (FIRST, SECOND))
+    assert (html, markdown) == (out.with_suffix(".html"), out.with_suffix(".md"))
     return ET.fromstring(html.read_bytes()), markdown.read_text()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,13 +46,19 @@ def short(seed: int, epochs: int = 1) -> Request:
     return Request(network="lenet5-modern", epochs=epochs, seed=seed, runtime=Runtime(autotune=False))
 
 
-def test_parallel_trainings_are_those_made_alone(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def workers() -> Iterator[WorkerPool]:
+    """One pool for several tests: a process takes seconds to start."""
+    with WorkerPool() as pool:
+        yield pool
+
+
+def test_parallel_trainings_are_those_made_alone(workers: WorkerPool, tmp_path: Path) -> None:
     ended: list[str] = []
-    with WorkerPool() as workers:
-        workers.train([(short(0), tmp_path / "0")])
-        # The same process serves again.
-        workers.train([(short(seed), tmp_path / str(seed)) for seed in (1, 2)], lambda: ended.append("a training"))
-        workers.train([])
+    workers.train([(short(0), tmp_path / "0")])
+    # The same process serves again.
+    workers.train([(short(seed), tmp_path / str(seed)) for seed in (1, 2)], lambda: ended.append("a training"))
+    workers.train([])
     assert ended == ["a training"] * 2
     for seed in range(3):
         assert is_finished(tmp_path / str(seed))
@@ -63,24 +69,24 @@ def test_parallel_trainings_are_those_made_alone(tmp_path: Path) -> None:
 
 
 @has_signals
-def test_a_training_whose_process_is_killed_is_named(tmp_path: Path) -> None:
-    with WorkerPool() as workers:
-        workers.train([(short(0), tmp_path / "0")])
-        workers._processes[0]._process.kill()
-        with pytest.raises(UserError, match=r"the training in .*/1 was lost: a process ended with status -9"):
-            workers.train([(short(1), tmp_path / "1")])
-
-
-def test_a_training_that_fails_fails_here(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with WorkerPool() as workers:
-        with pytest.raises(UserError, match="there is no network 'lenet-none'"):
-            workers.train([(Request(network="lenet-none"), tmp_path / "bad"), (short(0), tmp_path / "0")])
-        # New processes take the place of those that were ended.
-        workers.train([(short(1), tmp_path / "1")])
-        with lock(tmp_path / "2"), pytest.raises(UserError, match=r"another process is writing to .*/2 now"):
-            workers.train([(short(2), tmp_path / "2")])
+def test_a_training_that_fails_or_whose_process_is_killed_is_an_error_here(
+    workers: WorkerPool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="there is no network 'lenet-none'"):
+        workers.train([(Request(network="lenet-none"), tmp_path / "bad"), (short(0), tmp_path / "0")])
+    # New processes take the place of those that were ended.
+    workers.train([(short(1), tmp_path / "1")])
     assert is_finished(tmp_path / "1")
+    workers._processes[0]._process.kill()
+    with pytest.raises(UserError, match=r"the training in .*/2 was lost: a process ended with status -9"):
+        workers.train([(short(2), tmp_path / "2")])
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_a_folder_in_use_is_an_error_here(workers: WorkerPool, tmp_path: Path) -> None:
+    with lock(tmp_path / "2"), pytest.raises(UserError, match=r"another process is writing to .*/2 now"):
+        workers.train([(short(2), tmp_path / "2")])
 
 
 @pytest.fixture
@@ -92,14 +98,15 @@ def stoppable(tmp_path: Path) -> Callable[[int], tuple[subprocess.Popen[str], li
         process = subprocess.Popen([sys.executable, "-c", script, tmp_path], stderr=subprocess.PIPE, text=True)
         folders = [tmp_path / str(seed) for seed in range(min(torch.get_num_threads(), 3))]
         while not all((folder / METRICS).exists() for folder in folders):
-            assert process.poll() is None
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.02)
         return process, folders
 
     return begin
 
 
 @has_signals
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_all_are_stopped_together_and_saved(
     number: signal.Signals,
     stoppable: Callable[[int], tuple[subprocess.Popen[str], list[Path]]],
@@ -118,6 +125,7 @@ def test_all_are_stopped_together_and_saved(
 
 
 @has_signals
+@pytest.mark.slow
 def test_a_stopped_training_continues_to_the_same_weights(
     stoppable: Callable[[int], tuple[subprocess.Popen[str], list[Path]]], tmp_path: Path
 ) -> None:
