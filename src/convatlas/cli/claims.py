@@ -61,7 +61,7 @@ def claims(
 
 
 def print_checks(checks: Sequence[ClaimCheck]) -> None:
-    """The checked claims of one network, with the arithmetic of its errata."""
+    """The checked claims of one network, with the arithmetic where they differ."""
     from convatlas import measure
 
     print_table(
@@ -71,8 +71,8 @@ def print_checks(checks: Sequence[ClaimCheck]) -> None:
             for check in checks
         ],
     )
-    for check in measure.errata(checks):
-        print_text(f"Erratum, {check.claim.title}: {check.arithmetic}")
+    for check in measure.differences(checks):
+        print_text(check.explanation)
 
 
 def entry(check: ClaimCheck) -> dict[str, Any]:
@@ -84,5 +84,6 @@ def entry(check: ClaimCheck) -> dict[str, Any]:
         "source": claim.source,
         "here": float(counted) if isinstance(counted, Fraction) else counted,
         "verdict": check.verdict,
+        "contradicts": claim.contradicts,
         "arithmetic": check.arithmetic,
     }

@@ -5,7 +5,7 @@ from convatlas.measure.claims import ClaimCheck as ClaimCheck
 from convatlas.measure.claims import check_claims as check_claims
 from convatlas.measure.claims import check_variants as check_variants
 from convatlas.measure.claims import count_verdicts as count_verdicts
-from convatlas.measure.claims import errata as errata
+from convatlas.measure.claims import differences as differences
 from convatlas.measure.claims import verdict as verdict
 from convatlas.measure.claims import verdict_line as verdict_line
 from convatlas.measure.claims_page import claims_page as claims_page

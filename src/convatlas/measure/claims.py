@@ -14,6 +14,8 @@ SHOWN_UNITS = {"K": "K", "MB": "MiB", "%": "%", "times": "times"}
 """The paper's units in which a computed figure is shown, and their names; in all others it is shown in full. An MB of
 these papers is 2^20 bytes, which we call MiB."""
 
+DIFFERS = (ClaimVerdict.ERRATUM, ClaimVerdict.NOT_REPRODUCED)
+
 
 @dataclass(frozen=True)
 class ClaimCheck:
@@ -24,7 +26,13 @@ class ClaimCheck:
     """What the built network gives; None for what only a training run can give."""
     verdict: ClaimVerdict
     arithmetic: str = ""
-    """For an erratum: the sum that the network gives, written out."""
+    """The sum that the network gives, written out, where it is not the printed figure."""
+
+    @property
+    def explanation(self) -> str:
+        """What the verdict rests on, as "Erratum, parameters of conv1, against Table 1: 64 + 9,408 = 9,472"."""
+        against = f", against {self.claim.contradicts}" if self.claim.contradicts else ""
+        return f"{self.verdict.capitalize()}, {self.claim.title}{against}: {self.arithmetic}"
 
     @property
     def counted_text(self) -> str:
@@ -34,7 +42,7 @@ class ClaimCheck:
         unit = self.claim.unit
         if unit in SHOWN_UNITS:
             return f"{float(self.counted) / UNITS[unit]:,.2f} {SHOWN_UNITS[unit]}"
-        return count(int(self.counted))
+        return count(self.counted.numerator) if self.counted.denominator == 1 else f"{float(self.counted):,.2f}"
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ def check_claims(variant: Variant) -> tuple[ClaimCheck, ...]:
         counted = claim.count(tables[claim.at])
         judged = verdict(claim, counted)
         arithmetic = ""
-        if judged == ClaimVerdict.ERRATUM:
+        if judged in DIFFERS:
             arithmetic = claim.note or sum_by_part(claim.count, tables[claim.at])
         checks.append(ClaimCheck(claim, counted, judged, arithmetic))
     return tuple(checks)
@@ -69,9 +77,9 @@ def check_variants(variants: Iterable[Variant]) -> tuple[CheckedVariant, ...]:
     return tuple(CheckedVariant(variant, check_claims(variant)) for variant in variants if variant.claims)
 
 
-def errata(checks: Iterable[ClaimCheck]) -> tuple[ClaimCheck, ...]:
-    """The claims that a paper's own layer list contradicts."""
-    return tuple(check for check in checks if check.verdict == ClaimVerdict.ERRATUM)
+def differences(checks: Iterable[ClaimCheck]) -> tuple[ClaimCheck, ...]:
+    """The claims that the built network does not give: errata, and what is not reproduced by our reading."""
+    return tuple(check for check in checks if check.verdict in DIFFERS)
 
 
 def count_verdicts(checks: Iterable[ClaimCheck]) -> dict[ClaimVerdict, int]:
@@ -103,4 +111,6 @@ def verdict(claim: Claim, counted: int | Fraction | None) -> ClaimVerdict:
         return ClaimVerdict.NOT_TESTED_HERE
     if abs(counted - Fraction(claim.value)) < Fraction(claim.last_digit):
         return ClaimVerdict.HOLDS
-    return ClaimVerdict.ERRATUM if counted == claim.sum else ClaimVerdict.DISAGREES
+    if counted != claim.sum:
+        return ClaimVerdict.DISAGREES
+    return ClaimVerdict.ERRATUM if claim.contradicts else ClaimVerdict.NOT_REPRODUCED

@@ -7,9 +7,10 @@ overfitting.
 
 Departures, where the papers leave something open or are departed from:
 - The 2012 paper says 224 pixels; its arithmetic (55 x 55 after the first layer) is that of 227.
-- `alexnet-owt`, the network of one tower, is described in words only. Here it is the form whose weights other libraries
-  publish, without response normalization. (In training they apply dropout before the fully connected layers; here it
-  comes after them.)
+- `alexnet-owt` is the network of one tower, whose channels a footnote of 2014 prints; without response normalization,
+  which it does not mention. `alexnet-owt-256`, with 256 channels in place of 384 in its fourth convolution, is no
+  paper's: other libraries publish its weights. (In training they apply dropout before the fully connected layers; here
+  it comes after them.)
 - Scaled in width, weights are initialized with a standard deviation of 0.01 / sqrt(width): a layer that sums over fewer
   inputs then gives outputs as large as the paper's. With 0.01 a network an eighth as wide does not begin to learn.
 - `alexnet-bn` is no paper's: batch normalization after every convolution replaces response normalization.
@@ -21,6 +22,7 @@ Departures, where the papers leave something open or are departed from:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -38,7 +40,7 @@ from convatlas.networks.blocks import (
     scale_stage,
 )
 from convatlas.recipe import Augmentation, Optimizer, Recipe, Staircase
-from convatlas.spec import Claim, Family, Layers, Paper, Spec, Variant, top_errors
+from convatlas.spec import Claim, Family, Layers, Paper, Spec, Variant, layers_deep, top_errors
 
 IMAGENET_2012 = Paper(
     authors="A. Krizhevsky, I. Sutskever, G. E. Hinton",
@@ -200,6 +202,10 @@ def num_neurons(net: Layers) -> int:
     return sum(math.prod(layer.output_shape) for layer in net if layer.macs)
 
 
+def neurons_of(name: str) -> Callable[[Layers], int]:
+    return lambda net: num_neurons(net.part(name))
+
+
 RECIPE_2012 = Recipe(
     name="paper",
     optimizer=Optimizer.SGD,
@@ -228,7 +234,7 @@ RECIPE_2014 = replace(
 )
 
 TWO_TOWERS = AlexNetSpec(convolutions=(96, 256, 384, 384, 256), fully=(4096, 4096), towers=2, padding=0, lrn=True)
-ONE_TOWER = AlexNetSpec(resolution=224, convolutions=(64, 192, 384, 256, 256), fully=(4096, 4096), towers=1, padding=2)
+ONE_TOWER = AlexNetSpec(resolution=224, convolutions=(64, 192, 384, 384, 256), fully=(4096, 4096), towers=1, padding=2)
 
 FAMILY = Family(
     name="AlexNet",
@@ -243,19 +249,32 @@ FAMILY = Family(
             objective=CrossEntropy(),
             recipe=RECIPE_2012,
             claims=(
-                Claim("parameters", "60 million", "abstract", lambda net: net.params),
-                Claim("neurons", "650,000", "abstract", num_neurons, about=10_000),
+                Claim("parameters", "60 million", "abstract, page 1", lambda net: net.params),
+                Claim("neurons", "650,000", "abstract, page 1", num_neurons, about=10_000),
                 Claim(
-                    "neurons, layer by layer",
-                    "622,312",
+                    "neurons of conv1",
+                    "253,440",
                     "Figure 2",
-                    num_neurons,
-                    sum=659_272,
-                    note="253,440 + 186,624 + 64,896 + 64,896 + 43,264 + 4,096 + 4,096 + 1,000 = 622,312; "
-                    "but the first layer has 55 x 55 x 96 = 290,400, and 622,312 - 253,440 + 290,400 = 659,272",
+                    lambda net: num_neurons(net.part("conv1")),
+                    sum=290_400,
+                    contradicts="section 3.5 and the same figure's drawing",
+                    note="of both towers 2 x 55 x 55 x 48 = 290,400; the slip is probably 55 x 96 x 48 = 253,440",
                 ),
-                Claim("convolutional layers", "5", "abstract", lambda net: len(net.of_kind("Conv2d"))),
-                Claim("fully connected layers", "3", "abstract", lambda net: len(net.of_kind("Linear"))),
+                *(
+                    Claim(f"neurons of {layer}", printed, "Figure 2", neurons_of(layer))
+                    for layer, printed in (
+                        ("conv2", "186,624"),
+                        ("conv3", "64,896"),
+                        ("conv4", "64,896"),
+                        ("conv5", "43,264"),
+                        ("fc6", "4,096"),
+                        ("fc7", "4,096"),
+                        ("fc8", "1,000"),
+                    )
+                ),
+                layers_deep(8, "section 3"),
+                Claim("convolutional layers", "5", "section 3.5", lambda net: len(net.of_kind("Conv2d"))),
+                Claim("fully connected layers", "3", "section 3.5", lambda net: len(net.of_kind("Linear"))),
                 *top_errors("ILSVRC-2010 test", "37.5", "17.0", "Table 1"),
                 *top_errors("ILSVRC-2012 validation, one net", "40.7", "18.2", "Table 2"),
                 *top_errors("ILSVRC-2012 validation, five nets", "38.1", "16.4", "Table 2"),
@@ -265,6 +284,8 @@ FAMILY = Family(
                 Claim("top-5 error less by response normalization", "1.2 %", "section 3.3"),
                 Claim("top-1 error less by overlapping pooling", "0.4 %", "section 3.4"),
                 Claim("top-5 error less by overlapping pooling", "0.3 %", "section 3.4"),
+                Claim("days of training on two GTX 580, at least", "5", "section 1"),
+                Claim("days of training on two GTX 580, at most", "6", "section 1"),
             ),
         ),
         Variant(
@@ -273,6 +294,15 @@ FAMILY = Family(
             paper=ONE_WEIRD_TRICK_2014,
             network=AlexNet,
             spec=ONE_TOWER,
+            objective=CrossEntropy(),
+            recipe=RECIPE_2014,
+        ),
+        Variant(
+            name="alexnet-owt-256",
+            summary="one tower as other libraries ship it, with 256 channels in the fourth convolution",
+            paper=ONE_WEIRD_TRICK_2014,
+            network=AlexNet,
+            spec=replace(ONE_TOWER, convolutions=(64, 192, 384, 256, 256)),
             objective=CrossEntropy(),
             recipe=RECIPE_2014,
         ),

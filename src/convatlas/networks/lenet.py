@@ -9,8 +9,9 @@ Departures, where the papers leave something open:
   another third of H1.
 - `lenet4`: neither connection table is printed. Here a map of C3 reads 4 of the 8 maps of S2, and the 120 units read
   4 or 5 of the 16 maps of S4 in turn, which gives both printed sums.
-- `lenet5`: the code bitmaps are read from Figure 3 as public implementations read it. They were not checked against the
-  printed page; single dots may differ. The constant j of the loss is not printed; 20 is ours.
+- `lenet5`: the constant j of the loss is not printed; 20 is ours. Figure 3 has 96 characters; beyond the ten digits
+  classes get seeded random codes.
+- `lenet1` and `lenet4` are trained as LeNet-5, whose learning rates alone are printed.
 - `lenet5-modern` is what most people call LeNet-5 today and comes from no paper: ReLU, max pooling, softmax, and every
   map of C3 reads every map before it.
 - `lenet-300` and `lenet-300-100`: their nonlinearity and loss are not printed; here they are those of the LeNets.

@@ -31,7 +31,7 @@ from convatlas.networks.blocks import (
     scale_stage,
 )
 from convatlas.recipe import Augmentation, Optimizer, Recipe, Staircase
-from convatlas.spec import Claim, Family, Paper, Spec, Variant, top_errors
+from convatlas.spec import Claim, Family, Paper, Spec, Variant, layers_deep, top_errors
 
 VGG_2014 = Paper(
     authors="K. Simonyan, A. Zisserman",
@@ -153,8 +153,9 @@ class VGG(nn.Module):
         return outputs
 
 
-def layer_counts(convolutions: int) -> tuple[Claim, Claim]:
+def layer_counts(convolutions: int) -> tuple[Claim, ...]:
     return (
+        layers_deep(convolutions + 3, "Table 1"),
         Claim("convolutional layers", str(convolutions), "Table 1", lambda net: len(net.of_kind("Conv2d"))),
         Claim("fully connected layers", "3", "Table 1", lambda net: len(net.of_kind("Linear"))),
     )
@@ -179,7 +180,16 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
         *top_errors(SINGLE_SCALE, "27.0", "8.8", "Table 3"),
         *top_errors(JITTERED, "25.6", "8.1", "Table 3"),
         *top_errors(MULTI_SCALE, "24.8", "7.5", "Table 4"),
-        Claim("top-5 error on ILSVRC-2014 test, seven nets (quoted as 92.7 % of VGG16)", "7.3 %", "Table 7"),
+        Claim("top-5 error on ILSVRC-2014 test, the team's seven nets", "7.3 %", "Table 7"),
+        Claim(
+            "MACs",
+            "15.3 billion",
+            "ResNet paper, section 4.1",
+            lambda net: net.macs,
+            sum=15_470_264_320,
+            note="without the fully connected layers it is the printed figure, 15,470,264,320 - 123,633,664 = "
+            "15,346,630,656; but VGG-19's 19.6 billion has them",
+        ),
     ),
     "vgg19": (
         *layer_counts(16),
@@ -187,8 +197,12 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
         *top_errors(SINGLE_SCALE, "27.3", "9.0", "Table 3"),
         *top_errors(JITTERED, "25.5", "8.0", "Table 3"),
         *top_errors(MULTI_SCALE, "24.8", "7.5", "Table 4"),
+        Claim("top-5 error on ILSVRC test, one net", "7.3 %", "section 4.2"),
         Claim("top-5 error on ILSVRC test, one net, multi-crop and dense", "7.0 %", "Table 7"),
         Claim("top-5 error on ILSVRC test, two nets, multi-crop and dense", "6.8 %", "Table 7"),
+        Claim("MACs", "19.6 billion", "ResNet paper, section 3.3", lambda net: net.macs),
+        Claim("weeks of training on four Titan Black, at least", "2", "section 3.3"),
+        Claim("weeks of training on four Titan Black, at most", "3", "section 3.3"),
     ),
 }
 

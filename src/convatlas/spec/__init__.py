@@ -9,6 +9,7 @@ from convatlas.spec.catalog import Variant as Variant
 from convatlas.spec.claims import UNITS as UNITS
 from convatlas.spec.claims import Claim as Claim
 from convatlas.spec.claims import ClaimVerdict as ClaimVerdict
+from convatlas.spec.claims import layers_deep as layers_deep
 from convatlas.spec.claims import top_accuracies as top_accuracies
 from convatlas.spec.claims import top_errors as top_errors
 from convatlas.spec.layers import Layer as Layer

@@ -40,9 +40,12 @@ class Claim:
     about: int | None = None
     """What a round figure is rounded to, in its unit. None: its last printed digit says how precise it is."""
     sum: int | Fraction | None = None
-    """For an erratum: what the layers that the paper lists add up to."""
+    """What the layers add up to, where that is not the printed figure."""
+    contradicts: str = ""
+    """Where the paper itself prints the layers that add up to `sum`, as "Table 1". Empty: it prints them nowhere, or in
+    a form that can be read in more than one way."""
     note: str = ""
-    """For an erratum: how they add up."""
+    """How they add up to `sum`, and what is known of the difference."""
 
     @property
     def title(self) -> str:
@@ -70,6 +73,11 @@ class Claim:
         return Decimal(1).scaleb(-len(decimals)) * UNITS[unit]
 
 
+def layers_deep(number: int, source: str) -> Claim:
+    """The claim of how many layers with weights follow one another."""
+    return Claim("layers with weights, in depth", str(number), source, lambda net: net.depth)
+
+
 def top_errors(setting: str, top1: str, top5: str, source: str) -> tuple[Claim, Claim]:
     """Claims of the top-1 and the top-5 error, in percent."""
     return (
@@ -92,7 +100,9 @@ class ClaimVerdict(enum.StrEnum):
     HOLDS = "holds"
     """The network's figure is less than one unit of the last printed digit away."""
     ERRATUM = "erratum"
-    """It is further away, and equal to what the layers that the paper lists add up to."""
+    """It is further away, and equal to what the layers add up to that the paper itself prints."""
+    NOT_REPRODUCED = "not reproduced by our reading"
+    """It is further away, and rests on our reading of what the paper leaves open."""
     NOT_TESTED_HERE = "not tested here"
     """Only training can give the figure."""
     DISAGREES = "disagrees"

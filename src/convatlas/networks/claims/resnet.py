@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from convatlas.spec import Claim, Scale
+from convatlas.spec import Claim, Scale, layers_deep
 
 
 def macs(billions: str) -> Claim:
@@ -17,6 +17,10 @@ def params(millions: str, source: str) -> Claim:
 
 def top1(error: str, source: str) -> Claim:
     return Claim("top-1 error on ImageNet validation, 10 crops", f"{error} %", source)
+
+
+def of_table_1(layers: int, billions: str) -> tuple[Claim, Claim]:
+    return layers_deep(layers, "Table 1"), macs(billions)
 
 
 def on_cifar(error: str, source: str, setting: str = "") -> Claim:
@@ -47,28 +51,28 @@ SCALED_BY_2019 = (
     scaled_accuracy("78.8", ", compound"),
 )
 
-# 2015, Table 6: layers, parameters in million, test error in percent
+# 2015, Table 6: layers, parameters in million, test error in percent, and of how many trainings
 TABLE_6 = (
-    (20,   "0.27", "8.75"),
-    (32,   "0.46", "7.51"),
-    (44,   "0.66", "7.17"),
-    (56,   "0.85", "6.97"),
-    (110,  "1.7",  "6.43"),
-    (1202, "19.4", "7.93"),
+    (20,   "0.27", "8.75", ""),
+    (32,   "0.46", "7.51", ""),
+    (44,   "0.66", "7.17", ""),
+    (56,   "0.85", "6.97", ""),
+    (110,  "1.7",  "6.43", ", best of five"),
+    (1202, "19.4", "7.93", ""),
 )  # fmt: skip
 
 CLAIMS: Mapping[str, tuple[Claim, ...]] = {
-    "plain18": (macs("1.8"), top1("27.94", "Table 2")),
-    "plain34": (macs("3.6"), top1("28.54", "Table 2")),
-    "resnet18": (macs("1.8"),),
+    "plain18": (*of_table_1(18, "1.8"), top1("27.94", "Table 2")),
+    "plain34": (*of_table_1(34, "3.6"), top1("28.54", "Table 2")),
+    "resnet18": of_table_1(18, "1.8"),
     "resnet18-a": (top1("27.88", "Table 2"),),
-    "resnet34": (macs("3.6"), top1("24.52", "Table 3")),
+    "resnet34": (*of_table_1(34, "3.6"), top1("24.52", "Table 3")),
     "resnet34-a": (macs("3.6"), top1("25.03", "Table 3")),
     "resnet34-c": (top1("24.19", "Table 3"),),
-    "resnet50": (macs("3.8"), top1("22.85", "Table 3")),
-    "resnet101": (macs("7.6"), top1("21.75", "Table 3")),
+    "resnet50": (*of_table_1(50, "3.8"), top1("22.85", "Table 3")),
+    "resnet101": (*of_table_1(101, "7.6"), top1("21.75", "Table 3")),
     "resnet152": (
-        macs("11.3"),
+        *of_table_1(152, "11.3"),
         top1("21.43", "Table 3"),
         Claim("top-5 error on ImageNet validation, 10 crops", "5.71 %", "Table 3"),
         Claim("top-5 error on ImageNet validation, several scales", "4.49 %", "Table 4"),
@@ -77,12 +81,17 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
     "resnet50-v1.5": SCALED_BY_2019,
     "plain110-cifar": (on_cifar("60", "Figure 6", ", more than that"),),
     **{
-        f"resnet{layers}-cifar": (params(millions, "Table 6"), on_cifar(error, "Table 6"))
-        for layers, millions, error in TABLE_6
+        f"resnet{layers}-cifar": (
+            layers_deep(layers, "Table 6"),
+            params(millions, "Table 6"),
+            on_cifar(error, "Table 6", setting),
+            *((on_cifar("6.61", "Table 6", ", mean of five"),) if layers == 110 else ()),
+        )
+        for layers, millions, error, setting in TABLE_6
     },
-    "resnet110-preact-cifar": (on_cifar("6.37", "2016, Table 2"),),
+    "resnet110-preact-cifar": (on_cifar("6.37", "2016, Table 2", ", median of five"),),
     "resnet164-preact-cifar": (
-        on_cifar("5.46", "2016, Table 2"),
-        on_cifar("4.92", "2016, Table 3", ", 1001 layers"),
+        on_cifar("5.46", "2016, Table 2", ", median of five"),
+        on_cifar("4.92", "2016, Table 3", ", 1001 layers, median of five"),
     ),
 }
