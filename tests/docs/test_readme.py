@@ -34,12 +34,13 @@ def test_its_counts_are_those_of_the_ledger() -> None:
 def test_each_finding_is_that_of_the_committed_result() -> None:
     after = README[README.index("<!-- claims: ") :]
     rows = [line.strip("| ").split(" | ") for line in after.splitlines() if line.startswith("| ")][1:]
-    assert len(rows) > 9
-    for text, threshold, measured, verdict, command in rows:
+    assert len(rows) > 8
+    for text, statistic, threshold, measured, verdict, command in rows:
         match = re.fullmatch(r"`([\w-]+)(?: --budget (full))?`", command)
         assert match, command
         topic, budget = experiments.find(match[1]), match[2] or ""
         result = experiments.read(topic, ROOT / "docs" / "experiments" / topic.id / budget)
         (one,) = [one for one in result.statements if one.statement.text == text]
-        assert (threshold, measured, verdict) == (str(one.statement.threshold), format_measurement(one), one.verdict)
-    assert {row[3] for row in rows} == {"reproduced", "not reproduced"}
+        expected = (one.statement.statistic, str(one.statement.threshold), format_measurement(one), one.verdict)
+        assert (statistic, threshold, measured, verdict) == expected
+    assert {row[4] for row in rows} == {"reproduced", "not reproduced"}

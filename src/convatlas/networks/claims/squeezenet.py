@@ -62,7 +62,7 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
             sum=6_358_688,
             contradicts="Table 1 and section 6",
             note="four 1x1 convolutions add 12,416 + 33,024 + 98,688 + 197,120 = 341,248 parameters, and "
-            "4 x (1,248,424 + 341,248) = 6,358,688 bytes, 6.1 MB",
+            "4 x (1,248,424 + 341,248) = 6,358,688 bytes, 6.06 MiB",
         ),
         *top_accuracies("ImageNet", "58.8", "82.0", "Table 3"),
     ),
