@@ -9,12 +9,14 @@ import http.server
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,14 @@ import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch import nn
 
 import convatlas as ca
 from convatlas import atlas
 from convatlas.compression.deep.codebook import share_weights
 from convatlas.compression.deep.pruning import LAMP
 from convatlas.files.typed_json import decoded
+from convatlas.measure.table import build_without_memory
 from convatlas.models.bounds import Room, check_numbers, describe
 from convatlas.models.card import Score
 from convatlas.models.evaluation import wilson_interval
@@ -38,7 +42,7 @@ from convatlas.models.folder import write_weights
 from convatlas.runs.options import Runtime
 from convatlas.runs.record import TrainingResults
 from convatlas.runs.run import Run
-from convatlas.spec import Scale
+from convatlas.spec import Scale, Variant
 from convatlas.training import Progress, Request
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import plan
@@ -46,6 +50,45 @@ from convatlas.training.plan import plan
 # A busy machine must not turn a property into a failure.
 settings.register_profile("convatlas", deadline=None, max_examples=30)
 settings.load_profile("convatlas")
+
+
+def kinds_of_layers(network: nn.Module) -> frozenset[tuple[object, ...]]:
+    """Its kinds of layers in their places, whatever their number and their widths."""
+    return frozenset(
+        (
+            re.sub(r"\.\d+", "", name),
+            type(layer),
+            getattr(layer, "kernel_size", None),
+            getattr(layer, "stride", None),
+            getattr(layer, "groups", 1) > 1,
+            getattr(layer, "bias", None) is not None,
+        )
+        for name, layer in network.named_modules()
+    )
+
+
+@cache
+def structures() -> tuple[Variant, ...]:
+    """Of variants with the same class of network, the same small stems and the same kinds of layers in their places,
+    the one of fewest.
+
+    They differ only in how many layers and channels there are, so what depends on neither is tested once for all of
+    them; what the papers print of each is tested for every variant.
+    """
+    networks = [(variant, build_without_memory(variant.network, variant.spec)) for variant in atlas.variants()]
+    found: dict[object, Variant] = {}
+    for variant, network in sorted(networks, key=lambda pair: len(list(pair[1].modules()))):
+        found.setdefault((variant.network, variant.spec.small_limits, kinds_of_layers(network)), variant)
+    return tuple(found.values())
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes `structure` runs for the variant of each structure, one that takes `structure_name` for its
+    name: hypothesis prints every argument of a failure."""
+    if "structure" in metafunc.fixturenames:
+        metafunc.parametrize("structure", structures(), ids=lambda variant: variant.name)
+    if "structure_name" in metafunc.fixturenames:
+        metafunc.parametrize("structure_name", [variant.name for variant in structures()])
 
 
 # A shell's background job ignores Ctrl-C, and so would the commands that tests start and stop.
