@@ -378,6 +378,16 @@ def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+SOME = ("lenet5", "alexnet", "resnet20-cifar")
+"""With layers of kinds of its own; of convolutions and fully connected layers; with normalization and shortcuts."""
+
+
+@pytest.fixture(params=[name if name in SOME else pytest.param(name, marks=pytest.mark.slow) for name in WIDTHS])
+def some_family(request: pytest.FixtureRequest) -> str:
+    """A network of three families in turn, for what takes long; slow tests have all."""
+    return str(request.param)
+
+
 @pytest.fixture
 def no_range_coder(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From its call on, the library of the range coder is not installed."""
