@@ -186,6 +186,7 @@ def test_it_trains_is_evaluated_and_predicts(convatlas: Callable[..., str], run:
     assert predicts(convatlas, run)
 
 
+@pytest.mark.slow
 def test_its_channels_are_pruned(convatlas: Callable[..., str], run: Path, tmp_path: Path) -> None:
     first, *_, last = compressed(convatlas, run, tmp_path, "--prune", 0.4)
     assert last["macs"] <= 0.6 * first["macs"]
