@@ -82,13 +82,20 @@ def structures() -> tuple[Variant, ...]:
     return tuple(found.values())
 
 
+def scalings() -> tuple[Variant, ...]:
+    """Of variants with the same class of spec and the same small stems, the last: scaling, and what sizes there are, is
+    the spec's."""
+    return tuple({(type(variant.spec), variant.spec.small_limits): variant for variant in atlas.variants()}.values())
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes `structure` runs for the variant of each structure, one that takes `structure_name` for its
-    name: hypothesis prints every argument of a failure."""
-    if "structure" in metafunc.fixturenames:
-        metafunc.parametrize("structure", structures(), ids=lambda variant: variant.name)
-    if "structure_name" in metafunc.fixturenames:
-        metafunc.parametrize("structure_name", [variant.name for variant in structures()])
+    name, since hypothesis prints every argument of a failure; so with `scaling`."""
+    for kind, variants in (("structure", structures), ("scaling", scalings)):
+        if kind in metafunc.fixturenames:
+            metafunc.parametrize(kind, variants(), ids=lambda variant: variant.name)
+        if f"{kind}_name" in metafunc.fixturenames:
+            metafunc.parametrize(f"{kind}_name", [variant.name for variant in variants()])
 
 
 # A shell's background job ignores Ctrl-C, and so would the commands that tests start and stop.

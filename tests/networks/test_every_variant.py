@@ -27,10 +27,6 @@ FEW = settings(max_examples=max(2, settings().max_examples // 5))
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 every_variant = pytest.mark.parametrize("variant", atlas.variants(), ids=lambda variant: variant.name)
-# Scaling is the spec's: of variants with the same class of spec and the same small stems, the last.
-every_scaling = pytest.mark.parametrize(
-    "name", {(type(variant.spec), variant.spec.small_limits): variant.name for variant in atlas.variants()}.values()
-)
 every_objective = pytest.mark.parametrize(
     "variant",
     {variant.objective: variant for variant in reversed(atlas.variants())}.values(),
@@ -133,10 +129,8 @@ def test_the_gradient_of_the_loss_reaches_every_parameter(structure: Variant) ->
     assert parameters_without_gradient(structure, tiny(structure)) == set()
 
 
-@every_scaling
-def test_the_gradient_of_the_loss_reaches_every_parameter_at_twice_the_depth(name: str) -> None:
-    variant = atlas.find(name)
-    assert parameters_without_gradient(variant, tiny(variant, depth=2)) == set()
+def test_the_gradient_of_the_loss_reaches_every_parameter_at_twice_the_depth(scaling: Variant) -> None:
+    assert parameters_without_gradient(scaling, tiny(scaling, depth=2)) == set()
 
 
 def test_the_same_seed_gives_the_same_network_and_another_seed_another(structure: Variant) -> None:
@@ -265,11 +259,10 @@ def test_twice_the_width_is_dearer(structure: Variant) -> None:
         assert narrow.macs < wide.macs
 
 
-@every_scaling
 @FEW
 @given(one=st.floats(0.25, 3), other=st.floats(0.25, 3), nearby=st.floats(1, 1.05))
-def test_a_wider_network_is_never_cheaper(name: str, one: float, other: float, nearby: float) -> None:
-    variant = atlas.find(name)
+def test_a_wider_network_is_never_cheaper(scaling_name: str, one: float, other: float, nearby: float) -> None:
+    variant = atlas.find(scaling_name)
     narrow, wide = sorted((one, other))
     widths = [narrow, narrow * nearby, wide, wide * nearby]
     if isinstance(variant.spec, LeNetSpec):
@@ -286,22 +279,20 @@ def test_twice_the_depth_is_dearer(structure: Variant) -> None:
         assert shallow.macs < deep.macs
 
 
-@every_scaling
 @FEW
 @given(one=st.floats(0.01, 3), other=st.floats(0.01, 3))
-def test_a_deeper_network_is_never_cheaper(name: str, one: float, other: float) -> None:
-    variant = atlas.find(name)
+def test_a_deeper_network_is_never_cheaper(scaling_name: str, one: float, other: float) -> None:
+    variant = atlas.find(scaling_name)
     assert never_cheaper([cost(variant, tiny(variant, depth)) for depth in sorted((one, other))])
 
 
-@every_scaling
 @FEW
 @given(data=st.data())
 def test_a_larger_image_is_never_cheaper_on_the_same_side_of_the_small_stems_limit(
-    name: str, data: st.DataObject
+    scaling_name: str, data: st.DataObject
 ) -> None:
     # Just below a limit a network is dearer than just above it: its stem leaves out a halving there.
-    variant = atlas.find(name)
+    variant = atlas.find(scaling_name)
     edges = [variant.spec.smallest_resolution, *sorted(variant.spec.small_limits), 301]
     for smallest, limit in pairwise(edges):
         resolutions = st.integers(smallest, limit - 1)
@@ -317,11 +308,10 @@ def test_twice_the_side_of_the_image_is_dearer(structure: Variant) -> None:
     assert never_cheaper([cost(structure, small), cost(structure, large)])
 
 
-@every_scaling
 @FEW
 @given(classes=st.integers(1, 1200))
-def test_more_classes_are_never_cheaper(name: str, classes: int) -> None:
-    variant = atlas.find(name)
+def test_more_classes_are_never_cheaper(scaling_name: str, classes: int) -> None:
+    variant = atlas.find(scaling_name)
     few, more = (replace(tiny(variant), num_classes=n) for n in (classes, classes + 1))  # type: ignore[type-var]
     assert cost(variant, few).macs < cost(variant, more).macs
     assert cost(variant, few).params <= cost(variant, more).params
@@ -330,13 +320,12 @@ def test_more_classes_are_never_cheaper(name: str, classes: int) -> None:
 constants = st.floats(0.8, 1.6)
 
 
-@every_scaling
 @settings(max_examples=15)
 @given(phi=st.floats(-2, 4), alpha=constants, beta=constants, gamma=constants)
 def test_compound_scaling_is_three_powers_of_phi(
-    name: str, phi: float, alpha: float, beta: float, gamma: float
+    scaling_name: str, phi: float, alpha: float, beta: float, gamma: float
 ) -> None:
-    spec = atlas.find(name).spec
+    spec = atlas.find(scaling_name).spec
     side = math.floor(spec.resolution * gamma**phi + 0.5)
     if side < spec.smallest_resolution:
         with pytest.raises(UserError, match=f"{side} px is too small"):
