@@ -9,12 +9,14 @@ import http.server
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import nn
 
 import convatlas as ca
 from convatlas import atlas
 from convatlas.compression.deep.codebook import share_weights
 from convatlas.compression.deep.pruning import LAMP
 from convatlas.files.typed_json import decoded
+from convatlas.measure.table import build_without_memory
 from convatlas.models.bounds import Room, check_numbers, describe
 from convatlas.models.card import Score
 from convatlas.models.evaluation import wilson_interval
@@ -39,7 +43,7 @@ from convatlas.models.folder import write_weights
 from convatlas.runs.options import Runtime
 from convatlas.runs.record import TrainingResults
 from convatlas.runs.run import Run
-from convatlas.spec import Scale
+from convatlas.spec import Scale, Variant
 from convatlas.training import Progress, Request
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import plan
@@ -53,6 +57,52 @@ settings.register_profile("full", deadline=None, max_examples=200)
 def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--hypothesis-profile"):
         settings.load_profile("few" if "not slow" in config.getoption("-m") else "full")
+
+
+def kinds_of_layers(network: nn.Module) -> frozenset[tuple[object, ...]]:
+    """Its kinds of layers in their places, whatever their number and their widths."""
+    return frozenset(
+        (
+            re.sub(r"\.\d+", "", name),
+            type(layer),
+            getattr(layer, "kernel_size", None),
+            getattr(layer, "stride", None),
+            getattr(layer, "groups", 1) > 1,
+            getattr(layer, "bias", None) is not None,
+        )
+        for name, layer in network.named_modules()
+    )
+
+
+@cache
+def structures() -> tuple[Variant, ...]:
+    """Of variants with the same class of network, the same small stems and the same kinds of layers in their places,
+    the one of fewest.
+
+    They differ only in how many layers and channels there are, so what depends on neither is tested once for all of
+    them; what the papers print of each is tested for every variant.
+    """
+    networks = [(variant, build_without_memory(variant.network, variant.spec)) for variant in atlas.variants()]
+    found: dict[object, Variant] = {}
+    for variant, network in sorted(networks, key=lambda pair: len(list(pair[1].modules()))):
+        found.setdefault((variant.network, variant.spec.small_limits, kinds_of_layers(network)), variant)
+    return tuple(found.values())
+
+
+def scalings() -> tuple[Variant, ...]:
+    """Of variants with the same class of spec and the same small stems, the last: scaling, and what sizes there are, is
+    the spec's."""
+    return tuple({(type(variant.spec), variant.spec.small_limits): variant for variant in atlas.variants()}.values())
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes `structure` runs for the variant of each structure, one that takes `structure_name` for its
+    name, since hypothesis prints every argument of a failure; so with `scaling`."""
+    for kind, variants in (("structure", structures), ("scaling", scalings)):
+        if kind in metafunc.fixturenames:
+            metafunc.parametrize(kind, variants(), ids=lambda variant: variant.name)
+        if f"{kind}_name" in metafunc.fixturenames:
+            metafunc.parametrize(f"{kind}_name", [variant.name for variant in variants()])
 
 
 # A shell's background job ignores Ctrl-C, and so would the commands that tests start and stop.
@@ -380,6 +430,16 @@ SLOW = ("googlenet", "efficientnet-b0")
 @pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in WIDTHS])
 def family(request: pytest.FixtureRequest) -> str:
     """A network of each family in turn."""
+    return str(request.param)
+
+
+SOME = ("lenet5", "alexnet", "resnet20-cifar")
+"""With layers of kinds of its own; of convolutions and fully connected layers; with normalization and shortcuts."""
+
+
+@pytest.fixture(params=[name if name in SOME else pytest.param(name, marks=pytest.mark.slow) for name in WIDTHS])
+def some_family(request: pytest.FixtureRequest) -> str:
+    """A network of three families in turn, for what takes long; slow tests have all."""
     return str(request.param)
 
 

@@ -33,6 +33,7 @@ def test_every_script_is_imported(script: ModuleType, path: Path) -> None:
     assert path.stem == "measured" or f"python benchmarks/{path.name}" in script.__doc__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in SCRIPTS if path.stem == "compress"])
 def test_a_network_is_made_smaller_and_its_update_measured(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -162,7 +162,7 @@ class Kind:
     """Of the cache of decoded images."""
     largest: bool = True
     """Whether it is the largest of several, or the smallest."""
-    few: int = 10
+    few: int = 4
     """How often it is damaged by default; a hundred times in a slow test."""
 
 
@@ -175,11 +175,11 @@ KINDS = {
     "stages.json": Kind(write_stages, use_stages, "small/stages/stages.json"),
     "cva": Kind(write_compressed, use_compressed, "new.cva"),
     "cvu": Kind(write_compressed, use_compressed, "update.cvu"),
-    "result.json": Kind(write_result, use_result, "some/result.json", few=30),
+    "result.json": Kind(write_result, use_result, "some/result.json", few=10),
     "cached pixels": Kind(write_folder, use_folder, "*.decoded/images"),
     "cached exact pixels": Kind(write_folder, use_folder, "*.decoded/images", largest=False),
     "cached JPEGs": Kind(write_folder, use_folder, "*.decoded/images", room="40KB"),
-    "cache's index": Kind(write_folder, use_folder, "*.decoded/index.json", few=30),
+    "cache's index": Kind(write_folder, use_folder, "*.decoded/index.json", few=10),
     "cache's sources": Kind(write_folder, use_folder, "*.sources.json"),
 }  # fmt: skip
 

@@ -116,7 +116,9 @@ def test_it_resumes_on_another_kind_of_cache_and_says_so(
     assert run.evaluate(device="cpu").score == run.score
 
 
-@pytest.mark.parametrize("name", HALF)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "half-paper" else []) for name in HALF]
+)
 def test_it_resumes_to_the_weights_of_an_undisturbed_training(
     formats: Path, name: str, room: Callable[[str], None]
 ) -> None:

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import grimp
 import networkx as nx
@@ -31,16 +32,6 @@ def command(*words: str) -> str:
 
 
 HELP = [["--help"], *([verb, "--help"] for verb in ("list", "show", "compare", "claims", "train"))]
-
-
-def test_rooms_import_only_the_rooms_below() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
 
 
 def test_no_file_is_imported_by_what_it_imports() -> None:
@@ -98,32 +89,46 @@ def test_torch_is_not_loaded(code: str) -> None:
     assert not {"torch", "matplotlib", "pooch", "safetensors"} & set(loaded)
 
 
-def peak_megabytes(*words: str) -> int:
-    """What the command holds in memory at most."""
+class Measured(NamedTuple):
+    """A command in a process of its own."""
+
+    out: str
+    megabytes: int
+    """What it held in memory at most; 0 where no system says it."""
+    seconds: float
+    """Of processor time."""
+
+
+def measured(*words: str) -> Measured:
     # Not getrusage: a child's begins with its parent's.
-    reading = "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM:')), file=sys.stderr)"
+    reading = (
+        "import time; from pathlib import Path; status = Path('/proc/self/status')\n"
+        "lines = status.read_text().splitlines() if status.exists() else []\n"
+        "peak = sum(int(line.split()[1]) for line in lines if line.startswith('VmHWM:'))\n"
+        "print(peak // 1024, time.process_time(), file=sys.stderr)"
+    )
     code = command(*words) + reading
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return int(done.stderr.split()[1]) // 1024
+    megabytes, seconds = done.stderr.split()
+    return Measured(done.stdout, int(megabytes), float(seconds))
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says how much a process took")
-def test_a_layer_table_takes_no_memory_for_weights() -> None:
-    least = peak_megabytes("show", "lenet5")
+@pytest.fixture(scope="module")
+def listed() -> Measured:
+    return measured("list")
+
+
+def test_a_layer_table_takes_no_memory_for_weights(listed: Measured) -> None:
+    least = measured("show", "lenet5").megabytes
     # vgg19 has 548 MiB of weights, the whole atlas some 8 GiB.
-    for words in (["show", "vgg19"], ["list"]):
-        assert peak_megabytes(*words) < least + 60, words
+    assert measured("show", "vgg19").megabytes <= least + 60
+    assert listed.megabytes <= least + 60
 
 
-def test_the_whole_atlas_is_listed_in_under_four_seconds() -> None:
-    # Of processor time, which is what a person waits where nothing else runs: a busy machine is not a failure.
-    code = command("list") + "import time; print(time.process_time(), file=sys.stderr)"
-    each = []
-    for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert all(f"\n{variant.name} " in done.stdout for variant in ca.variants())
-        each.append(float(done.stderr))
-    assert min(each) < 4, each
+def test_the_whole_atlas_is_listed_in_under_four_seconds(listed: Measured) -> None:
+    assert all(f"\n{variant.name} " in listed.out for variant in ca.variants())
+    # Of processor time, which is what a person waits where nothing else runs; the best of three on a busy machine.
+    assert listed.seconds < 4 or any(measured("list").seconds < 4 for _ in range(2))
 
 
 def test_the_public_names_are_there() -> None:

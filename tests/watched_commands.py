@@ -1,5 +1,5 @@
-"""A process that carries out commands and answers with what each opened, listed or connected to: a program, since
-Python cannot take such a hook away again."""
+"""A process that carries out commands, each without a new start of Python, and answers with what each printed, opened,
+listed or connected to: a program, since Python cannot take such a hook away again."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ for line in sys.stdin:
     os.chdir(asked["folder"])
     sys.argv = ["convatlas", *asked["words"]]
     events.clear()
-    status, err = 0, io.StringIO()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err):
+    status, out, err = 0, io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             main()
         except SystemExit as end:
             status = int(end.code or 0)
-    print(json.dumps({"status": status, "err": err.getvalue(), "events": events}), flush=True)
+    answer = {"status": status, "out": out.getvalue(), "err": err.getvalue(), "events": events}
+    print(json.dumps(answer), flush=True)

@@ -72,4 +72,4 @@ def as_json(convatlas: Callable[..., Answer]) -> Callable[..., dict[str, Any]]:
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run that no test may change."""
-    return ca.train("lenet5-modern", epochs=40, out=tmp_path_factory.mktemp("cli") / "run")
+    return ca.train("lenet5-modern", epochs=12, out=tmp_path_factory.mktemp("cli") / "run")

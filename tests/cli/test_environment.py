@@ -27,7 +27,13 @@ COMPLETE = {
     "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
     "MASTER_PORT": "29500",
 }  # fmt: skip
-leftovers = pytest.mark.parametrize("variables", LEFTOVERS, ids=lambda variables: " ".join(variables))
+leftovers = pytest.mark.parametrize(
+    "variables",
+    [
+        pytest.param(variables, id=" ".join(variables), marks=[pytest.mark.slow] if number % 2 else [])
+        for number, variables in enumerate(LEFTOVERS)
+    ],
+)
 
 
 def put(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:

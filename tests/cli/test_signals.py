@@ -53,10 +53,10 @@ def signaled(number: signal.Signals, event: tuple[str, str], *arguments: str, ti
     ("number", "module"),
     [
         (signal.SIGINT, "convatlas.cli.app"),
-        (signal.SIGTERM, "typer"),
         (signal.SIGTERM, "torch._C"),
-        (signal.SIGINT, "torch.nn.modules"),
-        (signal.SIGINT, "numpy"),
+        pytest.param(signal.SIGTERM, "typer", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, "torch.nn.modules", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, "numpy", marks=pytest.mark.slow),
     ],
 )
 def test_while_modules_are_loaded(number: signal.Signals, module: str, tmp_path: Path) -> None:
@@ -65,7 +65,14 @@ def test_while_modules_are_loaded(number: signal.Signals, module: str, tmp_path:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 3)])
+@pytest.mark.parametrize(
+    ("number", "times"),
+    [
+        (signal.SIGINT, 3),
+        pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_before_training_starts(number: signal.Signals, times: int, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert signaled(number, ("open", "digits.csv.gz"), *TRAIN, "--out", str(out), times=times) == [LINES[number]]
@@ -110,6 +117,7 @@ def test_what_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "weights.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_before_the_first_trial_of_a_sweep(tmp_path: Path) -> None:
     event = ("open", "digits.csv.gz")
     lines = signaled(signal.SIGTERM, event, *TRAIN, "--sweep", "lr=0.1,0.2", "--quiet", "--out", str(tmp_path / "run"))

@@ -135,7 +135,7 @@ for words in [command.split(" :: ") for command in commands]:
 @pytest.mark.parametrize(
     ("encoding", "variables"),
     [
-        ("cp1252", {"PYTHONIOENCODING": "cp1252"}),
+        pytest.param("cp1252", {"PYTHONIOENCODING": "cp1252"}, marks=pytest.mark.slow),
         ("ascii", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
     ],
 )

@@ -22,7 +22,7 @@ from convatlas.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TUNING = FineTuning(epochs=8, runtime=Runtime(autotune=False))
+TUNING = FineTuning(epochs=3, runtime=Runtime(autotune=False))
 
 
 def score_of(made: Compression) -> float:
@@ -63,7 +63,7 @@ def test_a_target_in_bytes_is_met_by_deep_compression(trained: Run, tmp_path: Pa
     again = compress(trained, "14 KB", tmp_path, rounds=2, bits=5, fine_tuning=TUNING)
     assert again.stages == made.stages
     assert list(tmp_path.rglob(".lock")) == []
-    with pytest.raises(UserError, match="was started with bits 5, not 4; epochs 8, not 9; choose a new place"):
+    with pytest.raises(UserError, match="was started with bits 5, not 4; epochs 3, not 9; choose a new place"):
         compress(trained, "14 KB", tmp_path, rounds=2, bits=4, fine_tuning=replace(TUNING, epochs=9))
     # What was compressed can be made faster too.
     narrow = compress(
@@ -146,7 +146,7 @@ def test_eight_bits_are_timed_as_they_compute(trained: Run, tmp_path: Path) -> N
     assert len(set(after)) == 1 != before
     # Killed at its end, and without a compiler for C++ now, there are times of 32 bits, and nothing is lost.
     (out / "model.json").unlink()
-    asked = ["--int8", "--out", str(out), "--epochs", "8", "--no-autotune", "--json"]
+    asked = ["--int8", "--out", str(out), "--epochs", "3", "--no-autotune", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "convatlas", "compress", str(trained.folder), *asked],
         env=os.environ | {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},

@@ -98,9 +98,9 @@ def test_input_ranges_are_those_of_real_images(trained: TrainedModel) -> None:
 
 
 def test_every_family_is_quantized_fine_tuned_packed_and_pruned_again(
-    family: str, finished: Callable[..., Run], tmp_path: Path
+    some_family: str, finished: Callable[..., Run], tmp_path: Path
 ) -> None:
-    source = TrainedModel.of(finished(family, compressed=False))
+    source = TrainedModel.of(finished(some_family, compressed=False))
     quantized, tuned = quantize_and_train(source, tmp_path / "low", 4, fine_tuning=SHORT)
     assert is_quantized(quantized.model)
     folder = tmp_path / "low" / "quantized-tuned"
@@ -115,7 +115,7 @@ def test_every_family_is_quantized_fine_tuned_packed_and_pruned_again(
     assert all(torch.equal(own[name], read[name]) for name in own)
     assert (tmp_path / "low.cva").stat().st_size < 0.3 * (folder / "weights.safetensors").stat().st_size
     assert packed.evaluate().score == score
-    if family != "lenet5":
+    if some_family != "lenet5":
         macs = MacsTarget(0.8 * opened.card.macs)
         narrow = prune_channels(
             TrainedModel.of(opened), tmp_path / "narrow", macs, Importance.MAGNITUDE, fine_tuning=SHORT

@@ -42,7 +42,18 @@ Change = Callable[[dict[str, Any]], object]
 ModelOf = Callable[..., Model]
 
 
-@pytest.mark.parametrize("name", [variant.name for variant in atlas.variants()])
+# The last of each family, and larger ones.
+LARGE = {family.variants[-1].name for family in atlas.families()}
+LARGE |= {"lenet5", "vgg19", "googlenet-naive", "resnet152", "resnet1202-cifar", "mobilenet-conv"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        variant.name if variant.name in LARGE else pytest.param(variant.name, marks=pytest.mark.slow)
+        for variant in atlas.variants()
+    ],
+)
 def test_no_network_of_the_atlas_takes_more_than_allowed(name: str) -> None:
     variant = atlas.find(name)
     num = len(build_without_memory(variant.network, variant.spec).state_dict())
@@ -308,7 +319,6 @@ def test_quantization_names_the_networks_own_layers(model_of: ModelOf) -> None:
         ("vgg16", Scale(resolution=600)),
         ("resnet152", Scale(width=2)),
         ("resnet152", Scale(resolution=600)),
-        ("resnet1202-cifar", Scale()),
         ("efficientnet-b7", Scale(resolution=800)),
         ("efficientnet-b0", Scale(phi=8)),
         ("mobilenet", Scale(width=2, resolution=1024)),

@@ -1,8 +1,8 @@
 """What holds for every network of the atlas; a new family is covered without a new line here."""
 
 import math
-import re
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -19,50 +19,25 @@ from convatlas.measure.table import build_without_memory, empty_batch, record_la
 from convatlas.networks.lenet import FullyConnectedSpec, LeNetSpec
 from convatlas.spec import Spec, Variant
 
-NETWORKS = {variant.name: build_without_memory(variant.network, variant.spec) for variant in atlas.variants()}
 MANY_CONVOLUTIONS = 24
 
+FEW = settings(max_examples=max(2, settings().max_examples // 5))
+"""Where each example builds a network."""
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-
-def structure(variant: Variant) -> tuple[type, frozenset[tuple[object, ...]]]:
-    """The network's class and its kinds of layers in their places, whatever their number and their widths."""
-    return variant.network, frozenset(
-        (
-            re.sub(r"\.\d+", "", name),
-            type(layer),
-            getattr(layer, "kernel_size", None),
-            getattr(layer, "stride", None),
-            getattr(layer, "groups", 1) > 1,
-            getattr(layer, "bias", None) is not None,
-        )
-        for name, layer in NETWORKS[variant.name].named_modules()
-    )  # type: ignore[return-value]
-
-
-def num_convolutions(variant: Variant) -> int:
-    return sum(isinstance(layer, nn.Conv2d) for layer in NETWORKS[variant.name].modules())
-
-
-def smallest_of_each_structure() -> list[Variant]:
-    """For what does not depend on how many layers of a kind there are: of variants that differ in no more, one."""
-    found: dict[object, Variant] = {}
-    for variant in sorted(atlas.variants(), key=num_convolutions):
-        found.setdefault(structure(variant), variant)
-    return list(found.values())
-
-
-STRUCTURES = smallest_of_each_structure()
 every_variant = pytest.mark.parametrize("variant", atlas.variants(), ids=lambda variant: variant.name)
-every_structure = pytest.mark.parametrize("variant", STRUCTURES, ids=lambda variant: variant.name)
-# For hypothesis, which prints every argument of a failure.
-every_structure_by_name = pytest.mark.parametrize("name", [variant.name for variant in STRUCTURES])
 every_objective = pytest.mark.parametrize(
     "variant",
     {variant.objective: variant for variant in reversed(atlas.variants())}.values(),
     ids=lambda variant: type(variant.objective).__name__,
 )
+
+
+@cache
+def num_convolutions(variant: Variant) -> int:
+    network = build_without_memory(variant.network, variant.spec)
+    return sum(isinstance(layer, nn.Conv2d) for layer in network.modules())
 
 
 def few_units(variant: Variant) -> float:
@@ -98,6 +73,7 @@ def built_and_used(variant: Variant, spec: Spec) -> nn.Module:
     return network.eval()
 
 
+@cache
 def cost(variant: Variant, spec: Spec) -> Cost:
     return cost_of(variant.network, spec)
 
@@ -109,19 +85,17 @@ def never_cheaper(costs: list[Cost]) -> bool:
 # --- building and running ----------------------------------------------------------------------------------------
 
 
-@every_variant
-def test_a_network_is_built_from_its_spec_and_keeps_it(variant: Variant) -> None:
-    spec = tiny(variant)
-    network = build(variant, spec)
+def test_a_network_is_built_from_its_spec_and_keeps_it(structure: Variant) -> None:
+    spec = tiny(structure)
+    network = build(structure, spec)
     assert network.spec == spec
-    assert type(network) is variant.network
+    assert type(network) is structure.network
 
 
-@every_structure_by_name
-@settings(max_examples=6)
+@FEW
 @given(data=st.data())
-def test_outputs_are_a_row_a_image_and_a_column_a_class_at_any_size(name: str, data: st.DataObject) -> None:
-    variant = atlas.find(name)
+def test_outputs_are_a_row_a_image_and_a_column_a_class_at_any_size(structure_name: str, data: st.DataObject) -> None:
+    variant = atlas.find(structure_name)
     smallest, limit = variant.spec.smallest_resolution, variant.spec.small_below
     spec = atlas.scale(
         variant,
@@ -151,39 +125,34 @@ def parameters_without_gradient(variant: Variant, spec: Spec, draws: int = 8) ->
     return set(unreached)
 
 
-@every_variant
-def test_the_gradient_of_the_loss_reaches_every_parameter(variant: Variant) -> None:
-    assert parameters_without_gradient(variant, tiny(variant)) == set()
+def test_the_gradient_of_the_loss_reaches_every_parameter(structure: Variant) -> None:
+    assert parameters_without_gradient(structure, tiny(structure)) == set()
 
 
-@every_structure
-def test_the_gradient_of_the_loss_reaches_every_parameter_at_twice_the_depth(variant: Variant) -> None:
-    assert parameters_without_gradient(variant, tiny(variant, depth=2)) == set()
+def test_the_gradient_of_the_loss_reaches_every_parameter_at_twice_the_depth(scaling: Variant) -> None:
+    assert parameters_without_gradient(scaling, tiny(scaling, depth=2)) == set()
 
 
-@every_variant
-def test_the_same_seed_gives_the_same_network_and_another_seed_another(variant: Variant) -> None:
-    spec = tiny(variant)
-    one, same, other = (build(variant, spec, seed).state_dict() for seed in (5, 5, 6))
+def test_the_same_seed_gives_the_same_network_and_another_seed_another(structure: Variant) -> None:
+    spec = tiny(structure)
+    one, same, other = (build(structure, spec, seed).state_dict() for seed in (5, 5, 6))
     assert all(torch.equal(value, same[name]) for name, value in one.items())
     assert not all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-@every_variant
-def test_a_image_is_answered_the_same_alone_and_in_company(variant: Variant) -> None:
-    spec = tiny(variant)
-    network = built_and_used(variant, spec).double()
+def test_a_image_is_answered_the_same_alone_and_in_company(structure: Variant) -> None:
+    spec = tiny(structure)
+    network = built_and_used(structure, spec).double()
     batch = images(spec, 3).double()
     with torch.inference_mode():
         alone = torch.cat([network(batch[i : i + 1]) for i in range(3)])
         assert torch.allclose(network(batch), alone, rtol=1e-9, atol=1e-9)
 
 
-@every_variant
-def test_weights_and_statistics_survive_a_file(variant: Variant) -> None:
-    spec = tiny(variant)
-    network = built_and_used(variant, spec)
-    restored = build(variant, spec, seed=1).eval()
+def test_weights_and_statistics_survive_a_file(structure: Variant) -> None:
+    spec = tiny(structure)
+    network = built_and_used(structure, spec)
+    restored = build(structure, spec, seed=1).eval()
     restored.load_state_dict(load(save(network.state_dict())), strict=True)
     batch = images(spec, 3)
     with torch.inference_mode():
@@ -192,9 +161,8 @@ def test_weights_and_statistics_survive_a_file(variant: Variant) -> None:
     assert all(torch.equal(value, read[name]) for name, value in network.state_dict().items())
 
 
-@every_variant
-def test_training_and_evaluation_use_the_same_names_of_weights(variant: Variant) -> None:
-    network = NETWORKS[variant.name]
+def test_training_and_evaluation_use_the_same_names_of_weights(structure: Variant) -> None:
+    network = build_without_memory(structure.network, structure.spec)
     names = list(network.train().state_dict())
     assert list(network.eval().state_dict()) == names
 
@@ -216,22 +184,18 @@ def side_of_the_last_map(variant: Variant, spec: Spec) -> int:
     return side
 
 
-@pytest.mark.parametrize(
-    "variant",
-    # Fully connected ones have no maps.
-    [variant for variant in atlas.variants() if not isinstance(variant.spec, FullyConnectedSpec)],
-    ids=lambda variant: variant.name,
-)
-def test_the_last_map_before_the_head_is_at_least_2x2(variant: Variant) -> None:
-    edges = {limit + more for limit in variant.spec.small_limits for more in (-1, 0, 1)}
-    for resolution in edges | {variant.spec.smallest_resolution, 28, 32, variant.spec.resolution}:
-        spec = replace(tiny(variant), resolution=resolution)  # type: ignore[type-var]
-        assert side_of_the_last_map(variant, spec) >= 2, resolution
+def test_the_last_map_before_the_head_is_at_least_2x2(structure: Variant) -> None:
+    if isinstance(structure.spec, FullyConnectedSpec):
+        # It has no maps.
+        return
+    edges = {limit + more for limit in structure.spec.small_limits for more in (-1, 0, 1)}
+    for resolution in edges | {structure.spec.smallest_resolution, 28, 32, structure.spec.resolution}:
+        spec = replace(tiny(structure), resolution=resolution)  # type: ignore[type-var]
+        assert side_of_the_last_map(structure, spec) >= 2, resolution
 
 
-@every_variant
-def test_under_its_limit_a_network_is_built_with_its_small_image_stem(variant: Variant) -> None:
-    spec = variant.spec
+def test_under_its_limit_a_network_is_built_with_its_small_image_stem(structure: Variant) -> None:
+    spec = structure.spec
     assert spec.num_skipped_downsamplings == 0
     if spec.small_limits:
         assert len(spec.small_limits) == len(spec.small_stem)
@@ -239,18 +203,17 @@ def test_under_its_limit_a_network_is_built_with_its_small_image_stem(variant: V
         below, above = (spec.scaled(resolution=resolution) for resolution in (limit - 1, limit))
         assert below.num_skipped_downsamplings == above.num_skipped_downsamplings + 1
         sides = [
-            side_of_the_last_map(variant, replace(tiny(variant), resolution=resolution))  # type: ignore[type-var]
+            side_of_the_last_map(structure, replace(tiny(structure), resolution=resolution))  # type: ignore[type-var]
             for resolution in (limit - 1, limit)
         ]
         assert sides[0] > sides[1]
 
 
-@every_variant
-def test_no_small_network_costs_more_than_the_papers_own(variant: Variant) -> None:
-    thin = tiny(variant)
-    own = cost(variant, replace(thin, resolution=variant.spec.resolution))  # type: ignore[type-var]
-    for limit in variant.spec.small_limits:
-        small = cost(variant, replace(thin, resolution=limit - 1))  # type: ignore[type-var]
+def test_no_small_network_costs_more_than_the_papers_own(structure: Variant) -> None:
+    thin = tiny(structure)
+    own = cost(structure, replace(thin, resolution=structure.spec.resolution))  # type: ignore[type-var]
+    for limit in structure.spec.small_limits:
+        small = cost(structure, replace(thin, resolution=limit - 1))  # type: ignore[type-var]
         assert small.params <= own.params
         assert small.macs < own.macs
 
@@ -268,18 +231,15 @@ def trains(variant: Variant, resolution: int, channels: int) -> bool:
     return bool(loss.isfinite() and batch.grad.any() and batch.grad.isfinite().all())  # type: ignore[union-attr]
 
 
-@every_variant
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_network_trains_on_images_of_28_pixels(variant: Variant, channels: int) -> None:
-    assert trains(variant, 28, channels)
+def test_a_network_trains_on_images_of_28_pixels(structure: Variant, channels: int) -> None:
+    assert trains(structure, 28, channels)
 
 
-@every_structure
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_network_trains_just_below_and_at_the_limits_of_its_stem(variant: Variant, channels: int) -> None:
-    for limit in variant.spec.small_limits or (variant.spec.smallest_resolution + 1,):
-        assert trains(variant, limit - 1, channels)
-        assert trains(variant, limit, channels)
+def test_a_network_trains_just_below_and_at_the_limits_of_its_stem(structure: Variant) -> None:
+    for limit in structure.spec.small_limits or (structure.spec.smallest_resolution + 1,):
+        assert trains(structure, limit - 1, channels=1)
+        assert trains(structure, limit, channels=3)
 
 
 # --- scaling -----------------------------------------------------------------------------------------------------
@@ -292,19 +252,17 @@ def test_the_papers_size_does_not_depend_on_scaling_by_one(variant: Variant) -> 
     assert variant.spec.compound(0, alpha=3, beta=0.1, gamma=7) == variant.spec
 
 
-@every_variant
-def test_twice_the_width_is_dearer(variant: Variant) -> None:
-    costs = [cost(variant, tiny(variant).scaled(width=width)) for width in (1, 2, 4, 8)]
+def test_twice_the_width_is_dearer(structure: Variant) -> None:
+    costs = [cost(structure, tiny(structure).scaled(width=width)) for width in (1, 2, 4, 8)]
     for narrow, wide in pairwise(costs):
         assert narrow.params < wide.params
         assert narrow.macs < wide.macs
 
 
-@every_structure_by_name
-@settings(max_examples=6)
+@FEW
 @given(one=st.floats(0.25, 3), other=st.floats(0.25, 3), nearby=st.floats(1, 1.05))
-def test_a_wider_network_is_never_cheaper(name: str, one: float, other: float, nearby: float) -> None:
-    variant = atlas.find(name)
+def test_a_wider_network_is_never_cheaper(scaling_name: str, one: float, other: float, nearby: float) -> None:
+    variant = atlas.find(scaling_name)
     narrow, wide = sorted((one, other))
     widths = [narrow, narrow * nearby, wide, wide * nearby]
     if isinstance(variant.spec, LeNetSpec):
@@ -314,30 +272,27 @@ def test_a_wider_network_is_never_cheaper(name: str, one: float, other: float, n
     assert never_cheaper(costs)
 
 
-@every_variant
-def test_twice_the_depth_is_dearer(variant: Variant) -> None:
-    costs = [cost(variant, tiny(variant, depth)) for depth in (1, 2, 4)]
+def test_twice_the_depth_is_dearer(structure: Variant) -> None:
+    costs = [cost(structure, tiny(structure, depth)) for depth in (1, 2, 4)]
     for shallow, deep in pairwise(costs):
         assert shallow.params < deep.params
         assert shallow.macs < deep.macs
 
 
-@every_structure_by_name
-@settings(max_examples=6)
+@FEW
 @given(one=st.floats(0.01, 3), other=st.floats(0.01, 3))
-def test_a_deeper_network_is_never_cheaper(name: str, one: float, other: float) -> None:
-    variant = atlas.find(name)
+def test_a_deeper_network_is_never_cheaper(scaling_name: str, one: float, other: float) -> None:
+    variant = atlas.find(scaling_name)
     assert never_cheaper([cost(variant, tiny(variant, depth)) for depth in sorted((one, other))])
 
 
-@every_structure_by_name
-@settings(max_examples=6)
+@FEW
 @given(data=st.data())
 def test_a_larger_image_is_never_cheaper_on_the_same_side_of_the_small_stems_limit(
-    name: str, data: st.DataObject
+    scaling_name: str, data: st.DataObject
 ) -> None:
     # Just below a limit a network is dearer than just above it: its stem leaves out a halving there.
-    variant = atlas.find(name)
+    variant = atlas.find(scaling_name)
     edges = [variant.spec.smallest_resolution, *sorted(variant.spec.small_limits), 301]
     for smallest, limit in pairwise(edges):
         resolutions = st.integers(smallest, limit - 1)
@@ -346,19 +301,17 @@ def test_a_larger_image_is_never_cheaper_on_the_same_side_of_the_small_stems_lim
         assert never_cheaper([cost(variant, spec) for spec in specs])
 
 
-@every_variant
-def test_twice_the_side_of_the_image_is_dearer(variant: Variant) -> None:
-    side = max(variant.spec.small_below, variant.spec.smallest_resolution, 33)
-    small, large = (replace(tiny(variant), resolution=n) for n in (side, 2 * side))  # type: ignore[type-var]
-    assert cost(variant, small).macs < cost(variant, large).macs
-    assert never_cheaper([cost(variant, small), cost(variant, large)])
+def test_twice_the_side_of_the_image_is_dearer(structure: Variant) -> None:
+    side = max(structure.spec.small_below, structure.spec.smallest_resolution, 33)
+    small, large = (replace(tiny(structure), resolution=n) for n in (side, 2 * side))  # type: ignore[type-var]
+    assert cost(structure, small).macs < cost(structure, large).macs
+    assert never_cheaper([cost(structure, small), cost(structure, large)])
 
 
-@every_structure_by_name
-@settings(max_examples=3)
+@FEW
 @given(classes=st.integers(1, 1200))
-def test_more_classes_are_never_cheaper(name: str, classes: int) -> None:
-    variant = atlas.find(name)
+def test_more_classes_are_never_cheaper(scaling_name: str, classes: int) -> None:
+    variant = atlas.find(scaling_name)
     few, more = (replace(tiny(variant), num_classes=n) for n in (classes, classes + 1))  # type: ignore[type-var]
     assert cost(variant, few).macs < cost(variant, more).macs
     assert cost(variant, few).params <= cost(variant, more).params
@@ -367,13 +320,12 @@ def test_more_classes_are_never_cheaper(name: str, classes: int) -> None:
 constants = st.floats(0.8, 1.6)
 
 
-@every_structure_by_name
 @settings(max_examples=15)
 @given(phi=st.floats(-2, 4), alpha=constants, beta=constants, gamma=constants)
 def test_compound_scaling_is_three_powers_of_phi(
-    name: str, phi: float, alpha: float, beta: float, gamma: float
+    scaling_name: str, phi: float, alpha: float, beta: float, gamma: float
 ) -> None:
-    spec = atlas.find(name).spec
+    spec = atlas.find(scaling_name).spec
     side = math.floor(spec.resolution * gamma**phi + 0.5)
     if side < spec.smallest_resolution:
         with pytest.raises(UserError, match=f"{side} px is too small"):

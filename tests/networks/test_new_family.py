@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "convatlas"
+COMMANDS = Path(__file__).parents[1] / "watched_commands.py"
 FAMILY = Path(__file__).with_name("densenet.py")
 NAMES = ["densenet121", "densenet40-cifar"]
 
@@ -36,27 +38,44 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return package
 
 
-def python(package: Path, *arguments: object, cwd: Path = ROOT) -> str:
+def environment(package: Path) -> dict[str, str]:
+    """Of a process where the copy is the package, with one thread: many small layers, whatever else runs."""
+    return {**os.environ, "PYTHONPATH": str(package.parent), "OMP_NUM_THREADS": "1"}
+
+
+def python(package: Path, *arguments: str) -> str:
     """What Python prints where the copy is the package."""
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        # One thread: many small layers, and whatever else this machine does.
-        env={**os.environ, "PYTHONPATH": str(package.parent), "OMP_NUM_THREADS": "1"},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, env=environment(package), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def convatlas(package: Path, *arguments: object) -> str:
-    """What the command prints."""
-    return python(package, "-c", "from convatlas.cli import main; main()", *arguments)
+@pytest.fixture(scope="module")
+def convatlas(package: Path) -> Iterator[Callable[..., str]]:
+    """`convatlas("list")` is what the command prints where the copy is the package."""
+    with subprocess.Popen(
+        [sys.executable, str(COMMANDS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(package),
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def command(*arguments: object) -> str:
+            asked = {"words": [*map(str, arguments)], "folder": str(ROOT), "environment": {}}
+            print(json.dumps(asked), file=process.stdin, flush=True)
+            done = json.loads(process.stdout.readline())
+            assert done["status"] == 0, done["out"] + done["err"]
+            return str(done["out"])
+
+        yield command
 
 
-def as_json(package: Path, *arguments: object) -> Any:
-    return json.loads(convatlas(package, *arguments, "--json"))
+def as_json(convatlas: Callable[..., str], *arguments: object) -> Any:
+    return json.loads(convatlas(*arguments, "--json"))
 
 
 def differences(ours: Path, theirs: Path) -> tuple[set[str], set[str]]:
@@ -114,11 +133,8 @@ def counted(k: int, blocks: dict[int, int], classes: int, compressed: bool) -> t
     return params + (channels + 1) * classes, macs + channels * classes
 
 
-def test_every_verb_that_reads_the_atlas_knows_it(package: Path) -> None:
-    where = python(package, "-c", "import convatlas; print(convatlas.__file__)")
-    assert Path(where.strip()) == package / "__init__.py"
-
-    rows = {row["name"]: row for row in as_json(package, "list")["variants"]}
+def test_every_verb_that_reads_the_atlas_knows_it(convatlas: Callable[..., str]) -> None:
+    rows = {row["name"]: row for row in as_json(convatlas, "list")["variants"]}
     assert [name for name in rows if rows[name]["family"] == "DenseNet"] == NAMES
     sums = {name: (rows[name]["params"], rows[name]["macs"]) for name in NAMES}
     imagenet = counted(32, {56: 6, 28: 12, 14: 24, 7: 16}, classes=1000, compressed=True)
@@ -126,62 +142,63 @@ def test_every_verb_that_reads_the_atlas_knows_it(package: Path) -> None:
     assert sums == {"densenet121": imagenet, "densenet40-cifar": cifar}
     assert imagenet == (7_978_856, 2_834_161_664)
 
-    shown = as_json(package, "show", "densenet121")
+    shown = as_json(convatlas, "show", "densenet121")
     assert (shown["params"], shown["macs"]) == imagenet
     assert [claim["verdict"] for claim in shown["claims"]] == ["holds"] * 5 + ["not tested here"] * 4
-    small = convatlas(package, "show", "densenet121", "--resolution", 63, "--width", 0.5, "--depth", 2)
+    small = convatlas("show", "densenet121", "--resolution", 63, "--width", 0.5, "--depth", 2)
     assert "Small images: below 64 px no pooling follows the first convolution; below 33 px it has stride 1." in small
     assert "blocks.3.31.convs.1" in small
 
-    table = convatlas(package, "compare", "densenet121", "resnet50")
+    table = convatlas("compare", "densenet121", "resnet50")
     assert table.split()[:2] == ["densenet121", "resnet50"]
     assert re.search(r"parameters +7,978,856 +25,557,032\n", table)
 
-    ledger = convatlas(package, "claims", "densenet121")
+    ledger = convatlas("claims", "densenet121")
     assert ledger.splitlines()[0] == "densenet121 (2017)"
     assert re.search(r"layers +121 +121 +holds +Table 1\n", ledger)
 
 
 @pytest.fixture(scope="module")
-def run(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(convatlas: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a small DenseNet, trained for an epoch."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     sizes = ["--width", 0.5, "--depth", 0.2, "--resolution", 28, "--epochs", 1]
-    trained = as_json(package, "train", "densenet40-cifar", *sizes, "--no-autotune", "--out", folder, "--quiet")
-    assert as_json(package, "evaluate", folder)["test_accuracy"] == trained["test_accuracy"]
+    trained = as_json(convatlas, "train", "densenet40-cifar", *sizes, "--no-autotune", "--out", folder, "--quiet")
+    assert as_json(convatlas, "evaluate", folder)["test_accuracy"] == trained["test_accuracy"]
     return folder
 
 
-def compressed(package: Path, run: Path, out: Path, *options: object) -> list[dict[str, Any]]:
+def compressed(convatlas: Callable[..., str], run: Path, out: Path, *options: object) -> list[dict[str, Any]]:
     """The stages of a run that is made smaller."""
     short = ["--rounds", 1, "--epochs", 1, "--no-autotune", "--quiet"]
-    stages = as_json(package, "compress", run, *options, *short, "--out", out)["stages"]
+    stages = as_json(convatlas, "compress", run, *options, *short, "--out", out)["stages"]
     assert isinstance(stages, list)
     return stages
 
 
-def predicts(package: Path, model: Path) -> bool:
-    (prediction,) = as_json(package, "predict", model, ROOT / "docs" / "five.png")["predictions"]
+def predicts(convatlas: Callable[..., str], model: Path) -> bool:
+    (prediction,) = as_json(convatlas, "predict", model, ROOT / "docs" / "five.png")["predictions"]
     return set(prediction["classes"]) < set("0123456789")
 
 
-def test_it_trains_is_evaluated_and_predicts(package: Path, run: Path) -> None:
+def test_it_trains_is_evaluated_and_predicts(convatlas: Callable[..., str], run: Path) -> None:
     assert json.loads((run / "model.json").read_text())["spec"]["blocks"] == [[[6]] * 3] * 3
-    assert predicts(package, run)
+    assert predicts(convatlas, run)
 
 
-def test_its_channels_are_pruned(package: Path, run: Path, tmp_path: Path) -> None:
-    first, *_, last = compressed(package, run, tmp_path, "--prune", 0.4)
+@pytest.mark.slow
+def test_its_channels_are_pruned(convatlas: Callable[..., str], run: Path, tmp_path: Path) -> None:
+    first, *_, last = compressed(convatlas, run, tmp_path, "--prune", 0.4)
     assert last["macs"] <= 0.6 * first["macs"]
     blocks = json.loads((tmp_path / "model.json").read_text())["spec"]["blocks"]
     assert [len(block) for block in blocks] == [3] * 3
     assert blocks != [[[6]] * 3] * 3
-    assert as_json(package, "evaluate", tmp_path)["test_accuracy"] == last["test_accuracy"]
+    assert as_json(convatlas, "evaluate", tmp_path)["test_accuracy"] == last["test_accuracy"]
 
 
 @pytest.mark.slow
-def test_it_is_made_small_by_every_method(package: Path, run: Path, tmp_path: Path) -> None:
-    macs = compressed(package, run, tmp_path / "macs", "--to", "2 M macs", "--importance", "batch-norm")
+def test_it_is_made_small_by_every_method(convatlas: Callable[..., str], run: Path, tmp_path: Path) -> None:
+    macs = compressed(convatlas, run, tmp_path / "macs", "--to", "2 M macs", "--importance", "batch-norm")
     assert macs[-1]["macs"] <= 2e6
     weights = (run / "weights.safetensors").stat().st_size
     for name, options, least in (
@@ -190,13 +207,13 @@ def test_it_is_made_small_by_every_method(package: Path, run: Path, tmp_path: Pa
         ("sparse", ["--sparse", 0.8], 2),
         ("size", ["--to", f"{weights / 8000:.1f} KB"], 8),
     ):
-        last = compressed(package, run, tmp_path / name, *options)[-1]
+        last = compressed(convatlas, run, tmp_path / name, *options)[-1]
         file = tmp_path / name / "model.cva"
         assert file.stat().st_size <= weights / least, name
-        assert as_json(package, "evaluate", file)["test_accuracy"] == last["test_accuracy"]
-        assert predicts(package, file)
-        convatlas(package, "unpack", file, "--out", tmp_path / name / "unpacked")
-        assert as_json(package, "evaluate", tmp_path / name / "unpacked")["test_accuracy"] == last["test_accuracy"]
+        assert as_json(convatlas, "evaluate", file)["test_accuracy"] == last["test_accuracy"]
+        assert predicts(convatlas, file)
+        convatlas("unpack", file, "--out", tmp_path / name / "unpacked")
+        assert as_json(convatlas, "evaluate", tmp_path / name / "unpacked")["test_accuracy"] == last["test_accuracy"]
 
 
 @pytest.mark.slow
@@ -234,6 +251,7 @@ assert narrow(images.float()).shape == (2, 5)
     python(package, "-c", code)
 
 
+@pytest.mark.slow
 def test_the_tests_of_every_variant_hold_for_it(package: Path) -> None:
     tests = ["tests/networks/test_every_variant.py", "tests/measure/test_claims.py", "tests/test_atlas.py"]
     report = python(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", "densenet", "--no-header")

@@ -204,8 +204,9 @@ def test_the_shortcuts_are_those_of_the_papers_options(name: str, expected: list
     assert shortcuts(name) == expected
 
 
-@every_variant
-def test_weights_begin_with_he_et_als_deviation_and_have_no_biases(variant: Variant) -> None:
+@pytest.mark.parametrize("name", ["plain18", "resnet18-c", "resnet50", "resnet20-cifar-b", "resnet164-preact-cifar"])
+def test_weights_begin_with_he_et_als_deviation_and_have_no_biases(name: str) -> None:
+    variant = atlas.find(name)
     torch.manual_seed(0)
     depth = min(1, 20 / sum(map(len, variant.spec.stages)))
     for layer in convolutions(variant.network(variant.spec.scaled(width=0.5, depth=depth))):
