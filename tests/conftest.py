@@ -386,7 +386,8 @@ WIDTHS = {
 UNKNOWN = [family.variants[-1].name for family in ca.families() if not {v.name for v in family.variants} & {*WIDTHS}]
 """One of each family that comes in anew, narrow and shallow."""
 WIDTHS |= dict.fromkeys(UNKNOWN, 0.5)
-DEPTHS = dict.fromkeys(UNKNOWN, 0.2)
+DEPTHS = {"resnet20-cifar": 0.34} | dict.fromkeys(UNKNOWN, 0.2)
+"""One unit a stage has all kinds of layers."""
 
 
 def untrained(name: str, folder: Path, seed: int = 0, compressed: bool = True) -> Run:

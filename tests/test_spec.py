@@ -65,7 +65,13 @@ def test_a_claim_is_worth_what_is_printed_and_as_precise_as_its_last_digit(
 
 
 def test_the_verdicts_bear_the_words_that_people_read() -> None:
-    assert [str(verdict) for verdict in ClaimVerdict] == ["holds", "erratum", "not tested here", "disagrees"]
+    assert [str(verdict) for verdict in ClaimVerdict] == [
+        "holds",
+        "erratum",
+        "not reproduced by our reading",
+        "not tested here",
+        "disagrees",
+    ]
 
 
 def test_a_layer_table_adds_up_its_rows() -> None:

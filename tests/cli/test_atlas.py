@@ -130,7 +130,7 @@ def test_show_as_json_has_totals_and_layers(as_json: Callable) -> None:
         "receptive_field": 7,
         "stride": 2,
     }
-    assert set(values["claims"][0]) == {"figure", "paper", "source", "here", "verdict", "arithmetic"}
+    assert set(values["claims"][0]) == {"figure", "paper", "source", "here", "verdict", "contradicts", "arithmetic"}
 
 
 def test_show_says_how_the_paper_trains_the_network_and_where_it_says_so(convatlas: Callable) -> None:

@@ -35,6 +35,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "run").iterdir()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="there is no folder here that even root may not write")
 def test_a_folder_that_may_not_be_written_is_one_line() -> None:
     # /proc takes no new folders, not even from root.
@@ -63,6 +64,7 @@ def test_ctrl_c_saves_exits_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert not (folder / "weights.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_says_that_the_same_command_continues(tmp_path: Path) -> None:
     sweep = ["train", "lenet1", "--epochs", "200", "--sweep", "lr=0.01,0.1", "--out", str(tmp_path / "sweep")]
     last = stopped(signal.SIGTERM, *sweep)

@@ -84,6 +84,7 @@ def test_the_bar_of_a_download_names_the_file_and_gives_the_cursor_back(web, tmp
     assert (tmp_path / "set.gz").read_bytes() == CONTENT
 
 
+@pytest.mark.slow
 def test_the_bar_of_a_failed_download_is_gone_before_the_mistake_is_told(refusing: str, tmp_path: Path) -> None:
     shown = on_terminal(DOWNLOADER, refusing, str(tmp_path / "set.gz"))
     assert shown.count(SHOW_CURSOR) == shown.count(HIDE_CURSOR)

@@ -79,6 +79,7 @@ def test_before_training_starts(number: signal.Signals, times: int, tmp_path: Pa
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_twice_while_a_network_learns(tmp_path: Path) -> None:
     number, out = signal.SIGINT, tmp_path / "run"
     # The first asks to stop after the step at hand; the next one does not wait for that.
@@ -95,6 +96,7 @@ def test_between_the_trainings_of_an_experiment(tmp_path: Path) -> None:
     assert lines == [f"{LINES[number]}; finished measurements are kept; the same command continues"]
 
 
+@pytest.mark.slow
 def test_what_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
     program = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); exec({PROGRAM!r})"
     done = subprocess.run(

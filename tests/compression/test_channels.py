@@ -217,6 +217,7 @@ class Fickle(LatencyTarget):
 PACES = random.Random(0)
 
 
+@pytest.mark.slow
 def test_pruning_for_a_latency_is_not_done_twice(source: Callable[[str], TrainedModel], tmp_path: Path) -> None:
     model = source("resnet20-cifar")
     most = 0.6 * model.model.card.macs

@@ -184,6 +184,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills as POSIX does")
 def test_the_command_killed_at_its_very_end_is_continued_by_the_same_command(
     made: Compression, run: Run, tmp_path: Path

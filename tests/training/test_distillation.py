@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +45,12 @@ FAMILIES = {
     "mobilenet": 0.1, "efficientnet-b0": 0.1,
 }  # fmt: skip
 """One network of each, and its width."""
+USUAL = ("lenet5", "alexnet", "googlenet", "resnet20-cifar")
+"""The others in slow tests. These have outputs of another kind, towers, several outputs, and normalization."""
+
+
+def slow(name: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.slow)
 
 
 def small(network: str, epochs: int = 1, **changes: object) -> Request:
@@ -155,7 +162,7 @@ def test_a_network_has_no_attention_distance_to_itself(teacher: Run) -> None:
 # Training
 
 
-@pytest.mark.parametrize("student", FAMILIES)
+@pytest.mark.parametrize("student", [name if name in USUAL else slow(name) for name in FAMILIES])
 def test_every_family_can_be_a_student(student: str, shades: Path, tmp_path: Path) -> None:
     few = {"data": str(shades), "batch_size": 4}
     taught = taught_by(
@@ -168,7 +175,7 @@ def test_every_family_can_be_a_student(student: str, shades: Path, tmp_path: Pat
     assert again.evaluate().accuracy == run.test_accuracy
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "lenet5"])
+@pytest.mark.parametrize("name", [name if name in USUAL else slow(name) for name in FAMILIES if name != "lenet5"])
 def test_every_family_can_be_a_teacher(name: str, shades: Path, tmp_path: Path) -> None:
     few = {"data": str(shades), "batch_size": 4}
     taught = train_request(small(name, **few), tmp_path / "teacher", Progress())

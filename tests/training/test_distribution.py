@@ -164,7 +164,7 @@ def test_two_processes_end_in_the_weights_of_one_except_for_rounding(tmp_path: P
 @pytest.mark.parametrize(
     "mistake",
     [
-        pytest.param(("--data", "mnits"), id="no such data"),
+        pytest.param(("--data", "mnits"), id="no such data", marks=pytest.mark.slow),
         pytest.param(("--out", "/proc/nowhere/run"), id="no such folder", marks=[on_linux, pytest.mark.slow]),
     ],
 )

@@ -108,7 +108,7 @@ def test_the_model_of_a_run_needs_its_card_and_weights_alone(undisturbed: Run, t
     assert model.evaluate().score == undisturbed.score
 
 
-FAST = ("lenet1", "lenet5", "lenet5-modern")
+FAST = ("lenet5", "lenet5-modern")
 
 
 @pytest.mark.parametrize(
@@ -520,10 +520,15 @@ OPTIONS: dict[str, dict[str, object]] = {
     "Levenberg-Marquardt": {"network": "lenet1", "recipe": "paper", "epochs": 4, "batch_size": 3},
 }  # fmt: skip
 
+USUAL = ("validation with an average", "micro-batches", "SGD with lighting", "RMSprop", "Levenberg-Marquardt")
+"""The others in slow tests: what they keep, these keep too."""
+
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("num_stops", [1, slow(10)])
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(
+    "options", [values if name in USUAL else slow(values) for name, values in OPTIONS.items()], ids=OPTIONS
+)
 def test_a_run_with_any_option_stopped_again_and_again_ends_in_the_same_weights(
     options: dict[str, object], num_stops: int, photographs: Path, tmp_path: Path
 ) -> None:

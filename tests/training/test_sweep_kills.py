@@ -120,6 +120,7 @@ def check(storage: str, outs: Collection[Path], workers: Sequence[Worker], best:
         assert before != after or end <= begin, (before, end, begin)
 
 
+@pytest.mark.slow
 def test_what_a_killed_worker_had_begun_is_trained_by_another(best: Run, sqlite: str, tmp_path: Path) -> None:
     killed = Worker.start(tmp_path / "killed" / "sweep", sqlite)
     killed.wait_for("training lr=0.001")

@@ -20,7 +20,7 @@ COLUMNS = (
     Column("figure", wrap=True),
     Column("paper", right=True),
     Column("here", right=True),
-    Column("verdict"),
+    Column("verdict", wrap=True),
     Column("source", wrap=True, optional=True),
 )
 

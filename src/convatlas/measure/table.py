@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -32,6 +33,8 @@ def layers(network: nn.Module) -> Layers:
     return layers_of(type(network), network.spec)  # type: ignore[arg-type]  # set by every network of the atlas
 
 
+# A training alone asks for it three times.
+@lru_cache(maxsize=64)
 # In the caller's inference mode, composite operations would arrive whole and could not be followed.
 @torch.inference_mode(False)
 def layers_of(network_class: Callable[[Any], nn.Module], spec: Spec) -> Layers:

@@ -220,13 +220,13 @@ def check_fuzzed(packed: dict[str, Packed], num: int, seed: int, mutate: Mutate)
 
 
 def test_mutated_files_open_or_are_refused(packed: dict[str, Packed], mutate_json: Mutate) -> None:
-    check_fuzzed(packed, 150, 0, mutate_json)
+    check_fuzzed(packed, 70, 0, mutate_json)
 
 
 def test_mutated_files_take_bounded_memory(packed: dict[str, Packed], mutate_json: Mutate) -> None:
     tracemalloc.start()
     try:
-        fuzzed(packed, 50, 1, mutate_json)
+        fuzzed(packed, 25, 1, mutate_json)
         assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
     finally:
         tracemalloc.stop()
