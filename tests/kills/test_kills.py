@@ -161,7 +161,7 @@ def kill(server: Any, before: Path, undisturbed: Callable[[str], Undisturbed]) -
     return Killing(server, before, undisturbed)
 
 
-USUAL = ("train", "sweep", "channels", "unpack", "update")
+USUAL = ("train", "sweep", "channels", "unpack")
 """Of each kind one: the others in slow tests."""
 
 

@@ -194,7 +194,7 @@ class StopAt(Progress):
             signal.raise_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize("freeze", [False, True])
+@pytest.mark.parametrize("freeze", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_fine_tuning_that_was_stopped_ends_in_the_same_weights(freeze: bool, trained: Run, tmp_path: Path) -> None:
     arguments = {
         "scale": NARROW,

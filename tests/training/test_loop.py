@@ -444,7 +444,6 @@ def test_a_network_of_each_family_trains_on_small_images_in_color_and_is_loaded(
 @pytest.mark.parametrize(
     ("name", "steps"),
     [
-        ("googlenet-bn", (3, 4)),
         ("efficientnet-b0", (3, 4)),
         # Four steps an epoch: at the first, in the middle, between the epochs, after the last.
         *(slow(name, (1, 3, 4, 8)) for name in ("resnet20-cifar", "googlenet", "googlenet-bn", "efficientnet-b0")),

@@ -361,7 +361,9 @@ def test_batches_are_as_the_record_says() -> None:
     ("network", "arguments", "words"),
     [
         ("vgg19", {"scale": Scale(width=40)}, "more weights than the 1,073,741,824 that there is room for"),
-        ("resnet1202-cifar", {"scale": Scale(depth=5)}, "more layers than there is room for"),
+        pytest.param(
+            "resnet1202-cifar", {"scale": Scale(depth=5)}, "more layers than there is room for", marks=pytest.mark.slow
+        ),
         ("vgg16", {"scale": Scale(resolution=3000)}, "cannot be trained at this size: "),
         ("resnet20-cifar", {"scale": Scale(resolution=9000)}, "activations of one image do not fit into memory"),
         ("lenet1", {"batch_size": 10**12}, "`batch_size` 1,000,000,000,000 does not work; it must be 1 to 1,048,576"),

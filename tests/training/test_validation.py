@@ -126,7 +126,11 @@ def val_metrics(run: Run) -> tuple[float, float]:
 UNTUNED = Runtime(autotune=False)
 
 
-@pytest.fixture(scope="module", params=[("lenet5-modern", 0.3, 12), ("lenet5", 0.05, 8)], ids=["average", "none"])
+@pytest.fixture(
+    scope="module",
+    params=[("lenet5-modern", 0.3, 12), pytest.param(("lenet5", 0.05, 8), marks=pytest.mark.slow)],
+    ids=["average", "none"],
+)
 def validated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """With an average of the weights and without one; at such learning rates the last epoch need not be the best."""
     name, lr, epochs = request.param
