@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,49 @@ def scalings() -> tuple[Variant, ...]:
     return tuple({(type(variant.spec), variant.spec.small_limits): variant for variant in atlas.variants()}.values())
 
 
+def at_once(test: pytest.Item) -> list[pytest.Mark]:
+    return list(test.iter_markers("at_once"))
+
+
+def names_of(mark: pytest.Mark) -> tuple[str, ...]:
+    names = mark.args[0]
+    return tuple(name.strip() for name in names.split(",")) if isinstance(names, str) else tuple(names)
+
+
+def cases_of(mark: pytest.Mark) -> list[dict[str, Any]]:
+    names, (_, *given) = names_of(mark), mark.args
+    values = given[0] if given else {"structure": structures, "scaling": scalings}[names[0]]()
+    assert values, "no case is no test"
+    return [dict(zip(names, case if len(names) > 1 else (case,), strict=True)) for case in values]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Runs all cases of `at_once` in one test: an item costs more than a trivial check. A failure names its case."""
+    marks = at_once(pyfuncitem)
+    if not marks:
+        return None
+    given = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    for cases in product(*map(cases_of, marks)):
+        case = {name: value for part in cases for name, value in part.items()}
+        try:
+            pyfuncitem.obj(**given | case)
+        except Exception as error:
+            named = {name: getattr(value, "name", value) for name, value in case.items()}
+            error.add_note(f"in the case {named}")
+            raise
+    return True
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes `structure` runs for the variant of each structure, one that takes `structure_name` for its
     name, since hypothesis prints every argument of a failure; so with `scaling`."""
+    together = [name for mark in at_once(metafunc.definition) for name in names_of(mark)]
+    if together:
+        # Only so that pytest looks for no fixtures of these names.
+        metafunc.parametrize(together, [(None,) * len(together)], ids=["all"])
     for kind, variants in (("structure", structures), ("scaling", scalings)):
-        if kind in metafunc.fixturenames:
+        if kind in metafunc.fixturenames and kind not in together:
             metafunc.parametrize(kind, variants(), ids=lambda variant: variant.name)
         if f"{kind}_name" in metafunc.fixturenames:
             metafunc.parametrize(f"{kind}_name", [variant.name for variant in variants()])

@@ -66,8 +66,8 @@ def batches(
 # Whole pixels
 
 
-@pytest.mark.parametrize("augmentation", [None, Augmentation()])
-@pytest.mark.parametrize("margin", [0, 1, 3])
+@pytest.mark.at_once("augmentation", [None, Augmentation()])
+@pytest.mark.at_once("margin", [0, 1, 3])
 def test_with_no_change_asked_training_sees_the_very_middle(augmentation: Augmentation | None, margin: int) -> None:
     images = noise(10, channels=3)
     middle = slice(margin, SIDE - margin)
@@ -137,7 +137,7 @@ def test_a_flip_mirrors_left_and_right_to_the_pixel_for_about_half_of_the_images
 # Maps
 
 
-@pytest.mark.parametrize("side", [1, 7, 8, 28, 32])
+@pytest.mark.at_once("side", [1, 7, 8, 28, 32])
 def test_the_identity_leaves_images_unchanged(side: int) -> None:
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     identity = torch.tensor([[1.0, 0, 0], [0, 1, 0]]).repeat(2, 1, 1)
@@ -248,9 +248,9 @@ def whole_epoch(source: Batches, epoch: int = 0) -> list[Batch]:
     return list(source.epoch(epoch))
 
 
-@pytest.mark.parametrize("num_processes", [2, 3, 5])
-@pytest.mark.parametrize("augmentation", [None, DISTORTED, CROPPED], ids=["plain", "distorted", "cropped"])
-@pytest.mark.parametrize("margin", [0, 1])
+@pytest.mark.at_once("num_processes", [2, 3, 5])
+@pytest.mark.at_once("augmentation", [None, DISTORTED, CROPPED])
+@pytest.mark.at_once("margin", [0, 1])
 def test_the_parts_of_several_processes_are_together_the_batch_of_one(
     num_processes: int, augmentation: Augmentation | None, margin: int
 ) -> None:

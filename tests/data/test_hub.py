@@ -263,8 +263,14 @@ def test_the_checksum_knows_labels_files_and_their_sizes(
     assert load(tmp_path / "copy").checksum != checksum
 
 
-@pytest.mark.parametrize("layout", ["parquet", "imagefolder"])
-@pytest.mark.parametrize("num_stops", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("num_stops", "layout"),
+    [
+        pytest.param(3, "parquet", marks=pytest.mark.slow),
+        pytest.param(3, "imagefolder", marks=pytest.mark.slow),
+        (1, "imagefolder"),
+    ],
+)
 def test_a_run_is_trained_judged_and_after_a_stop_resumed_to_the_same_bits(
     num_stops: int,
     layout: str,
@@ -362,7 +368,10 @@ HOSTILE: Mapping[str, tuple[Callable[[], bytes | None], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize(
+    "kind",
+    [kind if kind in ("missing", "cut short") else pytest.param(kind, marks=pytest.mark.slow) for kind in HOSTILE],
+)
 def test_hostile_bytes_stop_the_training_in_one_line_or_are_left_out(
     kind: str, library: Any, write_set: Callable[..., Path], tmp_path: Path
 ) -> None:

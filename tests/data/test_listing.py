@@ -47,7 +47,7 @@ def images(folder: Path) -> list[str]:
 # What is an image
 
 
-@pytest.mark.parametrize("suffix", sorted(SUFFIXES))
+@pytest.mark.at_once("suffix", sorted(SUFFIXES))
 def test_a_suffix_that_counts_as_an_image_is_of_a_format_that_is_read_with_pillow_heif_or_without(suffix: str) -> None:
     Image.init()
     assert suffix in (".heic", ".heif") or Image.registered_extensions()[suffix] in READ

@@ -34,8 +34,8 @@ class OnDisk:
         return read
 
 
-@pytest.mark.parametrize("num", [1, 999, 1000, 1001, 2500])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.at_once("num", [1, 999, 1000, 1001, 2500])
+@pytest.mark.at_once("channels", [1, 3])
 def test_statistics_are_those_of_all_pixels_wherever_the_images_are(num: int, channels: int) -> None:
     images = np.random.default_rng(num).integers(0, 200, (num, channels, 3, 5), dtype=np.uint8)
     images[:, 0] //= 3

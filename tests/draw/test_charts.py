@@ -58,10 +58,15 @@ def test_a_chart_returns_from_json(given: Chart) -> None:
 
 @every_chart
 def test_the_same_chart_is_the_same_file(given: Chart) -> None:
-    for file_format, begins in (("svg", b"<?xml"), ("png", b"\x89PNG")):
-        drawn = render_chart(given, file_format)
-        assert drawn == render_chart(given, file_format)
-        assert drawn.startswith(begins)
+    drawn = render_chart(given, "svg")
+    assert drawn == render_chart(given, "svg")
+    assert drawn.startswith(b"<?xml")
+
+
+def test_the_same_chart_is_the_same_picture_in_pixels() -> None:
+    drawn = render_chart(CHARTS["bars"], "png")
+    assert drawn == render_chart(CHARTS["bars"], "png")
+    assert drawn.startswith(b"\x89PNG")
 
 
 @every_chart

@@ -56,9 +56,10 @@ def size_of(svg: bytes) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    "name", ["a" * 120 + "b" * 120, "猫" * 240, "אב" * 120, "\U0001f600" * 60], ids=["latin", "wide", "rtl", "emoji"]
+    ("num", "name"),
+    [(12, "a" * 120 + "b" * 120), (30, "猫" * 240), (2, "אב" * 120), (2, "\U0001f600" * 60)],
+    ids=["latin", "wide", "rtl", "emoji"],
 )
-@pytest.mark.parametrize("num", [2, 12, 30])
 def test_long_names_leave_the_confusion_matrix_its_room_and_are_whole_to_a_pointer(num: int, name: str) -> None:
     # Where names leave no room, matplotlib warns, and here a warning is an error.
     svg = confusion_matrix(name, [f"{i} {name}" for i in range(num)], diagonal(num))
@@ -112,7 +113,7 @@ def test_a_row_is_a_true_class_and_a_column_a_predicted_one() -> None:
     assert y == pytest.approx(below, abs=4)
 
 
-@pytest.mark.parametrize("num", [2, 30, 31, 100])
+@pytest.mark.parametrize("num", [2, 31])
 def test_any_number_of_classes_can_be_drawn(num: int) -> None:
     shown = texts(confusion_matrix("many", [f"class {i}" for i in range(num)], diagonal(num)))
     assert "many" in shown
@@ -163,6 +164,7 @@ def test_the_same_plot_is_the_same_bytes() -> None:
     assert training_curves("title", epochs(4)) == training_curves("title", epochs(4))
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same_bytes() -> None:
     code = """
 import sys
@@ -206,7 +208,7 @@ def test_a_short_range_has_round_numbers_at_its_axis() -> None:
     assert sum(70 <= float(text) <= 80 for text in labels) >= 3
 
 
-@pytest.mark.parametrize("decades", [1, 2, 3, 6])
+@pytest.mark.parametrize("decades", [1, 2, 6])
 def test_a_long_range_is_drawn_in_decades_with_plain_numbers(decades: int) -> None:
     rows = [{"epoch": i + 1, "loss": 300 * 10.0 ** (-decades * i / 9), "accuracy": 0.5} for i in range(10)]
     labels = [text for text in texts(training_curves("title", rows)) if is_number(text)]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
+from convatlas.data import Split, digits
 from convatlas.experiments.engine import accuracy
 from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.worker_pool import Job, WorkerPool, train
+from convatlas.images import Resize
 from convatlas.models.card import Score
 
 
@@ -43,3 +47,21 @@ def trainings(
         monkeypatch.setattr(accuracy, "training_accuracy", lambda runs: 100.0)
 
     return given
+
+
+@pytest.fixture
+def trained_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings see 256 digits, are tested on 100, and wait for no process to start: they go on in this one."""
+    all_splits = digits.splits
+
+    def splits(resize: Resize) -> tuple[Split, Split]:
+        train, test = all_splits(resize)
+        return train.take(np.arange(256)), test.take(np.arange(100))
+
+    def train_here(pool: WorkerPool, jobs: Sequence[Job], on_training_end: Callable[[], None] = lambda: None) -> None:
+        for request, folder in jobs:
+            train(request, folder)
+            on_training_end()
+
+    monkeypatch.setattr(digits, "splits", splits)
+    monkeypatch.setattr(WorkerPool, "train", train_here)

@@ -20,7 +20,7 @@ SPREAD = 0.1
 """Relative difference that another machine may make to the mean of a random statistic."""
 
 
-@pytest.mark.parametrize("topic", TOPICS, ids=[topic.id for topic in TOPICS])
+@pytest.mark.at_once("topic", TOPICS)
 def test_every_statement_has_a_result_for_its_threshold(topic: Topic) -> None:
     assert tuple(one.statement for one in COMMITTED[topic.id].statements) == topic.statements
     values = json.loads((RESULTS / topic.id / "result.json").read_text())

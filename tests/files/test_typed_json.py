@@ -343,9 +343,9 @@ def fits(value: Any, hint: Any) -> bool:
     return True
 
 
-def of_wrong_types() -> list[Any]:
+def of_wrong_types() -> list[tuple[Any, str]]:
     kinds = (Everything, *PARTS, *SPECS)
-    return [pytest.param(kind, name, id=f"{kind.__name__}-{name}") for kind in kinds for name in field_types(kind)]
+    return [(kind, name) for kind in kinds for name in field_types(kind)]
 
 
 @pytest.fixture(scope="module")
@@ -381,7 +381,7 @@ def paper_recipe() -> Recipe:
     return recipe
 
 
-@pytest.mark.parametrize(("kind", "name"), of_wrong_types())
+@pytest.mark.at_once(("kind", "name"), of_wrong_types())
 def test_a_value_of_another_type_is_refused_and_its_field_named(kind: Any, name: str, examples: dict[Any, Any]) -> None:
     own = examples[kind]
     assert fits(own, kind)
@@ -396,7 +396,7 @@ def test_a_value_of_another_type_is_refused_and_its_field_named(kind: Any, name:
             assert len(message.splitlines()) == 1
 
 
-@pytest.mark.parametrize("kind", [Everything, *PARTS, *SPECS], ids=lambda kind: kind.__name__)
+@pytest.mark.at_once("kind", [Everything, *PARTS, *SPECS])
 def test_missing_and_unknown_fields_are_named(kind: Any, examples: dict[Any, Any]) -> None:
     own = examples[kind]
     for part in dataclasses.fields(kind):
@@ -413,7 +413,7 @@ def test_missing_and_unknown_fields_are_named(kind: Any, examples: dict[Any, Any
         assert len(str(caught.value)) < 100
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("hint", "value", "message"),
     [
         (int, 2**63, f"it is {2**63}, not a whole number from 0"),
@@ -438,7 +438,6 @@ def test_missing_and_unknown_fields_are_named(kind: Any, examples: dict[Any, Any
         (int | str, 0.5, "it is 0.5, not text"),
         (str, b"x", "it is b'x', not text"),
     ],
-    ids=str,
 )
 def test_the_message_says_what_is_expected(hint: Any, value: Any, message: str) -> None:
     with pytest.raises(MalformedJsonError) as caught:
@@ -447,8 +446,8 @@ def test_the_message_says_what_is_expected(hint: Any, value: Any, message: str) 
     assert len(str(caught.value)) < 120
 
 
-@pytest.mark.parametrize("depth", [10, 900, 950, 990, 5_000])
-@pytest.mark.parametrize("hint", [int, str, Circle, dict[str, int], Color, Circle | Square], ids=str)
+@pytest.mark.at_once("depth", [10, 900, 950, 990, 5_000])
+@pytest.mark.at_once("hint", [int, str, Circle, dict[str, int], Color, Circle | Square])
 def test_values_of_any_depth_are_refused(hint: Any, depth: int) -> None:
     lists: Any = []
     objects: Any = {}
@@ -492,17 +491,16 @@ def test_what_a_class_refuses_is_a_mistake_of_the_person() -> None:
 # Whole files.
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     "content",
     [b"", b"{", b"[]", b"5", b"null", b'"x"', b"\xff", b"[" * 100_000, b'{"a": ' * 100_000, b"{}", b'{"format": null}'],
-    ids=lambda content: repr(content[:20]),
 )
 def test_what_is_no_json_object_with_a_format_is_malformed(content: bytes) -> None:
     with pytest.raises(MalformedJsonError):
         parsed_object(content, 3)
 
 
-@pytest.mark.parametrize("version", ["0", "-1", "1.0", '"1"', "true", "[1]", "NaN", "9" * 30])
+@pytest.mark.at_once("version", ["0", "-1", "1.0", '"1"', "true", "[1]", "NaN", "9" * 30])
 def test_a_format_that_none_is_is_malformed(version: str) -> None:
     with pytest.raises(MalformedJsonError, match="format"):
         parsed_object(f'{{"format": {version}}}'.encode(), 3)

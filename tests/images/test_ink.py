@@ -65,7 +65,7 @@ def test_dark_on_white_and_bright_on_black_give_the_same_frame() -> None:
     assert np.array_equal(reframe(drawing(255, 0), INK), reframe(drawing(0, 255), INK))
 
 
-@pytest.mark.parametrize(("paper", "ink"), [(230, 60), (180, 20), (250, 200), (30, 220), (0, 90), (128, 0)])
+@pytest.mark.at_once(("paper", "ink"), [(230, 60), (180, 20), (250, 200), (30, 220), (0, 90), (128, 0)])
 def test_frame_does_not_depend_on_how_dark_ink_and_paper_are(paper: int, ink: int) -> None:
     assert np.array_equal(reframe(drawing(paper, ink), INK), reframe(drawing(), INK))
 
@@ -124,8 +124,8 @@ def test_faint_speckles_of_the_paper_are_not_taken_for_ink() -> None:
     assert reframe(Image.fromarray(speckled), INK).size == reframe(drawing(), INK).size
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 40), (30, 20)])
-@pytest.mark.parametrize("paper", [0, 20, 128, 255])
+@pytest.mark.at_once("size", [(1, 1), (1, 40), (30, 20)])
+@pytest.mark.at_once("paper", [0, 20, 128, 255])
 def test_blank_page_stays_blank_at_its_size(paper: int, size: tuple[int, int]) -> None:
     frame = reframe(Image.new("L", size, paper), INK)
     assert frame.size == size
@@ -174,8 +174,8 @@ def test_images_without_any_ink_have_no_span() -> None:
     assert ink_span(np.zeros((3, 1, 8, 8), np.uint8)) is None
 
 
-@pytest.mark.parametrize("paper", [0, 60, 127, 128, 200, 255])
-@pytest.mark.parametrize("ink", [0, 255])
+@pytest.mark.at_once("paper", [0, 60, 127, 128, 200, 255])
+@pytest.mark.at_once("ink", [0, 255])
 def test_paper_without_ink_is_blank(paper: int, ink: int) -> None:
     page = np.full((20, 20), paper, np.uint8)
     assert is_blank(Image.fromarray(page))

@@ -244,7 +244,7 @@ def test_bands_of_rows_show_what_the_whole_image_shows(drawn: dict[str, Any], pi
         assert (banded.mode, banded.size, banded.tobytes()) == (whole.mode, whole.size, whole.tobytes())
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.at_once("mode", MODES)
 def test_an_image_in_memory_shows_what_it_shows_in_rgb(mode: str) -> None:
     """Whatever its mode, but for what the mode cannot hold."""
     rgba = scene(24, 18)

@@ -82,8 +82,8 @@ def test_a_large_jpeg_is_decoded_whole_and_resized_in_one_step(tmp_path: Path) -
     assert bytes_of().prepare(tmp_path / "a.jpg") == pytest.approx(chw(square), abs=1e-4)
 
 
-@pytest.mark.parametrize("mode", ResizeMode)
-@pytest.mark.parametrize("interpolation", Interpolation)
+@pytest.mark.at_once("mode", ResizeMode)
+@pytest.mark.at_once("interpolation", Interpolation)
 def test_mode_and_interpolation_are_those_of_the_resizing(mode: ResizeMode, interpolation: Interpolation) -> None:
     preprocessing = bytes_of(mode=mode, interpolation=interpolation)
     expected = Resize(8, mode, interpolation).square(noise(), 3)
@@ -98,13 +98,13 @@ def test_what_cannot_be_read_is_an_image_error(tmp_path: Path) -> None:
         COLOR.prepare(tmp_path / "b.jpg")
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.bool_])
+@pytest.mark.at_once("dtype", [np.float32, np.float64, np.int64, np.bool_])
 def test_arrays_whose_range_nobody_can_tell_are_refused(dtype: Any) -> None:
     with pytest.raises(UserError, match=f"an array of {np.dtype(dtype)} does not say what its values mean"):
         COLOR.prepare(np.zeros((4, 4, 3), dtype))
 
 
-@pytest.mark.parametrize("shape", [(3, 4, 5), (4, 4, 4), (4,), (1, 4, 4, 3), (0, 4), (4, 0, 3)])
+@pytest.mark.at_once("shape", [(3, 4, 5), (4, 4, 4), (4,), (1, 4, 4, 3), (0, 4), (4, 0, 3)])
 def test_arrays_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=r"is not an image; pass \(height, width, 3\) in RGB order"):
         COLOR.prepare(np.zeros(shape, np.uint8))
@@ -235,7 +235,7 @@ def test_fields_of_older_records_are_brought_to_these() -> None:
     assert Preprocessing(**from_format_2(old)) == Preprocessing(resize=32, crop=32, channels=1, mean=(0.1,), std=(0.3,))
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("choices", "message"),
     [
         ({"resize": 0}, "resize 0 is not a size"),

@@ -104,7 +104,7 @@ def test_scaling_down_averages_and_does_not_pick_single_pixels() -> None:
     assert Resize(4).square(Image.fromarray(checkered), 1).astype(float) == pytest.approx(127.5, abs=3)
 
 
-@pytest.mark.parametrize("interpolation", Interpolation)
+@pytest.mark.at_once("interpolation", Interpolation)
 def test_each_interpolation_is_pillows(interpolation: Interpolation) -> None:
     image = noise(40, 40)
     expected = image.resize((16, 16), Image.Resampling[interpolation.name])
@@ -154,7 +154,7 @@ def test_what_is_called_approximate_can_have_other_pixels() -> None:
 # What cannot be
 
 
-@pytest.mark.parametrize("side", [0, -1, LARGEST_SIDE + 1, 2.0, True, "8", None])
+@pytest.mark.at_once("side", [0, -1, LARGEST_SIDE + 1, 2.0, True, "8", None])
 def test_a_side_that_is_none_is_refused(side: object) -> None:
     with pytest.raises(UserError, match="is not a size; it must be 1 to"):
         Resize(side)  # type: ignore[arg-type]

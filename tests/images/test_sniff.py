@@ -32,7 +32,7 @@ def test_a_format_that_is_read_is_known_by_what_pillow_writes(name: str, tmp_pat
     assert why_not(name) is None
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("head", "name"),
     [
         (b"<svg xmlns='http://www.w3.org/2000/svg'>", "SVG"),
@@ -64,7 +64,7 @@ def test_first_bytes_say_what_a_file_is(head: bytes, name: str | None) -> None:
     assert format_of(head) == name
 
 
-@pytest.mark.parametrize("name", ["GIF", "ICO", "PCX", "SGI", "QOI", "DDS", "EPS", "PDF"])
+@pytest.mark.at_once("name", ["GIF", "ICO", "PCX", "SGI", "QOI", "DDS", "EPS", "PDF"])
 def test_formats_that_pillow_alone_reads_or_writes_are_told_too(name: str) -> None:
     assert format_of(written(name)) == name
 

@@ -14,7 +14,7 @@ from convatlas import atlas
 from convatlas.measure import ClaimCheck, check_claims, cost_of, verdict
 from convatlas.spec import Claim, ClaimVerdict, Scale, Variant
 
-every_variant = pytest.mark.parametrize("variant", atlas.variants(), ids=lambda variant: variant.name)
+every_variant = pytest.mark.at_once("variant", atlas.variants())
 
 UNITS = {
     "": 1,
@@ -98,7 +98,7 @@ def test_no_claim_is_stated_twice(variant: Variant) -> None:
     assert len(stated) == len(set(stated))
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("name", "printed"),
     [
         ("lenet1989", {"9,760", "64,660", "5.0 %"}),
@@ -121,7 +121,7 @@ def test_nothing_counted_is_not_tested_here() -> None:
     assert verdict(Claim("test error", "0.95 %", "III.B"), None) is ClaimVerdict.NOT_TESTED_HERE
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("printed", "counted", "expected"),
     [
         ("60,000", 60000, ClaimVerdict.HOLDS),
@@ -147,7 +147,7 @@ def test_a_claim_holds_less_than_one_unit_of_its_last_digit_away(
     assert verdict(Claim("parameters", printed, "section 1"), counted) is expected
 
 
-@pytest.mark.parametrize(("counted", "expected"), [(2501, ClaimVerdict.HOLDS), (2500, ClaimVerdict.DISAGREES)])
+@pytest.mark.at_once(("counted", "expected"), [(2501, ClaimVerdict.HOLDS), (2500, ClaimVerdict.DISAGREES)])
 def test_a_round_figure_says_itself_how_precise_it_is(counted: int, expected: ClaimVerdict) -> None:
     assert verdict(Claim("parameters, about", "2,600", "section 1", about=100), counted) is expected
 
@@ -201,7 +201,7 @@ def test_the_verdict_is_exact_at_its_boundaries(
         assert verdict(replace(claim, sum=None), counted) is ClaimVerdict.DISAGREES
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("printed", "counted", "expected"),
     [
         # K and MB are powers of two: 112 x 1,024 = 114,688; 4.8 x 1,048,576 = 5,033,164.8.
@@ -223,7 +223,7 @@ def test_every_unit_says_how_much_its_last_digit_is(printed: str, counted: Fract
     assert verdict(Claim("figure", printed, "section 1"), counted) is expected
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("printed", "counted", "expected"),
     [
         ("50 times", Fraction(599, 10), ClaimVerdict.HOLDS),
@@ -237,7 +237,7 @@ def test_a_round_figure_is_rounded_in_its_own_unit(printed: str, counted: Fracti
     assert verdict(Claim("figure", printed, "Table 2", about=10), counted) is expected
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("printed", "counted", "text"),
     [
         ("60 million", 60_965_224, "60,965,224"),
@@ -283,7 +283,7 @@ def test_a_claim_is_counted_at_the_scale_that_it_is_of() -> None:
 # What the papers print
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("name", "printed"),
     [
         (
@@ -460,7 +460,7 @@ def test_what_our_reading_does_not_give_is_what_the_papers_leave_open() -> None:
     }
 
 
-@pytest.mark.parametrize("source", ["1998", "the paper", "EfficientNet paper", "abstract"])
+@pytest.mark.at_once("source", ["1998", "the paper", "EfficientNet paper", "abstract"])
 def test_a_source_without_a_place_is_none(source: str) -> None:
     assert not PLACE.search(source)
 
@@ -539,7 +539,7 @@ def value(tokens: list[str]) -> Fraction:
     return result
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("note", "expected"),
     [
         ("2 x 3 + 4 = 10", [(10, 10)]),
@@ -558,22 +558,17 @@ def test_the_arithmetic_of_a_note_is_read_as_written(note: str, expected: list[t
     assert [(value(tokens), stated) for tokens, stated in equations(note)] == expected
 
 
-NOTES = [
-    pytest.param(claim, id=f"{variant.name}: {claim.title}")
-    for variant in atlas.variants()
-    for claim in variant.claims
-    if claim.note
-]
+NOTES = [claim for variant in atlas.variants() for claim in variant.claims if claim.note]
 
 
-@pytest.mark.parametrize("claim", NOTES)
+@pytest.mark.at_once("claim", NOTES)
 def test_every_equation_of_a_note_is_true(claim: Claim) -> None:
     check = equations(claim.note)
     assert len(check) == claim.note.count("=")
     assert [(tokens, stated) for tokens, stated in check if value(tokens) != stated] == []
 
 
-@pytest.mark.parametrize("claim", NOTES)
+@pytest.mark.at_once("claim", NOTES)
 def test_a_note_says_the_sum(claim: Claim) -> None:
     if isinstance(claim.sum, int):
         assert f"{claim.sum:,}" in claim.note
@@ -582,7 +577,7 @@ def test_a_note_says_the_sum(claim: Claim) -> None:
         assert any(abs(Fraction(text) - claim.sum) <= unit_of(text) / 2 for text in decimals)
 
 
-@pytest.mark.parametrize("claim", NOTES)
+@pytest.mark.at_once("claim", NOTES)
 def test_what_a_note_says_in_another_unit_is_the_same(claim: Claim) -> None:
     for whole, rounded, unit in re.findall(rf"({NUMBER})(?: [a-z]+)?, (\d+\.\d+) (K|MB|million|billion)\b", claim.note):
         assert abs(number(whole) / UNITS[unit] - number(rounded)) <= unit_of(rounded) / 2
@@ -591,14 +586,11 @@ def test_what_a_note_says_in_another_unit_is_the_same(claim: Claim) -> None:
 
 
 ERRATA = [
-    pytest.param(variant.name, claim.title, id=f"{variant.name}: {claim.title}")
-    for variant in atlas.variants()
-    for claim in variant.claims
-    if claim.sum is not None
+    (variant.name, claim.title) for variant in atlas.variants() for claim in variant.claims if claim.sum is not None
 ]
 
 
-@pytest.mark.parametrize(("name", "title"), ERRATA)
+@pytest.mark.at_once(("name", "title"), ERRATA)
 def test_a_difference_says_how_its_sum_comes_about_and_no_other_check_does(name: str, title: str) -> None:
     check = next(check for check in checks_of(name) if check.claim.title == title and check.claim.sum is not None)
     if check.verdict not in DIFFERS:

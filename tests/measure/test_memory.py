@@ -96,7 +96,7 @@ def test_the_image_is_held_until_it_is_read_for_the_last_time() -> None:
     assert peak_in_maps(lambda net, x: torch.cat([net.b(net.a(x)), x], 1), a=conv(3, 8), b=conv(8, 8)) == 22
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     "between",
     [
         nn.ReLU(),
@@ -108,7 +108,6 @@ def test_the_image_is_held_until_it_is_read_for_the_last_time() -> None:
         nn.Dropout(),
         nn.Identity(),
     ],
-    ids=lambda layer: str(layer),
 )
 def test_elementwise_work_is_done_in_place(between: nn.Module) -> None:
     # 3 + 8, 8, 8 + 4.
@@ -467,6 +466,7 @@ def needed_by_a_little_runtime(network: nn.Module, spec: Spec) -> int:
     return most
 
 
+@pytest.mark.at_once("structure")
 def test_a_real_image_needs_what_the_table_says(structure: Variant) -> None:
     spec = tiny(structure)
     needed = layers_of(structure.network, spec).peak_activation_bytes
@@ -506,7 +506,7 @@ def peak_of(variant: Variant, **scale: float) -> int:
     return layers_of(variant.network, variant.spec.scaled(**scale)).peak_activation_bytes
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("name", "numbers"),
     [
         # conv1_2 reads and gives 64 channels of 224 x 224.

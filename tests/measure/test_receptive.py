@@ -315,7 +315,7 @@ def test_groups_see_what_reaches_them() -> None:
     assert span_seen(Grouped(spec), spec) == 15
 
 
-@pytest.mark.parametrize("how", ["mean", "pool", "max", "flat"])
+@pytest.mark.at_once("how", ["mean", "pool", "max", "flat"])
 def test_what_reads_all_places_sees_the_whole_image(how: str) -> None:
     spec = Plan(((how,),), resolution=12)
     conv, last = layers_of(Whole, spec)
@@ -410,7 +410,7 @@ def test_vgg16_sees_196_pixels_and_212_after_its_last_pooling() -> None:
     assert [(row.receptive_field, row.stride) for row in rest] == [(224, 224)] * 3
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("name", "layer", "field", "stride"),
     [
         # Araujo, Norris and Sim 2019, Table 1: AlexNet, VGG, MobileNet, and ResNet with the stride in the first 1x1.

@@ -10,7 +10,7 @@ from convatlas import atlas
 from convatlas.measure import Footprint, cost_of, layers_of, recipe_settings, summarize, variant_costs
 from convatlas.spec import Variant
 
-every_variant = pytest.mark.parametrize("variant", atlas.variants(), ids=lambda variant: variant.name)
+every_variant = pytest.mark.at_once("variant", atlas.variants())
 
 
 def test_every_variant_has_a_row_in_the_order_of_the_atlas() -> None:

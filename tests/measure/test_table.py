@@ -117,9 +117,6 @@ def tiny(variant: Variant, depth: float) -> Spec:
     )
 
 
-at_depths = pytest.mark.parametrize("depth", [1, 0.5])
-
-
 class Real(NamedTuple):
     """What a built network of that spec does with an image."""
 
@@ -142,9 +139,7 @@ def torch_name(module: nn.Module) -> str:
     return (of_torch[0] if of_torch[0] is not nn.Module else type(module)).__name__
 
 
-@cache
-def real(name: str, depth: float) -> Real:
-    variant = atlas.find(name)
+def real(variant: Variant, depth: float) -> Real:
     spec = tiny(variant, depth)
     network = variant.network(spec).eval()
     called: list[tuple[str, str, tuple[int, ...]]] = []
@@ -173,58 +168,43 @@ def real(name: str, depth: float) -> Real:
 
 
 @cache
-def tiny_table(name: str, depth: float) -> Layers:
-    return layers_of(atlas.find(name).network, tiny(atlas.find(name), depth))
-
-
-@cache
 def printed_table(name: str) -> Layers:
     return layers_of(atlas.find(name).network, atlas.find(name).spec)
 
 
-@at_depths
-def test_the_tables_parameters_are_those_of_the_really_built_network(structure: Variant, depth: float) -> None:
-    expected = real(structure.name, depth)
-    table = tiny_table(structure.name, depth)
+def is_measured_as_it_is(variant: Variant, depth: float) -> None:
+    """Fails where the table says anything else than a really built network does."""
+    expected, table = real(variant, depth), layers_of(variant.network, tiny(variant, depth))
     assert table.params == expected.params
     assert table.training_only_params == expected.training_only_params
-    assert (table.training_only_params > 0) == structure.name.startswith("googlenet")
-
-
-@at_depths
-def test_a_built_network_and_its_class_have_the_same_table(structure: Variant, depth: float) -> None:
-    assert tables_differ(real(structure.name, depth).table, tiny_table(structure.name, depth)) == []
-
-
-@at_depths
-def test_names_order_and_shapes_are_those_of_a_real_forward_pass(structure: Variant, depth: float) -> None:
-    called = [layer for layer in real(structure.name, depth).called if layer[1] != "Identity"]
-    rows = [(row.name, row.kind, row.output_shape) for row in tiny_table(structure.name, depth)]
-    assert differing(rows, called) == []
-
-
-@at_depths
-def test_macs_are_half_the_operations_that_pytorch_counts_of_every_structure(structure: Variant, depth: float) -> None:
-    expected = real(structure.name, depth)
-    table = tiny_table(structure.name, depth)
+    assert (table.training_only_params > 0) == variant.name.startswith("googlenet")
+    assert tables_differ(expected.table, table) == []
+    called = [layer for layer in expected.called if layer[1] != "Identity"]
+    assert differing([(row.name, row.kind, row.output_shape) for row in table], called) == []
     if expected.weighted_layers:
         # A connection table is multiplied out as if it were full; LeNet's tests count by hand.
         assert 0 < 2 * table.macs <= expected.operations
     else:
         assert 2 * table.macs == expected.operations
+    # Four bytes a number.
+    assert differing([row.activation_bytes for row in table], [4 * math.prod(shape) for _, _, shape in called]) == []
 
 
-@at_depths
-def test_an_activation_takes_four_bytes_a_number(structure: Variant, depth: float) -> None:
-    expected = [4 * math.prod(shape) for _, kind, shape in real(structure.name, depth).called if kind != "Identity"]
-    assert differing([row.activation_bytes for row in tiny_table(structure.name, depth)], expected) == []
+def test_the_table_is_what_the_really_built_network_does(structure: Variant) -> None:
+    is_measured_as_it_is(structure, 1)
 
 
+def test_the_table_is_what_the_really_built_network_with_the_small_stem_does(scaling: Variant) -> None:
+    is_measured_as_it_is(scaling, 0.5)
+
+
+@pytest.mark.at_once("structure")
 def test_the_cost_is_the_tables_totals(structure: Variant) -> None:
     table = printed_table(structure.name)
     assert cost_of(structure.network, structure.spec) == (table.params, table.macs)
 
 
+@pytest.mark.at_once("structure")
 def test_a_receptive_field_stays_in_the_image_and_ends_as_all_of_it(structure: Variant) -> None:
     table = printed_table(structure.name)
     for row in table:
@@ -235,6 +215,7 @@ def test_a_receptive_field_stays_in_the_image_and_ends_as_all_of_it(structure: V
 PADDED = ("vgg", "googlenet", "plain", "resnet", "mobilenet", "efficientnet")
 
 
+@pytest.mark.at_once("structure")
 def test_where_everything_is_padded_stride_times_side_is_the_images_side(structure: Variant) -> None:
     if not structure.name.startswith(PADDED):
         return
@@ -249,7 +230,7 @@ def test_where_everything_is_padded_stride_times_side_is_the_images_side(structu
     assert wrong[:3] == []
 
 
-@pytest.mark.parametrize("name", ["lenet1", "lenet4", "lenet5", "lenet5-modern"])
+@pytest.mark.at_once("name", ["lenet1", "lenet4", "lenet5", "lenet5-modern"])
 def test_where_nothing_is_padded_the_strides_and_one_field_make_up_the_image(name: str) -> None:
     variant = atlas.find(name)
     layers_with_sides = [row for row in printed_table(name) if len(row.output_shape) == 3]
@@ -432,7 +413,7 @@ def test_a_wide_lenet5_is_measured_without_memory_for_the_weights_of_c5() -> Non
     assert largest.num_bytes < 32e6
 
 
-@pytest.mark.parametrize("name", ["alexnet", "vgg19", "googlenet", "resnet50", "squeezenet", "mobilenet"])
+@pytest.mark.at_once("name", ["alexnet", "vgg19", "googlenet", "resnet50", "squeezenet", "mobilenet"])
 def test_no_tensor_of_weights_is_made(name: str) -> None:
     variant = atlas.find(name)
     with Largest() as largest:
@@ -444,7 +425,7 @@ def test_no_tensor_of_weights_is_made(name: str) -> None:
 A_FEW = ["lenet5", "alexnet", "vgg11-bn", "googlenet", "resnet18-a", "squeezenet", "mobilenet", "efficientnet-b0"]
 
 
-@pytest.mark.parametrize("name", A_FEW)
+@pytest.mark.at_once("name", A_FEW)
 def test_the_given_network_is_left_as_it_is(name: str) -> None:
     spec = tiny(atlas.find(name), 1)
     network = atlas.find(name).network(spec).train()
@@ -456,8 +437,8 @@ def test_the_given_network_is_left_as_it_is(name: str) -> None:
     assert all(value.grad is None and value.requires_grad for value in network.parameters())
 
 
-@pytest.mark.parametrize("name", A_FEW)
-@pytest.mark.parametrize("measure", [layers_of, cost_of])
+@pytest.mark.at_once("name", A_FEW)
+@pytest.mark.at_once("measure", [layers_of, cost_of])
 def test_measuring_changes_no_global_state(name: str, measure: Any) -> None:
     def state() -> tuple[Any, ...]:
         return (

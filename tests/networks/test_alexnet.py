@@ -86,7 +86,7 @@ def two_towers(network: nn.Module, x: Tensor) -> Tensor:
 # --- what the papers print ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("name", "params", "macs"),
     [
         ("alexnet", 60_965_224, 724_406_816),
@@ -158,7 +158,7 @@ def test_weights_begin_with_a_deviation_of_a_hundredth_and_more_in_a_narrow_netw
 # --- against the same computed otherwise -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("resolution", [28, 44, 45, 98, 99, 105])
+@pytest.mark.at_once("resolution", [28, 44, 45, 98, 99, 105])
 def test_alexnet_is_two_towers_that_meet_in_the_third_layer(resolution: int) -> None:
     network = tiny("alexnet", resolution)
     x = torch.randn(2, 3, resolution, resolution, dtype=torch.float64)

@@ -28,7 +28,7 @@ from convatlas.networks.blocks import (
 thousandths = st.integers(1, 4000).map(lambda n: n / 1000)
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("channels", "width", "scaled"),
     [
         (6, 0.5, 3),
@@ -80,7 +80,7 @@ def test_a_greater_width_never_gives_fewer_channels(channels: int, one: float, o
     assert scale_channels(channels, narrow) <= scale_channels(channels, wide)
 
 
-@pytest.mark.parametrize("width", [0, -1, -0.001, float("nan"), float("inf"), -float("inf"), 1e9])
+@pytest.mark.at_once("width", [0, -1, -0.001, float("nan"), float("inf"), -float("inf"), 1e9])
 def test_a_width_that_is_no_multiplier_is_a_mistake_of_the_user(width: float) -> None:
     with pytest.raises(UserError, match=re.escape(f"width {width:g}")):
         check_width(width, [8])
@@ -112,12 +112,12 @@ def test_units_are_the_exact_product_rounded_up_whatever_binary_fractions_say(un
     assert scale_depth(units, depth) == math.ceil(Fraction(str(depth)) * units)
 
 
-@pytest.mark.parametrize("depth", [1e-3, 1e-9, 1e-10, 1e-300])
+@pytest.mark.at_once("depth", [1e-3, 1e-9, 1e-10, 1e-300])
 def test_a_depth_however_small_leaves_a_unit(depth: float) -> None:
     assert scale_depth(3, depth) == 1
 
 
-@pytest.mark.parametrize("depth", [0, -0.0, -1, float("nan"), float("inf"), -float("inf")])
+@pytest.mark.at_once("depth", [0, -0.0, -1, float("nan"), float("inf"), -float("inf")])
 def test_a_depth_that_is_no_multiplier_is_a_mistake_of_the_user(depth: float) -> None:
     with pytest.raises(UserError, match=re.escape(f"depth {depth:g}")):
         scale_depth(2, depth)
@@ -198,8 +198,8 @@ def test_convolutions_begin_with_two_over_their_fan_in_as_variance(groups: int) 
     assert not conv.bias.any()
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (5, 2), (7, 2)])
-@pytest.mark.parametrize("side_of_input", [8, 9])
+@pytest.mark.at_once(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (5, 2), (7, 2)])
+@pytest.mark.at_once("side_of_input", [8, 9])
 def test_a_convolution_with_norm_keeps_the_side_or_halves_it(kernel: int, stride: int, side_of_input: int) -> None:
     torch.manual_seed(0)
     block = ConvNorm(3, 4, kernel, stride, eps=0.25).double().eval()

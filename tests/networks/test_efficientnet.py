@@ -126,7 +126,7 @@ def test_the_stages_are_those_of_the_papers_table() -> None:
     assert table["head.conv"].output_shape == (1280, 7, 7)
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("name", "stem", "channels", "layers", "head"),
     [
         # As the authors' release rounds.
@@ -145,7 +145,7 @@ def test_the_scaled_networks_have_the_sizes_of_the_release(
     assert [len(stage.blocks) for stage in spec.stages] == layers
 
 
-@pytest.mark.parametrize("variant", FAMILY, ids=lambda variant: variant.name)
+@pytest.mark.at_once("variant", FAMILY)
 def test_blocks_expand_six_times_and_squeeze_to_a_quarter_of_their_input(variant: Variant) -> None:
     in_channels = variant.spec.stem
     for number, (_, _, out_channels, blocks) in enumerate(variant.spec.stages):
@@ -164,9 +164,7 @@ def test_maps_are_rounded_to_the_nearest_multiple_of_8_but_never_a_tenth_below(e
     assert rounded == (nearest if nearest >= 0.9 * exact else nearest + 8)
 
 
-@pytest.mark.parametrize(
-    ("exact", "divisor", "channels"), [(6.4, 1, 6), (0.2, 1, 1), (9, 2, 10), (13, 4, 12), (11, 8, 16)]
-)
+@pytest.mark.at_once(("exact", "divisor", "channels"), [(6.4, 1, 6), (0.2, 1, 1), (9, 2, 10), (13, 4, 12), (11, 8, 16)])
 def test_channels_are_rounded_to_another_divisor_likewise(exact: float, divisor: int, channels: int) -> None:
     assert round_filters(exact, divisor) == channels
 

@@ -26,7 +26,7 @@ FEW = settings(max_examples=max(2, settings().max_examples // 5))
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-every_variant = pytest.mark.parametrize("variant", atlas.variants(), ids=lambda variant: variant.name)
+every_variant = pytest.mark.at_once("variant", atlas.variants())
 every_objective = pytest.mark.parametrize(
     "variant",
     {variant.objective: variant for variant in reversed(atlas.variants())}.values(),
@@ -85,6 +85,7 @@ def never_cheaper(costs: list[Cost]) -> bool:
 # --- building and running ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.at_once("structure")
 def test_a_network_is_built_from_its_spec_and_keeps_it(structure: Variant) -> None:
     spec = tiny(structure)
     network = build(structure, spec)
@@ -133,6 +134,7 @@ def test_the_gradient_of_the_loss_reaches_every_parameter_at_twice_the_depth(sca
     assert parameters_without_gradient(scaling, tiny(scaling, depth=2)) == set()
 
 
+@pytest.mark.at_once("structure")
 def test_the_same_seed_gives_the_same_network_and_another_seed_another(structure: Variant) -> None:
     spec = tiny(structure)
     one, same, other = (build(structure, spec, seed).state_dict() for seed in (5, 5, 6))
@@ -161,6 +163,7 @@ def test_weights_and_statistics_survive_a_file(structure: Variant) -> None:
     assert all(torch.equal(value, read[name]) for name, value in network.state_dict().items())
 
 
+@pytest.mark.at_once("structure")
 def test_training_and_evaluation_use_the_same_names_of_weights(structure: Variant) -> None:
     network = build_without_memory(structure.network, structure.spec)
     names = list(network.train().state_dict())
@@ -194,6 +197,7 @@ def test_the_last_map_before_the_head_is_at_least_2x2(structure: Variant) -> Non
         assert side_of_the_last_map(structure, spec) >= 2, resolution
 
 
+@pytest.mark.at_once("structure")
 def test_under_its_limit_a_network_is_built_with_its_small_image_stem(structure: Variant) -> None:
     spec = structure.spec
     assert spec.num_skipped_downsamplings == 0
@@ -209,6 +213,7 @@ def test_under_its_limit_a_network_is_built_with_its_small_image_stem(structure:
         assert sides[0] > sides[1]
 
 
+@pytest.mark.at_once("structure")
 def test_no_small_network_costs_more_than_the_papers_own(structure: Variant) -> None:
     thin = tiny(structure)
     own = cost(structure, replace(thin, resolution=structure.spec.resolution))  # type: ignore[type-var]
@@ -252,6 +257,7 @@ def test_the_papers_size_does_not_depend_on_scaling_by_one(variant: Variant) -> 
     assert variant.spec.compound(0, alpha=3, beta=0.1, gamma=7) == variant.spec
 
 
+@pytest.mark.at_once("structure")
 def test_twice_the_width_is_dearer(structure: Variant) -> None:
     costs = [cost(structure, tiny(structure).scaled(width=width)) for width in (1, 2, 4, 8)]
     for narrow, wide in pairwise(costs):
@@ -272,6 +278,7 @@ def test_a_wider_network_is_never_cheaper(scaling_name: str, one: float, other: 
     assert never_cheaper(costs)
 
 
+@pytest.mark.at_once("structure")
 def test_twice_the_depth_is_dearer(structure: Variant) -> None:
     costs = [cost(structure, tiny(structure, depth)) for depth in (1, 2, 4)]
     for shallow, deep in pairwise(costs):
@@ -301,6 +308,7 @@ def test_a_larger_image_is_never_cheaper_on_the_same_side_of_the_small_stems_lim
         assert never_cheaper([cost(variant, spec) for spec in specs])
 
 
+@pytest.mark.at_once("structure")
 def test_twice_the_side_of_the_image_is_dearer(structure: Variant) -> None:
     side = max(structure.spec.small_below, structure.spec.smallest_resolution, 33)
     small, large = (replace(tiny(structure), resolution=n) for n in (side, 2 * side))  # type: ignore[type-var]

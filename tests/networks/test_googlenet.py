@@ -31,7 +31,7 @@ MODULES = {
     "5b": (384, 192, 384, 48, 128, 128),
 }
 SMALL_OF_79 = [28, 32, 38, 39, 78]
-every_variant = pytest.mark.parametrize("variant", googlenet.FAMILY.variants, ids=lambda variant: variant.name)
+every_variant = pytest.mark.at_once("variant", googlenet.FAMILY.variants)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -186,7 +186,7 @@ def test_batch_normalization_replaces_biases_and_response_normalization(name: st
     assert all(layer.bias is None for layer in convolutions(network))
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("name", "kernel"), [("googlenet", 5), ("googlenet-naive", 5), ("googlenet-bn", 5), ("googlenet-bn-3x3", 3)]
 )
 def test_the_5x5_branch_is_5x5_but_where_the_name_says_otherwise(name: str, kernel: int) -> None:
@@ -209,8 +209,8 @@ def test_weights_begin_with_he_et_als_deviation(variant: Variant) -> None:
 # --- against the same computed otherwise -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("resolution", [79, 91, *SMALL_OF_79])
-@pytest.mark.parametrize("name", ["googlenet", "googlenet-naive", "googlenet-bn"])
+@pytest.mark.at_once("resolution", [79, 91, *SMALL_OF_79])
+@pytest.mark.at_once("name", ["googlenet", "googlenet-naive", "googlenet-bn"])
 def test_a_network_is_what_the_paper_draws(name: str, resolution: int) -> None:
     network = tiny(name, resolution)
     x = torch.randn(2, 3, resolution, resolution, dtype=torch.float64)
@@ -225,7 +225,7 @@ def test_the_network_of_other_libraries_has_3x3_filters_and_pools_2x2_before_its
     assert torch.allclose(network(x), written_out(network, x, five=3, pool4=2)[0], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("resolution", [79, 91, *SMALL_OF_79])
+@pytest.mark.at_once("resolution", [79, 91, *SMALL_OF_79])
 def test_in_training_the_auxiliary_classifiers_answer_too(resolution: int) -> None:
     network = tiny(resolution=resolution).train()
     x = torch.randn(2, 3, resolution, resolution, dtype=torch.float64)
@@ -317,7 +317,7 @@ def test_an_added_module_copies_the_last_of_its_stage(name: str) -> None:
         assert {layer.stride for module in added for layer in convolutions(module)} == {(1, 1)}
 
 
-@pytest.mark.parametrize(("depth", "first", "last"), [(0.2, 0, 0), (0.4, 0, 1), (1, 0, 3), (2, 0, 7)])
+@pytest.mark.at_once(("depth", "first", "last"), [(0.2, 0, 0), (0.4, 0, 1), (1, 0, 3), (2, 0, 7)])
 def test_auxiliary_classifiers_stand_after_the_first_and_after_four_fifths_of_stage_4(
     depth: float, first: int, last: int
 ) -> None:

@@ -72,7 +72,7 @@ def sum_of_four(x: Tensor) -> Tensor:
 # --- what the papers print ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("name", "params"),
     [
         ("lenet1989", 9760),  # 1989, section 3.3
@@ -228,7 +228,7 @@ def test_maps_that_read_every_map_are_a_dense_convolution() -> None:
         assert torch.allclose(layer(x), expected)
 
 
-@pytest.mark.parametrize("name", ["lenet1989", "lenet1", "lenet4", "lenet5"])
+@pytest.mark.at_once("name", ["lenet1989", "lenet1", "lenet4", "lenet5"])
 def test_the_gradient_reaches_every_single_weight_of_the_papers_networks(name: str) -> None:
     torch.manual_seed(0)
     variant = atlas.find(name)
@@ -238,8 +238,8 @@ def test_the_gradient_reaches_every_single_weight_of_the_papers_networks(name: s
     assert all((value.grad != 0).all() for value in network.parameters() if value.grad is not None)
 
 
-@pytest.mark.parametrize(("in_channels", "out_channels"), [(6, 6), (4, 8)])
-@pytest.mark.parametrize("side", [4, 7])
+@pytest.mark.at_once(("in_channels", "out_channels"), [(6, 6), (4, 8)])
+@pytest.mark.at_once("side", [4, 7])
 def test_subsampling_is_a_coefficient_times_the_sum_of_four_plus_a_bias(
     in_channels: int, out_channels: int, side: int
 ) -> None:
@@ -425,8 +425,8 @@ def test_the_modern_lenet_has_no_codes_and_scales_f6() -> None:
     assert atlas.find("lenet5-modern").spec.scaled(width=2).f6 == 168
 
 
-@pytest.mark.parametrize(("name", "table"), [("lenet5", TABLE_I), ("lenet1", TABLE_1_OF_1990)])
-@pytest.mark.parametrize("width", [2, 4])
+@pytest.mark.at_once(("name", "table"), [("lenet5", TABLE_I), ("lenet1", TABLE_1_OF_1990)])
+@pytest.mark.at_once("width", [2, 4])
 def test_a_multiple_of_the_width_replicates_every_block_of_the_table(name: str, table: str, width: int) -> None:
     once = columns(table)
     expected = [
@@ -459,7 +459,7 @@ def test_half_the_width_keeps_the_tables_from_becoming_dense(name: str) -> None:
     assert any(len(row) < spec.s2 for row in spec.c3)
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     "name", [variant.name for variant in lenet.FAMILY.variants if isinstance(variant.spec, lenet.LeNetSpec)]
 )
 def test_depth_adds_convolutions_after_c3_that_keep_its_maps(name: str) -> None:

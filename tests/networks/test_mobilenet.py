@@ -75,8 +75,8 @@ MACS = {
 }
 
 
-@pytest.mark.parametrize("resolution", [224, 192, 160, 128])
-@pytest.mark.parametrize("alpha", [1.0, 0.75, 0.5, 0.25])
+@pytest.mark.at_once("resolution", [224, 192, 160, 128])
+@pytest.mark.at_once("alpha", [1.0, 0.75, 0.5, 0.25])
 def test_all_widths_and_resolutions_add_up_to_the_known_sums(alpha: float, resolution: int) -> None:
     spec = MOBILENET.spec.scaled(alpha, resolution=resolution)
     assert cost_of(MOBILENET.network, spec) == (PARAMS[alpha], MACS[alpha][resolution])
@@ -154,7 +154,7 @@ ONE_LEFT_OUT = [1, *STRIDES[1:]]
 SMALL_STRIDES = [1, 1, 1, *STRIDES[3:]]
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("resolution", "strides"),
     [
         (28, SMALL_STRIDES),
@@ -165,7 +165,7 @@ SMALL_STRIDES = [1, 1, 1, *STRIDES[3:]]
         (75, STRIDES),
     ],
 )
-@pytest.mark.parametrize(("name", "separable"), [("mobilenet", True), ("mobilenet-conv", False)])
+@pytest.mark.at_once(("name", "separable"), [("mobilenet", True), ("mobilenet-conv", False)])
 def test_a_network_is_the_layers_of_the_table_in_turn(
     name: str, separable: bool, resolution: int, strides: list[int]
 ) -> None:

@@ -37,14 +37,14 @@ def recipe_of(name: str) -> Recipe:
     return recipe
 
 
-@pytest.mark.parametrize("name", PRINTED)
+@pytest.mark.at_once("name", PRINTED)
 def test_the_values_are_the_papers(name: str) -> None:
     recipe = recipe_of(name)
     values = (recipe.optimizer, recipe.lr, recipe.batch_size, recipe.epochs, recipe.momentum, recipe.weight_decay)
     assert values == PRINTED[name]
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("name", "num_steps", "rates"),
     [
         # Iterations from 0: the last at a rate, and the first at the next.
@@ -68,7 +68,7 @@ def test_the_rate_is_the_papers_at_each_iteration(name: str, num_steps: int, rat
     assert {step: recipe.lr_at(step, num_steps) for step in rates} == pytest.approx(rates, rel=1e-5)
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("name", "iterations", "images"),
     [
         ("vgg16", 370_000, IMAGENET),
@@ -124,7 +124,7 @@ def test_networks_of_110_layers_and_more_are_warmed_up() -> None:
     assert len(on_cifar) == 19
 
 
-@pytest.mark.parametrize("variant", TRAINED, ids=lambda variant: variant.name)
+@pytest.mark.at_once("variant", TRAINED)
 def test_every_row_of_sources_names_values_that_the_recipe_sets(variant: Variant) -> None:
     recipe = variant.recipe
     values = {
@@ -147,7 +147,7 @@ def tiny(variant: Variant) -> tuple[torch.nn.Module, torch.Tensor]:
     return variant.network(spec), torch.randn(4, spec.in_channels, spec.resolution, spec.resolution)
 
 
-@pytest.mark.parametrize("variant", TRAINED, ids=lambda variant: variant.name)
+@pytest.mark.at_once("variant", TRAINED)
 def test_the_optimizer_has_every_parameter_at_the_recipes_rate(variant: Variant) -> None:
     network, _ = tiny(variant)
     optimizer = optimizers.build(variant.recipe, network)

@@ -18,7 +18,7 @@ from convatlas.networks import resnet
 from convatlas.networks.resnet import ResNetSpec, Shortcut
 from convatlas.spec import Variant
 
-every_variant = pytest.mark.parametrize("variant", resnet.FAMILY.variants, ids=lambda variant: variant.name)
+every_variant = pytest.mark.at_once("variant", resnet.FAMILY.variants)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -186,7 +186,7 @@ def shortcuts(name: str) -> list[str]:
     return [kinds[type(unit.shortcut)] for stage in network.stages[:2] for unit in stage]
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("name", "expected"),
     [
         ("plain18", ["nothing"] * 4),
@@ -204,7 +204,7 @@ def test_the_shortcuts_are_those_of_the_papers_options(name: str, expected: list
     assert shortcuts(name) == expected
 
 
-@pytest.mark.parametrize("name", ["plain18", "resnet18-c", "resnet50", "resnet20-cifar-b", "resnet164-preact-cifar"])
+@pytest.mark.at_once("name", ["plain18", "resnet18-c", "resnet50", "resnet20-cifar-b", "resnet164-preact-cifar"])
 def test_weights_begin_with_he_et_als_deviation_and_have_no_biases(name: str) -> None:
     variant = atlas.find(name)
     torch.manual_seed(0)
@@ -220,8 +220,8 @@ def test_weights_begin_with_he_et_als_deviation_and_have_no_biases(name: str) ->
 # --- against the same computed otherwise -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("resolution", [28, 32, 33, 63, 64, 75])
-@pytest.mark.parametrize(
+@pytest.mark.at_once("resolution", [28, 32, 33, 63, 64, 75])
+@pytest.mark.at_once(
     ("name", "option", "strided"),
     [
         ("plain18", "-", 0),
@@ -240,8 +240,8 @@ def test_a_network_is_what_the_paper_draws(name: str, option: str, strided: int,
     assert torch.allclose(network(x), expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("resolution", [28, 32, 41])
-@pytest.mark.parametrize(
+@pytest.mark.at_once("resolution", [28, 32, 41])
+@pytest.mark.at_once(
     ("name", "option"),
     [("plain20-cifar", "-"), ("resnet20-cifar", "A"), ("resnet20-cifar-b", "B"), ("resnet20-cifar-c", "C")],
 )
@@ -251,8 +251,8 @@ def test_a_network_for_cifar_is_what_the_paper_describes(name: str, option: str,
     assert torch.allclose(network(x), written_out(network, x, option), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "option"), [("resnet110-preact-cifar", "A"), ("resnet164-preact-cifar", "B")])
-@pytest.mark.parametrize("depth", [0.1, 1 / 18])
+@pytest.mark.at_once(("name", "option"), [("resnet110-preact-cifar", "A"), ("resnet164-preact-cifar", "B")])
+@pytest.mark.at_once("depth", [0.1, 1 / 18])
 def test_preactivation_networks_normalize_and_rectify_before_they_convolve(
     name: str, option: str, depth: float
 ) -> None:
@@ -278,7 +278,7 @@ def test_nothing_stands_between_a_preactivation_unit_and_the_next(name: str) -> 
 # --- scaling -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["plain18", "resnet18-c", "resnet34", "resnet50", "resnet20-cifar-b"])
+@pytest.mark.at_once("name", ["plain18", "resnet18-c", "resnet34", "resnet50", "resnet20-cifar-b"])
 def test_an_added_unit_copies_the_last_of_its_stage(name: str) -> None:
     variant = atlas.find(name)
     plain, deep = (variant.spec.scaled(width=0.25, depth=depth) for depth in (1, 2))
@@ -294,7 +294,7 @@ def test_an_added_unit_copies_the_last_of_its_stage(name: str) -> None:
                 assert isinstance(unit.shortcut, nn.Identity)
 
 
-@pytest.mark.parametrize(("layers", "deeper"), [(20, 32), (20, 56), (20, 110), (20, 1202)])
+@pytest.mark.at_once(("layers", "deeper"), [(20, 32), (20, 56), (20, 110), (20, 1202)])
 def test_depth_makes_of_one_of_the_papers_networks_another(layers: int, deeper: int) -> None:
     shallow, deep = (atlas.find(f"resnet{n}-cifar").spec for n in (layers, deeper))
     assert shallow.scaled(depth=(deeper - 2) / (layers - 2)) == deep

@@ -19,7 +19,7 @@ from convatlas.spec import Variant
 # Figure 2 and Table 1: the modules after which the paper pools, and those that its simple bypass passes.
 POOLED_AFTER = {"squeezenet": (4, 8), "squeezenet1.1": (3, 5)}
 BYPASSED = (3, 5, 7, 9)
-every_variant = pytest.mark.parametrize("variant", squeezenet.FAMILY.variants, ids=lambda variant: variant.name)
+every_variant = pytest.mark.at_once("variant", squeezenet.FAMILY.variants)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -64,7 +64,7 @@ def written_out(network: nn.Module, x: Tensor, *, bypass: str = "none", release:
 # --- what the paper prints ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("name", "resolution", "params", "macs"),
     [
         ("squeezenet", 227, 1_248_424, 832_667_936),
@@ -154,7 +154,7 @@ def test_the_same_modules_pooled_earlier_have_as_many_parameters_and_less_to_com
     assert early.macs < late.macs
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("wrong", "words"),
     [
         ({"base_e": 1}, "base_e 1 makes no network; it must be at least 2"),
@@ -176,8 +176,8 @@ def test_metaparameters_that_make_no_network_are_told(wrong: dict[str, Any], wor
 # --- against the same computed otherwise -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("resolution", [28, 32, 33, 63, 64, 75])
-@pytest.mark.parametrize(
+@pytest.mark.at_once("resolution", [28, 32, 33, 63, 64, 75])
+@pytest.mark.at_once(
     ("name", "bypass", "release"),
     [
         ("squeezenet", "none", False),

@@ -22,7 +22,7 @@ TABLE_1 = {
     "vgg16": "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
     "vgg19": "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M",
 }
-every_variant = pytest.mark.parametrize("variant", vgg.FAMILY.variants, ids=lambda variant: variant.name)
+every_variant = pytest.mark.at_once("variant", vgg.FAMILY.variants)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -67,7 +67,7 @@ def written_out(network: nn.Module, column: str, x: Tensor, *, norm: bool = Fals
 # --- what the paper prints ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("name", "params", "macs"),
     [
         ("vgg11", 132_863_336, 7_609_090_048),
@@ -88,7 +88,7 @@ def test_the_layers_add_up_to_the_known_sums(name: str, params: int, macs: int) 
     assert cost_of(variant.network, variant.spec) == (params, macs)
 
 
-@pytest.mark.parametrize("name", TABLE_1)
+@pytest.mark.at_once("name", TABLE_1)
 def test_the_convolutions_and_pools_are_those_of_the_papers_table(name: str) -> None:
     built = []
     for layer in ca.create(name, width=1 / 64).modules():
@@ -126,7 +126,7 @@ def test_weights_begin_as_glorot_and_bengio_draw_them(variant: Variant) -> None:
 # --- against the same computed otherwise -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", TABLE_1)
+@pytest.mark.at_once("name", TABLE_1)
 def test_a_network_is_its_column_of_the_table(name: str) -> None:
     network = tiny(name, 70)
     x = torch.randn(2, 3, 70, 70, dtype=torch.float64)
@@ -146,14 +146,14 @@ def test_half_of_the_hidden_units_are_dropped_in_training() -> None:
     assert not torch.allclose(network(x), expected)
 
 
-@pytest.mark.parametrize("name", ["vgg11", "vgg13", "vgg16", "vgg19"])
+@pytest.mark.at_once("name", ["vgg11", "vgg13", "vgg16", "vgg19"])
 def test_batch_normalization_stands_between_convolution_and_rectification(name: str) -> None:
     network = tiny(f"{name}-bn", 70)
     x = torch.randn(2, 3, 70, 70, dtype=torch.float64)
     assert torch.allclose(network(x), written_out(network, TABLE_1[name], x, norm=True), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(("resolution", "pools"), [(28, 3), (32, 3), (33, 4), (63, 4)])
+@pytest.mark.at_once(("resolution", "pools"), [(28, 3), (32, 3), (33, 4), (63, 4)])
 def test_small_images_are_not_pooled_after_the_first_stages(resolution: int, pools: int) -> None:
     network = tiny("vgg13", resolution)
     x = torch.randn(2, 3, resolution, resolution, dtype=torch.float64)

@@ -28,7 +28,7 @@ from convatlas.runs.options import (
 )
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("make", "message"),
     [
         *(

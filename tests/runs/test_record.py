@@ -130,7 +130,7 @@ def test_words_of_the_file_are_the_enumerations_again() -> None:
     assert after.init_from.constraint is WeightConstraint.SHARED
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     "schedule",
     [
         Cosine(),
@@ -140,9 +140,8 @@ def test_words_of_the_file_are_the_enumerations_again() -> None:
         Staircase(factor=0.97, every=2.4, of=350),
         Staircase(factor=0.1, every=30, of=90, warmup=5),
     ],
-    ids=str,
 )
-@pytest.mark.parametrize("optimizer", Optimizer)
+@pytest.mark.at_once("optimizer", Optimizer)
 def test_each_schedule_and_optimizer_is_itself_again(
     schedule: Cosine | LinearDecay | Steps | Staircase, optimizer: Optimizer
 ) -> None:

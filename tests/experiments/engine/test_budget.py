@@ -6,10 +6,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from convatlas.experiments.engine.budget import Budget, Setting
 from convatlas.runs.options import Runtime
 from convatlas.spec import Scale
 from convatlas.training import Request
+
+pytestmark = pytest.mark.usefixtures("trained_briefly")
 
 QUICKLY = Runtime(autotune=False)
 

@@ -225,14 +225,14 @@ def test_format_1_had_the_conditions_once_for_all(tmp_path: Path) -> None:
     assert values["statements"][1]["when"] == "2001-02-03"
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     "threshold", [at_least(-0.5), at_most(1e-9), exactly(60_965_224), exactly(0), Threshold(0.9, 1.1), Threshold(-2, 3)]
 )
 def test_a_threshold_is_read_from_its_words(threshold: Threshold) -> None:
     assert threshold_from(str(threshold)) == threshold
 
 
-@pytest.mark.parametrize("text", ["", "at least", "at least one", "1", "1 to", "at most 1 to 2", "exactly 1 2"])
+@pytest.mark.at_once("text", ["", "at least", "at least one", "1", "1 to", "at most 1 to 2", "exactly 1 2"])
 def test_other_words_are_no_threshold(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a threshold|could not convert"):
         threshold_from(text)

@@ -13,7 +13,7 @@ from convatlas.experiments.engine.verdict import Measurement, Threshold, Verdict
 YES, NO, OPEN = Verdict.REPRODUCED, Verdict.NOT_REPRODUCED, Verdict.NOT_TESTABLE
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("threshold", "inside", "outside", "text"),
     [
         (at_least(2), (2, 3, math.inf), (1.999, -math.inf), "at least 2"),
@@ -30,7 +30,7 @@ def test_a_threshold_contains_its_interval_and_prints_it(
     assert str(threshold) == text
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("values", "verdict"),
     [
         ((1.0,), YES),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from convatlas.files import lock
 from convatlas.models.folder import WEIGHTS
 from convatlas.runs.options import Runtime
 from convatlas.runs.run import METRICS, load
-from convatlas.training import Progress, Request, train_request
+from convatlas.training import Progress, Request, Stopped, train_request
 
 has_signals = pytest.mark.skipif(sys.platform == "win32", reason="what Windows calls signals only kills")
 
@@ -69,6 +72,33 @@ def test_parallel_trainings_are_those_made_alone(workers: WorkerPool, tmp_path: 
 
 
 @has_signals
+def test_a_signal_stops_a_training_which_is_saved(workers: WorkerPool, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+
+    def stop() -> None:
+        while not (folder / "0" / METRICS).exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    workers.train([(short(0), tmp_path / "process")])
+    for process in workers._processes:
+        # Every epoch, and not every five seconds.
+        process.begin(
+            exec, "from convatlas.training.checkpoint import CheckpointWriter; CheckpointWriter.INTERVAL_S = 0"
+        )()
+    watching = threading.Thread(target=stop)
+    watching.start()
+    # More than go on at once: those that wait never begin.
+    jobs = [(short(seed, 1000), folder / str(seed)) for seed in range(torch.get_num_threads() + 1)]
+    with pytest.raises(Stopped, match="the trainings are saved"):
+        workers.train(jobs)
+    watching.join()
+    assert not is_finished(folder / "0")
+    assert load(folder / "0").record.recipe.epochs == 1000
+    assert len(list(folder.iterdir())) == len(jobs) - 1
+
+
+@has_signals
 def test_a_training_that_fails_or_whose_process_is_killed_is_an_error_here(
     workers: WorkerPool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,7 +136,8 @@ def stoppable(tmp_path: Path) -> Callable[[int], tuple[subprocess.Popen[str], li
 
 
 @has_signals
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_all_are_stopped_together_and_saved(
     number: signal.Signals,
     stoppable: Callable[[int], tuple[subprocess.Popen[str], list[Path]]],

@@ -133,13 +133,14 @@ def test_quick_keeps_the_papers_optimizer_with_a_learning_rate_for_its_batch(tmp
     assert (quick.batch_size, quick.seed) == (32, 2)
 
 
+@pytest.mark.usefixtures("trained_briefly")
 def test_curves_and_errors_are_those_of_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(degradation, "QUICK_EPOCHS", 1)
-    monkeypatch.setattr(degradation, "QUICK_BATCH", 256)
+    monkeypatch.setattr(degradation, "QUICK_BATCH", 48)
     monkeypatch.setattr(degradation, "DEPTHS", (20,))
     one = Setting(budget=Budget.QUICK, seeds=(0,), folder=tmp_path)
     (_, (plain,)), (_, (line,)) = curves(one).panels
-    # 1442 images in batches of 256.
+    # 256 images in batches of 48.
     assert (plain.name, line.name, line.x) == ("plain-20", "resnet-20", (6.0,))
     ((error,),) = degradation.training_errors(one, RESIDUAL)
     # Six steps do not make a network; an error is in percent and not an accuracy.

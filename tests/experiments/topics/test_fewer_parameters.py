@@ -91,7 +91,7 @@ def test_other_bytes_than_the_parameters_are_not_reproduced(tmp_path: Path, monk
 
 
 def test_two_processes_send_four_bytes_a_parameter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    specs = {name: atlas.find(name).spec.scaled(width=0.25) for name in PAIR}
+    specs = {name: atlas.find(name).spec.scaled(width=0.05) for name in PAIR}
     narrow = {name: 4 * cost_of(atlas.find(name).network, spec).params for name, spec in specs.items()}
     monkeypatch.setattr(fewer_parameters, "own_specs", lambda: specs)
     monkeypatch.setattr(fewer_parameters, "gradient_bytes", narrow.__getitem__)
@@ -188,6 +188,7 @@ def test_the_full_budget_trains_the_papers_network(tmp_path: Path) -> None:
     assert Design().spec(setting(tmp_path, Budget.FULL)) == replace(from_metaparameters(resolution=32), num_classes=10)
 
 
+@pytest.mark.usefixtures("trained_briefly")
 def test_designs_are_compared_by_their_test_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def smallest(setting: Setting, design: Design, seed: int) -> Request:
         spec = from_metaparameters(base_e=2, incr_e=0, conv1=2, stages=(1, 1), resolution=28)

@@ -182,11 +182,10 @@ def test_the_full_budget_trains_the_paper_s_widths(quick: Setting) -> None:
     assert Configuration(alpha=0.75).request(quick, 3).scale.width == 0.75 * separable.QUICK_WIDTH
 
 
+@pytest.mark.usefixtures("trained_briefly")
 def test_a_configuration_is_trained_with_every_seed(quick: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(separable, "QUICK_WIDTH", 1 / 16)
     monkeypatch.setattr(separable, "EPOCHS", 1)
-    # In this process, which needs no start.
-    monkeypatch.setattr(Setting, "train_all", lambda self, requests: None)
     configuration = Configuration("mobilenet-shallow", side=33)
     (each,) = separable.trained(quick, [configuration]).values()
     assert len(each.test) == 2
