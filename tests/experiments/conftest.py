@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,19 +49,27 @@ def trainings(
     return given
 
 
-@pytest.fixture
-def trained_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings see 256 digits, are tested on 100, and wait for no process to start: they go on in this one."""
+@pytest.fixture(scope="module")
+def few_digits() -> Iterator[None]:
+    """Of the digits, 256 to train on and 100 to test on."""
     all_splits = digits.splits
 
     def splits(resize: Resize) -> tuple[Split, Split]:
         train, test = all_splits(resize)
         return train.take(np.arange(256)), test.take(np.arange(100))
 
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "splits", splits)
+        yield
+
+
+@pytest.fixture
+def trained_briefly(few_digits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings see few digits, and wait for no process to start: they go on in this one."""
+
     def train_here(pool: WorkerPool, jobs: Sequence[Job], on_training_end: Callable[[], None] = lambda: None) -> None:
         for request, folder in jobs:
             train(request, folder)
             on_training_end()
 
-    monkeypatch.setattr(digits, "splits", splits)
     monkeypatch.setattr(WorkerPool, "train", train_here)

@@ -492,14 +492,15 @@ def test_a_wider_network_never_holds_less(variant: Variant) -> None:
 def test_a_larger_image_is_never_held_in_less(variant: Variant) -> None:
     side, least = variant.spec.resolution, variant.spec.smallest_resolution
     peaks: dict[int, list[int]] = {}
-    for resolution in sorted({least, least + 1, 40, 63, 99, side, side + 1, 2 * side}):
+    for resolution in sorted({least, 40, 99, side, side + 1, 2 * side}):
         spec = variant.spec.scaled(resolution=resolution)
         # Among images with the same stem.
         peaks.setdefault(spec.num_skipped_downsamplings, []).append(
             layers_of(variant.network, spec).peak_activation_bytes
         )
     assert all(peaks_of_one == sorted(peaks_of_one) for peaks_of_one in peaks.values())
-    assert peak_of(variant, resolution=side) < peak_of(variant, resolution=2 * side)
+    *_, smaller, larger = peaks[0]
+    assert smaller < larger
 
 
 def peak_of(variant: Variant, **scale: float) -> int:

@@ -236,15 +236,27 @@ def trains(variant: Variant, resolution: int, channels: int) -> bool:
     return bool(loss.isfinite() and batch.grad.any() and batch.grad.isfinite().all())  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_network_trains_on_images_of_28_pixels(structure: Variant, channels: int) -> None:
-    assert trains(structure, 28, channels)
+def test_a_network_trains_on_images_of_28_pixels(structure: Variant) -> None:
+    assert trains(structure, 28, channels=1)
 
 
-def test_a_network_trains_just_below_and_at_the_limits_of_its_stem(structure: Variant) -> None:
-    for limit in structure.spec.small_limits or (structure.spec.smallest_resolution + 1,):
-        assert trains(structure, limit - 1, channels=1)
-        assert trains(structure, limit, channels=3)
+def test_a_network_trains_on_images_of_28_pixels_in_color(scaling: Variant) -> None:
+    assert trains(scaling, 28, channels=3)
+
+
+def train_at_the_limits_of_the_stem(variant: Variant) -> None:
+    for limit in variant.spec.small_limits or (variant.spec.smallest_resolution + 1,):
+        assert trains(variant, limit - 1, channels=1)
+        assert trains(variant, limit, channels=3)
+
+
+def test_a_network_trains_just_below_and_at_the_limits_of_its_stem(scaling: Variant) -> None:
+    train_at_the_limits_of_the_stem(scaling)
+
+
+@pytest.mark.slow
+def test_every_structure_trains_just_below_and_at_the_limits_of_its_stem(structure: Variant) -> None:
+    train_at_the_limits_of_the_stem(structure)
 
 
 # --- scaling -----------------------------------------------------------------------------------------------------

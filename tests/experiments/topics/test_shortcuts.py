@@ -21,7 +21,6 @@ from convatlas.experiments.engine.verdict import Verdict
 from convatlas.experiments.topics import degradation, shortcuts
 from convatlas.experiments.topics.degradation import PLAIN, RESIDUAL, trained
 from convatlas.experiments.topics.shortcuts import (
-    IMAGES,
     KINDS,
     TOPIC,
     gradient_change,
@@ -44,11 +43,11 @@ def statement_named(name: str) -> Statement:
 
 
 @pytest.fixture(scope="module")
-def trained_little(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+def trained_little(few_digits: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     """A setting whose networks learn for one epoch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(degradation, "QUICK_EPOCHS", 1)
-        patch.setattr(degradation, "QUICK_BATCH", 256)
+        patch.setattr(degradation, "QUICK_BATCH", 64)
         yield Setting(budget=Budget.QUICK, seeds=(0,), folder=tmp_path_factory.mktemp("runs"))
 
 
@@ -56,12 +55,13 @@ def run_of(setting: Setting, kind: str) -> Run:
     return trained(setting, kind, 20, 0)
 
 
-def test_the_batch_is_from_the_training_images(trained_little: Setting) -> None:
+def test_the_batch_is_from_the_training_images(trained_little: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shortcuts, "IMAGES", 200)
     run = run_of(trained_little, RESIDUAL)
     inputs, labels = training_batch(run)
     spec = run.spec
-    assert inputs.shape == (IMAGES, spec.in_channels, spec.resolution, spec.resolution)
-    assert labels.tolist() == run.load_data().train.labels[:IMAGES].tolist()
+    assert inputs.shape == (200, spec.in_channels, spec.resolution, spec.resolution)
+    assert labels.tolist() == run.load_data().train.labels[:200].tolist()
 
 
 def test_the_mean_response_leaves_out_the_first_layer(trained_little: Setting) -> None:
