@@ -35,6 +35,8 @@ OTHER_TOOLS = {
     "--requeue",
     # the benchmarks' own
     "--side-by-side",
+    # hypothesis, by pytest
+    "--hypothesis-profile",
 }  # fmt: skip
 
 FENCED = re.compile(r"^( *)(```+)[^\n]*\n(.*?)^\1\2", re.DOTALL | re.MULTILINE)
