@@ -374,6 +374,16 @@ def test_targets_of_overlaid_images_are_the_parts_of_the_blend(num: int, seed: i
         assert targets[i].nonzero().flatten().tolist() in ([i], [num - 1 - i], sorted({i, num - 1 - i}))
 
 
+@pytest.mark.parametrize("kind", [Augmentation(mixup=1.0), Augmentation(cutmix=1.0)], ids=["overlaid", "pasted"])
+def test_a_mixed_image_takes_on_the_classes_of_the_one_it_is_mixed_with(kind: Augmentation) -> None:
+    # More classes than images, and not theirs in order.
+    own = torch.eye(5)[[0, 3, 1]]
+    targets = mix(numbered(3), own, kind, seeded(3))
+    share = targets[0, 1]
+    assert 0 < share < 1
+    torch.testing.assert_close(targets, own.lerp(own[[2, 1, 0]], share))
+
+
 def test_the_area_of_cuts_is_uniform_but_for_what_is_outside_and_blends_are_mostly_small() -> None:
     areas = torch.stack([1 - mixed(2, Augmentation(cutmix=1.0), seed)[1][0, 0] for seed in range(1000)])
     # A square of area a whose center is anywhere keeps (1 - sqrt(a) / 4)^2 of it in the mean, and a is uniform.

@@ -23,6 +23,7 @@ from convatlas.data.folder import Folder
 from convatlas.data.source_files import SourceFile, scan
 from convatlas.errors import UserError
 from convatlas.files.decoded_cache import EntryKind, entries
+from convatlas.files.progress import SilentProgress, Unit
 from convatlas.files.sealed_json import sealed_json, unsealed
 from convatlas.images import Resize, decode, decode_draft, opened
 
@@ -492,6 +493,34 @@ def test_a_set_beyond_the_limit_is_kept_as_jpeg(
             assert np.abs(image.astype(int) - exact[name]).mean() < 2
             if name.startswith("a/"):
                 assert (image == image[:1]).all()
+
+
+def test_a_set_of_just_the_limit_is_kept_as_it_is(
+    photographs: Path, decoded_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_bytes = 8 * 3 * 64**2
+    for limit, kind in ((num_bytes, EntryKind.RAW), (num_bytes - 1, EntryKind.JPEG)):
+        monkeypatch.setenv("CONVATLAS_CACHE", str(decoded_cache / kind))
+        monkeypatch.setenv("CONVATLAS_CACHE_LIMIT", str(limit))
+        Folder(photographs).load(64)
+        assert [entry.kind for entry in entries(decoded_cache / kind)] == [kind]
+
+
+def test_room_for_jpeg_is_made_before_the_first_is_written(
+    animals: Path, photographs: Path, decoded_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The animals take 36 KiB, and a quarter of the photographs' pixels 24.
+    monkeypatch.setenv("CONVATLAS_CACHE_LIMIT", "50KiB")
+    Folder(animals).load(SIDE)
+    begun = []
+
+    class Looking(SilentProgress):
+        def begin(self, title: str, total: int | None, unit: Unit) -> None:
+            if "decod" in title:
+                begun.append([Path(entry.source).name for entry in entries(decoded_cache)])
+
+    Folder(photographs).load(64, progress=Looking())
+    assert begun == [[]]
 
 
 def test_an_entry_of_either_kind_is_used_as_long_as_it_is_there(

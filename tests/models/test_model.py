@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from convatlas import atlas, data
 from convatlas.errors import UserError
 from convatlas.files.typed_json import encoded
 from convatlas.images import ImageError
-from convatlas.models.bounds import describe
+from convatlas.models.bounds import describe, describe_card
 from convatlas.models.card import CARD, Card
 from convatlas.models.folder import WEIGHTS, weights_checksum
 from convatlas.models.model import Model, open_model
@@ -176,6 +177,16 @@ def test_weights_of_another_network_are_one_line(copy: Model, model_of: ModelOf)
     (copy.path / CARD).write_bytes(replace(copy.card, weights_sha256=other.card.weights_sha256).to_json())
     with pytest.raises(UserError, match=r"its size is not that of the network in its card"):
         _ = open_model(copy.path).network
+
+
+def test_a_file_of_weights_has_a_short_header(copy: Model) -> None:
+    assert copy.path is not None
+    described = describe_card(copy.card)
+    most = described.num_bytes + 2**20 + 2**10 * len(described.shapes)
+    for size, what in ((most, "checksum"), (most + 1, "size")):
+        os.truncate(copy.path / WEIGHTS, size)
+        with pytest.raises(UserError, match=f"not this model's: its {what} is not"):
+            _ = open_model(copy.path).network
 
 
 def test_a_model_that_is_not_finished_is_one_line(copy: Model) -> None:

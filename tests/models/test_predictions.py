@@ -122,6 +122,9 @@ def test_there_are_fifteen_bins_and_confident_predictions_fall_into_the_last() -
     calibration = of_weights([[1, 0], [0, 1], [1, 1]], [0, 0, 0]).tensors.calibration
     assert calibration.counts.tolist() == [0] * 7 + [1] + [0] * 6 + [2]
     assert calibration.accuracy[-1] == 0.5
+    # Of probabilities that rounding makes a little more than 1, too.
+    more = Predictions(torch.tensor([[1.0000001, 0.0]]), torch.tensor([0])).calibration
+    assert more.counts.tolist() == [0] * 14 + [1]
     # The one in the middle is correct and has a confidence of one half; of the two confident ones half are wrong.
     assert calibration.ece == pytest.approx(0.5)
 

@@ -193,6 +193,18 @@ def test_the_average_of_an_unchanged_network_is_that_network(name: str) -> None:
     assert torch.equal(network(images), average.module(images))
 
 
+def test_running_statistics_are_averaged_as_weights_are() -> None:
+    network = nn.BatchNorm1d(1)
+    average = make_ema(network, replace(DEFAULT, ema=0.1), 100)
+    assert average is not None
+    assert network.running_mean is not None
+    for mean in (0.0, 1.0, 2.0):
+        network.running_mean.fill_(mean)
+        average.update_parameters(network)
+    # Over ten steps.
+    assert average.module.running_mean.item() == pytest.approx(0.1 * 0.9 + 0.2)
+
+
 def test_the_average_is_evaluated_where_there_is_one() -> None:
     train_state = trained(5)
     assert train_state.average is not None
