@@ -94,6 +94,22 @@ def what_is_read(name: str) -> str:
     return f"connecting to the Hugging Face hub for {name}" if is_streamed(name) else ""
 
 
+def fetch(name: str | Path) -> None:
+    """Download a standard set's files, if they are not here.
+
+    Raises:
+        UserError: there is no such set or folder, or it cannot be fetched.
+    """
+    source = find(name)
+    if isinstance(source, Standard):
+        source.fetch()
+
+
+def published_checksum(name: str | Path) -> str:
+    """Of the images and labels of a standard set, by which its files are checked; "" for all others."""
+    return {source.name: source.checksum for source in NAMED if isinstance(source, Standard)}.get(str(name), "")
+
+
 def _names() -> set[str]:
     return {source.name for source in NAMED}
 

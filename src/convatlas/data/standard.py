@@ -71,6 +71,16 @@ class Standard:
         """Whether nothing is to be fetched."""
         return self.present(self.folder)
 
+    def fetch(self, progress: ProgressCallback = SILENT) -> None:
+        """Download its files, if they are not here.
+
+        Raises:
+            UserError: they cannot be fetched.
+        """
+        if not self.is_here:
+            for remote in self.remotes:
+                download(remote.url, self.folder / remote.file, md5=remote.md5, progress=progress)
+
     def load(
         self, resize: Resize | int, *, seed: int = 0, skip_bad: bool = False, progress: ProgressCallback = SILENT
     ) -> Dataset:
@@ -80,9 +90,7 @@ class Standard:
             UserError: the files can be neither read nor fetched, or are not the published ones.
         """
         folder = self.folder
-        if not self.is_here:
-            for remote in self.remotes:
-                download(remote.url, folder / remote.file, md5=remote.md5, progress=progress)
+        self.fetch(progress)
         try:
             train, test = self.read(folder)
         except PermissionError:

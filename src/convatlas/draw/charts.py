@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, ClassVar
 
 import numpy as np
@@ -97,6 +99,15 @@ def draw_lines(axes: Axes, series: Sequence[Series], *, log: bool, points: bool 
             axes.fill_between(one.x, low, high, color=color, alpha=0.15, linewidth=0)
 
 
+MARK_DASHES = (":", "-.", "--")
+
+
+def draw_marks(axes: Axes, marks: Sequence[tuple[str, float]]) -> None:
+    """Horizontal lines with names."""
+    for (name, value), dashes in zip(marks, cycle(MARK_DASHES), strict=False):
+        axes.axhline(value, color="gray", linestyle=dashes, label=visible(name))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lines:
     """A line chart."""
@@ -111,12 +122,14 @@ class Lines:
     y: str
     """Label of the axis, with the unit."""
     series: tuple[Series, ...]
+    subtitle: str = ""
+    """What it rests on: data set, networks, epochs, number of seeds."""
     log_x: bool = False
     log_y: bool = False
-    threshold: float | None = None
-    """A value of y to mark with a horizontal line."""
-    threshold_name: str = ""
-    """Its label; empty: its value."""
+    lowest_y: float | None = None
+    """Where the axis begins, if not with the lowest value: lines may fall out of it."""
+    marks: tuple[tuple[str, float], ...] = ()
+    """Values of y to mark with horizontal lines, as a paper's own: (name, value)."""
     points: bool = False
     """Draw points without lines between them."""
 
@@ -135,13 +148,9 @@ class Lines:
             axes.xaxis.set_major_formatter("{x:g}")
         if self.log_y:
             axes.set_yscale("log")
-        if self.threshold is not None:
-            axes.axhline(
-                self.threshold,
-                color="gray",
-                linestyle=":",
-                label=visible(self.threshold_name or f"{self.threshold:g}"),
-            )
+        if self.lowest_y is not None:
+            axes.set_ylim(bottom=self.lowest_y)
+        draw_marks(axes, self.marks)
         axes.set_xlabel(self.x)
         axes.set_ylabel(self.y)
         axes.grid(alpha=0.25)
@@ -159,6 +168,8 @@ class Panels:
     y: str
     panels: tuple[tuple[str, tuple[Series, ...]], ...]
     """(title, lines) of each."""
+    subtitle: str = ""
+    """What it rests on: data set, networks, epochs, number of seeds."""
     dashed: bool = False
 
     @property
@@ -179,8 +190,11 @@ class Bars:
     labels: tuple[str, ...]
     series: tuple[Series, ...]
     """Their `x` is not used."""
+    subtitle: str = ""
+    """What it rests on: data set, networks, epochs, number of seeds."""
     log_y: bool = False
-    threshold: float | None = None
+    marks: tuple[tuple[str, float], ...] = ()
+    """Values of y to mark with horizontal lines, as a paper's own: (name, value)."""
 
     @property
     def alt_text(self) -> str:
@@ -209,8 +223,7 @@ class Bars:
                 axes.bar_label(bars, fmt="%.3g", fontsize=9, padding=2)
         if self.log_y:
             axes.set_yscale("log")
-        if self.threshold is not None:
-            axes.axhline(self.threshold, color="gray", linestyle=":", label="threshold")
+        draw_marks(axes, self.marks)
         long = max(map(len, self.labels)) * len(self.labels) > 60
         axes.set_xticks(places, [visible(label) for label in self.labels], rotation=30 if long else 0)
         if long:
@@ -236,6 +249,10 @@ class Surface:
     """Coordinates along both axes."""
     panels: tuple[tuple[str, tuple[tuple[float, ...], ...]], ...]
     """(title, values) of each; `values` has a row for each y."""
+    value: str = ""
+    """What the values are, for the color bar."""
+    subtitle: str = ""
+    """What it rests on: data set, networks, epochs, number of seeds."""
 
     @property
     def alt_text(self) -> str:
@@ -286,8 +303,17 @@ def render_chart(chart: Chart, file_format: str) -> bytes:
         axes.spines[["top", "right"]].set_visible(False)
         if len(axes.get_legend_handles_labels()[0]) > 1:
             axes.legend(frameon=False, fontsize=9)
-        axes.set_title(visible(chart.title), loc="left", parse_math=False)
+        if chart.subtitle:
+            axes.set_title(visible(chart.subtitle), loc="left", fontsize=9, color="dimgray", parse_math=False)
+            figure.suptitle(visible(chart.title), x=0.01, ha="left", fontsize=12)
+        else:
+            axes.set_title(visible(chart.title), loc="left", parse_math=False)
     return render(figure, file_format)
+
+
+def _titles(figure: Figure, chart: Panels | Surface) -> None:
+    subtitle = f"\n{visible(chart.subtitle)}" if chart.subtitle else ""
+    figure.suptitle(f"{visible(chart.title)}{subtitle}", x=0.01, ha="left", fontsize=12)
 
 
 def _panels(figure: Figure, chart: Panels) -> None:
@@ -301,20 +327,35 @@ def _panels(figure: Figure, chart: Panels) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     beside[0].set_ylabel(chart.y)
     beside[0].set_ylim(bottom=0)
-    figure.suptitle(visible(chart.title), x=0.01, ha="left", fontsize=12)
+    _titles(figure, chart)
+
+
+ROUND = (1.0, 2.0, 5.0)
+"""Of each power of ten, the levels of a contour plot whose values span several."""
+
+
+def round_levels(lowest: float, highest: float) -> list[float]:
+    """1, 2 and 5 times powers of ten, from below the lowest to above the highest value."""
+    powers = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
+    levels = [digit * 10.0**power for power in powers for digit in ROUND]
+    first = max(i for i, level in enumerate(levels) if level <= lowest)
+    last = min(i for i, level in enumerate(levels) if level >= highest)
+    return levels[first : max(last, first + 1) + 1]
 
 
 def _surface(figure: Figure, chart: Surface) -> None:
     everything = np.asarray([values for _, values in chart.panels])
     # Losses span orders of magnitude, so the levels are even in the logarithm.
-    levels = np.geomspace(everything.min(), everything.max(), 18)
+    levels = round_levels(float(everything.min()), float(everything.max()))
     panels = np.atleast_1d(figure.subplots(1, len(chart.panels), sharey=True))
     for axes, (name, values) in zip(panels, chart.panels, strict=True):
-        axes.contourf(chart.places, chart.places, values, levels, cmap="viridis", norm="log")
-        lines = axes.contour(chart.places, chart.places, values, levels, colors="white", linewidths=0.5)
-        axes.clabel(lines, lines.levels[::3], fontsize=7, fmt="%.2g")
+        filled = axes.contourf(chart.places, chart.places, values, levels, cmap="viridis", norm="log")
+        axes.contour(chart.places, chart.places, values, levels, colors="white", linewidths=0.5)
         axes.set_title(visible(name), fontsize=10)
         axes.set_xlabel(chart.x)
         axes.set_aspect("equal")
+    bar = figure.colorbar(filled, ax=panels.tolist(), shrink=0.8, label=visible(chart.value))
+    bar.set_ticks(levels, labels=[f"{level:g}" for level in levels])
+    bar.ax.minorticks_off()
     panels[0].set_ylabel(chart.y)
-    figure.suptitle(visible(chart.title), x=0.01, ha="left", fontsize=12)
+    _titles(figure, chart)

@@ -1,5 +1,6 @@
 """Training: one explicit loop from a recipe, and the same loop again after any interruption."""
 
+from convatlas.training.loop import DivergedError as DivergedError
 from convatlas.training.loop import Interrupted as Interrupted
 from convatlas.training.loop import resume as resume
 from convatlas.training.loop import train as train

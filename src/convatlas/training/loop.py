@@ -63,6 +63,10 @@ class Interrupted(Stopped):
         self.run = run
 
 
+class DivergedError(UserError):
+    """The loss, the gradient or the weights are no finite numbers."""
+
+
 def train(
     network: str,
     data: str | Path = "digits",
@@ -351,7 +355,7 @@ def _train_epochs(
                         writer.finish()
                         raise Interrupted(run, signal)
             if not is_finite(network):
-                raise UserError(
+                raise DivergedError(
                     f"the weights are not finite after the last step; {run.folder} keeps the last good state, "
                     f"and a new run with a lower learning rate than {recipe.lr:g} may help"
                 )
@@ -369,14 +373,14 @@ def _train_epochs(
 
 def not_finite(
     run: Run, result: StepResult, place: str, batch: Batch, train: data.Split, processes: Processes
-) -> UserError:
+) -> DivergedError:
     """Says what is not finite, at which place of the training, and with which images."""
     is_loss = not math.isfinite(result.loss)
     indices = batch.indices[~result.losses.isfinite().cpu()] if is_loss else batch.indices
     names = [name for some in processes.all_gather([train.name_of(i) for i in indices.tolist()]) for name in some]
     more = f" and {len(names) - NUM_NAMED} others" if len(names) > NUM_NAMED else ""
     kept = "keeps the last good state" if checkpoint.exists(run.folder) else "has no checkpoint yet"
-    return UserError(
+    return DivergedError(
         f"the {'loss' if is_loss else 'gradient'} is not a finite number at {place}, with "
         f"{', '.join(names[:NUM_NAMED])}{more}; {run.folder} {kept}, "
         f"and a new run with a lower learning rate than {run.record.recipe.lr:g} may help"

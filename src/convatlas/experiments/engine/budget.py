@@ -7,22 +7,29 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
+from convatlas.experiments.engine import rates
+from convatlas.experiments.engine.arms import Arm, TrainedArm
+from convatlas.experiments.engine.rates import ChosenRate
 from convatlas.experiments.engine.worker_pool import WorkerPool
 from convatlas.runs.run import RECORD, Run, load_run
 from convatlas.training import Progress, Request, train_or_resume
-
-K = TypeVar("K")
 
 
 class Budget(enum.StrEnum):
     """What measuring a topic may take."""
 
     QUICK = "quick"
-    """Two cores, the embedded digits, no network access."""
+    """Minutes on two cores; nothing is trained or downloaded."""
+    STANDARD = "standard"
+    """Hours on two cores; networks are trained on real images."""
     FULL = "full"
-    """The paper's own setting, for a GPU."""
+    """The papers' own settings, for a GPU."""
+
+    def allows(self, needed: Budget) -> bool:
+        """Whether it is that budget or a larger one."""
+        order = list(Budget)
+        return order.index(self) >= order.index(needed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +47,9 @@ class Setting:
     """Called after each training, in any thread."""
 
     @property
-    def quick(self) -> bool:
-        """Whether two cores must do."""
-        return self.budget is Budget.QUICK
+    def full(self) -> bool:
+        """Whether the papers' own settings are asked for."""
+        return self.budget is Budget.FULL
 
     def train(self, request: Request) -> Run:
         """The finished run of this request, as `convatlas.train` gives it; trained only if there is none yet."""
@@ -57,17 +64,43 @@ class Setting:
         """Train in parallel what is not finished yet; `train` then returns each run at once."""
         folders = {self._folder_of(request): request for request in requests}
         jobs = [(request, folder) for folder, request in folders.items() if not is_finished(folder)]
-        self.workers.train(jobs, self.on_training_end)
+        self.workers.run(jobs, self.on_training_end)
 
-    def train_seeds(self, requests: Mapping[K, Callable[[int], Request]]) -> dict[K, list[Run]]:
-        """The finished runs of several networks, one for each seed, in the order of the seeds.
+    def train_arms(self, arms: Mapping[str, Arm]) -> dict[str, TrainedArm]:
+        """Networks that are compared, trained once with each seed, each with the learning rate that is best for it."""
+        chosen = self.choose_rates(arms)
+        requests = {name: arm.requests(self.seeds, chosen.get(name)) for name, arm in arms.items()}
+        # Seed by seed: what is stopped half-way has whole comparisons.
+        self.train_all(one for of_seed in zip(*requests.values(), strict=True) for one in of_seed)
+        return {name: TrainedArm(tuple(map(self.train, each)), chosen.get(name)) for name, each in requests.items()}
 
-        Args:
-            requests: for each network, what makes the request of a seed.
+    def choose_rates(self, arms: Mapping[str, Arm]) -> dict[str, ChosenRate]:
+        """The learning rate of each network that has rates to choose from.
+
+        All are tried with seed 0. Where one end of a range wins, the range goes on beyond it.
         """
-        made = {key: [request(seed) for seed in self.seeds] for key, request in requests.items()}
-        self.train_all(one for of_seed in zip(*made.values(), strict=True) for one in of_seed)
-        return {key: [self.train(one) for one in each] for key, each in made.items()}
+        found: dict[str, dict[float, float]] = {name: {} for name, arm in arms.items() if arm.rates}
+        waiting = {name: arms[name].rates for name in found}
+        for _ in range(1 + rates.MAX_EXTENSIONS):
+            for (name, rate), accuracy in self._try_rates(arms, waiting).items():
+                found[name][rate] = accuracy
+            beyond = {name: ChosenRate.of(accuracies).beyond for name, accuracies in found.items()}
+            waiting = {name: (rate,) for name, rate in beyond.items() if rate is not None}
+        return {name: ChosenRate.of(accuracies) for name, accuracies in found.items()}
+
+    def _try_rates(
+        self, arms: Mapping[str, Arm], waiting: Mapping[str, tuple[float, ...]]
+    ) -> dict[tuple[str, float], float]:
+        """The validation accuracy of each network with each rate that waits, a fraction."""
+        jobs = {}
+        for name, each in waiting.items():
+            for rate in each:
+                request = rates.trial_request(arms[name].request(0), rate)
+                jobs[name, rate] = request, self._folder_of(request)
+        self.workers.run(
+            [job for job in jobs.values() if not rates.is_tried(job[1])], self.on_training_end, work=rates.run_trial
+        )
+        return {key: rates.read_accuracy(folder) for key, (_, folder) in jobs.items()}
 
     def _folder_of(self, request: Request) -> Path:
         digest = hashlib.sha256(repr(request).encode()).hexdigest()[:12]

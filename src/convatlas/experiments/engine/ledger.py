@@ -4,109 +4,201 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from convatlas import data
 from convatlas.draw import chart_from_json, chart_to_json, render_chart
 from convatlas.errors import UserError
+from convatlas.experiments.engine.answers import Answers
 from convatlas.experiments.engine.budget import Budget, Setting
-from convatlas.experiments.engine.result import Conditions, StatementResult, TopicResult, run_statement
-from convatlas.experiments.engine.statement import Statement, Topic
-from convatlas.experiments.engine.verdict import Measurement, Threshold, Verdict
+from convatlas.experiments.engine.estimate import Estimate
+from convatlas.experiments.engine.result import (
+    Conditions,
+    StatementResult,
+    TopicResult,
+    arms_of,
+    fingerprint,
+    measure,
+    seeds_of,
+)
+from convatlas.experiments.engine.statement import Measurement, Statement, Topic
+from convatlas.experiments.engine.worker_pool import WorkerPool
 from convatlas.files import lock, tuples, write
 from convatlas.files import read as read_file
 from convatlas.files.sealed_json import sealed_json
-from convatlas.files.typed_json import MAX_BYTES, as_file_error, decoded, parsed_object
+from convatlas.files.typed_json import as_file_error, decoded, parsed_object
 from convatlas.formatting import plural
 from convatlas.training import Progress
 
 RESULT = "result.json"
 RUNS = "runs"
-FORMAT = 3
-"""Format 1 had the conditions of the last statement for all; 1 and 2 called statements parts, and knew a threshold
-only in words."""
+FORMAT = 4
+"""Formats 1 to 3 had other statements, with other thresholds and verdicts: nothing of them can be kept."""
+MAX_BYTES = 2**28
+"""Of a result: the predictions of many networks are in it."""
+NOT_YET = "not measured yet"
 
 
 def result_folder(out: Path, topic: Topic, budget: Budget) -> Path:
     """Each budget has a folder of its own, so that no run overwrites another budget's result."""
-    return out / topic.id if budget is Budget.QUICK else out / topic.id / budget
+    return out / topic.id / budget
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Callbacks of measuring, which do nothing by default."""
+
+    on_statement_begin: Callable[[Topic, Statement], None] = lambda topic, statement: None
+    """Before a statement is measured."""
+    on_training_end: Callable[[], None] = lambda: None
+    """After each training, in any thread."""
+    on_statement_end: Callable[[TopicResult, Statement], None] = lambda result, statement: None
+    """With the topic's results so far; those that were measured earlier come at once."""
+    progress: Progress = field(default_factory=Progress)
+    """Watches the trainings of this process."""
 
 
 def run(
-    topic: Topic,
+    topics: Topic | Sequence[Topic],
     budget: Budget = Budget.QUICK,
     *,
     num_seeds: int = 3,
     out: str | Path = "experiments",
-    progress: Progress | None = None,
-    on_statement_begin: Callable[[Statement], None] = lambda statement: None,
-    on_training_end: Callable[[], None] = lambda: None,
-    on_statement_end: Callable[[StatementResult], None] = lambda result: None,
-) -> TopicResult:
-    """Measure a topic's statements. Those with a result in `out` at this budget are not measured again.
+    watch: Watch | None = None,
+) -> list[TopicResult]:
+    """Measure the statements of topics, those of the highest priority first.
+
+    What has a result in `out` at this budget is not measured again. A statement whose images are not here and cannot be
+    downloaded is left out; its topic's `missing` says so.
 
     Args:
-        num_seeds: how many times everything random is repeated.
+        num_seeds: how many times everything random is repeated, where a statement has no number of its own.
         out: the folder of results; each topic has a folder of its own in it.
-        progress: watches the trainings of this process.
-        on_statement_begin, on_statement_end: called for each statement before it is measured, and with its result.
-        on_training_end: called after each training, in any thread.
+
+    Returns:
+        the result of each topic, in their order.
 
     Raises:
-        UserError: `num_seeds` is below 1, `out` has a damaged result of this topic or one with another `num_seeds`, or
-            another process measures the topic now.
+        UserError: `num_seeds` is below 1, `out` has a damaged result of a topic or one with another `num_seeds`, or
+            another process measures a topic now.
     """
     if num_seeds < 1:
         raise UserError(f"`num_seeds` {num_seeds} measures nothing; it must be at least 1")
-    folder = result_folder(Path(out), topic, budget)
-    setting = Setting(
+    topics, watch, out = [topics] if isinstance(topics, Topic) else list(topics), watch or Watch(), Path(out)
+    with ExitStack() as stack:
+        for topic in topics:
+            stack.enter_context(lock(result_folder(out, topic, budget)))
+        setting = Setting(
+            budget=budget,
+            seeds=tuple(range(num_seeds)),
+            folder=out / RUNS,
+            progress=watch.progress,
+            workers=stack.enter_context(WorkerPool()),
+            on_training_end=watch.on_training_end,
+        )
+        books = {topic.id: Book.opened(topic, setting, out) for topic in topics}
+        asked = [(topic, one) for topic in topics for one in topic.statements if budget.allows(one.needs)]
+        absent: dict[str, str] = {}
+        for topic, statement in sorted(asked, key=lambda each: each[1].priority):
+            book = books[topic.id]
+            if statement.id not in book.done:
+                watch.on_statement_begin(topic, statement)
+                book.measure(statement, setting, absent)
+            watch.on_statement_end(book.result, statement)
+    return [books[topic.id].result for topic in topics]
+
+
+@dataclass
+class Book:
+    """A topic's results while it is measured."""
+
+    topic: Topic
+    budget: Budget
+    num_seeds: int
+    folder: Path
+    done: dict[str, StatementResult]
+    missing: dict[str, str]
+
+    @classmethod
+    def opened(cls, topic: Topic, setting: Setting, out: Path) -> Book:
+        """With the results that the folder has.
+
+        Raises:
+            UserError: they are damaged, or of another number of seeds.
+        """
+        folder, num_seeds = result_folder(out, topic, setting.budget), len(setting.seeds)
+        done = {}
+        if (folder / RESULT).exists():
+            before = read(topic, folder)
+            if before.num_seeds != num_seeds:
+                raise UserError(
+                    f"{folder} holds a result with {plural(before.num_seeds, 'seed')}, which would be overwritten; "
+                    "choose another output folder"
+                )
+            done = {one.statement.id: one for one in before.results}
+        return cls(topic, setting.budget, num_seeds, folder, done, {})
+
+    @property
+    def result(self) -> TopicResult:
+        """All results so far, in the order of the statements."""
+        return topic_result(self.topic, self.budget, self.num_seeds, self.done, self.missing)
+
+    def measure(self, statement: Statement, setting: Setting, absent: dict[str, str]) -> None:
+        """Measure a statement, and write all results; or say why its images are not here.
+
+        Args:
+            absent: data sets that could not be had, with the reason; another is added.
+        """
+        own = replace(setting, seeds=seeds_of(statement, setting.budget, self.num_seeds))
+        for name in data_of(statement, own):
+            if name not in absent:
+                absent[name] = why_absent(name)
+            if absent[name]:
+                self.missing[statement.id] = absent[name]
+                return
+        self.done[statement.id] = measure(statement, own)
+        save_charts(self.done[statement.id], self.folder)
+        write(self.folder / RESULT, sealed_json(to_json(self.result)))
+
+
+def topic_result(
+    topic: Topic, budget: Budget, num_seeds: int, done: dict[str, StatementResult], missing: dict[str, str]
+) -> TopicResult:
+    return TopicResult(
+        topic=topic,
         budget=budget,
-        seeds=tuple(range(num_seeds)),
-        folder=Path(out) / RUNS,
-        progress=progress or Progress(),
-        on_training_end=on_training_end,
+        num_seeds=num_seeds,
+        results=tuple(done[one.id] for one in topic.statements if one.id in done),
+        missing={
+            one.id: missing.get(one.id) or one.why_not_at(budget) or NOT_YET
+            for one in topic.statements
+            if one.id not in done
+        },
     )
 
-    def result() -> TopicResult:
-        """All results so far, also of statements after the one at hand."""
-        results = tuple(done[statement.id] for statement in topic.statements if statement.id in done)
-        return TopicResult(topic=topic, budget=budget, num_seeds=num_seeds, statements=results)
 
-    with lock(folder), setting.workers:
-        done = results_before(topic, budget, num_seeds, folder)
-        for statement in topic.statements:
-            on_statement_begin(statement)
-            if statement.id not in done:
-                done[statement.id] = run_statement(statement, setting)
-                save_charts(done[statement.id], folder)
-                write(folder / RESULT, sealed_json(to_json(result())))
-            on_statement_end(done[statement.id])
-    return result()
+def data_of(statement: Statement, setting: Setting) -> list[str]:
+    """The data sets that a statement's networks are trained on."""
+    return sorted({str(arm.request(0).data) for arm in arms_of(statement, setting).values()})
 
 
-def results_before(topic: Topic, budget: Budget, num_seeds: int, folder: Path) -> dict[str, StatementResult]:
-    """Those in the folder, by the ids of their statements.
-
-    Raises:
-        UserError: they are damaged, or of another budget or number of seeds.
-    """
-    if not (folder / RESULT).exists():
-        return {}
-    before = read(topic, folder)
-    if (before.budget, before.num_seeds) != (budget, num_seeds):
-        raise UserError(
-            f"{folder} holds a result of budget {before.budget} with {plural(before.num_seeds, 'seed')}, which "
-            "would be overwritten; choose another output folder"
-        )
-    return {one.statement.id: one for one in before.statements}
+def why_absent(name: str) -> str:
+    """Why a data set cannot be had, and what gets it; empty if it is here, or now downloaded."""
+    try:
+        data.fetch(name)
+    except UserError as error:
+        return f"{name} is not here: {error}"
+    return ""
 
 
 def save_charts(result: StatementResult, folder: Path) -> None:
     """Write a statement's charts as SVG and PNG."""
     folder.mkdir(parents=True, exist_ok=True)
-    for drawn in result.measurement.charts if result.measurement else ():
+    for drawn in result.measurement.charts:
         for form in ("svg", "png"):
             write(folder / f"{drawn.name}.{form}", render_chart(drawn, form))
 
@@ -117,74 +209,62 @@ def to_json(result: TopicResult) -> dict[str, Any]:
         "format": FORMAT,
         "id": result.topic.id,
         "title": result.topic.title,
-        "verdict": result.verdict,
+        "verdict": result.state,
         "budget": result.budget,
         "num_seeds": result.num_seeds,
         "seconds": round(result.seconds, 1),
-        "statements": [statement_to_json(one) for one in result.statements],
+        "statements": [statement_to_json(one, verdict=result.states[one.statement.id]) for one in result.results],
+        "not_run": result.missing,
     }
 
 
-def statement_to_json(result: StatementResult) -> dict[str, Any]:
+def statement_to_json(result: StatementResult, verdict: str) -> dict[str, Any]:
     statement, measurement = result.statement, result.measurement
-    values: dict[str, Any] = {
-        **identity(statement),
+    estimate = measurement.estimate
+    return {
+        "id": statement.id,
         "text": statement.text,
         "statistic": statement.statistic,
-        "verdict": result.verdict,
-        "reason": result.reason,
+        "threshold": {"low": finite(statement.threshold.low), "high": finite(statement.threshold.high)},
+        "fingerprint": result.fingerprint,
+        "verdict": verdict,
+        "failed": measurement.failed,
+        "low": finite(estimate.low),
+        "high": finite(estimate.high),
+        "estimate": dataclasses.asdict(estimate),
+        "figures": measurement.figures,
+        "note": measurement.note,
+        "charts": [chart_to_json(drawn) for drawn in measurement.charts],
+        "answers": measurement.answers.to_json() if measurement.answers else None,
         "seconds": result.seconds,
         **dataclasses.asdict(result.conditions),
-        "measurement": None,
     }
-    if measurement is not None:
-        values["measurement"] = {
-            "mean": measurement.mean,
-            "std": measurement.std,
-            "n": len(measurement.values),
-            "values": measurement.values,
-            "figures": measurement.figures,
-            "note": measurement.note,
-            "charts": [chart_to_json(drawn) for drawn in measurement.charts],
-        }
-    return values
 
 
-def identity(statement: Statement) -> dict[str, Any]:
-    """What makes a result one of this statement. Its words are not in it: a text may be improved under a result."""
-    return {"id": statement.id, "version": statement.version, "threshold": bounds(statement.threshold)}
-
-
-def bounds(threshold: Threshold) -> dict[str, float | None]:
-    """As JSON, which has no infinity."""
-    low, high = (None if math.isinf(edge) else edge for edge in (threshold.low, threshold.high))
-    return {"low": low, "high": high}
+def finite(value: float) -> float | None:
+    """JSON has no infinity."""
+    return value if math.isfinite(value) else None
 
 
 def read(topic: Topic, folder: Path) -> TopicResult:
-    """The result in that folder. Statements that have another threshold or version today are left out.
+    """The result in that folder. Statements that ask something else today are left out.
 
     Raises:
-        UserError: there is none, it is damaged, or it has a newer format.
+        UserError: there is none, it is damaged, or another version of this program wrote it.
     """
     path = folder / RESULT
     try:
         with as_file_error(str(path)):
-            values = upgraded(parsed_object(read_file(path, MAX_BYTES), FORMAT))
+            values = parsed_object(read_file(path, MAX_BYTES), FORMAT)
+        if values["format"] < FORMAT:
+            raise UserError(
+                f"{path} was written by an earlier convatlas, whose statements were others; move it away, and "
+                f"{topic.command} measures today's"
+            )
         if values["id"] != topic.id:
             raise UserError(f"{path} is a result of the topic {values['id']}, not of {topic.id}")
-        saved = {one["id"]: one for one in values["statements"]}
-        results = tuple(
-            statement_from_json(statement, saved[statement.id])
-            for statement in topic.statements
-            if statement.id in saved and identity(statement).items() <= saved[statement.id].items()
-        )
-        return TopicResult(
-            topic=topic,
-            budget=Budget(values["budget"]),
-            num_seeds=decoded(int, values["num_seeds"], "num_seeds"),
-            statements=results,
-        )
+        with as_file_error(str(path)):
+            return from_json(topic, values, folder)
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no result; {topic.command} makes one") from error
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
@@ -193,62 +273,38 @@ def read(topic: Topic, folder: Path) -> TopicResult:
         raise UserError(f"{path} is damaged or was not written by convatlas ({error})") from error
 
 
+def from_json(topic: Topic, values: dict[str, Any], folder: Path) -> TopicResult:
+    """
+    Raises:
+        ValueError, TypeError, LookupError, AttributeError: it is damaged.
+    """
+    budget, num_seeds = Budget(values["budget"]), decoded(int, values["num_seeds"], "num_seeds")
+    saved = {one["id"]: one for one in values["statements"]}
+    done = {}
+    for statement in topic.statements:
+        setting = Setting(budget=budget, seeds=seeds_of(statement, budget, num_seeds), folder=folder)
+        if statement.id in saved and saved[statement.id]["fingerprint"] == fingerprint(statement, setting):
+            done[statement.id] = statement_from_json(statement, saved[statement.id])
+    result = topic_result(topic, budget, num_seeds, done, {})
+    if done.keys() == saved.keys():
+        for name, one in saved.items():
+            if one["verdict"] != result.states[name]:
+                raise ValueError(f"the verdict of {name} is not that of its figures")
+    return result
+
+
 def statement_from_json(statement: Statement, values: dict[str, Any]) -> StatementResult:
-    measurement = None
-    if values["measurement"] is not None:
-        inner = values["measurement"]
-        measurement = Measurement(
-            values=tuples(inner["values"]),
-            figures=tuples(inner["figures"]),
-            charts=tuple(chart_from_json(drawn) for drawn in inner["charts"]),
-            note=inner["note"],
-        )
-    verdict = Verdict(values["verdict"])
-    # Why values are inconclusive is not kept with them.
-    if verdict is not Verdict.NOT_TESTABLE and (
-        measurement is None or measurement.verdict(statement.threshold)[0] is not verdict
-    ):
-        raise ValueError(f"the verdict of {statement.id} is not that of its values")
     return StatementResult(
         statement=statement,
-        verdict=verdict,
-        reason=decoded(str, values["reason"], "reason"),
-        measurement=measurement,
+        measurement=Measurement(
+            estimate=decoded(Estimate, values["estimate"], "estimate"),
+            failed=decoded(str, values["failed"], "failed"),
+            figures=tuples(values["figures"]),
+            charts=tuple(chart_from_json(drawn) for drawn in values["charts"]),
+            note=decoded(str, values["note"], "note"),
+            answers=None if values["answers"] is None else Answers.from_json(values["answers"]),
+        ),
+        fingerprint=values["fingerprint"],
         seconds=decoded(float, values["seconds"], "seconds"),
         conditions=decoded(Conditions, {name: values[name] for name in ("when", "machine", "versions")}),
     )
-
-
-def upgraded(values: dict[str, Any]) -> dict[str, Any]:
-    """A result of any format up to today's, with today's keys."""
-    if values["format"] > 2:
-        return values
-    statements = []
-    for part in values["parts"]:
-        # In format 1 the conditions stand beside the parts.
-        one = values | part
-        threshold = bounds(threshold_from(one["threshold"]))
-        statements.append(one | {"version": 1, "threshold": threshold, "measurement": one["measured"]})
-    return values | {"num_seeds": values["seeds"], "statements": statements}
-
-
-def threshold_from(text: str) -> Threshold:
-    """The threshold that `str` gives in these words.
-
-    Raises:
-        ValueError: these are no threshold's words.
-    """
-    number = r"(-?[\d.,]+(?:e[+-]\d+)?)"
-    found = re.fullmatch(rf"(exactly|at least|at most) {number}|{number} to {number}", text)
-    if found is None:
-        raise ValueError(f"{text!r} is not a threshold")
-    kind, *numbers = found.groups()
-    first, *rest = (float(number.replace(",", "")) for number in numbers if number)
-    match kind:
-        case "exactly":
-            return Threshold(first, first)
-        case "at least":
-            return Threshold(low=first)
-        case "at most":
-            return Threshold(high=first)
-    return Threshold(first, *rest)

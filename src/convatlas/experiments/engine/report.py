@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -11,59 +14,79 @@ from convatlas.draw import render_chart
 from convatlas.draw.pages import render_page, svg_uri
 from convatlas.errors import UserError
 from convatlas.experiments.engine.budget import Budget
-from convatlas.experiments.engine.ledger import RESULT, read, result_folder, save_charts
+from convatlas.experiments.engine.estimate import Basis, Estimate
+from convatlas.experiments.engine.ledger import RESULT, read, result_folder, save_charts, topic_result
 from convatlas.experiments.engine.result import StatementResult, TopicResult
-from convatlas.experiments.engine.statement import Statement, Topic
-from convatlas.experiments.engine.verdict import Verdict
+from convatlas.experiments.engine.statement import Quoted, Role, Statement, Topic
+from convatlas.experiments.engine.verdict import State, TopicState
 from convatlas.files import write
 from convatlas.formatting import duration, plural
 
+TITLE = "What made these networks famous, tested"
 INTRODUCTION = (
-    "Each topic is a group of statements. Every statement has a statistic and a threshold that were written down "
-    "before it was measured. The topic takes the worst verdict among its statements that were tested. A statement is "
-    "not testable at a budget if its measurement is inconclusive or needs more than the budget allows; the reason is "
-    "given."
+    "Each topic is a group of statements. Every statement has a test bed, a figure and a threshold that were written "
+    "down before it was measured. A topic's state rests on its central statements alone; figures that are counted from the "
+    "networks stand in a column of their own."
 )
+LEGEND = (
+    (
+        "confirmed",
+        "the figure lies inside the threshold; with chance in it, the test is adjusted for the number of tests",
+    ),
+    ("same direction, smaller", "there is an effect, and it is smaller than the threshold"),
+    ("inconclusive", "the interval is too wide; it says which effect could have been told"),
+    ("contradicted", "the whole interval lies on the wrong side"),
+    ("invalid", "a precondition failed, such as that the networks have learned; no effect is shown"),
+    ("not run", "it says what it needs"),
+)
+ROLES = {Role.PERIPHERAL: "peripheral", Role.FOLKLORE: "folklore", Role.COUNT: "counted"}
+DASH = "–"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TopicReport:
-    """A topic's results at both budgets."""
+    """A topic's results: those that are shown, and those of the full budget."""
 
     result: TopicResult
-    """At the quick budget, or at the full budget where only that was run."""
+    """At the largest of the quick and the standard budget that was run; of a topic that was never run, none."""
     full: TopicResult | None
-    """At the full budget, where both were run."""
+    """At the full budget; None where it was not run."""
 
     @classmethod
-    def read(cls, topic: Topic, out: Path) -> Self | None:
-        """None where neither budget was run."""
-        folders = [result_folder(out, topic, budget) for budget in Budget]
-        results = [read(topic, folder) for folder in folders if (folder / RESULT).exists()]
-        if not results:
-            return None
-        first, *rest = results
-        return cls(result=first, full=rest[0] if rest else None)
+    def read(cls, topic: Topic, out: Path) -> Self:
+        """From the folder of results.
+
+        Raises:
+            UserError: a result is damaged.
+        """
+        found = {
+            budget: read(topic, result_folder(out, topic, budget))
+            for budget in Budget
+            if (result_folder(out, topic, budget) / RESULT).exists()
+        }
+        shown = found.get(Budget.STANDARD) or found.get(Budget.QUICK) or topic_result(topic, Budget.QUICK, 0, {}, {})
+        return cls(result=shown, full=found.get(Budget.FULL))
 
     @property
     def topic(self) -> Topic:
         return self.result.topic
 
     @property
+    def is_run(self) -> bool:
+        """Whether there is any result."""
+        return bool(self.result.results or self.full)
+
+    @property
     def results(self) -> tuple[TopicResult, ...]:
         return (self.result, self.full) if self.full else (self.result,)
 
     @property
-    def without_full(self) -> bool:
-        return self.full is None and self.result.budget is not Budget.FULL
-
-    def at_full(self, statement: Statement) -> StatementResult | None:
-        """A statement's result at the full budget, where both were run."""
-        results = self.full.statements if self.full else ()
-        return next((one for one in results if one.statement == statement), None)
+    def ordered(self) -> list[Statement]:
+        """Central statements first, then counts, then what the topic's state does not rest on."""
+        return sorted(self.topic.statements, key=lambda one: list(Role).index(one.role))
 
 
-def write_reports(out: str | Path, topics: tuple[Topic, ...]) -> tuple[Path, Path]:
+def write_reports(out: str | Path, topics: Sequence[Topic], quoted: Sequence[Quoted]) -> tuple[Path, Path]:
     """Write `OUT.html` and `OUT.md` beside the folder of results. The Markdown shows the charts in that folder.
 
     The charts are drawn anew, so that they look as today's code draws them.
@@ -72,42 +95,93 @@ def write_reports(out: str | Path, topics: tuple[Topic, ...]) -> tuple[Path, Pat
         UserError: there is no result in `out`, or a damaged one.
     """
     out = Path(out)
-    reports = [report for topic in topics if (report := TopicReport.read(topic, out))]
-    if not reports:
+    reports = [TopicReport.read(topic, out) for topic in topics]
+    if not any(report.is_run for report in reports):
         raise UserError(f"{out} holds no results; convatlas experiment run --all --out {out} makes them")
     for report in reports:
         for result in report.results:
-            for one in result.statements:
+            for one in result.results:
                 save_charts(one, result_folder(out, report.topic, result.budget))
     paths = (out.with_name(f"{out.name}.html"), out.with_name(f"{out.name}.md"))
     values: dict[str, object] = {
+        "title": TITLE,
         "introduction": INTRODUCTION,
-        "reports": reports,
-        "missing": [topic for topic in topics if topic.id not in {report.topic.id for report in reports}],
-        "svg": lambda drawn: svg_uri(render_chart(drawn, "svg")),
-        "format_measurement": format_measurement,
-        "unbroken": unbroken,
+        "legend": LEGEND,
+        "roles": ROLES,
         "summary": summarize(reports),
+        "reports": reports,
+        "quoted": quoted,
+        "svg": lambda drawn: svg_uri(render_chart(drawn, "svg")),
+        "found": found,
+        "describe_sample": describe_sample,
+        "told": told,
+        "tally": tally,
+        "unbroken": unbroken,
         "describe_conditions": describe_conditions,
     }
     write(paths[0], render_page("convatlas.experiments.engine", "report.html.jinja", values))
-    write(paths[1], markdown(reports, out).encode())
+    write(paths[1], markdown(reports, quoted, out).encode())
     return paths
 
 
-def format_measurement(result: StatementResult) -> str:
-    """The mean with its standard deviation, or the single value; a dash where nothing was measured."""
-    if result.measurement is None:
-        return "–"
-    mean, std = result.measurement.mean, result.measurement.std
-    if std is None:
-        return format_number(mean)
-    return f"{format_number(mean)} ± {std:.2g} (n = {len(result.measurement.values)})"
+def found(statement: Statement, result: StatementResult | None) -> str:
+    """The figure with its unit, and its interval or range; a dash where nothing was measured or nothing is valid."""
+    if result is None or result.measurement.failed:
+        return DASH
+    estimate = result.measurement.estimate
+    return with_unit(format_number(estimate.center), statement.unit) + format_ends(estimate)
+
+
+def with_unit(number: str, unit: str) -> str:
+    return f"{number} {unit}" if unit else number
+
+
+def format_ends(estimate: Estimate) -> str:
+    """ " (1.2 to 3.4)", or nothing for a figure without chance."""
+    if estimate.basis is Basis.COUNT:
+        return ""
+    if math.isinf(estimate.high):
+        return " (one seed)"
+    return f" ({format_number(estimate.low)} to {format_number(estimate.high)})"
 
 
 def format_number(value: float) -> str:
-    """Whole numbers in full, others to four digits."""
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
+    """Whole numbers in full, others to three digits."""
+    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.3g}"
+
+
+def describe_sample(result: StatementResult) -> str:
+    """What the figure and its ends rest on, in words."""
+    estimate = result.measurement.estimate
+    match estimate.basis:
+        case Basis.COUNT:
+            return "counted, without chance"
+        case Basis.TIMINGS:
+            return f"median and range of {plural(len(estimate.values), 'process')}".replace("processs", "processes")
+    images = f" x {plural(estimate.num_images, 'test image')}" if estimate.num_images else ""
+    return f"mean and 95 % confidence interval, {plural(len(estimate.values), 'seed')}{images}"
+
+
+def told(statement: Statement, result: TopicResult) -> str:
+    """Why a statement has its state, where that is not plain from its figure."""
+    state, one = result.states[statement.id], result.of(statement)
+    if one is None:
+        return result.missing[statement.id]
+    if state is State.INVALID:
+        return one.measurement.failed
+    estimate = one.measurement.estimate
+    if state is State.INCONCLUSIVE and estimate.basis is Basis.SEEDS and math.isfinite(estimate.detectable):
+        if estimate.is_ratio:
+            return f"a ratio {format_number(estimate.detectable)} times away from the threshold could have been told"
+        away = with_unit(format_number(estimate.detectable), statement.unit)
+        return f"{away} away from the threshold could have been told"
+    return ""
+
+
+def tally(result: TopicResult) -> str:
+    """ "9 of 9", of the counted figures; a dash where there are none."""
+    agree, num_counted = result.counts
+    return f"{agree} of {num_counted}" if num_counted else DASH
 
 
 def unbroken(text: str) -> str:
@@ -115,30 +189,32 @@ def unbroken(text: str) -> str:
     return re.sub(r"(?<=\d) (?=\S{1,2}\b|%)", "\N{NO-BREAK SPACE}", text)
 
 
-def summarize(reports: list[TopicReport]) -> str:
-    """How many topics and statements have which verdict."""
-    summary = count_verdicts([report.result for report in reports])
-    if full := [report.full for report in reports if report.full]:
-        summary += f" At the full budget, {count_verdicts(full)}"
-    if num_without := sum(report.without_full for report in reports):
-        summary += f" The full budget was not run for {plural(num_without, 'topic')}."
-    return summary
-
-
-def count_verdicts(results: list[TopicResult]) -> str:
-    of_topics = [result.verdict for result in results]
-    of_statements = [one.verdict for result in results for one in result.statements]
-    topics, statements = (
-        ", ".join(f"{num} {verdict}" for verdict in Verdict if (num := verdicts.count(verdict)))
-        for verdicts in (of_topics, of_statements)
+def summarize(reports: Sequence[TopicReport]) -> str:
+    """How many topics and central statements have which state."""
+    of_topics = [report.result.state for report in reports]
+    central = [
+        report.result.states[one.id]
+        for report in reports
+        for one in report.topic.statements
+        if one.role is Role.CENTRAL
+    ]
+    agree, num_counted = (sum(each) for each in zip(*(report.result.counts for report in reports), strict=True))
+    return (
+        f"{plural(len(reports), 'topic')}: {tally_states(of_topics, TopicState)}. "
+        f"{plural(len(central), 'central statement')}: {tally_states(central, State)}. "
+        f"{agree} of {num_counted} counted figures agree."
     )
-    return f"{plural(len(of_topics), 'topic')}: {topics}. {plural(len(of_statements), 'statement')}: {statements}."
+
+
+def tally_states(states: Sequence[StrEnum], kind: type[StrEnum]) -> str:
+    """ "3 confirmed, 1 not run", in the order of their kind."""
+    return ", ".join(f"{num} {state}" for state in kind if (num := states.count(state)))
 
 
 def describe_conditions(result: TopicResult) -> str:
     """Budget, seeds, duration, day, machine and versions; the statements by name where they differ in these."""
     statements: dict[str, list[str]] = {}
-    for one in result.statements:
+    for one in result.results:
         machine = ", ".join(f"{name} {value}" for name, value in one.conditions.machine.items() if value != "none")
         versions = one.conditions.versions
         where = f"{one.conditions.when}; {machine}; torch {versions['torch']}, convatlas {versions['convatlas']}"
@@ -150,26 +226,34 @@ def describe_conditions(result: TopicResult) -> str:
     )
 
 
-def markdown(reports: list[TopicReport], out: Path) -> str:
+def markdown(reports: Sequence[TopicReport], quoted: Sequence[Quoted], out: Path) -> str:
     """The page as Markdown."""
     lines = [
-        "# What made these networks famous, tested",
+        f"# {TITLE}",
         "",
         INTRODUCTION,
         "",
-        f"`convatlas experiment run --all --out {out}` measures, `convatlas experiment report --out {out}` "
-        "writes this page.",
-        "",
         summarize(reports),
         "",
-        "| topic | verdict | full budget |",
+        "| topic | state | counted figures that agree |",
         "|---|---|---|",
+        *(f"| {report.topic.title} | {report.result.state} | {tally(report.result)} |" for report in reports),
+        "",
+        *(f"- *{name}*: {meaning}" for name, meaning in LEGEND),
+        "",
+        f"`convatlas experiment run --all --budget standard --out {out}` measures, `convatlas experiment report --out "
+        f"{out}` writes this page.",
     ]
     for report in reports:
-        full = "not run" if report.without_full else report.full.headline if report.full else "this one"
-        lines.append(f"| {report.topic.title} | {report.result.headline} | {full} |")
-    for report in reports:
         lines += topic_lines(report, Path(out.name))
+    lines += [
+        "",
+        "## Quoted, not measurable here",
+        "",
+        "| what is said | source | what a test would take |",
+        "|---|---|---|",
+        *(f"| {one.text} | {one.source} | {one.why} |" for one in quoted),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -180,56 +264,45 @@ def topic_lines(report: TopicReport, folder: Path) -> list[str]:
         "",
         f"## {topic.title}",
         "",
-        f"**{result.verdict}**, {result.coverage} · `{topic.command}` · {describe_conditions(result)}",
+        f"**{result.state}** · {topic.summary}",
         "",
+        "| statement | paper | here | threshold | state | test bed |",
+        "|---|---|---:|---|---|---|",
     ]
-    if full:
-        lines += [
-            f"Full budget: **{full.verdict}**, {full.coverage} · `{topic.command} --budget {full.budget}` · "
-            f"{describe_conditions(full)}",
-            "",
-        ]
-    if report.without_full:
-        lines += ["The full budget was not run.", ""]
-    lines += [
-        f"Summary: {topic.summary}",
-        "",
-        f"Source: {topic.source}",
-        "",
-        f"Method: {topic.method}",
-        "",
-        "| statement | statistic | threshold | measured | verdict |" + (" full budget | verdict |" if full else ""),
-        "|---|---|---|---:|---|" + ("---:|---|" if full else ""),
-    ]
-    for one in result.statements:
-        statement = one.statement
+    for statement in report.ordered:
+        why = told(statement, result)
+        state = f"{result.states[statement.id]}; {why}" if why else str(result.states[statement.id])
+        role = f" *({ROLES[statement.role]})*" if statement.role in ROLES else ""
         lines.append(
-            f"| {statement.text} | {statement.statistic} | {statement.threshold} | {format_measurement(one)} "
-            f"| {one.verdict} |"
+            f"| {statement.text}{role} | {statement.paper or DASH} | {found(statement, result.of(statement))} "
+            f"| {statement.threshold} | {state} | {statement.test_bed or DASH} |"
         )
-        if full:
-            again = report.at_full(statement)
-            lines[-1] += f" {format_measurement(again)} | {again.verdict} |" if again else " – | not run |"
-    for one in result.statements:
-        lines += details(one, one.statement.id, result_folder(folder, topic, result.budget))
-        if full and (again := report.at_full(one.statement)):
-            lines += details(again, f"{one.statement.id}, full budget", result_folder(folder, topic, full.budget))
-    return [*lines, "", f"Limitations: {topic.limitations}"]
+    lines += ["", "<details><summary>Source, method, charts and all figures</summary>", ""]
+    lines += [f"Source: {topic.source}", "", f"Method: {topic.method}", "", f"Limitations: {topic.limitations}", ""]
+    if result.results:
+        lines += [f"Measured: {describe_conditions(result)} `{topic.command}`", ""]
+    if full:
+        lines += [f"Full budget: **{full.state}**. {describe_conditions(full)}", ""]
+    for statement in report.ordered:
+        for each in report.results:
+            if one := each.of(statement):
+                name = statement.id if each is result else f"{statement.id}, full budget"
+                lines += details(one, name, result_folder(folder, topic, each.budget), each)
+    return [*lines, "", "</details>"]
 
 
-def details(result: StatementResult, name: str, folder: Path) -> list[str]:
-    """What stands below the table: reason, note, charts, which are in the folder, and further figures."""
-    measurement = result.measurement
-    notes = [f"- {name}: {text}" for text in (result.reason, measurement.note if measurement else "") if text]
-    lines = ["", *notes] if notes else []
-    if measurement:
-        for drawn in measurement.charts:
-            lines += ["", f"![{drawn.alt_text}]({(folder / drawn.name).as_posix()}.svg)"]
-        if measurement.figures:
-            lines += [
-                "",
-                f"| {name} | |",
-                "|---|---:|",
-                *(f"| {what} | {value} |" for what, value in measurement.figures),
-            ]
+def details(one: StatementResult, name: str, folder: Path, result: TopicResult) -> list[str]:
+    """What is folded away: the figure, note, charts, which are in the folder, and further figures."""
+    statement, measurement = one.statement, one.measurement
+    lines = [
+        "",
+        f"**{name}**: {statement.statistic}: {found(statement, one)}; {describe_sample(one)}; threshold "
+        f"{statement.threshold}; {result.states[statement.id]}.",
+    ]
+    if measurement.note:
+        lines += ["", measurement.note]
+    for drawn in measurement.charts:
+        lines += ["", f"![{drawn.alt_text}]({(folder / drawn.name).as_posix()}.svg)"]
+    if measurement.figures:
+        lines += ["", f"| {name} | |", "|---|---:|", *(f"| {what} | {value} |" for what, value in measurement.figures)]
     return lines

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import hashlib
+import json
 import os
 import platform
 import sys
@@ -14,10 +16,12 @@ from functools import cached_property
 
 import torch
 
+from convatlas import data
+from convatlas.experiments.engine.arms import Arm
 from convatlas.experiments.engine.budget import Budget, Setting
-from convatlas.experiments.engine.statement import NotTestable, Statement, Topic
-from convatlas.experiments.engine.verdict import Measurement, Verdict
-from convatlas.formatting import plural
+from convatlas.experiments.engine.request_key import key_of
+from convatlas.experiments.engine.statement import Measurement, Role, Statement, Topic
+from convatlas.experiments.engine.verdict import State, TopicState, holm, state_of
 from convatlas.models.card import installed_versions
 
 
@@ -50,14 +54,12 @@ def current_conditions() -> Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class StatementResult:
-    """A statement's measurement and verdict."""
+    """A statement's measurement."""
 
     statement: Statement
-    verdict: Verdict
-    reason: str
-    """Why there is no verdict, where there is none."""
-    measurement: Measurement | None
-    """None where nothing was measured."""
+    measurement: Measurement
+    fingerprint: str
+    """Of what was asked; see `fingerprint`."""
     seconds: float
     conditions: Conditions
 
@@ -69,52 +71,107 @@ class TopicResult:
     topic: Topic
     budget: Budget
     num_seeds: int
-    statements: tuple[StatementResult, ...]
+    results: tuple[StatementResult, ...]
+    """Of the statements that were measured."""
+    missing: dict[str, str]
+    """Why the others were not, by their ids."""
+
+    def of(self, statement: Statement) -> StatementResult | None:
+        """The statement's result; None where it was not measured."""
+        return next((one for one in self.results if one.statement.id == statement.id), None)
 
     @cached_property
-    def verdict(self) -> Verdict:
-        """The worst verdict among the statements that were tested."""
-        verdicts = {one.verdict for one in self.statements}
-        for verdict in (Verdict.NOT_REPRODUCED, Verdict.REPRODUCED):
-            if verdict in verdicts:
-                return verdict
-        return Verdict.NOT_TESTABLE
+    def states(self) -> dict[str, State]:
+        """The state of each statement, by its id.
+
+        The topic's state rests on several central statements about trained networks, each of which chance may confirm:
+        their p-values are adjusted to each other (Holm 1979). Those that were not measured yet count as well, so that
+        none that is confirmed is lost by measuring more.
+        """
+        adjusted = holm(
+            {one.id: self._p_value(one) for one in self.topic.statements if one.is_learned and one.role is Role.CENTRAL}
+        )
+        return {one.id: self._state(one, adjusted) for one in self.topic.statements}
+
+    def _p_value(self, statement: Statement) -> float:
+        result = self.of(statement)
+        if result is None or result.measurement.failed:
+            return 1.0
+        return statement.threshold.p_value(result.measurement.estimate)
+
+    def _state(self, statement: Statement, adjusted: dict[str, float]) -> State:
+        result = self.of(statement)
+        if result is None:
+            return State.NOT_RUN
+        if result.measurement.failed:
+            return State.INVALID
+        return state_of(
+            result.measurement.estimate,
+            statement.threshold,
+            no_effect=statement.no_effect,
+            p_value=adjusted.get(statement.id, self._p_value(statement)),
+        )
+
+    @cached_property
+    def state(self) -> TopicState:
+        """What the central statements come to."""
+        return TopicState.of([self.states[one.id] for one in self.topic.statements if one.role is Role.CENTRAL])
 
     @property
-    def coverage(self) -> str:
-        """How many statements the verdict rests on."""
-        num_tested = sum(one.verdict is not Verdict.NOT_TESTABLE for one in self.statements)
-        return f"{num_tested} of {plural(len(self.statements), 'statement')} tested"
-
-    @property
-    def headline(self) -> str:
-        """The verdict with its coverage; alone it would say too much."""
-        return f"{self.verdict} ({self.coverage})"
+    def counts(self) -> tuple[int, int]:
+        """How many of the counted figures agree, and how many there are."""
+        states = [self.states[one.id] for one in self.topic.statements if one.role is Role.COUNT]
+        return states.count(State.CONFIRMED), len(states) - states.count(State.NOT_RUN)
 
     @property
     def seconds(self) -> float:
         """What measuring took, all statements together."""
-        return sum(one.seconds for one in self.statements)
+        return sum(one.seconds for one in self.results)
 
 
-def run_statement(statement: Statement, setting: Setting) -> StatementResult:
-    """Measure a statement and give its verdict."""
+def seeds_of(statement: Statement, budget: Budget, num_seeds: int) -> tuple[int, ...]:
+    """The seeds with which a statement is measured."""
+    own = statement.num_seeds if budget is Budget.STANDARD else None
+    return tuple(range(own or num_seeds))
+
+
+def arms_of(statement: Statement, setting: Setting) -> dict[str, Arm]:
+    """The networks that a statement trains at a budget; none at one that does not measure it."""
+    if statement.arms is None or not setting.budget.allows(statement.needs):
+        return {}
+    return dict(statement.arms(setting))
+
+
+def fingerprint(statement: Statement, setting: Setting) -> str:
+    """Of what a statement asks: its version and threshold, and its trainings with their recipes and images.
+
+    Neither its words nor the code are in it: a text may be improved under a result, and a refactoring costs no day. A
+    statement that comes to measure something else raises its `version`.
+    """
+    arms = arms_of(statement, setting)
+    requests = [request for arm in arms.values() for request in arm.requests(setting.seeds, None)]
+    asked = {
+        "id": statement.id,
+        "version": statement.version,
+        "threshold": [repr(edge) for edge in (statement.threshold.low, statement.threshold.high, statement.no_effect)],
+        "budget": setting.budget,
+        "seeds": setting.seeds,
+        "requests": sorted(map(key_of, requests)),
+        "rates": {name: arm.rates for name, arm in arms.items()},
+        "data": {str(request.data): data.published_checksum(request.data) for request in requests},
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def measure(statement: Statement, setting: Setting) -> StatementResult:
+    """Measure a statement."""
     begun = time.monotonic()
-    measurement, reason = None, statement.only_full if setting.quick else ""
-    if not reason:
-        try:
-            measurement = statement.measure(setting)
-        except NotTestable as outcome:
-            reason = str(outcome)
+    measurement = statement.measure(setting)
     release_memory()
-    verdict = Verdict.NOT_TESTABLE
-    if measurement is not None:
-        verdict, reason = measurement.verdict(statement.threshold)
     return StatementResult(
         statement=statement,
-        verdict=verdict,
-        reason=reason,
         measurement=measurement,
+        fingerprint=fingerprint(statement, setting),
         seconds=round(time.monotonic() - begun, 2),
         conditions=current_conditions(),
     )

@@ -1,16 +1,47 @@
-"""A topic and its statements: each has a statistic and a threshold that are set before it is measured."""
+"""A topic and its statements: each has a test bed, a figure and a threshold that are set before it is measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import enum
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from convatlas.experiments.engine.budget import Setting
-from convatlas.experiments.engine.verdict import Measurement, Threshold
+from convatlas.draw import Chart
+from convatlas.experiments.engine.answers import Answers
+from convatlas.experiments.engine.arms import Arm
+from convatlas.experiments.engine.budget import Budget, Setting
+from convatlas.experiments.engine.estimate import Estimate
+from convatlas.experiments.engine.verdict import Threshold
+from convatlas.formatting import duration
 
 
-class NotTestable(Exception):  # noqa: N818  # an outcome, not an error
-    """Raised by a measurement that cannot give a verdict at this budget; says why, and what it would need."""
+class Role(enum.StrEnum):
+    """What a statement is for its topic."""
+
+    CENTRAL = "central"
+    """The topic's state rests on it."""
+    COUNT = "count"
+    """A figure that is counted from networks or follows by arithmetic. Counts are tallied, and prove no effect."""
+    PERIPHERAL = "peripheral"
+    """It belongs to the topic, whose state does not rest on it."""
+    FOLKLORE = "folklore"
+    """It is often said, and no paper of the topic says it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What measuring a statement gave."""
+
+    estimate: Estimate
+    failed: str = ""
+    """The precondition that was not met, and what would meet it; empty where all were. No effect is shown then."""
+    figures: tuple[tuple[str, str], ...] = ()
+    """Further figures worth reading: (name, formatted value)."""
+    charts: tuple[Chart, ...] = ()
+    note: str = ""
+    """What a reader must know to interpret the figure."""
+    answers: Answers | None = None
+    """Every test image's prediction by every trained network, where the estimate rests on those."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +51,53 @@ class Statement:
     id: str
     text: str
     statistic: str
-    """What is measured, with its unit."""
+    """What is measured, with its unit in words."""
     threshold: Threshold
     measure: Callable[[Setting], Measurement]
-    only_full: str = ""
-    """Why the quick budget cannot test it, and what a test would need; empty where it can."""
+    role: Role = Role.CENTRAL
+    unit: str = ""
+    """What stands behind the figure: "%", "points"; empty where it has no unit."""
+    paper: str = ""
+    """The paper's own figure, with its place; empty where it prints none."""
+    no_effect: float | None = None
+    """The figure if there were no effect, where the threshold asks for more than that: in between lies "same direction,
+    smaller"."""
+    needs: Budget = Budget.QUICK
+    """The smallest budget that can test it."""
+    test_bed: str = ""
+    """Data set, networks and epochs of the standard budget, in words."""
+    arms: Callable[[Setting], Mapping[str, Arm]] | None = None
+    """The networks that it trains; None: none."""
+    num_seeds: int | None = None
+    """At standard, where it is another number than that of the topic."""
+    priority: int = 1
+    """The standard budget measures 1 first and 4 last."""
+    minutes: float = 0.0
+    """About how long it takes at standard, on two cores."""
     version: int = 1
-    """Raised when `measure` comes to measure something else: results of an earlier version are measured again."""
+    """Raised by hand when `measure` comes to measure something else: earlier results are measured again."""
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether it is about trained networks."""
+        return self.arms is not None
+
+    def why_not_at(self, budget: Budget) -> str:
+        """Why that budget does not measure it; empty if it does."""
+        if budget >= self.needs:
+            return ""
+        return f"needs {self.needs}, {duration(60 * self.minutes)}" if self.minutes else f"needs {self.needs}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quoted:
+    """What is said about these networks, and no measurement here can test."""
+
+    text: str
+    source: str
+    """Who says it where; what the papers themselves say, where that is something else."""
+    why: str
+    """What a test would take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +113,18 @@ class Topic:
     """What is done here, and how that differs from the source."""
     limitations: str
     """What the results do not show."""
-    minutes: tuple[float, float]
-    """Approximate duration: quick on two cores, full on a GPU."""
     statements: tuple[Statement, ...]
+    minutes_quick: float
+    """About how long the quick budget takes, on two cores."""
+    minutes_full: float
+    """About how long the full budget takes, on a GPU."""
+
+    @property
+    def minutes_standard(self) -> float:
+        """About how long the standard budget takes, on two cores."""
+        return self.minutes_quick + sum(statement.minutes for statement in self.statements)
 
     @property
     def command(self) -> str:
-        """What measures it again."""
-        return f"convatlas experiment run {self.id}"
+        """What measures it again at the standard budget."""
+        return f"convatlas experiment run {self.id} --budget {Budget.STANDARD}"

@@ -1,26 +1,51 @@
-"""From measured values to a verdict: a threshold set beforehand, and the spread of repeated measurements."""
+"""From an estimate to a state: a threshold set beforehand, an interval, and a correction for many tests."""
 
 from __future__ import annotations
 
 import enum
 import math
-import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from convatlas.draw import Chart
+from convatlas.experiments.engine.estimate import CONFIDENCE, Basis, Estimate
 
 
-class Verdict(enum.StrEnum):
-    """Of a statement, or of a topic as a whole."""
+class State(enum.StrEnum):
+    """What a measurement says of a statement."""
 
-    REPRODUCED = "reproduced"
-    NOT_REPRODUCED = "not reproduced"
-    NOT_TESTABLE = "not testable at this budget"
+    CONFIRMED = "confirmed"
+    SMALLER = "same direction, smaller"
+    INCONCLUSIVE = "inconclusive"
+    CONTRADICTED = "contradicted"
+    INVALID = "invalid"
+    """A precondition failed: no effect is shown."""
+    NOT_RUN = "not run"
+
+
+class TopicState(enum.StrEnum):
+    """What the central statements of a topic come to."""
+
+    SUPPORTED = "supported"
+    """All are confirmed."""
+    PARTLY_SUPPORTED = "partly supported"
+    """One or more are confirmed, none is contradicted."""
+    DISPUTED = "disputed"
+    """One or more are contradicted."""
+    UNDECIDED = "undecided"
+
+    @classmethod
+    def of(cls, states: list[State]) -> TopicState:
+        """From the states of a topic's central statements."""
+        if State.CONTRADICTED in states:
+            return cls.DISPUTED
+        if states and all(state is State.CONFIRMED for state in states):
+            return cls.SUPPORTED
+        return cls.PARTLY_SUPPORTED if State.CONFIRMED in states else cls.UNDECIDED
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """The closed interval in which a statistic must lie for its statement to be reproduced."""
+    """The closed interval in which a figure must lie for its statement to be confirmed."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -37,6 +62,12 @@ class Threshold:
             return f"at most {self.high:,.10g}"
         return f"{self.low:,.10g} to {self.high:,.10g}"
 
+    def p_value(self, estimate: Estimate) -> float:
+        """Small where the estimate lies clearly inside: the larger one of both edges' one-sided p-values."""
+        p_low = 0.0 if self.low == -math.inf else estimate.p_above(self.low)
+        p_high = 0.0 if self.high == math.inf else 1 - estimate.p_above(self.high)
+        return max(p_low, p_high)
+
 
 def at_least(low: float) -> Threshold:
     return Threshold(low=low)
@@ -50,46 +81,35 @@ def exactly(value: float) -> Threshold:
     return Threshold(value, value)
 
 
-NUM_STANDARD_ERRORS = 2
-"""How far the mean over several seeds must be from the threshold for a verdict, in standard errors."""
+MAX_P = (1 - CONFIDENCE) / 2
+"""Of a one-sided test: where it is met, the 95 % interval lies inside the threshold."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """What measuring a statement gave."""
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Adjusted p-values: the chance of one or more false confirmations among all stays below each (Holm 1979)."""
+    adjusted: dict[str, float] = {}
+    highest = 0.0
+    for rank, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
+        highest = max(highest, min((len(p_values) - rank) * p_values[name], 1.0))
+        adjusted[name] = highest
+    return adjusted
 
-    values: tuple[float, ...]
-    """The statistic, one value for each seed or repetition; a single value where nothing is random."""
-    figures: tuple[tuple[str, str], ...] = ()
-    """Further figures worth reading: (name, formatted value)."""
-    charts: tuple[Chart, ...] = ()
-    note: str = ""
-    """What a reader must know to interpret the values."""
-    inconclusive: str = ""
-    """Why the values give no verdict, and what a conclusive measurement would need; empty where they do."""
 
-    @property
-    def mean(self) -> float:
-        """The mean of the values, which is held against the threshold."""
-        return statistics.fmean(self.values)
+def state_of(estimate: Estimate, threshold: Threshold, *, no_effect: float | None, p_value: float) -> State:
+    """What an estimate says of a statement.
 
-    @property
-    def std(self) -> float | None:
-        """Sample standard deviation of the values; None for a single value."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
-
-    def verdict(self, threshold: Threshold) -> tuple[Verdict, str]:
-        """The verdict, and the reason where it is `NOT_TESTABLE`.
-
-        It is `NOT_TESTABLE` where the mean plus or minus two standard errors reaches across the threshold.
-        """
-        if self.inconclusive:
-            return Verdict.NOT_TESTABLE, self.inconclusive
-        margin = NUM_STANDARD_ERRORS * (self.std or 0.0) / math.sqrt(len(self.values))
-        inside = {value in threshold for value in (self.mean - margin, self.mean, self.mean + margin)}
-        if len(inside) > 1:
-            return Verdict.NOT_TESTABLE, (
-                f"{len(self.values)} measurements are not enough: the mean ± {NUM_STANDARD_ERRORS} standard errors, "
-                f"{self.mean - margin:.4g} to {self.mean + margin:.4g}, includes the threshold"
-            )
-        return (Verdict.REPRODUCED if inside == {True} else Verdict.NOT_REPRODUCED), ""
+    Args:
+        no_effect: the figure if there were no effect, beyond the threshold; None: the threshold's edge is where the
+            statement begins to be wrong.
+        p_value: of "it lies inside the threshold", adjusted where several statements are tested.
+    """
+    low, high = estimate.low, estimate.high
+    confirmed = p_value <= MAX_P if estimate.basis is Basis.SEEDS else low in threshold and high in threshold
+    if confirmed:
+        return State.CONFIRMED
+    wrong = threshold if no_effect is None else Threshold(min(threshold.low, no_effect), max(threshold.high, no_effect))
+    if high < wrong.low or low > wrong.high:
+        return State.CONTRADICTED
+    if no_effect is not None and (no_effect < low <= high < threshold.low or threshold.high < low <= high < no_effect):
+        return State.SMALLER
+    return State.INCONCLUSIVE

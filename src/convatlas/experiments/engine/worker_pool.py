@@ -20,6 +20,12 @@ POLL_S = 0.2
 
 Job = tuple[Request, Path]
 """A training, and the folder of its run."""
+Work = Callable[[Request, Path], None]
+
+
+def train(request: Request, folder: Path) -> None:
+    """What a worker does. The run stays in its folder."""
+    train_or_resume(request, folder, Progress())
 
 
 class WorkerPool:
@@ -39,11 +45,18 @@ class WorkerPool:
     def __exit__(self, *_: object) -> None:
         kill_all(self._processes)
 
-    def train(self, jobs: Sequence[Job], on_training_end: Callable[[], None] = lambda: None) -> None:
+    def run(
+        self,
+        jobs: Sequence[Job],
+        on_training_end: Callable[[], None] = lambda: None,
+        *,
+        work: Work = train,
+    ) -> None:
         """Train each request in its folder. With a GPU, one after the other: one training keeps it busy.
 
         Args:
             on_training_end: called after each training, in any thread.
+            work: what a worker does with a request, a function of a module.
 
         Raises:
             Stopped: Ctrl-C or SIGTERM came; every training was stopped and has saved its state.
@@ -60,7 +73,7 @@ class WorkerPool:
         with StopRequest() as stop, ThreadPoolExecutor(num_parallel) as threads:
             try:
                 feeding = [
-                    threads.submit(feed, process, waiting, on_training_end)
+                    threads.submit(feed, process, work, waiting, on_training_end)
                     for process in self._processes[:num_parallel]
                 ]
                 while wait(feeding, POLL_S).not_done:
@@ -88,7 +101,7 @@ def kill_all(processes: list[ChildProcess]) -> None:
     processes.clear()
 
 
-def feed(process: ChildProcess, waiting: list[Job], on_training_end: Callable[[], None]) -> None:
+def feed(process: ChildProcess, work: Work, waiting: list[Job], on_training_end: Callable[[], None]) -> None:
     """Give a process one job after the other, until none is left. After a failure no process begins another."""
     while True:
         try:
@@ -96,15 +109,10 @@ def feed(process: ChildProcess, waiting: list[Job], on_training_end: Callable[[]
         except IndexError:
             return
         try:
-            process.begin(train, request, folder)()
+            process.begin(work, request, folder)()
         except Exception as error:
             waiting.clear()
             if isinstance(error, LostProcessError):
                 raise UserError(f"the training in {folder} was lost: {error}") from error
             raise
         on_training_end()
-
-
-def train(request: Request, folder: Path) -> None:
-    """What a worker does. The run stays in its folder."""
-    train_or_resume(request, folder, Progress())

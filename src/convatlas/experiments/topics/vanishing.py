@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from convatlas import data, measure
 from convatlas.draw import Lines, Series
 from convatlas.experiments.engine.budget import Setting
-from convatlas.experiments.engine.statement import Statement, Topic
-from convatlas.experiments.engine.verdict import Measurement, Threshold, at_least, at_most
+from convatlas.experiments.engine.estimate import counted, repeated
+from convatlas.experiments.engine.statement import Measurement, Role, Statement, Topic
+from convatlas.experiments.engine.verdict import Threshold, at_least, at_most
 
 UNITS = 64
 """In each layer: as many as a digit has pixels (8x8), so that images need no input layer."""
@@ -153,7 +154,7 @@ def compared(
     """The statistic of the chains' factors per layer, for each seed; the mean factors are further figures."""
     factors = [{label: factor_per_layer(spec, seed) for label, spec in specs.items()} for seed in setting.seeds]
     return Measurement(
-        values=tuple(map(statistic, factors)),
+        estimate=repeated([statistic(of_seed) for of_seed in factors]),
         figures=tuple(
             (f"factor per layer, {label}", f"{np.mean([of_seed[label] for of_seed in factors]):.3g}") for label in specs
         ),
@@ -227,6 +228,17 @@ def normalized(setting: Setting) -> Measurement:
     return compared(setting, lambda factors: max(factors.values()) / min(factors.values()), specs, chart)
 
 
+def norm_factor(setting: Setting) -> Measurement:
+    specs = {"ReLU, batch normalization": ChainSpec(activation=F.relu, weight_std=HE, norm=True)}
+    return compared(setting, lambda factors: next(iter(factors.values())), specs)
+
+
+def unnormalized_shortcuts(setting: Setting) -> Measurement:
+    specs = {"ReLU, He weights, with shortcuts": ChainSpec(activation=F.relu, weight_std=HE, shortcuts=True)}
+    chart = by_depth("he-shortcuts-by-depth", "He weights, shortcuts, no normalization: the gradient by depth", specs)
+    return compared(setting, lambda factors: next(iter(factors.values())), specs, chart)
+
+
 def shortcuts(setting: Setting) -> Measurement:
     specs = {
         f"{name}, {words}": ChainSpec(activation=activation, weight_std=SMALL, shortcuts=on)
@@ -254,7 +266,7 @@ def chain_rule(setting: Setting) -> Measurement:
         for on in (False, True)
     ]
     worst = max(difference(spec, depth, seed) for spec in specs for depth in (5, 20, 50) for seed in setting.seeds)
-    return Measurement(values=(worst,))
+    return Measurement(estimate=counted(worst))
 
 
 def singular_values(setting: Setting) -> Measurement:
@@ -295,7 +307,7 @@ def singular_values(setting: Setting) -> Measurement:
             Series.mean_of_runs(name, range(1, DEPTH + 1), [largest(layers)]) for name, layers in first_seed.items()
         ),
     )
-    return Measurement(values=tuple(worst_ratios), charts=(of_one, of_products))
+    return Measurement(estimate=repeated(worst_ratios), charts=(of_one, of_products))
 
 
 TOPIC = Topic(
@@ -308,10 +320,11 @@ TOPIC = Topic(
     method=f"Chains of {DEPTHS[0]} to {DEPTHS[-1]} fully connected layers of {UNITS} units, before training, on "
     f"{IMAGES} digits, in double precision. Measured are the norm of the loss's gradient at each layer and each "
     "layer's Jacobian at one image. The factor per layer is the slope of a line through the logarithms of the norms "
-    f"over {DEPTH} layers. Both budgets measure the same.",
+    f"over {DEPTH} layers. All budgets measure the same.",
     limitations="The networks are untrained, fully connected and of one width. How such networks train is the subject "
     "of other topics.",
-    minutes=(0.5, 0.5),
+    minutes_quick=0.5,
+    minutes_full=0.5,
     statements=(
         Statement(
             id="sigmoid",
@@ -364,6 +377,21 @@ TOPIC = Topic(
             measure=normalized,
         ),
         Statement(
+            id="norm-factor",
+            text="Batch normalization at initialization does not keep the gradient: each layer multiplies it by 1.21.",
+            statistic="factor per layer, ReLU, batch normalization, He weights; theory: sqrt(pi / (pi - 1)) = 1.211",
+            paper="1.21 (Yang et al. 2019, section 3)",
+            threshold=Threshold(1.15, 1.27),
+            measure=norm_factor,
+        ),
+        Statement(
+            id="shortcuts-he",
+            text="Shortcuts with He's weights and no normalization explode.",
+            statistic="factor per layer, ReLU, He weights, with shortcuts",
+            threshold=at_least(1.2),
+            measure=unnormalized_shortcuts,
+        ),
+        Statement(
             id="shortcuts",
             text="With shortcuts the gradient does not vanish, even with small weights.",
             statistic="smallest factor per layer among sigmoid, tanh and ReLU with shortcuts, weights with a standard "
@@ -376,6 +404,7 @@ TOPIC = Topic(
             text="The Jacobian of the whole chain is the product of the layers' Jacobians.",
             statistic="largest relative difference between the two, over activations, weights, depths and seeds",
             threshold=at_most(1e-9),
+            role=Role.COUNT,
             measure=chain_rule,
         ),
         Statement(
