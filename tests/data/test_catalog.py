@@ -19,11 +19,16 @@ def complaint(name: str | Path) -> str:
     return str(caught.value)
 
 
-def test_the_catalogue_has_the_five_sets_once_each() -> None:
-    assert sorted(NAMES) == ["cifar10", "digits", "fashion-mnist", "mnist", "usps"]
+def test_the_catalogue_has_each_set_once() -> None:
+    assert sorted(NAMES) == [
+        "cifar10", "cifar10-held-out", "cifar10-held-out-10k", "digits", "fashion-mnist", "mnist", "usps",
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "side"), [("digits", 8), ("mnist", 28), ("usps", 16), ("cifar10", 32)])
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("digits", 8), ("mnist", 28), ("usps", 16), ("cifar10", 32), ("cifar10-held-out", 32)],
+)
 def test_a_set_is_found_by_its_name_with_the_size_of_its_images(name: str, side: int) -> None:
     assert find(name).name == name
     assert find(name).native_side == side

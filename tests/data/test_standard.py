@@ -19,13 +19,16 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from convatlas.data import find
+from convatlas.data import Split, find
 from convatlas.data.standard import (
     CIFAR10,
     CIFAR10_ARCHIVE,
+    CIFAR10_HELD_OUT,
+    CIFAR10_HELD_OUT_10K,
     FASHION_MNIST,
     IDX_FILES,
     MNIST,
+    STANDARDS,
     USPS,
     USPS_FILES,
     Remote,
@@ -37,7 +40,6 @@ from convatlas.data.standard import (
 )
 from convatlas.errors import UserError
 
-STANDARDS = (MNIST, FASHION_MNIST, USPS, CIFAR10)
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (7, 28, 28), dtype=np.uint8)
 LABELS = np.array([3, 1, 4, 1, 5, 9, 2], np.uint8)
@@ -185,6 +187,60 @@ def test_cifar_sheets_give_the_same_as_an_archive(tmp_path: Path) -> None:
     assert train.labels.tolist() == [i % 10 for i in range(102)]
 
 
+def numbered_cifar() -> npt.NDArray[np.uint8]:
+    """60,000 rows of the official archive, a class and the pixels of an image, which tell each image from the others.
+
+    The classes are 0 to 9 in turn; the first two values of an image are its number.
+    """
+    rows = np.zeros((60_000, 3073), np.uint8)
+    number = np.arange(60_000)
+    rows[:, 0], rows[:, 1], rows[:, 2] = number % 10, number // 256, number % 256
+    return rows
+
+
+def put_archive(folder: Path, rows: npt.NDArray[np.uint8]) -> None:
+    """The official archive of 60,000 images."""
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    put(folder, {CIFAR10_ARCHIVE: cifar_archive(dict(zip(names, np.split(rows, 6), strict=True)))})
+
+
+def put_sheets(folder: Path, rows: npt.NDArray[np.uint8]) -> None:
+    """The first 51,000 images on sheets."""
+    folder.mkdir(parents=True)
+    (folder / "labels.txt").write_text("\n".join(str(label) for label in rows[:51_000, 0]))
+    for i, sheet in enumerate(np.split(rows[:51_000, 1:], 51)):
+        pixels = sheet.reshape(-1, 3, 1024).transpose(0, 2, 1)
+        Image.fromarray(np.ascontiguousarray(pixels)).save(folder / f"cifar10_batch_{i}.png", compress_level=1)
+
+
+@pytest.mark.parametrize("put_files", [put_archive, put_sheets])
+def test_held_out_images_are_the_last_for_training_and_the_first_for_testing_whatever_the_files(
+    put_files: Callable[[Path, npt.NDArray[np.uint8]], None], cache: Path
+) -> None:
+    rows = numbered_cifar()
+    put_files(cache / "cifar10", rows)
+    splits = [
+        Split(part[:, 1:].reshape(-1, 3, 32, 32), part[:, 0].astype(np.int64))
+        for part in (rows[:41_000], rows[41_000:51_000])
+    ]
+    found = dataclasses.replace(CIFAR10_HELD_OUT, checksum=pixel_checksum(*splits)).load(32)
+    assert found.name == "cifar10-held-out"
+    for expected, split in zip(splits, (found.train, found.test), strict=True):
+        assert np.array_equal(split.images, expected.images)
+        assert np.array_equal(split.labels, expected.labels)
+
+
+def test_held_out_images_are_fetched_with_the_set_whose_files_they_are(tiny: Standard, web, cache: Path) -> None:
+    web.files.update({f"tiny/{name}": content for name, content in mnist_files().items()})
+    anew = dataclasses.replace(tiny, name="tiny-anew", files_of="tiny")
+    assert not anew.is_here
+    tiny.load(28)
+    assert anew.is_here
+    assert anew.load(28).name == "tiny-anew"
+    assert len(web.asked) == len(IDX_FILES)
+    assert os.listdir(cache) == ["tiny"]
+
+
 # Fetched once
 
 
@@ -215,6 +271,10 @@ def test_a_remote_with_a_checksum_is_checked_before_it_is_kept(tiny: Standard, w
 
 
 def damaged(name: str, cache: Path) -> str:
+    """
+    Args:
+        name: of the folder.
+    """
     return f"the files in {cache / name} are not the published {name}; move that folder away to fetch it anew"
 
 
@@ -255,13 +315,14 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("content", DAMAGE.values(), ids=DAMAGE.keys())
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "usps", "cifar10"])
+@pytest.mark.parametrize("name", [standard.name for standard in STANDARDS])
 def test_whatever_lies_in_the_files_it_is_told_in_one_line_without_a_warning(
     name: str, content: bytes, cache: Path
 ) -> None:
-    files = {"usps": USPS_FILES, "cifar10": (CIFAR10_ARCHIVE,)}.get(name, IDX_FILES)
-    put(cache / name, dict.fromkeys(files, content))
-    assert complaint(lambda: find(name).load(8)) == damaged(name, cache)
+    folder = "cifar10" if name.startswith("cifar10") else name
+    files = {"usps": USPS_FILES, "cifar10": (CIFAR10_ARCHIVE,)}.get(folder, IDX_FILES)
+    put(cache / folder, dict.fromkeys(files, content))
+    assert complaint(lambda: find(name).load(8)) == damaged(folder, cache)
 
 
 def test_a_cifar_archive_without_its_members_is_told(cache: Path) -> None:
@@ -379,6 +440,17 @@ def test_real_cifar10_has_the_published_counts_and_checksum(needs_data) -> None:
     for images in (cifar.train.images, cifar.test.images[:1000]):
         digest.update(np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
     assert digest.hexdigest() == "5b7e47c68f33422b5361468b25fc73fed2217057ed9eb9d3d886c3003a52f2a9"
+
+
+def test_real_held_out_cifar10_is_fixed_and_its_subset_has_the_same_test_images(needs_data) -> None:
+    train, test = CIFAR10_HELD_OUT.read(needs_data("cifar10"))
+    assert (len(train), len(test)) == (41_000, 10_000)
+    assert counts(test.labels) == [1013, 1009, 958, 1031, 980, 1015, 992, 976, 1005, 1021]
+    assert pixel_checksum(train, test) == CIFAR10_HELD_OUT.checksum
+    subset, same = CIFAR10_HELD_OUT_10K.load(32).train, CIFAR10_HELD_OUT_10K.checksum[32:]
+    assert np.array_equal(subset.images, train.images[:10_000])
+    assert np.array_equal(subset.labels, train.labels[:10_000])
+    assert same == CIFAR10_HELD_OUT.checksum[32:]
 
 
 @pytest.mark.network

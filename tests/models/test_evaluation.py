@@ -43,17 +43,26 @@ def batches(images: list[list[int]], labels: list[int], batch_size: int, shard: 
 
 
 def of_errors(errors: int, num: int) -> Evaluation:
-    return Evaluation(torch.tensor([[num - errors, errors], [0, 0]]), 0.0)
+    return of_counts([[num - errors, errors], [0, 0]])
 
 
-# Predictions 0, 1, 2, 2, 0.
+def of_counts(rows: list[list[int]]) -> Evaluation:
+    """Of a confusion matrix."""
+    confusion = torch.tensor(rows)
+    classes = torch.arange(len(rows)).expand_as(confusion)
+    return Evaluation(confusion, 0.0, classes.flatten().repeat_interleave(confusion.flatten()))
+
+
 IMAGES = [[255, 0, 0], [0, 255, 51], [0, 0, 255], [10, 20, 30], [200, 100, 0]]
 LABELS = [0, 1, 2, 0, 1]
+PREDICTED = [0, 1, 2, 2, 0]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 100])
 def test_every_image_is_counted_once_at_its_class_and_its_predicted_class(batch_size: int) -> None:
     evaluation = evaluate(Shown(), CrossEntropy(), batches(IMAGES, LABELS, batch_size))
+    assert evaluation.predictions.tolist() == PREDICTED
+    assert evaluation.predictions.dtype == torch.int64
     assert evaluation.confusion.tolist() == [[1, 0, 1], [1, 1, 0], [0, 0, 1]]
     assert (evaluation.num_images, evaluation.num_errors) == (5, 2)
     assert evaluation.accuracy == pytest.approx(3 / 5)
@@ -89,6 +98,7 @@ def test_several_processes_count_every_image_once_and_all_of_them_know_the_sum(
         Shown(), CrossEntropy(), batches(IMAGES, LABELS, batch_size, Shard(0, num_processes)), lambda values: total
     )
     assert together.confusion.tolist() == alone.confusion.tolist()
+    assert together.predictions.tolist() == alone.predictions.tolist() == PREDICTED
     assert together.loss == pytest.approx(alone.loss)
 
 
@@ -162,7 +172,7 @@ def test_more_images_make_the_interval_narrower(errors: int, times: int) -> None
 def test_errors_are_what_stands_off_the_diagonal(rows: list[list[int]]) -> None:
     off = sum(value for i, row in enumerate(rows) for j, value in enumerate(row) if i != j)
     total = sum(map(sum, rows))
-    evaluation = Evaluation(torch.tensor(rows), 0.0)
+    evaluation = of_counts(rows)
     assert (evaluation.num_errors, evaluation.num_images) == (off, total)
     if total:
         assert evaluation.accuracy == pytest.approx((total - off) / total)
@@ -179,12 +189,23 @@ def test_the_larger_the_images_the_fewer_are_evaluated_at_once(
     assert evaluation_batches(card, split, torch.device("cpu")).batch_size == size
 
 
+def test_predictions_are_those_of_a_plain_loop_over_the_images(model_of: Callable[..., Model]) -> None:
+    model = model_of("lenet1")
+    split = model.load_data().test
+    batches = evaluation_batches(model.card, split, torch.device("cpu"))
+    network = model.network.eval()
+    with torch.inference_mode():
+        expected = [int(network(batches.plain(torch.tensor([i])).inputs).argmax()) for i in range(len(split))]
+    assert model.evaluate().predictions.tolist() == expected
+
+
 def test_the_batch_size_changes_no_result(model_of: Callable[..., Model], monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of("lenet1")
     together = model.evaluate()
     monkeypatch.setattr("convatlas.models.evaluation.BATCH_SIZE", 7)
     apart = model.evaluate()
     torch.testing.assert_close(apart.confusion, together.confusion)
+    assert apart.predictions.tolist() == together.predictions.tolist()
     assert apart.loss == pytest.approx(together.loss, rel=1e-5)
 
 

@@ -177,5 +177,6 @@ def test_every_image_is_predicted_once_in_order_in_evaluation_mode(batch_size: i
         assert row == pytest.approx([value / sum(exponents) for value in exponents])
     evaluation = evaluate(Shown(), CrossEntropy(), batches)
     assert torch.equal(predictions.confusion, evaluation.confusion)
+    assert torch.equal(predictions.predicted, evaluation.predictions)
     # Cross entropy is the negative log-likelihood.
     assert predictions.nll == pytest.approx(evaluation.loss, rel=1e-5)

@@ -178,6 +178,43 @@ def test_a_mistake_is_reported_once_and_fails(mistake: tuple[str, str], tmp_path
     assert done.stdout == ""
 
 
+EVALUATED = """
+import json, sys
+import torch
+from convatlas.data import Batches
+from convatlas.models.evaluation import evaluate
+from convatlas.runs.run import load_run
+from convatlas.training.distribution import Processes
+
+run, processes, cpu = load_run(sys.argv[1]), Processes.from_env(), torch.device("cpu")
+split, preprocessing = run.load_data().test, run.card.preprocessing
+with processes.process_group(cpu):
+    for size in (7, 500):
+        batches = Batches(
+            split, preprocessing, num_classes=10, batch_size=size, device=cpu, shard=processes.shard
+        )
+        evaluation = evaluate(run.network, run.variant.objective, batches, processes.all_reduce_sum)
+        # In one piece: the lines of two processes mix otherwise.
+        sys.stdout.write(json.dumps([evaluation.predictions.tolist(), evaluation.confusion.tolist()]) + "\\n")
+        sys.stdout.flush()
+"""
+
+
+@pytest.mark.slow
+def test_each_of_two_processes_has_the_predictions_for_all_images_in_their_order(
+    undisturbed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    folder, _ = undisturbed
+    program = tmp_path / "program.py"
+    program.write_text(EVALUATED)
+    # Batches of 7, of which one process has 3 and the other 4; the last one, and that of all 355, are uneven too.
+    done = together(program, folder, options=())
+    assert done.returncode == 0, done.stderr
+    alone = load_run(folder).evaluate()
+    expected = [alone.predictions.tolist(), alone.confusion.tolist()]
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [expected] * 4
+
+
 THREADS_AFTER = """
 import sys
 from pathlib import Path

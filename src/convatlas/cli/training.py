@@ -48,7 +48,8 @@ DISTILLATION = "Distillation"
 Data = Annotated[
     str,
     typer.Option(
-        help="digits, mnist, usps, fashion-mnist, cifar10, a folder with one subfolder per class, or hf:NAME."
+        help="digits, mnist, usps, fashion-mnist, cifar10, cifar10-held-out, a folder with one subfolder per class, "
+        "or hf:NAME."
     ),
 ]
 BatchSize = Annotated[

@@ -8,10 +8,10 @@ from convatlas.data.digits import Digits
 from convatlas.data.folder import Folder
 from convatlas.data.hub import PREFIX, Hub
 from convatlas.data.layout import lies_in
-from convatlas.data.standard import CIFAR10, FASHION_MNIST, MNIST, USPS, Standard
+from convatlas.data.standard import STANDARDS, Standard
 from convatlas.errors import UserError, unknown
 
-NAMED: tuple[Source, ...] = (Digits(), MNIST, USPS, FASHION_MNIST, CIFAR10)
+NAMED: tuple[Source, ...] = (Digits(), *STANDARDS)
 
 
 def find(name: str | Path) -> Source:

@@ -7,7 +7,8 @@ import io
 import tarfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,8 @@ class Standard:
     remotes: tuple[Remote, ...]
     present: Callable[[Path], bool]
     """Whether its files lie in a folder."""
+    files_of: str | None = None
+    """The set whose files and folder these are too; None: it has its own."""
     read: Callable[[Path], tuple[Split, Split]]
     """The training and the test split, from that folder."""
     checksum: str
@@ -64,7 +67,7 @@ class Standard:
     @property
     def folder(self) -> Path:
         """Where its files lie once they are fetched."""
-        return cache_folder() / self.name
+        return cache_folder() / (self.files_of or self.name)
 
     @property
     def is_here(self) -> bool:
@@ -111,7 +114,7 @@ class Standard:
 
     def _damaged(self, folder: Path) -> UserError:
         return UserError(
-            f"the files in {folder} are not the published {self.name}; move that folder away to fetch it anew"
+            f"the files in {folder} are not the published {folder.name}; move that folder away to fetch it anew"
         )
 
 
@@ -207,6 +210,24 @@ def has_cifar10(folder: Path) -> bool:
     return (folder / CIFAR10_ARCHIVE).exists() or (folder / "labels.txt").exists()
 
 
+HELD_OUT = 41_000
+"""The training image of CIFAR-10 from which on all are test images of `cifar10-held-out`."""
+NUM_PUBLIC_TEST = 1000
+"""Of the published test images, those that it has too: the ones that the files of both kinds hold."""
+
+
+def read_cifar10_held_out(folder: Path, num_train: int = HELD_OUT) -> tuple[Split, Split]:
+    """CIFAR-10 split anew: the first `num_train` images, and the last 9,000 with the first 1,000 published test images.
+
+    Both kinds of files give the same images: the PNG files hold 1,000 test images, too few to tell networks apart.
+    """
+    train, test = read_cifar10(folder)
+    return Split(train.images[:num_train], train.labels[:num_train]), Split(
+        np.concatenate([train.images[HELD_OUT:], test.images[:NUM_PUBLIC_TEST]]),
+        np.concatenate([train.labels[HELD_OUT:], test.labels[:NUM_PUBLIC_TEST]]),
+    )
+
+
 DIGIT_CLASSES = tuple("0123456789")
 
 MNIST = Standard(
@@ -258,3 +279,18 @@ CIFAR10 = Standard(
     read=read_cifar10,
     checksum="973ef2abb5897efc795681a4d79a6f5f09f27c48f8ef1306c9e28f5fba4eef29",
 )
+CIFAR10_HELD_OUT = replace(
+    CIFAR10,
+    name="cifar10-held-out",
+    files_of=CIFAR10.name,
+    read=read_cifar10_held_out,
+    num_checked=None,
+    checksum="2c160fed338bdc0f9e79c315244b24ac84315401c8c4e4b85ad7a67d20cbb8ed",
+)
+CIFAR10_HELD_OUT_10K = replace(
+    CIFAR10_HELD_OUT,
+    name="cifar10-held-out-10k",
+    read=partial(read_cifar10_held_out, num_train=10_000),
+    checksum="54b2ed21fbd6a52cfc507fb5af63b86184315401c8c4e4b85ad7a67d20cbb8ed",
+)
+STANDARDS = (MNIST, USPS, FASHION_MNIST, CIFAR10, CIFAR10_HELD_OUT, CIFAR10_HELD_OUT_10K)

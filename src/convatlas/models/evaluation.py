@@ -36,6 +36,8 @@ class Evaluation:
     """(classes, classes), int64: counts, a row for each true class, a column for each predicted one."""
     loss: float
     """The mean over the images."""
+    predictions: Tensor
+    """(n,), int64: the most probable class of each image, in the order of the split."""
 
     @property
     def num_images(self) -> int:
@@ -95,16 +97,23 @@ def evaluate(
         over_processes: gives the sum of a tensor over all processes, where each has a shard of the batches.
     """
     network.eval()
-    num_classes = batches.num_classes
-    # Counts and the sum of losses; double precision counts exactly up to 2^53.
-    sums = torch.zeros(num_classes * num_classes + 1, dtype=torch.float64, device=batches.device)
+    num, num_classes = len(batches.split), batches.num_classes
+    predicted, indices = [], []
+    loss = torch.zeros((), dtype=torch.float64, device=batches.device)
     with torch.inference_mode():
         for step in range(len(batches)):
             batch = batches.in_order(step)
             outputs = network(batch.inputs)
-            pairs = batch.labels * num_classes + outputs.argmax(1)
-            sums[:-1] += torch.bincount(pairs, minlength=num_classes * num_classes)
-            sums[-1] += objective.losses(outputs, batch.targets.to(outputs.dtype)).sum()
-    sums = over_processes(sums.clone()).cpu()
-    confusion = sums[:-1].long().view(num_classes, num_classes)
-    return Evaluation(confusion, sums[-1].item() / int(confusion.sum()))
+            predicted.append(outputs.argmax(1))
+            indices.append(batch.indices)
+            loss += objective.losses(outputs, batch.targets.to(outputs.dtype)).sum()
+        # The predictions, 0 where the image is another process's, and the sum of losses: one tensor, which is summed
+        # over the processes at once. Double precision counts exactly up to 2^53.
+        own = torch.zeros(num + 1, dtype=torch.float64, device=batches.device)
+        own[torch.cat(indices).to(batches.device)] = torch.cat(predicted).double()
+        own[-1] = loss
+    sums = over_processes(own.clone()).cpu()
+    predictions = sums[:-1].long()
+    pairs = batches.labels.cpu() * num_classes + predictions
+    confusion = torch.bincount(pairs, minlength=num_classes * num_classes).view(num_classes, num_classes)
+    return Evaluation(confusion, sums[-1].item() / num, predictions)

@@ -114,7 +114,7 @@ class PerfectRun:
         return self.evaluate().score
 
     def evaluate(self) -> Evaluation:
-        return Evaluation(torch.eye(10), self.loss)
+        return Evaluation(torch.eye(10), self.loss, torch.arange(10))
 
 
 @pytest.fixture
