@@ -25,8 +25,8 @@ from convatlas.formatting import duration, plural
 TITLE = "What made these networks famous, tested"
 INTRODUCTION = (
     "Each topic is a group of statements. Every statement has a test bed, a figure and a threshold that were written "
-    "down before it was measured. A topic's state rests on its central statements alone; figures that are counted from the "
-    "networks stand in a column of their own."
+    "down before it was measured. A topic's state rests on its central statements alone; figures that are counted from "
+    "the networks stand in a column of their own."
 )
 LEGEND = (
     (
