@@ -22,7 +22,7 @@ EPOCHS = 2
 """Of a training that tries a rate."""
 STEP = 10**0.5
 """Between one rate and the next."""
-MAX_EXTENSIONS = 2
+MAX_EXTENSIONS = 4
 """How often the range of rates goes on beyond an end that wins."""
 TRIAL = "trial.json"
 FORMAT = 1
