@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from convatlas.errors import UserError
 from convatlas.experiments.engine.budget import Budget, Setting
 from convatlas.runs.options import Runtime
 from convatlas.spec import Scale
@@ -44,3 +45,16 @@ def test_the_same_training_is_done_once(tmp_path: Path) -> None:
     setting.train_all([request])
     assert ended == ["a training"]
     assert setting.train(replace(request, seed=1)).folder != first.folder
+
+
+def test_a_run_that_is_not_what_is_asked_for_today_is_not_taken(tmp_path: Path) -> None:
+    setting = Setting(budget=Budget.QUICK, seeds=(0,), folder=tmp_path)
+    request = Request(network="lenet1", epochs=1, runtime=QUICKLY)
+    run = setting.train(request)
+    replace(run, record=replace(run.record, recipe=replace(run.record.recipe, batch_size=7))).write()
+    # A recipe by name may be another one by now; nothing that was asked for differs.
+    assert setting.train(request).record.recipe.batch_size == 7
+    replace(run, record=replace(run.record, seed=1)).write()
+    for again in (lambda: setting.train(request), lambda: setting.train_all([request])):
+        with pytest.raises(UserError, match=f"{run.folder} holds a run whose seed differs .* move that folder away"):
+            again()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from convatlas.experiments.engine import rates
 from convatlas.experiments.engine.arms import Arm, TrainedArm
 from convatlas.experiments.engine.rates import ChosenRate
+from convatlas.experiments.engine.request_key import check_is_of, key_of
 from convatlas.experiments.engine.worker_pool import WorkerPool
 from convatlas.runs.run import RECORD, Run, load_run
 from convatlas.training import Progress, Request, train_or_resume
@@ -52,7 +52,11 @@ class Setting:
         return self.budget is Budget.FULL
 
     def train(self, request: Request) -> Run:
-        """The finished run of this request, as `convatlas.train` gives it; trained only if there is none yet."""
+        """The finished run of this request, as `convatlas.train` gives it; trained only if there is none yet.
+
+        Raises:
+            UserError: the run that is there is not what is asked for today; or as `convatlas.train` raises it.
+        """
         folder = self._folder_of(request)
         new = not is_finished(folder)
         run = train_or_resume(request, folder, self.progress)
@@ -103,8 +107,15 @@ class Setting:
         return {key: rates.read_accuracy(folder) for key, (_, folder) in jobs.items()}
 
     def _folder_of(self, request: Request) -> Path:
-        digest = hashlib.sha256(repr(request).encode()).hexdigest()[:12]
-        return self.folder / f"{request.network}-{digest}"
+        """Where the run of this request lies, or will.
+
+        Raises:
+            UserError: another run lies there; see `check_is_of`.
+        """
+        folder = self.folder / f"{request.network}-{key_of(request)}"
+        if (folder / RECORD).exists():
+            check_is_of(load_run(folder), request)
+        return folder
 
 
 def is_finished(folder: Path) -> bool:
