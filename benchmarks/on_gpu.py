@@ -315,8 +315,6 @@ def main(plan: Sequence[Step], arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     out: Path = given.out
     deadline = time.monotonic() + 60 * given.minutes
-    # `timeout` and schedulers send it: a step is stopped as by Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         record = opened(out)
     except StepError as error:
@@ -367,4 +365,6 @@ def do(step: Step, folder: Path, deadline: float, state: Figures) -> None:
 
 
 if __name__ == "__main__":
+    # `timeout` and schedulers send it: a step is stopped as by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     main(PLAN)
