@@ -104,7 +104,7 @@ def run_topics(
     json: Json = False,
 ) -> None:
     """Measure the statements of topics. What the folder of results already has is not measured again."""
-    from convatlas.experiments import TOPICS, Budget, find, run
+    from convatlas.experiments import TOPICS, Budget, find, run_all
     from convatlas.experiments.engine.ledger import to_json
     from convatlas.training import Stopped
 
@@ -116,7 +116,7 @@ def run_topics(
     topics = TOPICS if everything else [find(name) for name in dict.fromkeys(ids or ())]
     try:
         with StatementLines(quiet) as lines:
-            results = run(topics, budgets[budget], num_seeds=num_seeds, out=out, watch=lines.watch)
+            results = run_all(topics, budgets[budget], num_seeds=num_seeds, out=out, watch=lines.watch)
     except (Stopped, Signaled) as stop:
         raise signal_exit(stop.signal, "finished measurements are kept; the same command continues") from stop
     if json:

@@ -6,6 +6,7 @@ from convatlas.experiments.engine.estimate import Estimate as Estimate
 from convatlas.experiments.engine.ledger import Watch as Watch
 from convatlas.experiments.engine.ledger import read as read
 from convatlas.experiments.engine.ledger import run as run
+from convatlas.experiments.engine.ledger import run_all as run_all
 from convatlas.experiments.engine.result import StatementResult as StatementResult
 from convatlas.experiments.engine.result import TopicResult as TopicResult
 from convatlas.experiments.engine.statement import Quoted as Quoted

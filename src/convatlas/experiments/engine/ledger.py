@@ -63,7 +63,20 @@ class Watch:
 
 
 def run(
-    topics: Topic | Sequence[Topic],
+    topic: Topic,
+    budget: Budget = Budget.QUICK,
+    *,
+    num_seeds: int = 3,
+    out: str | Path = "experiments",
+    watch: Watch | None = None,
+) -> TopicResult:
+    """Measure a topic's statements; see `run_all`."""
+    (result,) = run_all([topic], budget, num_seeds=num_seeds, out=out, watch=watch)
+    return result
+
+
+def run_all(
+    topics: Sequence[Topic],
     budget: Budget = Budget.QUICK,
     *,
     num_seeds: int = 3,
@@ -88,7 +101,7 @@ def run(
     """
     if num_seeds < 1:
         raise UserError(f"`num_seeds` {num_seeds} measures nothing; it must be at least 1")
-    topics, watch, out = [topics] if isinstance(topics, Topic) else list(topics), watch or Watch(), Path(out)
+    watch, out = watch or Watch(), Path(out)
     with ExitStack() as stack:
         for topic in topics:
             stack.enter_context(lock(result_folder(out, topic, budget)))
