@@ -232,6 +232,7 @@ def measured(name: str, folder: Path, budget: Budget = Budget.STANDARD) -> tuple
 
 BOWL = np.array([[1 + x**2 + y**2 for x in shortcuts.PLACES] for y in shortcuts.PLACES])
 HILLS = np.array([[2 + math.sin(9 * x) * math.cos(9 * y) for x in shortcuts.PLACES] for y in shortcuts.PLACES])
+HILLS[-1, -1] = 1e15
 
 
 def test_the_median_block_counts_for_each_seed_by_itself() -> None:
@@ -344,5 +345,5 @@ def test_the_surface_of_the_deepest_networks_has_no_verdict(known: dict[str, Kno
     assert isinstance(chart, Surface)
     assert [name for name, _ in chart.panels] == [PLAIN_DEEP, RESIDUAL_DEEP]
     assert chart.value == "loss"
-    assert "highest 3" in chart.alt_text
+    assert "highest 100;" in chart.alt_text
     assert dict(figures)[f"second differences of the loss that are negative, {RESIDUAL_DEEP}"] == "0 %"

@@ -289,7 +289,7 @@ TOPIC = Topic(
             test_bed=TEST_BED,
             arms=arms,
             measure=plain,
-            minutes=120,
+            minutes=124,
         ),
         Statement(
             id="residual",

@@ -47,6 +47,8 @@ NUM_TEST_IMAGES = 2000
 """Of the test images, the first so many are shown to networks without a block: there are 25 blocks to remove."""
 PLACES = tuple(np.linspace(-1, 1, 21).round(2).tolist())
 """Of a loss surface, along both directions."""
+HIGHEST_LOSS = 100.0
+"""That a surface shows. With the statistics of normalization as they were, losses far from the weights reach 1e15."""
 PLAIN_SHALLOW, RESIDUAL_SHALLOW = name_of(PLAIN, SHALLOW), name_of(RESIDUAL, SHALLOW)
 PLAIN_DEEP, RESIDUAL_DEEP = name_of(PLAIN, DEEP), name_of(RESIDUAL, DEEP)
 
@@ -95,7 +97,6 @@ def layer_responses(trained: Mapping[str, TrainedArm]) -> Lines:
         subtitle=f"{describe(trained)}: mean and standard deviation; {IMAGES} training images",
         x="position of the layer, as a fraction of the depth",
         y="standard deviation after normalization",
-        log_y=True,
         series=tuple(lines),
     )
 
@@ -305,12 +306,14 @@ def surfaces(trained: Mapping[str, TrainedArm]) -> tuple[Surface, tuple[tuple[st
     chart = Surface(
         name="surface",
         title="The loss around the weights",
-        subtitle=f"{describe(first)}; {IMAGES} training images",
+        subtitle=f"{describe(first)}; {IMAGES} training images; losses above {HIGHEST_LOSS:g} as {HIGHEST_LOSS:g}",
         x="first direction",
         y="second direction",
         value="loss",
         places=PLACES,
-        panels=tuple((name, tuple(map(tuple, each.tolist()))) for name, each in losses.items()),
+        panels=tuple(
+            (name, tuple(map(tuple, np.minimum(each, HIGHEST_LOSS).tolist()))) for name, each in losses.items()
+        ),
     )
     figures = (
         (f"second differences of the loss that are negative, {name}", f"{100 * measure.negative_curvature(each):.0f} %")
