@@ -268,7 +268,7 @@ def test_curves_and_subtitles_are_those_of_the_runs(tmp_path: Path) -> None:
     (_, (plain,)), (words, (residual,)) = curves(found).panels
     assert (words, plain.name, residual.name, residual.x) == ("with shortcuts", "20 layers", "20 layers", (1.0,))
     (row,) = read_metrics(run)
-    assert residual.y == (pytest.approx(100 * (1 - row["accuracy"])),)
+    assert list(residual.y) == pytest.approx([100 * (1 - row["accuracy"])])
     assert describe(found) == curves(found).subtitle == "digits, 1 epoch, 1 seed"
     assert by_depth(found).series[1].y == residual.y
 

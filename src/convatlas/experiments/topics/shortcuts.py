@@ -199,13 +199,14 @@ class Removal:
     @property
     def errors(self) -> list[float]:
         """Test errors without each block, in percent."""
-        return (100 * np.not_equal(self.without, self.labels).mean(1)).tolist()
+        return [100 * float(np.not_equal(each, self.labels).mean()) for each in self.without]
 
     @property
     def median(self) -> Classes:
         """(images,): the predictions without the block whose removal costs the median error. The number of blocks is
         odd at both depths."""
-        return self.without[np.argsort(self.errors, kind="stable")[len(self.without) // 2]]
+        middle = np.argsort(self.errors, kind="stable")[len(self.without) // 2]
+        return np.asarray(self.without[middle])
 
 
 def removals(trained: Mapping[str, TrainedArm], *names: str) -> dict[str, list[Removal]]:
