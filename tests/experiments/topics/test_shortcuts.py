@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,60 +13,74 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from convatlas.experiments import Budget
-from convatlas.experiments.engine import accuracy
+from convatlas import atlas
+from convatlas.draw import Surface
+from convatlas.experiments import Budget, State
+from convatlas.experiments.engine.arms import Arm
 from convatlas.experiments.engine.budget import Setting
-from convatlas.experiments.engine.result import run_statement
-from convatlas.experiments.engine.statement import Statement
-from convatlas.experiments.engine.verdict import Verdict
+from convatlas.experiments.engine.ledger import topic_result
+from convatlas.experiments.engine.result import StatementResult, arms_of, measure
 from convatlas.experiments.topics import degradation, shortcuts
-from convatlas.experiments.topics.degradation import PLAIN, RESIDUAL, trained
 from convatlas.experiments.topics.shortcuts import (
-    KINDS,
+    PLAIN_DEEP,
+    PLAIN_SHALLOW,
+    RESIDUAL_DEEP,
+    RESIDUAL_SHALLOW,
     TOPIC,
-    gradient_change,
-    lesion_errors,
+    Removal,
+    answers_of,
+    lesions,
     loss_surface,
     mean_response,
     mean_scale,
+    responses_of,
+    surfaces,
     training_batch,
+    units_of,
 )
-from convatlas.models.evaluation import evaluate, evaluation_batches
 from convatlas.networks.resnet import ResidualUnit
-from convatlas.runs.run import Run
+from convatlas.runs.options import Runtime
+from convatlas.runs.run import Run, load_run
+from convatlas.spec import Scale
+from convatlas.training import Request
 
+SEEDS = (0, 1, 2)
 BLOCKS = 7
 """Of 20 layers, those that keep the shape: 3, 2 and 2."""
+PLACES = (-1.0, 0.0, 1.0)
 
 
-def statement_named(name: str) -> Statement:
-    return next(statement for statement in TOPIC.statements if statement.id == name)
+def setting(folder: Path, budget: Budget = Budget.STANDARD) -> Setting:
+    return Setting(budget=budget, seeds=SEEDS, folder=folder)
+
+
+# --- measured on networks ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def trained_little(few_digits: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
-    """A setting whose networks learn for one epoch."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(degradation, "QUICK_EPOCHS", 1)
-        patch.setattr(degradation, "QUICK_BATCH", 64)
-        yield Setting(budget=Budget.QUICK, seeds=(0,), folder=tmp_path_factory.mktemp("runs"))
+def folder_of_run(few_digits: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a narrow network with shortcuts after one epoch of few digits."""
+    request = Request(
+        network="resnet20-cifar", data="digits", scale=Scale(width=0.25), epochs=1, runtime=Runtime(autotune=False)
+    )
+    return setting(tmp_path_factory.mktemp("runs")).train(request).folder
 
 
-def run_of(setting: Setting, kind: str) -> Run:
-    return trained(setting, kind, 20, 0)
+@pytest.fixture
+def run(folder_of_run: Path) -> Run:
+    """Opened anew, for a test to change its network."""
+    return load_run(folder_of_run)
 
 
-def test_the_batch_is_from_the_training_images(trained_little: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_is_from_the_training_images(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shortcuts, "IMAGES", 200)
-    run = run_of(trained_little, RESIDUAL)
     inputs, labels = training_batch(run)
     spec = run.spec
     assert inputs.shape == (200, spec.in_channels, spec.resolution, spec.resolution)
     assert labels.tolist() == run.load_data().train.labels[:200].tolist()
 
 
-def test_the_mean_response_leaves_out_the_first_layer(trained_little: Setting) -> None:
-    run = run_of(trained_little, RESIDUAL)
+def test_the_mean_response_leaves_out_the_first_layer(run: Run) -> None:
     norms = [layer for layer in run.network.modules() if isinstance(layer, nn.BatchNorm2d)]
     for layer in norms[1:]:
         nn.init.constant_(layer.weight, -0.5)
@@ -74,56 +89,43 @@ def test_the_mean_response_leaves_out_the_first_layer(trained_little: Setting) -
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
     assert mean_response(run) == mean_scale(run) == 0
+    assert responses_of(run)[0] > 0
+    assert len(responses_of(run)) == 19
 
 
-@pytest.mark.parametrize("kind", [PLAIN, RESIDUAL])
-def test_gradients_before_training_are_those_of_every_convolution(
-    trained_little: Setting, monkeypatch: pytest.MonkeyPatch, kind: str
+def test_each_block_that_keeps_the_shape_is_removed_once(run: Run) -> None:
+    removed = [
+        [isinstance(unit, nn.Identity) for stage in range(3) for unit in units_of(network, stage)]
+        for network in lesions(run.network)
+    ]
+    assert [row.index(True) for row in removed] == [0, 1, 2, 4, 5, 7, 8]
+    assert all(row.count(True) == 1 for row in removed)
+    assert not any(isinstance(unit, nn.Identity) for unit in units_of(run.network, 0))
+
+
+@pytest.mark.parametrize(("network", "number"), [("plain20-cifar", 7), ("resnet56-cifar", 25)])
+def test_the_number_of_blocks_is_odd(network: str, number: int) -> None:
+    assert len(list(lesions(atlas.create(network, width=0.25)))) == number
+
+
+def test_removing_a_residual_block_with_a_zero_branch_changes_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shortcuts, "DEEP", 20)
-    change, lengths = gradient_change(trained_little, kind, 0)
-    assert len(lengths) == 19
-    assert change == pytest.approx(abs(math.log10(lengths[0] / lengths[-1])))
-    # They depend on the seed alone, not on what was learned.
-    assert gradient_change(trained_little, kind, 0)[1] == lengths
-
-
-def test_each_block_that_keeps_the_shape_is_removed_once(
-    trained_little: Setting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = run_of(trained_little, PLAIN)
-    seen: list[list[bool]] = []
-
-    def watching(network: nn.Module, objective: object, batches: object) -> object:
-        units = [unit for stage in range(3) for unit in shortcuts.units_of(network, stage)]
-        seen.append([isinstance(unit, nn.Identity) for unit in units])
-        return evaluate(
-            network, run.variant.objective, evaluation_batches(run.card, run.load_data().test, torch.device("cpu"))
-        )
-
-    monkeypatch.setattr(shortcuts, "evaluate", watching)
-    assert len(list(lesion_errors(run))) == BLOCKS
-    assert [row.index(True) for row in seen] == [0, 1, 2, 4, 5, 7, 8]
-    assert all(row.count(True) == 1 for row in seen)
-    assert not any(isinstance(unit, nn.Identity) for unit in shortcuts.units_of(run.network, 0))
-
-
-def test_removing_a_residual_block_with_a_zero_branch_changes_nothing(trained_little: Setting) -> None:
-    run = run_of(trained_little, RESIDUAL)
+    monkeypatch.setattr(shortcuts, "NUM_TEST_IMAGES", 40)
     for unit in run.network.modules():
         if isinstance(unit, ResidualUnit):
             last = [layer for layer in unit.layers.modules() if isinstance(layer, nn.BatchNorm2d)][-1]
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-    error = 100 * (1 - run.evaluate().accuracy)
-    assert list(lesion_errors(run)) == [error] * BLOCKS
+    test = run.load_data().test
+    found = Removal.of(run)
+    assert found.labels.tolist() == test.labels[:40].tolist()
+    assert found.whole.tolist() == run.evaluate(test.take(np.arange(40))).predictions.tolist()
+    assert found.without.tolist() == [found.whole.tolist()] * BLOCKS
 
 
-def test_the_middle_of_a_surface_is_the_loss_of_the_network(
-    trained_little: Setting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shortcuts, "PLACES", (-1.0, 0.0, 1.0))
-    run = run_of(trained_little, RESIDUAL)
+def test_a_surface_has_the_loss_of_the_network_in_its_middle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shortcuts, "PLACES", PLACES)
     inputs, labels = training_batch(run)
     surface = loss_surface(run)
     assert surface.shape == (3, 3)
@@ -131,132 +133,217 @@ def test_the_middle_of_a_surface_is_the_loss_of_the_network(
         assert surface[1, 1] == pytest.approx(float(F.cross_entropy(run.network(inputs), labels)), rel=1e-5)
 
 
-# --- verdicts for known results -----------------------------------------------------------------------------------
+def test_places_are_even_and_have_a_middle() -> None:
+    assert (shortcuts.PLACES[0], shortcuts.PLACES[10], shortcuts.PLACES[-1]) == (-1, 0, 1)
+    assert np.allclose(np.diff(shortcuts.PLACES), 0.1)
+
+
+# --- the trainings ----------------------------------------------------------------------------------------------------
+
+
+def test_trainings_are_those_of_the_topic_on_depth(tmp_path: Path) -> None:
+    for budget in (Budget.STANDARD, Budget.FULL):
+        own = setting(tmp_path, budget)
+        wanted = {name: one.request(1) for name, one in degradation.arms(own).items()}
+        for statement in TOPIC.statements:
+            if statement.is_learned and statement.id != "options":
+                assert {name: one.request(1) for name, one in arms_of(statement, own).items()} == wanted
+
+
+def test_options_are_trained_as_in_the_paper_and_only_at_full(tmp_path: Path) -> None:
+    (options,) = (one for one in TOPIC.statements if one.id == "options")
+    assert arms_of(options, setting(tmp_path)) == {}
+    networks = arms_of(options, setting(tmp_path, Budget.FULL))
+    assert [one.request(0).network for one in networks.values()] == [
+        "resnet20-cifar", "resnet20-cifar-b", "resnet20-cifar-c",
+    ]  # fmt: skip
+    for one in networks.values():
+        request = one.request(3)
+        recipe = atlas.find(request.network).recipe
+        assert recipe is not None
+        assert request == Request(network=request.network, data="cifar10", recipe=recipe, seed=3)
+
+
+# --- states for known results -----------------------------------------------------------------------------------------
+
+NUM_IMAGES = 1000
+
+
+@dataclass(frozen=True)
+class Known:
+    """A trained network, as far as its results; a run is its name."""
+
+    name: str
+    training_error: float = 10.0
+    test_error: float = 10.0
+    chosen: None = None
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        return (self.name,) * len(SEEDS)
+
+    @property
+    def training_errors(self) -> list[float]:
+        return [self.training_error] * len(SEEDS)
+
+    @property
+    def labels(self) -> np.ndarray:
+        return np.zeros(NUM_IMAGES, np.uint8)
+
+    @property
+    def predictions(self) -> np.ndarray:
+        # The images on which they err differ, as with other seeds.
+        return np.stack([np.roll(predicted(self.test_error), 7 * seed) for seed in SEEDS])
+
+
+def predicted(error: float) -> np.ndarray:
+    """Of class 0, with this error in percent."""
+    return (np.arange(NUM_IMAGES) < NUM_IMAGES * error / 100).astype(np.uint8)
+
+
+def removal_with(whole: float, without: tuple[float, ...]) -> Removal:
+    """With these errors in percent."""
+    return Removal(np.zeros(NUM_IMAGES, np.uint8), predicted(whole), np.stack([predicted(each) for each in without]))
+
+
+ALL = (PLAIN_SHALLOW, RESIDUAL_SHALLOW, PLAIN_DEEP, RESIDUAL_DEEP, *shortcuts.OPTIONS)
 
 
 @pytest.fixture
-def untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setting:
-    """A setting that trains nothing; a run is its (kind, depth)."""
-    monkeypatch.setattr(shortcuts, "trained", lambda setting, kind, depth, seed: (kind, depth))
-    monkeypatch.setattr(Setting, "train_all", lambda setting, requests: None)
-    return Setting(budget=Budget.QUICK, seeds=(0, 1, 2), folder=tmp_path)
+def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, Known]:
+    """What trainings come to, for a test to change; nothing is trained."""
+    found = {name: Known(name) for name in ALL}
+
+    def trained(own: Setting, networks: Mapping[str, Arm]) -> dict[str, Known]:
+        return {name: found[name] for name in networks}
+
+    monkeypatch.setattr(Setting, "train_arms", trained)
+    monkeypatch.setattr(shortcuts, "describe", lambda trained: "")
+    monkeypatch.setattr(shortcuts, "loss_surface", lambda run: HILLS if run == PLAIN_DEEP else BOWL)
+    monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 1.0)
+    return found
 
 
-@pytest.mark.parametrize(("with_shortcuts", "verdict"), [(0.5, Verdict.REPRODUCED), (1.0, Verdict.NOT_REPRODUCED)])
-def test_responses_are_compared_at_one_depth(
-    untrained: Setting, monkeypatch: pytest.MonkeyPatch, with_shortcuts: float, verdict: Verdict
-) -> None:
-    found = {(PLAIN, 20): 1.0, (RESIDUAL, 20): with_shortcuts}
-    both = {words: [(kind, 20)] * 3 for words, kind in KINDS.items()}
-    monkeypatch.setattr(shortcuts, "of_both_kinds", lambda setting, depth: both)
-    monkeypatch.setattr(shortcuts, "mean_response", lambda run: found[run])
-    monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.9)
-    monkeypatch.setattr(shortcuts, "layer_responses", lambda setting: degradation.by_depth({"one": [[1, 1, 1, 1]]}))
-    result = run_statement(statement_named("responses"), untrained)
-    assert result.verdict is verdict
-    assert result.measurement is not None
-    assert result.measurement.mean == pytest.approx(with_shortcuts)
-
-
-@pytest.mark.parametrize(("deep", "verdict"), [(0.25, Verdict.REPRODUCED), (0.5, Verdict.NOT_REPRODUCED)])
-def test_responses_are_compared_over_depth(
-    untrained: Setting, monkeypatch: pytest.MonkeyPatch, deep: float, verdict: Verdict
-) -> None:
-    found = {(RESIDUAL, 20): 0.5, (RESIDUAL, 56): deep}
-    monkeypatch.setattr(shortcuts, "mean_response", lambda run: found[run])
-    monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.9)
-    assert run_statement(statement_named("deeper"), untrained).verdict is verdict
-    # Scales near their initial values say nothing about what was learned.
-    monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 0.96)
-    result = run_statement(statement_named("deeper"), untrained)
-    assert result.verdict is Verdict.NOT_TESTABLE
-    assert "have hardly moved (20 layers 0.960, 56 layers 0.960)" in result.reason
-    assert result.measurement is not None
-    assert result.measurement.mean == pytest.approx(deep / 0.5)
-
-
-@pytest.mark.parametrize(("plain", "verdict"), [(2.0, Verdict.REPRODUCED), (0.5, Verdict.NOT_REPRODUCED)])
-def test_gradients_are_compared_by_powers_of_ten(
-    untrained: Setting, monkeypatch: pytest.MonkeyPatch, plain: float, verdict: Verdict
-) -> None:
-    found = {PLAIN: (plain, [1.0, 10.0]), RESIDUAL: (0.5, [1.0, 3.0])}
-    monkeypatch.setattr(shortcuts, "gradient_change", lambda setting, kind, seed: found[kind])
-    result = run_statement(statement_named("gradient"), untrained)
-    assert result.verdict is verdict
-    assert result.measurement is not None
-    assert result.measurement.mean == pytest.approx(plain - 0.5)
-
-
-@pytest.mark.parametrize(
-    ("name", "plain", "residual", "value", "verdict"),
-    [
-        # Whole, the plain network errs by 10 %, the one with shortcuts by 5 %.
-        ("removal", 90.0, 6.0, 91 - 10 - 2, Verdict.REPRODUCED),
-        ("removal", 20.0, 6.0, 21 - 10 - 2, Verdict.NOT_REPRODUCED),
-        ("removal-plain", 90.0, 6.0, 81, Verdict.REPRODUCED),
-        ("removal-plain", 45.0, 6.0, 36, Verdict.NOT_REPRODUCED),
-        ("removal-residual", 90.0, 6.0, 2, Verdict.REPRODUCED),
-        ("removal-residual", 90.0, 50.0, 46, Verdict.NOT_REPRODUCED),
-    ],
-)
-def test_lesions_are_compared_by_how_much_the_error_rises(
-    name: str,
-    plain: float,
-    residual: float,
-    value: float,
-    verdict: Verdict,
-    untrained: Setting,
-    trainings: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    trainings({"plain": [90.0] * 3, "with shortcuts": [95.0] * 3})
-    without = {0.9: [plain, plain + 2], 0.95: [residual, residual + 2]}
-    monkeypatch.setattr(shortcuts, "lesion_errors", lambda run: iter(without[run.test_accuracy]))
-    result = run_statement(statement_named(name), untrained)
-    assert result.verdict is verdict
-    assert result.measurement is not None
-    assert result.measurement.mean == pytest.approx(value)
-
-
-@pytest.mark.parametrize(("a", "verdict"), [(3.5, Verdict.REPRODUCED), (5.0, Verdict.NOT_REPRODUCED)])
-def test_options_are_compared_by_their_test_errors(
-    untrained: Setting, trainings: Callable[..., None], a: float, verdict: Verdict
-) -> None:
-    trainings({"A": [100 - a] * 3, "B": [91.0] * 3, "C": [97.0] * 3})
-    result = run_statement(statement_named("options"), untrained)
-    assert result.verdict is verdict
-    assert result.measurement is not None
-    assert result.measurement.mean == pytest.approx(a - 3.0)
+def measured(name: str, folder: Path, budget: Budget = Budget.STANDARD) -> tuple[StatementResult, State]:
+    (statement,) = (one for one in TOPIC.statements if one.id == name)
+    result = measure(statement, setting(folder, budget))
+    return result, topic_result(TOPIC, budget, len(SEEDS), {name: result}, {}).states[name]
 
 
 BOWL = np.array([[1 + x**2 + y**2 for x in shortcuts.PLACES] for y in shortcuts.PLACES])
 HILLS = np.array([[2 + math.sin(9 * x) * math.cos(9 * y) for x in shortcuts.PLACES] for y in shortcuts.PLACES])
+HILLS[-1, -1] = 1e15
 
 
-@pytest.mark.parametrize(("plain", "verdict"), [(HILLS, Verdict.REPRODUCED), (BOWL, Verdict.NOT_REPRODUCED)])
-def test_surfaces_are_compared_by_negative_curvature(
-    untrained: Setting,
-    trainings: Callable[..., None],
+def test_the_median_block_counts_for_each_seed_by_itself() -> None:
+    one = removal_with(10.0, (90.0, 12.0, 30.0))
+    assert one.errors == pytest.approx([90.0, 12.0, 30.0])
+    assert one.median.tolist() == predicted(30.0).tolist()
+    answers = answers_of({"net": [one, removal_with(8.0, (20.0, 9.0, 50.0))]})
+    assert (100 * answers.errors("net without its median block").mean(1)).tolist() == pytest.approx([30.0, 20.0])
+    assert (100 * answers.errors("net").mean(1)).tolist() == pytest.approx([10.0, 8.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "residual", "center", "state"),
+    [
+        # Whole, the plain network errs by 20 %, those with shortcuts by 10 %.
+        ("removal-residual", 90.0, 13.0, 3.0, State.CONFIRMED),
+        ("removal-residual", 90.0, 50.0, 40.0, State.CONTRADICTED),
+        ("removal-plain", 85.0, 13.0, 65.0, State.CONFIRMED),
+        ("removal-plain", 45.0, 13.0, 25.0, State.SMALLER),
+        ("removal", 85.0, 13.0, 62.0, State.CONFIRMED),
+        ("removal", 35.0, 13.0, 12.0, State.SMALLER),
+        ("removal", 22.0, 30.0, -18.0, State.CONTRADICTED),
+    ],
+)
+def test_removals_are_compared_by_how_much_the_error_rises(
+    name: str,
+    plain: float,
+    residual: float,
+    center: float,
+    state: State,
+    known: dict[str, Known],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    plain: np.ndarray,
-    verdict: Verdict,
 ) -> None:
-    trainings({"plain": [90.0] * 3, "with shortcuts": [95.0] * 3})
-    monkeypatch.setattr(shortcuts, "loss_surface", lambda run: plain if run.test_accuracy == 0.9 else BOWL)
-    result = run_statement(statement_named("surface"), untrained)
-    assert result.verdict is verdict
-    assert result.measurement is not None
-    (chart,) = result.measurement.charts
-    assert "highest 3" in chart.alt_text
+    found = {
+        PLAIN_SHALLOW: removal_with(20.0, (20.0, plain, 95.0)),
+        RESIDUAL_SHALLOW: removal_with(10.0, (10.0, residual, 95.0)),
+        RESIDUAL_DEEP: removal_with(10.0, (10.0, residual, 95.0)),
+    }
+    monkeypatch.setattr(Removal, "of", found.__getitem__)
+    result, reached = measured(name, tmp_path)
+    assert result.measurement.estimate.center == pytest.approx(center)
+    assert result.measurement.estimate.num_images == NUM_IMAGES
+    assert reached is state
+    assert result.measurement.answers is not None
+    chart = result.measurement.charts[0]
+    assert "chance" in dict(getattr(chart, "marks"))  # noqa: B009
 
 
-def test_surfaces_of_undertrained_networks_are_inconclusive(
-    untrained: Setting, trainings: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+def test_removals_of_a_network_that_has_not_learned_say_nothing(
+    known: dict[str, Known], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainings({"plain": [30.0] * 3, "with shortcuts": [95.0] * 3})
-    monkeypatch.setattr(accuracy, "training_accuracy", lambda runs: 100 * min(run.test_accuracy for run in runs))
-    monkeypatch.setattr(shortcuts, "loss_surface", lambda run: HILLS)
-    result = run_statement(statement_named("surface"), untrained)
-    assert result.verdict is Verdict.NOT_TESTABLE
-    assert "plain: with a training accuracy of 30 % the network has hardly learned" in result.reason
-    assert result.measurement is not None
+    monkeypatch.setattr(Removal, "of", lambda run: removal_with(10.0, (10.0, 12.0, 14.0)))
+    known[RESIDUAL_DEEP] = replace(known[RESIDUAL_DEEP], training_error=31.0)
+    assert measured("removal-residual", tmp_path)[1] is State.INVALID
+    assert measured("removal-plain", tmp_path)[1] is not State.INVALID
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "center", "state"),
+    [
+        ("responses", {PLAIN_SHALLOW: 1.0, RESIDUAL_SHALLOW: 0.5}, 0.5, State.CONFIRMED),
+        ("responses", {PLAIN_SHALLOW: 1.0, RESIDUAL_SHALLOW: 1.2}, 1.2, State.CONTRADICTED),
+        ("deeper", {RESIDUAL_SHALLOW: 0.5, RESIDUAL_DEEP: 0.25}, 0.5, State.CONFIRMED),
+        ("deeper", {RESIDUAL_SHALLOW: 0.5, RESIDUAL_DEEP: 0.6}, 1.2, State.CONTRADICTED),
+    ],
+)
+def test_responses_are_compared_by_their_ratio(
+    name: str,
+    found: dict[str, float],
+    center: float,
+    state: State,
+    known: dict[str, Known],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shortcuts, "responses_of", lambda run: [100.0, found.get(run, 1.0), found.get(run, 1.0)])
+    result, reached = measured(name, tmp_path)
+    assert result.measurement.estimate.center == pytest.approx(center)
+    assert result.measurement.estimate.is_ratio
+    assert reached is state
+
+
+@pytest.mark.parametrize(("plain", "state"), [(100.0, State.CONFIRMED), (1.0, State.CONTRADICTED)])
+def test_gradients_are_compared_by_powers_of_ten(
+    plain: float, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def norms(kind: str, seed: int) -> list[float]:
+        # Whether it grows or shrinks, it changes.
+        return [plain * (1 + seed / 50) if kind == "plain" else 0.1, 5.0, 1.0]
+
+    monkeypatch.setattr(shortcuts, "initial_gradients", norms)
+    result, reached = measured("gradient", tmp_path, Budget.QUICK)
+    assert result.measurement.estimate.center == pytest.approx(math.log10(plain) - 1, abs=0.02)
+    assert reached is state
+
+
+@pytest.mark.parametrize(("a", "state"), [(7.0, State.CONFIRMED), (14.0, State.CONTRADICTED)])
+def test_options_are_compared_by_their_test_errors(
+    a: float, state: State, known: dict[str, Known], tmp_path: Path
+) -> None:
+    known["option A"] = replace(known["option A"], test_error=a)
+    result, reached = measured("options", tmp_path, Budget.FULL)
+    assert result.measurement.estimate.center == pytest.approx(a - 10.0)
+    assert reached is state
+
+
+def test_the_surface_of_the_deepest_networks_has_no_verdict(known: dict[str, Known]) -> None:
+    chart, figures = surfaces(known)  # type: ignore[arg-type]
+    assert isinstance(chart, Surface)
+    assert [name for name, _ in chart.panels] == [PLAIN_DEEP, RESIDUAL_DEEP]
+    assert chart.value == "loss"
+    assert "highest 100;" in chart.alt_text
+    assert dict(figures)[f"second differences of the loss that are negative, {RESIDUAL_DEEP}"] == "0 %"

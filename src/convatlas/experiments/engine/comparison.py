@@ -58,7 +58,13 @@ def figures_of(trained: Mapping[str, TrainedArm], answers: Answers) -> tuple[tup
     for name, arm in trained.items():
         error = test_error(answers, name)
         rows.append((f"test error, {name}", f"{error.center:.2f} % ({error.low:.2f} to {error.high:.2f})"))
-        rows.append((f"training error, {name}", f"{statistics.fmean(arm.training_errors):.1f} %"))
-        if arm.chosen is not None:
-            rows.append((f"learning rate, {name}", str(arm.chosen)))
+        rows.extend(learning_figures(name, arm))
     return tuple(rows)
+
+
+def learning_figures(name: str, arm: TrainedArm) -> list[tuple[str, str]]:
+    """Training error and learning rate of a network."""
+    rows = [(f"training error, {name}", f"{statistics.fmean(arm.training_errors):.1f} %")]
+    if arm.chosen is not None:
+        rows.append((f"learning rate, {name}", str(arm.chosen)))
+    return rows

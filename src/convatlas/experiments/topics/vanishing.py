@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -24,6 +24,8 @@ UNITS = 64
 IMAGES = 256
 DEPTH = 50
 DEPTHS = (5, 10, 20, 35, 50, 70, 100)
+LOWEST_SHOWN = 1e-20
+"""Of the gradient with small weights: far below it, how much farther says nothing."""
 
 Activation = Callable[[Tensor], Tensor]
 # Standard deviations of the weights of a layer with UNITS inputs and outputs.
@@ -128,7 +130,7 @@ def by_layer(name: str, title: str, specs: dict[str, ChainSpec]) -> Lines:
     return Lines(name=name, title=title, x="layer, from the input", y="gradient norm", log_y=True, series=tuple(lines))
 
 
-def by_depth(name: str, title: str, specs: dict[str, ChainSpec]) -> Lines:
+def by_depth(name: str, title: str, specs: dict[str, ChainSpec], lowest_y: float | None = None) -> Lines:
     """The gradient norm at the first layer over that at the last, against depth."""
 
     def ratio(depth: int, spec: ChainSpec) -> float:
@@ -144,6 +146,7 @@ def by_depth(name: str, title: str, specs: dict[str, ChainSpec]) -> Lines:
         x="layers",
         y="gradient norm, first layer / last layer",
         log_y=True,
+        lowest_y=lowest_y,
         series=tuple(lines),
     )
 
@@ -245,12 +248,18 @@ def shortcuts(setting: Setting) -> Measurement:
         for name, activation in ACTIVATIONS.items()
         for words, on in (("plain", False), ("with shortcuts", True))
     }
-    chart = by_depth("shortcuts-by-depth", "Small weights: how much of the gradient reaches the first layer", specs)
-    return compared(
+    chart = by_depth(
+        "shortcuts-by-depth", "Small weights: how much of the gradient reaches the first layer", specs, LOWEST_SHOWN
+    )
+    found = compared(
         setting,
         lambda factors: min(factor for label, factor in factors.items() if "shortcuts" in label),
         specs,
         chart,
+    )
+    lowest = min(min(line.y) for line in chart.series)
+    return replace(
+        found, note=f"The chart ends at {LOWEST_SHOWN:g}. Lines without shortcuts fall out of it, down to {lowest:.0e}."
     )
 
 
