@@ -13,11 +13,11 @@ from convatlas.experiments.engine.statement import Statement as Statement
 from convatlas.experiments.engine.statement import Topic as Topic
 from convatlas.experiments.engine.verdict import State as State
 from convatlas.experiments.engine.verdict import TopicState as TopicState
-from convatlas.experiments.topics import vanishing, zip_codes
+from convatlas.experiments.topics import history, small_devices, vanishing, zip_codes
 
-TOPICS: tuple[Topic, ...] = (zip_codes.TOPIC, vanishing.TOPIC)
+TOPICS: tuple[Topic, ...] = (zip_codes.TOPIC, vanishing.TOPIC, small_devices.TOPIC)
 """In the order of their papers."""
-QUOTED: tuple[Quoted, ...] = ()
+QUOTED: tuple[Quoted, ...] = history.QUOTED
 
 
 def find(name: str) -> Topic:
