@@ -59,7 +59,9 @@ def test_a_difference_has_the_degrees_of_freedom_of_both() -> None:
 def test_one_seed_has_no_interval() -> None:
     estimate = repeated((1.0,))
     assert (estimate.low, estimate.high, estimate.detectable) == (-math.inf, math.inf, math.inf)
-    assert state_of(estimate, at_least(-99), no_effect=None, p_value=at_least(-99).p_value(estimate)) is State.INCONCLUSIVE
+    assert (
+        state_of(estimate, at_least(-99), no_effect=None, p_value=at_least(-99).p_value(estimate)) is State.INCONCLUSIVE
+    )
 
 
 def test_seeds_without_spread_are_certain() -> None:
@@ -141,7 +143,9 @@ def test_the_interval_covers_the_truth_in_95_of_100_cases(spread: float, own: fl
 def recorded() -> tuple[npt.NDArray[np.bool_], int]:
     """(seeds, images): which test images each training of one and the same network got wrong."""
     with np.load(RECORDED) as file:
-        return np.unpackbits(file["errors"], axis=1, count=int(file["num_images"])).astype(bool), int(file["num_images"])
+        return np.unpackbits(file["errors"], axis=1, count=int(file["num_images"])).astype(bool), int(
+            file["num_images"]
+        )
 
 
 def arms(rng: np.random.Generator) -> tuple[Estimate, Estimate]:

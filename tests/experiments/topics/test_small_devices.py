@@ -148,7 +148,7 @@ class Placed:
 
 
 def test_each_student_has_the_teacher_of_its_seed(tmp_path: Path) -> None:
-    teachers = TrainedArm(tuple(Placed(tmp_path / str(seed)) for seed in range(3)), None)  # type: ignore[arg-type]
+    teachers = TrainedArm(tuple(Placed(tmp_path / str(seed)) for seed in range(3)), None)  # type: ignore[misc]
     taught = small_devices.taught_by(teachers, setting(tmp_path))
     alone = small_devices.with_student(setting(tmp_path))[ALONE]
     for seed in range(3):
@@ -231,7 +231,7 @@ def weights(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
 
 
-@pytest.mark.parametrize("name", [PRUNED, FOUR_BITS])
+@pytest.mark.parametrize("name", [pytest.param(PRUNED, marks=pytest.mark.slow), FOUR_BITS])
 def test_a_compressed_network_is_measured_and_not_made_again(name: str, tmp_path: Path, brief: None) -> None:
     one = setting(tmp_path, seeds=1)
     first = small_devices.after_tuning(name, one)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +77,8 @@ def is_good(name: str) -> bool:
     return printed_error(name) <= (MAX_TOP5 if PRINTED[name].startswith("top-5") else MAX_TOP1)
 
 
+# Tracing a large network takes a second.
+@cache
 def weight_bytes(name: str) -> int:
     """Of a network's weights as its paper prints it, 32 bits a parameter, without auxiliary classifiers."""
     variant = atlas.find(name)
@@ -473,7 +475,7 @@ TOPIC = Topic(
             arms=whole,
             measure=partial(after_tuning, PRUNED),
             priority=2,
-            minutes=11,
+            minutes=13,
         ),
         Statement(
             id="from-start",
@@ -490,7 +492,7 @@ TOPIC = Topic(
             arms=with_narrow,
             measure=from_start,
             priority=2,
-            minutes=6,
+            minutes=8,
         ),
         Statement(
             id="eight-bits",
@@ -517,7 +519,7 @@ TOPIC = Topic(
             arms=whole,
             measure=partial(after_tuning, FOUR_BITS),
             priority=2,
-            minutes=4,
+            minutes=5,
         ),
         Statement(
             id="taught",
@@ -531,7 +533,7 @@ TOPIC = Topic(
             arms=with_student,
             measure=taught,
             priority=2,
-            minutes=7,
+            minutes=8,
         ),
     ),
 )
