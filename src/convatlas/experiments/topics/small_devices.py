@@ -519,7 +519,7 @@ TOPIC = Topic(
             arms=whole,
             measure=partial(after_tuning, FOUR_BITS),
             priority=2,
-            minutes=5,
+            minutes=4,
         ),
         Statement(
             id="taught",
