@@ -245,7 +245,7 @@ def whole(setting: Setting) -> dict[str, Arm]:
 
 
 def half_spec() -> ResNetSpec:
-    """The network with fewer channels in every layer, so that half of the MACs are left."""
+    """The network with fewer channels in every layer, and half of the MACs."""
     variant = atlas.find(NETWORK)
     spec = variant.spec
     assert isinstance(spec, ResNetSpec)
@@ -326,14 +326,19 @@ def made(method: Method, epochs: int, out: Path) -> TrainedModel:
 
 
 def make(method: Method, epochs: int, request: Request, out: Path) -> None:
-    """The same as what a worker does. The network stays in its folder."""
+    """What a worker does: the same, and the network stays in its folder.
+
+    Args:
+        request: of that run.
+    """
     made(method, epochs, out)
 
 
 def compressed(setting: Setting, sources: TrainedArm, name: str) -> TrainedArm:
     """What a method makes of a trained network, for each seed."""
     method, epochs = METHODS[name], tuning_epochs(setting)
-    folders = [folder_for(setting, name, run) for run in sources.runs]
+    # With other epochs it is another network.
+    folders = [folder_for(setting, f"{name}, {epochs} epochs", run) for run in sources.runs]
     requests = [request(setting, seed) for seed in setting.seeds]
     jobs = list(zip(requests, folders, strict=True))
     setting.workers.run(jobs, setting.on_training_end, work=partial(make, method, epochs))
