@@ -27,8 +27,8 @@ def test_its_counts_are_those_of_the_ledger() -> None:
     ) in text
     assert f"{len(checks)} claims with verdicts" in text
     assert f"; {len(ca.variants())} networks of these eight families" in text
-    assert "ten topics of [experiments](docs/experiments.md)" in text
-    assert len(experiments.TOPICS) == 10
+    assert "eleven topics of [experiments](docs/experiments.md)" in text
+    assert len(experiments.TOPICS) == 11
 
 
 def test_each_finding_is_that_of_the_committed_result() -> None:

@@ -21,7 +21,7 @@ efficientnet-b7
 
 TOPICS = """
 zip-codes two-towers small-filters filter-sizes vanishing degradation shortcuts fewer-parameters separable
-compound
+compound small-devices
 """
 
 

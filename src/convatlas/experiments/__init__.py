@@ -14,11 +14,17 @@ from convatlas.experiments.engine.statement import Statement as Statement
 from convatlas.experiments.engine.statement import Topic as Topic
 from convatlas.experiments.engine.verdict import State as State
 from convatlas.experiments.engine.verdict import TopicState as TopicState
-from convatlas.experiments.topics import degradation, shortcuts, vanishing, zip_codes
+from convatlas.experiments.topics import degradation, history, shortcuts, small_devices, vanishing, zip_codes
 
-TOPICS: tuple[Topic, ...] = (zip_codes.TOPIC, vanishing.TOPIC, degradation.TOPIC, shortcuts.TOPIC)
+TOPICS: tuple[Topic, ...] = (
+    zip_codes.TOPIC,
+    vanishing.TOPIC,
+    degradation.TOPIC,
+    shortcuts.TOPIC,
+    small_devices.TOPIC,
+)
 """In the order of their papers."""
-QUOTED: tuple[Quoted, ...] = ()
+QUOTED: tuple[Quoted, ...] = history.QUOTED
 
 
 def find(name: str) -> Topic:
