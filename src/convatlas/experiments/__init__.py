@@ -12,9 +12,14 @@ from convatlas.experiments.engine.statement import Statement as Statement
 from convatlas.experiments.engine.statement import Topic as Topic
 from convatlas.experiments.engine.verdict import State as State
 from convatlas.experiments.engine.verdict import TopicState as TopicState
-from convatlas.experiments.topics import vanishing, zip_codes
+from convatlas.experiments.topics import filter_sizes, small_filters, vanishing, zip_codes
 
-TOPICS: tuple[Topic, ...] = (zip_codes.TOPIC, vanishing.TOPIC)
+TOPICS: tuple[Topic, ...] = (
+    zip_codes.TOPIC,
+    small_filters.TOPIC,
+    filter_sizes.TOPIC,
+    vanishing.TOPIC,
+)
 """In the order of their papers."""
 
 
