@@ -22,8 +22,11 @@ from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
 from convatlas.experiments import Statement, Topic
 from convatlas.experiments.engine import ledger
+from convatlas.experiments.engine.answers import Answers
 from convatlas.experiments.engine.budget import Setting
-from convatlas.experiments.engine.verdict import Measurement, at_least
+from convatlas.experiments.engine.estimate import repeated
+from convatlas.experiments.engine.statement import Measurement
+from convatlas.experiments.engine.verdict import at_least
 from convatlas.measure import Timing
 from convatlas.models.codec.update import apply_update, write_update
 from convatlas.models.folder import weights_checksum
@@ -121,11 +124,14 @@ def use_compressed(place: Place) -> object:
 def measure(setting: Setting) -> Measurement:
     line = Series("line", (1.0, 2.0), (3.0, 4.0), (0.1, 0.2))
     chart = Lines(name="chart", title="Chart", x="x", y="y", series=(line,))
-    return Measurement(values=(2.0, 2.5), figures=(("figure", "1.5 s"),), charts=(chart,), note="a note")
+    answers = Answers(np.array([0, 1], np.uint8), {"net": np.array([[0, 0], [0, 1]], np.uint8)})
+    return Measurement(
+        estimate=repeated((2.0, 2.5)), figures=(("figure", "1.5 s"),), charts=(chart,), note="a note", answers=answers
+    )
 
 
 TOPIC = Topic(
-    id="some", title="Some", summary="", source="", method="", limitations="", minutes=(0.1, 0.1),
+    id="some", title="Some", summary="", source="", method="", limitations="", minutes_quick=1, minutes_full=1,
     statements=(Statement(id="one", text="text", statistic="statistic", threshold=at_least(1), measure=measure),),
 )  # fmt: skip
 
@@ -135,7 +141,7 @@ def write_result(place: Place) -> None:
 
 
 def use_result(place: Place) -> object:
-    return ledger.read(TOPIC, place.work / "some")
+    return ledger.read(TOPIC, place.work / "some" / "quick")
 
 
 def use_folder(place: Place) -> object:
@@ -175,7 +181,7 @@ KINDS = {
     "stages.json": Kind(write_stages, use_stages, "small/stages/stages.json"),
     "cva": Kind(write_compressed, use_compressed, "new.cva"),
     "cvu": Kind(write_compressed, use_compressed, "update.cvu"),
-    "result.json": Kind(write_result, use_result, "some/result.json", few=10),
+    "result.json": Kind(write_result, use_result, "some/quick/result.json", few=10),
     "cached pixels": Kind(write_folder, use_folder, "*.decoded/images"),
     "cached exact pixels": Kind(write_folder, use_folder, "*.decoded/images", largest=False),
     "cached JPEGs": Kind(write_folder, use_folder, "*.decoded/images", room="40KB"),

@@ -34,7 +34,7 @@ OTHER_TOOLS = {
     "--job-name", "--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--time", "--signal",
     "--requeue",
     # the benchmarks' own
-    "--side-by-side",
+    "--side-by-side", "--minutes",
     # hypothesis, by pytest
     "--hypothesis-profile",
 }  # fmt: skip

@@ -1,52 +1,43 @@
-"""Runs with known results, for statistics that are computed from results alone."""
+"""Trained networks with known results, for statistics that are computed from results alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
 from convatlas.data import Split, digits
-from convatlas.experiments.engine import accuracy
-from convatlas.experiments.engine.budget import Setting
-from convatlas.experiments.engine.worker_pool import Job, WorkerPool, train
+from convatlas.experiments.engine.answers import Classes
+from convatlas.experiments.engine.rates import ChosenRate
+from convatlas.experiments.engine.worker_pool import Job, Work, WorkerPool, train
 from convatlas.images import Resize
-from convatlas.models.card import Score
 
 
 @dataclass(frozen=True)
-class Known:
-    """A run, as far as its test accuracy."""
+class KnownArm:
+    """A `TrainedArm`, as far as its results."""
 
-    test_accuracy: float
-
-    @property
-    def score(self) -> Score:
-        num_errors = round(10_000 * (1 - self.test_accuracy))
-        return Score(accuracy=self.test_accuracy, interval=(0.0, 1.0), num_errors=num_errors, num_images=10_000)
+    predictions: Classes
+    labels: Classes
+    training_errors: list[float] = field(default_factory=lambda: [1.0])
+    chosen: ChosenRate | None = None
 
 
 @pytest.fixture
-def known() -> Callable[[Iterable[float]], list[Known]]:
-    """Makes runs of test accuracies in percent."""
-    return lambda percents: [Known(percent / 100) for percent in percents]
+def known_arm() -> Callable[..., KnownArm]:
+    """Makes networks with these test errors in percent, one for each seed, on a thousand images of ten classes."""
 
+    def made(*errors: float, training_errors: Sequence[float] = (1.0,), chosen: ChosenRate | None = None) -> KnownArm:
+        labels = (np.arange(1_000) % 10).astype(np.uint8)
+        predictions = np.stack([labels] * len(errors))
+        for seed, error in enumerate(errors):
+            wrong = round(10 * error)
+            predictions[seed, :wrong] = (labels[:wrong] + 1) % 10
+        return KnownArm(predictions, labels, list(training_errors), chosen)
 
-@pytest.fixture
-def trainings(
-    monkeypatch: pytest.MonkeyPatch, known: Callable[[Iterable[float]], list[Known]]
-) -> Callable[[Mapping[Any, Iterable[float]]], None]:
-    """Sets the results of trainings: test accuracies in percent, one for each seed, by the key of what is trained."""
-
-    def given(accuracies: Mapping[Any, Iterable[float]]) -> None:
-        runs = {key: known(each) for key, each in accuracies.items()}
-        monkeypatch.setattr(Setting, "train_seeds", lambda self, requests: {key: runs[key] for key in requests})
-        monkeypatch.setattr(accuracy, "training_accuracy", lambda runs: 100.0)
-
-    return given
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +58,11 @@ def few_digits() -> Iterator[None]:
 def trained_briefly(few_digits: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings see few digits, and wait for no process to start: they go on in this one."""
 
-    def train_here(pool: WorkerPool, jobs: Sequence[Job], on_training_end: Callable[[], None] = lambda: None) -> None:
+    def here(
+        pool: WorkerPool, jobs: Sequence[Job], on_training_end: Callable[[], None] = lambda: None, *, work: Work = train
+    ) -> None:
         for request, folder in jobs:
-            train(request, folder)
+            work(request, folder)
             on_training_end()
 
-    monkeypatch.setattr(WorkerPool, "train", train_here)
+    monkeypatch.setattr(WorkerPool, "run", here)

@@ -20,25 +20,28 @@ SHORT = ["--data", "images", "--batch-size", "8", *TUNED]
 EXPERIMENT = """
 from convatlas import Runtime
 from convatlas.experiments.engine.ledger import run
+from convatlas.experiments.engine.arms import Arm
+from convatlas.experiments.engine.comparison import compare
 from convatlas.experiments.engine.statement import Statement, Topic
-from convatlas.experiments.engine.verdict import Measurement, at_least
+from convatlas.experiments.engine.verdict import at_most
 from convatlas.training import Request
 
-def accuracy(lr):
-    def measure(setting):
-        made = setting.train_seeds(
-            {lr: lambda seed: Request(network="lenet5-modern", data="images", epochs=2, batch_size=8, lr=lr, seed=seed,
-                                      runtime=Runtime(autotune=False))}
-        )
-        return Measurement(values=tuple(run.test_accuracy for run in made[lr]))
-    return measure
+def statement(name, rates):
+    def request(seed):
+        return Request(network="lenet5-modern", data="images", epochs=2, batch_size=8, lr=0.01, seed=seed,
+                       runtime=Runtime(autotune=False))
 
-statements = tuple(
-    Statement(id=str(lr), text="It learns.", statistic="accuracy", threshold=at_least(0.9), measure=accuracy(lr))
-    for lr in (0.01, 0.02)
-)
-run(Topic(id="one", title="", summary="", source="", method="", limitations="", minutes=(1, 1),
-          statements=statements), num_seeds=2)
+    def arms(setting):
+        return {"it": Arm(request=request, rates=rates)}
+
+    def measure(setting):
+        return compare(setting.train_arms(arms(setting)), {"it": 1.0}, max_training_error=50.0)
+
+    return Statement(id=name, text="It learns.", statistic="test error", threshold=at_most(10.0), arms=arms,
+                     measure=measure)
+
+run(Topic(id="one", title="", summary="", source="", method="", limitations="", minutes_quick=1, minutes_full=1,
+          statements=(statement("given", ()), statement("chosen", (0.02, 0.01)))), num_seeds=2)
 """
 SAVE = """
 import convatlas as ca

@@ -11,11 +11,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import sqlalchemy
 from PIL import Image
+
+if TYPE_CHECKING:
+    import sqlalchemy
 
 PASSWORD = "open-sesame"
 
@@ -37,6 +40,9 @@ def shades(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Callable[[], sqlalchemy.URL]]:
     """`postgresql()` is the address of a new database, on a private server that listens on a Unix socket."""
+    # Tests of what else training does run where it is not installed.
+    import sqlalchemy
+
     pwd = pytest.importorskip("pwd", reason="the server listens on a Unix socket, and runs as another user than root")
     found = [shutil.which("initdb"), *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")))][::-1]
     programs = next((Path(path).resolve().parent for path in found if path), None)

@@ -6,8 +6,10 @@ from convatlas.experiments.engine.estimate import Estimate as Estimate
 from convatlas.experiments.engine.ledger import Watch as Watch
 from convatlas.experiments.engine.ledger import read as read
 from convatlas.experiments.engine.ledger import run as run
+from convatlas.experiments.engine.ledger import run_all as run_all
 from convatlas.experiments.engine.result import StatementResult as StatementResult
 from convatlas.experiments.engine.result import TopicResult as TopicResult
+from convatlas.experiments.engine.statement import Quoted as Quoted
 from convatlas.experiments.engine.statement import Statement as Statement
 from convatlas.experiments.engine.statement import Topic as Topic
 from convatlas.experiments.engine.verdict import State as State
@@ -21,6 +23,7 @@ TOPICS: tuple[Topic, ...] = (
     vanishing.TOPIC,
 )
 """In the order of their papers."""
+QUOTED: tuple[Quoted, ...] = ()
 
 
 def find(name: str) -> Topic:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from convatlas.errors import UserError
+from convatlas.experiments.engine.arms import Arm
 from convatlas.experiments.engine.budget import Budget, Setting
 from convatlas.runs.options import Runtime
 from convatlas.spec import Scale
@@ -19,16 +20,27 @@ pytestmark = pytest.mark.usefixtures("trained_briefly")
 QUICKLY = Runtime(autotune=False)
 
 
+def test_a_larger_budget_allows_what_a_smaller_one_does() -> None:
+    quick, standard, full = Budget
+    assert [budget.allows(standard) for budget in Budget] == [False, True, True]
+    assert quick.allows(quick)
+    assert not standard.allows(full)
+
+
 def test_each_network_is_trained_with_each_seed(tmp_path: Path) -> None:
-    setting = Setting(budget=Budget.QUICK, seeds=(3, 4), folder=tmp_path)
+    setting = Setting(budget=Budget.STANDARD, seeds=(3, 4), folder=tmp_path)
 
     def request(network: str, seed: int) -> Request:
         return Request(network=network, scale=Scale(width=0.25), epochs=1, seed=seed, runtime=QUICKLY)
 
     names = ("lenet1", "lenet5-modern")
-    runs = setting.train_seeds({name: partial(request, name) for name in names})
-    assert {name: [run.record.seed for run in each] for name, each in runs.items()} == {name: [3, 4] for name in names}
-    assert [run.variant.name for each in runs.values() for run in each] == ["lenet1"] * 2 + ["lenet5-modern"] * 2
+    trained = setting.train_arms({name: Arm(request=partial(request, name)) for name in names})
+    assert [[run.record.seed for run in arm.runs] for arm in trained.values()] == [[3, 4], [3, 4]]
+    for name, arm in trained.items():
+        assert {run.variant.name for run in arm.runs} == {name}
+        wrong = (arm.predictions != arm.labels).mean(1)
+        assert wrong.tolist() == pytest.approx([1 - run.test_accuracy for run in arm.runs])
+        assert all(0 <= error <= 100 for error in arm.training_errors)
 
 
 def test_the_same_training_is_done_once(tmp_path: Path) -> None:

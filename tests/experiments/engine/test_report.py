@@ -1,4 +1,4 @@
-"""The page of all results: it stands alone, every plot has words, and Markdown says the same."""
+"""The page of all results: it stands alone, one row a statement, every plot has words, and Markdown says the same."""
 
 from __future__ import annotations
 
@@ -9,46 +9,53 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
-from convatlas.experiments import Budget, Statement, Topic
+from convatlas.experiments import Budget, Quoted, Statement, Topic
 from convatlas.experiments.engine import ledger
 from convatlas.experiments.engine.budget import Setting
+from convatlas.experiments.engine.estimate import Estimate, counted, ratio, repeated, timed
 from convatlas.experiments.engine.report import (
     describe_conditions,
-    format_measurement,
+    format_ends,
     format_number,
+    found,
+    told,
     unbroken,
     write_reports,
 )
-from convatlas.experiments.engine.statement import NotTestable
-from convatlas.experiments.engine.verdict import Measurement, at_least, exactly
+from convatlas.experiments.engine.statement import Measurement, Role
+from convatlas.experiments.engine.verdict import at_least, exactly
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 CHART = Lines(
-    name="chart", title="A < B & C", x="x", y="y", series=(Series("a", (1.0, 2.0), (3.0, 4.0)),), threshold=3.5
+    name="chart",
+    title="A < B & C",
+    subtitle="digits, 3 seeds",
+    x="x",
+    y="y",
+    series=(Series("a", (1.0, 2.0), (3.0, 4.0)),),
+    marks=(("paper: 3.5", 3.5),),
 )
 
 
 def measured(setting: Setting) -> Measurement:
-    return Measurement(values=(2.0, 2.5), charts=(CHART,), figures=(("name <b>", "1.5 s"),), note="a note")
+    return Measurement(
+        estimate=repeated((2.0, 2.1, 2.2)), charts=(CHART,), figures=(("name <b>", "1.5 s"),), note="a note"
+    )
 
 
-def counted(setting: Setting) -> Measurement:
-    return Measurement(values=(60_965_224,))
+def statement(name: str, measure: Callable[[Setting], Measurement], **more: Any) -> Statement:
+    values: dict[str, Any] = {"threshold": at_least(1.0), "unit": "points"} | more
+    return Statement(id=name, text=f"Text <{name}>", statistic="a statistic", measure=measure, **values)
 
 
-def unknown(setting: Setting) -> Measurement:
-    raise NotTestable("it takes a GPU")
-
-
-def statement(name: str, measure: object, threshold: object) -> Statement:
-    return Statement(
-        id=name, text=f"Text <{name}>", statistic="a statistic", threshold=threshold, measure=measure,  # type: ignore[arg-type]
-    )  # fmt: skip
+def always(estimate: Estimate, failed: str = "") -> Callable[[Setting], Measurement]:
+    return lambda setting: Measurement(estimate=estimate, failed=failed)
 
 
 def topic(name: str) -> Topic:
@@ -59,16 +66,21 @@ def topic(name: str) -> Topic:
         source="the source",
         method="the method",
         limitations="the limitations",
-        minutes=(0.1, 0.1),
+        minutes_quick=0.1,
+        minutes_full=0.1,
         statements=(
-            statement("one", measured, at_least(1)),
-            statement("two", counted, exactly(60_965_224)),
-            statement("three", unknown, at_least(0)),
+            statement("folk", always(timed((0.5, 0.6, 0.7))), role=Role.FOLKLORE, unit=""),
+            statement("two", always(counted(60_965_224)), threshold=exactly(60_965_224), role=Role.COUNT, unit=""),
+            statement("one", measured, paper="2 points (Table 3)", test_bed="ten digits"),
+            statement("three", measured, needs=Budget.STANDARD, minutes=46),
+            statement("four", always(repeated((5.0, 5.0)), failed="it has not learned")),
+            statement("five", always(repeated((1.1, 1.5, 2.0)))),
         ),
     )
 
 
 FIRST, SECOND = topic("first"), topic("second")
+QUOTED = (Quoted(text="It took <a week>", source="the press", why="a week"),)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +91,7 @@ def pages(
     out = tmp_path_factory.mktemp("pages") / "results"
     with drawing():
         ledger.run(FIRST, out=out)
-        html, markdown = write_reports(out, (FIRST, SECOND))
+        html, markdown = write_reports(out, (FIRST, SECOND), QUOTED)
     assert (html, markdown) == (out.with_suffix(".html"), out.with_suffix(".md"))
     return ET.fromstring(html.read_bytes()), markdown.read_text()
 
@@ -88,9 +100,10 @@ def text_of(element: ET.Element) -> str:
     return " ".join("".join(element.itertext()).split())
 
 
-def spaced(element: ET.Element) -> str:
-    """The same, with spaces between cells."""
-    return " ".join(" ".join(element.itertext()).split())
+def rows_of(tree: ET.Element) -> list[str]:
+    """What is seen of each statement before it is unfolded."""
+    rows = [each for each in tree.iter(f"{HTML}details") if each.attrib.get("class") == "row"]
+    return [" ".join(" ".join(row[0].itertext()).split()).replace("\N{NO-BREAK SPACE}", " ") for row in rows]
 
 
 def test_the_page_stands_alone(pages: tuple[ET.Element, str]) -> None:
@@ -103,124 +116,105 @@ def test_the_page_stands_alone(pages: tuple[ET.Element, str]) -> None:
     assert not re.search(r"url\(|@import", style)
 
 
-def test_every_plot_has_words(pages: tuple[ET.Element, str]) -> None:
+def test_every_plot_has_words_and_the_papers_value(pages: tuple[ET.Element, str]) -> None:
     tree, markdown = pages
     images = list(tree.iter(f"{HTML}img"))
     assert [image.attrib["alt"] for image in images] == [CHART.alt_text]
-    plot = ET.fromstring(base64.b64decode(images[0].attrib["src"].partition(",")[2]))
-    assert "A < B & C" in text_of(plot)
-    assert f"![{CHART.alt_text}](results/first/chart.svg)" in markdown
+    plot = text_of(ET.fromstring(base64.b64decode(images[0].attrib["src"].partition(",")[2])))
+    for words in ("A < B & C", "digits, 3 seeds", "paper: 3.5"):
+        assert words in plot
+    assert f"![{CHART.alt_text}](results/first/quick/chart.svg)" in markdown
+
+
+def test_each_statement_is_a_row(pages: tuple[ET.Element, str]) -> None:
+    tree, markdown = pages
+    first = rows_of(tree)[: len(FIRST.statements)]
+    # Central statements come first, then counts, then folklore.
+    assert first == [
+        "Text <one> paper: 2 points (Table 3) here: 2.1 points (1.85 to 2.35) confirmed test bed: ten digits",
+        "Text <three> paper: – here: – not run needs standard, 46 min test bed: –",
+        "Text <four> paper: – here: – invalid it has not learned test bed: –",
+        "Text <five> paper: – here: 1.53 points (0.413 to 2.65) inconclusive 1.4 points away from the threshold could "
+        "have been told test bed: –",
+        "Text <two> counted paper: – here: 60,965,224 confirmed test bed: –",
+        "Text <folk> folklore paper: – here: 0.6 (0.5 to 0.7) contradicted test bed: –",
+    ]
+    assert (
+        "| Text <one> | 2 points (Table 3) | 2.1 points (1.85 to 2.35) | at least 1 | confirmed | ten digits |"
+        in markdown
+    )
+    assert "| Text <two> *(counted)* | – | 60,965,224 | exactly 60,965,224 | confirmed | – |" in markdown
 
 
 def test_it_says_everything_that_a_result_has(pages: tuple[ET.Element, str]) -> None:
     tree, markdown = pages
     page = text_of(tree)
-    for told in ("the summary", "the source", "the method", "the limitations", "a note", "it takes a GPU", "1.5 s"):
-        assert told in page
-        assert told in markdown
-    for told in (
-        "2.25 ± 0.35 (n = 2)",
-        "60,965,224",
-        "at least 1",
-        "exactly 60,965,224",
-        "not testable at this budget",
-    ):
-        assert told in page
-        assert told in markdown
-    assert "2 of 3 statements tested" in page
-    assert "**reproduced**, 2 of 3 statements tested" in markdown
-    assert "1 topic: 1 reproduced. 3 statements: 2 reproduced, 1 not testable at this budget." in page
-    # A bare verdict says too much, and one budget is not the other.
-    assert "reproduced 2 of 3 statements tested not run" in spaced(next(tree.iter(f"{HTML}nav")))
-    assert "| Title & first | reproduced (2 of 3 statements tested) | not run |" in markdown
-    for told in (page, markdown):
-        assert "The full budget was not run for 1 topic." in told
-        assert "The full budget was not run." in told
-    # A link for each result; what was not run says so.
-    assert [link.attrib["href"] for link in tree.iter(f"{HTML}a")] == ["#first"]
-    assert "Title & second not run" in spaced(tree)
+    for told_in_both in (
+        "the summary", "the source", "the method", "the limitations", "a note", "1.5 s", "a week", "the press",
+        "mean and 95 % confidence interval, 3 seeds", "median and range of 3 processes",
+        "2 topics: 1 partly supported, 1 undecided. 8 central statements: 1 confirmed, 1 inconclusive, 1 invalid, "
+        "5 not run. 1 of 1 counted figures agree.",
+    ):  # fmt: skip
+        assert told_in_both in page, told_in_both
+        assert told_in_both in markdown, told_in_both
+    assert "| Title & first | partly supported | 1 of 1 |" in markdown
+    assert "| Title & second | undecided | – |" in markdown
+    assert [link.attrib["href"] for link in tree.iter(f"{HTML}a")] == ["#first", "#second"]
 
 
-def test_the_full_budget_stands_beside_quick(tmp_path: Path) -> None:
-    def elsewhere(setting: Setting) -> Measurement:
-        if setting.quick:
-            return Measurement(values=(-1.0,))
-        return Measurement(values=(7.5,), charts=(CHART,), figures=(("of the full run", "8 s"),))
+def test_standard_is_shown_before_quick_and_full_beside(tmp_path: Path) -> None:
+    def of_budget(setting: Setting) -> Measurement:
+        return Measurement(estimate=counted(float(len(setting.budget))), charts=(CHART,) if setting.full else ())
 
-    both = replace(
-        FIRST, statements=(statement("one", elsewhere, at_least(1)), statement("two", counted, exactly(60_965_224)))
-    )
+    both = replace(FIRST, statements=(statement("one", of_budget),))
     out = tmp_path / "results"
-    ledger.run(both, out=out)
-    ledger.run(both, Budget.FULL, out=out)
-    html, path = write_reports(out, (both,))
-    tree, markdown = ET.fromstring(html.read_bytes()), path.read_text()
-    page = text_of(tree)
-    assert "(threshold: at least 1) not reproduced" in page
-    assert "Full budget: 7.5. reproduced" in page
-    assert "reproduced 2 of 2 statements tested" in spaced(next(tree.iter(f"{HTML}nav")))
-    for told in (page, markdown):
-        assert "1 topic: 1 not reproduced. 2 statements: 1 reproduced, 1 not reproduced." in told
-        assert "At the full budget, 1 topic: 1 reproduced. 2 statements: 2 reproduced." in told
-        assert "full budget was not run" not in told
-        assert "of the full run" in told
-    assert "| Text <one> | a statistic | at least 1 | -1 | not reproduced | 7.5 | reproduced |" in markdown
-    assert (
-        "| Title & first | not reproduced (2 of 2 statements tested) | reproduced (2 of 2 statements tested) |"
-        in markdown
-    )
+    for budget in Budget:
+        ledger.run(both, budget, out=out)
+    html, path = write_reports(out, (both,), ())
+    page, markdown = text_of(ET.fromstring(html.read_bytes())), path.read_text()
+    # The names of the budgets have 8 letters and 4.
+    assert "here: 8 points" in page
+    assert "Full budget: 4 points confirmed" in page
+    assert "Budget standard, 3 seeds" in page
+    assert "**one, full budget**" in markdown
     assert "](results/first/full/chart.svg)" in markdown
-
-
-def test_a_result_of_the_full_budget_alone_says_so(tmp_path: Path) -> None:
-    ledger.run(FIRST, Budget.FULL, out=tmp_path / "results")
-    html, markdown = write_reports(tmp_path / "results", (FIRST,))
-    assert "Budget full, 3 seeds" in text_of(ET.fromstring(html.read_bytes()))
-    assert "](results/first/full/chart.svg)" in markdown.read_text()
 
 
 def test_charts_are_drawn_again(tmp_path: Path) -> None:
     ledger.run(FIRST, out=tmp_path / "results")
-    drawn = tmp_path / "results" / "first" / "chart.svg"
+    drawn = tmp_path / "results" / "first" / "quick" / "chart.svg"
     before = drawn.read_bytes()
     drawn.write_text("as an older version drew it")
-    write_reports(tmp_path / "results", (FIRST,))
+    write_reports(tmp_path / "results", (FIRST,), ())
     assert drawn.read_bytes() == before
 
 
 def test_statements_of_several_days_say_which(tmp_path: Path) -> None:
     result = ledger.run(FIRST, out=tmp_path)
-    assert "one" not in describe_conditions(result)
-    first, *rest = result.statements
+    assert "folk" not in describe_conditions(result)
+    first, *rest = result.results
     older = replace(first, conditions=replace(first.conditions, when="2001-02-03"))
-    told = describe_conditions(replace(result, statements=(older, *rest)))
-    assert "one: 2001-02-03; " in told
-    assert f"two, three: {first.conditions.when}; " in told
+    words = describe_conditions(replace(result, results=(older, *rest)))
+    assert "folk: 2001-02-03; " in words
+    assert f"two, one, four, five: {first.conditions.when}; " in words
 
 
 def test_the_commands_name_the_folder_of_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ledger.run(FIRST, out="docs/results")
-    _, markdown = write_reports("docs/results", (FIRST,))
+    _, markdown = write_reports("docs/results", (FIRST,), ())
     assert "`convatlas experiment report --out docs/results`" in markdown.read_text()
-    assert "](results/first/chart.svg)" in markdown.read_text()
+    assert "](results/first/quick/chart.svg)" in markdown.read_text()
 
 
 def test_nothing_to_report_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no results; convatlas experiment run --all"):
-        write_reports(tmp_path / "nowhere", (FIRST,))
+        write_reports(tmp_path / "nowhere", (FIRST,), ())
 
 
-@pytest.mark.parametrize(
+@pytest.mark.at_once(
     ("value", "words"),
-    [
-        (60_000.0, "60,000"),
-        (0.0, "0"),
-        (0.23434, "0.2343"),
-        (4.17e-15, "4.17e-15"),
-        (-2.0, "-2"),
-        (12345.6, "1.235e+04"),
-    ],
+    [(60_000.0, "60,000"), (0.0, "0"), (0.23434, "0.234"), (4.17e-15, "4.17e-15"), (-2.0, "-2"), (12345.6, "12,346")],
 )
 def test_whole_numbers_are_written_out(value: float, words: str) -> None:
     assert format_number(value) == words
@@ -231,6 +225,16 @@ def test_a_number_stays_in_one_line_with_its_unit() -> None:
     assert unbroken("1.88 %, 24 million MACs, 68 px") == f"1.88{space}%, 24 million MACs, 68{space}px"
 
 
-def test_what_was_not_measured_has_no_number(tmp_path: Path) -> None:
-    result = ledger.run(FIRST, out=tmp_path)
-    assert [format_measurement(one) for one in result.statements] == ["2.25 ± 0.35 (n = 2)", "60,965,224", "–"]
+@pytest.mark.at_once(
+    ("estimate", "ends"),
+    [(counted(3.0), ""), (repeated((1.0,)), " (one seed)"), (timed((3.0, 1.0, 2.0)), " (1 to 3)")],
+)
+def test_the_ends_are_those_of_the_basis(estimate: Estimate, ends: str) -> None:
+    assert format_ends(estimate) == ends
+
+
+def test_what_could_have_been_told_of_a_ratio_is_a_factor(tmp_path: Path) -> None:
+    one = statement("one", always(ratio((2.0, 3.0, 9.0), (2.0, 2.0, 3.0))))
+    result = ledger.run(replace(FIRST, statements=(one,)), out=tmp_path)
+    assert "times away from the threshold could have been told" in told(one, result)
+    assert found(one, result.of(one)).startswith("1.65 points (")

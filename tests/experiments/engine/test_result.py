@@ -1,82 +1,154 @@
-"""Statements measured, and the verdict of a topic."""
+"""A topic's results: states, counts, fingerprints."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from convatlas.experiments.engine.arms import Arm
 from convatlas.experiments.engine.budget import Budget, Setting
-from convatlas.experiments.engine.result import StatementResult, TopicResult, current_conditions, run_statement
-from convatlas.experiments.engine.statement import NotTestable, Statement, Topic
-from convatlas.experiments.engine.verdict import Measurement, Verdict, at_least
+from convatlas.experiments.engine.estimate import Estimate, counted, repeated
+from convatlas.experiments.engine.result import (
+    StatementResult,
+    TopicResult,
+    current_conditions,
+    fingerprint,
+    measure,
+    seeds_of,
+)
+from convatlas.experiments.engine.statement import Measurement, Role, Statement, Topic
+from convatlas.experiments.engine.verdict import State, TopicState, at_least, exactly
+from convatlas.recipe import Recipe
+from convatlas.training import Request
+from convatlas.training.recipes import DEFAULT
 
-YES, NO, OPEN = Verdict.REPRODUCED, Verdict.NOT_REPRODUCED, Verdict.NOT_TESTABLE
-
-
-def setting(budget: Budget = Budget.QUICK) -> Setting:
-    return Setting(budget=budget, seeds=(0,), folder=Path())
-
-
-def statement(measure: Callable[[Setting], Measurement], only_full: str = "") -> Statement:
-    return Statement(id="p", text="t", statistic="s", threshold=at_least(0), measure=measure, only_full=only_full)
-
-
-def test_a_statement_for_the_full_budget_is_not_measured_at_quick() -> None:
-    def measure(setting: Setting) -> Measurement:
-        return Measurement(values=(1.0,))
-
-    only_full = statement(measure, only_full="needs USPS")
-    quick = run_statement(only_full, setting())
-    assert (quick.verdict, quick.reason, quick.measurement) == (OPEN, "needs USPS", None)
-    assert run_statement(only_full, setting(Budget.FULL)).verdict is YES
+HERE = current_conditions()
 
 
-def test_a_measurement_may_give_up_with_a_reason() -> None:
-    def measure(setting: Setting) -> Measurement:
-        raise NotTestable("there is only one core")
+def arms_with(recipe: Recipe = DEFAULT, data: str = "digits", rates: tuple[float, ...] = ()) -> Callable:
+    def arms(setting: Setting) -> Mapping[str, Arm]:
+        return {
+            "it": Arm(request=lambda seed: Request(network="lenet5", data=data, recipe=recipe, seed=seed), rates=rates)
+        }
 
-    result = run_statement(statement(measure), setting())
-    assert (result.verdict, result.reason, result.measurement) == (OPEN, "there is only one core", None)
-
-
-def test_an_inconclusive_measurement_keeps_its_values() -> None:
-    def measure(setting: Setting) -> Measurement:
-        return Measurement(values=(1.0,), inconclusive="one has hardly learned")
-
-    result = run_statement(statement(measure), setting())
-    assert (result.verdict, result.reason) == (OPEN, "one has hardly learned")
-    assert result.measurement is not None
-    assert result.measurement.values == (1.0,)
+    return arms
 
 
-def test_a_bug_in_a_measurement_is_no_verdict() -> None:
-    def measure(setting: Setting) -> Measurement:
+def statement(name: str, **more: object) -> Statement:
+    values: dict[str, object] = {
+        "threshold": at_least(0.0),
+        "measure": lambda setting: Measurement(estimate=counted(1.0)),
+    }
+    return Statement(id=name, text="t", statistic="s", **(values | more))  # type: ignore[arg-type]
+
+
+def result_of(given: Mapping[Statement, Estimate | str], *others: Statement) -> TopicResult:
+    """Each statement with its estimate, or the precondition that failed."""
+    topic = Topic(
+        id="e",
+        title="t",
+        summary="c",
+        source="s",
+        method="d",
+        limitations="l",
+        minutes_quick=1,
+        minutes_full=1,
+        statements=(*given, *others),
+    )
+    results = tuple(
+        StatementResult(
+            statement=one,
+            measurement=Measurement(estimate=counted(9.0), failed=each)
+            if isinstance(each, str)
+            else Measurement(estimate=each),
+            fingerprint="",
+            seconds=1.5,
+            conditions=HERE,
+        )
+        for one, each in given.items()
+    )
+    return TopicResult(
+        topic=topic, budget=Budget.STANDARD, num_seeds=3, results=results, missing={one.id: "later" for one in others}
+    )
+
+
+CLEAR = repeated((3.0, 3.1, 2.9))
+BARELY = repeated((1.3, 2.3, 2.4))
+"""Its p-value is a little below 0.025."""
+
+
+def test_learned_central_statements_are_tested_together() -> None:
+    assert 0.01 < at_least(0.0).p_value(BARELY) < 0.025
+    alone = result_of({statement("a", arms=arms_with()): BARELY})
+    assert alone.states == {"a": State.CONFIRMED}
+    # Also where the other was not run yet.
+    waiting = result_of({statement("a", arms=arms_with()): BARELY}, statement("b", arms=arms_with()))
+    assert waiting.states == {"a": State.INCONCLUSIVE, "b": State.NOT_RUN}
+    both = result_of({statement("a", arms=arms_with()): BARELY, statement("b", arms=arms_with()): CLEAR})
+    assert both.states == {"a": State.CONFIRMED, "b": State.CONFIRMED}
+
+
+@pytest.mark.parametrize("more", [{"role": Role.PERIPHERAL, "arms": arms_with()}, {}])
+def test_what_the_topic_does_not_rest_on_costs_nothing(more: dict[str, object]) -> None:
+    result = result_of({statement("a", arms=arms_with()): BARELY, statement("b", **more): BARELY})
+    assert set(result.states.values()) == {State.CONFIRMED}
+
+
+def test_a_failed_precondition_is_invalid() -> None:
+    result = result_of({statement("a", arms=arms_with()): "it has not learned"})
+    assert result.states == {"a": State.INVALID}
+    assert result.state is TopicState.UNDECIDED
+
+
+def test_counts_stand_apart() -> None:
+    result = result_of(
+        {
+            statement("a", role=Role.COUNT, threshold=exactly(2)): counted(2),
+            statement("b", role=Role.COUNT, threshold=exactly(2)): counted(3),
+            statement("c"): CLEAR,
+        },
+        statement("d", role=Role.COUNT),
+    )
+    assert result.counts == (1, 2)
+    assert result.state is TopicState.SUPPORTED
+    assert result.seconds == 4.5
+
+
+def setting(budget: Budget = Budget.STANDARD, seeds: tuple[int, ...] = (0, 1, 2)) -> Setting:
+    return Setting(budget=budget, seeds=seeds, folder=Path())
+
+
+def test_a_fingerprint_is_of_what_is_asked() -> None:
+    one = statement("a", arms=arms_with())
+    before = fingerprint(one, setting())
+    # Words, roles and code are not asked.
+    same = replace(one, text="better said", role=Role.PERIPHERAL, measure=lambda setting: Measurement(estimate=CLEAR))
+    assert fingerprint(same, setting()) == before
+    others = [
+        fingerprint(replace(one, version=2), setting()),
+        fingerprint(replace(one, threshold=at_least(1.0)), setting()),
+        fingerprint(replace(one, no_effect=-1.0), setting()),
+        fingerprint(replace(one, arms=arms_with(replace(DEFAULT, lr=1.0))), setting()),
+        fingerprint(replace(one, arms=arms_with(data="usps")), setting()),
+        fingerprint(replace(one, arms=arms_with(rates=(0.1,))), setting()),
+        fingerprint(one, setting(Budget.FULL)),
+        fingerprint(one, setting(seeds=(0,))),
+    ]
+    assert len({before, *others}) == 1 + len(others)
+
+
+def test_a_statement_may_have_seeds_of_its_own_at_standard() -> None:
+    own = statement("a", num_seeds=5)
+    assert seeds_of(own, Budget.STANDARD, 3) == (0, 1, 2, 3, 4)
+    assert seeds_of(own, Budget.FULL, 3) == seeds_of(statement("b"), Budget.STANDARD, 3) == (0, 1, 2)
+
+
+def test_a_bug_in_a_measurement_is_no_result() -> None:
+    def broken(setting: Setting) -> Measurement:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_statement(statement(measure), setting())
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "verdict"),
-    [((YES, YES), YES), ((YES, NO), NO), ((YES, OPEN), YES), ((OPEN, NO, YES), NO), ((OPEN, OPEN), OPEN)],
-)
-def test_a_topic_has_the_worst_verdict_among_its_tested_statements(
-    verdicts: tuple[Verdict, ...], verdict: Verdict
-) -> None:
-    one = statement(lambda setting: Measurement(values=(1.0,)))
-    here = current_conditions()
-    results = tuple(
-        StatementResult(statement=one, verdict=each, reason="", measurement=None, seconds=1.5, conditions=here)
-        for each in verdicts
-    )
-    topic = Topic(
-        id="e", title="t", summary="c", source="s", method="d", limitations="l", minutes=(1, 1), statements=(one,)
-    )
-    result = TopicResult(topic=topic, budget=Budget.QUICK, num_seeds=1, statements=results)
-    assert result.verdict is verdict
-    assert result.coverage == f"{len(verdicts) - verdicts.count(OPEN)} of {len(verdicts)} statements tested"
-    assert result.headline == f"{verdict} ({result.coverage})"
-    assert result.seconds == 1.5 * len(verdicts)
+        measure(statement("a", measure=broken), setting())

@@ -1,4 +1,4 @@
-"""From values to a verdict: thresholds and the spread of seeds."""
+"""From estimates to states: thresholds, directions, several tests."""
 
 from __future__ import annotations
 
@@ -8,9 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convatlas.experiments.engine.verdict import Measurement, Threshold, Verdict, at_least, at_most, exactly
+from convatlas.experiments.engine.estimate import Estimate, counted, repeated, timed
+from convatlas.experiments.engine.verdict import (
+    MAX_P,
+    State,
+    Threshold,
+    TopicState,
+    at_least,
+    at_most,
+    exactly,
+    holm,
+    state_of,
+)
 
-YES, NO, OPEN = Verdict.REPRODUCED, Verdict.NOT_REPRODUCED, Verdict.NOT_TESTABLE
+YES, SMALLER, OPEN, NO, INVALID, NOT_RUN = State
 
 
 @pytest.mark.at_once(
@@ -30,48 +41,101 @@ def test_a_threshold_contains_its_interval_and_prints_it(
     assert str(threshold) == text
 
 
+def state(estimate: Estimate, threshold: Threshold, no_effect: float | None = None) -> State:
+    return state_of(estimate, threshold, no_effect=no_effect, p_value=threshold.p_value(estimate))
+
+
 @pytest.mark.at_once(
-    ("values", "verdict"),
+    ("estimate", "threshold", "found"),
     [
-        ((1.0,), YES),
-        ((-1.0,), NO),
-        # Nothing is random: a value on the threshold is inside it.
-        ((0.0,), YES),
-        ((2.0, 2.1, 1.9), YES),
-        ((-2.0, -2.1, -1.9), NO),
-        # The mean is 0.5, two standard errors are 3.5.
-        ((0.5, -2.5, 3.5), OPEN),
-        ((-0.5, 2.5, -3.5), OPEN),
-        ((1.0, 1.0, 1.0), YES),
+        (counted(29), exactly(29), YES),
+        (counted(30), exactly(29), NO),
+        (counted(0.0), at_least(0.0), YES),
+        (timed((2.1, 2.4, 2.2)), at_least(2.0), YES),
+        # One process of three was below.
+        (timed((1.9, 2.4, 2.2)), at_least(2.0), OPEN),
+        (timed((1.9, 1.8, 1.7)), at_least(2.0), NO),
     ],
 )
-def test_a_verdict_takes_a_mean_that_is_clear_of_the_threshold(values: tuple[float, ...], verdict: Verdict) -> None:
-    found, reason = Measurement(values=values).verdict(at_least(0))
-    assert found is verdict
-    assert ("measurements are not enough" in reason) == (verdict is OPEN)
+def test_figures_without_seeds_are_held_against_the_threshold(
+    estimate: Estimate, threshold: Threshold, found: State
+) -> None:
+    assert state(estimate, threshold) is found
 
 
-def test_nan_is_not_reproduced() -> None:
-    assert Measurement(values=(math.nan,)).verdict(at_least(0)) == (NO, "")
+def around(center: float, margin: float) -> Estimate:
+    """An estimate whose 95 % interval reaches so far to either side."""
+    # Three values one apart have 4.3027 / sqrt(3) = 2.4841 to either side.
+    return repeated([center + step * margin / 2.48414 for step in (-1, 0, 1)])
 
 
-def test_an_inconclusive_measurement_has_no_verdict() -> None:
-    assert Measurement(values=(1.0,), inconclusive="why").verdict(at_least(0)) == (OPEN, "why")
+@pytest.mark.at_once(
+    ("center", "margin", "found"),
+    [
+        (5.0, 1.0, YES),
+        (3.5, 1.0, OPEN),
+        # Wholly between no effect and the threshold.
+        (1.5, 1.0, SMALLER),
+        (0.5, 1.0, OPEN),
+        (1.5, 5.0, OPEN),
+        (-2.0, 1.0, NO),
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_interval_decides_between_no_effect_and_the_threshold(
+    center: float, margin: float, found: State, sign: int
+) -> None:
+    threshold = at_least(3.0) if sign > 0 else at_most(-3.0)
+    assert state(around(sign * center, margin), threshold, no_effect=0.0) is found
 
 
-@given(values=st.lists(st.floats(-10, 10), min_size=1, max_size=6), low=st.floats(-10, 10))
-def test_the_opposite_threshold_gives_the_opposite_verdict(values: list[float], low: float) -> None:
-    opposite = {YES: NO, NO: YES, OPEN: OPEN}
-    measurement = Measurement(values=tuple(values))
-    margin = 2 * (measurement.std or 0) / math.sqrt(len(values))
-    edges = {measurement.mean - margin, measurement.mean, measurement.mean + margin}
-    if low in edges:
-        return
-    above, _ = measurement.verdict(at_least(low))
-    below, _ = measurement.verdict(at_most(low))
-    assert below is opposite[above]
+def test_without_another_figure_for_no_effect_the_threshold_is_the_border() -> None:
+    # A loss of at most 3 points: above 3 is wrong, wherever it is.
+    assert state(around(1.0, 0.5), at_most(3.0)) is YES
+    assert state(around(4.0, 0.5), at_most(3.0)) is NO
+    assert state(around(3.2, 0.5), at_most(3.0)) is OPEN
+    assert state(around(5.0, 0.5), Threshold(4.0, 6.5)) is YES
+    assert state(around(3.0, 0.5), Threshold(4.0, 6.5)) is NO
 
 
-def test_a_single_value_has_no_standard_deviation() -> None:
-    assert Measurement(values=(1.0,)).std is None
-    assert Measurement(values=(1.0, 3.0)).std == pytest.approx(math.sqrt(2))
+def test_many_tests_ask_for_more() -> None:
+    estimate = around(3.0, 2.9)
+    threshold = at_least(0.0)
+    assert state(estimate, threshold) is YES
+    adjusted = holm({"it": threshold.p_value(estimate), "another": 0.5})
+    assert state_of(estimate, threshold, no_effect=None, p_value=adjusted["it"]) is OPEN
+
+
+def test_holm_is_that_of_his_example() -> None:
+    # Holm 1979: the smallest times their number, the next times one less, never decreasing.
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}) == pytest.approx(
+        {"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02}
+    )
+    assert holm({}) == {}
+
+
+@given(values=st.lists(st.floats(0, 1), min_size=1, max_size=8), other=st.floats(0, 1))
+def test_what_is_confirmed_stays_confirmed_when_more_is_measured(values: list[float], other: float) -> None:
+    """What was not measured counts with a p-value of 1, so that a measured one can only lower the others'."""
+    before = holm({str(i): value for i, value in enumerate(values)} | {"later": 1.0})
+    after = holm({str(i): value for i, value in enumerate(values)} | {"later": other})
+    for i, value in enumerate(values):
+        assert after[str(i)] <= before[str(i)] + 1e-12
+        assert value <= after[str(i)] <= 1
+    assert 0 < MAX_P < 0.05
+
+
+@pytest.mark.at_once(
+    ("states", "topic"),
+    [
+        ([YES, YES], TopicState.SUPPORTED),
+        ([YES, OPEN, NOT_RUN], TopicState.PARTLY_SUPPORTED),
+        ([YES, SMALLER], TopicState.PARTLY_SUPPORTED),
+        ([YES, NO], TopicState.DISPUTED),
+        ([OPEN, NO], TopicState.DISPUTED),
+        ([OPEN, INVALID, SMALLER], TopicState.UNDECIDED),
+        ([], TopicState.UNDECIDED),
+    ],
+)
+def test_a_topic_rests_on_its_central_statements(states: list[State], topic: TopicState) -> None:
+    assert TopicState.of(states) is topic

@@ -146,8 +146,8 @@ def format_ends(estimate: Estimate) -> str:
 
 
 def format_number(value: float) -> str:
-    """Whole numbers in full, others to three digits."""
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.3g}"
+    """Whole numbers and those above a thousand in full, others to three digits."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 or value == int(value) else f"{value:.3g}"
 
 
 def describe_sample(result: StatementResult) -> str:
