@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convatlas import atlas, measure
+from convatlas.draw import Bars
 from convatlas.experiments import Budget, State, Statement
 from convatlas.experiments.engine import protocol
 from convatlas.experiments.engine.budget import Setting
@@ -58,6 +60,12 @@ def requests(statement: Statement, setting: Setting) -> dict[str, Request]:
     return {name: arm.request(1) for name, arm in arms_of(statement, setting).items()}
 
 
+def spec_of(network: str) -> GoogLeNetSpec:
+    spec = atlas.find(network).spec
+    assert isinstance(spec, GoogLeNetSpec)
+    return spec
+
+
 # --- counted ---------------------------------------------------------------------------------------------------------
 
 
@@ -78,10 +86,8 @@ def test_nothing_is_trained_at_quick(standard: Setting) -> None:
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_a_single_size_has_no_other_filters(name: str, full: Setting) -> None:
-    paper = atlas.find("googlenet").spec
-    assert isinstance(paper, GoogLeNetSpec)
-    single = single_size(paper)[name]
+def test_a_single_size_has_no_other_filters(name: str) -> None:
+    single = single_size(spec_of("googlenet"))[name]
     for stage in single.stages:
         for module in stage:
             assert {one for one in KEPT.values() if getattr(module, one)} == {KEPT[name]}
@@ -107,14 +113,14 @@ def test_standard_trains_a_quarter_of_the_width_with_batch_normalization(standar
         assert (request.spec.resolution, request.spec.batch_norm, request.spec.supervised) == (32, True, False)
     module = requests(STATEMENTS["all-sizes"], standard)[MODULE].spec
     assert module == replace(
-        atlas.find("googlenet-bn").spec.scaled(width=0.25, resolution=32), num_classes=10, supervised=False
+        spec_of("googlenet-bn").scaled(width=0.25, resolution=32), num_classes=10, supervised=False
     )
 
 
 def test_full_trains_the_paper_s_network_and_every_branch_alone(full: Setting) -> None:
     arms = arms_of(STATEMENTS["all-sizes"], full)
     assert list(arms) == [MODULE, *KEPT]
-    paper = replace(atlas.find("googlenet").spec.scaled(resolution=64), num_classes=10, supervised=False)
+    paper = replace(spec_of("googlenet").scaled(resolution=64), num_classes=10, supervised=False)
     assert arms[MODULE].request(0).spec == paper
     for arm in arms.values():
         request = arm.request(1)
@@ -123,7 +129,7 @@ def test_full_trains_the_paper_s_network_and_every_branch_alone(full: Setting) -
 
 
 @pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch, known_arm: Callable) -> Callable:
+def given(monkeypatch: pytest.MonkeyPatch, known_arm: Callable[..., Any]) -> Callable[..., None]:
     """Sets the results of trainings: test errors in percent, one for each seed, by what is trained."""
 
     def set_errors(errors: dict[str, tuple[float, ...]], training_errors: tuple[float, ...] = (20.0,)) -> None:
@@ -144,7 +150,7 @@ def given(monkeypatch: pytest.MonkeyPatch, known_arm: Callable) -> Callable:
     ],
 )
 def test_the_better_rival_decides(
-    three: float, five: float, decides: str, expected: State, standard: Setting, given: Callable
+    three: float, five: float, decides: str, expected: State, standard: Setting, given: Callable[..., None]
 ) -> None:
     given({MODULE: (20.0,) * 3, "3x3 alone": (three,) * 3, "5x5 alone": (five,) * 3})
     found = STATEMENTS["all-sizes"].measure(standard)
@@ -156,23 +162,24 @@ def test_the_better_rival_decides(
     assert rows["MACs, the module"].endswith("million")
 
 
-def test_an_uncertain_rival_decides_before_a_better_one(standard: Setting, given: Callable) -> None:
+def test_an_uncertain_rival_decides_before_a_better_one(standard: Setting, given: Callable[..., None]) -> None:
     given({MODULE: (20.0,) * 3, "3x3 alone": (20.0,) * 3, "5x5 alone": (16.0, 20.6, 25.0)})
     found = STATEMENTS["all-sizes"].measure(standard)
     assert found.note == "5x5 alone decides."
     assert state("all-sizes", found) is State.INCONCLUSIVE
 
 
-def test_networks_that_have_not_learned_are_not_compared(standard: Setting, given: Callable) -> None:
+def test_networks_that_have_not_learned_are_not_compared(standard: Setting, given: Callable[..., None]) -> None:
     given(dict.fromkeys((MODULE, "3x3 alone", "5x5 alone"), (60.0,) * 3), training_errors=(55.0,))
     assert "training error of 55.0 %" in STATEMENTS["all-sizes"].measure(standard).failed
 
 
-def test_branches_besides_are_shown_at_full_and_decide_nothing(full: Setting, given: Callable) -> None:
+def test_branches_besides_are_shown_at_full_and_decide_nothing(full: Setting, given: Callable[..., None]) -> None:
     given({MODULE: (20.0,) * 3} | {name: (20.0 if name[0] in "35" else 5.0,) * 3 for name in KEPT})
     found = STATEMENTS["all-sizes"].measure(full)
     assert found.estimate.center == 0
     (chart,) = found.charts
+    assert isinstance(chart, Bars)
     assert chart.labels == (MODULE, *KEPT)
     assert "cifar" in chart.subtitle.lower()
     assert "test error, 1x1 alone" in dict(found.figures)
@@ -182,13 +189,10 @@ def test_branches_besides_are_shown_at_full_and_decide_nothing(full: Setting, gi
 
 
 def small_spec() -> GoogLeNetSpec:
-    spec = atlas.find("googlenet").spec
-    assert isinstance(spec, GoogLeNetSpec)
-    return replace(spec.scaled(width=0.125, resolution=40), in_channels=1, num_classes=10)
+    return replace(spec_of("googlenet").scaled(width=0.125, resolution=40), in_channels=1, num_classes=10)
 
 
 def test_the_ratio_is_that_of_gradients_that_add_up_to_the_training_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the main loss is left out, the training's own gradient is that of the auxiliary losses."""
     spec = small_spec()
     images, labels = filter_sizes.digits(spec.resolution)
     targets = nn.functional.one_hot(labels, 10).float()
@@ -197,7 +201,7 @@ def test_the_ratio_is_that_of_gradients_that_add_up_to_the_training_gradient(mon
     torch.manual_seed(7)
     network = GoogLeNet(spec).train()
 
-    def norm(loss: Callable) -> float:
+    def norm(loss: Callable[[tuple[Tensor, ...]], Tensor]) -> float:
         return dict(measure.gradient_norms(network, loss, images))["conv1.conv"]
 
     objective = atlas.find("googlenet").objective
@@ -250,18 +254,18 @@ def test_a_gradient_as_strong_as_the_main_one_is_asked_for(
     assert found.estimate.values == ratios
     assert state("gradient", found) is expected
     # The paper's own network, for gray images of ten classes.
-    assert {replace(spec, in_channels=3, num_classes=1000) for spec in asked} == {atlas.find("googlenet").spec}
+    assert {replace(spec, in_channels=3, num_classes=1000) for spec in asked} == {spec_of("googlenet")}
 
 
 def test_training_with_auxiliary_classifiers_is_left_to_full(standard: Setting, full: Setting) -> None:
     assert arms_of(STATEMENTS["auxiliary"], standard) == {}
     both = requests(STATEMENTS["auxiliary"], full)
     specs = {name: request.spec for name, request in both.items()}
-    paper = replace(atlas.find("googlenet").spec.scaled(resolution=64), num_classes=10)
+    paper = replace(spec_of("googlenet").scaled(resolution=64), num_classes=10)
     assert specs == {WITH: paper, WITHOUT: replace(paper, supervised=False)}
 
 
-def test_auxiliary_classifiers_are_compared_by_test_error(full: Setting, given: Callable) -> None:
+def test_auxiliary_classifiers_are_compared_by_test_error(full: Setting, given: Callable[..., None]) -> None:
     given({WITH: (20.0, 20.1, 19.9), WITHOUT: (23.0, 23.1, 22.9)})
     found = STATEMENTS["auxiliary"].measure(full)
     assert found.estimate.values == pytest.approx((3.0, 3.0, 3.0))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from convatlas import atlas, measure
+from convatlas.draw import Bars
 from convatlas.experiments import Budget, State, Statement
 from convatlas.experiments.engine import protocol
 from convatlas.experiments.engine.budget import Setting
@@ -22,7 +24,6 @@ from convatlas.experiments.topics.small_filters import (
     DEEP_RECIPE,
     FACTOR,
     LEARNED,
-    OF_EACH_FAMILY,
     RELIABLE_EPOCHS,
     SHALLOW,
     STACKS,
@@ -30,6 +31,7 @@ from convatlas.experiments.topics.small_filters import (
     stack,
     windows,
 )
+from convatlas.experiments.topics.timed_steps import OF_EACH_FAMILY
 from convatlas.measure import Workload
 from convatlas.networks.vgg import A, B, ConvSize, D, VGGSpec
 from convatlas.training import Request
@@ -88,6 +90,7 @@ def test_parameters_are_those_of_section_2_3_and_biases() -> None:
 
 def test_the_paper_s_parameters_are_drawn_as_lines(standard: Setting) -> None:
     (chart,) = STATEMENTS["parameters"].measure(standard).charts
+    assert isinstance(chart, Bars)
     (bars,) = chart.series
     assert [value for _, value in chart.marks] == pytest.approx([bars.y[2], bars.y[3]], rel=1e-3)
 
@@ -98,7 +101,7 @@ def test_a_missing_convolution_is_noticed(standard: Setting, monkeypatch: pytest
         assert state(name, STATEMENTS[name].measure(standard)) is State.CONTRADICTED
 
 
-def test_another_kind_of_filter_is_noticed(standard: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_kind_of_filter_is_noticed() -> None:
     # C has convolutions of 1x1.
     assert len(windows("vgg16-1x1")) == 3
     assert (
@@ -167,7 +170,7 @@ def test_full_trains_the_paper_s_networks_at_one_rate(name: str, full: Setting) 
 
 
 @pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch, known_arm: Callable) -> Callable:
+def given(monkeypatch: pytest.MonkeyPatch, known_arm: Callable[..., Any]) -> Callable[..., None]:
     """Sets the results of trainings: test errors in percent, one for each seed, by what is trained."""
 
     def set_errors(errors: dict[str, tuple[float, ...]], training_errors: tuple[float, ...] = (20.0,)) -> None:
@@ -186,7 +189,7 @@ def given(monkeypatch: pytest.MonkeyPatch, known_arm: Callable) -> Callable:
     ],
 )
 def test_the_lead_is_the_difference_of_test_errors(
-    name: str, better: str, worse: str, standard: Setting, given: Callable
+    name: str, better: str, worse: str, standard: Setting, given: Callable[..., None]
 ) -> None:
     measured = STATEMENTS[name].measure
     given({better: (20.0, 20.5, 21.0), worse: (24.0, 24.5, 25.0)})
@@ -220,7 +223,7 @@ def test_reliability_is_that_of_the_network_without_normalization(standard: Sett
     ],
 )
 def test_a_training_that_stalls_is_counted(
-    training_errors: tuple[float, ...], percent: float, expected: State, standard: Setting, given: Callable
+    training_errors: tuple[float, ...], percent: float, expected: State, standard: Setting, given: Callable[..., None]
 ) -> None:
     five = replace(standard, seeds=(0, 1, 2, 3, 4))
     given({"VGG-16": (40.0,) * 5}, training_errors=training_errors)
@@ -259,6 +262,7 @@ def test_vgg_is_compared_with_the_median_of_the_others_in_each_process(
     assert state("training-cost", found) is expected
     assert found.note.endswith("slowest first: 1.")
     (chart,) = found.charts
+    assert isinstance(chart, Bars)
     assert chart.marks[0][1] == pytest.approx(FACTOR * 1000 / small_filters.BATCH)
     assert dict(found.figures)["vgg16"].endswith(f"{measured_macs('vgg16') / 1e6:,.0f} million MACs")
 
