@@ -116,8 +116,8 @@ PAPER_WIDTH = Scale(resolution=32)
 DEEP_RECIPE = replace(SMALL_IMAGES, lr=DEEP_LR)
 """The default recipe, at its rate for deep networks without normalization."""
 MAX_TRAINING_ERROR = 45.0
-"""In percent, on augmented images and with dropout: half of what guessing comes to. Networks of this size that learn are
-well below after ten epochs."""
+"""In percent, on augmented images and with dropout: half of what guessing comes to. Networks of this size that learn
+are well below after ten epochs."""
 
 
 def arm(name: str, setting: Setting, spec: VGGSpec) -> Arm:
