@@ -267,7 +267,8 @@ TOPIC = Topic(
     f"learning rate that is best for it; full: as the paper has them, at {PAPER_WIDTH.resolution} px. For reliability, "
     "VGG-16 without batch normalization, with the default recipe and rate. Timed: a training step of one network of "
     f"each family at {SIDE} px, in several processes.",
-    limitations="The paper compared on ImageNet, without batch normalization. Five seeds show that a training is no matter of luck, not that it never fails. "
+    limitations="The paper compared on ImageNet, without batch normalization. "
+    "Five seeds show that a training is no matter of luck, not that it never fails. "
     f"Times are those of one machine, with batches of {BATCH}, where updating many weights weighs more than with the "
     "paper's 256.",
     minutes_quick=1.5,
