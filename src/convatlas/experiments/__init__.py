@@ -14,9 +14,16 @@ from convatlas.experiments.engine.statement import Statement as Statement
 from convatlas.experiments.engine.statement import Topic as Topic
 from convatlas.experiments.engine.verdict import State as State
 from convatlas.experiments.engine.verdict import TopicState as TopicState
-from convatlas.experiments.topics import degradation, shortcuts, vanishing, zip_codes
+from convatlas.experiments.topics import compound, degradation, separable, shortcuts, vanishing, zip_codes
 
-TOPICS: tuple[Topic, ...] = (zip_codes.TOPIC, vanishing.TOPIC, degradation.TOPIC, shortcuts.TOPIC)
+TOPICS: tuple[Topic, ...] = (
+    zip_codes.TOPIC,
+    vanishing.TOPIC,
+    degradation.TOPIC,
+    shortcuts.TOPIC,
+    separable.TOPIC,
+    compound.TOPIC,
+)
 """In the order of their papers."""
 QUOTED: tuple[Quoted, ...] = ()
 
