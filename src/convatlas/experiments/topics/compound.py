@@ -355,9 +355,9 @@ TOPIC = Topic(
     method=f"Standard scales ResNet-20 at half of its width from {AT_STANDARD.side} px to {TIMES} times its MACs, "
     "along each dimension and with the paper's triple along all three, and trains each with the learning rate that is "
     "best for it. Depth grows by whole units; the growth that it leaves is divided between width and resolution, so "
-    f"that all have about equal MACs. Full does the same with B0 from {B0.side} px, and searches: B0 and ResNet-20 are scaled to "
-    "twice their MACs in seven ways, one seed and a tenth of the training images for validation choose the best single "
-    "dimension and the best way along all three, and both are trained with every seed.",
+    f"that all have about equal MACs. Full does the same with B0 from {B0.side} px, and searches: B0 and ResNet-20 are "
+    "scaled to twice their MACs in seven ways, one seed and a tenth of the training images for validation choose the "
+    "best single dimension and the best way along all three, and both are trained with every seed.",
     limitations="The images have 32 px: scaled by resolution alone they are enlarged to 48 and have no more detail. "
     "The networks are small and trained briefly, so that learning fast counts as much as ending well; this says little "
     "about ImageNet. The paper's constants were found for B0, not for ResNets.",
