@@ -210,11 +210,11 @@ def times(batch_size: int) -> Times:
         for shape in layer_shapes(mobilenet())
         for of_full in (False, True)
     }
+    of_networks = measure.time_in_turn(networks, repeats=REPEATS)
+    of_layers = measure.time_in_turn(layers, repeats=REPEATS)
     return Times(
-        *(
-            {key: timing.median_s for key, timing in measure.time_in_turn(workloads, repeats=REPEATS).items()}
-            for workloads in (networks, layers)
-        ),
+        {name: timing.median_s for name, timing in of_networks.items()},
+        {key: timing.median_s for key, timing in of_layers.items()},
         measure.torch_engine(resolve_device(None)),
     )
 
@@ -511,7 +511,7 @@ def over_folds(trained: Mapping[str, TrainedArm], answers: Answers) -> Measureme
         accuracies,
         name="rho",
         title=f"The resolution multiplier: {RHO_SIDES[0]} to {RHO_SIDES[-1]} px",
-        where=f"Imagenette; mobilenet, alpha {RHO_ALPHA:g}",
+        where=f"Imagenette, {len(answers.labels):,} photographs in folds; mobilenet, alpha {RHO_ALPHA:g}",
     )
     return with_macs(
         Measurement(
