@@ -145,8 +145,9 @@ def test_at_standard_resnets_grow_from_24_px(standard: Setting) -> None:
         assert all(arm.rates == protocol.RATES for arm in arms_of(STATEMENTS[name], standard).values())
     assert sizes(AT_STANDARD.base) == (9, 32, 24)
     # No more than the 32 px that the images have.
-    assert found[PAPER].spec is not None
-    assert 24 < found[PAPER].spec.resolution <= 32
+    spec = found[PAPER].spec
+    assert spec is not None
+    assert 24 < spec.resolution <= 32
 
 
 def test_full_scales_the_paper_s_own_b0(full: Setting, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_every_image_is_tested_once_and_not_by_who_was_trained_on_it(imagenette:
     make_folds(tmp_path)
     tested = []
     for number in range(NUM_FOLDS):
-        found = data.find(fold(tmp_path, number)).load(8)
+        found = data.find(fold(tmp_path, number)).load(8, seed=0)
         assert found.classes == tuple(CLASSES)
         assert not set(grays(found.train)) & set(grays(found.test))
         assert len(found.train) + len(found.test) == NUM_CLASSES * sum(NUM.values())
@@ -73,7 +73,7 @@ def test_where_there_are_no_links_images_are_copied(
     monkeypatch.setattr(Path, "symlink_to", refuse)
     add_images(imagenette)
     make_folds(tmp_path)
-    assert len(data.find(fold(tmp_path, 2)).load(8).test) == NUM_CLASSES * 2
+    assert len(data.find(fold(tmp_path, 2)).load(8, seed=0).test) == NUM_CLASSES * 2
 
 
 def test_many_images_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:

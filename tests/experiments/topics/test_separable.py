@@ -109,7 +109,9 @@ def test_layer_shapes_are_those_of_the_network(name: str, of_full: bool) -> None
 
 def in_process(faster: float, share: float) -> Times:
     """What a process measures where the network is so many times faster, and each layer takes that share of time."""
-    layers = {(shape, of_full): 1.0 if of_full else share for shape in layer_shapes(mobilenet()) for of_full in (0, 1)}
+    layers = {
+        (shape, of_full): 1.0 if of_full else share for shape in layer_shapes(mobilenet()) for of_full in (False, True)
+    }
     return Times(dict(zip(NETWORKS, (0.1, 0.1 * faster), strict=True)), layers, "engine")
 
 
