@@ -232,9 +232,10 @@ def test_without_images_the_statement_is_left_out_and_says_what_gets_them(
 ) -> None:
     monkeypatch.setenv("CONVATLAS_DATA", str(tmp_path / "data"))
     topic = replace(TOPIC, statements=(STATEMENTS["rho"],))
-    (result,) = run(topic, Budget.STANDARD, out=tmp_path / "out")
+    result = run(topic, Budget.STANDARD, out=tmp_path / "out")
     assert not result.results
     assert "unpack the folders train and val" in result.missing["rho"]
+    assert result.absent == result.missing
 
 
 # --- statistics of known answers -------------------------------------------------------------------------------------
