@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import convatlas as ca
 from convatlas import atlas
+from convatlas.errors import UserError
 from convatlas.measure import cost_of, layers_of
 from convatlas.networks import resnet
 from convatlas.networks.resnet import ResNetSpec, Shortcut
@@ -161,6 +162,13 @@ def test_the_maps_have_the_sides_that_the_paper_prints() -> None:
         assert [table.part(f"stages.{i}").rows[-1].output_shape[-1] for i in range(len(sides))] == sides
 
 
+def test_a_network_for_cifar_takes_images_from_24_px() -> None:
+    spec = atlas.find("resnet20-cifar").spec
+    assert spec.scaled(resolution=24).resolution == 24
+    with pytest.raises(UserError, match="the smallest that works is 24 px"):
+        spec.scaled(resolution=23)
+
+
 def strides(name: str) -> list[list[int]]:
     """Of the convolutions in the first unit of each stage but the first."""
     network = ca.create(name, width=0.0625, resolution=32)
@@ -240,7 +248,7 @@ def test_a_network_is_what_the_paper_draws(name: str, option: str, strided: int,
     assert torch.allclose(network(x), expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.at_once("resolution", [28, 32, 41])
+@pytest.mark.at_once("resolution", [24, 28, 32, 41])
 @pytest.mark.at_once(
     ("name", "option"),
     [("plain20-cifar", "-"), ("resnet20-cifar", "A"), ("resnet20-cifar-b", "B"), ("resnet20-cifar-c", "C")],

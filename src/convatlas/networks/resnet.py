@@ -96,6 +96,12 @@ class ResNetSpec(Spec):
     def small_limits(self) -> tuple[int, ...]:  # type: ignore[override]
         return () if self.cifar else (64, 33)
 
+    @property
+    def smallest_resolution(self) -> int:
+        """The smallest resolution that works, in pixels."""
+        # The CIFAR networks halve twice: 6x6 are left of 24.
+        return 24 if self.cifar else super().smallest_resolution
+
     def scaled(self, width: float = 1.0, depth: float = 1.0, resolution: int | None = None) -> Self:
         check_width(width, (self.stem, *(num for stage in self.stages for unit in stage for num in unit)))
         return replace(

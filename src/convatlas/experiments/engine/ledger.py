@@ -168,6 +168,11 @@ class Book:
             absent: data sets that could not be had, with the reason; another is added.
         """
         own = replace(setting, seeds=seeds_of(statement, setting.budget, self.num_seeds))
+        try:
+            statement.prepare(own.folder)
+        except UserError as error:
+            self.absent[statement.id] = str(error)
+            return
         for name in data_of(statement, own):
             if name not in absent:
                 absent[name] = why_absent(name)

@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 
@@ -151,7 +151,12 @@ def fingerprint(statement: Statement, setting: Setting) -> str:
     statement that comes to measure something else raises its `version`.
     """
     arms = arms_of(statement, setting)
-    requests = [request for arm in arms.values() for request in arm.requests(setting.seeds, None)]
+    # Of a folder that a statement makes for itself only the name is asked for: results are read anywhere.
+    requests = [
+        replace(request, data=data.portable_name(str(request.data)))
+        for arm in arms.values()
+        for request in arm.requests(setting.seeds, None)
+    ]
     asked = {
         "id": statement.id,
         "version": statement.version,

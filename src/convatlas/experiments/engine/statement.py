@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from convatlas.draw import Chart
 from convatlas.experiments.engine.answers import Answers
@@ -67,6 +68,9 @@ class Statement:
     """Data set, networks and epochs of the standard budget, in words."""
     arms: Callable[[Setting], Mapping[str, Arm]] | None = None
     """The networks that it trains; None: none."""
+    prepare: Callable[[Path], None] = lambda runs: None
+    """Makes data sets of its own in the folder of runs, or raises a `UserError` that says what is missing, and how to
+    get it."""
     num_seeds: int | None = None
     """At standard, where it is another number than that of the topic."""
     priority: int = 1
