@@ -24,6 +24,8 @@ from convatlas.training.progress import EpochMetrics
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 SPECS = {type(variant.spec): family.name for family in ca.families() for variant in family.variants}
+HEADINGS = {"FullyConnectedSpec": "Fully connected networks", "FourLayerSpec": "Four-layer networks"}
+"""Of specs that are not their family's only one."""
 TABLES: dict[tuple[str, str, int], list[type]] = {
     ("model", "model.json", 1): [Card],
     ("model", "preprocessing", 0): [Preprocessing],
@@ -31,11 +33,7 @@ TABLES: dict[tuple[str, str, int], list[type]] = {
     ("model", "quantization", 0): [LayerQuantization],
     ("model", "score", 0): [Score],
     ("model", "spec", 0): [Spec],
-    **{
-        ("model", family if name != "FullyConnectedSpec" else "Fully connected networks", 0): [spec]
-        for spec, family in SPECS.items()
-        for name in [spec.__name__]
-    },
+    **{("model", HEADINGS.get(spec.__name__, family), 0): [spec] for spec, family in SPECS.items()},
     ("run", "run.json", 0): [Record],
     ("run", "results", 0): [TrainingResults],
     ("run", "scale", 0): [Scale],

@@ -159,6 +159,7 @@ RANGES: dict[tuple[type, str], st.SearchStrategy[Any]] = {
     (Recipe, "batch_size"): st.integers(1, 2**20),
     (Recipe, "epochs"): st.integers(10, 100_000),
     (Recipe, "epochs_of"): st.none() | st.integers(1, 2**40),
+    (Record, "stop_at_error"): st.none() | PART,
     (TrainingResults, "epochs"): st.integers(9, 10),
     (TrainingResults, "best_epoch"): st.none() | st.integers(1, 9),
     (TrainingResults, "seconds"): st.floats(0, 1e12),

@@ -18,7 +18,7 @@ import convatlas as ca
 from convatlas import atlas
 from convatlas.errors import UserError
 from convatlas.measure import cost_of, layers_of
-from convatlas.networks.alexnet import AlexNet, AlexNetSpec, num_neurons
+from convatlas.networks.alexnet import AlexNet, AlexNetSpec, FourLayerSpec, num_neurons
 
 ALEXNET, ONE_TOWER, WITH_NORM = (atlas.find(name) for name in ("alexnet", "alexnet-owt", "alexnet-bn"))
 
@@ -95,6 +95,15 @@ def two_towers(network: nn.Module, x: Tensor) -> Tensor:
         ("alexnet-owt-256", 61_100_840, 714_188_480),
         # A number for each channel to scale it and one to shift it, over 96 + 256 + 384 + 384 + 256 channels.
         ("alexnet-bn", 60_965_224 + 2 * 1376, 724_406_816),
+        # 5 x 5 weights for each pair of channels, biases, and 4 x 4 places of 64 channels in the last layer.
+        *(
+            (
+                name,
+                25 * (3 * 32 + 32 * 32 + 32 * 64) + 32 + 32 + 64 + (4 * 4 * 64 + 1) * 10,
+                25 * (32**2 * 3 * 32 + 16**2 * 32 * 32 + 8**2 * 32 * 64) + 4 * 4 * 64 * 10,
+            )
+            for name in ("alexnet-cifar", "alexnet-cifar-tanh", "alexnet-cifar-lrn")
+        ),
     ],
 )
 def test_the_layers_add_up_to_the_known_sums(name: str, params: int, macs: int) -> None:
@@ -231,6 +240,53 @@ def test_half_of_the_units_of_both_hidden_layers_are_dropped_in_training_only(hi
     assert (torch.cat(trained) == 0).double().mean().item() == pytest.approx(0.5, abs=0.0075)
 
 
+def in_sequence(name: str, depth: int = 1) -> nn.Sequential:
+    """The four layers of Figure 1 as a plain sequence of PyTorch's layers."""
+
+    def act() -> nn.Module:
+        return nn.Tanh() if name.endswith("tanh") else nn.ReLU()
+
+    def norm() -> nn.Module:
+        # PyTorch divides alpha by the number of neighbors.
+        return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0) if name.endswith("lrn") else nn.Identity()
+
+    added = [layer for _ in range(depth - 1) for layer in (nn.Conv2d(16, 16, 5, padding=2), act())]
+    return nn.Sequential(
+        *(nn.Conv2d(3, 8, 5, padding=2), act(), norm(), nn.MaxPool2d(3, 2, ceil_mode=True)),
+        *(nn.Conv2d(8, 8, 5, padding=2), act(), norm(), nn.AvgPool2d(3, 2, ceil_mode=True)),
+        *(nn.Conv2d(8, 16, 5, padding=2), act(), *added, nn.AvgPool2d(3, 2, ceil_mode=True)),
+        *(nn.Flatten(), nn.LazyLinear(7)),
+    )
+
+
+@pytest.mark.at_once("resolution", [28, 31, 32, 33, 40])
+@pytest.mark.at_once(
+    ("name", "depth"), [("alexnet-cifar", 1), ("alexnet-cifar-tanh", 1), ("alexnet-cifar-lrn", 1), ("alexnet-cifar", 3)]
+)
+def test_the_network_of_four_layers_is_a_plain_sequence(name: str, depth: int, resolution: int) -> None:
+    torch.manual_seed(0)
+    network = ca.create(name, width=0.25, depth=depth, resolution=resolution, num_classes=7).double()
+    plain = in_sequence(name, depth).double()
+    # Images as bright as this are what response normalization acts on.
+    x = 50 * torch.randn(2, 3, resolution, resolution, dtype=torch.float64)
+    plain(x)
+    plain.load_state_dict(dict(zip(plain.state_dict(), network.state_dict().values(), strict=True)))
+    assert torch.allclose(network(x), plain(x), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["alexnet-cifar", "alexnet-cifar-tanh", "alexnet-cifar-lrn"])
+def test_the_weights_of_four_layers_suit_their_activation(name: str) -> None:
+    torch.manual_seed(0)
+    network = ca.create(name, width=4, in_channels=1)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            fan_out, fan_in = layer.weight.shape[0] * layer.weight[0, 0].numel(), layer.weight[0].numel()
+            variance = 2 / (fan_in + fan_out) if name.endswith("tanh") else 2 / fan_in
+            few = 4 / math.sqrt(2 * layer.weight.numel())
+            assert layer.weight.std().item() == pytest.approx(math.sqrt(variance), rel=few)
+            assert not layer.bias.any()
+
+
 # --- what the paper leaves out to compare ------------------------------------------------------------------------
 
 
@@ -309,3 +365,11 @@ def test_an_added_unit_copies_the_fifth_convolution(variant: atlas.Variant) -> N
         assert deep[name].params == 256 * (256 // towers * 9 + 1)
     assert {row.name for row in plain} < {row.name for row in deep}
     assert all(deep[row.name].params == row.params for row in plain)
+
+
+def test_the_network_of_four_layers_repeats_its_third_convolution() -> None:
+    spec = FourLayerSpec(lrn=True)
+    deep = spec.scaled(width=0.5, depth=2.5, resolution=28)
+    assert deep == replace(spec, convolutions=(16, 16, 32, 32, 32), resolution=28)
+    with pytest.raises(UserError, match=r"the smallest width that works is 0\.016"):
+        spec.scaled(width=0.01)

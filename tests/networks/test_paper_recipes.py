@@ -113,7 +113,8 @@ def test_what_only_rmsprop_has_is_the_papers() -> None:
 
 def test_networks_without_a_recipe_are_those_whose_paper_prints_none() -> None:
     without = [variant.name for variant in ca.variants() if variant.recipe is None]
-    assert without == ["lenet1989", "lenet5-modern", "lenet-300", "lenet-300-100"]
+    lenets = ["lenet1989", "lenet5-modern", "lenet-300", "lenet-300-100"]
+    assert without == [*lenets, "alexnet-cifar", "alexnet-cifar-tanh", "alexnet-cifar-lrn"]
 
 
 def test_networks_of_110_layers_and_more_are_warmed_up() -> None:

@@ -167,5 +167,6 @@ def test_what_no_command_can_ask_for_has_none(run: Run) -> None:
     assert command(run) is not None
     # Format 1, and a spec or a recipe of a program's own.
     assert command(replace(run, record=replace(run.record, scale=None))) is None
+    assert command(replace(run, record=replace(run.record, stop_at_error=0.0))) is None
     kept = InitFrom(path="x", constraint=WeightConstraint.ZEROS)
     assert command(replace(run, record=replace(run.record, init_from=kept))) is None

@@ -159,6 +159,7 @@ def test_every_choice_of_a_run_survives_its_file() -> None:
         "scale": Scale(width=0.5, depth=2.0, resolution=64, phi=1.0),
         "class_weights": "balanced",
         "validation": Validation(val_split=0.25, patience=5),
+        "stop_at_error": 0.25,
         "init_from": InitFrom(path="/runs/before", freeze=True),
         "distillation": Distillation(
             teacher="/runs/teacher.cva", temperature=3.0, distill_weight=0.5, attention_weight=10.0
@@ -318,6 +319,8 @@ def test_a_missing_field_of_a_part_is_named(part: str, key: str, folder: Path) -
         # What the groups refuse themselves.
         ({"validation": {"val_split": 2}}, "`val_split` 2 splits nothing"),
         ({"validation": {"patience": 0}}, "`patience` 0 does not work"),
+        ({"stop_at_error": 1.5}, "`stop_at_error` 1.5 does not work; it must be 0 to 1"),
+        ({"stop_at_error": "0.25"}, "stop_at_error is '0.25', not a number"),
         ({"distillation": {"teacher": "x", "temperature": 0}}, "`temperature` 0 does not work"),
         ({"init_from": {"path": "x", "freeze": True, "constraint": "zeros"}}, "`freeze`"),
     ],

@@ -32,7 +32,6 @@ from convatlas.runs.record import Record
 from convatlas.runs.run import CHECKPOINT, Run, load_run
 from convatlas.spec import Scale, Variant
 from convatlas.training import Interrupted, Progress, optimizers
-from convatlas.training.loop import seed_dropout
 from convatlas.training.plan import training_batches
 
 UNTUNED = Runtime(autotune=False)
@@ -266,6 +265,7 @@ def test_a_scaled_network_trains_and_is_loaded(tmp_path: Path) -> None:
         ({"scale": Scale(width=0)}, "the smallest width that works"),
         ({"scale": Scale(depth=0)}, "depth 0 leaves no layer"),
         ({"scale": Scale(resolution=20)}, "the smallest that works is 28 px"),
+        ({"stop_at_error": 25}, "`stop_at_error` 25 does not work; it must be 0 to 1"),
         ({"class_weights": "even"}, "`class_weights` 'even' is unknown; the only choice is 'balanced'"),
         ({"seed": -1}, "`seed` -1 is out of range"),
         ({"seed": 2**70}, "is out of range"),
@@ -552,6 +552,54 @@ def test_a_run_with_any_option_stopped_again_and_again_ends_in_the_same_weights(
     assert resumed.card == whole.card
 
 
+@pytest.fixture(scope="module")
+def six_epochs(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Each better than those before."""
+    run = ca.train(**TO_AN_ERROR, out=tmp_path_factory.mktemp("six") / "run")
+    errors = [1 - row["accuracy"] for row in metrics(run)]
+    assert errors == sorted(set(errors), reverse=True)
+    return run
+
+
+TO_AN_ERROR = {"network": "lenet5-modern", "epochs": 6, "batch_size": 300, "runtime": UNTUNED}
+STEPS_AN_EPOCH = 5
+
+
+def without_time(run: Run) -> list[dict[str, float]]:
+    return [row | {"seconds": 0} for row in metrics(run)]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_training_stops_with_the_first_epoch_at_its_error(six_epochs: Run, tmp_path: Path) -> None:
+    # Between the third and the fourth epoch's errors, so that the fourth is the first.
+    stop_at_error = 1 - sum(row["accuracy"] for row in metrics(six_epochs)[2:4]) / 2
+    job = {**TO_AN_ERROR, "stop_at_error": stop_at_error}
+    whole = ca.train(**job, out=tmp_path / "whole")
+    # The learning rate, too, is that of six epochs.
+    assert without_time(whole) == without_time(six_epochs)[:4]
+    assert (whole.results.epochs, whole.record.recipe.epochs, whole.record.stop_at_error) == (4, 6, stop_at_error)
+    assert whole.is_finished
+    # One step before the end, and at the end, where nothing is left to train.
+    for step in (4 * STEPS_AN_EPOCH - 1, 4 * STEPS_AN_EPOCH):
+        folder = tmp_path / f"stopped at {step}"
+        with pytest.raises(Interrupted):
+            ca.train(**job, out=folder, progress=StopAt(step))
+        notes = Notes()
+        resumed = ca.resume(folder, progress=notes)
+        assert len(notes.images) == 4 * STEPS_AN_EPOCH - step
+        assert without_time(resumed) == without_time(whole)
+        assert weights(resumed) == weights(whole)
+        assert replace(resumed.results, seconds=0) == replace(whole.results, seconds=0)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_error_that_is_not_reached_costs_nothing(six_epochs: Run, tmp_path: Path) -> None:
+    run = ca.train(**TO_AN_ERROR, stop_at_error=0.0, out=tmp_path / "run")
+    assert run.results.epochs == 6
+    assert without_time(run) == without_time(six_epochs)
+    assert weights(run) == weights(six_epochs)
+
+
 def test_the_options_above_are_what_they_are_called(photographs: Path, tmp_path: Path) -> None:
     """Otherwise a test of them would be of something else."""
     records = {}
@@ -784,21 +832,6 @@ def test_a_checkpoint_has_the_statistics_of_batch_normalization(shades: Path, tm
             assert kept[f"network.{name}"] == 3
         else:
             assert not torch.equal(kept[f"network.{name}"], fresh)
-
-
-@pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("name", ["efficientnet-b0", "googlenet"])
-def test_dropout_differs_between_steps_and_is_the_same_in_each_run(name: str) -> None:
-    network = ca.create(name, num_classes=2, width=0.25, resolution=28).train()
-    images = torch.randn(8, 3, 28, 28)
-    seen = []
-    for seed in (1, 2, 1):
-        seed_dropout(torch.device("cpu"), seed)
-        with torch.no_grad():
-            outputs = network(images)
-        seen.append(outputs if isinstance(outputs, torch.Tensor) else outputs[0])
-    assert torch.equal(seen[0], seen[2])
-    assert not torch.equal(seen[0], seen[1])
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -43,6 +43,9 @@ def start(*, freeze: bool = False) -> InitFrom:
     [
         (lambda: request(seed=-1), "seed", "`seed` -1 is out of range; it must be an integer from 0 to"),
         (lambda: request(seed=2**63), "seed", "is out of range"),
+        (lambda: request(stop_at_error=25), "stop_at_error", "`stop_at_error` 25 does not work; it must be 0 to 1"),
+        (lambda: request(stop_at_error=-0.01), "stop_at_error", "it must be 0 to 1"),
+        (lambda: request(stop_at_error=float("nan")), "stop_at_error", "it must be 0 to 1"),
         (lambda: request(class_weights="even"), "class_weights", "'even' is unknown; the only choice is 'balanced'"),
         (lambda: request(class_weights=""), "class_weights", "the only choice is 'balanced'"),
         (

@@ -11,10 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import convatlas as ca
 from convatlas.data.batches import Batch
 from convatlas.networks.blocks import CrossEntropy
 from convatlas.runs.options import Execution
-from convatlas.training.step import Step, parts
+from convatlas.training.step import Step, parts, seed_dropout
 
 PLAIN = Execution(threads=1)
 
@@ -154,3 +155,18 @@ def test_losses_that_are_large_and_finite_do_not_overflow_in_their_sum() -> None
     assert result.losses.isfinite().all()
     # The sum of five is more than single precision holds, though no image is to blame.
     assert math.isfinite(result.loss)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", ["efficientnet-b0", "googlenet"])
+def test_dropout_differs_between_steps_and_is_the_same_in_each_run(name: str) -> None:
+    network = ca.create(name, num_classes=2, width=0.25, resolution=28).train()
+    images = torch.randn(8, 3, 28, 28)
+    seen = []
+    for seed in (1, 2, 1):
+        seed_dropout(torch.device("cpu"), seed)
+        with torch.no_grad():
+            outputs = network(images)
+        seen.append(outputs if isinstance(outputs, torch.Tensor) else outputs[0])
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], seen[1])

@@ -226,8 +226,23 @@ def test_training_should_stop_when_the_patience_has_run_out(epochs: int, best: i
         state.add_batch(1.0, 1, 1)
         state.close_epoch(0.1, 0.0)
     expected = patience is not None and 0 < state.best_epoch <= epochs - patience
-    assert should_stop(state, Validation(patience=patience)) == expected
-    assert not should_stop(state, None)
+    assert should_stop(state, Validation(patience=patience), None) == expected
+    assert not should_stop(state, None, None)
+
+
+@given(num_images=st.integers(1, 10_000), data=st.data())
+def test_training_should_stop_when_the_last_epoch_is_at_its_error(num_images: int, data: st.DataObject) -> None:
+    errors = data.draw(st.lists(st.integers(0, num_images), max_size=3), "errors of the epochs")
+    most = data.draw(st.integers(0, num_images) | st.sampled_from(errors or [0]), "errors to stop at")
+    state = LoopState()
+    for wrong in errors:
+        state.add_batch(1.0, num_images - wrong, num_images)
+        state.close_epoch(0.1, 0.0)
+    expected = bool(errors) and errors[-1] <= most
+    # As it would be typed, and as it would be computed.
+    for stop_at_error in (most / num_images, 1 - (num_images - most) / num_images):
+        assert should_stop(state, None, stop_at_error) == expected
+        assert should_stop(state, Validation(patience=9), stop_at_error) == expected
 
 
 # Class weights

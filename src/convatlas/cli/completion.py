@@ -5,7 +5,7 @@ They are copies, which a test holds against the originals: those load torch, whi
 
 NETWORKS = """
 lenet1989 lenet1 lenet4 lenet5 lenet5-modern lenet-300 lenet-300-100
-alexnet alexnet-owt alexnet-owt-256 alexnet-bn
+alexnet alexnet-cifar alexnet-cifar-tanh alexnet-cifar-lrn alexnet-owt alexnet-owt-256 alexnet-bn
 vgg11 vgg11-lrn vgg13 vgg16-1x1 vgg16 vgg19 vgg11-bn vgg13-bn vgg16-bn vgg19-bn
 googlenet googlenet-naive googlenet-bn googlenet-bn-3x3
 plain18 plain34 resnet18 resnet18-a resnet18-c resnet34 resnet34-a resnet34-c resnet50 resnet101 resnet152

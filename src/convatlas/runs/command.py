@@ -17,11 +17,13 @@ def command(run: Run) -> str | None:
     """The command that trains the same network in the same way, with every number written out.
 
     None if there is none: records of format 1 do not have the multipliers of the spec, and a program may have given a
-    spec, a recipe or a constraint of its own.
+    spec, a recipe, a constraint or a training error to stop at.
     """
     record = run.record
     init_from = record.init_from
-    if record.scale is None or (init_from is not None and init_from.constraint is not None):
+    if record.scale is None or record.stop_at_error is not None:
+        return None
+    if init_from is not None and init_from.constraint is not None:
         return None
     recipe = record.recipe
     words = [

@@ -30,7 +30,7 @@ class TrainingResults:
     unused_files: int = 0
     """Of an image folder, what is no image or not used, as `Dataset.unused` names it; older records do not say."""
     epochs: int
-    """Those that were trained: with `patience`, they may be fewer than the recipe's."""
+    """Those that were trained: with `patience` or `stop_at_error`, they may be fewer than the recipe's."""
     best_epoch: int | None
     """The one whose weights these are, with `Validation`."""
     seconds: float
@@ -54,6 +54,9 @@ class Record:
     which no command repeats."""
     class_weights: ClassWeights | None = None
     validation: Validation | None = None
+    stop_at_error: float | None = None
+    """A fraction: training ends with the first epoch whose training error is at most this. None: with the last, or by
+    `Validation.patience`."""
     init_from: InitFrom | None = None
     distillation: Distillation | None = None
     runtime: Runtime
@@ -73,6 +76,7 @@ class Record:
     machine: str = field(default_factory=platform.machine)
 
     def __post_init__(self) -> None:
+        check_within(self, stop_at_error=(0, 1))
         if self.results is None:
             return
         epochs, best = self.results.epochs, self.results.best_epoch

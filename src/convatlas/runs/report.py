@@ -194,6 +194,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("augmentation", augmentation),
         *((f"{what}, printed in", where) for what, where in recipe.sources),
         *((("class weights", record.class_weights),) if record.class_weights else ()),
+        *((("stop at error", describe(record.stop_at_error)),) if record.stop_at_error is not None else ()),
         *((("init from", record.init_from.path),) if record.init_from is not None else ()),
         *(fact for group in groups if group is not None for fact in settings(group, but=("path",), all_of_them=True)),
         *settings(record.runtime, but=("device", "autotune")),

@@ -48,7 +48,7 @@ from convatlas.training.progress import Progress
 from convatlas.training.request import DEFAULT_RUNTIME, UNSCALED, Request
 from convatlas.training.setup import TrainingSetup
 from convatlas.training.signals import Stopped, StopRequest
-from convatlas.training.step import StepResult, to_memory_format
+from convatlas.training.step import StepResult, seed_dropout, to_memory_format
 from convatlas.training.validation import should_stop, split_validation, validate
 
 NUM_NAMED = 5
@@ -80,6 +80,7 @@ def train(
     spec: Spec | None = None,
     class_weights: ClassWeights | None = None,
     validation: Validation | None = None,
+    stop_at_error: float | None = None,
     init_from: str | Path | InitFrom | None = None,
     distillation: Distillation | None = None,
     runtime: Runtime = DEFAULT_RUNTIME,
@@ -105,6 +106,8 @@ def train(
             from the data.
         class_weights: "balanced" lets every class count the same in the loss, however many images it has.
         validation: hold out training images, keep the weights of the epoch that is best on them, and stop early.
+        stop_at_error: end with the first epoch whose training error, as a fraction, is at most this; until then the
+            learning rate is that of all epochs. None: train them all.
         init_from: trained weights to start from; a path stands for `InitFrom(path=...)`, which trains a new head and
             then unfreezes the layers below it.
         distillation: learn from a teacher's outputs too.
@@ -132,6 +135,7 @@ def train(
         spec=spec,
         class_weights=class_weights,
         validation=validation,
+        stop_at_error=stop_at_error,
         init_from=InitFrom(path=str(init_from)) if isinstance(init_from, str | Path) else init_from,
         distillation=distillation,
         runtime=runtime,
@@ -314,7 +318,7 @@ def _train_epochs(
     progress.begin(run, dataset, num_steps, state.step)
     with StopRequest() as stop:
         try:
-            while state.step < num_steps and not should_stop(state, record.validation):
+            while state.step < num_steps and not should_stop(state, record.validation, record.stop_at_error):
                 epoch, first = divmod(state.step, len(batches))
                 if first == 0:
                     before_epoch(epoch)
@@ -424,17 +428,6 @@ def _evaluate_and_write(
         checkpoint.remove(run.folder)
     run.card, run.record = processes.broadcast(lambda: (run.card, run.record))
     return run
-
-
-def seed_dropout(device: torch.device, seed: int) -> None:
-    """Make what a network draws at random (dropout) a function of the step, as the batch is.
-
-    Seeds one device: torch.manual_seed asks every kind of device, which takes a twentieth of a small network's step.
-    """
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    else:
-        torch.default_generator.manual_seed(seed)
 
 
 def is_finite(network: nn.Module) -> bool:

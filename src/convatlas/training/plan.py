@@ -115,6 +115,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
         scale=replace(request.scale, resolution=spec.resolution) if is_by_name(request) else None,
         class_weights=request.class_weights,
         validation=request.validation,
+        stop_at_error=request.stop_at_error,
         init_from=None if start is None else start.init_from,
         distillation=checked_distillation(request.distillation, variant, spec, dataset.classes),
         runtime=replace(request.runtime, device=resolve_device(request.runtime.device).type),

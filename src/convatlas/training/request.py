@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from convatlas.errors import UserError
+from convatlas.errors import UserError, check_within
 from convatlas.recipe import Recipe
 from convatlas.runs.options import ClassWeights, Distillation, InitFrom, Runtime, Validation
 from convatlas.spec import Scale, Spec
@@ -29,6 +29,7 @@ class Request:
     spec: Spec | None = None
     class_weights: ClassWeights | None = None
     validation: Validation | None = None
+    stop_at_error: float | None = None
     init_from: InitFrom | None = None
     distillation: Distillation | None = None
     runtime: Runtime = DEFAULT_RUNTIME
@@ -37,6 +38,7 @@ class Request:
     def __post_init__(self) -> None:
         if self.class_weights not in (None, "balanced"):
             raise UserError(f"`class_weights` {self.class_weights!r} is unknown; the only choice is 'balanced'")
+        check_within(self, stop_at_error=(0, 1))
         if self.init_from is not None and self.init_from.freeze:
             if self.recipe == "paper":
                 raise UserError("`freeze` takes the default recipe: the papers' recipes train whole networks")

@@ -57,8 +57,15 @@ def validate(train_state: TrainState, run: Run, split: data.Split, device: torch
         train_state.keep_best()
 
 
-def should_stop(state: LoopState, validation: Validation | None) -> bool:
-    """Whether as many epochs as the patience have passed without a better one."""
+def should_stop(state: LoopState, validation: Validation | None, stop_at_error: float | None) -> bool:
+    """Whether the last epoch reached the training error, or as many as the patience have passed without a better one.
+
+    Args:
+        stop_at_error: the training error as a fraction; None: there is none to reach.
+    """
+    # 1e-9: an accuracy of 0.7 is an error of 0.3, whatever binary fractions say.
+    if stop_at_error is not None and state.metrics and 1 - state.metrics[-1]["accuracy"] <= stop_at_error + 1e-9:
+        return True
     if validation is None or validation.patience is None or not state.best_epoch:
         return False
     return len(state.metrics) - state.best_epoch >= validation.patience
