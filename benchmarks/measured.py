@@ -69,20 +69,20 @@ def judge(targets: Sequence[Target]) -> None:
         sys.exit(1)
 
 
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
 def write(name: str, command: str, figures: Mapping[str, Any]) -> None:
     """Put the figures with their command and machine into `results/NAME.json`, and print them."""
-    record = {
-        "command": command,
-        "date": date.today().isoformat(),
-        "machine": {
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "capability": torch.backends.cpu.get_cpu_capability(),
-        },
-        **figures,
-    }
+    record = {"command": command, "date": date.today().isoformat(), "machine": machine(), **figures}
     text = json.dumps(record, indent=2) + "\n"
     (RESULTS / f"{name}.json").write_text(text)
     print(text)

@@ -144,9 +144,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(f"{kind}_name", [variant.name for variant in variants()])
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device here")
+
+
 # A shell's background job ignores Ctrl-C, and so would the commands that tests start and stop.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def any_device(request: pytest.FixtureRequest) -> torch.device:
+    """The CPU and a GPU in turn; on the GPU it is a test marked `gpu`."""
+    return torch.device(request.param)
 
 
 @pytest.fixture(scope="session")

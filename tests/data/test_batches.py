@@ -49,13 +49,14 @@ def batches(
     batch_size: int = 8,
     seed: int = 0,
     shard: Shard | None = None,
+    device: torch.device = CPU,
 ) -> Batches:
     return Batches(
         split,
         BYTES[split.images.shape[1]],
         num_classes=len(split),
         batch_size=batch_size,
-        device=CPU,
+        device=device,
         seed=seed,
         augmentation=augmentation,
         shard=shard,
@@ -298,6 +299,25 @@ def test_wherever_images_lie_the_batches_are_the_same(
             assert same(one, other)
     assert all(same(one, other) for one, other in zip(in_order(ours), in_order(theirs), strict=True))
     assert same(ours.sample(0, 5), theirs.sample(0, 5))
+
+
+@pytest.mark.parametrize("augmentation", [None, EVERYTHING, CUT], ids=["plain", "distorted", "cut and mixed"])
+def test_on_any_device_the_batches_are_those_of_the_cpu(
+    augmentation: Augmentation | None, any_device: torch.device
+) -> None:
+    split = noise(300, channels=3)
+    expected = list(batches(split, augmentation, batch_size=20).epoch(1))
+    # On the device from the beginning, and copied batch by batch, from pinned memory to a GPU.
+    for lying in (split, Split(Shelf(np.asarray(split.images)), split.labels)):
+        # All are kept to the end: memory that was used again before its copy had left would show.
+        given = list(batches(lying, augmentation, batch_size=20, device=any_device).epoch(1))
+        for one, other in zip(given, expected, strict=True):
+            assert {value.device.type for value in one[:3]} == {any_device.type}
+            assert torch.equal(one.labels.cpu(), other.labels)
+            assert torch.equal(one.indices, other.indices)
+            torch.testing.assert_close(one.targets.cpu(), other.targets)
+            # Of 255: a GPU rounds places between pixels otherwise.
+            torch.testing.assert_close(one.inputs.cpu(), other.inputs, rtol=0, atol=0.1)
 
 
 @pytest.mark.parametrize("augmentation", [None, EVERYTHING], ids=["plain", "changed"])

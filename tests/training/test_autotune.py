@@ -20,7 +20,7 @@ from convatlas.training import Request
 from convatlas.training.autotune import COMPILING_S, Autotuner, available_threads, computes_bfloat16
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import plan
-from convatlas.training.step import Step, to_memory_format
+from convatlas.training.step import Step, StepResult, to_memory_format
 
 PLAIN = Execution(threads=1)
 LONG = 10**9
@@ -160,10 +160,13 @@ def test_processes_on_one_machine_share_its_threads() -> None:
 # What each execution computes
 
 
-def losses_of(name: str, execution: Execution) -> tuple[Tensor, bool]:
+def one_step(
+    name: str, execution: Execution, device: torch.device, depth: float = 1.0
+) -> tuple[StepResult, list[Tensor]]:
+    """What a step came to, and the gradients."""
     torch.manual_seed(0)
     sizes: dict[str, Any] = {} if name.startswith("lenet") else {"width": 0.25, "resolution": 32}
-    network = ca.create(name, num_classes=3, **sizes).train()
+    network = ca.create(name, num_classes=3, depth=depth, **sizes).train().to(device)
     # Dropout draws in the order of memory, which is what differs.
     network.training = False
     for layer in network.modules():
@@ -174,24 +177,50 @@ def losses_of(name: str, execution: Execution) -> tuple[Tensor, bool]:
         to_memory_format(network, execution),
         ca.find(name).objective,
         execution,
-        class_weights=torch.ones(3),
+        class_weights=torch.ones(3, device=device),
         batch_size=6,
     )
+    batch = batch_of(6, spec.resolution, spec.in_channels)
+    on_device = (batch.inputs.to(device), batch.targets.to(device), batch.labels.to(device))
     torch.manual_seed(1)
-    result = step.gradient(batch_of(6, spec.resolution, spec.in_channels))
-    return result.losses, result.is_finite
+    result = step.gradient(Batch(*on_device, batch.indices, batch.global_batch_size))
+    return result, [value.grad for value in network.parameters() if value.grad is not None]
+
+
+def rounding(device: torch.device) -> float:
+    """Relative. GPUs convolve with the 10 bits of TF32."""
+    return 1e-3 if device.type == "cpu" else 1e-2
 
 
 @pytest.mark.parametrize("name", [family.variants[-1].name for family in ca.families()])
-def test_each_execution_computes_nearly_the_same_losses_for_a_network_of_each_family(name: str) -> None:
-    plain, _ = losses_of(name, PLAIN)
-    for execution, tolerance in ((replace(PLAIN, channels_last=False), 1e-3), (replace(PLAIN, bfloat16=True), 0.15)):
-        other, is_finite = losses_of(name, execution)
-        assert is_finite
-        assert other.dtype == torch.float32
-        assert (other - plain).abs().max() <= tolerance * plain.abs().max()
+def test_each_execution_computes_nearly_the_same_losses_for_a_network_of_each_family(
+    name: str, any_device: torch.device
+) -> None:
+    plain, _ = one_step(name, PLAIN, any_device)
+    tolerances = {replace(PLAIN, channels_last=False): rounding(any_device), replace(PLAIN, bfloat16=True): 0.15}
+    for execution, tolerance in tolerances.items():
+        other, gradients = one_step(name, execution, any_device)
+        assert other.is_finite
+        # Weights and their gradients stay in single precision.
+        assert {other.losses.dtype, *(value.dtype for value in gradients)} == {torch.float32}
+        assert (other.losses - plain.losses).abs().max() <= tolerance * plain.losses.abs().max()
     # Proves that bfloat16 is not the plain execution under another name.
-    assert not torch.equal(other, plain)
+    assert not torch.equal(other.losses, plain.losses)
+
+
+@pytest.mark.slow
+# Of PyTorch's own compiler, about itself.
+@pytest.mark.filterwarnings("default")
+def test_a_compiled_step_has_the_losses_and_gradients_of_the_eager_one(any_device: torch.device) -> None:
+    # One unit a stage has every kind of layer, and compiles in a third of the time.
+    eager, expected = one_step("resnet20-cifar", PLAIN, any_device, depth=0.34)
+    compiled, gradients = one_step("resnet20-cifar", replace(PLAIN, compiled=True), any_device, depth=0.34)
+    tolerance = rounding(any_device)
+    assert (compiled.losses - eager.losses).abs().max() <= tolerance * eager.losses.abs().max()
+    for one, other in zip(gradients, expected, strict=True):
+        assert (one - other).norm() <= 10 * tolerance * other.norm()
+    # Proves that it was compiled.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -24,10 +25,10 @@ from convatlas.cli.signals import Signaled
 from convatlas.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from convatlas.experiments import Statement, StatementResult, TopicResult
+    from convatlas.experiments import Statement, Topic, TopicResult, Watch
 
 experiment = typer.Typer(
-    help="Test what made the networks famous: statements with a verdict from measurements.", no_args_is_help=True
+    help="Test what made the networks famous: statements, each with a state that measurements give it.", no_args_is_help=True
 )
 
 Folder = Annotated[Path, typer.Option(help="Folder of the results.")]
@@ -36,7 +37,7 @@ FOLDER = Path("experiments")
 
 @experiment.command("list")
 def list_topics(json: Json = False) -> None:
-    """List the topics, and about how long each takes."""
+    """List the topics, and about how long each budget takes."""
     from convatlas.experiments import TOPICS
 
     if json:
@@ -48,7 +49,11 @@ def list_topics(json: Json = False) -> None:
                         "title": topic.title,
                         "summary": topic.summary,
                         "source": topic.source,
-                        "minutes": topic.minutes,
+                        "minutes": {
+                            "quick": topic.minutes_quick,
+                            "standard": topic.minutes_standard,
+                            "full": topic.minutes_full,
+                        },
                     }
                     for topic in TOPICS
                 ]
@@ -61,10 +66,19 @@ def list_topics(json: Json = False) -> None:
             Column("topic", wrap=True),
             Column("statements", right=True),
             Column("quick", right=True),
+            Column("standard", right=True),
             Column("full, GPU", right=True),
         ),
         [
-            (topic.id, topic.title, str(len(topic.statements)), *(duration(60 * minutes) for minutes in topic.minutes))
+            (
+                topic.id,
+                topic.title,
+                str(len(topic.statements)),
+                *(
+                    duration(60 * minutes)
+                    for minutes in (topic.minutes_quick, topic.minutes_standard, topic.minutes_full)
+                ),
+            )
             for topic in TOPICS
         ],
     )
@@ -78,7 +92,11 @@ def run_topics(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Run all topics.")] = False,
     budget: Annotated[
-        str, typer.Option(help="quick: two cores, no network access; full: the paper's setting, for a GPU.")
+        str,
+        typer.Option(
+            help="quick: minutes, trains nothing; standard: hours on two cores, real images; full: the papers' "
+            "settings, for a GPU."
+        ),
     ] = "quick",
     num_seeds: Annotated[int, typer.Option("--seeds", help="Repetitions of everything random.")] = 3,
     out: Folder = FOLDER,
@@ -95,47 +113,36 @@ def run_topics(
     budgets = {str(one): one for one in Budget}
     if budget not in budgets:
         raise unknown("budget", budget, budgets)
-    results = []
-    for topic in TOPICS if everything else [find(name) for name in ids or ()]:
-        if not quiet:
-            print_line(f"{topic.id}: {topic.title}", bold=True, err=True)
-        try:
-            with StatementLines(quiet) as lines:
-                results.append(
-                    run(
-                        topic,
-                        budgets[budget],
-                        num_seeds=num_seeds,
-                        out=out,
-                        on_statement_begin=lines.begin,
-                        on_training_end=lines.add_dot,
-                        on_statement_end=lines.end,
-                    )
-                )
-        except (Stopped, Signaled) as stop:
-            raise signal_exit(stop.signal, "finished measurements are kept; the same command continues") from stop
+    topics = TOPICS if everything else [find(name) for name in dict.fromkeys(ids or ())]
+    try:
+        with StatementLines(quiet) as lines:
+            results = run(topics, budgets[budget], num_seeds=num_seeds, out=out, watch=lines.watch)
+    except (Stopped, Signaled) as stop:
+        raise signal_exit(stop.signal, "finished measurements are kept; the same command continues") from stop
     if json:
         print_json({"results": [to_json(result) for result in results]})
-        return
-    for result in results:
+    else:
+        for result in results:
+            print_line()
+            print_result(result)
         print_line()
-        print_result(result)
-    print_line()
-    print_line(f"Results and charts are in {out}; to make a page of them:  convatlas experiment report --out {out}")
+        print_line(f"Results and charts are in {out}; to make a page of them:  convatlas experiment report --out {out}")
+    if absent := absent_data(results):
+        raise UserError(absent)
 
 
 @experiment.command("report")
 def report(out: Folder = FOLDER) -> None:
     """Write all results as one page, beside their folder: as HTML that needs no other file, and as Markdown."""
-    from convatlas.experiments import TOPICS
+    from convatlas.experiments import QUOTED, TOPICS
     from convatlas.experiments.engine.report import write_reports
 
-    for path in write_reports(out, TOPICS):
+    for path in write_reports(out, TOPICS, QUOTED):
         print_line(path)
 
 
 class StatementLines:
-    """A line on standard error for each statement, which may take minutes, with a dot for each training that ends."""
+    """A line on standard error for each statement, which may take hours, with a dot for each training that ends."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
@@ -149,15 +156,25 @@ class StatementLines:
         if self._is_begun:
             self._print("", ends=True)
 
-    def begin(self, statement: Statement) -> None:
-        self._print(f"  {statement.id}:")
+    @property
+    def watch(self) -> Watch:
+        """What prints the lines."""
+        from convatlas.experiments import Watch
+
+        return Watch(
+            on_statement_begin=self.begin, on_training_end=lambda: self._print("."), on_statement_end=self.end
+        )
+
+    def begin(self, topic: Topic, statement: Statement) -> None:
+        self._print(f"{topic.id}, {statement.id}:")
         self._is_begun = True
 
-    def add_dot(self) -> None:
-        self._print(".")
-
-    def end(self, result: StatementResult) -> None:
-        self._print(f" {result.verdict} ({duration(result.seconds)})", ends=True)
+    def end(self, result: TopicResult, statement: Statement) -> None:
+        # What an earlier run measured comes without a beginning.
+        if not self._is_begun:
+            return
+        one, state = result.of(statement), result.states[statement.id]
+        self._print(f" {state}" + (f" ({duration(one.seconds)})" if one else ""), ends=True)
         self._is_begun = False
 
     def _print(self, text: str, *, ends: bool = False) -> None:
@@ -166,22 +183,33 @@ class StatementLines:
 
 
 def print_result(result: TopicResult) -> None:
-    from convatlas.experiments.engine.report import format_measurement
+    from convatlas.experiments.engine.report import found, tally, told
 
-    print_heading(f"{result.topic.id}: {result.headline}")
+    print_heading(f"{result.topic.id}: {result.state}")
     print_table(
         (
             Column("statement", wrap=True),
-            Column("measured", right=True),
+            Column("here", right=True),
             Column("threshold", right=True),
-            Column("verdict"),
+            Column("state"),
         ),
         [
-            (one.statement.text, format_measurement(one), str(one.statement.threshold), one.verdict)
-            for one in result.statements
+            (one.text, found(one, result.of(one)), str(one.threshold), result.states[one.id])
+            for one in result.topic.statements
         ],
     )
-    for one in result.statements:
-        if one.reason:
-            print_line(f"{one.statement.id}: {one.reason}")
-    print_facts([("took", duration(result.seconds)), ("seeds", str(result.num_seeds))])
+    for one in result.topic.statements:
+        if why := told(one, result):
+            print_line(f"{one.id}: {why}")
+    print_facts(
+        [("counted figures that agree", tally(result)), ("took", duration(result.seconds)), ("seeds", str(result.num_seeds))]
+    )
+
+
+def absent_data(results: Sequence[TopicResult]) -> str:
+    """Which data sets are not here, and which statements they would serve; empty if none is missed."""
+    served: dict[str, list[str]] = {}
+    for result in results:
+        for name, why in result.absent.items():
+            served.setdefault(why, []).append(f"{result.topic.id}/{name}")
+    return "; ".join(f"{why}; not measured without it: {', '.join(names)}" for why, names in served.items())

@@ -8,6 +8,7 @@ from convatlas.experiments.engine.ledger import read as read
 from convatlas.experiments.engine.ledger import run as run
 from convatlas.experiments.engine.result import StatementResult as StatementResult
 from convatlas.experiments.engine.result import TopicResult as TopicResult
+from convatlas.experiments.engine.statement import Quoted as Quoted
 from convatlas.experiments.engine.statement import Statement as Statement
 from convatlas.experiments.engine.statement import Topic as Topic
 from convatlas.experiments.engine.verdict import State as State
@@ -16,6 +17,7 @@ from convatlas.experiments.topics import vanishing, zip_codes
 
 TOPICS: tuple[Topic, ...] = (zip_codes.TOPIC, vanishing.TOPIC)
 """In the order of their papers."""
+QUOTED: tuple[Quoted, ...] = ()
 
 
 def find(name: str) -> Topic:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from convatlas.experiments import Budget
 from convatlas.experiments.engine.budget import Setting
-from convatlas.experiments.engine.distributed_pair import run_on_pair
+from convatlas.experiments.engine.distributed_pair import device_of, run_on_pair
 from convatlas.experiments.engine.result import run_statement
 from convatlas.experiments.engine.statement import NotTestable
 from convatlas.experiments.engine.verdict import Verdict
@@ -92,6 +92,16 @@ def test_each_process_has_its_half_of_every_gradient(
             own = rows_of(gradient, rank)
             assert own.abs().max() > 0
             assert relative_difference(answer.gradients[name], own) < 1e-12, name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < TOWERS, reason="each tower needs a GPU of its own")
+def test_a_tower_on_each_gpu_computes_the_network_of_one_process(
+    network: AlexNet, task: TowerTask, answers: list[TowerResult]
+) -> None:
+    assert [device_of(rank) for rank in range(TOWERS)] == [torch.device("cuda", rank) for rank in range(TOWERS)]
+    test_two_processes_give_the_outputs_of_one(network, task, answers)
+    test_each_process_has_its_half_of_every_gradient(network, task, answers)
 
 
 def test_the_traffic_is_what_the_layers_read_from_the_other_tower(task: TowerTask, answers: list[TowerResult]) -> None:

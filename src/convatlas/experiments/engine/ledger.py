@@ -121,7 +121,8 @@ class Book:
     num_seeds: int
     folder: Path
     done: dict[str, StatementResult]
-    missing: dict[str, str]
+    absent: dict[str, str]
+    """Of statements whose images are not here, and why."""
 
     @classmethod
     def opened(cls, topic: Topic, setting: Setting, out: Path) -> Book:
@@ -145,7 +146,7 @@ class Book:
     @property
     def result(self) -> TopicResult:
         """All results so far, in the order of the statements."""
-        return topic_result(self.topic, self.budget, self.num_seeds, self.done, self.missing)
+        return topic_result(self.topic, self.budget, self.num_seeds, self.done, self.absent)
 
     def measure(self, statement: Statement, setting: Setting, absent: dict[str, str]) -> None:
         """Measure a statement, and write all results; or say why its images are not here.
@@ -158,7 +159,7 @@ class Book:
             if name not in absent:
                 absent[name] = why_absent(name)
             if absent[name]:
-                self.missing[statement.id] = absent[name]
+                self.absent[statement.id] = absent[name]
                 return
         self.done[statement.id] = measure(statement, own)
         save_charts(self.done[statement.id], self.folder)
@@ -166,18 +167,20 @@ class Book:
 
 
 def topic_result(
-    topic: Topic, budget: Budget, num_seeds: int, done: dict[str, StatementResult], missing: dict[str, str]
+    topic: Topic, budget: Budget, num_seeds: int, done: dict[str, StatementResult], absent: dict[str, str]
 ) -> TopicResult:
+    """What is done, and why the rest is not."""
     return TopicResult(
         topic=topic,
         budget=budget,
         num_seeds=num_seeds,
         results=tuple(done[one.id] for one in topic.statements if one.id in done),
         missing={
-            one.id: missing.get(one.id) or one.why_not_at(budget) or NOT_YET
+            one.id: absent.get(one.id) or one.why_not_at(budget) or NOT_YET
             for one in topic.statements
             if one.id not in done
         },
+        absent=absent,
     )
 
 

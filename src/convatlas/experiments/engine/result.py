@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 
@@ -75,6 +75,8 @@ class TopicResult:
     """Of the statements that were measured."""
     missing: dict[str, str]
     """Why the others were not, by their ids."""
+    absent: dict[str, str] = field(default_factory=dict)
+    """Of these, the ones whose images are not here and could not be downloaded, and why."""
 
     def of(self, statement: Statement) -> StatementResult | None:
         """The statement's result; None where it was not measured."""

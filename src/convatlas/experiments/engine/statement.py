@@ -12,7 +12,6 @@ from convatlas.experiments.engine.arms import Arm
 from convatlas.experiments.engine.budget import Budget, Setting
 from convatlas.experiments.engine.estimate import Estimate
 from convatlas.experiments.engine.verdict import Threshold
-from convatlas.formatting import duration
 
 
 class Role(enum.StrEnum):
@@ -84,9 +83,9 @@ class Statement:
 
     def why_not_at(self, budget: Budget) -> str:
         """Why that budget does not measure it; empty if it does."""
-        if budget >= self.needs:
+        if budget.allows(self.needs):
             return ""
-        return f"needs {self.needs}, {duration(60 * self.minutes)}" if self.minutes else f"needs {self.needs}"
+        return f"needs {self.needs}, {self.minutes:g} min" if self.minutes else f"needs {self.needs}"
 
 
 @dataclass(frozen=True, kw_only=True)
