@@ -13,9 +13,9 @@ from convatlas.experiments.engine.statement import Statement as Statement
 from convatlas.experiments.engine.statement import Topic as Topic
 from convatlas.experiments.engine.verdict import State as State
 from convatlas.experiments.engine.verdict import TopicState as TopicState
-from convatlas.experiments.topics import vanishing, zip_codes
+from convatlas.experiments.topics import fewer_parameters, two_towers, vanishing, zip_codes
 
-TOPICS: tuple[Topic, ...] = (zip_codes.TOPIC, vanishing.TOPIC)
+TOPICS: tuple[Topic, ...] = (zip_codes.TOPIC, two_towers.TOPIC, vanishing.TOPIC, fewer_parameters.TOPIC)
 """In the order of their papers."""
 QUOTED: tuple[Quoted, ...] = ()
 
