@@ -19,6 +19,7 @@ from convatlas.experiments.engine.worker_pool import Job, Work, WorkerPool
 from convatlas.experiments.topics import alexnet_components
 from convatlas.experiments.topics.alexnet_components import (
     FIGURE_1,
+    FOUR_LAYERS,
     FULL_RECIPE,
     MAX_EPOCHS,
     RATES,
@@ -192,7 +193,7 @@ def test_several_times_is_twice_and_more(times_slower: float, expected: State) -
 
     relu = [curve(4.0), curve(4.1), curve(3.9)]
     tanh = [curve(4.0 * times_slower), curve(4.05 * times_slower), curve(3.95 * times_slower)]
-    found = compare_speeds({RELU: relu, TANH: tanh}, {RELU: TRIED, TANH: TRIED})
+    found = compare_speeds(FOUR_LAYERS, {RELU: relu, TANH: tanh}, {RELU: TRIED, TANH: TRIED})
     assert found.estimate.center == pytest.approx(times_slower, rel=0.01)
     assert (state(statement("relu"), found), found.failed) == (expected, "")
     assert dict(found.figures)["epochs to 25 %, ReLU"] == "4.00"
@@ -201,8 +202,9 @@ def test_several_times_is_twice_and_more(times_slower: float, expected: State) -
 
 def test_the_chart_puts_an_epochs_error_at_its_middle() -> None:
     errors = {RELU: [[60.0, 20.0], [50.0, 30.0, 20.0]], TANH: [[70.0, 24.0], [80.0, 22.0]]}
-    (chart,) = compare_speeds(errors, {RELU: TRIED, TANH: TRIED}).charts
+    (chart,) = compare_speeds(FOUR_LAYERS, errors, {RELU: TRIED, TANH: TRIED}).charts
     relu, tanh = chart.series  # type: ignore[union-attr]
+    assert chart.subtitle == f"{FOUR_LAYERS}; mean and standard deviation of 2 seeds"
     # As far as both seeds were trained.
     assert (relu.x, relu.y) == ((0.5, 1.5), (55.0, 25.0))
     assert (tanh.name, tanh.y) == (TANH, (75.0, 23.0))
@@ -211,12 +213,12 @@ def test_the_chart_puts_an_epochs_error_at_its_middle() -> None:
 def test_networks_that_do_not_come_to_the_target_say_nothing() -> None:
     reached = [[60.0, 20.0]] * 3
     stayed: list[list[float]] = [[60.0, 20.0], [80.0] * MAX_EPOCHS, [60.0, 20.0]]
-    found = compare_speeds({RELU: reached, TANH: stayed}, {RELU: TRIED, TANH: TRIED})
+    found = compare_speeds(FOUR_LAYERS, {RELU: reached, TANH: stayed}, {RELU: TRIED, TANH: TRIED})
     assert found.failed == "tanh: the training error stays above 25 %"
-    found = compare_speeds({RELU: [[], [], []], TANH: reached}, {RELU: {0.01: None}, TANH: TRIED})
+    found = compare_speeds(FOUR_LAYERS, {RELU: [[], [], []], TANH: reached}, {RELU: {0.01: None}, TANH: TRIED})
     assert found.failed == "ReLU: the training error stays above 25 %"
     assert not found.charts
-    found = compare_speeds({RELU: reached, TANH: reached}, {RELU: TRIED, TANH: {0.01: 8.0, 0.03: 4.0}})
+    found = compare_speeds(FOUR_LAYERS, {RELU: reached, TANH: reached}, {RELU: TRIED, TANH: {0.01: 8.0, 0.03: 4.0}})
     assert "tanh: the fastest learning rate, 0.03, is at the end" in found.failed
 
 

@@ -242,7 +242,7 @@ DECIDING = Case(name="inference, one image", make=inference, batch_size=1, repea
 CASES = (
     DECIDING,
     Case(name="inference, 16 images", make=inference, batch_size=16, repeats=5),
-    Case(name="training step, one image", make=training_step, batch_size=1, repeats=20),
+    Case(name="training step, one image", make=training_step, batch_size=1, repeats=10),
     Case(name="training step, 16 images", make=training_step, batch_size=16, repeats=5),
 )
 MedianTimes = dict[str, float]
@@ -348,12 +348,12 @@ def distributed(setting: Setting) -> Measurement:
         name="step-time",
         title=f"A training step on two machines, {batch_size} images each",
         subtitle=f"networks at their papers' sizes; computing: median of {NUM_PROCESSES} processes",
-        y="milliseconds",
+        y="seconds",
         labels=PAIR,
         series=(
-            Series("computing", (), tuple(1000 * computing[name] for name in PAIR)),
+            Series("computing", (), tuple(computing[name] for name in PAIR)),
             *(
-                Series(f"sending at {bandwidth:g} Gbit/s", (), tuple(1000 * times[name] for name in PAIR))
+                Series(f"sending at {bandwidth:g} Gbit/s", (), tuple(times[name] for name in PAIR))
                 for bandwidth, times in sending.items()
             ),
         ),
