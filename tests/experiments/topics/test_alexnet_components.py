@@ -88,7 +88,7 @@ def test_dropout_is_tested_where_networks_overfit(tmp_path: Path) -> None:
     assert with_it.spec == atlas.find("alexnet").spec.at(Scale(width=0.25, resolution=32))
     assert without_it == replace(with_it, spec=replace(with_it.spec, dropout=0.0))
     assert with_it.data == "cifar10-held-out-10k"
-    assert with_it.recipe == replace(protocol.recipe(60), lr=1e-3, augmentation=Augmentation())
+    assert with_it.recipe == replace(protocol.recipe(60), augmentation=Augmentation())
 
 
 def test_response_normalization_is_tested_with_four_layers(tmp_path: Path) -> None:
@@ -96,7 +96,12 @@ def test_response_normalization_is_tested_with_four_layers(tmp_path: Path) -> No
     assert (with_it.network, without_it.network) == ("alexnet-cifar-lrn", "alexnet-cifar")
     assert replace(without_it, network=with_it.network) == with_it
     assert with_it.recipe == protocol.recipe(20)
-    assert all(arm.rates == protocol.RATES for arm in arms_of(statement("lrn"), setting(tmp_path)).values())
+
+
+@pytest.mark.parametrize("name", ["dropout", "lrn"])
+def test_each_network_chooses_its_rate(name: str, tmp_path: Path) -> None:
+    assert all(arm.rates == protocol.RATES for arm in arms_of(statement(name), setting(tmp_path)).values())
+    assert not any(arm.rates for arm in arms_of(statement(name), setting(tmp_path, Budget.FULL)).values())
 
 
 def test_the_full_budget_trains_alexnet_itself(tmp_path: Path) -> None:

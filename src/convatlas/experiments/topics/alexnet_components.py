@@ -70,8 +70,8 @@ FIGURE_1 = Recipe(
 )
 """The paper's optimizer and batch size (section 5), "no regularization of any kind" (Figure 1)."""
 RATES = (0.003, 0.01, 0.03, 0.1)
-FULL_RATES = (3e-4, 1e-3)
-
+FULL_RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+"""Of AdamW. Who changes the rates raises the statement's version."""
 
 FOUR_LAYERS = "CIFAR-10, 41,000 training images; four layers, SGD, each at its fastest rate"
 FULL_WORDS = "CIFAR-10, 50,000 training images; AlexNet, AdamW, each at its fastest rate"
@@ -146,7 +146,7 @@ def try_rates(setting: Setting, arms: Mapping[str, Arm], rates: tuple[float, ...
         runs = setting.train_if_finite(replace(arms[name].request(0), lr=rate) for name, rate in jobs)
         for (name, rate), run in zip(jobs, runs, strict=True):
             found[name][rate] = None if run is None else epochs_to_target(training_errors(run))
-        waiting = {name: [rate] for name, tried in found.items() if (rate := next_rate(tried)) is not None}
+        waiting = {name: [further] for name, tried in found.items() if (further := next_rate(tried)) is not None}
     return found
 
 
@@ -247,6 +247,11 @@ def pair(component: str, with_it: Callable[[int], Request], without_it: Callable
     return {f"with {component}": Arm(request=with_it), f"without {component}": Arm(request=without_it)}
 
 
+def with_rates(arms: Mapping[str, Arm]) -> dict[str, Arm]:
+    """Those that choose their learning rate as the standard budget does."""
+    return {name: replace(arm, rates=protocol.RATES) for name, arm in arms.items()}
+
+
 def at_full(component: str, setting: Setting) -> dict[str, Arm]:
     return pair(component, partial(full_request, paper()), partial(full_request, FULL_SPECS[component]))
 
@@ -268,8 +273,6 @@ images as they are to far less."""
 FEW_IMAGES = "cifar10-held-out-10k"
 DROPOUT_EPOCHS = 60
 WIDTH, SIDE = 0.25, 32
-DROPOUT_RATE = 1e-3
-"""Of both: in the two epochs of a trial a network does not see enough of so few images to tell rates apart."""
 OVERFITTED = 10.0
 """Training error in percent: what does not know its training images by heart does not overfit."""
 
@@ -277,7 +280,7 @@ OVERFITTED = 10.0
 def with_and_without_dropout(setting: Setting) -> dict[str, Arm]:
     if setting.full:
         return at_full(DROPOUT, setting)
-    recipe = replace(protocol.recipe(DROPOUT_EPOCHS), lr=DROPOUT_RATE, augmentation=Augmentation())
+    recipe = replace(protocol.recipe(DROPOUT_EPOCHS), augmentation=Augmentation())
     scaled = paper().scaled(width=WIDTH, resolution=SIDE)
 
     def request(dropout: float, seed: int) -> Request:
@@ -290,7 +293,7 @@ def with_and_without_dropout(setting: Setting) -> dict[str, Arm]:
             runtime=protocol.RUNTIME,
         )
 
-    return pair(DROPOUT, partial(request, scaled.dropout), partial(request, 0.0))
+    return with_rates(pair(DROPOUT, partial(request, scaled.dropout), partial(request, 0.0)))
 
 
 def dropout(setting: Setting) -> Measurement:
@@ -323,8 +326,7 @@ def with_and_without_lrn(setting: Setting) -> dict[str, Arm]:
         recipe = protocol.recipe(LRN_EPOCHS)
         return Request(network=network, data=protocol.DATA, recipe=recipe, seed=seed, runtime=protocol.RUNTIME)
 
-    arms = pair(LRN, partial(request, "alexnet-cifar-lrn"), partial(request, "alexnet-cifar"))
-    return {name: replace(arm, rates=protocol.RATES) for name, arm in arms.items()}
+    return with_rates(pair(LRN, partial(request, "alexnet-cifar-lrn"), partial(request, "alexnet-cifar")))
 
 
 FULL_BED = "CIFAR-10, 50,000 training and 10,000 test images; AlexNet at the paper's size"
