@@ -29,6 +29,7 @@ from convatlas.experiments.topics.alexnet_components import (
     compare_speeds,
     epochs_to_target,
     fastest,
+    gap_of,
     lost_without,
     next_rate,
     paper,
@@ -272,3 +273,13 @@ def test_a_gain_is_the_rise_of_the_error_without_the_component(tmp_path: Path, m
         with_it, without_it = arms_of(one, setting(tmp_path, budget))
         assert compared == {without_it: 1.0, with_it: -1.0}
     assert lost_without("dropout") == dict(zip(reversed(requests_of("dropout", tmp_path)), (1.0, -1.0), strict=True))
+
+
+@pytest.mark.usefixtures("trained_here")
+def test_the_gap_is_what_the_test_error_lies_above_the_training_error(tmp_path: Path) -> None:
+    request = Request(network="lenet1", epochs=1, batch_size=512, runtime=Runtime(autotune=False))
+    run = setting(tmp_path).train(request)
+    on_training, on_test = (run.evaluate(split) for split in (run.load_data().train, run.load_data().test))
+    training_error = 100 * on_training.num_errors / on_training.num_images
+    test_error = 100 * on_test.num_errors / on_test.num_images
+    assert gap_of(run) == pytest.approx(test_error - training_error)

@@ -274,7 +274,7 @@ FEW_IMAGES = "cifar10-held-out-10k"
 DROPOUT_EPOCHS = 60
 WIDTH, SIDE = 0.25, 32
 OVERFITTED = 10.0
-"""Training error in percent: what does not know its training images by heart does not overfit."""
+"""Training error in percent: a network that still misreads its training images has not overfitted."""
 
 
 def with_and_without_dropout(setting: Setting) -> dict[str, Arm]:
