@@ -19,16 +19,13 @@ from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.result import arms_of
 from convatlas.experiments.engine.statement import Measurement, Role
 from convatlas.experiments.engine.verdict import State, state_of
-from convatlas.experiments.topics import fewer_parameters
+from convatlas.experiments.topics import fewer_parameters, on_chip
 from convatlas.experiments.topics.fewer_parameters import (
     CASES,
-    DEVICES,
     PAIR,
     TOPIC,
-    largest_held,
     speedups,
     time_pair,
-    weight_sizes,
 )
 from convatlas.experiments.topics.fire_designs import (
     BYPASSES,
@@ -85,28 +82,9 @@ def test_counted_statements(name: str, value: float, tmp_path: Path) -> None:
     assert found.estimate.center == pytest.approx(value, rel=1e-9)
 
 
-def test_what_each_chip_holds() -> None:
-    held = {
-        device.name: tuple(largest_held(device, weight_sizes()[name]) for name in ("SqueezeNet", "AlexNet"))
-        for device in DEVICES
-    }
-    assert held == {
-        "RP2040": ("none", "none"),
-        "ESP32": ("Deep Compression, 6 bits", "none"),
-        "STM32F746": ("Deep Compression, 8 bits", "none"),
-        "STM32H743": ("8 bits", "none"),
-        "Zynq-7020": ("Deep Compression, 6 bits", "none"),
-        "Kintex-7 325T": ("8 bits", "none"),
-        "Virtex-7 690T": ("32 bits", "none"),
-        "Virtex UltraScale+ VU9P": ("32 bits", "Deep Compression"),
-    }
-    for forms in weight_sizes().values():
-        assert list(forms.values()) == sorted(forms.values(), reverse=True)
-
-
 def test_each_chip_is_listed_with_its_source(tmp_path: Path) -> None:
     figures = fewer_parameters.embedded(setting(tmp_path, Budget.QUICK)).figures
-    for device in DEVICES:
+    for device in on_chip.DEVICES:
         assert any(device.name in name and device.source in name for name, _ in figures)
 
 
