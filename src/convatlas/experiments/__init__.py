@@ -1,4 +1,4 @@
-"""What made the networks famous, as topics of statements that are measured and get a verdict."""
+"""What made the networks famous, as topics of statements, each with a state that measurements give it."""
 
 from convatlas.errors import unknown
 from convatlas.experiments.engine.budget import Budget as Budget
@@ -14,13 +14,32 @@ from convatlas.experiments.engine.statement import Statement as Statement
 from convatlas.experiments.engine.statement import Topic as Topic
 from convatlas.experiments.engine.verdict import State as State
 from convatlas.experiments.engine.verdict import TopicState as TopicState
-from convatlas.experiments.topics import degradation, history, shortcuts, small_devices, vanishing, zip_codes
+from convatlas.experiments.topics import (
+    compound,
+    degradation,
+    fewer_parameters,
+    filter_sizes,
+    history,
+    separable,
+    shortcuts,
+    small_devices,
+    small_filters,
+    two_towers,
+    vanishing,
+    zip_codes,
+)
 
 TOPICS: tuple[Topic, ...] = (
     zip_codes.TOPIC,
+    two_towers.TOPIC,
+    small_filters.TOPIC,
+    filter_sizes.TOPIC,
     vanishing.TOPIC,
     degradation.TOPIC,
     shortcuts.TOPIC,
+    fewer_parameters.TOPIC,
+    separable.TOPIC,
+    compound.TOPIC,
     small_devices.TOPIC,
 )
 """In the order of their papers."""

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from convatlas.experiments import Budget
+from convatlas.experiments import Budget, Statement
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.distributed_pair import device_of, run_on_pair
-from convatlas.experiments.engine.result import run_statement
-from convatlas.experiments.engine.statement import NotTestable
-from convatlas.experiments.engine.verdict import Verdict
+from convatlas.experiments.engine.statement import Role
+from convatlas.experiments.engine.verdict import State, state_of
 from convatlas.experiments.topics.towers import TOWERS, TowerResult, TowerTask, rows_of, step
-from convatlas.experiments.topics.two_towers import (
-    TOPIC,
-    ablations,
-    epochs_to,
-    exchanged_values,
-    gain,
-    lowest_errors,
-    paper,
-    relative_difference,
-)
+from convatlas.experiments.topics.two_towers import TOPIC, exchanged_values, relative_difference
 from convatlas.networks.alexnet import AlexNet, AlexNetSpec
 
 
@@ -34,12 +22,17 @@ def setting(folder: Path) -> Setting:
     return Setting(budget=Budget.QUICK, seeds=(0, 1, 2), folder=folder)
 
 
+def statement(name: str) -> Statement:
+    return next(one for one in TOPIC.statements if one.id == name)
+
+
 @pytest.mark.parametrize(("name", "value"), [("convolutions", 5), ("fully-connected", 3), ("parameters", 60_965_224)])
 def test_counted_statements(name: str, value: int, tmp_path: Path) -> None:
-    result = run_statement(next(statement for statement in TOPIC.statements if statement.id == name), setting(tmp_path))
-    assert result.verdict is Verdict.REPRODUCED
-    assert result.measurement is not None
-    assert result.measurement.values == (value,)
+    one = statement(name)
+    found = one.measure(setting(tmp_path))
+    assert one.role is Role.COUNT
+    assert state_of(found.estimate, one.threshold, no_effect=None, p_value=1.0) is State.CONFIRMED
+    assert found.estimate.center == value
 
 
 # --- two processes -----------------------------------------------------------------------------------------------
@@ -127,38 +120,13 @@ def test_a_difference_is_relative_to_the_largest_value() -> None:
     assert relative_difference(theirs + torch.tensor([0.0, 2.0]), theirs) == 0.5
 
 
-# --- what made it learn ------------------------------------------------------------------------------------------
+# --- days --------------------------------------------------------------------------------------------------------
 
 
-def test_epochs_are_counted_until_the_error_crosses_the_target() -> None:
-    assert epochs_to([80.0, 50.0, 0.0], 25.0) == pytest.approx(2.0)
-    assert epochs_to([80.0, 25.0, 10.0], 25.0) == pytest.approx(1.5)
-    with pytest.raises(NotTestable, match=r"stays above 25 % in 2 epochs"):
-        epochs_to([80.0, 30.0], 25.0)
-
-
-def test_the_lowest_errors_say_which_network_learned() -> None:
-    text = lowest_errors({"ReLU": [[90.0, 89.5]], "tanh": [[60.0, 20.0], [70.0, 30.0]]})
-    assert text == "the lowest for each seed: ReLU 89.5 %; tanh 20.0 %, 30.0 %"
-
-
-def test_each_ablation_leaves_out_one_thing() -> None:
-    forms = ablations(paper())
-    whole = forms.pop("complete network")
-    assert whole == paper()
-    assert forms == {
-        "no response normalization": replace(whole, lrn=False),
-        "no overlapping pooling": replace(whole, overlapping=False),
-        "no dropout": replace(whole, dropout=0.0),
-    }
-    assert len({whole, *forms.values()}) == 4
-
-
-def test_a_gain_is_the_rise_of_the_error_without_the_component(tmp_path: Path, trainings: Callable[..., None]) -> None:
-    accuracies = {name: [98.0, 97.0, 96.0] for name in ablations(paper())}
-    trainings(accuracies | {"no dropout": [97.5, 96.5, 95.5]})
-    assert gain("no dropout", setting(tmp_path)).values == pytest.approx((0.5, 0.5, 0.5))
-    statement = next(statement for statement in TOPIC.statements if statement.id == "dropout")
-    assert run_statement(statement, setting(tmp_path)).verdict is Verdict.REPRODUCED
-    trainings(accuracies | {"no dropout": [98.5, 97.5, 96.5]})
-    assert run_statement(statement, setting(tmp_path)).verdict is Verdict.NOT_REPRODUCED
+def test_the_days_at_the_peak_are_those_of_the_arithmetic(tmp_path: Path) -> None:
+    one = statement("days")
+    found = one.measure(setting(tmp_path))
+    # 6 operations for each of 724,406,816 MACs, 108 million images, two times 1.581 TFLOPS.
+    seconds = 6 * 724_406_816 * 108e6 / (2 * 1.581e12)
+    assert found.estimate.center == pytest.approx(seconds / 86_400, rel=1e-3)
+    assert dict(found.figures)["part of the peak that 5 days would be"] == "34 %"

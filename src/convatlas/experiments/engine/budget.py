@@ -11,7 +11,7 @@ from convatlas.experiments.engine import rates
 from convatlas.experiments.engine.arms import Arm, TrainedArm
 from convatlas.experiments.engine.rates import ChosenRate
 from convatlas.experiments.engine.request_key import check_is_of, key_of
-from convatlas.experiments.engine.worker_pool import WorkerPool
+from convatlas.experiments.engine.worker_pool import WorkerPool, train_if_finite
 from convatlas.runs.run import RECORD, Run, load_run
 from convatlas.training import Progress, Request, train_or_resume
 
@@ -69,6 +69,13 @@ class Setting:
         folders = {self._folder_of(request): request for request in requests}
         jobs = [(request, folder) for folder, request in folders.items() if not is_finished(folder)]
         self.workers.run(jobs, self.on_training_end)
+
+    def train_if_finite(self, requests: Iterable[Request]) -> list[Run | None]:
+        """Train in parallel what may diverge: the run of each request, None where the weights became no numbers."""
+        folders = [(request, self._folder_of(request)) for request in requests]
+        jobs = [job for job in folders if not is_finished(job[1])]
+        self.workers.run(jobs, self.on_training_end, work=train_if_finite)
+        return [load_run(folder) if is_finished(folder) else None for _, folder in folders]
 
     def train_arms(self, arms: Mapping[str, Arm]) -> dict[str, TrainedArm]:
         """Networks that are compared, trained once with each seed, each with the learning rate that is best for it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -12,7 +13,7 @@ import torch
 
 from convatlas.errors import UserError
 from convatlas.experiments.engine.child_process import ChildProcess, LostProcessError
-from convatlas.training import Progress, Request, Stopped, train_or_resume
+from convatlas.training import DivergedError, Progress, Request, Stopped, train_or_resume
 from convatlas.training.signals import StopRequest
 
 POLL_S = 0.2
@@ -26,6 +27,12 @@ Work = Callable[[Request, Path], None]
 def train(request: Request, folder: Path) -> None:
     """What a worker does. The run stays in its folder."""
     train_or_resume(request, folder, Progress())
+
+
+def train_if_finite(request: Request, folder: Path) -> None:
+    """The same for a training that may diverge; then there is no finished run."""
+    with suppress(DivergedError):
+        train(request, folder)
 
 
 class WorkerPool:
