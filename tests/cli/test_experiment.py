@@ -70,7 +70,8 @@ def test_a_data_set_that_is_not_there_is_named_with_its_statements(
     assert answer.status == 2
     assert "vanishing, chain-rule: confirmed" in answer.err
     assert answer.err.splitlines()[-1] == (
-        "convatlas: nowhere/at-all is not here: there is no folder nowhere/at-all; not measured without it: vanishing/large"
+        "convatlas: nowhere/at-all is not here: there is no folder nowhere/at-all; "
+        "not measured without it: vanishing/large"
     )
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from convatlas.experiments import Statement, Topic, TopicResult, Watch
 
 experiment = typer.Typer(
-    help="Test what made the networks famous: statements, each with a state that measurements give it.", no_args_is_help=True
+    help="Test what made the networks famous: statements, each with a state that measurements give it.",
+    no_args_is_help=True,
 )
 
 Folder = Annotated[Path, typer.Option(help="Folder of the results.")]
@@ -161,9 +162,7 @@ class StatementLines:
         """What prints the lines."""
         from convatlas.experiments import Watch
 
-        return Watch(
-            on_statement_begin=self.begin, on_training_end=lambda: self._print("."), on_statement_end=self.end
-        )
+        return Watch(on_statement_begin=self.begin, on_training_end=lambda: self._print("."), on_statement_end=self.end)
 
     def begin(self, topic: Topic, statement: Statement) -> None:
         self._print(f"{topic.id}, {statement.id}:")
@@ -202,7 +201,11 @@ def print_result(result: TopicResult) -> None:
         if why := told(one, result):
             print_line(f"{one.id}: {why}")
     print_facts(
-        [("counted figures that agree", tally(result)), ("took", duration(result.seconds)), ("seeds", str(result.num_seeds))]
+        [
+            ("counted figures that agree", tally(result)),
+            ("took", duration(result.seconds)),
+            ("seeds", str(result.num_seeds)),
+        ]
     )
 
 

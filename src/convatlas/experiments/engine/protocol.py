@@ -17,8 +17,8 @@ EPOCHS = 10
 RATES = rates_from(1e-3)
 """Peak learning rates that each network tries."""
 RUNTIME = Runtime()
-"""The fastest that the machine has, as everywhere: bfloat16 takes half the time on many processors. Each training has one
-thread, and several go on at once."""
+"""The fastest that the machine has, as everywhere: bfloat16 takes half the time on many processors. Each training has
+one thread, and several go on at once."""
 
 
 def recipe(epochs: int = EPOCHS) -> Recipe:
