@@ -242,17 +242,19 @@ def builds(results: Results) -> str:
 
 
 def experiments() -> str:
-    columns = ("topic", "quick budget:", "full budget:")
-    rows = []
-    for folder in sorted(path.parent for path in EXPERIMENTS.glob("*/result.json")):
-        full = folder / "full" / "result.json"
-        rows.append((f"`{folder.name}`", minutes(folder / "result.json"), minutes(full) if full.exists() else ""))
-    total = sum(json.loads(path.read_text())["seconds"] for path in EXPERIMENTS.glob("*/result.json"))
-    return table(columns, [*rows, ("all", f"{total / 60:.0f} min", "")])
-
-
-def minutes(path: Path) -> str:
-    return f"{json.loads(path.read_text())['seconds'] / 60:.1f} min"
+    """How long each topic took at each budget, and how many of its statements that measured."""
+    budgets = ("quick", "standard", "full")
+    rows, totals = [], dict.fromkeys(budgets, 0.0)
+    for topic in sorted({path.parents[1] for path in EXPERIMENTS.glob("*/*/result.json")}):
+        cells = []
+        for budget in budgets:
+            path = topic / budget / "result.json"
+            result = json.loads(path.read_text()) if path.exists() else None
+            totals[budget] += result["seconds"] if result else 0.0
+            cells.append(f"{result['seconds'] / 60:.1f} min, {len(result['statements'])} statements" if result else "")
+        rows.append((f"`{topic.name}`", *cells))
+    total = (f"{seconds / 60:.0f} min" if seconds else "" for seconds in totals.values())
+    return table(("topic", *(f"{budget} budget:" for budget in budgets)), [*rows, ("all", *total)])
 
 
 def page() -> str:

@@ -44,6 +44,7 @@ TOPICS: tuple[Topic, ...] = (
 )
 """In the order of their papers."""
 QUOTED: tuple[Quoted, ...] = history.QUOTED
+"""What is said of these networks and no measurement here can test."""
 
 
 def find(name: str) -> Topic:
