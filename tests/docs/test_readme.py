@@ -1,11 +1,10 @@
 """The first page says what is so, and no more than that."""
 
-import re
 from pathlib import Path
 
 import convatlas as ca
 from convatlas import experiments, measure
-from convatlas.experiments.engine.report import format_measurement
+from convatlas.experiments.engine.report import TopicReport, found
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -35,12 +34,11 @@ def test_each_finding_is_that_of_the_committed_result() -> None:
     after = README[README.index("<!-- claims: ") :]
     rows = [line.strip("| ").split(" | ") for line in after.splitlines() if line.startswith("| ")][1:]
     assert len(rows) > 8
-    for text, statistic, threshold, measured, verdict, command in rows:
-        match = re.fullmatch(r"`([\w-]+)(?: --budget (full))?`", command)
-        assert match, command
-        topic, budget = experiments.find(match[1]), match[2] or ""
-        result = experiments.read(topic, ROOT / "docs" / "experiments" / topic.id / budget)
-        (one,) = [one for one in result.statements if one.statement.text == text]
-        expected = (one.statement.statistic, str(one.statement.threshold), format_measurement(one), one.verdict)
-        assert (statistic, threshold, measured, verdict) == expected
-    assert {row[4] for row in rows} == {"reproduced", "not reproduced"}
+    for text, paper, here, threshold, state, topic in rows:
+        report = TopicReport.read(experiments.find(topic.strip("`")), ROOT / "docs" / "experiments")
+        (statement,) = [one for one in report.topic.statements if one.text == text]
+        result = report.result
+        expected = (statement.paper or "–", found(statement, result.of(statement)), str(statement.threshold))
+        assert (paper, here, threshold) == expected
+        assert state == result.states[statement.id]
+    assert {"confirmed", "contradicted"} <= {row[4] for row in rows}

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from convatlas.draw import Bars, Chart, Lines, Panels, Series, Surface, chart_from_json, chart_to_json, render_chart
-from convatlas.draw.charts import overlaps
+from convatlas.draw.charts import overlaps, round_levels
 
 pytestmark = pytest.mark.usefixtures("drawn")
 
@@ -19,7 +19,7 @@ CHARTS: dict[str, Chart] = {
     "lines": Lines(
         name="depth", title="Plain & deep <20 layers>", x="layers", y="error, %",
         series=(Series("plain", (20.0, 56.0), (5.0, 9.0), (0.5, 0.7)), Series("residual", (20.0, 56.0), (5.0, 4.0))),
-        threshold=7.0, threshold_name="half of the way",
+        marks=(("paper: 7 %", 7.0), ("half of the way", 6.0)), subtitle="CIFAR-10, 3 seeds", lowest_y=3.0,
     ),
     "panels": Panels(
         name="panels", title="Beside each other", x="iterations", y="error, %", dashed=True,
@@ -37,11 +37,12 @@ CHARTS: dict[str, Chart] = {
     ),
     "bars": Bars(
         name="bars", title="Cost", y="ms", labels=("VGG", "GoogLeNet"), log_y=True,
-        series=(Series("forward", (), (3.0, 1.0), (0.1, 0.1)), Series("training", (), (9.0, 3.5))), threshold=2.0,
+        series=(Series("forward", (), (3.0, 1.0), (0.1, 0.1)), Series("training", (), (9.0, 3.5))),
+        marks=(("paper: 2", 2.0),),
     ),
     "surface": Surface(
         name="surface", title="Loss", x="first", y="second", places=tuple(map(float, range(-3, 4))),
-        panels=(("plain", HILL), ("residual", HILL)),
+        panels=(("plain", HILL), ("residual", HILL)), value="training loss", subtitle="56 layers",
     ),
 }  # fmt: skip
 every_chart = pytest.mark.parametrize("given", CHARTS.values(), ids=CHARTS)
@@ -94,9 +95,30 @@ def test_the_alt_text_gives_the_figures() -> None:
     assert "plain: lowest 1, in the middle 1, highest 19" in CHARTS["surface"].alt_text
 
 
-def test_a_threshold_has_its_own_name() -> None:
-    assert "half of the way" in texts(render_chart(CHARTS["lines"], "svg"))
-    assert "threshold" not in texts(render_chart(CHARTS["lines"], "svg"))
+def test_marks_and_subtitles_are_written_out() -> None:
+    drawn = texts(render_chart(CHARTS["lines"], "svg"))
+    for words in ("paper: 7 %", "half of the way", "CIFAR-10, 3 seeds"):
+        assert words in drawn
+    assert "paper: 2" in texts(render_chart(CHARTS["bars"], "svg"))
+
+
+def test_a_surface_has_a_bar_of_round_levels() -> None:
+    drawn = texts(render_chart(CHARTS["surface"], "svg"))
+    for words in ("training loss", "56 layers", "1", "2", "5", "10", "20"):
+        assert words in drawn.split() or words in drawn
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "levels"),
+    [
+        (1.0, 19.0, [1, 2, 5, 10, 20]),
+        (0.3, 0.4, [0.2, 0.5]),
+        (2.0, 2.0, [2, 5]),
+        (0.011, 120, [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200]),
+    ],
+)
+def test_levels_are_round_and_hold_all_values(lowest: float, highest: float, levels: list[float]) -> None:
+    assert round_levels(lowest, highest) == pytest.approx(levels)
 
 
 def test_overlapping_lines_are_noticed() -> None:

@@ -61,6 +61,7 @@ class ChosenRate:
 
     @property
     def rate(self) -> float:
+        """The one that was chosen."""
         return max(self.trials, key=lambda trial: trial.accuracy).rate
 
     @property
