@@ -28,7 +28,8 @@ def claims_page(checked: Sequence[CheckedVariant]) -> str:
         *(f"| {verdict} | {counts.get(verdict, 0)} | {rule} |" for verdict, rule in RULES.items()),
         "",
         "No verdict is written by hand: `convatlas claims --markdown > docs/claims.md` writes this page, and a test",
-        "holds it fresh. What is often told of these networks and stands in no paper ends the page of [experiments](experiments.md).",
+        "holds it fresh. What is often told of these networks and stands in no paper ends the page of",
+        "[experiments](experiments.md).",
     ]
     for one in checked:
         paper = one.variant.paper
