@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from convatlas.data import Split, digits
 from convatlas.experiments.engine.answers import Classes
+from convatlas.experiments.engine.budget import Budget, Setting
 from convatlas.experiments.engine.rates import ChosenRate
+from convatlas.experiments.engine.statement import Measurement, Statement
+from convatlas.experiments.engine.verdict import State, state_of
 from convatlas.experiments.engine.worker_pool import Job, Work, WorkerPool, train
 from convatlas.images import Resize
+from convatlas.runs.options import Runtime
+from convatlas.runs.run import Run, load_run
+from convatlas.spec import Scale
+from convatlas.training import Request
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,17 @@ def known_arm() -> Callable[..., KnownArm]:
         return KnownArm(predictions, labels, list(training_errors), chosen)
 
     return made
+
+
+@pytest.fixture
+def state_reached() -> Callable[[Statement, Measurement], State]:
+    """The state that a statement has by a measurement alone."""
+
+    def reached(one: Statement, found: Measurement) -> State:
+        p_value = one.threshold.p_value(found.estimate)
+        return state_of(found.estimate, one.threshold, no_effect=one.no_effect, p_value=p_value)
+
+    return reached
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +85,19 @@ def trained_briefly(few_digits: None, monkeypatch: pytest.MonkeyPatch) -> None:
             on_training_end()
 
     monkeypatch.setattr(WorkerPool, "run", here)
+
+
+@pytest.fixture(scope="module")
+def folder_of_run(few_digits: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a narrow network with shortcuts after one epoch of few digits."""
+    request = Request(
+        network="resnet20-cifar", data="digits", scale=Scale(width=0.25), epochs=1, runtime=Runtime(autotune=False)
+    )
+    folder = tmp_path_factory.mktemp("runs")
+    return Setting(budget=Budget.STANDARD, seeds=(0,), folder=folder).train(request).folder
+
+
+@pytest.fixture
+def run(folder_of_run: Path) -> Run:
+    """Opened anew, for a test to change its network."""
+    return load_run(folder_of_run)

@@ -73,6 +73,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "distillation": st.none() | st.builds(Distillation, teacher=some("a", "b"), temperature=some(1, 2.0)),
     "runtime": st.builds(Runtime, device=some(None, "cpu"), autotune=st.booleans(), micro_batch=some(None, 8)),
     "skip_bad": st.booleans(),
+    "stop_at_error": some(None, 0, 0.25, 0.5),
 }
 REQUESTS = st.builds(Request, **FIELDS)
 

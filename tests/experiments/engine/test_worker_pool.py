@@ -33,7 +33,7 @@ from convatlas.runs.options import Runtime
 from convatlas.training import Request, Stopped
 
 try:
-    WorkerPool().train([
+    WorkerPool().run([
         (
             Request(network="lenet5-modern", epochs=EPOCHS, seed=seed, runtime=Runtime(autotune=False)),
             Path(sys.argv[1]) / str(seed),
@@ -58,10 +58,10 @@ def workers() -> Iterator[WorkerPool]:
 
 def test_parallel_trainings_are_those_made_alone(workers: WorkerPool, tmp_path: Path) -> None:
     ended: list[str] = []
-    workers.train([(short(0), tmp_path / "0")])
+    workers.run([(short(0), tmp_path / "0")])
     # The same process serves again.
-    workers.train([(short(seed), tmp_path / str(seed)) for seed in (1, 2)], lambda: ended.append("a training"))
-    workers.train([])
+    workers.run([(short(seed), tmp_path / str(seed)) for seed in (1, 2)], lambda: ended.append("a training"))
+    workers.run([])
     assert ended == ["a training"] * 2
     for seed in range(3):
         assert is_finished(tmp_path / str(seed))
@@ -80,7 +80,7 @@ def test_a_signal_stops_a_training_which_is_saved(workers: WorkerPool, tmp_path:
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    workers.train([(short(0), tmp_path / "process")])
+    workers.run([(short(0), tmp_path / "process")])
     for process in workers._processes:
         # Every epoch, and not every five seconds.
         process.begin(
@@ -91,7 +91,7 @@ def test_a_signal_stops_a_training_which_is_saved(workers: WorkerPool, tmp_path:
     # More than go on at once: those that wait never begin.
     jobs = [(short(seed, 1000), folder / str(seed)) for seed in range(torch.get_num_threads() + 1)]
     with pytest.raises(Stopped, match="the trainings are saved"):
-        workers.train(jobs)
+        workers.run(jobs)
     watching.join()
     assert not is_finished(folder / "0")
     assert load(folder / "0").record.recipe.epochs == 1000
@@ -103,20 +103,20 @@ def test_a_training_that_fails_or_whose_process_is_killed_is_an_error_here(
     workers: WorkerPool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match="there is no network 'lenet-none'"):
-        workers.train([(Request(network="lenet-none"), tmp_path / "bad"), (short(0), tmp_path / "0")])
+        workers.run([(Request(network="lenet-none"), tmp_path / "bad"), (short(0), tmp_path / "0")])
     # New processes take the place of those that were ended.
-    workers.train([(short(1), tmp_path / "1")])
+    workers.run([(short(1), tmp_path / "1")])
     assert is_finished(tmp_path / "1")
     workers._processes[0]._process.kill()
     with pytest.raises(UserError, match=r"the training in .*/2 was lost: a process ended with status -9"):
-        workers.train([(short(2), tmp_path / "2")])
+        workers.run([(short(2), tmp_path / "2")])
     assert capfd.readouterr().err == ""
 
 
 @pytest.mark.slow
 def test_a_folder_in_use_is_an_error_here(workers: WorkerPool, tmp_path: Path) -> None:
     with lock(tmp_path / "2"), pytest.raises(UserError, match=r"another process is writing to .*/2 now"):
-        workers.train([(short(2), tmp_path / "2")])
+        workers.run([(short(2), tmp_path / "2")])
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_a_stopped_training_continues_to_the_same_weights(
     process.communicate(timeout=60)
     assert not is_finished(first)
     with WorkerPool() as workers:
-        workers.train([(short(0, 30), first), (short(0, 30), tmp_path / "never stopped")])
+        workers.run([(short(0, 30), first), (short(0, 30), tmp_path / "never stopped")])
     assert is_finished(first)
     weights = [(folder / WEIGHTS).read_bytes() for folder in (first, tmp_path / "never stopped")]
     assert weights[0] == weights[1]

@@ -29,7 +29,7 @@ from convatlas.experiments.topics.compound import (
     SINGLE,
     TIMES,
     TOPIC,
-    Bed,
+    ScalingBed,
     Triple,
     best,
 )
@@ -95,7 +95,9 @@ def test_a_triple_roughly_doubles_macs(triple: Triple) -> None:
         pytest.param(RESNET, 2, 0.05, COMPOUND, id="resnet"),
     ],
 )
-def test_all_ways_to_grow_cost_about_the_same(bed: Bed, times: int, most: float, compounds: Sequence[str]) -> None:
+def test_all_ways_to_grow_cost_about_the_same(
+    bed: ScalingBed, times: int, most: float, compounds: Sequence[str]
+) -> None:
     triples = [*SINGLE.values(), *(COMPOUND[name] for name in compounds)]
     costs = [bed.million_macs(bed.scaled(triple, times)) for triple in triples]
     assert max(costs) / min(costs) - 1 < most
@@ -111,7 +113,7 @@ def sizes(spec: Spec) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize(("bed", "times"), [(AT_STANDARD, TIMES), (B0, 2)], ids=["standard", "B0"])
-def test_one_dimension_grows_and_the_others_stay_or_all_three_grow(bed: Bed, times: int) -> None:
+def test_one_dimension_grows_and_the_others_stay_or_all_three_grow(bed: ScalingBed, times: int) -> None:
     before = sizes(bed.base)
     for number, triple in enumerate(SINGLE.values()):
         after = sizes(bed.scaled(triple, times))

@@ -1,45 +1,29 @@
-"""MobileNet: counts, statistics of known times and answers, and what is trained."""
+"""MobileNet: what is trained, and statistics of known answers."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from convatlas import atlas, measure
-from convatlas.experiments import Budget, State, run
+from convatlas import atlas
+from convatlas.experiments import Budget, State
 from convatlas.experiments.engine import protocol
 from convatlas.experiments.engine.budget import Setting
-from convatlas.experiments.engine.result import arms_of, fingerprint
-from convatlas.experiments.engine.statement import Measurement, Role
-from convatlas.experiments.engine.verdict import state_of
-from convatlas.experiments.topics import imagenette_folds, separable
+from convatlas.experiments.engine.result import arms_of
+from convatlas.experiments.engine.statement import Measurement, Statement
+from convatlas.experiments.topics import separable
 from convatlas.experiments.topics.equal_cost import macs
-from convatlas.experiments.topics.separable import (
-    FULL_WIDTH,
-    NETWORKS,
-    RHO_RECIPE,
-    SEPARABLE,
-    THINNED,
-    TOPIC,
-    LayerShape,
-    Times,
-    layer_shapes,
-    mobilenet,
-    speedup,
-)
+from convatlas.experiments.topics.separable import FULL_WIDTH, SEPARABLE, THINNED, TOPIC
 from convatlas.networks.mobilenet import MobileNetSpec
-from convatlas.recipe import Recipe
 from convatlas.training import Request
 from convatlas.training.recipes import SMALL_IMAGES
 
+StateReached = Callable[[Statement, Measurement], State]
 STATEMENTS = {statement.id: statement for statement in TOPIC.statements}
 
 
@@ -62,94 +46,11 @@ def full(tmp_path: Path) -> Setting:
     return setting(tmp_path, Budget.FULL)
 
 
-def state(name: str, found: Measurement) -> State:
-    statement = STATEMENTS[name]
-    p_value = statement.threshold.p_value(found.estimate)
-    return state_of(found.estimate, statement.threshold, no_effect=statement.no_effect, p_value=p_value)
-
-
-# --- what is counted -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("cost", 0), ("whole", 4_867_293_184 / 568_740_352), ("multipliers", 0), ("maps", 0)]
-)
-def test_counted_statements(name: str, value: float, quick: Setting) -> None:
-    found = STATEMENTS[name].measure(quick)
-    assert found.estimate.center == value
-    assert state(name, found) is State.CONFIRMED
-    assert STATEMENTS[name].role is Role.COUNT
-
-
-def test_a_filter_of_another_size_is_noticed(quick: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(separable, "KERNEL", 5)
-    for name in ("cost", "multipliers"):
-        assert state(name, STATEMENTS[name].measure(quick)) is State.CONTRADICTED
-
-
-def test_maps_that_do_not_shrink_alike_are_noticed(quick: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    # 200 px leave 100, 50, 25, 13 and 7: rounded up.
-    monkeypatch.setattr(separable, "SIDES", (224, 200))
-    found = separable.maps(quick)
-    assert found.estimate.center == pytest.approx(7 - 200 / 32)
-    assert ("sides of the maps at 200 px", "100, 50, 25, 13, 7") in found.figures
-
-
-# --- time ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("name", "of_full"), [("mobilenet", False), ("mobilenet-conv", True)])
-def test_layer_shapes_are_those_of_the_network(name: str, of_full: bool) -> None:
-    found = layer_shapes(mobilenet())
-    assert found.total() == 13
-    assert found[LayerShape(512, 512, 14, 1)] == 5
-    counted = measure.layers_of(atlas.find(name).network, atlas.find(name).spec)
-    assert sum(number * shape.macs(full=of_full) for shape, number in found.items()) == counted.part("stages").macs
-
-
-def in_process(faster: float, share: float) -> Times:
-    """What a process measures where the network is so many times faster, and each layer takes that share of time."""
-    layers = {
-        (shape, of_full): 1.0 if of_full else share for shape in layer_shapes(mobilenet()) for of_full in (False, True)
-    }
-    return Times(dict(zip(NETWORKS, (0.1, 0.1 * faster), strict=True)), layers, "engine")
-
-
-def test_the_network_is_as_much_faster_as_in_the_median_of_processes() -> None:
-    found = speedup([in_process(3.0, 0.5), in_process(4.0, 0.1), in_process(9.0, 0.2)])
-    assert found.estimate.values == pytest.approx((3.0, 4.0, 9.0))
-    assert found.estimate.center == pytest.approx(4.0)
-    assert found.charts[0].series[1].y == pytest.approx((0.2,) * 9)  # type: ignore[union-attr]
-    assert found.charts[0].series[0].y[0] == pytest.approx(1 / 64 + 1 / 9)  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(
-    ("factors", "wanted"),
-    [
-        ((2.5, 3.0, 4.0), State.CONFIRMED),
-        ((1.2, 1.5, 1.9), State.SMALLER),
-        ((1.5, 2.0, 2.5), State.INCONCLUSIVE),
-        ((0.7, 0.8, 0.9), State.CONTRADICTED),
-    ],
-)
-def test_every_process_must_say_that_it_is_faster(factors: tuple[float, ...], wanted: State) -> None:
-    assert state("time", speedup([in_process(factor, 0.2) for factor in factors])) is wanted
-
-
-def test_networks_and_layers_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = Counter({LayerShape(8, 8, 8, 1): 1, LayerShape(8, 16, 8, 2): 2})
-    monkeypatch.setattr(separable, "layer_shapes", lambda spec: few)
-    monkeypatch.setattr(separable, "NETWORKS", ("mobilenet",))
-    found = separable.times(1)
-    assert found.layers.keys() == {(shape, of_full) for shape in few for of_full in (False, True)}
-    assert all(0 < time < found.networks["mobilenet"] for time in found.layers.values())
-
-
 # --- what is asked ---------------------------------------------------------------------------------------------------
 
 
-def requests(name: str, one: Setting, seed: int = 0) -> dict[str, Request]:
-    return {arm: each.request(seed) for arm, each in arms_of(STATEMENTS[name], one).items()}
+def requests(name: str, one: Setting) -> dict[str, Request]:
+    return {arm: each.request(0) for arm, each in arms_of(STATEMENTS[name], one).items()}
 
 
 def spec_of(request: Request) -> MobileNetSpec:
@@ -206,38 +107,6 @@ def test_thin_and_shallow_are_table_5_s_and_wait_for_full(standard: Setting, ful
         assert not arms_of(STATEMENTS[name], standard)
 
 
-def test_resolutions_are_trained_on_folds_with_one_recipe(standard: Setting) -> None:
-    for seed in range(imagenette_folds.NUM_FOLDS):
-        found = requests("rho", standard, seed)
-        assert [spec_of(each).resolution for each in found.values()] == [96, 128, 160]
-        for each in found.values():
-            assert each.data == imagenette_folds.fold(standard.folder, seed)
-            assert spec_of(each).conv1 == 8
-            assert each.recipe == RHO_RECIPE
-            assert isinstance(each.recipe, Recipe)
-            assert each.recipe.epochs_for(867) == 150
-            # Training images, which are smaller, have the paper's stem too.
-            assert each.recipe.augmentation.side_for(spec_of(each).resolution) >= spec_of(each).small_below
-
-
-def test_a_result_on_folds_is_found_again_wherever_it_lies(standard: Setting) -> None:
-    rho = STATEMENTS["rho"]
-    elsewhere = replace(standard, folder=Path("elsewhere"))
-    assert fingerprint(rho, standard) == fingerprint(rho, elsewhere)
-    assert fingerprint(rho, standard) != fingerprint(rho, replace(standard, seeds=(0, 1)))
-
-
-def test_without_images_the_statement_is_left_out_and_says_what_gets_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CONVATLAS_DATA", str(tmp_path / "data"))
-    topic = replace(TOPIC, statements=(STATEMENTS["rho"],))
-    result = run(topic, Budget.STANDARD, out=tmp_path / "out")
-    assert not result.results
-    assert "unpack the folders train and val" in result.missing["rho"]
-    assert result.absent == result.missing
-
-
 # --- statistics of known answers -------------------------------------------------------------------------------------
 
 NUM_IMAGES = 2_000
@@ -290,26 +159,29 @@ def test_comparisons(
     wanted: State,
     standard: Setting,
     trained: Callable[[Mapping[str, Any]], None],
+    state_reached: StateReached,
 ) -> None:
     trained({arm: known(each) for arm, each in errors.items()})
     found = STATEMENTS[name].measure(standard)
     assert found.estimate.center == pytest.approx(value)
-    assert state(name, found) is wanted
+    assert state_reached(STATEMENTS[name], found) is wanted
     assert not found.failed
 
 
-def test_the_step_that_gains_least_decides(standard: Setting, trained: Callable[[Mapping[str, Any]], None]) -> None:
+def test_the_step_that_gains_least_decides(
+    standard: Setting, trained: Callable[[Mapping[str, Any]], None], state_reached: StateReached
+) -> None:
     errors = {"alpha 0.125": (30, 30.2, 29.8), "alpha 0.1875": (25, 25.2, 24.8), "alpha 0.25": (23, 23.2, 22.8)}
     arms = {name: known(each, macs) for (name, each), macs in zip(errors.items(), (1.0, 2.0, 4.0), strict=True)}
     trained(arms)
     found = separable.alpha(standard)
     assert found.estimate.center == pytest.approx(2.0)
-    assert state("alpha", found) is State.CONFIRMED
+    assert state_reached(STATEMENTS["alpha"], found) is State.CONFIRMED
     (line,) = found.charts[0].series  # type: ignore[union-attr]
     assert line.x == (1.0, 2.0, 4.0)
     assert line.y == pytest.approx((70.0, 75.0, 77.0))
     trained(arms | {"alpha 0.25": known((27, 27.2, 26.8))})
-    assert state("alpha", separable.alpha(standard)) is State.CONTRADICTED
+    assert state_reached(STATEMENTS["alpha"], separable.alpha(standard)) is State.CONTRADICTED
 
 
 def test_networks_that_have_not_learned_compare_nothing(
@@ -317,46 +189,3 @@ def test_networks_that_have_not_learned_compare_nothing(
 ) -> None:
     trained({arm: known((50, 51, 52), training_error=60.0) for arm in (SEPARABLE, FULL_WIDTH)})
     assert "training error of 60.0 %" in STATEMENTS["full"].measure(standard).failed
-
-
-FOLD_SIZES = (440, 430, 430)
-
-
-def on_folds(wrong: Sequence[int], million_macs: float) -> Any:
-    """A network that misreads so many images of each fold."""
-
-    def run_on(size: int, num: int) -> Any:
-        predictions = torch.zeros(size, dtype=torch.int64)
-        predictions[:num] = 1
-        labels = np.zeros(size, np.int64)
-        return SimpleNamespace(
-            card=SimpleNamespace(macs=round(1e6 * million_macs)),
-            record=SimpleNamespace(recipe=SimpleNamespace(epochs=150)),
-            test_accuracy=1 - num / size,
-            evaluate=lambda: SimpleNamespace(predictions=predictions),
-            load_data=lambda: SimpleNamespace(test=SimpleNamespace(labels=labels)),
-        )
-
-    runs = tuple(map(run_on, FOLD_SIZES, wrong))
-    return SimpleNamespace(runs=runs, chosen=None, training_errors=[50.0] * len(runs))
-
-
-def test_the_ends_of_the_resolutions_are_compared_over_folds(
-    standard: Setting, trained: Callable[[Mapping[str, Any]], None]
-) -> None:
-    arms = {
-        "96 px": on_folds((176, 172, 168), 7.5),
-        "128 px": on_folds((400, 400, 400), 13.0),
-        "160 px": on_folds((132, 129, 129), 21.0),
-    }
-    trained(arms)
-    found = separable.rho(standard)
-    assert found.estimate.values == pytest.approx((10.0, 10.0, 100 * (168 - 129) / 430))
-    assert found.estimate.num_images == sum(FOLD_SIZES)
-    assert found.estimate.df == pytest.approx(2, abs=2)
-    assert state("rho", found) is State.CONFIRMED
-    assert found.answers is not None
-    assert found.answers.errors("96 px").shape == (1, sum(FOLD_SIZES))
-    assert found.answers.errors("160 px").sum() == 132 + 129 + 129
-    trained({**arms, "96 px": arms["160 px"], "160 px": arms["96 px"]})
-    assert state("rho", separable.rho(standard)) is State.CONTRADICTED

@@ -9,45 +9,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 from torch import nn
 
 from convatlas import atlas
-from convatlas.draw import Surface
 from convatlas.experiments import Budget, State
 from convatlas.experiments.engine.arms import Arm
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.ledger import topic_result
 from convatlas.experiments.engine.result import StatementResult, arms_of, measure
-from convatlas.experiments.topics import degradation, shortcuts
+from convatlas.experiments.topics import degradation, loss_surfaces, shortcuts
+from convatlas.experiments.topics.degradation import PLAIN_DEEP, PLAIN_SHALLOW, RESIDUAL_DEEP, RESIDUAL_SHALLOW
 from convatlas.experiments.topics.shortcuts import (
-    PLAIN_DEEP,
-    PLAIN_SHALLOW,
-    RESIDUAL_DEEP,
-    RESIDUAL_SHALLOW,
     TOPIC,
     Removal,
     answers_of,
     lesions,
-    loss_surface,
     mean_response,
     mean_scale,
     responses_of,
-    surfaces,
-    training_batch,
     units_of,
 )
 from convatlas.networks.resnet import ResidualUnit
-from convatlas.runs.options import Runtime
-from convatlas.runs.run import Run, load_run
-from convatlas.spec import Scale
+from convatlas.runs.run import Run
 from convatlas.training import Request
 
 SEEDS = (0, 1, 2)
 BLOCKS = 7
 """Of 20 layers, those that keep the shape: 3, 2 and 2."""
-PLACES = (-1.0, 0.0, 1.0)
 
 
 def setting(folder: Path, budget: Budget = Budget.STANDARD) -> Setting:
@@ -55,29 +43,6 @@ def setting(folder: Path, budget: Budget = Budget.STANDARD) -> Setting:
 
 
 # --- measured on networks ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def folder_of_run(few_digits: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a narrow network with shortcuts after one epoch of few digits."""
-    request = Request(
-        network="resnet20-cifar", data="digits", scale=Scale(width=0.25), epochs=1, runtime=Runtime(autotune=False)
-    )
-    return setting(tmp_path_factory.mktemp("runs")).train(request).folder
-
-
-@pytest.fixture
-def run(folder_of_run: Path) -> Run:
-    """Opened anew, for a test to change its network."""
-    return load_run(folder_of_run)
-
-
-def test_the_batch_is_from_the_training_images(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shortcuts, "IMAGES", 200)
-    inputs, labels = training_batch(run)
-    spec = run.spec
-    assert inputs.shape == (200, spec.in_channels, spec.resolution, spec.resolution)
-    assert labels.tolist() == run.load_data().train.labels[:200].tolist()
 
 
 def test_the_mean_response_leaves_out_the_first_layer(run: Run) -> None:
@@ -122,20 +87,6 @@ def test_removing_a_residual_block_with_a_zero_branch_changes_nothing(
     assert found.labels.tolist() == test.labels[:40].tolist()
     assert found.whole.tolist() == run.evaluate(test.take(np.arange(40))).predictions.tolist()
     assert found.without.tolist() == [found.whole.tolist()] * BLOCKS
-
-
-def test_a_surface_has_the_loss_of_the_network_in_its_middle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shortcuts, "PLACES", PLACES)
-    inputs, labels = training_batch(run)
-    surface = loss_surface(run)
-    assert surface.shape == (3, 3)
-    with torch.no_grad():
-        assert surface[1, 1] == pytest.approx(float(F.cross_entropy(run.network(inputs), labels)), rel=1e-5)
-
-
-def test_places_are_even_and_have_a_middle() -> None:
-    assert (shortcuts.PLACES[0], shortcuts.PLACES[10], shortcuts.PLACES[-1]) == (-1, 0, 1)
-    assert np.allclose(np.diff(shortcuts.PLACES), 0.1)
 
 
 # --- the trainings ----------------------------------------------------------------------------------------------------
@@ -218,8 +169,10 @@ def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, Known]:
         return {name: found[name] for name in networks}
 
     monkeypatch.setattr(Setting, "train_arms", trained)
-    monkeypatch.setattr(shortcuts, "describe", lambda trained: "")
-    monkeypatch.setattr(shortcuts, "loss_surface", lambda run: HILLS if run == PLAIN_DEEP else BOWL)
+    for module in (shortcuts, loss_surfaces):
+        monkeypatch.setattr(module, "describe", lambda trained: "")
+    flat = np.ones((len(loss_surfaces.PLACES),) * 2)
+    monkeypatch.setattr(loss_surfaces, "loss_surface", lambda run: flat)
     monkeypatch.setattr(shortcuts, "mean_scale", lambda run: 1.0)
     return found
 
@@ -228,11 +181,6 @@ def measured(name: str, folder: Path, budget: Budget = Budget.STANDARD) -> tuple
     (statement,) = (one for one in TOPIC.statements if one.id == name)
     result = measure(statement, setting(folder, budget))
     return result, topic_result(TOPIC, budget, len(SEEDS), {name: result}, {}).states[name]
-
-
-BOWL = np.array([[1 + x**2 + y**2 for x in shortcuts.PLACES] for y in shortcuts.PLACES])
-HILLS = np.array([[2 + math.sin(9 * x) * math.cos(9 * y) for x in shortcuts.PLACES] for y in shortcuts.PLACES])
-HILLS[-1, -1] = 1e15
 
 
 def test_the_median_block_counts_for_each_seed_by_itself() -> None:
@@ -338,12 +286,3 @@ def test_options_are_compared_by_their_test_errors(
     result, reached = measured("options", tmp_path, Budget.FULL)
     assert result.measurement.estimate.center == pytest.approx(a - 10.0)
     assert reached is state
-
-
-def test_the_surface_of_the_deepest_networks_has_no_verdict(known: dict[str, Known]) -> None:
-    chart, figures = surfaces(known)  # type: ignore[arg-type]
-    assert isinstance(chart, Surface)
-    assert [name for name, _ in chart.panels] == [PLAIN_DEEP, RESIDUAL_DEEP]
-    assert chart.value == "loss"
-    assert "highest 100;" in chart.alt_text
-    assert dict(figures)[f"second differences of the loss that are negative, {RESIDUAL_DEEP}"] == "0 %"

@@ -1,4 +1,4 @@
-"""Small devices: counted weights, networks of half and a quarter of the MACs, and losses taken seed by seed."""
+"""Small devices: networks of half and a quarter of the MACs, and losses taken seed by seed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from convatlas.experiments.engine.arms import Arm, TrainedArm
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.estimate import combined_errors
 from convatlas.experiments.engine.result import fingerprint
-from convatlas.experiments.engine.statement import Role
-from convatlas.experiments.engine.verdict import State, state_of
 from convatlas.experiments.engine.worker_pool import Job, Work, WorkerPool, train
 from convatlas.experiments.topics import small_devices
 from convatlas.experiments.topics.small_devices import (
@@ -29,7 +27,6 @@ from convatlas.experiments.topics.small_devices import (
     FOUR_BITS,
     NARROW,
     NETWORK,
-    PRINTED,
     PRUNED,
     TAUGHT,
     TOPIC,
@@ -50,51 +47,6 @@ def setting(folder: Path, budget: Budget = Budget.STANDARD, seeds: int = 3) -> S
 def macs_of(request: Request) -> int:
     variant = atlas.find(request.network)
     return measure.cost_of(variant.network, scaled_spec(request, variant, typical_side=None)).macs
-
-
-# --- counted and timed -----------------------------------------------------------------------------------------------
-
-
-def test_every_network_whose_error_on_imagenet_is_printed_is_counted() -> None:
-    starts = ("top-1 accuracy on ImageNet", "top-1 error on I")
-    printed = {
-        variant.name for variant in atlas.variants() for claim in variant.claims if claim.figure.startswith(starts)
-    }
-    assert printed == PRINTED.keys() - {"googlenet"}
-
-
-def test_errors_are_the_printed_ones() -> None:
-    assert small_devices.printed_error("vgg16") == 24.8
-    assert small_devices.printed_error("googlenet") == 7.89
-    assert small_devices.printed_error("mobilenet") == pytest.approx(100 - 70.6)
-    assert [name for name in ("alexnet", "googlenet", "mobilenet", "vgg13") if small_devices.is_good(name)] == [
-        "googlenet"
-    ]
-
-
-def test_the_unit_of_a_size_is_told() -> None:
-    assert small_devices.weights_figure("resnet50") == ("resnet50", "102 MB = 97.5 MiB, top-1 error 22.9 %")
-    assert "528 MiB" in small_devices.weights_figure("vgg16")[1]
-    assert "26.7 MiB" in small_devices.weights_figure("googlenet")[1]
-
-
-@pytest.mark.parametrize(
-    ("name", "center", "state"),
-    [("best-weigh-100", 75.0, State.CONFIRMED), ("all-weigh-100", 21.15, State.CONTRADICTED)],
-)
-def test_most_best_networks_are_heavy_and_some_good_ones_are_not(
-    name: str, center: float, state: State, tmp_path: Path
-) -> None:
-    (statement,) = [one for one in TOPIC.statements if one.id == name]
-    measured = statement.measure(setting(tmp_path, Budget.QUICK))
-    assert statement.role is Role.COUNT
-    assert measured.estimate.center == pytest.approx(center, rel=1e-3)
-    assert state_of(measured.estimate, statement.threshold, no_effect=None, p_value=1.0) is state
-
-
-def test_the_heavy_are_held_against_the_light() -> None:
-    took = dict.fromkeys(small_devices.TIMED, 10.0) | {"alexnet": 1.0, "vgg16": 90.0, "resnet50": 30.0}
-    assert small_devices.slower(took) == 3.0
 
 
 # --- what is trained -------------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ COMPOUND: dict[str, Triple] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bed:
+class ScalingBed:
     """A network before it is scaled, and on what its scalings are trained."""
 
     network: str
@@ -97,11 +97,11 @@ class Bed:
         return macs(atlas.find(self.network), spec) / 1e6
 
 
-AT_STANDARD = Bed(
+AT_STANDARD = ScalingBed(
     network="resnet20-cifar", width=0.5, side=24, data=protocol.DATA, recipe=protocol.recipe(), rates=protocol.RATES
 )
 """The paper's triple leads from 24 px to nearly all that the images have, 32."""
-B0 = Bed(network="efficientnet-b0", side=68, data="cifar10", recipe=SMALL_IMAGES, validation=Validation())
+B0 = ScalingBed(network="efficientnet-b0", side=68, data="cifar10", recipe=SMALL_IMAGES, validation=Validation())
 """From 64 px on it has the paper's own stem; the stem for smaller images would change with the resolution. From 65 to
 96 px the last feature maps stay 3x3, so that no single pixel makes the cost jump."""
 RESNET = replace(B0, network="resnet20-cifar", side=36)
@@ -164,7 +164,7 @@ def single_and_compound(setting: Setting) -> dict[str, Arm]:
     return {name: bed.arm(bed.scaled(triple, TIMES)) for name, triple in (SINGLE | {PAPER: COMPOUND[PAPER]}).items()}
 
 
-def bed_of(setting: Setting) -> Bed:
+def bed_of(setting: Setting) -> ScalingBed:
     return B0 if setting.full else AT_STANDARD
 
 
@@ -296,7 +296,7 @@ def saturation(setting: Setting) -> Measurement:
 SEARCH_TIMES = 2
 
 
-def searched(bed: Bed, setting: Setting) -> dict[str, Arm]:
+def searched(bed: ScalingBed, setting: Setting) -> dict[str, Arm]:
     return {name: bed.arm(bed.scaled(triple, SEARCH_TIMES)) for name, triple in (SINGLE | COMPOUND).items()}
 
 
@@ -309,7 +309,7 @@ def best(losses: Mapping[str, float], names: Sequence[str]) -> str:
     return min(names, key=losses.__getitem__)
 
 
-def search(bed: Bed, setting: Setting) -> Measurement:
+def search(bed: ScalingBed, setting: Setting) -> Measurement:
     """Each network is trained once, with the first seed; the best of each kind are then compared with all seeds."""
     arms = searched(bed, setting)
     requests = {name: arm.request(setting.seeds[0]) for name, arm in arms.items()}

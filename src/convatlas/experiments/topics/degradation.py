@@ -46,6 +46,10 @@ def name_of(kind: str, depth: int) -> str:
     return f"{kind}-{depth}"
 
 
+PLAIN_SHALLOW, RESIDUAL_SHALLOW = name_of(PLAIN, SHALLOW), name_of(RESIDUAL, SHALLOW)
+PLAIN_DEEP, RESIDUAL_DEEP = name_of(PLAIN, DEEP), name_of(RESIDUAL, DEEP)
+
+
 def depths_of(setting: Setting) -> tuple[int, ...]:
     return DEPTHS if setting.full else (SHALLOW, DEEP)
 

@@ -10,13 +10,11 @@ from functools import partial
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from convatlas import measure
-from convatlas.draw import Lines, Series, Surface
+from convatlas.draw import Lines, Series
 from convatlas.experiments.engine.answers import Answers, Classes
 from convatlas.experiments.engine.arms import Arm, TrainedArm
 from convatlas.experiments.engine.budget import Budget, Setting
@@ -28,7 +26,11 @@ from convatlas.experiments.topics.degradation import (
     DEEP,
     MAX_TRAINING_ERROR,
     PLAIN,
+    PLAIN_DEEP,
+    PLAIN_SHALLOW,
     RESIDUAL,
+    RESIDUAL_DEEP,
+    RESIDUAL_SHALLOW,
     SHALLOW,
     TEST_BED,
     arm,
@@ -38,31 +40,17 @@ from convatlas.experiments.topics.degradation import (
     initial_gradients,
     name_of,
 )
+from convatlas.experiments.topics.loss_surfaces import IMAGES, surfaces, training_batch
 from convatlas.models.evaluation import evaluate, evaluation_batches
 from convatlas.runs.run import Run
 
-IMAGES = 128
-"""Training images on which responses and surfaces are measured."""
 NUM_TEST_IMAGES = 2000
 """Of the test images, the first so many are shown to networks without a block: there are 25 blocks to remove."""
-PLACES = tuple(np.linspace(-1, 1, 21).round(2).tolist())
-"""Of a loss surface, along both directions."""
-HIGHEST_LOSS = 100.0
-"""That a surface shows. With the statistics of normalization as they were, losses far from the weights reach 1e15."""
-PLAIN_SHALLOW, RESIDUAL_SHALLOW = name_of(PLAIN, SHALLOW), name_of(RESIDUAL, SHALLOW)
-PLAIN_DEEP, RESIDUAL_DEEP = name_of(PLAIN, DEEP), name_of(RESIDUAL, DEEP)
 
 
 def failed(trained: Mapping[str, TrainedArm], *names: str) -> str:
     """Why nothing can be said of these networks."""
     return failed_precondition({name: trained[name] for name in names}, MAX_TRAINING_ERROR)
-
-
-def training_batch(run: Run) -> tuple[Tensor, Tensor]:
-    """Inputs (IMAGES, channels, height, width) from the run's training images, and their labels (IMAGES,)."""
-    batches = evaluation_batches(run.card, run.load_data().train, torch.device("cpu"))
-    batch = batches.plain(torch.arange(IMAGES))
-    return batch.inputs, batch.labels
 
 
 # --- responses -------------------------------------------------------------------------------------------------------
@@ -289,38 +277,6 @@ def removal(setting: Setting) -> Measurement:
         charts=(removal_chart("lesions", removed, trained), chart),
         answers=answers,
     )
-
-
-# --- loss surfaces ---------------------------------------------------------------------------------------------------
-
-
-def loss_surface(run: Run) -> npt.NDArray[np.float64]:
-    """The loss around the trained weights of a run, on some of its training images."""
-    inputs, labels = training_batch(run)
-    return measure.loss_surface(run.network, lambda: float(F.cross_entropy(run.network(inputs), labels)), PLACES)
-
-
-def surfaces(trained: Mapping[str, TrainedArm]) -> tuple[Surface, tuple[tuple[str, str], ...]]:
-    """The losses around the deepest networks of the first seed, to look at; how often they curve downwards."""
-    losses = {name: loss_surface(trained[name].runs[0]) for name in (PLAIN_DEEP, RESIDUAL_DEEP)}
-    first = {name: TrainedArm(trained[name].runs[:1], trained[name].chosen) for name in losses}
-    chart = Surface(
-        name="surface",
-        title="The loss around the weights",
-        subtitle=f"{describe(first)}; {IMAGES} training images; losses above {HIGHEST_LOSS:g} as {HIGHEST_LOSS:g}",
-        x="first direction",
-        y="second direction",
-        value="loss",
-        places=PLACES,
-        panels=tuple(
-            (name, tuple(map(tuple, np.minimum(each, HIGHEST_LOSS).tolist()))) for name, each in losses.items()
-        ),
-    )
-    figures = (
-        (f"second differences of the loss that are negative, {name}", f"{100 * measure.negative_curvature(each):.0f} %")
-        for name, each in losses.items()
-    )
-    return chart, tuple(figures)
 
 
 # --- options ---------------------------------------------------------------------------------------------------------
