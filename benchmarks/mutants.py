@@ -9,8 +9,8 @@ included, and tells which test runs which line. Then each mutant of `sampled_mut
 and the tests that run its line, those of the file that mirrors it first, look for it until one fails. A test that
 also fails without the mutant kills nothing. Both steps go on where they were stopped.
 
-The second command asks an earlier suite about those mutants alone that survive the suite of COMMIT, which is measured first:
-where they all survive the earlier suite too, it killed no more.
+The second command asks an earlier suite about those mutants alone that survive the suite of COMMIT, which is measured
+first: where they all survive the earlier suite too, it killed no more.
 """
 
 from __future__ import annotations
