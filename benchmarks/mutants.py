@@ -393,7 +393,7 @@ def main() -> None:
             if verdict == "survived"
         ],
     }
-    measured.write("mutants", "python benchmarks/mutants.py COMMIT", {"suites": suites})
+    measured.write("mutants", "python benchmarks/mutants.py", {"suites": suites})
 
 
 if __name__ == "__main__":
