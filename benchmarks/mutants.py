@@ -2,11 +2,15 @@
 
     pip install coverage==7.17.5
     python benchmarks/mutants.py COMMIT
+    python benchmarks/mutants.py EARLIER COMMIT
 
 The suite of COMMIT (HEAD where none is given) runs once in a clone of its own under coverage, child processes
 included, and tells which test runs which line. Then each mutant of `sampled_mutants.json` is written into the clone,
 and the tests that run its line, those of the file that mirrors it first, look for it until one fails. A test that
 also fails without the mutant kills nothing. Both steps go on where they were stopped.
+
+The second command asks an earlier suite about those mutants alone that survive the suite of COMMIT, which is measured
+first: where they all survive the earlier suite too, it killed no more.
 """
 
 from __future__ import annotations
@@ -357,22 +361,30 @@ def write(path: Path, source: str) -> None:
     Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
 
 
+def short(commit: str) -> str:
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", commit]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
 def main() -> None:
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short", *(sys.argv[1:] or ["HEAD"])]
-    commit = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    commit, *later = map(short, sys.argv[1:] or ["HEAD"])
     folder = Path(tempfile.gettempdir()) / f"convatlas-mutants-{commit}"
     folder.mkdir(exist_ok=True)
-    suite = Suite(commit, folder)
-    mutants = [Mutant(**each) for each in json.loads(SAMPLE.read_text())]
-    verdicts = suite.verdicts(mutants)
-    found = {mutant: verdicts[mutant.place]["verdict"] for mutant in mutants}
     results = measured.RESULTS / "mutants.json"
     suites = json.loads(results.read_text())["suites"] if results.exists() else {}
+    mutants = [Mutant(**each) for each in json.loads(SAMPLE.read_text())]
+    if later:
+        survivors = {each["place"] for each in suites[later[0]]["survivors"]}
+        mutants = [mutant for mutant in mutants if mutant.place in survivors]
+    suite = Suite(commit, folder)
+    verdicts = suite.verdicts(mutants)
+    found = {mutant: verdicts[mutant.place]["verdict"] for mutant in mutants}
     suites[commit] = {
         "tests": len(suite.tests),
         "processor_seconds_under_coverage": round(sum(test.seconds for test in suite.tests.values())),
         "failed_under_coverage": sorted(test.name for test in suite.tests.values() if test.failed),
         "line_coverage": {"package": suite.percentage("*")} | {room: suite.percentage(f"{room}/*") for room in ROOMS},
+        "asked": f"those that survive {later[0]}" if later else "all",
         "mutants": len(mutants),
         **{verdict: list(found.values()).count(verdict) for verdict in ("killed", "survived", "gone")},
         "survivors": [
@@ -381,7 +393,7 @@ def main() -> None:
             if verdict == "survived"
         ],
     }
-    measured.write("mutants", "python benchmarks/mutants.py COMMIT", {"suites": suites})
+    measured.write("mutants", "python benchmarks/mutants.py", {"suites": suites})
 
 
 if __name__ == "__main__":

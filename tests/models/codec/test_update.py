@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from convatlas.errors import UserError
 from convatlas.models.codec import update
-from convatlas.models.codec.bytestream import Choices, Reader
+from convatlas.models.codec.bytestream import Choices, DamagedFileError, Reader
 from convatlas.models.codec.container import read_file, write_file
 from convatlas.models.codec.tensors import from_array, to_array
 from convatlas.models.codec.update import apply_update, is_update, write_update
@@ -169,6 +169,15 @@ def test_steps_come_back(old: np.ndarray, new: np.ndarray) -> None:
     assert steps.dtype == np.uint16
     assert (old + update.unzigzag(steps) == new).all()
     assert update.zigzag(np.array([0, 65535, 1, 65534], np.uint16)).tolist() == [0, 1, 2, 3]
+
+
+def test_numbers_that_moved_belong_to_the_old_ones() -> None:
+    old = np.arange(0, 2000, 2, dtype=np.uint16)
+    written = update.write_keys(old, old + np.uint16(1), Choices())
+    assert (update.read_keys(Reader(written), len(old), old) == old + 1).all()
+    for other in (old.astype(np.uint32), old[:-1]):
+        with pytest.raises(DamagedFileError, match="moved from others than the old ones"):
+            update.read_keys(Reader(written), len(old), other)
 
 
 def test_codes_that_all_moved_by_one_cost_nothing() -> None:
