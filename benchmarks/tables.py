@@ -257,18 +257,33 @@ def experiments() -> str:
     return table(("topic", *(f"{budget} budget:" for budget in budgets)), [*rows, ("all", *total)])
 
 
+def suites(results: Results) -> str:
+    """What the default tests of each commit run and find."""
+    rooms = ("package", "spec", "models", "data", "training")
+    rows = [
+        (
+            f"`{commit}`",
+            f"{suite['tests']:,}",
+            *(f"{suite['line_coverage'][room]:.2f} %" for room in rooms),
+            f"{suite['killed']} of {suite['mutants']}" + ("" if suite["asked"] == "all" else f" {suite['asked']}"),
+        )
+        for commit, suite in results["suites"].items()
+    ]
+    return table(("commit", "tests:", *(f"{room}:" for room in rooms), "mutants killed:"), rows)
+
+
 def page() -> str:
     """docs/benchmarks.md."""
     functions = (
         source, accuracies, compressed, sizes, update_size, students, small_epochs, steps, loading, starts, builds,
-        experiments,
+        experiments, suites,
     )  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    names = ("accuracy", "build", "compress", "pipeline", "start", "train", "train_small")
+    names = ("accuracy", "build", "compress", "mutants", "pipeline", "start", "train", "train_small")
     return environment.get_template("page.md.jinja").render(
         {function.__name__: function for function in functions} | {name: read(name) for name in names}
     )

@@ -235,7 +235,7 @@ def markdown(reports: Sequence[TopicReport], quoted: Sequence[Quoted], out: Path
         "",
         summarize(reports),
         "",
-        "| topic | state | counted figures that agree |",
+        "| topic | state | counts that agree |",
         "|---|---|---|",
         *(f"| {report.topic.title} | {report.result.state} | {tally(report.result)} |" for report in reports),
         "",
