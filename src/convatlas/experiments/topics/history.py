@@ -46,7 +46,7 @@ QUOTED: tuple[Quoted, ...] = (
     Quoted(
         text="VGG takes long to train.",
         source="Two to three weeks on four Titan Black (Simonyan and Zisserman 2014, section 3.3). What a training "
-        "step costs here is in the topic `small-filters`.",
+        "step costs here is in the topic small-filters.",
         why="Four Titan Black and ImageNet.",
     ),
     Quoted(
@@ -64,7 +64,7 @@ QUOTED: tuple[Quoted, ...] = (
     Quoted(
         text="On ImageNet 34 plain layers are worse than 18, and 34 with shortcuts are better.",
         source="Top-1 error of plain networks 27.94 and 28.54 %, with shortcuts 27.88 and 25.03 % (He et al. 2015, "
-        "Table 2). The same on CIFAR-10 is in the topic `degradation`.",
+        "Table 2). The same on CIFAR-10 is in the topic degradation.",
         why=IMAGENET,
     ),
     Quoted(
@@ -75,7 +75,7 @@ QUOTED: tuple[Quoted, ...] = (
     Quoted(
         text="MobileNet loses 1 point on ImageNet against full convolutions.",
         source="70.6 and 71.7 % top-1 accuracy (Howard et al. 2017, Table 4). The same on CIFAR-10 is in the topic "
-        "`separable`.",
+        "separable.",
         why=IMAGENET,
     ),
     Quoted(
