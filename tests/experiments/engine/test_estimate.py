@@ -24,7 +24,7 @@ from convatlas.experiments.engine.estimate import (
 )
 from convatlas.experiments.engine.verdict import State, Threshold, at_least, at_most, state_of
 
-NUM_CASES = 300
+NUM_CASES = 600
 RECORDED = Path(__file__).with_name("recorded.npz")
 """Predictions of one network, trained with many seeds; see `record.py` beside it."""
 
