@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from convatlas import atlas
+from convatlas.draw import Lines
 from convatlas.experiments import Budget, Statement
 from convatlas.experiments.engine import protocol
 from convatlas.experiments.engine.budget import Setting
@@ -209,7 +210,8 @@ def test_several_times_is_twice_and_more(times_slower: float, expected: State) -
 def test_the_chart_puts_an_epochs_error_at_its_middle() -> None:
     errors = {RELU: [[60.0, 20.0], [50.0, 30.0, 20.0]], TANH: [[70.0, 24.0], [80.0, 22.0]]}
     (chart,) = compare_speeds(FOUR_LAYERS, errors, {RELU: TRIED, TANH: TRIED}).charts
-    relu, tanh = chart.series  # type: ignore[union-attr]
+    assert isinstance(chart, Lines)
+    relu, tanh = chart.series
     assert chart.subtitle == f"{FOUR_LAYERS}; mean and standard deviation of 2 seeds"
     # As far as both seeds were trained.
     assert (relu.x, relu.y) == ((0.5, 1.5), (55.0, 25.0))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from convatlas import atlas
+from convatlas.draw import Bars, Lines
 from convatlas.experiments import Budget, State
 from convatlas.experiments.engine import protocol
 from convatlas.experiments.engine.budget import Setting
@@ -68,11 +69,13 @@ def test_the_mean_step_of_phi_doubles_and_single_steps_may_not(standard: Setting
     assert found.estimate.center == pytest.approx(1.9, abs=0.1)
     assert state("doubling", found) is State.CONFIRMED
     assert STATEMENTS["doubling"].role is Role.COUNT
-    steps = found.charts[0].series[0].y  # type: ignore[union-attr]
+    (chart,) = found.charts
+    assert isinstance(chart, Bars | Lines)
+    steps = chart.series[0].y
     assert np.prod(steps) ** (1 / 7) == pytest.approx(found.estimate.center)
     # From phi 0 to 1 every stage gets a unit more.
     assert max(steps) == steps[0] > 2.3
-    assert found.charts[0].marks[0][1] == pytest.approx(1.2 * 1.1**2 * 1.15**2)  # type: ignore[union-attr]
+    assert chart.marks[0][1] == pytest.approx(1.2 * 1.1**2 * 1.15**2)
 
 
 @pytest.mark.parametrize("triple", (SINGLE | COMPOUND).values(), ids=(SINGLE | COMPOUND).keys())
@@ -248,9 +251,9 @@ def test_the_paper_s_triple_against_the_mean_and_against_the_best(
         found = STATEMENTS[name].measure(standard)
         assert found.estimate.center == pytest.approx(value)
         assert state(name, found) is wanted
-    assert found.charts[0].series[0].y == pytest.approx(  # type: ignore[union-attr]
-        (21 - of_paper, 19 - of_paper, 23 - of_paper)
-    )
+    chart = found.charts[0]
+    assert isinstance(chart, Bars | Lines)
+    assert chart.series[0].y == pytest.approx((21 - of_paper, 19 - of_paper, 23 - of_paper))
 
 
 def test_saturation_is_the_mean_bend_of_three_dimensions(
@@ -265,7 +268,9 @@ def test_saturation_is_the_mean_bend_of_three_dimensions(
     found = compound.saturation(full)
     assert found.estimate.center == pytest.approx(2.0)
     assert state("saturation", found) is State.CONFIRMED
-    assert [len(one.y) for one in found.charts[0].series] == [3] * 4  # type: ignore[union-attr]
+    chart = found.charts[0]
+    assert isinstance(chart, Lines)
+    assert [len(one.y) for one in chart.series] == [3] * 4
 
 
 def test_the_search_takes_the_lowest_loss_among_the_names() -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from convatlas import atlas
+from convatlas.draw import Lines
 from convatlas.experiments import Budget, State
 from convatlas.experiments.engine.arms import Arm, TrainedArm
 from convatlas.experiments.engine.budget import Setting
@@ -237,7 +238,8 @@ def test_the_deepest_networks_are_compared_on_test_images(
     assert result.measurement.estimate.num_images == 1000
     assert found is state
     (chart,) = result.measurement.charts
-    assert [one.x for one in getattr(chart, "series")] == [(20.0, 56.0)] * 2  # noqa: B009
+    assert isinstance(chart, Lines)
+    assert [one.x for one in chart.series] == [(20.0, 56.0)] * 2
     assert result.measurement.answers is not None
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from convatlas import atlas, measure
+from convatlas.draw import Lines
 from convatlas.experiments import Budget, Statement
 from convatlas.experiments.engine import protocol
 from convatlas.experiments.engine.answers import Classes
@@ -38,7 +39,7 @@ from convatlas.experiments.topics.fire_designs import (
 )
 from convatlas.measure import Workload, cost_of
 from convatlas.models.evaluation import Evaluation
-from convatlas.networks.squeezenet import SPEC, SqueezeNet, from_metaparameters
+from convatlas.networks.squeezenet import SPEC, SqueezeNet, SqueezeNetSpec, from_metaparameters
 from convatlas.spec import Scale, Spec, Variant
 from convatlas.training import Request, recipes
 from convatlas.training.plan import scaled_spec
@@ -226,8 +227,10 @@ def test_late_pooling_is_squeezenet_itself_and_early_pooling_has_its_parameters(
     assert asked[LATE] == requests_of("accuracy", tmp_path, Budget.STANDARD)["squeezenet"]
     assert replace(asked[EARLY], spec=None, scale=asked[LATE].scale) == asked[LATE]
     late, early = spec_of(asked[LATE]), spec_of(asked[EARLY])
-    assert [len(stage) for stage in late.stages] == [3, 4, 1]  # type: ignore[attr-defined]
-    assert [len(stage) for stage in early.stages] == [1, 1, 6]  # type: ignore[attr-defined]
+    assert isinstance(late, SqueezeNetSpec)
+    assert isinstance(early, SqueezeNetSpec)
+    assert [len(stage) for stage in late.stages] == [3, 4, 1]
+    assert [len(stage) for stage in early.stages] == [1, 1, 6]
     assert (late.resolution, early.resolution) == (32, 32)
     assert cost_of(SqueezeNet, late).params == cost_of(SqueezeNet, early).params
     assert cost_of(SqueezeNet, late).macs > cost_of(SqueezeNet, early).macs
@@ -353,7 +356,9 @@ def test_designs_are_compared_by_their_test_loss(tmp_path: Path, trained: Given)
     found = gain.measure(setting(tmp_path, Budget.FULL))
     assert found.estimate.center == pytest.approx(1.5)
     assert state(gain, found) is State.CONFIRMED
-    assert found.charts[0].series[0].x == (0.125, 0.25, 0.5, 0.75, 1)  # type: ignore[union-attr]
+    chart = found.charts[0]
+    assert isinstance(chart, Lines)
+    assert chart.series[0].x == (0.125, 0.25, 0.5, 0.75, 1)
     # Half as much loss beyond 0.75 is no flat curve.
     assert state(end, end.measure(setting(tmp_path, Budget.FULL))) is State.CONTRADICTED
 

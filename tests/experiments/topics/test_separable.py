@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from convatlas import atlas
+from convatlas.draw import Lines
 from convatlas.experiments import Budget, State
 from convatlas.experiments.engine import protocol
 from convatlas.experiments.engine.budget import Setting
@@ -177,7 +178,9 @@ def test_the_step_that_gains_least_decides(
     found = separable.alpha(standard)
     assert found.estimate.center == pytest.approx(2.0)
     assert state_reached(STATEMENTS["alpha"], found) is State.CONFIRMED
-    (line,) = found.charts[0].series  # type: ignore[union-attr]
+    chart = found.charts[0]
+    assert isinstance(chart, Lines)
+    (line,) = chart.series
     assert line.x == (1.0, 2.0, 4.0)
     assert line.y == pytest.approx((70.0, 75.0, 77.0))
     trained(arms | {"alpha 0.25": known((27, 27.2, 26.8))})

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from convatlas import atlas, measure
+from convatlas.draw import Bars, Lines
 from convatlas.experiments import Budget, State
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.statement import Measurement, Role, Statement
@@ -78,8 +79,10 @@ def test_the_network_is_as_much_faster_as_in_the_median_of_processes() -> None:
     found = speedup([in_process(3.0, 0.5), in_process(4.0, 0.1), in_process(9.0, 0.2)])
     assert found.estimate.values == pytest.approx((3.0, 4.0, 9.0))
     assert found.estimate.center == pytest.approx(4.0)
-    assert found.charts[0].series[1].y == pytest.approx((0.2,) * 9)  # type: ignore[union-attr]
-    assert found.charts[0].series[0].y[0] == pytest.approx(1 / 64 + 1 / 9)  # type: ignore[union-attr]
+    chart = found.charts[0]
+    assert isinstance(chart, Bars | Lines)
+    assert chart.series[1].y == pytest.approx((0.2,) * 9)
+    assert chart.series[0].y[0] == pytest.approx(1 / 64 + 1 / 9)
 
 
 @pytest.mark.parametrize(

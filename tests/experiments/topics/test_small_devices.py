@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from convatlas import atlas, measure
-from convatlas.data import Split, digits
 from convatlas.experiments import Budget
 from convatlas.experiments.engine import protocol
 from convatlas.experiments.engine.answers import Answers
@@ -19,7 +18,6 @@ from convatlas.experiments.engine.arms import Arm, TrainedArm
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.estimate import combined_errors
 from convatlas.experiments.engine.result import fingerprint
-from convatlas.experiments.engine.worker_pool import Job, Work, WorkerPool, train
 from convatlas.experiments.topics import small_devices
 from convatlas.experiments.topics.small_devices import (
     ALONE,
@@ -33,7 +31,6 @@ from convatlas.experiments.topics.small_devices import (
     TRAINED_ON,
     WHOLE,
 )
-from convatlas.images import Resize
 from convatlas.recipe import Recipe
 from convatlas.runs.run import Run, load_run
 from convatlas.training import Request
@@ -140,40 +137,14 @@ def test_a_gain_is_a_negative_loss() -> None:
 # --- compressed ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def few_digits() -> Iterator[None]:
-    """Of the digits, 256 to train on and 100 to test on."""
-    all_splits = digits.splits
-
-    def splits(resize: Resize) -> tuple[Split, Split]:
-        train, test = all_splits(resize)
-        return train.take(np.arange(256)), test.take(np.arange(100))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(digits, "splits", splits)
-        yield
-
-
 @pytest.fixture
-def brief(few_digits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def brief(trained_briefly: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings for one epoch on few digits, in this process."""
-
-    def run_here(
-        pool: WorkerPool,
-        jobs: Sequence[Job],
-        on_training_end: Callable[[], None] = lambda: None,
-        *,
-        work: Work = train,
-    ) -> None:
-        for job in jobs:
-            work(*job)
-            on_training_end()
 
     def request(setting: Setting, seed: int) -> Request:
         recipe = protocol.recipe(epochs=1)
         return Request(network=NETWORK, recipe=recipe, seed=seed, runtime=protocol.RUNTIME)
 
-    monkeypatch.setattr(WorkerPool, "run", run_here)
     monkeypatch.setattr(small_devices, "request", request)
     monkeypatch.setattr(small_devices, "arm", lambda setting, of_seed: Arm(request=of_seed))
     monkeypatch.setattr(small_devices, "tuning_epochs", lambda setting: 1)

@@ -157,7 +157,7 @@ def describe_sample(result: StatementResult) -> str:
         case Basis.COUNT:
             return "counted, without chance"
         case Basis.TIMINGS:
-            return f"median and range of {plural(len(estimate.values), 'process')}".replace("processs", "processes")
+            return f"median and range of {len(estimate.values)} processes"
     images = f" x {plural(estimate.num_images, 'test image')}" if estimate.num_images else ""
     return f"mean and 95 % confidence interval, {plural(len(estimate.values), 'seed')}{images}"
 
