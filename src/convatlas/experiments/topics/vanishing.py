@@ -24,6 +24,8 @@ UNITS = 64
 IMAGES = 256
 DEPTH = 50
 DEPTHS = (5, 10, 20, 35, 50, 70, 100)
+BED = f"fully connected chains of {UNITS} units before training, {IMAGES} digits, one seed"
+"""What the charts rest on."""
 LOWEST_SHOWN = 1e-20
 """Of the gradient with small weights: far below it, how much farther says nothing."""
 
@@ -127,7 +129,15 @@ def by_layer(name: str, title: str, specs: dict[str, ChainSpec]) -> Lines:
         Series.mean_of_runs(label, range(1, DEPTH + 1), [gradient_norms(DEPTH, spec, 0)])
         for label, spec in specs.items()
     )
-    return Lines(name=name, title=title, x="layer, from the input", y="gradient norm", log_y=True, series=tuple(lines))
+    return Lines(
+        name=name,
+        title=title,
+        subtitle=BED,
+        x="layer, from the input",
+        y="gradient norm",
+        log_y=True,
+        series=tuple(lines),
+    )
 
 
 def by_depth(name: str, title: str, specs: dict[str, ChainSpec], lowest_y: float | None = None) -> Lines:
@@ -143,6 +153,7 @@ def by_depth(name: str, title: str, specs: dict[str, ChainSpec], lowest_y: float
     return Lines(
         name=name,
         title=title,
+        subtitle=BED,
         x="layers",
         y="gradient norm, first layer / last layer",
         log_y=True,
@@ -299,6 +310,7 @@ def singular_values(setting: Setting) -> Measurement:
     of_one = Lines(
         name="layer-spectrum",
         title="Singular values of the first layer's Jacobian, Xavier weights",
+        subtitle=BED,
         x="index, largest first",
         y="singular value",
         series=tuple(
@@ -308,7 +320,8 @@ def singular_values(setting: Setting) -> Measurement:
     )
     of_products = Lines(
         name="singular-values",
-        title="Largest singular value of the product of the first layers' Jacobians, Xavier weights",
+        title="Largest singular value of the first layers' Jacobians, multiplied",
+        subtitle=f"Xavier weights; {BED}",
         x="layers multiplied",
         y="largest singular value",
         log_y=True,
