@@ -154,7 +154,7 @@ class Killing:
             assert self._server.survivors(timeout_s=20) == []
             ended = self._server.run(work.next(self._server.folder), **kill)
         is_done = ended.status == 2 and work.done is not None and work.done in ended.output
-        assert ended.status in (0, -9) or is_done, (kill, ended)
+        assert ended.status in (0, -9) or is_done, f"{kill}, {ended.moments}:\n{ended.output}"
         assert "Traceback" not in ended.output, (kill, ended)
         return ended.status
 

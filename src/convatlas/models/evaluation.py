@@ -28,6 +28,18 @@ def wilson_interval(num_correct: int, num_images: int) -> tuple[float, float]:
     return max(min(center - half, p), 0.0), min(max(center + half, p), 1.0)
 
 
+def score_of(num_errors: int, num_images: int) -> Score:
+    """What a card says of so many errors in at least one image."""
+    num_correct = num_images - num_errors
+    return Score(
+        # One division rounds once: of 1 in 5 it makes 0.2, and 1 - 4 / 5 is 0.19999999999999996.
+        accuracy=num_correct / num_images,
+        interval=wilson_interval(num_correct, num_images),
+        num_errors=num_errors,
+        num_images=num_images,
+    )
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """How a network did on labeled images."""
@@ -52,20 +64,17 @@ class Evaluation:
     @property
     def accuracy(self) -> float:
         """A fraction."""
-        # One division rounds once: of 1 in 5 it makes 0.2, and 1 - 4 / 5 is 0.19999999999999996.
-        return (self.num_images - self.num_errors) / self.num_images
+        return self.score.accuracy
 
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % confidence interval of the accuracy (Wilson)."""
-        return wilson_interval(self.num_images - self.num_errors, self.num_images)
+        return self.score.interval
 
     @property
     def score(self) -> Score:
         """The same for a model's card."""
-        return Score(
-            accuracy=self.accuracy, interval=self.interval, num_errors=self.num_errors, num_images=self.num_images
-        )
+        return score_of(self.num_errors, self.num_images)
 
 
 def batch_size(resolution: int) -> int:

@@ -7,6 +7,7 @@ import json
 import random
 import time
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from convatlas.models.bounds import at_once
 from convatlas.models.card import Card
 from convatlas.models.codec import container
 from convatlas.models.codec.bytestream import DamagedFileError, count
-from convatlas.models.codec.cards import deflated, described, inflated
+from convatlas.models.codec.cards import RAW, deflated, described, dictionary, inflated
 from convatlas.models.codec.container import (
     VERSION,
     CompressedFile,
@@ -89,7 +90,9 @@ class Packed:
 
     def with_values(self, values: Any) -> bytes:
         """The body with another card or record."""
-        content = deflated(json.dumps(values).encode(), self.version)
+        # However long it is: a stranger's writer has no limit.
+        deflate = zlib.compressobj(wbits=RAW, zdict=dictionary(self.version))
+        content = deflate.compress(json.dumps(values).encode()) + deflate.flush()
         return count(len(content)) + content + self.bodies[1]
 
 

@@ -13,7 +13,7 @@ from convatlas.experiments.engine.rates import ChosenRate
 from convatlas.experiments.engine.request_key import check_is_of, key_of
 from convatlas.experiments.engine.worker_pool import WorkerPool, train_if_finite
 from convatlas.runs.run import RECORD, Run, load_run
-from convatlas.training import Progress, Request, train_or_resume
+from convatlas.training import Progress, Request, checkpoint, train_or_resume
 
 
 class Budget(enum.StrEnum):
@@ -126,5 +126,6 @@ class Setting:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the folder holds a run whose training has ended."""
-    return (folder / RECORD).exists() and load_run(folder).is_finished
+    """Whether the folder holds a run whose training has ended, and no checkpoint: who is killed at the very end leaves
+    one, which resuming removes."""
+    return (folder / RECORD).exists() and load_run(folder).is_finished and not checkpoint.exists(folder)

@@ -22,6 +22,7 @@ from convatlas.models import bounds, card, earlier
 from convatlas.models.bounds import Room, Shapes
 from convatlas.models.card import Card
 from convatlas.models.codec.bytestream import DamagedFileError
+from convatlas.models.evaluation import score_of
 
 MAX_BYTES = 2**18
 """Of the JSON."""
@@ -47,6 +48,9 @@ def compact(own: Card) -> bytes:
     of_file = replace(own, weights_sha256=None, provenance=replace(own.provenance, parent_sha256=None))
     values = {name: value for name, value in encoded(of_file).items() if value is not None}
     values["provenance"] = {name: value for name, value in values["provenance"].items() if value is not None}
+    if own.score is not None:
+        # The rest follows from them: 17 digits each, of which nothing deflates.
+        values["score"] = {"num_errors": own.score.num_errors, "num_images": own.score.num_images}
     return json.dumps({"format": card.FORMAT, **values}, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -61,7 +65,11 @@ def card_from(content: bytes, version: int) -> Card:
         if not values.get("results"):
             raise MalformedJsonError("its run was not finished")
         return earlier.card_from_record(values)
-    return Card.from_values(parsed_object(content, card.FORMAT))
+    values = parsed_object(content, card.FORMAT)
+    match values.get("score"):
+        case {"num_errors": int(errors), "num_images": int(images), **rest} if not rest and 0 <= errors <= images != 0:
+            values |= {"score": encoded(score_of(errors, images))}
+    return Card.from_values(values)
 
 
 @contextmanager
