@@ -15,7 +15,7 @@ from convatlas.files import read, write
 from convatlas.files.sealed_json import sealed_json
 from convatlas.files.typed_json import MAX_BYTES, as_file_error, decoded, parsed_object
 from convatlas.runs.options import Validation
-from convatlas.training import DivergedError, Progress, Request, train_or_resume
+from convatlas.training import DivergedError, Progress, Request, checkpoint, train_or_resume
 from convatlas.training.sweep import best_accuracy
 
 EPOCHS = 2
@@ -83,16 +83,19 @@ def trial_request(request: Request, rate: float) -> Request:
 
 def run_trial(request: Request, folder: Path) -> None:
     """What a worker does: train, and write the validation accuracy beside the run. The test images are not read."""
-    try:
-        accuracy = best_accuracy(train_or_resume(request, folder, Progress(), evaluate_test=False))
-    except DivergedError:
-        accuracy = 0.0
-    write(folder / TRIAL, sealed_json({"format": FORMAT, "accuracy": accuracy}))
+    if not (folder / TRIAL).exists():
+        try:
+            accuracy = best_accuracy(train_or_resume(request, folder, Progress(), evaluate_test=False))
+        except DivergedError:
+            accuracy = 0.0
+        write(folder / TRIAL, sealed_json({"format": FORMAT, "accuracy": accuracy}))
+    # Of a run whose test images are not read, training keeps it.
+    checkpoint.remove(folder)
 
 
 def is_tried(folder: Path) -> bool:
-    """Whether the folder holds a trial that has ended."""
-    return (folder / TRIAL).exists()
+    """Whether the folder holds a trial that has ended, and no checkpoint."""
+    return (folder / TRIAL).exists() and not checkpoint.exists(folder)
 
 
 def read_accuracy(folder: Path) -> float:
