@@ -1,5 +1,8 @@
 """The database of a sweep: workers that come at once share it; what cannot be used is one line without a password."""
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,10 +10,12 @@ from threading import Barrier
 
 import pytest
 import sqlalchemy
+from optuna.exceptions import DuplicatedStudyError
+from optuna.study import StudyDirection
 from sqlalchemy.exc import OperationalError
 
 from convatlas.errors import UserError
-from convatlas.training.storage import file_url, opened_storage, reason
+from convatlas.training.storage import file_url, make_file, opened_storage, reason
 
 
 def refusal(url: str) -> str:
@@ -91,3 +96,33 @@ def test_a_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
     with opened_storage(file_url(tmp_path / name / "study.db")):
         assert (tmp_path / name / "study.db").is_file()
+
+
+KILLED = """
+import os, signal, sys
+import sqlalchemy
+from pathlib import Path
+from convatlas.training.storage import make_file
+
+@sqlalchemy.event.listens_for(sqlalchemy.Engine, "after_cursor_execute")
+def kill(connection, cursor, statement, parameters, context, many):
+    if "CREATE TABLE studies" in statement:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+make_file(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_a_file_whose_making_was_killed_is_made_whole(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    assert subprocess.run([sys.executable, "-c", KILLED, path]).returncode == -signal.SIGKILL
+    assert not path.exists()
+    make_file(path)
+    make_file(path)
+    assert list(tmp_path.iterdir()) == [path]
+    with opened_storage(file_url(path)) as storage:
+        # Without its index, a name would not be taken.
+        storage.create_new_study([StudyDirection.MAXIMIZE], "mine")
+        with pytest.raises(DuplicatedStudyError):
+            storage.create_new_study([StudyDirection.MAXIMIZE], "mine")

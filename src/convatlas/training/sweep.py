@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,7 +73,7 @@ def sweep(
     """
     if find_spec("optuna") is None:
         raise UserError("a sweep needs Optuna: pip install 'convatlas[sweep]'")
-    from convatlas.training.storage import file_url, opened_storage
+    from convatlas.training.storage import file_url, make_file, opened_storage
     from convatlas.training.study import Study
 
     if Worker.from_env().world_size > 1:
@@ -89,7 +89,12 @@ def sweep(
         new_run_folder(out, default_run_name(request.network, request.data))
     # Only a storage that was named is shared with other workers.
     alone = storage is None
-    with lock(trials) if alone else nullcontext(), opened_storage(storage or file_url(trials / STUDY)) as database:
+    with ExitStack() as opened:
+        if storage is None:
+            opened.enter_context(lock(trials))
+            make_file(trials / STUDY)
+            storage = file_url(trials / STUDY)
+        database = opened.enter_context(opened_storage(storage))
         study = Study(database, out.resolve().name, grid, lost_after_s=lost_after_s)
         check_request(out, study, request, grid)
         if not study.is_done() and (out / RECORD).exists():
