@@ -386,6 +386,12 @@ class Web:
     cut_short: set[str] = field(default_factory=set)
     """Paths of which half is sent, though the whole was promised."""
     asked: list[str] = field(default_factory=list)
+    sends_parts: bool = True
+    """Whether it sends the rest of a file to who has the beginning."""
+    sent: list[int] = field(default_factory=list)
+    """Bytes of each answer."""
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Further headers of the answer at a path."""
 
     def url(self, path: str) -> str:
         return f"{self.address}/{path}"
@@ -401,10 +407,23 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
                 self.send_error(404)
                 return
             content = site.files[path]
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
+            begin = int(self.headers.get("Range", "bytes=0-")[6:-1]) if site.sends_parts else 0
+            if begin >= len(content) > 0:
+                self.send_error(416)
+                return
+            rest = content[begin:]
+            self.send_response(206 if begin else 200)
+            self.send_header("Content-Length", str(len(rest)))
+            for name, value in site.headers.get(path, {}).items():
+                self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(content[: len(content) // 2] if path in site.cut_short else content)
+            if self.command == "HEAD":
+                return
+            sent = rest[: len(rest) // 2] if path in site.cut_short else rest
+            site.sent.append(len(sent))
+            self.wfile.write(sent)
+
+        do_HEAD = do_GET  # noqa: N815
 
         def log_message(self, *args: object) -> None:
             pass

@@ -261,7 +261,7 @@ def test_files_that_cannot_be_fetched_are_named_with_the_place_for_them(tiny: St
 
 def test_a_remote_with_a_checksum_is_checked_before_it_is_kept(tiny: Standard, web, cache: Path) -> None:
     web.files["tiny/set.gz"] = b"another file"
-    remote = Remote(url=web.url("tiny/set.gz"), md5=hashlib.md5(b"the file").hexdigest())
+    remote = Remote(url=web.url("tiny/set.gz"), checksum=f"md5:{hashlib.md5(b'the file').hexdigest()}")
     checked = dataclasses.replace(tiny, remotes=(remote,))
     assert complaint(lambda: checked.load(28)).endswith("sent another file than expected (its checksum differs)")
     assert os.listdir(cache / "tiny") == []

@@ -15,7 +15,9 @@ from convatlas.errors import UserError
 from convatlas.files import download
 
 CONTENT = bytes(range(256)) * 40
-MD5 = hashlib.md5(CONTENT).hexdigest()
+MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
+SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()[:8]}"
+"""Its beginning, as the names of some files have it."""
 
 
 @pytest.fixture
@@ -26,9 +28,9 @@ def refusing() -> str:
         return f"http://127.0.0.1:{taken.getsockname()[1]}/set.gz"
 
 
-def complaint(url: str, destination: Path, md5: str | None = None) -> str:
+def complaint(url: str, destination: Path, checksum: str | None = None) -> str:
     with pytest.raises(UserError) as caught:
-        download(url, destination, md5=md5)
+        download(url, destination, checksum=checksum)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -38,20 +40,20 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if not path.is_dir()]
 
 
-@pytest.mark.parametrize("md5", [None, MD5])
-def test_file_arrives_whole_in_a_folder_made_for_it(web, tmp_path: Path, md5: str | None) -> None:
+@pytest.mark.parametrize("checksum", [None, MD5, SHA256])
+def test_file_arrives_whole_in_a_folder_made_for_it(web, tmp_path: Path, checksum: str | None) -> None:
     web.files["set.gz"] = CONTENT
     destination = tmp_path / "new" / "folder" / "set.gz"
-    assert download(web.url("set.gz"), destination, md5=md5) == destination
+    assert download(web.url("set.gz"), destination, checksum=checksum) == destination
     assert destination.read_bytes() == CONTENT
     assert files_below(tmp_path) == [destination]
 
 
-@pytest.mark.parametrize("md5", [None, MD5])
-def test_file_that_is_there_is_left_alone_and_nothing_is_asked_for(web, tmp_path: Path, md5: str | None) -> None:
+@pytest.mark.parametrize("checksum", [None, MD5, SHA256])
+def test_file_that_is_there_is_left_alone_and_nothing_is_asked_for(web, tmp_path: Path, checksum: str | None) -> None:
     web.files["set.gz"] = CONTENT
     (tmp_path / "set.gz").write_bytes(b"mine")
-    assert download(web.url("set.gz"), tmp_path / "set.gz", md5=md5).read_bytes() == b"mine"
+    assert download(web.url("set.gz"), tmp_path / "set.gz", checksum=checksum).read_bytes() == b"mine"
     assert web.asked == []
 
 
@@ -64,8 +66,7 @@ def test_what_killed_downloads_left_is_gone_after_the_next(web, tmp_path: Path) 
     web.files["set.gz"] = CONTENT
     destination = tmp_path / "set.gz"
     (tmp_path / ".lock").touch()
-    (tmp_path / ".set.gz.part").mkdir()
-    (tmp_path / ".set.gz.part" / "tmp123").write_bytes(CONTENT[:100])
+    (tmp_path / ".set.gz.part").write_bytes(b"of who knows what")
     download(web.url("set.gz"), destination)
     assert files_below(tmp_path) == [destination]
     (tmp_path / ".lock").touch()
@@ -94,11 +95,48 @@ def test_refused_connection_is_a_mistake_and_leaves_nothing(refusing: str, tmp_p
     assert files_below(tmp_path) == []
 
 
-def test_answer_cut_short_is_a_mistake_and_leaves_nothing(web, tmp_path: Path) -> None:
+def test_answer_cut_short_is_a_mistake_and_leaves_nothing_that_cannot_be_checked(web, tmp_path: Path) -> None:
     web.files["set.gz"] = CONTENT
     web.cut_short.add("set.gz")
     message = complaint(web.url("set.gz"), tmp_path / "cache" / "set.gz")
     assert message.startswith(f"{web.url('set.gz')} could not be fetched")
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("sends_parts", [True, False])
+def test_a_download_that_broke_off_is_continued(sends_parts: bool, web, tmp_path: Path) -> None:
+    content = CONTENT * 100
+    checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    web.files["set.gz"], web.sends_parts = content, sends_parts
+    web.cut_short.add("set.gz")
+    message = complaint(web.url("set.gz"), tmp_path / "set.gz", checksum)
+    kept = (tmp_path / ".set.gz.part").stat().st_size
+    assert kept > len(content) / 4
+    assert f"{tmp_path / '.set.gz.part'} is kept, and the next try continues" in message
+    web.cut_short.clear()
+    heard = Heard()
+    destination = download(web.url("set.gz"), tmp_path / "set.gz", checksum=checksum, progress=heard)
+    assert destination.read_bytes() == content
+    assert web.sent == [len(content) // 2, len(content) - (kept if sends_parts else 0)]
+    assert heard.told[0] == ("begin", "downloading set.gz", len(content), "bytes")
+    assert sum(int(str(num)) for _, num in heard.told[1:-1]) == len(content)
+    assert files_below(tmp_path) == [destination]
+
+
+@pytest.mark.parametrize("part", [b"of another version", CONTENT[:100] + b"x", CONTENT + b"and more", CONTENT])
+def test_half_a_file_of_another_version_is_fetched_anew(part: bytes, web, tmp_path: Path) -> None:
+    web.files["set.gz"] = CONTENT
+    (tmp_path / ".set.gz.part").write_bytes(part)
+    destination = download(web.url("set.gz"), tmp_path / "set.gz", checksum=MD5)
+    assert destination.read_bytes() == CONTENT
+    assert files_below(tmp_path) == [destination]
+
+
+def test_what_has_the_wrong_checksum_is_fetched_twice_at_most(web, tmp_path: Path) -> None:
+    web.files["set.gz"] = CONTENT[:-1]
+    (tmp_path / ".set.gz.part").write_bytes(CONTENT[:100])
+    assert complaint(web.url("set.gz"), tmp_path / "set.gz", MD5).endswith("(its checksum differs)")
+    assert len(web.asked) == 2
     assert files_below(tmp_path) == []
 
 
@@ -110,7 +148,7 @@ def test_failed_download_leaves_no_connection_open(failure: str, web, tmp_path: 
         web.cut_short.add("set.gz")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        complaint(web.url("set.gz"), tmp_path / "set.gz", hashlib.md5(b"").hexdigest())
+        complaint(web.url("set.gz"), tmp_path / "set.gz", f"md5:{hashlib.md5(b'').hexdigest()}")
         gc.collect()
     assert [str(warning.message) for warning in caught] == []
 
@@ -125,7 +163,7 @@ def test_second_try_works_after_a_failure(web, tmp_path: Path) -> None:
     web.cut_short.add("set.gz")
     complaint(web.url("set.gz"), tmp_path / "set.gz", MD5)
     web.cut_short.clear()
-    assert download(web.url("set.gz"), tmp_path / "set.gz", md5=MD5).read_bytes() == CONTENT
+    assert download(web.url("set.gz"), tmp_path / "set.gz", checksum=MD5).read_bytes() == CONTENT
 
 
 def test_the_library_prints_nothing(web, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,7 @@ class Remote:
     """A file to download."""
 
     url: str
-    md5: str | None = None
+    checksum: str | None = None
     """Only if the decoded pixels cannot all be checked: copies of a file often differ in their gzip header."""
 
     @property
@@ -82,7 +82,7 @@ class Standard:
         """
         if not self.is_here:
             for remote in self.remotes:
-                download(remote.url, self.folder / remote.file, md5=remote.md5, progress=progress)
+                download(remote.url, self.folder / remote.file, checksum=remote.checksum, progress=progress)
 
     def load(
         self, resize: Resize | int, *, seed: int = 0, skip_bad: bool = False, progress: ProgressCallback = SILENT
@@ -272,7 +272,7 @@ CIFAR10 = Standard(
         Remote(
             url=f"https://www.cs.toronto.edu/~kriz/{CIFAR10_ARCHIVE}",
             # The pixel checksum covers a tenth of its test images only.
-            md5="c32a1d4ab5d03f1284b67883e8d87530",
+            checksum="md5:c32a1d4ab5d03f1284b67883e8d87530",
         ),
     ),
     present=has_cifar10,

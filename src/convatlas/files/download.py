@@ -1,21 +1,30 @@
-"""Downloads: checked, and at their place only when complete."""
+"""Downloads: checked, continued where they broke off, and at their place only when complete."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-import shutil
 from pathlib import Path
 
 from convatlas.errors import UserError
 from convatlas.files.lock import clear_lock, lock
-from convatlas.files.progress import SILENT, ProgressCallback
+from convatlas.files.progress import SILENT, ProgressCallback, reported
 
 TIMEOUT_S = 30
 """Seconds without an answer after which a download is given up."""
+CHUNK_BYTES = 2**18
+PARTIAL, TOO_FAR = 206, 416
+"""Status of an answer with the rest of a file, and of one to a request for what is behind its end."""
 
 
-def download(url: str, destination: Path, *, md5: str | None = None, progress: ProgressCallback = SILENT) -> Path:
+def download(url: str, destination: Path, *, checksum: str | None = None, progress: ProgressCallback = SILENT) -> Path:
     """Fetch `url` to the file `destination` and return it; a file that is there already is left alone.
+
+    What a download that broke off has fetched is kept if there is a checksum to hold the whole against, and the next
+    one asks for the rest.
+
+    Args:
+        checksum: the algorithm and the digest or its beginning, as "sha256:7be5be79".
 
     Raises:
         UserError: the address does not answer, or what it sent does not have the checksum.
@@ -24,78 +33,64 @@ def download(url: str, destination: Path, *, md5: str | None = None, progress: P
         with lock(destination.parent, wait=True):
             # Another process may have fetched it while this one waited.
             if not destination.exists():
-                _fetch(url, destination, md5, progress)
+                _fetch(url, destination, checksum, progress)
     clear_lock(destination.parent)
     return destination
 
 
-def _fetch(url: str, destination: Path, md5: str | None, progress: ProgressCallback) -> None:
-    import pooch
+def has_checksum(file: Path, checksum: str) -> bool:
+    """Whether a file's digest is, or begins with, that of an algorithm, as "md5:0123456789abcdef..."."""
+    algorithm, _, expected = checksum.partition(":")
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, algorithm).hexdigest().startswith(expected)
+
+
+def _fetch(url: str, destination: Path, checksum: str | None, progress: ProgressCallback) -> None:
     import requests
 
-    pooch.get_logger().setLevel("ERROR")
-    # pooch gives what is not complete another name each time; in a folder, it does not pile up after kills.
     part = destination.with_name(f".{destination.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    bar = PoochProgress(f"downloading {destination.name}", progress)
+    if checksum is None:
+        part.unlink(missing_ok=True)
     try:
-        pooch.retrieve(
-            url,
-            known_hash=f"md5:{md5}" if md5 else None,
-            fname=destination.name,
-            path=part,
-            downloader=pooch.HTTPDownloader(progressbar=bar, timeout=TIMEOUT_S),
-        )
-        with open(part / destination.name, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part / destination.name, destination)
+        while True:
+            continued = part.exists()
+            _receive(url, part, f"downloading {destination.name}", progress)
+            if checksum is None or has_checksum(part, checksum):
+                os.replace(part, destination)
+                return
+            part.unlink()
+            if not continued:
+                raise UserError(f"{url} sent another file than expected (its checksum differs)")
+            # The first half may have been another version's: once more, whole.
     except requests.RequestException as error:
-        if error.response is not None:
-            error.response.close()
+        if part.exists() and (checksum is None or not part.stat().st_size):
+            part.unlink()
+        kept = f"; {part} is kept, and the next try continues" if part.exists() else ""
         raise UserError(
-            f"{url} could not be fetched ({type(error).__name__}); check the network, "
+            f"{url} could not be fetched ({type(error).__name__}){kept}; check the network, "
             f"or put the file at {destination} yourself"
         ) from error
-    except ValueError as error:  # pooch: the checksum differs
-        raise UserError(f"{url} sent another file than expected (its checksum differs)") from error
-    finally:
-        bar.end()
-        shutil.rmtree(part, ignore_errors=True)
 
 
-class PoochProgress:
-    """pooch's progress bar (`total`, `update`, `reset`, `close`), told to a callback."""
+def _receive(url: str, part: Path, title: str, progress: ProgressCallback) -> None:
+    """Fetch what is missing of a file, all of it unless the server can send a part."""
+    import requests
 
-    def __init__(self, title: str, progress: ProgressCallback) -> None:
-        self._title = title
-        self._progress = progress
-        self._begun = False
-        self._total = 0
-        self._done = 0
-
-    @property
-    def total(self) -> int:
-        """Bytes of the file; 0 if the server does not say."""
-        return self._total
-
-    @total.setter
-    def total(self, total: int) -> None:
-        self._total = total
-        self._begun = True
-        self._progress.begin(self._title, total or None, "bytes")
-
-    def update(self, num_bytes: int) -> None:
-        # pooch counts whole chunks, of which the last has fewer bytes.
-        more = min(num_bytes, self._total - self._done) if self._total else num_bytes
-        self._done += more
-        self._progress.advance(more)
-
-    def reset(self) -> None:
-        """At its end pooch resets the bar and fills it; it is filled by then."""
-
-    def close(self) -> None:
-        """pooch closes only after a success; `end` is called in any case."""
-
-    def end(self) -> None:
-        if self._begun:
-            self._progress.end()
+    have = part.stat().st_size if part.exists() else 0
+    # As it is stored: a server that compressed it could not send a part.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as answer:
+        if have and answer.status_code == TOO_FAR:
+            return
+        answer.raise_for_status()
+        rest = answer.status_code == PARTIAL
+        length = int(answer.headers.get("Content-Length", 0))
+        total = (have if rest else 0) + length if length else None
+        with open(part, "ab" if rest else "wb") as file, reported(progress, title, total, "bytes") as advance:
+            if rest:
+                advance(have)
+            for chunk in answer.iter_content(CHUNK_BYTES):
+                file.write(chunk)
+                advance(len(chunk))
+            file.flush()
+            os.fsync(file.fileno())
