@@ -34,8 +34,8 @@ def row(text: str, name: str) -> list[str]:
 
 
 def test_list_names_every_variant_with_its_size(convatlas: Callable, as_json: Callable) -> None:
-    title, *lines = convatlas("list").out.splitlines()
-    rows = as_json("list")["variants"]
+    title, *lines = convatlas("list", "--all").out.splitlines()
+    rows = as_json("list", "--all")["variants"]
     assert re.split("  +", title) == ["network", "year", "input", "parameters", "MACs", "published result"]
     expected = []
     for family in ca.families():
@@ -49,6 +49,15 @@ def test_list_names_every_variant_with_its_size(convatlas: Callable, as_json: Ca
             expected.append([variant.name, *numbers, *([row["published"]] if row["published"] else [])])
     assert rows == []
     assert [re.split("  +", line) for line in lines] == expected
+
+
+def test_list_leaves_out_what_no_paper_prints(convatlas: Callable, as_json: Callable) -> None:
+    released = {variant.name for variant in ca.variants() if variant.released}
+    names = {row["name"] for row in as_json("list")["variants"]}
+    assert names == {variant.name for variant in ca.variants()} - released
+    assert (
+        convatlas("list").out.splitlines()[-1].startswith(f"and {len(released)} as libraries released them, with --all")
+    )
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,8 @@ def test_blocks_expand_six_times_and_squeeze_to_a_quarter_of_their_input(variant
     in_channels = variant.spec.stem
     for number, (_, _, out_channels, blocks) in enumerate(variant.spec.stages):
         for expanded, squeezed in blocks:
-            assert (expanded, squeezed) == ((6 if number else 1) * in_channels, in_channels // 4)
+            squeezes = variant.name != "efficientnet-lite0"
+            assert (expanded, squeezed) == ((6 if number else 1) * in_channels, in_channels // 4 if squeezes else 0)
             in_channels = out_channels
 
 
@@ -258,7 +259,7 @@ def test_squeeze_and_excitation_weighs_each_map_by_a_number_between_0_and_1() ->
 def block_that_drops(drop: float, stride: int = 1) -> MBConv:
     """Itself in training and its layers in evaluation, so that no image depends on its company."""
     torch.manual_seed(0)
-    block = MBConv(4, 8, 1, 4, 3, stride, drop)
+    block = MBConv(4, 8, 1, 4, 3, stride, drop, B0.spec)
     stirred(block).eval()
     block.training = True
     return block
@@ -296,7 +297,7 @@ def test_the_chance_of_drop_connect_rises_from_0_with_the_blocks() -> None:
 
 def test_dropout_is_the_releases() -> None:
     # B0 to B7; a scaled network keeps it.
-    assert [variant.spec.dropout for variant in FAMILY] == [0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.5, 0.5]
+    assert [variant.spec.dropout for variant in FAMILY[:8]] == [0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.5, 0.5]
     assert FAMILY[7].spec.scaled(0.5, 0.5).dropout == 0.5
     network = B0.network(B0.spec.scaled(0.25, resolution=28)).eval()
     seen: list[Tensor] = []

@@ -122,7 +122,7 @@ def test_networks_of_110_layers_and_more_are_warmed_up() -> None:
     for variant in on_cifar:
         deep = any(f"{layers}-" in variant.name for layers in (110, 164, 1202))
         assert variant.recipe.lr_at(0, 64_000) == pytest.approx(0.01 if deep else 0.1), variant.name
-    assert len(on_cifar) == 19
+    assert len(on_cifar) == 23
 
 
 @pytest.mark.at_once("variant", TRAINED)

@@ -17,7 +17,7 @@ from convatlas.networks import squeezenet
 from convatlas.spec import Variant
 
 # Figure 2 and Table 1: the modules after which the paper pools, and those that its simple bypass passes.
-POOLED_AFTER = {"squeezenet": (4, 8), "squeezenet1.1": (3, 5)}
+POOLED_AFTER = {"": (4, 8), "1.0-pytorch": (4, 8), "1.1": (3, 5)}
 BYPASSED = (3, 5, 7, 9)
 every_variant = pytest.mark.at_once("variant", squeezenet.FAMILY.variants)
 
@@ -34,11 +34,11 @@ def tiny(name: str, resolution: int) -> nn.Module:
     return network
 
 
-def written_out(network: nn.Module, x: Tensor, *, bypass: str = "none", release: bool = False) -> Tensor:
-    """Figure 2, with that bypass; `release` is the authors' second, which pools earlier and rectifies conv10."""
+def written_out(network: nn.Module, x: Tensor, *, bypass: str = "none", release: str = "") -> Tensor:
+    """Figure 2, with that bypass; `release` is one that rectifies conv10; 1.1 pools earlier."""
     value: Iterator[Tensor] = iter(network.state_dict().values())
     resolution = network.spec.resolution
-    kernel = 3 if release else 7
+    kernel = 3 if release == "1.1" else 7
 
     def convolution(maps: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
         return F.conv2d(maps, next(value), next(value), stride, padding)
@@ -54,7 +54,7 @@ def written_out(network: nn.Module, x: Tensor, *, bypass: str = "none", release:
     x = x if resolution < 64 else F.max_pool2d(x, 3, 2, ceil_mode=True)
     for number in range(2, 10):
         x = fire(x, number)
-        if number in POOLED_AFTER["squeezenet1.1" if release else "squeezenet"]:
+        if number in POOLED_AFTER[release]:
             x = F.max_pool2d(x, 3, 2, ceil_mode=True)
     x = convolution(F.dropout(x, 0.5, network.training))
     assert next(value, None) is None
@@ -69,6 +69,7 @@ def written_out(network: nn.Module, x: Tensor, *, bypass: str = "none", release:
     [
         ("squeezenet", 227, 1_248_424, 832_667_936),
         ("squeezenet", 224, 1_248_424, 818_924_576),
+        ("squeezenet1.0-pytorch", 227, 1_248_424, 832_667_936),
         ("squeezenet1.1", 224, 1_235_496, 349_151_936),
         ("squeezenet-simple-bypass", 227, 1_248_424, 832_667_936),
     ],
@@ -180,13 +181,14 @@ def test_metaparameters_that_make_no_network_are_told(wrong: dict[str, Any], wor
 @pytest.mark.at_once(
     ("name", "bypass", "release"),
     [
-        ("squeezenet", "none", False),
-        ("squeezenet1.1", "none", True),
-        ("squeezenet-simple-bypass", "simple", False),
-        ("squeezenet-complex-bypass", "complex", False),
+        ("squeezenet", "none", ""),
+        ("squeezenet1.0-pytorch", "none", "1.0-pytorch"),
+        ("squeezenet1.1", "none", "1.1"),
+        ("squeezenet-simple-bypass", "simple", ""),
+        ("squeezenet-complex-bypass", "complex", ""),
     ],
 )
-def test_a_network_is_what_the_paper_draws(name: str, bypass: str, release: bool, resolution: int) -> None:
+def test_a_network_is_what_the_paper_draws(name: str, bypass: str, release: str, resolution: int) -> None:
     network = tiny(name, resolution)
     x = torch.randn(2, 3, resolution, resolution, dtype=torch.float64)
     expected = written_out(network, x, bypass=bypass, release=release)
@@ -208,12 +210,13 @@ def test_half_of_the_maps_before_the_last_layer_are_dropped_in_training() -> Non
 def test_outputs_of_the_paper_may_be_negative_and_those_of_the_release_are_not() -> None:
     x = torch.randn(8, 3, 64, 64, dtype=torch.float64)
     outputs = {}
-    for name in ("squeezenet", "squeezenet1.1"):
+    for name in ("squeezenet", "squeezenet1.0-pytorch", "squeezenet1.1"):
         network = tiny(name, 64)
         nn.init.normal_(network.conv10.weight)
         nn.init.zeros_(network.conv10.bias)
         outputs[name] = network(x)
     assert (outputs["squeezenet"] < 0).any()
+    assert (outputs["squeezenet1.0-pytorch"] >= 0).all()
     assert (outputs["squeezenet1.1"] >= 0).all()
 
 

@@ -36,13 +36,18 @@ if TYPE_CHECKING:
     from convatlas.measure import Footprint
 
 
-def list_variants(json: Json = False) -> None:
-    """List every network with its year, input size, parameters, MACs and published result."""
-    from convatlas import measure
+def list_variants(
+    everything: Annotated[
+        bool, typer.Option("--all", help="List also what libraries released and no paper prints, as resnet50-keras.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List the papers' networks with their year, input size, parameters, MACs and published result."""
+    from convatlas import atlas, measure
 
     # What PyTorch's import left need not be searched for garbage again and again while networks come and go.
     gc.freeze()
-    rows = measure.variant_costs()
+    rows = measure.variant_costs(released=everything)
     if json:
         print_json(
             {
@@ -88,6 +93,9 @@ def list_variants(json: Json = False) -> None:
         ],
         lines,
     )
+    if num := len(atlas.variants()) - len(rows):
+        print_line()
+        print_text(f"and {num} as libraries released them, with --all; convatlas weights lists their weights")
 
 
 def show(

@@ -26,15 +26,20 @@ class VariantCost:
     """Multiply-accumulates for one image."""
 
 
-def variant_costs(families: Iterable[Family] | None = None) -> tuple[VariantCost, ...]:
+def variant_costs(families: Iterable[Family] | None = None, *, released: bool = True) -> tuple[VariantCost, ...]:
     """A row for each variant, in the order of the families; without families, for the whole atlas.
 
     A variant's year, input and published result are `row.variant.paper.year`, `row.variant.spec` and
     `row.variant.published`.
+
+    Args:
+        released: whether networks that libraries released and no paper prints are among them.
     """
     rows = []
     for family in atlas.families() if families is None else families:
         for variant in family.variants:
+            if variant.released and not released:
+                continue
             cost = cost_of(variant.network, variant.spec)
             rows.append(VariantCost(family=family, variant=variant, params=cost.params, macs=cost.macs))
     return tuple(rows)

@@ -13,6 +13,8 @@ Departures, where the papers leave something open or are departed from:
   it comes after them.)
 - Scaled in width, weights are initialized with a standard deviation of 0.01 / sqrt(width): a layer that sums over fewer
   inputs then gives outputs as large as the paper's. With 0.01 a network an eighth as wide does not begin to learn.
+- `alexnet-caffe` is Caffe's reproduction of `alexnet`: its response normalization sees both towers, with k = 1 and
+  alpha over n. It takes the paper's recipe.
 - `alexnet-bn` is no paper's: batch normalization after every convolution replaces response normalization.
 - `alexnet-cifar` and `alexnet-cifar-tanh` are for 2012's Figure 1, of which the paper says "a four-layer convolutional
   neural network" and no more. They have the layers of layers-19pct.cfg in Krizhevsky's cuda-convnet, a network of four
@@ -74,6 +76,8 @@ class AlexNetSpec(Spec):
     """Padding of the first convolution, in pixels."""
     lrn: bool = False
     """Local response normalization after the first two convolutions (2012, section 3.3)."""
+    caffe_lrn: bool = False
+    """It is Caffe's, over both towers, with k = 1 and alpha over n; if not, the paper's."""
     batch_norm: bool = False
     """Batch normalization after every convolution."""
     rectified: bool = True
@@ -163,7 +167,11 @@ class AlexNet(nn.Module):
             return nn.MaxPool2d(spec.window, 2)
 
         def lrn() -> nn.Module:
-            return LocalResponseNorm(groups=spec.towers) if spec.lrn else nn.Identity()
+            if not spec.lrn:
+                return nn.Identity()
+            if spec.caffe_lrn:
+                return LocalResponseNorm(k=1.0, alpha=1e-4 / 5)
+            return LocalResponseNorm(groups=spec.towers)
 
         c1, c2, c3, c4, *c5 = spec.convolutions
         self.conv1 = convolution(spec.in_channels, c1, 11, *spec.conv1)
@@ -402,6 +410,16 @@ FAMILY = Family(
             spec=replace(ONE_TOWER, convolutions=(64, 192, 384, 256, 256)),
             objective=CrossEntropy(),
             recipe=RECIPE_2014,
+        ),
+        Variant(
+            name="alexnet-caffe",
+            summary="as Caffe released it: response normalization over both towers",
+            paper=IMAGENET_2012,
+            network=AlexNet,
+            spec=replace(TWO_TOWERS, caffe_lrn=True),
+            objective=CrossEntropy(),
+            recipe=RECIPE_2012,
+            released=True,
         ),
         Variant(
             name="alexnet-bn",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from convatlas.errors import UserError
 
 T = TypeVar("T")
+Activation = Callable[[Tensor], Tensor]
 
 
 class WeightedLayer(nn.Module):
@@ -81,21 +82,49 @@ class KaimingConv2d(nn.Conv2d):
             nn.init.zeros_(self.bias)
 
 
+def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Zeros around images as TensorFlow's `same` padding puts them: of an odd number, one more right and below.
+
+    (batch, channels, h, w), for a convolution with that odd kernel and stride.
+    """
+    nums = [max((math.ceil(side / stride) - 1) * stride + kernel - side, 0) for side in x.shape[2:]]
+    (top, bottom), (left, right) = ((num // 2, num - num // 2) for num in nums)
+    return F.pad(x, (left, right, top, bottom))
+
+
 class ConvNorm(nn.Module):
-    """A convolution without bias, then batch normalization (Ioffe and Szegedy 2015).
+    """A convolution, then batch normalization (Ioffe and Szegedy 2015).
 
     (batch, in_channels, h, w) to (batch, out_channels, ceil(h / stride), ceil(w / stride)), for odd kernels.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, eps: float = 1e-5
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        *,
+        eps: float = 1e-5,
+        bias: bool = False,
+        same_padding: bool = False,
     ) -> None:
+        """
+        Args:
+            eps: what is added to the variance.
+            bias: of the convolution, which the normalization makes useless; released networks may have it.
+            same_padding: pad as TensorFlow does where the stride is not 1; if not, alike on all sides.
+        """
         super().__init__()
-        self.conv = KaimingConv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        uneven = same_padding and stride > 1
+        self.uneven = (kernel, stride) if uneven else None
+        padding = 0 if uneven else kernel // 2
+        self.conv = KaimingConv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)
         self.norm: nn.Module = nn.BatchNorm2d(out_channels, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        outputs: Tensor = self.norm(self.conv(x))
+        outputs: Tensor = self.norm(self.conv(x if self.uneven is None else pad_same(x, *self.uneven)))
         return outputs
 
 

@@ -9,7 +9,11 @@ Departures, where the paper leaves something open:
   alpha^phi, beta^phi and gamma^phi; for those, scale `efficientnet-b0` with phi.
 - Rounding, dropout and the epsilon of the normalization are the release's. The initialization is He et al.'s, in the
   fully connected layer PyTorch's.
-- Convolutions of stride 2 are padded alike on all sides; the release pads to the right and below first.
+- Convolutions of stride 2 are padded alike on all sides. The release pads as TensorFlow does (`same`), with more zeros
+  right and below; so do the `-tf` variants.
+- `-pytorch` variants have PyTorch's 1e-5 as the epsilon of the normalization, as torchvision's B0 to B4 and timm's.
+- `efficientnet-lite0` is the authors' release for small devices, which no paper prints: B0 without
+  squeeze-and-excitation, ReLU6 for swish, and the release's padding.
 - The paper prints neither batch size nor length of training. These, the warmup of the rate, RMSprop's epsilon (which
   the release adds under the root), which weights decay, the cuts and mirroring are the release's. Left out:
   AutoAugment, early stopping, and batch normalization's momentum of 0.99 (here 0.9, PyTorch's own).
@@ -27,7 +31,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convatlas.errors import UserError
-from convatlas.networks.blocks import ConvNorm, CrossEntropy, KaimingConv2d, check_width, scale_channels, scale_depth
+from convatlas.networks.blocks import (
+    Activation,
+    ConvNorm,
+    CrossEntropy,
+    KaimingConv2d,
+    check_width,
+    scale_channels,
+    scale_depth,
+)
 from convatlas.recipe import Augmentation, Decayed, Optimizer, Recipe, Staircase
 from convatlas.spec import Claim, Family, Layers, Paper, Scale, Spec, Variant
 
@@ -48,7 +60,7 @@ class MBConvStage(NamedTuple):
     """Of the first block; the others have 1."""
     out_channels: int
     blocks: tuple[tuple[int, int], ...]
-    """For each MBConv its expanded and its squeezed channels."""
+    """For each MBConv its expanded and its squeezed channels; none squeezed: no squeeze-and-excitation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +77,12 @@ class EfficientNetSpec(Spec):
     divisor: int = 8
     """Channel counts of a scaled network are multiples of it (the release's `depth_divisor`); 1 scales narrow networks
     evenly."""
+    relu6: bool = False
+    """ReLUs that stop at 6, in place of swish."""
+    same_padding: bool = False
+    """Convolutions of stride 2 are padded as TensorFlow does; if not, alike on all sides."""
+    eps: float = 1e-3
+    """What batch normalization adds to the variance."""
 
     small_limits: ClassVar = (64, 33)
     small_stem: ClassVar = ("the first convolution has stride 1", "the first stage of stride 2 has stride 1")
@@ -85,7 +103,9 @@ class EfficientNetSpec(Spec):
                 # A block expands and squeezes in proportion to its input, and so does a copy of the last.
                 expanded, squeezed = blocks[min(i, len(blocks) - 1)]
                 of = before if i == 0 or len(blocks) == 1 else out_channels
-                scaled.append((max(before_scaled * expanded // of, 1), max(before_scaled * squeezed // of, 1)))
+                scaled.append(
+                    (max(before_scaled * expanded // of, 1), max(before_scaled * squeezed // of, min(squeezed, 1)))
+                )
                 before_scaled = scale(out_channels)
             stages.append(MBConvStage(kernel, stride, before_scaled, tuple(scaled)))
             before = out_channels
@@ -116,12 +136,12 @@ TABLE_1 = (
 )  # fmt: skip
 
 
-def base() -> EfficientNetSpec:
+def base(squeezes: bool = True) -> EfficientNetSpec:
     """B0: Table 1, squeezed to a quarter of each block's input channels."""
     in_channels, stages = 32, []
     for expansion, kernel, stride, out_channels, layers in TABLE_1:
         inputs = (in_channels,) + (out_channels,) * (layers - 1)
-        blocks = tuple((expansion * num, num // 4) for num in inputs)
+        blocks = tuple((expansion * num, num // 4 if squeezes else 0) for num in inputs)
         stages.append(MBConvStage(kernel, stride, out_channels, blocks))
         in_channels = out_channels
     return EfficientNetSpec(stem=32, stages=tuple(stages), head=1280, dropout=0.2)
@@ -141,6 +161,16 @@ class SqueezeExcitation(nn.Module):
         return x * torch.sigmoid(self.excite(squeezed))
 
 
+def convolution(
+    in_channels: int, out_channels: int, kernel: int, spec: EfficientNetSpec, stride: int = 1, groups: int = 1
+) -> ConvNorm:
+    return ConvNorm(in_channels, out_channels, kernel, stride, groups, eps=spec.eps, same_padding=spec.same_padding)
+
+
+def activation(spec: EfficientNetSpec) -> Activation:
+    return F.relu6 if spec.relu6 else F.silu
+
+
 class MBConv(nn.Module):
     """An inverted bottleneck (Sandler et al. 2018) with squeeze-and-excitation and swish.
 
@@ -148,19 +178,28 @@ class MBConv(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, expanded: int, squeezed: int, out_channels: int, kernel: int, stride: int, drop: float
+        self,
+        in_channels: int,
+        expanded: int,
+        squeezed: int,
+        out_channels: int,
+        kernel: int,
+        stride: int,
+        drop: float,
+        spec: EfficientNetSpec,
     ) -> None:
         super().__init__()
-        self.expand = ConvNorm(in_channels, expanded, 1, eps=1e-3) if expanded != in_channels else None
-        self.depthwise = ConvNorm(expanded, expanded, kernel, stride, groups=expanded, eps=1e-3)
-        self.excitation = SqueezeExcitation(expanded, squeezed)
-        self.project = ConvNorm(expanded, out_channels, 1, eps=1e-3)
+        self.expand = convolution(in_channels, expanded, 1, spec) if expanded != in_channels else None
+        self.depthwise = convolution(expanded, expanded, kernel, spec, stride, groups=expanded)
+        self.excitation = SqueezeExcitation(expanded, squeezed) if squeezed else nn.Identity()
+        self.project = convolution(expanded, out_channels, 1, spec)
+        self.activation = activation(spec)
         self.residual = stride == 1 and in_channels == out_channels
         self.drop = drop
 
     def forward(self, x: Tensor) -> Tensor:
-        expanded = x if self.expand is None else F.silu(self.expand(x))
-        y: Tensor = self.project(self.excitation(F.silu(self.depthwise(expanded))))
+        expanded = x if self.expand is None else self.activation(self.expand(x))
+        y: Tensor = self.project(self.excitation(self.activation(self.depthwise(expanded))))
         if not self.residual:
             return y
         if self.training and self.drop:
@@ -175,9 +214,8 @@ class EfficientNet(nn.Module):
     def __init__(self, spec: EfficientNetSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.stem = ConvNorm(
-            spec.in_channels, spec.stem, 3, stride=1 if spec.num_skipped_downsamplings else 2, eps=1e-3
-        )
+        self.stem = convolution(spec.in_channels, spec.stem, 3, spec, stride=1 if spec.num_skipped_downsamplings else 2)
+        self.activation = activation(spec)
         num_blocks = sum(len(stage.blocks) for stage in spec.stages)
         self.stages = nn.ModuleList()
         in_channels, num_before = spec.stem, 0
@@ -190,18 +228,18 @@ class EfficientNet(nn.Module):
             for expanded, squeezed in blocks:
                 drop = spec.drop_connect * num_before / num_blocks
                 step = 1 if stage else stride
-                stage.append(MBConv(in_channels, expanded, squeezed, out_channels, kernel, step, drop))
+                stage.append(MBConv(in_channels, expanded, squeezed, out_channels, kernel, step, drop, spec))
                 in_channels, num_before = out_channels, num_before + 1
             self.stages.append(stage)
-        self.head = ConvNorm(in_channels, spec.head, 1, eps=1e-3)
+        self.head = convolution(in_channels, spec.head, 1, spec)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(spec.head, spec.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.silu(self.stem(x))
+        x = self.activation(self.stem(x))
         for stage in self.stages:
             x = stage(x)
-        x = self.pool(F.silu(self.head(x))).flatten(1)
+        x = self.pool(self.activation(self.head(x))).flatten(1)
         outputs: Tensor = self.fc(F.dropout(x, self.spec.dropout, self.training))
         return outputs
 
@@ -275,29 +313,46 @@ RECIPE = Recipe(
 )
 
 
+def variant(
+    name: str, summary: str, spec: EfficientNetSpec, claims: tuple[Claim, ...] = (), released: bool = True
+) -> Variant:
+    return Variant(
+        name=name,
+        summary=summary,
+        paper=EFFICIENTNET_2019,
+        network=EfficientNet,
+        spec=spec,
+        objective=CrossEntropy(),
+        recipe=RECIPE,
+        claims=claims,
+        released=released,
+    )
+
+
 def variants() -> tuple[Variant, ...]:
-    found = []
+    printed, tensorflow, pytorch = [], [], []
     b0 = base()
     for number, (width, depth, resolution, dropout, params, billion_macs, early, late, sum_of_macs) in enumerate(ROWS):
-        found.append(
-            Variant(
-                name=f"efficientnet-b{number}",
-                summary=f"width {width:g}, depth {depth:g}",
-                paper=EFFICIENTNET_2019,
-                network=EfficientNet,
-                spec=replace(b0.scaled(width, depth, resolution), dropout=dropout),
-                objective=CrossEntropy(),
-                recipe=RECIPE,
-                claims=(
-                    Claim("parameters", f"{params} million", "Table 2", lambda net: net.params),
-                    Claim("MACs", f"{billion_macs} billion", "Table 2", macs, sum=sum_of_macs),
-                    Claim("top-1 accuracy on ImageNet, late version of the paper", f"{late} %", "Table 2"),
-                    Claim("top-1 accuracy on ImageNet, early version of the paper", f"{early} %", "Table 2"),
-                    *(SCALED_B0 if number == 0 else ()),
-                ),
-            )
+        name, summary = f"efficientnet-b{number}", f"width {width:g}, depth {depth:g}"
+        spec = replace(b0.scaled(width, depth, resolution), dropout=dropout)
+        claims = (
+            Claim("parameters", f"{params} million", "Table 2", lambda net: net.params),
+            Claim("MACs", f"{billion_macs} billion", "Table 2", macs, sum=sum_of_macs),
+            Claim("top-1 accuracy on ImageNet, late version of the paper", f"{late} %", "Table 2"),
+            Claim("top-1 accuracy on ImageNet, early version of the paper", f"{early} %", "Table 2"),
+            *(SCALED_B0 if number == 0 else ()),
         )
-    return tuple(found)
+        printed.append(variant(name, summary, spec, claims, released=False))
+        tensorflow.append(variant(f"{name}-tf", "padded as the authors' release", replace(spec, same_padding=True)))
+        if number <= 5:
+            # Torchvision's B5 to B7 have the release's epsilon.
+            pytorch.append(variant(f"{name}-pytorch", "epsilon 1e-5", replace(spec, eps=1e-5)))
+    lite = variant(
+        "efficientnet-lite0",
+        "for small devices: ReLU6, no squeeze-and-excitation",
+        replace(base(squeezes=False), relu6=True, same_padding=True),
+    )
+    return (*printed, *tensorflow, *pytorch, lite)
 
 
 FAMILY = Family(name="EfficientNet", paper=EFFICIENTNET_2019, variants=variants())

@@ -10,6 +10,10 @@ Departures, where the paper leaves something open:
 - Training is "similar to Inception V3" (section 3.2), whose paper has 50 asynchronous replicas with 32 images each
   (Szegedy et al. 2016, section 8); here one batch of 32 comes after another. Momentum and weight decay are those of the
   code that Google released for both. The span of the weight average, the smallest cut and mirroring are ours.
+- `mobilenet-tf` has what Google's release and Keras have: ReLU6, TensorFlow's `same` padding, which puts more zeros
+  right and below where the stride is 2, and 1e-3 as the epsilon of the normalization. Before maps of an odd side Keras
+  pads a depthwise convolution of stride 2 right and below alone, and TensorFlow all around: they agree at multiples of
+  32, for which Keras has weights. `mobilenet-relu6`, which timm trained, has ReLU6 alone.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from typing import ClassVar, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.networks.blocks import ConvNorm, CrossEntropy, check_width, scale_channels, scale_stage
+from convatlas.networks.blocks import Activation, ConvNorm, CrossEntropy, check_width, scale_channels, scale_stage
 from convatlas.recipe import Augmentation, Decayed, Optimizer, Recipe, Staircase
 from convatlas.spec import Claim, Family, Layers, Paper, Scale, Spec, Variant, layers_deep
 
@@ -43,6 +47,12 @@ class MobileNetSpec(Spec):
     the others."""
     separable: bool = True
     """Depthwise 3x3 and pointwise 1x1 convolutions; if not, full 3x3 ones."""
+    relu6: bool = False
+    """ReLUs stop at 6."""
+    same_padding: bool = False
+    """Convolutions of stride 2 are padded as TensorFlow does; if not, alike on all sides."""
+    eps: float = 1e-5
+    """What batch normalization adds to the variance."""
 
     small_limits: ClassVar = (64, 33)
     small_stem: ClassVar = ("the first convolution has stride 1", "stage 2 has stride 1")
@@ -74,27 +84,41 @@ STAGES = (
 SHALLOW = (*STAGES[:3], (512,), STAGES[4])
 
 
+def convolution(
+    in_channels: int, out_channels: int, kernel: int, spec: MobileNetSpec, stride: int = 1, groups: int = 1
+) -> ConvNorm:
+    return ConvNorm(in_channels, out_channels, kernel, stride, groups, eps=spec.eps, same_padding=spec.same_padding)
+
+
+def activation(spec: MobileNetSpec) -> Activation:
+    return F.relu6 if spec.relu6 else F.relu
+
+
 class Separable(nn.Module):
     """A 3x3 filter for each channel, then a 1x1 convolution that combines them (Figure 3, right)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, spec: MobileNetSpec) -> None:
         super().__init__()
-        self.depthwise = ConvNorm(in_channels, in_channels, 3, stride, groups=in_channels)
-        self.pointwise = ConvNorm(in_channels, out_channels, 1)
+        self.depthwise = convolution(in_channels, in_channels, 3, spec, stride, groups=in_channels)
+        self.pointwise = convolution(in_channels, out_channels, 1, spec)
+        self.activation = activation(spec)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.pointwise(F.relu(self.depthwise(x))))
+        outputs: Tensor = self.activation(self.pointwise(self.activation(self.depthwise(x))))
+        return outputs
 
 
 class Full(nn.Module):
     """A 3x3 convolution, which does both at once (Figure 3, left)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, spec: MobileNetSpec) -> None:
         super().__init__()
-        self.full = ConvNorm(in_channels, out_channels, 3, stride)
+        self.full = convolution(in_channels, out_channels, 3, spec, stride)
+        self.activation = activation(spec)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.full(x))
+        outputs: Tensor = self.activation(self.full(x))
+        return outputs
 
 
 class MobileNet(nn.Module):
@@ -104,21 +128,24 @@ class MobileNet(nn.Module):
         super().__init__()
         self.spec = spec
         layer_class = Separable if spec.separable else Full
-        self.conv1 = ConvNorm(spec.in_channels, spec.conv1, 3, stride=1 if spec.num_skipped_downsamplings else 2)
+        self.conv1 = convolution(
+            spec.in_channels, spec.conv1, 3, spec, stride=1 if spec.num_skipped_downsamplings else 2
+        )
+        self.activation = activation(spec)
         self.stages = nn.ModuleList()
         in_channels = spec.conv1
         for number, stage in enumerate(spec.stages, 1):
             layers = nn.Sequential()
             halves = number > (2 if spec.num_skipped_downsamplings > 1 else 1)
             for channels in stage:
-                layers.append(layer_class(in_channels, channels, stride=2 if halves and not layers else 1))
+                layers.append(layer_class(in_channels, channels, 2 if halves and not layers else 1, spec))
                 in_channels = channels
             self.stages.append(layers)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(in_channels, spec.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.conv1(x))
+        x = self.activation(self.conv1(x))
         for stage in self.stages:
             x = stage(x)
         outputs: Tensor = self.fc(self.pool(x).flatten(1))
@@ -282,6 +309,26 @@ FAMILY = Family(
                 macs("307 million", "Table 5"),
                 accuracy("65.3", "Table 5"),
             ),
+        ),
+        Variant(
+            name="mobilenet-tf",
+            summary="as Google released it and Keras has it: ReLU6, uneven padding, epsilon 1e-3",
+            paper=MOBILENETS_2017,
+            network=MobileNet,
+            spec=MobileNetSpec(stages=STAGES, relu6=True, same_padding=True, eps=1e-3),
+            objective=CrossEntropy(),
+            recipe=RECIPE,
+            released=True,
+        ),
+        Variant(
+            name="mobilenet-relu6",
+            summary="as timm has it: ReLU6",
+            paper=MOBILENETS_2017,
+            network=MobileNet,
+            spec=MobileNetSpec(stages=STAGES, relu6=True),
+            objective=CrossEntropy(),
+            recipe=RECIPE,
+            released=True,
         ),
     ),
 )

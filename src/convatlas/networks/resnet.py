@@ -7,6 +7,8 @@ easy to learn, and a hundred layers train as well as twenty.
 Departures, where the papers leave something open or are departed from:
 - `-v1.5` has the stride of a bottleneck in its 3x3 convolution, as torchvision and timm do.
   It takes the recipe of 2015.
+- `-keras` has what Keras's networks have: biases in its convolutions, and 1.001e-5 as the epsilon of the normalization.
+- `-caffe` has what the authors' release has: its first pooling is not padded and rounds sizes up.
 - The fully connected layer has PyTorch's own initialization.
 - In `-preact` networks the shortcut of a unit that changes the shape starts after the first activation, as in the
   authors' release. The 110-layer network keeps option A of 2015; the bottlenecks of the 164-layer one project
@@ -85,6 +87,13 @@ class ResNetSpec(Spec):
     """A bottleneck has its stride in the 3x3 convolution; if not, in the first 1x1."""
     preactivation: bool = False
     """Normalization and ReLU before each convolution (2016)."""
+    bias: bool = False
+    """The convolutions have biases, which the normalization after them makes useless."""
+    eps: float = 1e-5
+    """What batch normalization adds to the variance."""
+    padded_pooling: bool = True
+    """The first pooling is padded by a pixel; if not, it rounds sizes up, and sees one pixel further right and below.
+    """
 
     small_stem: ClassVar = ("no pooling follows convolution 1", "it has stride 1")
 
@@ -131,13 +140,13 @@ class ResidualUnit(nn.Module):
     def __init__(self, in_channels: int, unit: UnitChannels, stride: int, spec: ResNetSpec) -> None:
         super().__init__()
         sizes = convolutions(in_channels, unit, stride, spec.stride_in_3x3)
-        self.layers = nn.ModuleList(ConvNorm(*size) for size in sizes)
+        self.layers = nn.ModuleList(ConvNorm(*size, eps=spec.eps, bias=spec.bias) for size in sizes)
         self.shortcut: nn.Module | None
         changes = stride != 1 or in_channels != unit[-1]
         if spec.shortcut == Shortcut.NONE:
             self.shortcut = None
         elif spec.shortcut == Shortcut.C or (spec.shortcut == Shortcut.B and changes):
-            self.shortcut = ConvNorm(in_channels, unit[-1], 1, stride)
+            self.shortcut = ConvNorm(in_channels, unit[-1], 1, stride, eps=spec.eps, bias=spec.bias)
         else:
             self.shortcut = ZeroPadded(in_channels, unit[-1], stride) if changes else nn.Identity()
 
@@ -198,8 +207,14 @@ class ResNet(nn.Module):
         if spec.preactivation:
             self.conv1 = KaimingConv2d(spec.in_channels, spec.stem, kernel, stride, kernel // 2, bias=False)
         else:
-            self.conv1 = ConvNorm(spec.in_channels, spec.stem, kernel, stride)
-        self.pool1 = nn.Identity() if spec.cifar or spec.num_skipped_downsamplings else nn.MaxPool2d(3, 2, padding=1)
+            self.conv1 = ConvNorm(spec.in_channels, spec.stem, kernel, stride, eps=spec.eps, bias=spec.bias)
+        self.pool1: nn.Module
+        if spec.cifar or spec.num_skipped_downsamplings:
+            self.pool1 = nn.Identity()
+        elif spec.padded_pooling:
+            self.pool1 = nn.MaxPool2d(3, 2, padding=1)
+        else:
+            self.pool1 = nn.MaxPool2d(3, 2, ceil_mode=True)
         self.stages = nn.ModuleList()
         channels = spec.stem
         for stage in spec.stages:
@@ -320,7 +335,7 @@ def recipe(spec: ResNetSpec) -> Recipe:
     return RECIPE_CIFAR if layers < 110 else RECIPE_CIFAR_110
 
 
-def variant(name: str, summary: str, spec: ResNetSpec) -> Variant:
+def variant(name: str, summary: str, spec: ResNetSpec, released: bool = False) -> Variant:
     return Variant(
         name=name,
         summary=summary,
@@ -330,6 +345,7 @@ def variant(name: str, summary: str, spec: ResNetSpec) -> Variant:
         objective=CrossEntropy(),
         recipe=recipe(spec),
         claims=CLAIMS.get(name, ()),
+        released=released,
     )
 
 
@@ -353,11 +369,29 @@ FAMILY = Family(
         variant("resnet50-v1.5", "stride in the 3x3", imagenet(50, stride_in_3x3=True)),
         variant("resnet101-v1.5", "stride in the 3x3", imagenet(101, stride_in_3x3=True)),
         variant("resnet152-v1.5", "stride in the 3x3", imagenet(152, stride_in_3x3=True)),
+        *(
+            variant(
+                f"resnet{layers}-keras",
+                "as Keras has it: biases, epsilon 1.001e-5",
+                replace(imagenet(layers), bias=True, eps=1.001e-5),
+                released=True,
+            )
+            for layers in (50, 101, 152)
+        ),
+        *(
+            variant(
+                f"resnet{layers}-caffe",
+                "as the authors released it: the first pooling rounds up",
+                replace(imagenet(layers), padded_pooling=False),
+                released=True,
+            )
+            for layers in (50, 101, 152)
+        ),
         *(variant(f"plain{layers}-cifar", "no shortcuts", cifar(layers, NONE)) for layers in (20, 32, 44, 56, 110)),
         *(variant(f"resnet{layers}-cifar", "option A", cifar(layers)) for layers in (20, 32, 44, 56, 110, 1202)),
         *(
             variant(f"resnet{layers}-cifar-{option.lower()}", f"option {option}", cifar(layers, option))
-            for layers in (20, 56, 110)
+            for layers in (20, 32, 44, 56, 110)
             for option in (B, C)
         ),
         variant(

@@ -7,8 +7,10 @@ two: it squeezes its input into few channels and expands these with filters of b
 Departures, where the paper leaves something open or is departed from:
 - The input has 227 pixels without padding, and pooling rounds up: Table 1's sizes of 111, 55, 27 and 13 need this.
 - The initialization is not printed; here it is He et al.'s, and N(0, 0.01^2) in the last layer.
-- The paper has ReLU after the squeeze and expand layers; the authors' release also after conv10. Here `squeezenet1.1`
-  has it, which is no paper's: the authors' later release with 2.4 times fewer operations.
+- The paper has ReLU after the squeeze and expand layers; the authors' releases also after conv10. Here their first one,
+  `squeezenet1.0-caffe`, has it, and pads conv10, so that a frame of its biases counts in the mean; and their later one,
+  `squeezenet1.1`, which is no paper's and has 2.4 times fewer operations. `squeezenet1.0-pytorch` is torchvision's,
+  which leaves out that padding.
 - For the recipe the paper refers to the authors' configuration files, which cut out 227 of 256 pixels at random places;
   here images are mirrored as well.
 """
@@ -59,6 +61,8 @@ class SqueezeNetSpec(Spec):
     """A 1x1 convolution of the input is added to the output of the others as well (complex bypass)."""
     rectified_conv10: bool = False
     """ReLU after the last convolution."""
+    padded_conv10: bool = False
+    """The last convolution, which is 1x1, is padded by a pixel of zeros."""
 
     small_limits: ClassVar = (64, 33)
     small_stem: ClassVar = ("no pooling follows conv1", "it has stride 1 and is padded")
@@ -191,7 +195,7 @@ class SqueezeNet(nn.Module):
                 stage.add_module(f"fire{number}", fire)
                 channels, number = fire.out_channels, number + 1
             self.stages.append(stage)
-        self.conv10 = KaimingConv2d(channels, spec.num_classes, 1)
+        self.conv10 = KaimingConv2d(channels, spec.num_classes, 1, padding=int(spec.padded_conv10))
         nn.init.normal_(self.conv10.weight, std=0.01)
         self.pool10 = nn.AdaptiveAvgPool2d(1)
 
@@ -225,7 +229,7 @@ RECIPE = Recipe(
 SPEC = SqueezeNetSpec(resolution=227, conv1=96, kernel=7, stages=TABLE_1)
 
 
-def variant(name: str, summary: str, spec: SqueezeNetSpec) -> Variant:
+def variant(name: str, summary: str, spec: SqueezeNetSpec, released: bool = False) -> Variant:
     return Variant(
         name=name,
         summary=summary,
@@ -235,6 +239,7 @@ def variant(name: str, summary: str, spec: SqueezeNetSpec) -> Variant:
         objective=CrossEntropy(),
         recipe=RECIPE,
         claims=CLAIMS.get(name, ()),
+        released=released,
     )
 
 
@@ -243,6 +248,18 @@ FAMILY = Family(
     paper=SQUEEZENET_2016,
     variants=(
         variant("squeezenet", "Fire modules", SPEC),
+        variant(
+            "squeezenet1.0-pytorch",
+            "as torchvision has it: ReLU after conv10",
+            replace(SPEC, rectified_conv10=True),
+            released=True,
+        ),
+        variant(
+            "squeezenet1.0-caffe",
+            "as the authors released it: ReLU after conv10, which is padded",
+            replace(SPEC, rectified_conv10=True, padded_conv10=True),
+            released=True,
+        ),
         variant(
             "squeezenet1.1",
             "the authors' later release: a smaller first layer, earlier pooling",

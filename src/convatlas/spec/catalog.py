@@ -48,6 +48,8 @@ class Variant:
     recipe: Recipe | None = None
     """The paper's own; None if it prints none."""
     claims: tuple[Claim, ...] = ()
+    released: bool = False
+    """It is as a library released it, with something that no paper prints."""
 
     @property
     def published(self) -> str:

@@ -99,6 +99,7 @@ def test_a_signal_stops_a_training_which_is_saved(workers: WorkerPool, tmp_path:
 
 
 @has_signals
+@pytest.mark.slow
 def test_a_training_that_fails_or_whose_process_is_killed_is_an_error_here(
     workers: WorkerPool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

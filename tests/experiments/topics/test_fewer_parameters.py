@@ -179,6 +179,7 @@ def test_other_bytes_than_the_parameters_contradict(tmp_path: Path, monkeypatch:
     assert state(one, found) is State.CONTRADICTED
 
 
+@pytest.mark.slow
 def test_two_processes_send_four_bytes_a_parameter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs = {name: atlas.find(name).spec.scaled(width=0.05) for name in PAIR}
     narrow = {name: 4 * cost_of(atlas.find(name).network, spec).params for name, spec in specs.items()}
@@ -289,7 +290,7 @@ class KnownRun:
     spec: Spec = TINY
 
     def evaluate(self) -> Evaluation:
-        return Evaluation(torch.eye(10), self.loss, torch.arange(10))
+        return Evaluation(torch.eye(10), self.loss, torch.arange(10), 10)
 
 
 @dataclass(frozen=True)

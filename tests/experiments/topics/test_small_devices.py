@@ -154,7 +154,8 @@ def weights(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
 
 
-@pytest.mark.parametrize("name", [pytest.param(PRUNED, marks=pytest.mark.slow), FOUR_BITS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [PRUNED, FOUR_BITS])
 def test_a_compressed_network_is_measured_and_not_made_again(name: str, tmp_path: Path, brief: None) -> None:
     one = setting(tmp_path, seeds=1)
     first = small_devices.after_tuning(name, one)

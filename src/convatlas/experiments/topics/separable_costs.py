@@ -170,7 +170,8 @@ def mobilenet() -> MobileNetSpec:
 def layer_inference(kind: type[Separable | Full], shape: LayerShape, batch_size: int) -> measure.Workload:
     device = resolve_device(None)
     execution = Execution(threads=torch.get_num_threads())
-    layer = to_memory_format(kind(shape.in_channels, shape.out_channels, shape.stride).to(device).eval(), execution)
+    network = kind(shape.in_channels, shape.out_channels, shape.stride, mobilenet())
+    layer = to_memory_format(network.to(device).eval(), execution)
     inputs = torch.randn(batch_size, shape.in_channels, shape.side, shape.side, device=device)
     inputs = inputs.contiguous(memory_format=torch.channels_last)
 

@@ -1,0 +1,52 @@
+"""Feature maps from inside a network, for whoever builds on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from convatlas.errors import unknown
+
+
+class Features(nn.Module):
+    """A network that gives the outputs of some of its layers in place of its own.
+
+    Its parameters are the network's: training it trains the network.
+    """
+
+    def __init__(self, network: nn.Module, at: Sequence[str]) -> None:
+        """
+        Args:
+            at: names of layers, as `convatlas show` lists them, or of the modules around them, as "stages.3".
+
+        Raises:
+            UserError: the network has no such layer.
+        """
+        super().__init__()
+        self.network = network
+        names = [name for name, _ in network.named_modules() if name]
+        for name in at:
+            if name not in names:
+                raise unknown("layer", name, names)
+        self.at = tuple(at)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """The outputs of the layers by their names, of images (batch, channels, height, width)."""
+        outputs: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+            return lambda layer, inputs, output: outputs.__setitem__(name, output)
+
+        hooks = [self.network.get_submodule(name).register_forward_hook(keep(name)) for name in self.at]
+        try:
+            self.network(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return outputs
+
+
+def features(network: nn.Module, at: Sequence[str]) -> Features:
+    """A network that gives the outputs of some of its layers; see `Features`."""
+    return Features(network, at)
