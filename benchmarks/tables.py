@@ -16,6 +16,7 @@ from typing import Any
 import accuracy
 import compress
 import jinja2
+import load_weights
 import measured
 
 EXPERIMENTS = Path(__file__).parents[1] / "docs" / "experiments"
@@ -241,6 +242,24 @@ def builds(results: Results) -> str:
     )
 
 
+def loaded_weights(results: Results) -> str:
+    """Time and memory of each format, with what was wanted of them."""
+    rows = []
+    for name, row in results["formats"].items():
+        time, memory = load_weights.targets(name, row)
+        rows.append(
+            (
+                load_weights.LABELS[name],
+                f"{row['bytes'] / 10**6:.0f} MB",
+                spread(row["load_ms"], unit=" ms"),
+                spread(row["hash_ms"], unit=" ms"),
+                f"{spread(row['times_hashing'], '.2f')} ({time})",
+                f"{row['memory_times_size']['max']:.2f} ({memory})",
+            )
+        )
+    return table(("format", "size:", "loading:", "hashing:", "times hashing (wanted):", "memory (wanted):"), rows)
+
+
 def experiments() -> str:
     """How long each topic took at each budget, and how many of its statements that measured."""
     budgets = ("quick", "standard", "full")
@@ -276,14 +295,14 @@ def page() -> str:
     """docs/benchmarks.md."""
     functions = (
         source, accuracies, compressed, sizes, update_size, students, small_epochs, steps, loading, starts, builds,
-        experiments, suites,
+        loaded_weights, experiments, suites,
     )  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    names = ("accuracy", "build", "compress", "mutants", "pipeline", "start", "train", "train_small")
+    names = ("accuracy", "build", "compress", "load_weights", "mutants", "pipeline", "start", "train", "train_small")
     return environment.get_template("page.md.jinja").render(
         {function.__name__: function for function in functions} | {name: read(name) for name in names}
     )

@@ -1,0 +1,68 @@
+"""Weights for a network with other classes, or for gray images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from convatlas.errors import UserError
+from convatlas.formatting import count
+from convatlas.networks.heads import shaped_by, without_memory
+from convatlas.spec import Spec, Variant
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The tensors that a network takes from another of its kind."""
+
+    tensors: dict[str, Tensor]
+    notes: tuple[str, ...]
+    """Lines for people about what is not taken as it is."""
+
+    def load_into(self, network: nn.Module) -> None:
+        """Copy them into the network; what they leave out stays as it is."""
+        own = network.state_dict()
+        network.load_state_dict({name: self.tensors.get(name, own[name]) for name in own})
+
+
+def adapted(weights: Mapping[str, Tensor], variant: Variant, spec: Spec, where: str) -> Adapted:
+    """The weights of a network for one that differs from it in its classes or its input channels.
+
+    The head, and whatever else has other shapes with other classes, is left out unless it fits. Of a network for color
+    images, one for gray images takes the first filters summed over the colors: gray is as much of each.
+
+    Args:
+        weights: by our names, of the same variant at the same scale.
+        spec: of the network that takes them.
+        where: what messages call the weights.
+
+    Raises:
+        UserError: they are of another network.
+    """
+    own = without_memory(variant, spec).state_dict()
+    of_classes = shaped_by(variant, spec, "num_classes")
+    (first,) = shaped_by(variant, spec, "in_channels")
+    tensors: dict[str, Tensor] = {}
+    notes: list[str] = []
+    left_out = []
+    for name, expected in own.items():
+        given = weights.get(name)
+        if given is not None and name == first and given.shape[1] == 3 and expected.shape[1] == 1:
+            given = given.sum(1, keepdim=True)
+            notes.append("the first filters are summed over the colors, for gray images")
+        if given is not None and given.shape == expected.shape:
+            tensors[name] = given
+        elif name in of_classes:
+            left_out.append(name)
+        elif given is None:
+            raise UserError(f"{where} has no {name}: it is not of a {variant.name} of this depth")
+        else:
+            raise UserError(
+                f"{where} does not fit: its {name} has the shape {tuple(given.shape)}, this network's "
+                f"{tuple(expected.shape)}; network, width, depth, resolution and number of channels must be the same"
+            )
+    if left_out:
+        notes.append(f"the head is new, for {count(spec.num_classes)} classes")
+    return Adapted(tensors, tuple(notes))

@@ -1,0 +1,56 @@
+"""The libraries whose weights can be loaded, and which of our networks each of theirs is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from convatlas.spec import Scale
+from convatlas.weights.checkpoint import Format
+from convatlas.weights.mapping import Names
+
+UNSCALED = Scale()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network of a library, and which of ours it is: the same outputs, for the same weights and inputs."""
+
+    name: str
+    """Theirs, as "resnet50"."""
+    variant: str
+    """Ours, as "resnet50-v1.5"."""
+    scale: Scale = UNSCALED
+    """Of ours, where theirs is a variant scaled: a MobileNet with another alpha."""
+    num_classes: int | None = None
+    """Theirs, where ours has another number by default."""
+    why: str = ""
+    """What sets it apart from the network that a paper prints, where ours of that name is another."""
+
+
+def as_named(tensors: Mapping[str, Tensor], spec: Any) -> Mapping[str, Tensor]:
+    return tensors
+
+
+def as_published(tensors: Mapping[str, Tensor]) -> None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """A library, or a repository of weights."""
+
+    name: str
+    """What people type before the colon, as "torchvision"."""
+    formats: tuple[Format, ...]
+    """Of its files."""
+    networks: tuple[Network, ...]
+    names: Callable[[Any], Names]
+    """The table of its tensors for a spec of one of these networks."""
+    renamed: Callable[[Mapping[str, Tensor], Any], Mapping[str, Tensor]] = as_named
+    """A checkpoint's tensors under the names that the table has, for a spec, where some files have others."""
+    normalization: Callable[[Mapping[str, Tensor]], tuple[tuple[float, ...], tuple[float, ...]] | None] = as_published
+    """Mean and standard deviation of pixels from 0 to 1, if the checkpoint itself says them; None: it does not."""

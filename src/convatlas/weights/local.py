@@ -1,0 +1,89 @@
+"""Where published weights lie on this machine: in the caches of other libraries, or in our own, once downloaded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from convatlas.errors import UserError
+from convatlas.files import SILENT, ProgressCallback, cache_folder, download
+from convatlas.files.download import has_checksum
+from convatlas.weights.published import Published
+
+FOLDER = "weights"
+"""In the cache folder."""
+HUB = "https://huggingface.co/"
+
+
+def find_here(row: Published) -> Path | None:
+    """The file, if it is on this machine already; nothing is downloaded, and nothing is read."""
+    return next((path for path in (own_place(row), *places_of_others(row)) if path.is_file()), None)
+
+
+def fetch(row: Published, progress: ProgressCallback = SILENT) -> Path:
+    """The file of published weights: as another library downloaded it, or from our cache, into which it is downloaded.
+
+    Raises:
+        UserError: it cannot be downloaded, or is another file than was published.
+    """
+    place = own_place(row)
+    if place.exists():
+        return place
+    for path in places_of_others(row):
+        if path.is_file() and (row.checksum is None or has_checksum(path, row.checksum)):
+            return path
+    if not row.member:
+        return download(row.address, place, checksum=row.checksum, progress=progress)
+    archive = download(row.address, place.with_name(row.address.rpartition("/")[2]), progress=progress)
+    take_out(archive, row, place)
+    archive.unlink()
+    return place
+
+
+def take_out(archive: Path, row: Published, place: Path) -> None:
+    """Put the file of weights of a downloaded archive at its place.
+
+    Raises:
+        UserError: it is not there, or is another one than was published.
+    """
+    part = place.with_name(f".{place.name}.part")
+    try:
+        with zipfile.ZipFile(archive) as files, files.open(row.member) as member, part.open("wb") as file:
+            shutil.copyfileobj(member, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (zipfile.BadZipFile, KeyError, OSError) as error:
+        part.unlink(missing_ok=True)
+        raise UserError(f"{archive} has no {row.member} that can be read: {error}; delete it, and try again") from error
+    if row.checksum is not None and not has_checksum(part, row.checksum):
+        part.unlink()
+        archive.unlink()
+        raise UserError(f"{row.address} sent another file than expected (its checksum differs)")
+    os.replace(part, place)
+
+
+def own_place(row: Published) -> Path:
+    # Files of the hub are all called alike.
+    return cache_folder() / FOLDER / row.name.replace(":", "-") / row.file_name
+
+
+def places_of_others(row: Published) -> Iterator[Path]:
+    """Where torch.hub and the Hugging Face hub put what they download."""
+    torch_home = Path(os.environ.get("TORCH_HOME") or other_cache("torch")).expanduser()
+    yield torch_home / "hub" / "checkpoints" / row.file_name
+    # timm's files lie on the hub under its own names, wherever it had them before.
+    name = f"timm/{row.network}.{row.tag}" if row.library == "timm" else ""
+    if name:
+        hub = os.environ.get("HF_HUB_CACHE")
+        home = Path(hub) if hub else Path(os.environ.get("HF_HOME") or other_cache("huggingface")) / "hub"
+        snapshots = home.expanduser() / f"models--{name.replace('/', '--')}" / "snapshots"
+        if snapshots.is_dir():
+            yield from sorted(snapshots.glob("*/model.safetensors"))
+
+
+def other_cache(name: str) -> Path:
+    """Another library's folder among the caches of this user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / name

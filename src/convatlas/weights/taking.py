@@ -1,0 +1,205 @@
+"""Whose network a checkpoint is, and its weights as ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from convatlas.errors import UserError, unknown
+from convatlas.files import SILENT, ProgressCallback
+from convatlas.networks import FAMILIES
+from convatlas.networks.heads import shaped_by, without_memory
+from convatlas.spec import Spec, Variant
+from convatlas.weights.checkpoint import Checkpoint
+from convatlas.weights.libraries import LIBRARIES
+from convatlas.weights.library import Library, Network
+from convatlas.weights.local import fetch
+from convatlas.weights.mapping import Mapped, MappingError, Names, mapped
+from convatlas.weights.published import Published, find_published, published
+from convatlas.weights.reading import read_checkpoint
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The weights of one of our networks, taken from a checkpoint."""
+
+    published: Published
+    """Whose weights these are, or whose preprocessing they are taken to have."""
+    variant: Variant
+    spec: Spec
+    """With the classes and the input channels that the checkpoint has."""
+    mapped: Mapped
+    sha256: str
+    """Of the checkpoint's file."""
+
+    def build(self) -> nn.Module:
+        """The network with these weights, in evaluation mode, on the CPU."""
+        network = self.variant.network(self.spec)
+        self.mapped.load_into(network)
+        return network.eval()
+
+
+Candidate = tuple[Library, Network]
+
+
+def candidates() -> Iterator[Candidate]:
+    """Every network of every library."""
+    return ((library, network) for library in LIBRARIES for network in library.networks)
+
+
+def is_published(name: str) -> bool:
+    """Whether that is written like the name of published weights, as "torchvision:resnet18", and not like a path."""
+    return name.partition(":")[0] in {library.name for library in LIBRARIES}
+
+
+def take_published(name: str, progress: ProgressCallback = SILENT) -> Taken:
+    """Published weights by their name; they are downloaded if they are not on this machine.
+
+    Raises:
+        UserError: there are none of that name, or they cannot be downloaded.
+    """
+    row = find_published(name)
+    return take_as(read_checkpoint(fetch(row, progress)), row.name)
+
+
+def weights_for(variant: Variant, weights: str | Path) -> Mapping[str, Tensor]:
+    """The weights of a network, by our names.
+
+    Args:
+        weights: the name of published ones, or the file of a checkpoint.
+
+    Raises:
+        UserError: there are none, or they are of another network.
+    """
+    if not is_published(str(weights)):
+        return take_as(read_checkpoint(Path(weights)), variant.name).mapped.tensors
+    taken = take_published(str(weights))
+    if taken.variant.name != variant.name:
+        raise UserError(f"{weights} is {taken.variant.name}, and not {variant.name}")
+    return taken.mapped.tensors
+
+
+def take_as(checkpoint: Checkpoint, name: str) -> Taken:
+    """The weights of a checkpoint that somebody says is of this network.
+
+    Args:
+        name: a variant of the atlas, as "resnet50-v1.5", or published weights, as "torchvision:resnet50".
+
+    Raises:
+        UserError: there is no such network, or the checkpoint is of another one; the message says which.
+    """
+    if is_published(name):
+        row = find_published(name)
+        return take(checkpoint, [pair for pair in candidates() if is_of(row, pair)], row)
+    variants = [variant.name for family in FAMILIES for variant in family.variants]
+    if name not in variants:
+        raise unknown("network", name, variants)
+    for known_row in published():
+        if not known_row.is_of_file(checkpoint.sha256):
+            continue
+        taken = take_as(checkpoint, known_row.name)
+        if taken.variant.name != name:
+            raise other_network(checkpoint, taken, name)
+        return taken
+    known = [pair for pair in candidates() if checkpoint.format in pair[0].formats]
+    own = [pair for pair in known if pair[1].variant == name]
+    try:
+        if not own:
+            raise MappingError(
+                f"{checkpoint.path} does not fit: nobody publishes weights of {name} as {checkpoint.format}"
+            )
+        return take(checkpoint, own)
+    except MappingError as error:
+        for pair in known:
+            try:
+                taken = take(checkpoint, [pair])
+            except MappingError:
+                continue
+            raise other_network(checkpoint, taken, name) from error
+        raise
+
+
+def is_of(row: Published, candidate: Candidate) -> bool:
+    library, network = candidate
+    return (row.library, row.network) == (library.name, network.name)
+
+
+def network_of(row: Published) -> Network:
+    """Which of our networks published weights are of."""
+    return next(network for library, network in candidates() if is_of(row, (library, network)))
+
+
+def published_for(name: str) -> tuple[Published, ...]:
+    """All published weights of a library, or of one of our networks.
+
+    Raises:
+        UserError: there is neither a library nor a network of that name.
+    """
+    variants = [variant.name for family in FAMILIES for variant in family.variants]
+    libraries = [library.name for library in LIBRARIES]
+    if name not in (*variants, *libraries):
+        raise unknown("network or library", name, (*libraries, *variants))
+    return tuple(row for row in published() if name in (row.library, network_of(row).variant))
+
+
+def other_network(checkpoint: Checkpoint, taken: Taken, name: str) -> UserError:
+    row = taken.published
+    network = network_of(row)
+    why = f": {network.why}" if network.why else ""
+    return UserError(
+        f"{checkpoint.path} has the weights of {row.library}'s {row.network}, which is not {name} but "
+        f"{taken.variant.name}{why}"
+    )
+
+
+def take(checkpoint: Checkpoint, pairs: Iterable[Candidate], row: Published | None = None) -> Taken:
+    """The weights of the first of these networks that the checkpoint is of.
+
+    Args:
+        pairs: at least one.
+        row: whose weights these are; None: unknown.
+
+    Raises:
+        MappingError: it is of none of them; the message says what differs from the one that it is nearest to.
+    """
+    errors: list[MappingError] = []
+    for library, network in pairs:
+        whose = find_published(f"{library.name}:{network.name}") if row is None else row
+        variant = next(one for family in FAMILIES for one in family.variants if one.name == network.variant)
+        spec = variant.spec.at(replace(network.scale, resolution=whose.preprocessing.crop))
+        names, where = library.names(spec), str(checkpoint.path)
+        tensors = library.renamed(checkpoint.tensors, spec)
+        try:
+            spec = with_ends_of(tensors, names, variant, spec, where)
+            weights = mapped(tensors, names, without_memory(variant, spec), where)
+        except MappingError as error:
+            errors.append(error)
+            continue
+        return Taken(as_in(checkpoint, library, whose), variant, spec, weights, checkpoint.sha256)
+    raise min(errors, key=lambda error: error.num_wrong)
+
+
+def as_in(checkpoint: Checkpoint, library: Library, row: Published) -> Published:
+    """The row with the normalization that the checkpoint says, if it says one."""
+    found = library.normalization(checkpoint.tensors)
+    if found is None:
+        return row
+    mean, std = found
+    return replace(row, preprocessing=replace(row.preprocessing, mean=mean, std=std, value_range=1.0))
+
+
+def with_ends_of(tensors: Mapping[str, Tensor], names: Names, variant: Variant, spec: Spec, where: str) -> Spec:
+    """The spec with the checkpoint's numbers of classes and of input channels."""
+    found = {}
+    for field, axis in (("num_classes", 0), ("in_channels", 1)):
+        place = names.there(shaped_by(variant, spec, field)[0])
+        tensor = None if place is None else tensors.get(place[0])
+        if tensor is not None and tensor.dim() > axis:
+            found[field] = int(tensor.shape[axis])
+    try:
+        return replace(spec, **found)
+    except UserError as error:
+        raise MappingError(f"{where} does not fit: {error}") from error
