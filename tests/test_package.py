@@ -31,6 +31,8 @@ DATA = {
     "models/codec/typical-record.txt",
     "py.typed",
     "runs/report.html.jinja",
+    "weights/imagenet.csv",
+    "weights/published.csv",
 }
 """What the wheel holds besides code."""
 

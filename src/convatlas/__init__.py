@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from convatlas.compression.folding import fold_batch_norm as fold_batch_norm
     from convatlas.errors import UserError as UserError
     from convatlas.models.model import Model as Model
+    from convatlas.networks.features import features as features
     from convatlas.recipe import Recipe as Recipe
     from convatlas.runs.options import Distillation as Distillation
     from convatlas.runs.options import InitFrom as InitFrom
@@ -57,6 +58,7 @@ _HOMES = {
     "create": "atlas",
     "experiments": None,
     "families": "atlas",
+    "features": "networks.features",
     "find": "atlas",
     "find_lr": "training.lr_finder",
     "fold_batch_norm": "compression.folding",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from torch import nn
 
 from convatlas.errors import unknown
 from convatlas.networks import FAMILIES
+from convatlas.networks.heads import head_of
 from convatlas.spec import Family, Spec, Variant
+from convatlas.weights.adapting import adapted
+from convatlas.weights.taking import weights_for
 
 
 def families() -> tuple[Family, ...]:
@@ -61,18 +65,23 @@ def create(
     depth: float = 1.0,
     resolution: int | None = None,
     phi: float = 0.0,
+    weights: str | Path | None = None,
 ) -> nn.Module:
-    """Build a network with newly initialized weights. By default it is the one that the paper prints.
+    """Build a network, with newly initialized weights or published ones. By default it is as the paper prints it.
 
     Args:
         name: a variant's name, as "lenet5"; `variants()` has them all.
-        num_classes: outputs of the network.
+        num_classes: outputs of the network. 0: no head, and the outputs are what the head would read, its features; if
+            that is a map, its mean. (LeNets but `lenet5` and `lenet5-modern` squash them as they squash outputs.)
         in_channels: 1 for gray images, 3 for color.
         width: multiplier of every internal channel count; MobileNet's alpha.
         depth: multiplier of the layers or blocks that the paper repeats.
         resolution: side of the square input, in pixels; MobileNet's rho is `resolution` / 224.
         phi: EfficientNet's compound coefficient: multiplies depth, width and resolution by 1.2, 1.1 and 1.15 to the
             power of phi, besides the other multipliers. For other constants see `Spec.compound`.
+        weights: published weights by name, as "torchvision:resnet18", or the file of another library's checkpoint; they
+            must be of this network. With other classes than theirs the head is new; for gray images the first filters
+            are summed over the colors. None: new weights.
 
     Returns:
         A module from images (batch, in_channels, resolution, resolution) to outputs (batch, num_classes), in training
@@ -81,17 +90,23 @@ def create(
         activations. In training mode GoogLeNet returns a tuple: its own outputs, then its two auxiliary classifiers'.
 
     Raises:
-        UserError: an unknown name, or a size that cannot work; the message says the nearest that does.
+        UserError: an unknown name, or a size that cannot work; the message says the nearest that does. Or the weights
+            cannot be read, or are of another network.
     """
     variant = find(name)
-    return variant.network(
-        scale(
-            variant,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            width=width,
-            depth=depth,
-            resolution=resolution,
-            phi=phi,
-        )
+    spec = scale(
+        variant,
+        # Removed below.
+        num_classes=1 if num_classes == 0 else num_classes,
+        in_channels=in_channels,
+        width=width,
+        depth=depth,
+        resolution=resolution,
+        phi=phi,
     )
+    network = variant.network(spec)
+    if weights is not None:
+        adapted(weights_for(variant, weights), variant, spec, str(weights)).load_into(network)
+    if num_classes == 0:
+        network.set_submodule(head_of(variant, spec), nn.Identity())
+    return network

@@ -56,7 +56,7 @@ def test_a_model_becomes_one_small_file_that_is_used_and_updated(
     # A model folder made of the file is used like the file.
     status, out, err = convatlas("unpack", file)
     assert (status, out, err) == (0, f"{small / 'model'}\n", "")
-    assert {path.name for path in (small / "model").iterdir()} == {"model.json", "weights.safetensors"}
+    assert {path.name for path in (small / "model").iterdir()} == {"README.md", "model.json", "weights.safetensors"}
     assert as_json("evaluate", small / "model")["test_accuracy"] == evaluation["test_accuracy"]
     status, out, err = convatlas("unpack", file)
     assert (status, out, err.count("\n")) == (2, "", 1)

@@ -50,7 +50,7 @@ def of_counts(rows: list[list[int]]) -> Evaluation:
     """Of a confusion matrix."""
     confusion = torch.tensor(rows)
     classes = torch.arange(len(rows)).expand_as(confusion)
-    return Evaluation(confusion, 0.0, classes.flatten().repeat_interleave(confusion.flatten()))
+    return Evaluation(confusion, 0.0, classes.flatten().repeat_interleave(confusion.flatten()), int(confusion.sum()))
 
 
 IMAGES = [[255, 0, 0], [0, 255, 51], [0, 0, 255], [10, 20, 30], [200, 100, 0]]

@@ -27,6 +27,7 @@ from convatlas.images import ImageError
 from convatlas.models.bounds import describe, describe_card
 from convatlas.models.card import CARD, Card
 from convatlas.models.folder import WEIGHTS, weights_checksum
+from convatlas.models.hub import README
 from convatlas.models.model import Model, open_model
 from convatlas.models.network import build
 from convatlas.models.prediction import NUM_CLASSES, Prediction
@@ -223,7 +224,7 @@ def test_saved_and_opened_again_it_has_the_same_bits(family: str, model_of: Mode
     for name in (CARD, WEIGHTS):
         assert own.path is not None
         assert (tmp_path / "again" / name).read_bytes() == (own.path / name).read_bytes()
-    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == [CARD, WEIGHTS]
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == [README, CARD, WEIGHTS]
     assert (folder.path, file.path) == (tmp_path / "below" / "folder", tmp_path / "one.cva")
 
 
@@ -234,12 +235,12 @@ def test_saving_goes_on_where_it_was_killed(model_of: ModelOf, tmp_path: Path) -
     (folder / CARD).write_bytes(replace(own.card, weights_sha256=None).to_json())
     (folder / WEIGHTS).write_bytes(b"of an earlier version of the library")
     assert own.save(folder).card == own.card
-    assert sorted(path.name for path in folder.iterdir()) == [CARD, WEIGHTS]
+    assert sorted(path.name for path in folder.iterdir()) == [README, CARD, WEIGHTS]
     # Nor does a lock stay where it was killed at its very end.
     (folder / ".lock").touch()
     with pytest.raises(UserError, match="holds something already"):
         own.save(folder)
-    assert sorted(path.name for path in folder.iterdir()) == [CARD, WEIGHTS]
+    assert sorted(path.name for path in folder.iterdir()) == [README, CARD, WEIGHTS]
     # Another model's are not overwritten.
     (folder / CARD).write_bytes(replace(own.card, weights_sha256=None, params=1).to_json())
     with pytest.raises(UserError, match="holds something already"):

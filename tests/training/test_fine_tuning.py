@@ -30,6 +30,7 @@ from convatlas.training.fine_tuning import (
     learning_rates,
     unfreeze,
 )
+from convatlas.training.start import open_weights
 
 FIRST_OF_EACH_FAMILY = [family.variants[0].name for family in ca.families()]
 LAST_OF_EACH_FAMILY = [family.variants[-1].name for family in ca.families()]
@@ -39,7 +40,7 @@ UNTUNED = Runtime(autotune=False)
 
 def built(name: str, num_classes: int = 5) -> tuple[nn.Module, str]:
     network = ca.create(name, num_classes=num_classes, in_channels=1, width=0.25, depth=0.1, resolution=28)
-    return network, fine_tuning.head_of(ca.find(name), network.spec)
+    return network, fine_tuning.last_trained_layer(ca.find(name), network.spec)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,10 @@ def test_all_weights_are_taken_but_those_that_depend_on_the_classes(name: str, t
     before = {key: value.clone() for key, value in network.state_dict().items()}
     file = tmp_path / "weights.safetensors"
     save_file({key: value.contiguous() for key, value in source.state_dict().items()}, file)
-    Backbone.of(str(file), ca.find(name), network.spec).load_into(network)
+    variant = ca.find(name)
+    weights = open_weights(str(file), variant)
+    assert weights.model is None
+    Backbone.of(weights.tensors, variant, network.spec, str(file)).load_into(network)
     taken = source.state_dict()
     for key, value in network.state_dict().items():
         if key.startswith(f"{head}.") or taken[key].shape != value.shape:
@@ -86,7 +90,8 @@ def test_all_weights_are_taken_but_those_that_depend_on_the_classes(name: str, t
 def test_the_head_is_new_for_the_same_number_of_classes_too(trained: Run) -> None:
     network = ca.create("resnet20-cifar", num_classes=10, in_channels=1, width=0.25, depth=0.3, resolution=28)
     fresh = network.fc.weight.clone()
-    Backbone.of(str(trained.folder), trained.variant, network.spec).load_into(network)
+    weights = open_weights(str(trained.folder), trained.variant)
+    Backbone.of(weights.tensors, trained.variant, network.spec, "weights").load_into(network)
     assert torch.equal(network.fc.weight, fresh)
     assert torch.equal(network.conv1.conv.weight, trained.network.conv1.conv.weight)
 
@@ -345,7 +350,7 @@ def missing(name: str) -> Callable[[Run, Path], Path]:
         (missing("nowhere"), "there is no .*nowhere"),
         (missing("nowhere.cva"), r"there is no .*nowhere\.cva"),
         (missing("nowhere.safetensors"), r"there is no .*nowhere\.safetensors"),
-        (not_weights("page.html"), "page.html is damaged or no compressed model"),
+        (not_weights("page.html"), "page.html is no file of weights; known are PyTorch"),
         (not_weights("page.cva"), "page.cva is damaged or no compressed model"),
         (not_weights("page.safetensors"), r"page.safetensors is not a file of weights \(.safetensors\)"),
         (empty, "empty is not a run or model folder: it has no run.json and no model.json"),

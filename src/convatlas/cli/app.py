@@ -22,6 +22,7 @@ from convatlas.cli.signals import Signaled, end_on_signal, last_words, raise_on_
 from convatlas.cli.streams import prepare_streams
 from convatlas.cli.training import find_lr, resume, train
 from convatlas.cli.use import evaluate, predict, report
+from convatlas.cli.weights import import_checkpoint, weights
 from convatlas.errors import UserError
 from convatlas.torchrun import Worker
 
@@ -30,6 +31,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "show": show,
     "compare": compare,
     "claims": claims,
+    "weights": weights,
+    "import": import_checkpoint,
     "train": train,
     "resume": resume,
     "find-lr": find_lr,

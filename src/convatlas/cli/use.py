@@ -28,6 +28,7 @@ from convatlas.cli.streams import encoding_of
 from convatlas.formatting import visible
 
 if TYPE_CHECKING:
+    from convatlas.models.card import Provenance
     from convatlas.models.evaluation import Evaluation
     from convatlas.models.prediction import Prediction
 
@@ -43,19 +44,23 @@ def evaluate(
 ) -> None:
     """Measure a model's accuracy on its test images."""
     from convatlas.cli.progress import loading_progress
+    from convatlas.models.evaluation import NUM_NEAREST
     from convatlas.runs.run import load
 
     opened = load(model)
-    dataset = opened.load_data(data, progress=loading_progress())
-    evaluation = opened.evaluate(dataset.test, device=device)
-    card = opened.card
+    evaluation = opened.evaluate(opened.load_test_images(data, progress=loading_progress()), device=device)
+    card, imported = opened.card, opened.card.provenance.imported
     low, high = evaluation.interval
+    # Of five classes or fewer, the true one is always among the five most probable.
+    has_top5 = len(card.classes) > NUM_NEAREST
     if json:
         print_json(
             {
                 "model": str(model),
                 "test_accuracy": evaluation.accuracy,
                 "test_interval": [low, high],
+                **({"test_top5_accuracy": evaluation.top5_accuracy} if has_top5 else {}),
+                **({} if imported is None else {"published": {"top1": imported.top1, "top5": imported.top5}}),
                 "test_errors": evaluation.num_errors,
                 "test_images": evaluation.num_images,
                 "test_loss": evaluation.loss,
@@ -68,17 +73,28 @@ def evaluate(
     print_facts(
         [
             ("network", card.variant),
-            ("data", dataset.name),
+            ("data", str(data or card.provenance.data)),
             (
                 "test accuracy",
                 f"{percent(evaluation.accuracy)} ({count(correct)} of {count(evaluation.num_images)})",
             ),
             ("95 % interval", f"{percent(low)} to {percent(high)}"),
+            *([("top-5 accuracy", percent(evaluation.top5_accuracy))] if has_top5 else []),
             ("test loss", f"{evaluation.loss:.4f}"),
+            *published_facts(card.provenance),
         ]
     )
     print_line()
     print_classes(card.classes, evaluation)
+
+
+def published_facts(provenance: Provenance) -> list[tuple[str, str]]:
+    """What those say of an imported model's accuracy who published its weights."""
+    imported = provenance.imported
+    if imported is None or imported.top1 is None:
+        return []
+    top5 = "" if imported.top5 is None else f", top-5 {percent(imported.top5)}"
+    return [("published", f"top-1 {percent(imported.top1)}{top5} on all of {provenance.data}")]
 
 
 def print_classes(classes: tuple[str, ...], evaluation: Evaluation) -> None:
@@ -100,6 +116,7 @@ def print_classes(classes: tuple[str, ...], evaluation: Evaluation) -> None:
                 f"{short_name(classes[int(mistakes.argmax())])} ({int(mistakes.max())})" if mistakes.any() else "",
             )
             for name, row, hits, mistakes in zip(classes, evaluation.confusion, correct, wrong, strict=True)
+            if row.any()
         ],
     )
 

@@ -102,6 +102,24 @@ class Folder:
             notes=(*layout.notes, *notes_on_unused(layout.unused, self.path)),
         )
 
+    def test_images(self, resize: Resize, channels: int) -> tuple[tuple[str, ...], Split]:
+        """The classes and the images to test a model on that was not trained on this folder: those of the test split,
+        or all if there are no splits. They are decoded, exactly, when they are asked for.
+
+        Args:
+            channels: that the images are to have.
+
+        Raises:
+            UserError: see `read_layout`; or files cannot be used as images.
+        """
+        listing = self._in_order(self.layout.splits[-1])
+        rows = labeled(listing)
+        scanned = scan(self.path, [path for path, _ in rows], decoded_folder()).found
+        sources = [source for source in scanned if isinstance(source, SourceFile)]
+        if bad := [source for source in scanned if isinstance(source, ImageError)]:
+            raise UnusableImagesError(f"{len(bad)} of {len(rows)} images cannot be used, the first is {bad[0]}")
+        return tuple(listing), FileImages(tuple(sources), resize, channels).split([label for _, label in rows])
+
     @property
     def folder_names(self) -> list[set[str]]:
         """Of the folders in this one, and in each that is called like a split: some of these are the classes."""

@@ -37,17 +37,37 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Imported:
+    """The checkpoint that weights were taken from."""
+
+    weights: str
+    """Whose, as "torchvision:resnet18"."""
+    sha256: str
+    """Of the checkpoint's file."""
+    top1: float | None = None
+    """Published accuracy on the test images of the data set, a fraction; None: none is known."""
+    top5: float | None = None
+    """How often the right class is among the five most probable ones, a fraction, as published."""
+    license: str = ""
+    """Of the weights, as far as it is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Where a model came from."""
 
     method: str
-    """How its weights were made: "trained", "pruned to ...", "channel-pruned for ...", "quantized to 4 bits"."""
+    """How its weights were made: "trained", "imported", "pruned to ...", "quantized to 4 bits"."""
     data: str
-    """What it was trained on: a standard data set, `hf:NAME`, or the name of an image folder without its path."""
-    data_checksum: str
-    """Of the contents of the data set's files, its labels and its classes; see `Dataset.checksum`."""
-    seed: int
+    """What it was trained on: a standard data set, `hf:NAME`, or the name of an image folder without its path; or what
+    those say who published its weights."""
+    data_checksum: str = ""
+    """Of the contents of the data set's files, its labels and its classes; see `Dataset.checksum`. "": unknown, for the
+    weights were imported."""
+    seed: int = 0
     """The seed of its training, which also drew the train/test split of an image folder that has none."""
+    imported: Imported | None = None
+    """Where its weights came from, if it was not trained here; it stays with what is made of it without training."""
     skip_bad: bool = False
     """Whether unusable images were left out."""
     parent_sha256: str | None = None

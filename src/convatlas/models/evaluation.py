@@ -14,6 +14,8 @@ from convatlas.data.batches import Shard
 from convatlas.models.card import Card, Score
 from convatlas.spec import Objective
 
+NUM_NEAREST = 5
+"""Classes of which the true one is to be one."""
 BATCH_SIZE = 500
 BATCH_PIXELS = 2**19
 """Of a batch, at most: a network with 64 channels of the input's size holds 128 MiB of each of them then."""
@@ -50,6 +52,8 @@ class Evaluation:
     """The mean over the images."""
     predictions: Tensor
     """(n,), int64: the most probable class of each image, in the order of the split."""
+    num_in_top5: int
+    """The images whose true class is among the five most probable ones."""
 
     @property
     def num_images(self) -> int:
@@ -65,6 +69,11 @@ class Evaluation:
     def accuracy(self) -> float:
         """A fraction."""
         return self.score.accuracy
+
+    @property
+    def top5_accuracy(self) -> float:
+        """How often the true class is among the five most probable ones, a fraction; 1 where there are no more."""
+        return self.num_in_top5 / self.num_images
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -108,7 +117,7 @@ def evaluate(
     network.eval()
     num, num_classes = len(batches.split), batches.num_classes
     predicted, indices = [], []
-    loss = torch.zeros((), dtype=torch.float64, device=batches.device)
+    loss, in_top5 = torch.zeros(2, dtype=torch.float64, device=batches.device)
     with torch.inference_mode():
         for step in range(len(batches)):
             batch = batches.in_order(step)
@@ -116,13 +125,15 @@ def evaluate(
             predicted.append(outputs.argmax(1))
             indices.append(batch.indices)
             loss += objective.losses(outputs, batch.targets.to(outputs.dtype)).sum()
-        # The predictions, 0 where the image is another process's, and the sum of losses: one tensor, which is summed
-        # over the processes at once. Double precision counts exactly up to 2^53.
-        own = torch.zeros(num + 1, dtype=torch.float64, device=batches.device)
+            nearest = outputs.topk(min(NUM_NEAREST, num_classes)).indices
+            in_top5 += (nearest == batch.labels[:, None]).sum()
+        # The predictions, 0 where the image is another process's, and the sums: one tensor, which is summed over the
+        # processes at once. Double precision counts exactly up to 2^53.
+        own = torch.zeros(num + 2, dtype=torch.float64, device=batches.device)
         own[torch.cat(indices).to(batches.device)] = torch.cat(predicted).double()
-        own[-1] = loss
-    sums = over_processes(own.clone()).cpu()
-    predictions = sums[:-1].long()
+        own[-2], own[-1] = loss, in_top5
+    *_, loss, in_top5 = sums = over_processes(own.clone()).cpu()
+    predictions = sums[:-2].long()
     pairs = batches.labels.cpu() * num_classes + predictions
     confusion = torch.bincount(pairs, minlength=num_classes * num_classes).view(num_classes, num_classes)
-    return Evaluation(confusion, sums[-1].item() / num, predictions)
+    return Evaluation(confusion, loss.item() / num, predictions, int(in_top5))

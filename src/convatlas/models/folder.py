@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -20,6 +22,7 @@ from convatlas.models.card import CARD, Card
 from convatlas.models.network import build
 
 WEIGHTS = "weights.safetensors"
+NO_PAGES: Mapping[str, bytes] = MappingProxyType({})
 HEADER, HEADER_PER_TENSOR = 2**20, 2**10
 """Bytes that a file of weights may have beside them."""
 
@@ -70,10 +73,16 @@ def write_card(folder: Path, card: Card) -> None:
     write(folder / CARD, card.to_json())
 
 
-def write_model(folder: Path, card: Card, network: nn.Module) -> None:
-    """Write a model whose folder nobody else writes: whoever is killed leaves what `is_begun` tells from a model."""
+def write_model(folder: Path, card: Card, network: nn.Module, pages: Mapping[str, bytes] = NO_PAGES) -> None:
+    """Write a model whose folder nobody else writes: whoever is killed leaves what `is_begun` tells from a model.
+
+    Args:
+        pages: further files, by their names.
+    """
     with lock(folder):
         write_card(folder, replace(card, weights_sha256=None))
+        for name, content in pages.items():
+            write(folder / name, content)
         write_card(folder, replace(card, weights_sha256=write_weights(folder, network)))
 
 

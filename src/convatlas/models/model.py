@@ -25,6 +25,8 @@ from convatlas.models.card import CARD, Card, Provenance
 from convatlas.models.codec import container
 from convatlas.models.device import resolve_device
 from convatlas.models.evaluation import Evaluation, batch_size, evaluate, evaluation_batches
+from convatlas.models.hub import README, readme_of
+from convatlas.models.labeled_images import load_labeled, load_test_images
 from convatlas.models.network import spec_of
 from convatlas.models.prediction import Prediction
 from convatlas.models.training_data import check_may_read, load_training_data, say_what_is_read
@@ -156,28 +158,49 @@ class Model:
 
         Args:
             data: name or folder of the data set that the model was trained on, if it cannot be found by its own
-                name; or any labeled images of the model's classes.
+                name; or any labeled images of the model's classes. Of an imported model, a data set whose classes are
+                some of the model's: its test split, or all of it if it has none.
             device: "cpu", "cuda" or "mps"; None: the fastest that this machine has.
 
         Raises:
             UserError: the data set is not found, or is not the one that the model was trained on; or there is no such
                 device.
         """
-        split = data if isinstance(data, Split) else self.load_data(data).test
+        split = data if isinstance(data, Split) else self.load_test_images(data)
         torch_device = resolve_device(device)
         with self.network_on(torch_device) as network:
             return evaluate(network, self.variant.objective, evaluation_batches(self.card, split, torch_device))
+
+    def load_test_images(self, data: str | Path | None = None, *, progress: ProgressCallback = SILENT) -> Split:
+        """The images that `evaluate` shows the model; see there."""
+        if self.provenance.imported is None:
+            return self.load_data(data, progress=progress).test
+        return load_test_images(self._named(data), self.card, self.name, progress)
+
+    def _named(self, data: str | Path | None) -> str | Path:
+        """
+        Raises:
+            UserError: nobody named images for an imported model.
+        """
+        if data is None:
+            raise UserError(
+                f"{self.name} was imported, and its images are not known; name labeled ones of its classes with `data`"
+            )
+        return data
 
     def load_data(self, data: str | Path | None = None, *, progress: ProgressCallback = SILENT) -> Dataset:
         """The data set that the model was trained on, with its split.
 
         Args:
-            data: its name or folder; None: as the card names it.
+            data: its name or folder; None: as the card names it. Of an imported model, a data set whose classes are
+                some of the model's.
             progress: called with the progress of downloads and of decoding.
 
         Raises:
             UserError: it is not found, or its images have changed.
         """
+        if self.provenance.imported is not None:
+            return load_labeled(self._named(data), self.card, self.name, progress)
         name = self.provenance.data if data is None else data
         if data is None:
             check_may_read(self.provenance.data, self.name)
@@ -201,6 +224,8 @@ class Model:
     def save(self, path: str | Path) -> Model:
         """Write the model as a folder or, if the path ends in `.cva`, as one compressed file, and open it from there.
 
+        The folder has a README.md that the Hugging Face hub understands, so that it can be uploaded as it is.
+
         Raises:
             UserError: the folder is not empty, or there is no folder to write the file into.
         """
@@ -208,11 +233,11 @@ class Model:
         if path.suffix == container.SUFFIX:
             container.write_file(path, self.card, self.network)
         else:
-            if occupied(path, but=(CARD, folder.WEIGHTS) if folder.is_begun(path, self.card) else ()):
+            if occupied(path, but=(CARD, folder.WEIGHTS, README) if folder.is_begun(path, self.card) else ()):
                 if (path / CARD).is_file():
                     clear_lock(path)
                 raise UserError(f"{path} holds something already; choose a new or empty folder")
-            folder.write_model(path, self.card, self.network)
+            folder.write_model(path, self.card, self.network, {README: readme_of(self.card)})
         return open_model(path)
 
 

@@ -24,12 +24,15 @@ from convatlas.models.bounds import check
 from convatlas.models.card import CARD, Card, Score
 from convatlas.models.evaluation import Evaluation
 from convatlas.models.folder import read_card, read_network, write_card
+from convatlas.models.hub import fetch_from_hub, is_on_hub
+from convatlas.models.imported import load_published
 from convatlas.models.model import Model, open_model
 from convatlas.models.network import spec_of
 from convatlas.models.training_data import check_may_read, load_training_data, say_what_is_read
 from convatlas.runs import earlier
 from convatlas.runs.record import FORMAT, Record, TrainingResults
 from convatlas.spec import Spec, Variant
+from convatlas.weights.taking import is_published
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
@@ -128,8 +131,12 @@ class Run:
         Raises:
             UserError: the data set is gone, or not the one that the run was trained on; or there is no such device.
         """
-        split = data if isinstance(data, Split) else self.load_data(data).test
+        split = data if isinstance(data, Split) else self.load_test_images(data)
         return self.model.evaluate(split, device=device)
+
+    def load_test_images(self, data: str | Path | None = None, *, progress: ProgressCallback = SILENT) -> Split:
+        """The run's test images; see `load_data`."""
+        return self.load_data(data, progress=progress).test
 
     def load_data(self, data: str | Path | None = None, *, progress: ProgressCallback = SILENT) -> Dataset:
         """The run's data set, with its split.
@@ -191,8 +198,13 @@ class Run:
         write(self.folder / RECORD, self.record.to_json())
 
 
-def load(path: str | Path) -> Run | Model:
-    """Open a run folder, a model folder or a `.cva` file.
+def load(path: str | Path, *, progress: ProgressCallback = SILENT) -> Run | Model:
+    """Open a run folder, a model folder, a `.cva` file, or published weights.
+
+    Args:
+        path: of a folder or file; the name of published weights, as "torchvision:resnet18"; or of a model on the
+            Hugging Face hub, as "hf:OWNER/NAME@REVISION". What is not on this machine is downloaded.
+        progress: called with the progress of a download.
 
     Returns:
         a `Run` if the folder holds the record of its training, otherwise a `Model`.
@@ -200,6 +212,10 @@ def load(path: str | Path) -> Run | Model:
     Raises:
         UserError: it is none of these, or damaged.
     """
+    if is_published(str(path)):
+        return load_published(str(path), progress=progress)
+    if is_on_hub(str(path)):
+        return open_model(fetch_from_hub(str(path)))
     path = Path(path)
     # These are false, too, where there can be no such path.
     if os.path.isfile(path / RECORD):

@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
+from convatlas import atlas
 from convatlas.errors import UserError
-from convatlas.files import read
 from convatlas.measure.table import build_without_memory
 from convatlas.models.card import Card
 from convatlas.models.network import build, spec_of
 from convatlas.networks.blocks import layer_weights
 from convatlas.networks.quantization import attach_lsq, remove_lsq
 from convatlas.runs.options import InitFrom, WeightConstraint
-from convatlas.runs.run import load_model
 from convatlas.spec.quantization import Quantization
+from convatlas.training.start import open_weights
 
 MAX_VALUES = 4096
 """A layer with more distinct weights than that, or than half of its weights, does not share them."""
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The weights of a run or model folder, of a `.cva` file, or of a `.safetensors` file with our names of tensors.
-
-    Raises:
-        UserError: it is none of these, or damaged.
-    """
-    if path.suffix != ".safetensors":
-        return load_model(path).network.state_dict()
-    try:
-        return load_tensors(read(path))
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {path}") from error
-    except SafetensorError as error:
-        raise UserError(f"{path} is not a file of weights (.safetensors): {error}") from error
 
 
 @dataclass(frozen=True)
@@ -50,7 +31,7 @@ class ConstrainedWeights:
     The constraint is read off these weights, so that a resumed training needs nothing else.
     """
 
-    weights: dict[str, Tensor]
+    weights: Mapping[str, Tensor]
     constraint: WeightConstraint
     quantization: Quantization
     """Of a network whose step sizes are trained too; otherwise empty."""
@@ -64,7 +45,7 @@ class ConstrainedWeights:
         Raises:
             UserError: they are another network's.
         """
-        weights, constraint = read_weights(Path(init_from.path)), init_from.constraint
+        weights, constraint = open_weights(init_from.path, atlas.find(card.variant)).tensors, init_from.constraint
         assert constraint is not None, "without one, a new head is trained"
         network = build_without_memory(lambda _: build(card), spec_of(card))
         own = {name: value.shape for name, value in network.state_dict().items()}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -13,11 +12,9 @@ from torch import Tensor, nn
 from convatlas import measure
 from convatlas.data import Batches
 from convatlas.data.batches import Batch
-from convatlas.errors import UserError
-from convatlas.measure.table import build_without_memory
 from convatlas.spec import Spec, Variant
-from convatlas.training.constraints import read_weights
 from convatlas.training.optimizers import ParamGroup
+from convatlas.weights.adapting import Adapted, adapted
 
 MIN_LR_FACTOR = 0.1
 """The learning rate of the lowest group, as a fraction of the head's: edge filters need to change least."""
@@ -27,7 +24,7 @@ ALL_UNFROZEN_FROM = 0.3
 """Fraction after which all layers are trained; between the two, one group after another (Howard and Ruder 2018)."""
 
 
-def head_of(variant: Variant, spec: Spec) -> str:
+def last_trained_layer(variant: Variant, spec: Spec) -> str:
     """The name of the last layer with weights."""
     return [layer.name for layer in measure.layers_of(variant.network, spec) if layer.params][-1]
 
@@ -36,47 +33,26 @@ def head_of(variant: Variant, spec: Spec) -> str:
 class Backbone:
     """The weights that training starts from, of all of the network but its head."""
 
-    path: str
-    weights: dict[str, Tensor]
-    variant: Variant
-    spec: Spec
+    adapted: Adapted
     head: str
+    """The layer that is trained anew."""
 
     @classmethod
-    def of(cls, path: str, variant: Variant, spec: Spec) -> Self:
+    def of(cls, weights: Mapping[str, Tensor], variant: Variant, spec: Spec, where: str) -> Self:
         """
-        Raises:
-            UserError: there are no weights at that path.
-        """
-        return cls(path, read_weights(Path(path)), variant, spec, head_of(variant, spec))
-
-    def names(self) -> set[str]:
-        """The tensors that these weights replace: all but the head and others whose shape depends on the classes.
+        Args:
+            where: what messages call the weights.
 
         Raises:
             UserError: they are another network's.
         """
-        own, other = (
-            build_without_memory(self.variant.network, replace(self.spec, num_classes=num)).state_dict()
-            for num in (self.spec.num_classes, self.spec.num_classes + 1)
-        )
-        names = {name for name in own if not self.is_head(name) and own[name].shape == other[name].shape}
-        for name in sorted(names):
-            if name not in self.weights:
-                raise UserError(f"{self.path} has no {name}: it is not of a {self.variant.name} of this depth")
-            if self.weights[name].shape != own[name].shape:
-                there, here = (tuple(values[name].shape) for values in (self.weights, own))
-                raise UserError(
-                    f"{self.path} does not fit: its {name} has the shape {there}, this network's {here}; "
-                    "network, width, depth, resolution and number of channels must be the same"
-                )
-        return names
+        return cls(adapted(weights, variant, spec, where), last_trained_layer(variant, spec))
 
     def load_into(self, network: nn.Module) -> None:
         """Copy the weights into a network, and leave its head as it is."""
-        names = self.names()
         own = network.state_dict()
-        network.load_state_dict({name: self.weights[name] if name in names else own[name] for name in own})
+        kept = {name: value for name, value in self.adapted.tensors.items() if not self.is_head(name)}
+        network.load_state_dict(own | kept)
 
     def is_head(self, name: str) -> bool:
         return name.startswith(f"{self.head}.")

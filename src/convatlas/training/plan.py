@@ -30,7 +30,7 @@ from convatlas.models.model import Model
 from convatlas.recipe import Recipe
 from convatlas.runs.options import Distillation, Execution, InitFrom, WeightConstraint
 from convatlas.runs.record import Record
-from convatlas.runs.run import RECORD, load_model
+from convatlas.runs.run import RECORD
 from convatlas.spec import Layers, Spec, Variant
 from convatlas.spec.quantization import Quantization
 from convatlas.training import recipes
@@ -40,6 +40,7 @@ from convatlas.training.distillation import last_of_each_size, open_teacher
 from convatlas.training.distribution import Processes
 from convatlas.training.fine_tuning import Backbone
 from convatlas.training.request import Request
+from convatlas.training.start import full_name, open_weights
 from convatlas.training.validation import check_validation
 
 RUNS = Path("runs")
@@ -84,7 +85,10 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     recipe = chosen_recipe(request, variant, spec, layers, dataset)
     check_batch_norm(variant, layers, smallest_batch(request, recipe, dataset, processes))
     spec = replace(spec, num_classes=len(dataset.classes), in_channels=dataset.channels)
-    start = None if request.init_from is None else Start.of(request.init_from, variant, spec)
+    start = None
+    if request.init_from is not None:
+        where = full_name(request.init_from.path, variant, request.scale)
+        start = Start.of(replace(request.init_from, path=where), variant, spec)
     costs = check_trainable(variant, spec)
     card = Card(
         variant=variant.name,
@@ -283,12 +287,12 @@ class Start:
         Raises:
             UserError: the weights are another network's, or have no quantization where that is to be kept.
         """
-        path = Path(init_from.path).resolve()
-        found = cls(replace(init_from, path=str(path)), None if path.suffix == ".safetensors" else load_model(path))
+        weights = open_weights(init_from.path, variant)
+        found = cls(init_from, weights.model)
         if init_from.constraint is None:
-            Backbone.of(found.init_from.path, variant, spec).names()
+            Backbone.of(weights.tensors, variant, spec, init_from.path)
         elif init_from.constraint is WeightConstraint.QUANTIZED and not found.quantization:
-            raise UserError(f"{path} has 32-bit weights; there is no quantization to keep")
+            raise UserError(f"{init_from.path} has 32-bit weights; there is no quantization to keep")
         return found
 
     @property

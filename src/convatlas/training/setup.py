@@ -24,6 +24,7 @@ from convatlas.training.fine_tuning import (
     learning_rates,
     unfreeze,
 )
+from convatlas.training.start import open_weights
 from convatlas.training.step import Step, class_weights
 
 
@@ -46,7 +47,8 @@ class TrainingSetup:
             return cls(run)
         if init_from.constraint is not None:
             return cls(run, constrained=ConstrainedWeights.of(init_from, run.card))
-        return cls(run, body=Backbone.of(init_from.path, run.variant, run.spec))
+        weights = open_weights(init_from.path, run.variant)
+        return cls(run, body=Backbone.of(weights.tensors, run.variant, run.spec, init_from.path))
 
     @property
     def freezes(self) -> bool:

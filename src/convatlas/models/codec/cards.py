@@ -67,8 +67,8 @@ def card_from(content: bytes, version: int) -> Card:
         return earlier.card_from_record(values)
     values = parsed_object(content, card.FORMAT)
     match values.get("score"):
-        case {"num_errors": int(errors), "num_images": int(images), **rest} if not rest and 0 <= errors <= images != 0:
-            values |= {"score": encoded(score_of(errors, images))}
+        case {"num_errors": int(errors), "num_images": int(images), **rest} if 0 <= errors <= images != 0:
+            values |= {"score": encoded(score_of(errors, images)) | rest}
     return Card.from_values(values)
 
 

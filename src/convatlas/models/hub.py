@@ -1,0 +1,114 @@
+"""Models on the Hugging Face hub: read from there, and folders that can be uploaded as they are."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from convatlas.errors import UserError
+from convatlas.formatting import count, percent
+from convatlas.models.card import CARD, Card
+from convatlas.models.folder import WEIGHTS
+
+PREFIX = "hf:"
+NAME = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
+README = "README.md"
+MAX_QUOTED = 300
+"""Characters of the hub's own message that ours quotes."""
+
+
+def is_on_hub(name: str) -> bool:
+    """Whether that is the name of a model on the hub."""
+    return name.startswith(PREFIX)
+
+
+def fetch_from_hub(name: str) -> Path:
+    """The folder, in the hub's own cache, of a model on the hub; what is not there yet is downloaded.
+
+    Args:
+        name: `hf:OWNER/NAME` or `hf:OWNER/NAME@REVISION`; a revision is a branch, a tag or a commit.
+
+    Raises:
+        UserError: it is no such name, there is no such model, or it cannot be downloaded.
+    """
+    match = NAME.fullmatch(name.removeprefix(PREFIX))
+    if match is None:
+        raise UserError(
+            f"{name} is not the name of a model; it must be {PREFIX}OWNER/NAME or {PREFIX}OWNER/NAME@REVISION"
+        )
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+    except ImportError as error:
+        raise UserError("models of the hub need huggingface_hub: pip install 'convatlas[hf]'") from error
+    # Its bars and log lines would run through ours.
+    disable_progress_bars()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        card = Path(hf_hub_download(match["repo"], CARD, revision=match["revision"]))
+        # Of the same commit, whatever a branch is by now: the folder is called like it.
+        hf_hub_download(match["repo"], WEIGHTS, revision=card.parent.name)
+        return card.parent
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        quoted = textwrap.shorten(str(error) or type(error).__name__, MAX_QUOTED, placeholder=" …")
+        raise UserError(f"{name} cannot be fetched: {quoted}") from error
+
+
+def readme_of(card: Card) -> bytes:
+    """The page of a model folder, with the front matter by which the hub sorts models."""
+    provenance, score = card.provenance, card.score
+    title = f"{card.variant} on {provenance.data}"
+    front: dict[str, Any] = {
+        "library_name": "convatlas",
+        "pipeline_tag": "image-classification",
+        "tags": ["convatlas", card.variant, "image-classification"],
+    }
+    if score is not None:
+        result = {
+            "task": {"type": "image-classification"},
+            "dataset": {"name": provenance.data, "type": "image-classification"},
+            "metrics": [{"type": "accuracy", "value": round(score.accuracy, 6)}],
+        }
+        front |= {"model-index": [{"name": title, "results": [result]}]}
+    # YAML reads JSON's values as they are.
+    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items()), "---", f"# {title}", ""]
+    facts = [
+        ("network", card.variant),
+        ("parameters", count(card.params)),
+        ("MACs", count(card.macs)),
+        ("classes", count(len(card.classes))),
+        ("input", f"{card.preprocessing.crop} px, {'gray' if card.preprocessing.channels == 1 else 'color'}"),
+        ("weights", provenance.method if provenance.imported is None else f"of {provenance.imported.weights}"),
+    ]
+    if score is not None:
+        low, high = score.interval
+        facts.append(
+            (
+                "test accuracy",
+                f"{percent(score.accuracy)} of {count(score.num_images)} images (95 % interval {percent(low)} to "
+                f"{percent(high)})",
+            )
+        )
+    if provenance.imported is not None and provenance.imported.license:
+        facts.append(("license of the weights", provenance.imported.license))
+    lines += ["| | |", "|---|---|", *(f"| {name} | {cell(value)} |" for name, value in facts), ""]
+    lines += [
+        "```python",
+        "import convatlas as ca",
+        "",
+        'model = ca.load("FOLDER")  # or "hf:OWNER/NAME" once it is on the hub',
+        'print(model.predict("photo.jpg"))',
+        "```",
+        "",
+    ]
+    return "\n".join(lines).encode(errors="backslashreplace")
+
+
+def cell(text: str) -> str:
+    """Text in a table of Markdown."""
+    return text.replace("|", "\\|").replace("\n", " ")

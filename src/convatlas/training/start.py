@@ -1,0 +1,94 @@
+"""The trained weights that training starts from, wherever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import Tensor
+
+from convatlas.errors import UserError
+from convatlas.files import SILENT, ProgressCallback, read
+from convatlas.models.imported import import_checkpoint, load_published
+from convatlas.models.model import Model
+from convatlas.networks.heads import without_memory
+from convatlas.runs.run import load_model
+from convatlas.spec import Scale, Variant
+from convatlas.weights.libraries import LIBRARIES
+from convatlas.weights.taking import is_published, network_of, published_for
+
+MODEL_FILES = (".cva",)
+"""Files that are whole models."""
+BARE = ".safetensors"
+
+
+@dataclass(frozen=True)
+class StartingWeights:
+    """Weights by the names of our tensors, and the model that has them."""
+
+    tensors: Mapping[str, Tensor]
+    model: Model | None
+    """None for a bare file of our own tensors."""
+
+
+def open_weights(where: str, variant: Variant, progress: ProgressCallback = SILENT) -> StartingWeights:
+    """The weights of a network.
+
+    Args:
+        where: a run or model folder, a `.cva` file, a `.safetensors` file with our names of tensors, another library's
+            checkpoint, or the name of published weights.
+        progress: called with the progress of a download.
+
+    Raises:
+        UserError: it is none of these, damaged, or of another network.
+    """
+    path = Path(where)
+    if is_published(where):
+        model = load_published(where, progress=progress)
+        if model.card.variant != variant.name:
+            raise UserError(f"{where} is {model.card.variant}, and not {variant.name}")
+    elif path.suffix == BARE and (tensors := own_tensors(path, variant)) is not None:
+        return StartingWeights(tensors, None)
+    elif path.is_file() and path.suffix not in MODEL_FILES:
+        model = import_checkpoint(path, variant.name).model
+    else:
+        model = load_model(path)
+    return StartingWeights(model.network.state_dict(), model)
+
+
+def own_tensors(path: Path, variant: Variant) -> dict[str, Tensor] | None:
+    """The tensors of a file with our names; None if its names are another library's.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        tensors = load_tensors(read(path))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {path}") from error
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a file of weights (.safetensors): {error}") from error
+    own = without_memory(variant, variant.spec).state_dict()
+    return tensors if own.keys() & tensors.keys() else None
+
+
+def full_name(where: str, variant: Variant, scale: Scale) -> str:
+    """Where weights are, so that it is found again: the whole path, or the whole name of published weights.
+
+    Args:
+        where: see `open_weights`; a library alone, as "torchvision", stands for its default weights of the network.
+
+    Raises:
+        UserError: the library has none.
+    """
+    if where not in {library.name for library in LIBRARIES}:
+        return where if is_published(where) else str(Path(where).resolve())
+    rows = [row for row in published_for(variant.name) if row.is_default and network_of(row).scale.width == scale.width]
+    of_library = [row for row in rows if row.library == where]
+    if not of_library:
+        others = f"; there are {', '.join(row.name for row in rows)}" if rows else ""
+        raise UserError(f"{where} has no weights of {variant.name}{others}")
+    return of_library[0].name
