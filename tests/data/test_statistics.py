@@ -11,7 +11,7 @@ from convatlas.data import Dataset, Split
 from convatlas.data import find as find_data
 from convatlas.data.images import CHUNK, Indices
 from convatlas.data.statistics import channel_statistics, preprocessing_for
-from convatlas.images import Preprocessing
+from convatlas.images import ChannelOrder, Interpolation, Preprocessing, ResizeMode
 
 
 @dataclass
@@ -86,17 +86,27 @@ def test_otherwise_the_training_images_get_mean_0_and_standard_deviation_1(datas
     assert normalized.std((0, 2, 3)) == pytest.approx(1, abs=1e-4)
 
 
-def test_fine_tuning_keeps_the_mean_and_std_of_the_weights_that_it_starts_from() -> None:
+def test_fine_tuning_prepares_images_as_the_weights_that_it_starts_from_saw_them() -> None:
     dataset = photographs()
     own = preprocessing_for(dataset, margin=2, pixels=None)
-    like = Preprocessing(resize=113, crop=99, channels=3, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), value_range=255.0)
-    kept = preprocessing_for(dataset, margin=2, pixels=(-0.1, 1.175), like=like)
-    # All else is of these images.
-    assert kept == replace(own, mean=like.mean, std=like.std, value_range=255.0)
-    # Of images with other channels it says nothing.
-    assert preprocessing_for(photographs(channels=1), margin=2, pixels=None, like=like) == preprocessing_for(
-        photographs(channels=1), margin=2, pixels=None
+    like = Preprocessing(
+        resize=113,
+        crop=99,
+        channels=3,
+        mean=(0.1, 0.2, 0.3),
+        std=(0.4, 0.5, 0.6),
+        value_range=255.0,
+        mode=ResizeMode.SQUASH,
+        interpolation=Interpolation.BICUBIC,
+        channel_order=ChannelOrder.BGR,
     )
+    kept = preprocessing_for(dataset, margin=2, pixels=(-0.1, 1.175), like=like)
+    # Sizes are of these images.
+    assert kept == replace(like, resize=own.resize, crop=own.crop)
+    # Of the pixels of images with other channels it says nothing.
+    gray = photographs(channels=1)
+    resized = replace(preprocessing_for(gray, margin=2, pixels=None), mode=like.mode, interpolation=like.interpolation)
+    assert preprocessing_for(gray, margin=2, pixels=None, like=like) == resized
 
 
 def test_the_margin_is_cut_off_the_sides() -> None:

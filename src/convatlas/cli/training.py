@@ -133,10 +133,11 @@ def train(
         ),
     ] = None,
     init_from: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--from",
-            help="Fine-tune: initialize from a run, a model or a .safetensors file, with a new head.",
+            help="Fine-tune, with a new head: from torchvision or another library's published weights of the network, a "
+            "run, a model, or a file of weights.",
             rich_help_panel=FINE_TUNING,
         ),
     ] = None,
@@ -212,7 +213,7 @@ def train(
         scale=Scale(width=width, depth=depth, resolution=resolution, phi=phi),
         class_weights=parsed_class_weights(class_weights),
         validation=validation,
-        init_from=None if init_from is None else InitFrom(path=str(init_from), freeze=freeze),
+        init_from=None if init_from is None else InitFrom(path=init_from, freeze=freeze),
         distillation=distillation,
         runtime=Runtime(device=device, autotune=autotune, micro_batch=micro_batch, checkpoint_steps=checkpoint_steps),
         skip_bad=skip_bad,

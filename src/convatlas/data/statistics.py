@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from convatlas.data.dataset import Dataset, Split
-from convatlas.images import Preprocessing
+from convatlas.images import ChannelOrder, Preprocessing
 from convatlas.images.ink import NUM_SPANS, ink_span
 
 
@@ -17,11 +17,11 @@ def preprocessing_for(
     Args:
         margin: pixels on each side that training's crops may use and everything else cuts off.
         pixels: what black and white become; None: the training images get mean 0 and standard deviation 1.
-        like: of weights that training starts from, which learned on values of its mean and standard deviation.
+        like: of weights that training starts from, which learned on images resized and on values made so.
     """
-    value_range = 1.0
+    value_range, order = 1.0, ChannelOrder.RGB
     if like is not None and like.channels == dataset.channels:
-        mean, std, value_range = like.mean, like.std, like.value_range
+        mean, std, value_range, order = like.mean, like.std, like.value_range, like.channel_order
     elif pixels is None:
         mean, std = channel_statistics(dataset.train)
     else:
@@ -36,6 +36,9 @@ def preprocessing_for(
         mean=mean,
         std=std,
         value_range=value_range,
+        mode=Preprocessing.mode if like is None else like.mode,
+        interpolation=Preprocessing.interpolation if like is None else like.interpolation,
+        channel_order=order,
         native_side=dataset.native_side,
         ink=ink_span(dataset.train.images[:NUM_SPANS]) if dataset.is_light_on_dark else None,
     )

@@ -37,7 +37,8 @@ class InitFrom:
     """Trained weights that training starts from."""
 
     path: str
-    """A run or model folder, a `.cva` file, or a `.safetensors` file of the same network."""
+    """A run or model folder, a `.cva` file, a `.safetensors` file of the same network, another library's checkpoint, or
+    published weights as "torchvision:resnet18"; "torchvision" alone stands for its default weights of the network."""
     freeze: bool = False
     """Train the head alone, on features that are computed once and without augmentation."""
     constraint: WeightConstraint | None = None

@@ -21,17 +21,17 @@ from convatlas.files import SILENT, ProgressCallback, occupied
 from convatlas.files.decoded_cache import LIMIT
 from convatlas.files.typed_json import MAX_BYTES, MalformedJsonError, encoded
 from convatlas.formatting import count, size
+from convatlas.images import Preprocessing, Resize
 from convatlas.measure.table import Cost, build_without_memory
 from convatlas.models import bounds
 from convatlas.models.card import CARD, Card, Provenance
 from convatlas.models.device import resolve_device
 from convatlas.models.folder import read_card
-from convatlas.models.model import Model
 from convatlas.recipe import Recipe
 from convatlas.runs.options import Distillation, Execution, InitFrom, WeightConstraint
 from convatlas.runs.record import Record
 from convatlas.runs.run import RECORD
-from convatlas.spec import Layers, Spec, Variant
+from convatlas.spec import Layers, Scale, Spec, Variant
 from convatlas.spec.quantization import Quantization
 from convatlas.training import recipes
 from convatlas.training.autotune import available_threads, supports_channels_last
@@ -40,7 +40,7 @@ from convatlas.training.distillation import last_of_each_size, open_teacher
 from convatlas.training.distribution import Processes
 from convatlas.training.fine_tuning import Backbone
 from convatlas.training.request import Request
-from convatlas.training.start import full_name, open_weights
+from convatlas.training.start import StartingWeights, full_name, open_weights
 from convatlas.training.validation import check_validation
 
 RUNS = Path("runs")
@@ -67,15 +67,19 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
         UserError: something in it cannot work.
     """
     variant, source = atlas.find(request.network), data.find(request.data)
+    start = None if request.init_from is None else Start.opened(request.init_from, variant, request.scale)
+    like = None if start is None else start.preprocessing
     spec = scaled_spec(request, variant, source.typical_side)
     # Before images are resized to a side that no network reads.
     check_trainable(variant, spec)
     margin = 0 if source.native_side is not None else crop_margin(spec.resolution, source.typical_side)
     side = spec.resolution + 2 * margin
 
+    resize = Resize(side) if like is None else Resize(side, like.mode, like.interpolation)
+
     def load() -> data.Dataset:
         with advice(SKIP_BAD):
-            return source.load(side, seed=request.seed, skip_bad=request.skip_bad, progress=progress)
+            return source.load(resize, seed=request.seed, skip_bad=request.skip_bad, progress=progress)
 
     dataset = load_everywhere(load, processes)
     dataset = replace(dataset, notes=(*data.notes_on_name(request.data), *dataset.notes))
@@ -85,10 +89,8 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     recipe = chosen_recipe(request, variant, spec, layers, dataset)
     check_batch_norm(variant, layers, smallest_batch(request, recipe, dataset, processes))
     spec = replace(spec, num_classes=len(dataset.classes), in_channels=dataset.channels)
-    start = None
-    if request.init_from is not None:
-        where = full_name(request.init_from.path, variant, request.scale)
-        start = Start.of(replace(request.init_from, path=where), variant, spec)
+    if start is not None:
+        start.check(variant, spec)
     costs = check_trainable(variant, spec)
     card = Card(
         variant=variant.name,
@@ -98,7 +100,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
             dataset,
             margin=margin,
             pixels=variant.input_range,
-            like=None if start is None or start.model is None else start.model.preprocessing,
+            like=like,
         ),
         provenance=Provenance(
             method="trained",
@@ -275,32 +277,41 @@ def check_batch_norm(variant: Variant, layers: Layers, num_images: int) -> None:
 
 @dataclass(frozen=True)
 class Start:
-    """The weights that training starts from, checked against its network."""
+    """The weights that training starts from."""
 
     init_from: InitFrom
-    model: Model | None
-    """None for a bare file of weights."""
+    weights: StartingWeights
 
     @classmethod
-    def of(cls, init_from: InitFrom, variant: Variant, spec: Spec) -> Start:
+    def opened(cls, init_from: InitFrom, variant: Variant, scale: Scale) -> Start:
         """
         Raises:
-            UserError: the weights are another network's, or have no quantization where that is to be kept.
+            UserError: there are none, or they are another network's.
         """
-        weights = open_weights(init_from.path, variant)
-        found = cls(init_from, weights.model)
-        if init_from.constraint is None:
-            Backbone.of(weights.tensors, variant, spec, init_from.path)
-        elif init_from.constraint is WeightConstraint.QUANTIZED and not found.quantization:
-            raise UserError(f"{init_from.path} has 32-bit weights; there is no quantization to keep")
-        return found
+        where = full_name(init_from.path, variant, scale)
+        return cls(replace(init_from, path=where), open_weights(where, variant))
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """What the weights learned on; None for a bare file of weights."""
+        return None if self.weights.model is None else self.weights.model.preprocessing
+
+    def check(self, variant: Variant, spec: Spec) -> None:
+        """
+        Raises:
+            UserError: the weights do not fit the network, or have no quantization where that is to be kept.
+        """
+        if self.init_from.constraint is None:
+            Backbone.of(self.weights.tensors, variant, spec, self.init_from.path)
+        elif self.init_from.constraint is WeightConstraint.QUANTIZED and not self.quantization:
+            raise UserError(f"{self.init_from.path} has 32-bit weights; there is no quantization to keep")
 
     @property
     def quantization(self) -> Quantization | None:
         """Of the network that is trained."""
-        if self.init_from.constraint is not WeightConstraint.QUANTIZED or self.model is None:
+        if self.init_from.constraint is not WeightConstraint.QUANTIZED or self.weights.model is None:
             return None
-        return self.model.card.quantization
+        return self.weights.model.card.quantization
 
 
 def checked_distillation(

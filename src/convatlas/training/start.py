@@ -18,6 +18,7 @@ from convatlas.networks.heads import without_memory
 from convatlas.runs.run import load_model
 from convatlas.spec import Scale, Variant
 from convatlas.weights.libraries import LIBRARIES
+from convatlas.weights.published import find_published
 from convatlas.weights.taking import is_published, network_of, published_for
 
 MODEL_FILES = (".cva",)
@@ -47,9 +48,9 @@ def open_weights(where: str, variant: Variant, progress: ProgressCallback = SILE
     """
     path = Path(where)
     if is_published(where):
+        if (theirs := network_of(find_published(where)).variant) != variant.name:
+            raise UserError(f"{where} is {theirs}, and not {variant.name}")
         model = load_published(where, progress=progress)
-        if model.card.variant != variant.name:
-            raise UserError(f"{where} is {model.card.variant}, and not {variant.name}")
     elif path.suffix == BARE and (tensors := own_tensors(path, variant)) is not None:
         return StartingWeights(tensors, None)
     elif path.is_file() and path.suffix not in MODEL_FILES:
@@ -84,11 +85,17 @@ def full_name(where: str, variant: Variant, scale: Scale) -> str:
     Raises:
         UserError: the library has none.
     """
-    if where not in {library.name for library in LIBRARIES}:
+    library = next((library for library in LIBRARIES if library.name == where), None)
+    if library is None:
         return where if is_published(where) else str(Path(where).resolve())
     rows = [row for row in published_for(variant.name) if row.is_default and network_of(row).scale.width == scale.width]
     of_library = [row for row in rows if row.library == where]
-    if not of_library:
-        others = f"; there are {', '.join(row.name for row in rows)}" if rows else ""
-        raise UserError(f"{where} has no weights of {variant.name}{others}")
-    return of_library[0].name
+    if of_library:
+        return of_library[0].name
+    hints = [f"there are {', '.join(row.name for row in rows)}"] if rows else []
+    hints += [
+        f"its {network.name} is {network.variant}, for {network.why}"
+        for network in library.networks
+        if network.name.replace("_", "-") == variant.name != network.variant
+    ]
+    raise UserError("; ".join([f"{where} has no weights of {variant.name}", *hints]))

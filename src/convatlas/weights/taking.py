@@ -76,10 +76,9 @@ def weights_for(variant: Variant, weights: str | Path) -> Mapping[str, Tensor]:
     """
     if not is_published(str(weights)):
         return take_as(read_checkpoint(Path(weights)), variant.name).mapped.tensors
-    taken = take_published(str(weights))
-    if taken.variant.name != variant.name:
-        raise UserError(f"{weights} is {taken.variant.name}, and not {variant.name}")
-    return taken.mapped.tensors
+    if (theirs := network_of(find_published(str(weights))).variant) != variant.name:
+        raise UserError(f"{weights} is {theirs}, and not {variant.name}")
+    return take_published(str(weights)).mapped.tensors
 
 
 def take_as(checkpoint: Checkpoint, name: str) -> Taken:

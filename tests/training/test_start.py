@@ -1,0 +1,134 @@
+"""Training that starts from other libraries' weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import convatlas as ca
+from convatlas import atlas
+from convatlas.errors import UserError
+from convatlas.runs.options import InitFrom, Runtime
+from convatlas.spec import Scale
+from convatlas.training import resume
+from convatlas.training.start import full_name, open_weights
+from convatlas.weights.cifar import CHENYAOFO
+
+UNTUNED = Runtime(autotune=False)
+VARIANT = atlas.find("resnet20-cifar-b")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """Of random weights, named as chenyaofo's."""
+    torch.manual_seed(0)
+    names = CHENYAOFO.names(VARIANT.spec)
+    tensors = {}
+    for name, tensor in VARIANT.network(VARIANT.spec).state_dict().items():
+        place = names.there(name)
+        if place is not None and not name.endswith("num_batches_tracked"):
+            tensors[place[0]] = tensor
+    torch.save(tensors, tmp_path / "theirs.pt")
+    return tmp_path / "theirs.pt"
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Callable[[str], Path]:
+    """`photographs("RGB")` is a folder of two classes in color, `photographs("L")` in gray."""
+
+    def make(mode: str) -> Path:
+        rng = np.random.default_rng(0)
+        for name in ("bright", "dark"):
+            folder = tmp_path / mode / name
+            folder.mkdir(parents=True)
+            for i in range(6):
+                pixels = rng.integers(0, 128, (32, 32, 3), dtype=np.uint8) + (127 if name == "bright" else 0)
+                Image.fromarray(pixels.astype(np.uint8)).convert(mode).save(folder / f"{i}.png")
+        return tmp_path / mode
+
+    return make
+
+
+def test_a_new_head_learns_on_another_librarys_weights(
+    checkpoint: Path, photographs: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = ca.train(
+        VARIANT.name,
+        photographs("RGB"),
+        epochs=2,
+        batch_size=4,
+        init_from=InitFrom(path=str(checkpoint), freeze=True),
+        runtime=UNTUNED,
+        out=tmp_path / "run",
+    )
+    # As chenyaofo prepares CIFAR-10.
+    assert run.card.preprocessing.mean == (0.4914, 0.4822, 0.4465)
+    assert run.record.init_from == InitFrom(path=str(checkpoint), freeze=True)
+    theirs = open_weights(str(checkpoint), VARIANT).tensors
+    own = run.network.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in own.items() if not name.startswith("fc."))
+    assert run.card.classes == ("bright", "dark")
+    # What was made without training is not said of it.
+    assert run.card.provenance.method == "trained"
+    assert run.card.provenance.imported is None
+    assert resume(run.folder).card == run.card
+
+
+def test_gray_photographs_train_from_weights_for_color(
+    checkpoint: Path, photographs: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = ca.train(
+        VARIANT.name,
+        photographs("L"),
+        epochs=1,
+        batch_size=4,
+        init_from=checkpoint,
+        runtime=UNTUNED,
+        out=tmp_path / "run",
+    )
+    assert run.spec.in_channels == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "network", "width", "expected"),
+    [
+        ("torchvision", "resnet18", 1.0, "torchvision:resnet18"),
+        ("torchvision", "resnet50-v1.5", 1.0, "torchvision:resnet50.v2"),
+        ("keras", "mobilenet-tf", 0.5, "keras:mobilenet_0.50.224"),
+        ("torchvision:resnet50.v1", "resnet50-v1.5", 1.0, "torchvision:resnet50.v1"),
+    ],
+)
+def test_a_library_alone_stands_for_its_default(where: str, network: str, width: float, expected: str) -> None:
+    assert full_name(where, atlas.find(network), Scale(width=width)) == expected
+
+
+@pytest.mark.parametrize(
+    ("where", "network", "width", "said"),
+    [
+        ("torchvision", "lenet5", 1.0, "torchvision has no weights of lenet5"),
+        ("torchvision", "resnet50", 1.0, "torchvision has no weights of resnet50"),
+        (
+            "torchvision",
+            "resnet50-keras",
+            1.0,
+            "torchvision has no weights of resnet50-keras; there are keras:resnet50",
+        ),
+        ("keras", "mobilenet-tf", 0.6, "keras has no weights of mobilenet-tf"),
+    ],
+)
+def test_a_library_without_such_weights_is_said(where: str, network: str, width: float, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        full_name(where, atlas.find(network), Scale(width=width))
+    assert str(caught.value) == said
+
+
+def test_published_weights_of_another_network_are_refused_before_anything_is_downloaded(
+    photographs: Callable[[str], Path],
+) -> None:
+    with pytest.raises(UserError, match=r"torchvision:resnet50\.v1 is resnet50-v1\.5, and not resnet50"):
+        ca.train("resnet50", photographs("RGB"), init_from="torchvision:resnet50.v1")
