@@ -111,7 +111,13 @@ def test_a_library_alone_stands_for_its_default(where: str, network: str, width:
     ("where", "network", "width", "said"),
     [
         ("torchvision", "lenet5", 1.0, "torchvision has no weights of lenet5"),
-        ("torchvision", "resnet50", 1.0, "torchvision has no weights of resnet50"),
+        (
+            "torchvision",
+            "resnet50",
+            1.0,
+            "torchvision has no weights of resnet50; its resnet50 is resnet50-v1.5, for it has the stride of a bottleneck "
+            "in its 3x3 convolution",
+        ),
         (
             "torchvision",
             "resnet50-keras",

@@ -136,7 +136,7 @@ def train(
         str | None,
         typer.Option(
             "--from",
-            help="Fine-tune, with a new head: from torchvision or another library's published weights of the network, a "
+            help="Fine-tune with a new head, from a library's published weights of the network, as torchvision, from a "
             "run, a model, or a file of weights.",
             rich_help_panel=FINE_TUNING,
         ),
