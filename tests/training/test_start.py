@@ -15,7 +15,9 @@ from convatlas import atlas
 from convatlas.errors import UserError
 from convatlas.runs.options import InitFrom, Runtime
 from convatlas.spec import Scale
-from convatlas.training import resume
+from convatlas.training import Request, resume
+from convatlas.training.distribution import Processes
+from convatlas.training.plan import plan
 from convatlas.training.start import full_name, open_weights
 from convatlas.weights.cifar import CHENYAOFO
 
@@ -115,8 +117,8 @@ def test_a_library_alone_stands_for_its_default(where: str, network: str, width:
             "torchvision",
             "resnet50",
             1.0,
-            "torchvision has no weights of resnet50; its resnet50 is resnet50-v1.5, for it has the stride of a bottleneck "
-            "in its 3x3 convolution",
+            "torchvision has no weights of resnet50; its resnet50 is resnet50-v1.5, for it has the stride of a "
+            "bottleneck in its 3x3 convolution",
         ),
         (
             "torchvision",
@@ -131,6 +133,28 @@ def test_a_library_without_such_weights_is_said(where: str, network: str, width:
     with pytest.raises(UserError) as caught:
         full_name(where, atlas.find(network), Scale(width=width))
     assert str(caught.value) == said
+
+
+def test_who_trains_on_photographs_from_nothing_is_told_of_published_weights(
+    photographs: Callable[[str], Path],
+) -> None:
+    planned = plan(Request(network="squeezenet1.1", data=str(photographs("RGB"))), Processes())
+    (told,) = [note for note in planned.dataset.notes if "published weights" in note]
+    assert told.startswith(
+        "there are published weights of it: torchvision:squeezenet1_1 (58.2 % on ImageNet-1k), caffe:"
+    )
+    assert told.endswith("; start from them with --from torchvision")
+
+
+@pytest.mark.parametrize(
+    ("network", "mode", "width"),
+    [("lenet5-modern", "RGB", 1.0), ("squeezenet1.1", "L", 1.0), ("squeezenet1.1", "RGB", 0.5)],
+)
+def test_where_there_are_none_nothing_is_said(
+    network: str, mode: str, width: float, photographs: Callable[[str], Path]
+) -> None:
+    planned = plan(Request(network=network, data=str(photographs(mode)), scale=Scale(width=width)), Processes())
+    assert not [note for note in planned.dataset.notes if "published weights" in note]
 
 
 def test_published_weights_of_another_network_are_refused_before_anything_is_downloaded(

@@ -99,13 +99,13 @@ def test_tensors_that_no_network_has_are_refused(form: str, weights: Any, messag
     ("content", "message"),
     [
         (b"", r"is empty$"),
-        (b"hello, world", "is no network of Caffe's, or damaged: "),
-        (b"\x00" * 100, "is no network of Caffe's, or damaged: "),
-        (b"\xff" * 100, "is no network of Caffe's, or damaged: "),
+        (b"hello, world", "is no file of weights; known are PyTorch"),
+        (b"\x00" * 100, "is no file of weights; known are PyTorch"),
+        (b"\xff" * 100, "is no file of weights; known are PyTorch"),
         (b"\xff" * 8 + b"{", "is no whole safetensors file: "),
         (b"PK\x03\x04", "is a damaged zip archive, or half of one: "),
         (b"\x80", "is a damaged pickle, or half of one: "),
-        (b"<!DOCTYPE html>", "is no network of Caffe's, or damaged: "),
+        (b"<!DOCTYPE html>", "is no file of weights; known are PyTorch"),
     ],
 )
 def test_files_that_are_nothing_are_refused(content: bytes, message: str, tmp_path: Path) -> None:

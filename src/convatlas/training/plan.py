@@ -40,13 +40,15 @@ from convatlas.training.distillation import last_of_each_size, open_teacher
 from convatlas.training.distribution import Processes
 from convatlas.training.fine_tuning import Backbone
 from convatlas.training.request import Request
-from convatlas.training.start import StartingWeights, full_name, open_weights
+from convatlas.training.start import StartingWeights, full_name, notes_on_published, open_weights
 from convatlas.training.validation import check_validation
 
 RUNS = Path("runs")
 SKIP_BAD = "mend it, or set `skip_bad` to leave such files out"
 """What helps a new training against images that cannot be used."""
 
+COLORS = 3
+"""Channels of photographs."""
 TRIALS = "trials"
 """The folder of a sweep's trials in that of its run."""
 
@@ -82,7 +84,10 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
             return source.load(resize, seed=request.seed, skip_bad=request.skip_bad, progress=progress)
 
     dataset = load_everywhere(load, processes)
-    dataset = replace(dataset, notes=(*data.notes_on_name(request.data), *dataset.notes))
+    notes = [*data.notes_on_name(request.data), *dataset.notes]
+    if start is None and source.path is not None and dataset.channels == COLORS:
+        notes += notes_on_published(variant, replace(request.scale, resolution=None))
+    dataset = replace(dataset, notes=tuple(notes))
     if request.validation is not None:
         check_validation(dataset.train, request.validation)
     layers = measure.layers_of(variant.network, spec)

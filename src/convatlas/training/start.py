@@ -99,3 +99,12 @@ def full_name(where: str, variant: Variant, scale: Scale) -> str:
         if network.name.replace("_", "-") == variant.name != network.variant
     ]
     raise UserError("; ".join([f"{where} has no weights of {variant.name}", *hints]))
+
+
+def notes_on_published(variant: Variant, scale: Scale) -> tuple[str, ...]:
+    """A line for who trains a network on photographs from nothing, if there are published weights of it."""
+    rows = [row for row in published_for(variant.name) if row.is_default and network_of(row).scale == scale]
+    if not rows:
+        return ()
+    named = [row.name + (f" ({row.top1:.1f} % on {row.data})" if row.top1 else "") for row in rows]
+    return (f"there are published weights of it: {', '.join(named)}; start from them with --from {rows[0].library}",)
