@@ -44,12 +44,14 @@ def evaluate(
 ) -> None:
     """Measure a model's accuracy on its test images."""
     from convatlas.cli.progress import loading_progress
+    from convatlas.data import find
     from convatlas.models.evaluation import NUM_NEAREST
-    from convatlas.runs.run import load
+    from convatlas.runs.run import Run, load
 
     opened = load(model)
     evaluation = opened.evaluate(opened.load_test_images(data, progress=loading_progress()), device=device)
     card, imported = opened.card, opened.card.provenance.imported
+    trained_on = opened.record.data if isinstance(opened, Run) else card.provenance.data
     low, high = evaluation.interval
     # Of five classes or fewer, the true one is always among the five most probable.
     has_top5 = len(card.classes) > NUM_NEAREST
@@ -73,7 +75,7 @@ def evaluate(
     print_facts(
         [
             ("network", card.variant),
-            ("data", str(data or card.provenance.data)),
+            ("data", find(trained_on if data is None else data).name),
             (
                 "test accuracy",
                 f"{percent(evaluation.accuracy)} ({count(correct)} of {count(evaluation.num_images)})",

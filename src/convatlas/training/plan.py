@@ -86,7 +86,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     dataset = load_everywhere(load, processes)
     notes = [*data.notes_on_name(request.data), *dataset.notes]
     if start is None and source.path is not None and dataset.channels == COLORS:
-        notes += notes_on_published(variant, replace(request.scale, resolution=None))
+        notes += notes_on_published(variant, request.scale)
     dataset = replace(dataset, notes=tuple(notes))
     if request.validation is not None:
         check_validation(dataset.train, request.validation)

@@ -18,7 +18,7 @@ from convatlas.networks.heads import without_memory
 from convatlas.runs.run import load_model
 from convatlas.spec import Scale, Variant
 from convatlas.weights.libraries import LIBRARIES
-from convatlas.weights.published import find_published
+from convatlas.weights.published import Published, find_published
 from convatlas.weights.taking import is_published, network_of, published_for
 
 MODEL_FILES = (".cva",)
@@ -88,7 +88,7 @@ def full_name(where: str, variant: Variant, scale: Scale) -> str:
     library = next((library for library in LIBRARIES if library.name == where), None)
     if library is None:
         return where if is_published(where) else str(Path(where).resolve())
-    rows = [row for row in published_for(variant.name) if row.is_default and network_of(row).scale.width == scale.width]
+    rows = defaults(variant, scale)
     of_library = [row for row in rows if row.library == where]
     if of_library:
         return of_library[0].name
@@ -101,9 +101,20 @@ def full_name(where: str, variant: Variant, scale: Scale) -> str:
     raise UserError("; ".join([f"{where} has no weights of {variant.name}", *hints]))
 
 
+def defaults(variant: Variant, scale: Scale) -> list[Published]:
+    """The default weights of each library for a network of that width and depth, whatever its resolution."""
+
+    def shape(scale: Scale) -> tuple[float, float, float]:
+        return scale.width, scale.depth, scale.phi
+
+    return [
+        row for row in published_for(variant.name) if row.is_default and shape(network_of(row).scale) == shape(scale)
+    ]
+
+
 def notes_on_published(variant: Variant, scale: Scale) -> tuple[str, ...]:
     """A line for who trains a network on photographs from nothing, if there are published weights of it."""
-    rows = [row for row in published_for(variant.name) if row.is_default and network_of(row).scale == scale]
+    rows = defaults(variant, scale)
     if not rows:
         return ()
     named = [row.name + (f" ({row.top1:.1f} % on {row.data})" if row.top1 else "") for row in rows]
