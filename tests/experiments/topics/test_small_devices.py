@@ -183,6 +183,7 @@ def runs(folder: Path) -> list[Run]:
     return [load_run(one) for one in folder.iterdir()]
 
 
+@pytest.mark.slow
 def test_a_student_learns_with_and_without_teacher(tmp_path: Path, brief: None) -> None:
     measured = small_devices.taught(setting(tmp_path, seeds=1))
     assert measured.answers is not None
