@@ -74,7 +74,7 @@ def accuracies(results: Results) -> str:
                 row["data"],
                 f"{error['mean']:.2f}" + ("" if error["std"] is None else f" ± {error['std']:.2f}"),
                 str(len(error["each"])),
-                str(accuracy.target(row)),
+                str(accuracy.target(row) or ""),
                 row["paper_percent"],
                 "" if row["command_seconds"] is None else spread(row["command_seconds"], unit=" s"),
                 "" if row["peak_gb"] is None else f"{row['peak_gb']:.2f} GB",
