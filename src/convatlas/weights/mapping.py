@@ -69,6 +69,15 @@ class Names:
                 return f"{found}.{ending}", rule
         return None
 
+    def missing_in(self, checkpoint: Mapping[str, Tensor]) -> list[str]:
+        """What a checkpoint lacks of the tensors that every network of these names has, whatever its depth."""
+        named = [
+            f"{rule.theirs}.{rule.only or 'weight'}"
+            for rule in self.rules
+            if "{" not in rule.theirs and not rule.ours.startswith(self.optional)
+        ]
+        return [name for name in named if name not in checkpoint]
+
     def is_ignored(self, tensor: str) -> bool:
         return tensor.endswith(COUNTERS) or any(re.fullmatch(pattern, tensor) for pattern in self.ignored)
 

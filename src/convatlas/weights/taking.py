@@ -17,7 +17,7 @@ from convatlas.weights.checkpoint import Checkpoint
 from convatlas.weights.libraries import LIBRARIES
 from convatlas.weights.library import Library, Network
 from convatlas.weights.local import fetch
-from convatlas.weights.mapping import Mapped, MappingError, Names, mapped
+from convatlas.weights.mapping import Mapped, MappingError, Names, mapped, some
 from convatlas.weights.published import Published, find_published, published
 from convatlas.weights.reading import read_checkpoint
 
@@ -172,6 +172,9 @@ def take(checkpoint: Checkpoint, pairs: Iterable[Candidate], row: Published | No
         names, where = library.names(spec), str(checkpoint.path)
         tensors = library.renamed(checkpoint.tensors, spec)
         try:
+            # Before a network is built for it.
+            if missing := names.missing_in(tensors):
+                raise MappingError(f"{where} does not fit: it has no {some(missing)}", len(missing))
             spec = with_ends_of(tensors, names, variant, spec, where)
             weights = mapped(tensors, names, without_memory(variant, spec), where)
         except MappingError as error:
