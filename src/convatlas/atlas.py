@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def create(
             power of phi, besides the other multipliers. For other constants see `Spec.compound`.
         weights: published weights by name, as "torchvision:resnet18", or the file of another library's checkpoint; they
             must be of this network. With other classes than theirs the head is new; for gray images the first filters
-            are summed over the colors. None: new weights.
+            are summed over the colors; a warning says so. None: new weights.
 
     Returns:
         A module from images (batch, in_channels, resolution, resolution) to outputs (batch, num_classes), in training
@@ -106,7 +107,11 @@ def create(
     )
     network = variant.network(spec)
     if weights is not None:
-        adapted(weights_for(variant, weights), variant, spec, str(weights)).load_into(network)
+        taken = adapted(weights_for(variant, weights), variant, spec, str(weights))
+        # Without a head, none is new.
+        for note in taken.notes if num_classes != 0 else ():
+            warnings.warn(f"{name}: {note}", stacklevel=2)
+        taken.load_into(network)
     if num_classes == 0:
         network.set_submodule(head_of(variant, spec), nn.Identity())
     return network

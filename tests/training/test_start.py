@@ -81,6 +81,17 @@ def test_a_new_head_learns_on_another_librarys_weights(
     assert resume(run.folder).card == run.card
 
 
+def test_a_bare_module_takes_them_and_says_what_is_not_taken(checkpoint: Path) -> None:
+    with pytest.warns(UserWarning, match="resnet20-cifar-b: the head is new, for 7 classes"):
+        network = ca.create(VARIANT.name, weights=checkpoint, num_classes=7)
+    theirs = open_weights(str(checkpoint), VARIANT).tensors
+    own = network.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in own.items() if not name.startswith("fc."))
+    assert ca.create(VARIANT.name, weights=checkpoint, num_classes=0)(torch.rand(2, 3, 32, 32)).shape == (2, 64)
+    # With its own classes nothing is left out, and nothing said.
+    assert torch.equal(ca.create(VARIANT.name, weights=checkpoint).state_dict()["fc.weight"], theirs["fc.weight"])
+
+
 def test_gray_photographs_train_from_weights_for_color(
     checkpoint: Path, photographs: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -18,8 +18,8 @@ from convatlas.networks.heads import without_memory
 from convatlas.runs.run import load_model
 from convatlas.spec import Scale, Variant
 from convatlas.weights.libraries import LIBRARIES
-from convatlas.weights.published import Published, find_published
-from convatlas.weights.taking import is_published, network_of, published_for
+from convatlas.weights.published import Published
+from convatlas.weights.taking import check_is_of, is_published, network_of, published_for
 
 MODEL_FILES = (".cva",)
 """Files that are whole models."""
@@ -48,8 +48,7 @@ def open_weights(where: str, variant: Variant, progress: ProgressCallback = SILE
     """
     path = Path(where)
     if is_published(where):
-        if (theirs := network_of(find_published(where)).variant) != variant.name:
-            raise UserError(f"{where} is {theirs}, and not {variant.name}")
+        check_is_of(where, variant)
         model = load_published(where, progress=progress)
     elif path.suffix == BARE and (tensors := own_tensors(path, variant)) is not None:
         return StartingWeights(tensors, None)

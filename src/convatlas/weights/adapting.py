@@ -11,6 +11,7 @@ from convatlas.errors import UserError
 from convatlas.formatting import count
 from convatlas.networks.heads import shaped_by, without_memory
 from convatlas.spec import Spec, Variant
+from convatlas.weights.mapping import COUNTERS
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,7 @@ class Adapted:
 
     def load_into(self, network: nn.Module) -> None:
         """Copy them into the network; what they leave out stays as it is."""
-        own = network.state_dict()
-        network.load_state_dict({name: self.tensors.get(name, own[name]) for name in own})
+        network.load_state_dict(network.state_dict() | self.tensors)
 
 
 def adapted(weights: Mapping[str, Tensor], variant: Variant, spec: Spec, where: str) -> Adapted:
@@ -56,6 +56,9 @@ def adapted(weights: Mapping[str, Tensor], variant: Variant, spec: Spec, where: 
             tensors[name] = given
         elif name in of_classes:
             left_out.append(name)
+        elif given is None and name.endswith(COUNTERS):
+            # Most libraries' files have none.
+            continue
         elif given is None:
             raise UserError(f"{where} has no {name}: it is not of a {variant.name} of this depth")
         else:

@@ -11,6 +11,7 @@ from convatlas.networks.resnet import ResNetSpec
 from convatlas.weights.checkpoint import Format
 from convatlas.weights.library import Library, Network
 from convatlas.weights.mapping import Names, Rule
+from convatlas.weights.torchvision import RESNET
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 
@@ -53,18 +54,8 @@ def akamaster(spec: ResNetSpec) -> Names:
 
 
 def chenyaofo(spec: ResNetSpec) -> Names:
-    """Option B."""
-    return Names(
-        (
-            Rule("conv1.conv", "conv1"),
-            Rule("conv1.norm", "bn1"),
-            Rule("stages.{s}.{u}.layers.{k}.conv", "layer{s+1}.{u}.conv{k+1}"),
-            Rule("stages.{s}.{u}.layers.{k}.norm", "layer{s+1}.{u}.bn{k+1}"),
-            Rule("stages.{s}.{u}.shortcut.conv", "layer{s+1}.{u}.downsample.0"),
-            Rule("stages.{s}.{u}.shortcut.norm", "layer{s+1}.{u}.downsample.1"),
-            Rule("fc", "fc"),
-        )
-    )
+    """Option B, by torchvision's names."""
+    return RESNET
 
 
 AKAMASTER = Library(

@@ -106,8 +106,7 @@ class Mapped:
 
     def load_into(self, network: nn.Module) -> None:
         """Copy them into the network that they were mapped to."""
-        own = network.state_dict()
-        network.load_state_dict({name: self.tensors.get(name, own[name]) for name in own})
+        network.load_state_dict(network.state_dict() | self.tensors)
 
 
 class MappingError(UserError):

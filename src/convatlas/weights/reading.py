@@ -22,7 +22,6 @@ SUFFIX_OF_CAFFE = ".caffemodel"
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 MAX_NAME = 500
 """Characters of a tensor's name."""
-CHUNK_BYTES = 2**20
 
 
 def read_checkpoint(path: Path, *, allow_nan: bool = False) -> Checkpoint:
@@ -88,12 +87,8 @@ def read_tensors(path: Path, form: Format) -> dict[str, Tensor]:
 
 def checksum(path: Path) -> str:
     """The SHA-256 of a file, which is read once more: hashing takes far longer."""
-    sha256 = hashlib.sha256()
-    piece = bytearray(CHUNK_BYTES)
-    with path.open("rb", buffering=0) as file:
-        while num := file.readinto(piece):
-            sha256.update(memoryview(piece)[:num])
-    return sha256.hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check(name: str, tensor: Tensor, path: Path, allow_nan: bool) -> None:

@@ -43,6 +43,7 @@ class Taken:
 
 
 Candidate = tuple[Library, Network]
+VARIANTS = {variant.name: variant for family in FAMILIES for variant in family.variants}
 
 
 def candidates() -> Iterator[Candidate]:
@@ -76,9 +77,18 @@ def weights_for(variant: Variant, weights: str | Path) -> Mapping[str, Tensor]:
     """
     if not is_published(str(weights)):
         return take_as(read_checkpoint(Path(weights)), variant.name).mapped.tensors
-    if (theirs := network_of(find_published(str(weights))).variant) != variant.name:
-        raise UserError(f"{weights} is {theirs}, and not {variant.name}")
+    check_is_of(str(weights), variant)
     return take_published(str(weights)).mapped.tensors
+
+
+def check_is_of(name: str, variant: Variant) -> None:
+    """Hold published weights against the network that they are for, before they are downloaded.
+
+    Raises:
+        UserError: there are none of that name, or they are of another network.
+    """
+    if (theirs := network_of(find_published(name)).variant) != variant.name:
+        raise UserError(f"{name} is {theirs}, and not {variant.name}")
 
 
 def take_as(checkpoint: Checkpoint, name: str) -> Taken:
@@ -93,9 +103,8 @@ def take_as(checkpoint: Checkpoint, name: str) -> Taken:
     if is_published(name):
         row = find_published(name)
         return take(checkpoint, [pair for pair in candidates() if is_of(row, pair)], row)
-    variants = [variant.name for family in FAMILIES for variant in family.variants]
-    if name not in variants:
-        raise unknown("network", name, variants)
+    if name not in VARIANTS:
+        raise unknown("network", name, VARIANTS)
     for known_row in published():
         if not known_row.is_of_file(checkpoint.sha256):
             continue
@@ -137,10 +146,9 @@ def published_for(name: str) -> tuple[Published, ...]:
     Raises:
         UserError: there is neither a library nor a network of that name.
     """
-    variants = [variant.name for family in FAMILIES for variant in family.variants]
-    libraries = [library.name for library in LIBRARIES]
-    if name not in (*variants, *libraries):
-        raise unknown("network or library", name, (*libraries, *variants))
+    known = (*(library.name for library in LIBRARIES), *VARIANTS)
+    if name not in known:
+        raise unknown("network or library", name, known)
     return tuple(row for row in published() if name in (row.library, network_of(row).variant))
 
 
@@ -167,7 +175,7 @@ def take(checkpoint: Checkpoint, pairs: Iterable[Candidate], row: Published | No
     errors: list[MappingError] = []
     for library, network in pairs:
         whose = find_published(f"{library.name}:{network.name}") if row is None else row
-        variant = next(one for family in FAMILIES for one in family.variants if one.name == network.variant)
+        variant = VARIANTS[network.variant]
         spec = variant.spec.at(replace(network.scale, resolution=whose.preprocessing.crop))
         names, where = library.names(spec), str(checkpoint.path)
         tensors = library.renamed(checkpoint.tensors, spec)
