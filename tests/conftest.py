@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import builtins
 import copy
+import gc
 import http.server
 import math
 import os
@@ -58,6 +59,13 @@ settings.register_profile("full", deadline=None, max_examples=200)
 def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--hypothesis-profile"):
         settings.load_profile("few" if "not slow" in config.getoption("-m") else "full")
+    # A look for garbage after each 700 new objects, of which a network has thousands, takes a fifth of the time.
+    gc.set_threshold(10_000)
+
+
+def pytest_collection_finish() -> None:
+    # What was imported and collected lives to the end: to look through it for garbage takes a tenth of the time.
+    gc.freeze()
 
 
 def kinds_of_layers(network: nn.Module) -> frozenset[tuple[object, ...]]:

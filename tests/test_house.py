@@ -120,6 +120,7 @@ def listed() -> Measured:
     return measured("list")
 
 
+@pytest.mark.slow
 def test_a_layer_table_takes_no_memory_for_weights(listed: Measured) -> None:
     least = measured("show", "lenet5").megabytes
     # vgg19 has 548 MiB of weights, the whole atlas some 8 GiB.
@@ -127,6 +128,7 @@ def test_a_layer_table_takes_no_memory_for_weights(listed: Measured) -> None:
     assert listed.megabytes <= least + 60
 
 
+@pytest.mark.slow
 def test_the_whole_atlas_is_listed_in_under_four_seconds(listed: Measured) -> None:
     assert all(f"\n{variant.name} " in listed.out for variant in ca.variants() if not variant.released)
     # Of processor time, which is what a person waits where nothing else runs; the best of three on a busy machine.
@@ -140,6 +142,7 @@ def test_the_public_names_are_there() -> None:
         _ = ca.pretrained
 
 
+@pytest.mark.slow
 def test_what_trains_and_measures_is_public_from_the_first_use() -> None:
     # In a process of its own: here other tests may have imported what is asked for already.
     code = (

@@ -129,6 +129,7 @@ def test_a_step_that_fails_leaves_the_others_their_turn_and_is_tried_again(steps
     assert steps.record["machine"].keys() >= {"gpus", "driver", "torch", "cuda", "processor_name"}
 
 
+@pytest.mark.slow
 def test_what_the_minutes_do_not_reach_is_left_with_what_it_needs(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(BENCHMARKS), str(ROOT / "src")])}
@@ -158,6 +159,7 @@ def test_a_record_of_other_sources_or_of_another_machine_is_left_alone(
     assert step.calls == 0
 
 
+@pytest.mark.slow
 def test_trainings_and_tests_leave_their_figures(
     steps: Steps, tmp_path: Path, stop_at: Callable[[int], Progress]
 ) -> None:

@@ -88,6 +88,7 @@ def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.slow
 def test_a_notebooks_way_of_drawing_does_not_stop_a_command() -> None:
     done = command("evaluate", "nowhere", MPLBACKEND="module_of_a_notebook")
     assert (done.returncode, done.stderr) == (2, "convatlas: there is no nowhere\n")

@@ -51,12 +51,14 @@ def test_a_run_prints_states_and_leaves_results(convatlas: Callable, tmp_path: P
     assert answer.out.split() == [str(tmp_path / "results.html"), str(tmp_path / "results.md")]
 
 
+@pytest.mark.slow
 def test_what_was_measured_earlier_is_not_told_again(quick: None, convatlas: Callable, tmp_path: Path) -> None:
     for told in (True, False):
         answer = convatlas("experiment", "run", "vanishing", "--out", tmp_path / "results")
         assert ("large: confirmed" in answer.err) == told
 
 
+@pytest.mark.slow
 def test_a_data_set_that_is_not_there_is_named_with_its_statements(
     convatlas: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_sweep_that_is_stopped_says_that_the_same_command_continues(tmp_path: 
     assert last == "convatlas: stopped by SIGTERM; what was done is kept; the same command continues"
 
 
+@pytest.mark.slow
 def test_a_pipe_that_closes_early_is_no_traceback() -> None:
     done = subprocess.run(
         f"{sys.executable} -c 'from convatlas.cli import main; main()' show lenet5 | head -n 1",

@@ -75,6 +75,7 @@ def on_terminal(script: str, *arguments: str) -> bytes:
     return shown
 
 
+@pytest.mark.slow
 def test_the_bar_of_a_download_names_the_file_and_gives_the_cursor_back(web, tmp_path: Path) -> None:
     web.files["set.gz"] = CONTENT
     shown = on_terminal(DOWNLOADER, web.url("set.gz"), str(tmp_path / "set.gz"))

@@ -88,6 +88,7 @@ def test_twice_while_a_network_learns(tmp_path: Path) -> None:
     assert lines == [LINES[number]]
 
 
+@pytest.mark.slow
 def test_between_the_trainings_of_an_experiment(tmp_path: Path) -> None:
     number = signal.SIGTERM
     lines = signaled(

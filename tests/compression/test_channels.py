@@ -182,6 +182,7 @@ def test_every_family_is_pruned_trained_on_and_pruned_again(
     assert again.model.card.macs <= 0.5 * macs
 
 
+@pytest.mark.slow
 def test_rounds_prune_by_the_same_factor_and_are_not_done_twice(
     source: Callable[[str], TrainedModel], tmp_path: Path
 ) -> None:
@@ -198,6 +199,7 @@ def test_rounds_prune_by_the_same_factor_and_are_not_done_twice(
         prune_channels(model, tmp_path, target, Importance.TAYLOR, rounds=2, fine_tuning=SHORT)
 
 
+@pytest.mark.slow
 def test_a_latency_is_reached_too(source: Callable[[str], TrainedModel]) -> None:
     # Of full width: narrow ones take about as long, however narrow.
     model = source("resnet32-cifar")

@@ -53,6 +53,7 @@ def test_a_target_in_macs_is_met_by_fewer_channels(trained: Run, tmp_path: Path)
     assert made.file is None
 
 
+@pytest.mark.slow
 def test_a_target_in_bytes_is_met_by_deep_compression(trained: Run, tmp_path: Path) -> None:
     made = compress(trained, "14 KB", tmp_path, rounds=2, bits=5, fine_tuning=TUNING)
     assert (made.model.path, made.file) == (tmp_path, tmp_path / "model.cva")
@@ -99,6 +100,7 @@ def test_what_cannot_be_reached_says_the_nearest(trained: Run, tmp_path: Path) -
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_channels_go_first_and_then_bits(trained: Run, tmp_path: Path) -> None:
     made = compress(trained, "8 KB", tmp_path, prune=0.3, rounds=1, bits=5, fine_tuning=TUNING)
     names = [
@@ -114,6 +116,7 @@ def test_channels_go_first_and_then_bits(trained: Run, tmp_path: Path) -> None:
     assert made.file.stat().st_size <= 8000
 
 
+@pytest.mark.slow
 def test_fewer_bits_are_a_stage_too(trained: Run, tmp_path: Path) -> None:
     made = compress(trained, None, tmp_path / "mixed", bits=3.5, fine_tuning=TUNING)
     assert [stage.name for stage in made.stages] == [
@@ -160,7 +163,7 @@ def test_eight_bits_are_timed_as_they_compute(trained: Run, tmp_path: Path) -> N
     assert again[-1]["test_accuracy"] == score_of(made)
 
 
-@pytest.mark.parametrize(("sparse", "zeros"), [("0.7", 0.7), ("2:4", 0.45)])
+@pytest.mark.parametrize(("sparse", "zeros"), [pytest.param("0.7", 0.7, marks=pytest.mark.slow), ("2:4", 0.45)])
 def test_single_weights_go_and_the_file_is_smaller(sparse: str, zeros: float, trained: Run, tmp_path: Path) -> None:
     made = compress(trained, None, tmp_path, sparse=sparse, rounds=1, fine_tuning=TUNING)
     assert [stage.name for stage in made.stages] == ["original", "pruned-1", "pruned-1-tuned"]

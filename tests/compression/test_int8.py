@@ -100,6 +100,7 @@ def test_compiled_networks_run_8_bit_kernels_only(name: str, width: float, num: 
         assert (found - expected).abs().mean() < 0.02 * expected.std()
 
 
+@pytest.mark.slow
 def test_cpus_whose_kernels_overflow_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # Without VNNI, oneDNN adds two products in 16 bits.
     code = "from convatlas.compression.int8 import has_int8_kernels as has; raise SystemExit(has())"

@@ -71,6 +71,7 @@ def test_the_best_steps_are_no_worse_than_those_for_the_largest(bits: int, num: 
     assert (error(best_steps(weights, num, bits)) <= error(plain) + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_eight_bits_change_next_to_nothing_and_two_much(trained: TrainedModel, tmp_path: Path) -> None:
     eight, two = quantize(trained, tmp_path / "8", 8), quantize(trained, tmp_path / "2", 2)
     assert abs(accuracy(eight) - accuracy(trained)) <= 0.01
@@ -123,6 +124,7 @@ def test_every_family_is_quantized_fine_tuned_packed_and_pruned_again(
         assert narrow[-1].model.card.quantization is None
 
 
+@pytest.mark.slow
 def test_mixed_bits_go_where_they_cost_least(trained: TrainedModel, tmp_path: Path) -> None:
     costs = sensitivities(trained, [2, 8])
     assert set(costs) == {name for name, _ in weighted_layers(trained.network)}

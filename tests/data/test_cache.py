@@ -220,6 +220,7 @@ def test_gray_images_before_the_first_in_color_are_spread_over_three_channels(
 PEAK = "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM:')).split()[1])"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says how much a process took")
 def test_a_large_folder_passes_through_little_memory(
     tmp_path: Path, write_images: Callable, decoded_cache: Path

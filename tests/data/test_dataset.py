@@ -188,6 +188,7 @@ def test_images_that_do_not_fit_into_memory_are_resized_when_they_are_asked_for(
     assert (lazy.take(places).images[:] == in_memory.images[places]).all()
 
 
+@pytest.mark.slow
 def test_reading_all_of_huge_images_takes_few_at_a_time() -> None:
     huge = ResizedImages(np.zeros((5, 1, 2, 2), np.uint8), Resize(2**14))
     assert next(iter(huge.chunks())).shape == (1, 1, 2**14, 2**14)

@@ -314,6 +314,7 @@ def test_a_run_without_a_folder_gets_one_that_every_system_can_name(
     assert ca.train("lenet1", data=f"hf:{where}", epochs=1).folder == Path("runs/lenet1-hf-cifar10")
 
 
+@pytest.mark.slow
 def test_what_needs_labels_beforehand_or_any_image_works_too(write_set: Callable[..., Path], tmp_path: Path) -> None:
     where = write_set(tmp_path / "set", train=60, test=12)
     held = ca.train(
@@ -509,6 +510,7 @@ def test_without_the_library_one_line_says_what_to_install(monkeypatch: pytest.M
     assert said == "sets of the hub need Hugging Face datasets: pip install 'convatlas[hf]'"
 
 
+@pytest.mark.slow
 def test_neither_importing_nor_starting_loads_the_library() -> None:
     code = (
         "import sys, convatlas, convatlas.cli, convatlas.training; convatlas.train\n"

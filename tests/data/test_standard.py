@@ -160,6 +160,7 @@ def test_a_flipped_bit_of_any_image_in_a_cifar_archive_is_noticed(tmp_path: Path
             read_cifar10(tmp_path)
 
 
+@pytest.mark.slow
 def test_cifar_archive_of_60000_is_split_at_50000(tmp_path: Path) -> None:
     batches = {name: np.full((10_000, 3073), i, np.uint8) for i, name in enumerate(sorted(CIFAR_NAMES))}
     put(tmp_path, {CIFAR10_ARCHIVE: cifar_archive(batches)})
@@ -213,7 +214,7 @@ def put_sheets(folder: Path, rows: npt.NDArray[np.uint8]) -> None:
         Image.fromarray(np.ascontiguousarray(pixels)).save(folder / f"cifar10_batch_{i}.png", compress_level=1)
 
 
-@pytest.mark.parametrize("put_files", [put_archive, put_sheets])
+@pytest.mark.parametrize("put_files", [pytest.param(put_archive, marks=pytest.mark.slow), put_sheets])
 def test_held_out_images_are_the_last_for_training_and_the_first_for_testing_whatever_the_files(
     put_files: Callable[[Path, npt.NDArray[np.uint8]], None], cache: Path
 ) -> None:
@@ -442,6 +443,7 @@ def test_real_cifar10_has_the_published_counts_and_checksum(needs_data) -> None:
     assert digest.hexdigest() == "5b7e47c68f33422b5361468b25fc73fed2217057ed9eb9d3d886c3003a52f2a9"
 
 
+@pytest.mark.slow
 def test_real_held_out_cifar10_is_fixed_and_its_subset_has_the_same_test_images(needs_data) -> None:
     train, test = CIFAR10_HELD_OUT.read(needs_data("cifar10"))
     assert (len(train), len(test)) == (41_000, 10_000)

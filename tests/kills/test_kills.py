@@ -164,7 +164,7 @@ def kill(server: Any, before: Path, undisturbed: Callable[[str], Undisturbed]) -
     return Killing(server, before, undisturbed)
 
 
-USUAL = ("train", "sweep", "channels", "unpack")
+USUAL = ("train", "channels", "unpack")
 """Of each kind one: the others in slow tests."""
 
 

@@ -354,6 +354,7 @@ print(*{"torch._dynamo", "sympy"} & set(sys.modules))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no module `resource`")
 def test_wide_networks_are_measured_at_once_and_without_memory_for_their_weights() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_MEMORY], check=True, capture_output=True, text=True)

@@ -319,7 +319,7 @@ def test_quantization_names_the_networks_own_layers(model_of: ModelOf) -> None:
         ("vgg16", Scale(resolution=600)),
         ("resnet152", Scale(width=2)),
         ("resnet152", Scale(resolution=600)),
-        ("efficientnet-b7", Scale(resolution=800)),
+        pytest.param("efficientnet-b7", Scale(resolution=800), marks=pytest.mark.slow),
         ("efficientnet-b0", Scale(phi=8)),
         ("mobilenet", Scale(width=2, resolution=1024)),
     ],

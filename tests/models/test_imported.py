@@ -72,11 +72,12 @@ def test_the_name_of_published_weights_decides_the_preprocessing(written: Writte
     ("library", "network", "name", "said"),
     [
         ("torchvision", "resnet18", "resnet34", "torchvision's resnet18, which is not resnet34 but resnet18"),
-        (
+        pytest.param(
             "chenyaofo",
             "cifar10_resnet20",
             "resnet20-cifar",
             "chenyaofo's cifar10_resnet20, which is not resnet20-cifar but resnet20-cifar-b",
+            marks=pytest.mark.slow,
         ),
         (
             "torchvision",

@@ -133,6 +133,7 @@ def counted(k: int, blocks: dict[int, int], classes: int, compressed: bool) -> t
     return params + (channels + 1) * classes, macs + channels * classes
 
 
+@pytest.mark.slow
 def test_every_verb_that_reads_the_atlas_knows_it(convatlas: Callable[..., str]) -> None:
     rows = {row["name"]: row for row in as_json(convatlas, "list")["variants"]}
     assert [name for name in rows if rows[name]["family"] == "DenseNet"] == NAMES

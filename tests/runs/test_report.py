@@ -396,6 +396,7 @@ def test_a_folder_that_is_not_there_is_found_before_the_work(run: Run, tmp_path:
         write_report(nothing, tmp_path / "nowhere" / "page.html")
 
 
+@pytest.mark.slow
 def test_who_opens_a_run_loads_neither_plots_nor_templates(run: Run) -> None:
     code = f"import sys, convatlas; convatlas.load({str(run.folder)!r}).network; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -87,6 +87,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_weights_and_statistics(
     assert resumed.card.weights_sha256 == short.card.weights_sha256
 
 
+@pytest.mark.slow
 def test_validation_sees_the_statistics_that_are_kept(tmp_path: Path) -> None:
     run = train(epochs=2, validation=Validation(), out=tmp_path / "run")
     assert run.record.validation is not None

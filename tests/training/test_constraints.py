@@ -117,7 +117,9 @@ def test_rounding_between_equal_weights_is_undone_at_the_end(start: Run) -> None
         assert len(new.unique()) <= len(old.unique())
 
 
-@pytest.mark.parametrize("constraint", [WeightConstraint.ZEROS, WeightConstraint.SHARED])
+@pytest.mark.parametrize(
+    "constraint", [pytest.param(WeightConstraint.ZEROS, marks=pytest.mark.slow), WeightConstraint.SHARED]
+)
 def test_a_training_that_was_stopped_ends_in_the_same_weights(
     constraint: WeightConstraint, start: Run, tmp_path: Path
 ) -> None:

@@ -45,8 +45,8 @@ FAMILIES = {
     "mobilenet": 0.1, "efficientnet-b0": 0.1,
 }  # fmt: skip
 """One network of each, and its width."""
-USUAL = ("lenet5", "alexnet", "googlenet", "resnet20-cifar")
-"""The others in slow tests. These have outputs of another kind, towers, several outputs, and normalization."""
+USUAL = ("lenet5", "alexnet", "resnet20-cifar")
+"""The others in slow tests. These have outputs of another kind, towers, and normalization."""
 
 
 def slow(name: str) -> Any:
@@ -183,6 +183,7 @@ def test_every_family_can_be_a_teacher(name: str, shades: Path, tmp_path: Path) 
     assert train_request(request, tmp_path / "student", Progress()).results.epochs == 1
 
 
+@pytest.mark.slow
 def test_a_student_resembles_its_teacher(teacher: Run, tmp_path: Path) -> None:
     # From the labels alone it would not learn the teacher's mistakes.
     distances = []

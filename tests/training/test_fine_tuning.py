@@ -199,7 +199,8 @@ class StopAt(Progress):
             signal.raise_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize("freeze", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("freeze", [False, True])
 def test_a_fine_tuning_that_was_stopped_ends_in_the_same_weights(freeze: bool, trained: Run, tmp_path: Path) -> None:
     arguments = {
         "scale": NARROW,
@@ -283,6 +284,7 @@ def test_weights_come_from_a_run_a_model_folder_a_compressed_file_or_bare_weight
     assert ((own.mean, own.std) == (theirs.mean, theirs.std)) == (save_as is not as_weights)
 
 
+@pytest.mark.slow
 def test_the_form_of_the_weights_changes_nothing(trained: Run, tmp_path: Path) -> None:
     checksums = set()
     for save_as in FORMS[:-1]:

@@ -107,7 +107,7 @@ def test_the_model_of_a_run_needs_its_card_and_weights_alone(undisturbed: Run, t
     assert model.evaluate().score == undisturbed.score
 
 
-FAST = ("lenet5", "lenet5-modern")
+FAST = ("lenet5-modern",)
 
 
 @pytest.mark.parametrize(
@@ -530,7 +530,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "Levenberg-Marquardt": {"network": "lenet1", "recipe": "paper", "epochs": 4, "batch_size": 3},
 }  # fmt: skip
 
-USUAL = ("validation with an average", "micro-batches", "SGD with lighting", "RMSprop", "Levenberg-Marquardt")
+USUAL = ("validation with patience", "micro-batches", "SGD with lighting", "Levenberg-Marquardt")
 """The others in slow tests: what they keep, these keep too."""
 
 
@@ -779,7 +779,7 @@ def test_a_batch_in_micro_batches_changes_the_weights_as_the_whole_does(shades: 
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("name", ["googlenet-bn", "efficientnet-b0"])
+@pytest.mark.parametrize("name", [slow("googlenet-bn"), "efficientnet-b0"])
 def test_no_micro_batch_is_a_single_image_that_cannot_be_normalized(name: str, shades: Path, tmp_path: Path) -> None:
     # 9 images in batches of 4 and 5; micro-batches of 2 would leave a single one of the last.
     run = ca.train(
@@ -846,7 +846,7 @@ def test_a_checkpoint_has_the_statistics_of_batch_normalization(shades: Path, tm
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("name", ["googlenet-bn", "efficientnet-b0"])
+@pytest.mark.parametrize("name", [slow("googlenet-bn"), "efficientnet-b0"])
 def test_a_single_image_at_the_end_of_an_epoch_trains_with_batch_normalization(
     name: str, shades: Path, tmp_path: Path
 ) -> None:
@@ -870,10 +870,10 @@ def test_a_single_image_at_the_end_of_an_epoch_trains_with_batch_normalization(
     ("scale", "resolution"),
     [
         # The embedded digits are smaller than the smallest input of any network, 28 pixels; 28 x 1.15 are 32.
-        (Scale(width=0.25), 28),
+        slow(Scale(width=0.25), 28),
         (Scale(width=0.25, phi=1), 32),
-        (Scale(width=0.25, phi=2), 37),
-        (Scale(width=0.25, resolution=30), 30),
+        slow(Scale(width=0.25, phi=2), 37),
+        slow(Scale(width=0.25, resolution=30), 30),
         (Scale(width=0.25, phi=1, resolution=30), 30),
     ],
     ids=str,

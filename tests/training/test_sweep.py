@@ -92,7 +92,7 @@ class EndInSecondTrial(Said):
 
 @pytest.mark.parametrize(
     ("error", "is_shared"),
-    [(None, False), (None, True), (OSError("no space"), True)],
+    [(None, False), pytest.param(None, True, marks=pytest.mark.slow), (OSError("no space"), True)],
     ids=["stop", "stop-shared", "error-shared"],
 )
 def test_a_sweep_that_ended_early_continues_where_it_was(
@@ -211,6 +211,7 @@ def test_in_one_folder_the_best_is_trained_by_one_worker_at_a_time(best: Run, tm
     assert run.card.weights_sha256 == best.card.weights_sha256
 
 
+@pytest.mark.slow
 def test_a_trial_that_another_process_trains_is_not_left_out(best: Run, tmp_path: Path) -> None:
     with ExitStack() as other:
 
@@ -227,6 +228,7 @@ def test_a_trial_that_another_process_trains_is_not_left_out(best: Run, tmp_path
     assert run.card.weights_sha256 == best.card.weights_sha256
 
 
+@pytest.mark.slow
 def test_values_that_differ_in_their_last_digits_have_folders_of_their_own(tmp_path: Path) -> None:
     sweep(REQUEST, {"lr": (0.00412345671, 0.00412345672, 0.004)}, out=tmp_path / "sweep")
     assert {path.name for path in (tmp_path / "sweep" / "trials").glob("lr=*")} == {

@@ -33,8 +33,8 @@ def layers(network: nn.Module) -> Layers:
     return layers_of(type(network), network.spec)  # type: ignore[arg-type]  # set by every network of the atlas
 
 
-# A training alone asks for it three times.
-@lru_cache(maxsize=64)
+# A training alone asks for it three times, and a list of all networks should find each again.
+@lru_cache(maxsize=256)
 # In the caller's inference mode, composite operations would arrive whole and could not be followed.
 @torch.inference_mode(False)
 def layers_of(network_class: Callable[[Any], nn.Module], spec: Spec) -> Layers:
@@ -66,6 +66,8 @@ class Cost(NamedTuple):
     """Multiply-accumulates for one image."""
 
 
+# Networks with fewer channels, and the tables of claims, ask for the same again and again.
+@lru_cache(maxsize=256)
 @torch.inference_mode(False)
 def cost_of(network_class: Callable[[Any], nn.Module], spec: Spec) -> Cost:
     """Parameters and MACs of `layers_of`, in a third of its time."""

@@ -72,6 +72,7 @@ def test_all_stages(trained: TrainedModel, found: tuple[TrainedModel, ...], pack
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
 
 
+@pytest.mark.slow
 def test_a_file_has_the_size_that_was_asked_for(
     trained: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +118,7 @@ def test_what_was_compressed_can_be_pruned_again(packed: TrainedModel, tmp_path:
     assert saved(shared).path.stat().st_size < packed.path.stat().st_size
 
 
+@pytest.mark.slow
 def test_every_family_goes_through_all_stages(some_family: str, finished: Callable[..., Run], tmp_path: Path) -> None:
     source = TrainedModel.of(finished(some_family, compressed=False))
     settings = DeepCompressionSettings(pruning=LAMP(0.7), rounds=1)

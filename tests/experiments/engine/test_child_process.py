@@ -67,6 +67,7 @@ def test_errors_are_raised_here(child: ChildProcess) -> None:
     assert child.begin(told)()
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_one_line() -> None:
     process = ChildProcess(num_threads=1)
     with pytest.raises(LostProcessError, match=r"a process ended with status -9; what was done is kept"):

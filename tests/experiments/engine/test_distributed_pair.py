@@ -39,6 +39,7 @@ def test_two_processes_communicate() -> None:
     assert one == other == 7
 
 
+@pytest.mark.slow
 def test_a_lost_process_is_an_error() -> None:
     with pytest.raises(UserError, match=r"a process ended with status 3; what was done is kept"):
         run_on_pair(lost, None)

@@ -56,6 +56,7 @@ def workers() -> Iterator[WorkerPool]:
         yield pool
 
 
+@pytest.mark.slow
 def test_parallel_trainings_are_those_made_alone(workers: WorkerPool, tmp_path: Path) -> None:
     ended: list[str] = []
     workers.run([(short(0), tmp_path / "0")])

@@ -93,7 +93,7 @@ def test_a_triple_roughly_doubles_macs(triple: Triple) -> None:
         # Resolution grows by whole maps: 48 px cost 2.7 % less than the network four times as deep.
         pytest.param(AT_STANDARD, TIMES, 0.03, (PAPER,), id="standard"),
         # B0's channels are multiples of 8, and its last maps grow by a pixel for each 32 of the image.
-        pytest.param(B0, 2, 0.04, (PAPER,), id="efficientnet"),
+        pytest.param(B0, 2, 0.04, (PAPER,), id="efficientnet", marks=pytest.mark.slow),
         pytest.param(B0, 2, 0.04, COMPOUND, id="efficientnet, all", marks=pytest.mark.slow),
         pytest.param(RESNET, 2, 0.05, COMPOUND, id="resnet"),
     ],

@@ -172,6 +172,7 @@ def test_a_compressed_network_is_measured_and_not_made_again(name: str, tmp_path
     assert weights(tmp_path) == made
 
 
+@pytest.mark.slow
 def test_8_bits_take_no_training(tmp_path: Path, brief: None) -> None:
     measured = small_devices.eight_bits(setting(tmp_path, seeds=1))
     assert measured.answers is not None

@@ -67,6 +67,7 @@ def answers(task: TowerTask) -> list[TowerResult]:
     return run_on_pair(step, task)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_outputs_of_one(network: AlexNet, task: TowerTask, answers: list[TowerResult]) -> None:
     outputs = network(task.images)
     assert outputs.std() > 0.1

@@ -226,6 +226,7 @@ def test_mutated_files_open_or_are_refused(packed: dict[str, Packed], mutate_jso
     check_fuzzed(packed, 70, 0, mutate_json)
 
 
+@pytest.mark.slow
 def test_mutated_files_take_bounded_memory(packed: dict[str, Packed], mutate_json: Mutate) -> None:
     tracemalloc.start()
     try:
@@ -268,7 +269,7 @@ def test_a_description_of_a_huge_network_is_refused_at_once(
                 held[key] = old
 
 
-@pytest.mark.parametrize("end", ["", "-v1"], ids=["card", "record"])
+@pytest.mark.parametrize("end", [pytest.param("", id="card"), pytest.param("-v1", id="record", marks=pytest.mark.slow)])
 def test_a_long_description_is_bounded_by_the_number_of_tensors(end: str, packed: dict[str, Packed]) -> None:
     each = packed[f"resnet20-cifar{end}"]
     values = each.values
