@@ -25,7 +25,7 @@ LENETS = ["lenet5", "lenet5-modern"]
 OFFERED = {
     "tr": ["train"],
     "experiment r": ["run", "report"],
-    "train lenet5 --re": ["--recipe", "--resolution"],
+    "train lenet5 --re": ["--recipe", "--resolution", "--resize"],
     "train lenet5 --no-auto": ["--no-autotune"],
     "train lenet5": LENETS,
     "find-lr lenet5": LENETS,

@@ -98,7 +98,7 @@ def test_an_image_counts_whatever_its_suffix(suffix: str, animals: Path) -> None
     images = Folder(animals).load(4)
     assert len(images.train) + len(images.test) == 15
     assert images.skipped == images.unused == images.notes == ()
-    assert Folder(animals).typical_side == 6
+    assert Folder(animals).typical_size == (6, 6)
 
 
 def test_a_class_in_a_format_that_is_not_read_says_why(animals: Path) -> None:

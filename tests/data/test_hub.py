@@ -138,7 +138,7 @@ def weights(run: Run) -> bytes:
 def test_parquet_is_streamed_with_its_classes_and_labels(write_set: Callable[..., Path], tmp_path: Path) -> None:
     source = find(f"hf:{write_set(tmp_path / 'set', train=60, test=12)}")
     assert source.name == f"hf:{tmp_path / 'set'}"
-    assert (source.native_side, source.typical_side) == (None, 40)
+    assert (source.native_side, source.typical_size) == (None, (40, 48))
     images = source.load(28, seed=0)
     assert images.classes == CLASSES
     assert images.train.labels.tolist() == [number % 3 for number in range(60)]
@@ -160,7 +160,7 @@ def test_few_files_are_read_by_their_groups_of_rows(write_set: Callable[..., Pat
 @pytest.mark.parametrize("side", [28, 64])
 def test_images_are_those_of_the_folder_source_bit_for_bit(folder_of_classes: Path, side: int) -> None:
     ours, theirs = (find(name).load(side, seed=0) for name in (f"hf:{folder_of_classes}", folder_of_classes))
-    assert find(f"hf:{folder_of_classes}").typical_side == find(folder_of_classes).typical_side
+    assert find(f"hf:{folder_of_classes}").typical_size == find(folder_of_classes).typical_size
     assert ours.classes == theirs.classes
     for one, other in ((ours.train, theirs.train), (ours.test, theirs.test)):
         assert one.labels.tolist() == other.labels.tolist()

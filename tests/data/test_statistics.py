@@ -11,7 +11,7 @@ from convatlas.data import Dataset, Split
 from convatlas.data import find as find_data
 from convatlas.data.images import CHUNK, Indices
 from convatlas.data.statistics import channel_statistics, preprocessing_for
-from convatlas.images import ChannelOrder, Interpolation, Preprocessing, ResizeMode
+from convatlas.images import ChannelOrder, Interpolation, Preprocessing, Resize, ResizeMode
 
 
 @dataclass
@@ -71,16 +71,29 @@ def photographs(channels: int = 3, side: int = 40) -> Dataset:
     return Dataset(name="photographs", classes=("cat", "dog"), train=split, test=split)
 
 
+def made(
+    dataset: Dataset,
+    *,
+    margin: int,
+    pixels: tuple[float, float] | None,
+    like: Preprocessing | None = None,
+    mode: ResizeMode = ResizeMode.CROP,
+    interpolation: Interpolation = Interpolation.BILINEAR,
+) -> Preprocessing:
+    resize = Resize(dataset.train.images.shape[-1], mode, interpolation)
+    return preprocessing_for(dataset, resize, margin=margin, pixels=pixels, like=like)
+
+
 def test_a_papers_range_of_pixels_is_used_where_it_prints_one() -> None:
     # LeNet-5's black is -0.1 and its white 1.175.
-    preprocessing = preprocessing_for(digits(), margin=0, pixels=(-0.1, 1.175))
+    preprocessing = made(digits(), margin=0, pixels=(-0.1, 1.175))
     ends = preprocessing.normalize(np.array([0, 255], np.uint8)[:, None, None, None]).ravel()
     assert ends == pytest.approx((-0.1, 1.175), abs=1e-6)
 
 
 @pytest.mark.parametrize("dataset", [digits(), photographs()], ids=["digits", "photographs"])
 def test_otherwise_the_training_images_get_mean_0_and_standard_deviation_1(dataset: Dataset) -> None:
-    preprocessing = preprocessing_for(dataset, margin=0, pixels=None)
+    preprocessing = made(dataset, margin=0, pixels=None)
     normalized = preprocessing.normalize(dataset.train.images[:])
     assert normalized.mean((0, 2, 3)) == pytest.approx(0, abs=1e-4)
     assert normalized.std((0, 2, 3)) == pytest.approx(1, abs=1e-4)
@@ -88,7 +101,7 @@ def test_otherwise_the_training_images_get_mean_0_and_standard_deviation_1(datas
 
 def test_fine_tuning_prepares_images_as_the_weights_that_it_starts_from_saw_them() -> None:
     dataset = photographs()
-    own = preprocessing_for(dataset, margin=2, pixels=None)
+    own = made(dataset, margin=2, pixels=None)
     like = Preprocessing(
         resize=113,
         crop=99,
@@ -100,24 +113,30 @@ def test_fine_tuning_prepares_images_as_the_weights_that_it_starts_from_saw_them
         interpolation=Interpolation.BICUBIC,
         channel_order=ChannelOrder.BGR,
     )
-    kept = preprocessing_for(dataset, margin=2, pixels=(-0.1, 1.175), like=like)
+    kept = made(
+        dataset,
+        margin=2,
+        pixels=(-0.1, 1.175),
+        like=like,
+        mode=ResizeMode.SQUASH,
+        interpolation=Interpolation.BICUBIC,
+    )
     # Sizes are of these images.
     assert kept == replace(like, resize=own.resize, crop=own.crop)
     # Of the pixels of images with other channels it says nothing.
     gray = photographs(channels=1)
-    resized = replace(preprocessing_for(gray, margin=2, pixels=None), mode=like.mode, interpolation=like.interpolation)
-    assert preprocessing_for(gray, margin=2, pixels=None, like=like) == resized
+    assert made(gray, margin=2, pixels=None, like=like) == made(gray, margin=2, pixels=None)
 
 
 def test_the_margin_is_cut_off_the_sides() -> None:
-    preprocessing = preprocessing_for(photographs(side=40), margin=3, pixels=None)
+    preprocessing = made(photographs(side=40), margin=3, pixels=None)
     assert (preprocessing.crop, preprocessing.margin, preprocessing.resize) == (34, 3, 40)
 
 
 def test_characters_are_framed_as_in_their_data_set_and_photographs_are_not() -> None:
     dataset = digits()
     assert dataset.is_light_on_dark
-    preprocessing = preprocessing_for(dataset, margin=0, pixels=None)
+    preprocessing = made(dataset, margin=0, pixels=None)
     assert preprocessing.ink is not None
     assert preprocessing.native_side == dataset.native_side == 8
-    assert preprocessing_for(photographs(), margin=0, pixels=None).ink is None
+    assert made(photographs(), margin=0, pixels=None).ink is None

@@ -23,7 +23,7 @@ from convatlas.images import (
     max_pixels,
     opened,
     pillow_silenced,
-    shorter_side,
+    size_of,
 )
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8))
@@ -87,7 +87,7 @@ def test_a_png_with_long_text_or_a_large_profile_is_read(
     assert np.array_equal(decode(path), TURNED)
     with opened(path) as file:
         assert np.array_equal(decode_draft(file, path, 8)[0], TURNED)
-    assert shorter_side(path) == 40
+    assert size_of(path) == (40, 40)
 
 
 def test_damage_beside_long_text_is_damage(tmp_path: Path) -> None:

@@ -77,8 +77,9 @@ SMALL = ["--width", "0.25", "--depth", "0.3", "--resolution", "28"]
 FAMILIES = {
     "resnet20-cifar": training("resnet20-cifar", *SMALL, "--val-split", "0.2"),
     "efficientnet-b0": training("efficientnet-b0", *SMALL),
+    "fine-tuning": training("lenet5-modern", "--from", "run", "--epochs", "10"),
 }
-"""With what other networks have to keep: batch normalization, an average of the weights."""
+"""With what others have to keep: batch normalization, an average of the weights, which layers are unfrozen."""
 WORKS = {
     "train": training("lenet5-modern", "--val-split", "0.2"),
     "sweep": Work(["train", "lenet5-modern", *SHORT, "--sweep", "lr=0.001,0.01", "--out", "mine"]),

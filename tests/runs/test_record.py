@@ -161,6 +161,8 @@ def test_every_choice_of_a_run_survives_its_file() -> None:
         "validation": Validation(val_split=0.25, patience=5),
         "stop_at_error": 0.25,
         "init_from": InitFrom(path="/runs/before", freeze=True),
+        "fits_head": True,
+        "keeps_statistics": True,
         "distillation": Distillation(
             teacher="/runs/teacher.cva", temperature=3.0, distill_weight=0.5, attention_weight=10.0
         ),

@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from convatlas import atlas
+from convatlas.weights.cifar import CHENYAOFO
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -35,6 +39,22 @@ def shades(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 noise = generator.normal(brightness, 20, (28, 28, 3)).clip(0, 255).astype(np.uint8)
                 Image.fromarray(noise).save(root / split / name / f"{i}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of resnet20-cifar-b, named as chenyaofo's."""
+    torch.manual_seed(0)
+    variant = atlas.find("resnet20-cifar-b")
+    names = CHENYAOFO.names(variant.spec)
+    tensors = {}
+    for name, tensor in variant.network(variant.spec).state_dict().items():
+        place = names.there(name)
+        if place is not None and not name.endswith("num_batches_tracked"):
+            tensors[place[0]] = tensor
+    path = tmp_path_factory.mktemp("checkpoint") / "theirs.pt"
+    torch.save(tensors, path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import convatlas as ca
 from convatlas import data
 from convatlas.errors import UserError
 from convatlas.models.folder import weights_checksum
-from convatlas.runs.options import InitFrom, Runtime
+from convatlas.runs.options import InitFrom, Runtime, Validation
 from convatlas.runs.run import Run
 from convatlas.spec import Scale
 from convatlas.training import Interrupted, Progress, fine_tuning, resume
@@ -171,20 +172,55 @@ def test_with_freeze_the_body_is_bit_for_bit_the_same(trained: Run, tmp_path: Pa
 
 
 def test_without_freeze_all_layers_are_trained_in_the_end(trained: Run, tmp_path: Path) -> None:
+    said = Said()
     run = ca.train(
         "resnet20-cifar",
         scale=NARROW,
-        epochs=4,
-        batch_size=500,
+        epochs=10,
+        batch_size=300,
+        lr=1e-2,
+        init_from=trained.folder,
+        runtime=UNTUNED,
+        out=tmp_path / "run",
+        progress=said,
+    )
+    before, after = trained.network.state_dict(), run.network.state_dict()
+    assert {key for key in after if not torch.equal(after[key], before[key])} == {
+        key for key, _ in run.network.named_parameters()
+    }
+    # The best of all epochs on validation images, and of the head before them.
+    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    accuracies = [float(said.lines[-1].split()[-2]) / 100, *(row["val_accuracy"] for row in rows)]
+    assert run.record.validation == Validation()
+    assert run.results.best_epoch
+    assert accuracies[run.results.best_epoch] == max(accuracies) > accuracies[0]
+
+
+def test_fine_tuning_that_makes_it_worse_keeps_the_head_alone(trained: Run, tmp_path: Path) -> None:
+    run = ca.train(
+        "resnet20-cifar",
+        scale=NARROW,
+        epochs=2,
+        batch_size=300,
+        lr=1.0,
         init_from=trained.folder,
         runtime=UNTUNED,
         out=tmp_path / "run",
     )
-    before = trained.network.state_dict()
-    changed = {
-        key for key, _ in run.network.named_parameters() if not torch.equal(run.network.state_dict()[key], before[key])
-    }
-    assert changed == {key for key, _ in run.network.named_parameters()}
+    assert run.results.best_epoch == 0
+    before, after = trained.network.state_dict(), run.network.state_dict()
+    assert {key for key in after if not torch.equal(after[key], before[key])} == {"fc.weight", "fc.bias"}
+    assert ca.load(run.folder).card == run.card
+
+
+class Said(Progress):
+    """Keeps the lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
 
 
 class StopAt(Progress):
@@ -199,20 +235,27 @@ class StopAt(Progress):
             signal.raise_signal(signal.SIGTERM)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("freeze", [False, True])
-def test_a_fine_tuning_that_was_stopped_ends_in_the_same_weights(freeze: bool, trained: Run, tmp_path: Path) -> None:
+# Steps of ten epochs of one: after the head is fitted, while layers are unfrozen, when all are trained.
+@pytest.mark.parametrize("freeze", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [(2,), pytest.param(range(1, 11), marks=pytest.mark.slow)], ids=["one", "each"])
+def test_a_fine_tuning_that_was_stopped_ends_in_the_same_weights(
+    steps: Iterable[int], freeze: bool, trained: Run, tmp_path: Path
+) -> None:
     arguments = {
         "scale": NARROW,
         "init_from": InitFrom(path=str(trained.folder), freeze=freeze),
-        "epochs": 3,
-        "batch_size": 500,
+        "epochs": 10,
+        "batch_size": 2000,
+        "lr": 1e-2,
         "runtime": UNTUNED,
     }
     whole = ca.train("resnet20-cifar", out=tmp_path / "whole", **arguments)
-    with pytest.raises(Interrupted):
-        ca.train("resnet20-cifar", out=tmp_path / "stopped", progress=StopAt(5), **arguments)
-    assert resume(tmp_path / "stopped").card.weights_sha256 == whole.card.weights_sha256
+    for step in steps:
+        with pytest.raises(Interrupted):
+            ca.train("resnet20-cifar", out=tmp_path / f"{step}", progress=StopAt(step), **arguments)
+        resumed = resume(tmp_path / f"{step}")
+        assert resumed.card.weights_sha256 == whole.card.weights_sha256, step
+        assert replace(resumed.results, seconds=0) == replace(whole.results, seconds=0), step
 
 
 # Where the weights may lie
@@ -263,7 +306,7 @@ def test_weights_come_from_a_run_a_model_folder_a_compressed_file_or_bare_weight
     save_as: Callable[[Run, Path], Path], freeze: bool, trained: Run, shades: Path, tmp_path: Path
 ) -> None:
     path = save_as(trained, tmp_path)
-    # One epoch of one step, in which the head alone is trained.
+    # One epoch of one step.
     run = ca.train(
         "resnet20-cifar",
         data=shades,
@@ -278,7 +321,8 @@ def test_weights_come_from_a_run_a_model_folder_a_compressed_file_or_bare_weight
     assert run.spec == replace(trained.spec, num_classes=2)
     source, state = trained.network.state_dict(), run.network.state_dict()
     differs = {key for key, value in state.items() if not torch.equal(value, source[key])}
-    assert differs == {"fc.weight", "fc.bias"}
+    assert {"fc.weight", "fc.bias"} <= differs
+    assert not any(name.startswith(("conv1", "stages.0", "stages.1")) for name in differs)
     # With a model comes the preprocessing that its weights were trained with; bare weights know of none.
     own, theirs = run.card.preprocessing, trained.card.preprocessing
     assert ((own.mean, own.std) == (theirs.mean, theirs.std)) == (save_as is not as_weights)

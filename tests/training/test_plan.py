@@ -20,9 +20,10 @@ from convatlas.files.typed_json import encoded
 from convatlas.models.card import CARD
 from convatlas.models.device import resolve_device
 from convatlas.models.folder import write_card
+from convatlas.models.imported import import_checkpoint
 from convatlas.models.network import spec_of
 from convatlas.networks.resnet import Shortcut
-from convatlas.runs.options import Execution, Runtime, Validation
+from convatlas.runs.options import Execution, InitFrom, Runtime, Validation
 from convatlas.runs.run import RECORD
 from convatlas.spec import Scale
 from convatlas.training import Request, recipes
@@ -375,3 +376,87 @@ def test_what_could_not_be_resumed_is_not_begun(network: str, arguments: dict[st
         planned(network=network, **arguments)
     assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+# Squares
+
+
+def folder_of(sizes: tuple[int, int], root: Path) -> Path:
+    """Two classes of black images of that width and height."""
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", sizes, (i, i, 60 * i)).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def published(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of imported weights, which learned on cropped images of 32 px."""
+    return import_checkpoint(checkpoint, "resnet20-cifar-b").model.save(tmp_path_factory.mktemp("published") / "m").path
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "said"),
+    [
+        ((40, 40), "crop", None),
+        ((41, 40), "crop", None),
+        ((60, 40), "squash", "a crop would cut 33 % off an image, so they become squares by squash"),
+        ((40, 80), "squash", "a crop would cut 50 % off"),
+        ((100, 40), "letterbox", "a crop would cut 60 % off an image, so they become squares by letterbox"),
+    ],
+)
+def test_published_weights_lose_as_little_of_the_images_as_can_be(
+    size: tuple[int, int], mode: str, said: str | None, published: Path, tmp_path: Path
+) -> None:
+    images = folder_of(size, tmp_path / "images")
+    made = planned(network="resnet20-cifar-b", data=images, init_from=InitFrom(path=str(published)))
+    preprocessing = made.card.preprocessing
+    assert preprocessing.mode == mode
+    # The size of the weights. What is not cut off in one way is not in another.
+    assert (preprocessing.crop, preprocessing.margin) == (32, 2 if mode == "crop" else 0)
+    notes = [note for note in made.dataset.notes if "squares" in note]
+    assert (said is None) == (not notes)
+    assert said is None or said in notes[0]
+    # From nothing images are cropped, unless a person says otherwise.
+    assert planned(network="resnet20-cifar-b", data=images).card.preprocessing.mode == "crop"
+    assert planned(network="resnet20-cifar-b", data=images, resize="letterbox").card.preprocessing.mode == "letterbox"
+
+
+def test_a_person_chooses_how_images_become_squares_where_the_weights_leave_it_open(
+    published: Path, tmp_path: Path
+) -> None:
+    images = folder_of((60, 40), tmp_path / "images")
+    asked = {"network": "resnet20-cifar-b", "data": images, "scale": Scale(resolution=32)}
+    chosen = planned(**asked, init_from=InitFrom(path=str(published)), resize="letterbox")
+    assert chosen.card.preprocessing.mode == "letterbox"
+    run = ca.train(
+        **asked,
+        init_from=published,
+        resize="letterbox",
+        epochs=1,
+        runtime=Runtime(autotune=False),
+        out=tmp_path / "run",
+    )
+    again = InitFrom(path=str(run.folder))
+    assert planned(**asked, init_from=again).card.preprocessing.mode == "letterbox"
+    with pytest.raises(UserError, match="the weights learned on images made square by letterbox; leave"):
+        planned(**asked, init_from=again, resize="crop")
+    with pytest.raises(UserError, match="'stretch' is unknown; it must be one of crop, squash, letterbox"):
+        planned(**asked, resize="stretch")
+
+
+def test_fine_tuning_holds_images_out_and_keeps_statistics_unless_there_are_many(
+    published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = InitFrom(path=str(published))
+    for few, keeps in ((1443, True), (1442, False)):
+        monkeypatch.setattr("convatlas.training.plan.FEW_IMAGES", few)
+        record = planned(network="resnet20-cifar-b", init_from=start).record
+        assert (record.fits_head, record.keeps_statistics, record.validation) == (True, keeps, Validation())
+    record = planned(network="resnet20-cifar-b", init_from=replace(start, freeze=True)).record
+    assert (record.fits_head, record.keeps_statistics, record.validation) == (False, False, None)
+    own = planned(network="resnet20-cifar-b", init_from=start, validation=Validation(val_split=0.3)).record
+    assert own.validation == Validation(val_split=0.3)
+    record = planned(network="resnet20-cifar-b").record
+    assert (record.fits_head, record.keeps_statistics, record.validation) == (False, False, None)

@@ -12,6 +12,7 @@ from convatlas.data import Dataset, Split
 from convatlas.errors import UserError
 from convatlas.networks.lenet import RECIPE_1998
 from convatlas.recipe import Recipe
+from convatlas.runs.options import InitFrom, WeightConstraint
 from convatlas.training import recipes
 
 
@@ -24,10 +25,15 @@ def images(*, side: int = 28, own: int | None = 28, ink: bool = False) -> Datase
 DIGITS = images(ink=True)
 
 
-def find(recipe: str, name: str, of: Dataset = DIGITS, *, fine_tuned: bool = False, **scale: float) -> Recipe:
+UNFROZEN = InitFrom(path="weights")
+FROZEN = InitFrom(path="weights", freeze=True)
+CONSTRAINED = InitFrom(path="weights", constraint=WeightConstraint.ZEROS)
+
+
+def find(recipe: str, name: str, of: Dataset = DIGITS, *, init_from: InitFrom | None = None, **scale: float) -> Recipe:
     variant = atlas.find(name)
     layers = measure.layers_of(variant.network, variant.spec.scaled(**scale))
-    return recipes.find(recipe, variant, layers, of, fine_tuned=fine_tuned)
+    return recipes.find(recipe, variant, layers, of, init_from=init_from)
 
 
 def test_a_recipe_is_found_by_its_name() -> None:
@@ -63,16 +69,28 @@ def test_a_network_scaled_deep_counts_as_deep() -> None:
 
 @pytest.mark.parametrize("name", ["lenet5-modern", "alexnet", "efficientnet-b0"])
 @pytest.mark.parametrize("of", [images(ink=True), images(side=128, own=128)], ids=["digits", "photographs"])
-def test_fine_tuning_has_its_own_learning_rate_and_trains_no_longer(name: str, of: Dataset) -> None:
-    new, old = find("default", name, of), find("default", name, of, fine_tuned=True)
-    assert old.lr == recipes.FINE_TUNING_LR < recipes.DEFAULT.lr
+@pytest.mark.parametrize("init_from", [UNFROZEN, CONSTRAINED], ids=["new head", "constrained"])
+def test_trained_weights_learn_at_a_lower_rate_and_no_longer(name: str, of: Dataset, init_from: InitFrom) -> None:
+    new, old = find("default", name, of), find("default", name, of, init_from=init_from)
+    assert old.lr < recipes.DEFAULT.lr
     assert old.epochs_for(500) <= new.epochs_for(500)
     # Nothing else differs.
     assert replace(old, lr=new.lr, epochs=new.epochs, epochs_of=new.epochs_of) == new
 
 
+def test_a_head_alone_has_the_same_recipe_for_any_network() -> None:
+    one, other = (find("default", name, init_from=FROZEN) for name in ("alexnet", "resnet18"))
+    assert one == other
+    assert (one.lr, one.epochs_for(900)) == (recipes.HEAD_LR, 96)
+
+
+def test_a_deep_network_without_normalization_is_fine_tuned_at_a_lower_rate() -> None:
+    deep, normalized = (find("default", name, init_from=UNFROZEN).lr for name in ("vgg16", "resnet18"))
+    assert deep == recipes.DEEP_FINE_TUNING_LR < normalized == recipes.FINE_TUNING_LR
+
+
 def test_a_paper_recipe_is_the_same_for_fine_tuning() -> None:
-    assert find("paper", "lenet5", fine_tuned=True) is RECIPE_1998
+    assert find("paper", "lenet5", init_from=UNFROZEN) is RECIPE_1998
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from convatlas.runs.options import Distillation, InitFrom, Runtime, WeightConstr
 from convatlas.runs.run import Run, load_model
 from convatlas.spec import Scale
 from convatlas.training import Request
+from convatlas.training.batch_norm import trained_batch_norms
 from convatlas.training.distribution import Processes
-from convatlas.training.fine_tuning import FeatureBatches, FrozenBackbone
+from convatlas.training.fine_tuning import FIT_DECAY, FeatureBatches, FrozenBackbone, batch_to_fit
 from convatlas.training.plan import plan, training_batches
 from convatlas.training.setup import TrainingSetup
 
@@ -116,14 +117,52 @@ def test_the_body_is_taken_and_the_head_is_new(trained: Run) -> None:
     assert (part, shown) == (network, batches)
 
 
-def test_layers_are_unfrozen_as_training_goes_on(trained: Run) -> None:
-    setup, _ = setup_of(init_from=InitFrom(path=str(trained.folder)))
+def test_layers_are_unfrozen_as_training_goes_on_and_statistics_are_kept(trained: Run) -> None:
+    setup, batches = setup_of(init_from=InitFrom(path=str(trained.folder)))
     network, _ = setup.build(CPU)
+    setup.fit_head(network, batches, Processes())
+    # The head was fitted, so that the last block learns with it from the start.
+    network.train()
     assert setup.unfreeze(network, 0.0)
-    assert {name for name, value in network.named_parameters() if value.requires_grad} == {"fc.weight", "fc.bias"}
+    learning = {name.rsplit(".", 4)[0] for name, value in network.named_parameters() if value.requires_grad}
+    assert learning == {"fc", "stages.2.0"}
     assert not setup.unfreeze(network, 0.05)
     assert setup.unfreeze(network, 0.5)
     assert all(value.requires_grad for value in network.parameters())
+    assert trained_batch_norms(network) == []
+
+
+def test_earlier_versions_began_with_a_new_head_alone(trained: Run) -> None:
+    setup, batches = setup_of(init_from=InitFrom(path=str(trained.folder)))
+    setup.run.record = replace(setup.run.record, fits_head=False, keeps_statistics=False)
+    network, _ = setup.build(CPU)
+    before = state_of(network)
+    setup.fit_head(network, batches, Processes())
+    assert equal(state_of(network), before) == before.keys()
+    assert setup.unfreeze(network, 0.0)
+    assert {name for name, value in network.named_parameters() if value.requires_grad} == {"fc.weight", "fc.bias"}
+    assert setup.unfreeze(network, 0.5)
+    assert trained_batch_norms(network.train()) != []
+
+
+def test_the_fitted_head_is_where_the_loss_has_no_slope(trained: Run) -> None:
+    setup, batches = setup_of(init_from=InitFrom(path=str(trained.folder)))
+    network, _ = setup.build(CPU)
+    before = state_of(network)
+    setup.fit_head(network, batches, Processes())
+    assert equal(state_of(network), before) == before.keys() - {"fc.weight", "fc.bias"}
+    batch = batch_to_fit(batches, network, "fc")
+    weight, bias = (value.detach().requires_grad_() for value in (network.fc.weight, network.fc.bias))
+    loss = nn.functional.cross_entropy(batch.inputs @ weight.T + bias, batch.targets)
+    loss = loss + FIT_DECAY / 2 * batch.inputs.square().mean() * weight.square().sum()
+    slopes = torch.autograd.grad(loss, (weight, bias))
+    assert max(float(slope.abs().max()) for slope in slopes) < 1e-3
+    # It is one minimum, wherever the search begins.
+    other, _ = setup_of(init_from=InitFrom(path=str(trained.folder)), seed=7)
+    another, _ = other.build(CPU)
+    assert not torch.equal(another.fc.weight, before["fc.weight"])
+    other.fit_head(another, batches, Processes())
+    assert torch.allclose(another.fc.weight, network.fc.weight, atol=0.02)
 
 
 def test_frozen_the_head_is_trained_on_features(trained: Run) -> None:

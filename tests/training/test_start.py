@@ -19,24 +19,9 @@ from convatlas.training import Request, resume
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import plan
 from convatlas.training.start import full_name, open_weights
-from convatlas.weights.cifar import CHENYAOFO
 
 UNTUNED = Runtime(autotune=False)
 VARIANT = atlas.find("resnet20-cifar-b")
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    """Of random weights, named as chenyaofo's."""
-    torch.manual_seed(0)
-    names = CHENYAOFO.names(VARIANT.spec)
-    tensors = {}
-    for name, tensor in VARIANT.network(VARIANT.spec).state_dict().items():
-        place = names.there(name)
-        if place is not None and not name.endswith("num_batches_tracked"):
-            tensors[place[0]] = tensor
-    torch.save(tensors, tmp_path / "theirs.pt")
-    return tmp_path / "theirs.pt"
 
 
 @pytest.fixture

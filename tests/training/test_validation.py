@@ -227,6 +227,10 @@ def test_training_should_stop_when_the_patience_has_run_out(epochs: int, best: i
         state.close_epoch(0.1, 0.0)
     expected = patience is not None and 0 < state.best_epoch <= epochs - patience
     assert should_stop(state, Validation(patience=patience), None) == expected
+    # The head alone may be the best.
+    state.head_accuracy = 0.5
+    expected = patience is not None and state.best_epoch <= epochs - patience
+    assert should_stop(state, Validation(patience=patience), None) == expected
     assert not should_stop(state, None, None)
 
 

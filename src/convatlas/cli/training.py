@@ -36,6 +36,7 @@ from convatlas.spec import Scale
 from convatlas.torchrun import Worker
 
 if TYPE_CHECKING:
+    from convatlas.images import ResizeMode
     from convatlas.runs.run import Run
     from convatlas.training import Progress
 
@@ -149,6 +150,13 @@ def train(
             rich_help_panel=FINE_TUNING,
         ),
     ] = InitFrom.freeze,
+    resize: Annotated[
+        str | None,
+        typer.Option(
+            help="How images become squares: crop, squash or letterbox; by default what loses least of these images.",
+            rich_help_panel=FINE_TUNING,
+        ),
+    ] = None,
     teacher: Annotated[
         Path | None,
         typer.Option(help="Teacher: a run or a model, of any architecture.", rich_help_panel=DISTILLATION),
@@ -216,6 +224,7 @@ def train(
         init_from=None if init_from is None else InitFrom(path=init_from, freeze=freeze),
         distillation=distillation,
         runtime=Runtime(device=device, autotune=autotune, micro_batch=micro_batch, checkpoint_steps=checkpoint_steps),
+        resize=parsed_resize(resize),
         skip_bad=skip_bad,
     )
     if swept:
@@ -233,6 +242,17 @@ def train(
         raise UserError("`storage` is where a sweep keeps its trials; name what to vary with `sweep`")
     else:
         _run(lambda progress: train_request(request, out, progress), quiet, json, tensorboard)
+
+
+def parsed_resize(name: str | None) -> ResizeMode | None:
+    """
+    Raises:
+        UserError: images do not become squares so.
+    """
+    from convatlas.images import ResizeMode
+    from convatlas.images.resize import member
+
+    return None if name is None else member(ResizeMode, "`resize`", name)
 
 
 def parsed_class_weights(name: str | None) -> ClassWeights | None:
@@ -342,8 +362,8 @@ def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: 
     low, high = score.interval
     correct = score.num_images - score.num_errors
     trained = f"{plural(results.train_images, 'training image')}, {plural(results.epochs, 'epoch')}"
-    if results.best_epoch:
-        trained += f", the best of them epoch {results.best_epoch}"
+    if results.best_epoch is not None:
+        trained += f", the best of them epoch {results.best_epoch}" if results.best_epoch else ", the head alone best"
     if results.skipped_images:
         trained += f", {plural(results.skipped_images, 'unusable image')} left out"
     if results.unused_files:

@@ -206,8 +206,8 @@ class Source(Protocol):
         ...
 
     @property
-    def typical_side(self) -> int | None:
-        """Approximate shorter side of an image in pixels; None: unknown."""
+    def typical_size(self) -> tuple[int, int] | None:
+        """About how many pixels the shorter and the longer side of an image have; None: unknown."""
         ...
 
     def load(

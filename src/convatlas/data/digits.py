@@ -18,7 +18,7 @@ class Digits:
 
     name: str = "digits"
     native_side: int = 8
-    typical_side: int = 8
+    typical_size: tuple[int, int] = (8, 8)
     path: None = None
 
     def load(

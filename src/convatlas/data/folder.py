@@ -18,7 +18,7 @@ from convatlas.data.splits import split_kind
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, decoded_folder
 from convatlas.files.names import composed
-from convatlas.images import NUM_SIZES, ImageError, Resize, median_side, shorter_side
+from convatlas.images import NUM_SIZES, ImageError, Resize, median_sides, size_of
 
 TEST_FRACTION = 0.2
 """Of each class, if the folder has no split of its own."""
@@ -48,10 +48,10 @@ class Folder:
         return read_layout(self.path)
 
     @property
-    def typical_side(self) -> int | None:
-        """The median shorter side of some of the images, from their headers."""
+    def typical_size(self) -> tuple[int, int] | None:
+        """The medians over some of the images, from their headers."""
         paths = sorted(self.layout.images, key=sorting_key)
-        return median_side(map(shorter_side, paths[:: max(1, len(paths) // NUM_SIZES)]))
+        return median_sides(map(size_of, paths[:: max(1, len(paths) // NUM_SIZES)]))
 
     def load(
         self, resize: Resize | int, *, seed: int = 0, skip_bad: bool = False, progress: ProgressCallback = SILENT

@@ -81,9 +81,9 @@ class Hub:
         return path if path.is_absolute() else None
 
     @property
-    def typical_side(self) -> int | None:
-        """The median shorter side of some of the training images, from their headers."""
-        return self._stream(self._train, Resize(1)).shorter_side()
+    def typical_size(self) -> tuple[int, int] | None:
+        """The medians over some of the training images, from their headers."""
+        return self._stream(self._train, Resize(1)).typical_size()
 
     def load(
         self, resize: Resize | int, *, seed: int = 0, skip_bad: bool = False, progress: ProgressCallback = SILENT

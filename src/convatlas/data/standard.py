@@ -61,8 +61,8 @@ class Standard:
     path: None = None
 
     @property
-    def typical_side(self) -> int:
-        return self.native_side
+    def typical_size(self) -> tuple[int, int]:
+        return self.native_side, self.native_side
 
     @property
     def folder(self) -> Path:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from convatlas.data.dataset import Dataset, Split
-from convatlas.images import ChannelOrder, Preprocessing
+from convatlas.images import ChannelOrder, Preprocessing, Resize
 from convatlas.images.ink import NUM_SPANS, ink_span
 
 
 def preprocessing_for(
-    dataset: Dataset, *, margin: int, pixels: tuple[float, float] | None, like: Preprocessing | None = None
+    dataset: Dataset,
+    resize: Resize,
+    *,
+    margin: int,
+    pixels: tuple[float, float] | None,
+    like: Preprocessing | None = None,
 ) -> Preprocessing:
     """How the images of a data set become a network's input.
 
     Args:
+        resize: how they were resized.
         margin: pixels on each side that training's crops may use and everything else cuts off.
         pixels: what black and white become; None: the training images get mean 0 and standard deviation 1.
-        like: of weights that training starts from, which learned on images resized and on values made so.
+        like: of weights that training starts from, which learned on values made so.
     """
     value_range, order = 1.0, ChannelOrder.RGB
     if like is not None and like.channels == dataset.channels:
@@ -36,8 +42,8 @@ def preprocessing_for(
         mean=mean,
         std=std,
         value_range=value_range,
-        mode=Preprocessing.mode if like is None else like.mode,
-        interpolation=Preprocessing.interpolation if like is None else like.interpolation,
+        mode=resize.mode,
+        interpolation=resize.interpolation,
         channel_order=order,
         native_side=dataset.native_side,
         ink=ink_span(dataset.train.images[:NUM_SPANS]) if dataset.is_light_on_dark else None,

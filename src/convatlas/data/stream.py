@@ -33,10 +33,10 @@ from convatlas.images import (
     Resize,
     decode_content,
     decode_draft,
-    median_side,
+    median_sides,
     parallel_map,
     pillow_silenced,
-    shorter_side_of,
+    size_of_opened,
 )
 
 BUFFER = 4096
@@ -194,20 +194,21 @@ class Stream(ImageReader):
         channels = 1 if all(gray for gray, _ in found) else COLOR
         return replace(self, channels=channels, kept_sample=np.stack([pixels[:channels] for _, pixels in found]))
 
-    def shorter_side(self) -> int | None:
-        """The median over some of the images, from their headers, in pixels; None if those do not say."""
+    def typical_size(self) -> tuple[int, int] | None:
+        """The medians of the shorter and the longer sides of some images, from their headers, in pixels; None if those
+        do not say."""
 
-        def one(example: Example) -> int | None:
+        def one(example: Example) -> tuple[int, int] | None:
             try:
                 with example.opened() as file:
-                    return shorter_side_of(file)
+                    return size_of_opened(file)
             # What is wrong with it is said when it is decoded.
             except ImageError:
                 return None
 
         places = self.places[self.line(np.random.default_rng(0))[:NUM_SIZES]]
         with pillow_silenced():
-            return median_side(map(one, self._examples(self._cursor, places)))
+            return median_sides(map(one, self._examples(self._cursor, places)))
 
     @cached_property
     def _cursor(self) -> _Walk:

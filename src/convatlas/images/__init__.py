@@ -8,10 +8,10 @@ from convatlas.images.decode import decode_draft as decode_draft
 from convatlas.images.decode import decode_opened as decode_opened
 from convatlas.images.decode import decoders as decoders
 from convatlas.images.decode import max_pixels as max_pixels
-from convatlas.images.decode import median_side as median_side
+from convatlas.images.decode import median_sides as median_sides
 from convatlas.images.decode import pillow_silenced as pillow_silenced
-from convatlas.images.decode import shorter_side as shorter_side
-from convatlas.images.decode import shorter_side_of as shorter_side_of
+from convatlas.images.decode import size_of as size_of
+from convatlas.images.decode import size_of_opened as size_of_opened
 from convatlas.images.files import ImageError as ImageError
 from convatlas.images.files import ReadError as ReadError
 from convatlas.images.files import opened as opened

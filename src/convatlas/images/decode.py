@@ -219,26 +219,29 @@ def pillow_silenced() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def median_side(sides: Iterable[int | None]) -> int | None:
-    """The median of the known sides in pixels; None if none is known."""
-    known = [side for side in sides if side is not None]
-    return int(np.median(known)) if known else None
+def median_sides(sizes: Iterable[tuple[int, int] | None]) -> tuple[int, int] | None:
+    """The medians of the shorter and of the longer sides in pixels, of the known sizes; None if none is known."""
+    known = [sorted(size) for size in sizes if size is not None]
+    if not known:
+        return None
+    shorter, longer = np.median(known, axis=0)
+    return int(shorter), int(longer)
 
 
-def shorter_side(path: Path) -> int | None:
-    """Pixels along the shorter side, from the file's header alone; None if the header does not say."""
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Width and height in pixels, from the file's header alone; None if the header does not say."""
     try:
         with pillow_silenced(), opened(path) as file:
-            return shorter_side_of(file)
+            return size_of_opened(file)
     # What is wrong with the file is said when it is decoded.
     except ImageError:
         return None
 
 
-def shorter_side_of(file: BinaryIO) -> int | None:
-    """`shorter_side` of an open file."""
+def size_of_opened(file: BinaryIO) -> tuple[int, int] | None:
+    """`size_of` of an open file."""
     try:
-        return _use(file, lambda image: min(image.size))
+        return _use(file, lambda image: image.size)
     # Decoders raise many kinds of errors; what is wrong is said when it is decoded.
     except Exception:
         return None

@@ -31,6 +31,7 @@ def command(run: Run) -> str | None:
         *("--data", record.data, "--recipe", recipe.name, "--epochs", str(recipe.epochs)),
         *("--batch-size", str(recipe.batch_size), "--lr", repr(recipe.lr), "--seed", str(record.seed)),
         *(("--class-weights", record.class_weights) if record.class_weights else ()),
+        *(("--resize", run.card.preprocessing.mode) if init_from is not None else ()),
     ]
     for group in (record.validation, init_from, record.distillation, record.runtime):
         words += options(group) if group is not None else []

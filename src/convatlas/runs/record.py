@@ -32,7 +32,7 @@ class TrainingResults:
     epochs: int
     """Those that were trained: with `patience` or `stop_at_error`, they may be fewer than the recipe's."""
     best_epoch: int | None
-    """The one whose weights these are, with `Validation`."""
+    """The one whose weights these are, with `Validation`; 0: those of the fitted head, before the first."""
     seconds: float
     """Of training, interruptions not counted."""
 
@@ -58,6 +58,11 @@ class Record:
     """A fraction: training ends with the first epoch whose training error is at most this. None: with the last, or by
     `Validation.patience`."""
     init_from: InitFrom | None = None
+    fits_head: bool = False
+    """Whether the new head is fitted to the features of the training images before the first epoch; earlier versions
+    began with a random one."""
+    keeps_statistics: bool = False
+    """Whether batch normalization keeps the statistics that the weights came with."""
     distillation: Distillation | None = None
     runtime: Runtime
     """With the device that was chosen."""
@@ -82,7 +87,7 @@ class Record:
         epochs, best = self.results.epochs, self.results.best_epoch
         if not 1 <= epochs <= self.recipe.epochs:
             raise UserError(f"it contradicts itself: {epochs} of {plural(self.recipe.epochs, 'epoch')} were trained")
-        if best is not None and not 1 <= best <= epochs:
+        if best is not None and not (0 if self.fits_head else 1) <= best <= epochs:
             raise UserError(f"it contradicts itself: the best of {plural(epochs, 'epoch')} is epoch {best}")
 
     def to_json(self) -> bytes:

@@ -65,6 +65,8 @@ class Autotuner:
     """A new network in training mode on the device, and its optimizer."""
     objective: Objective
     batch: Batch
+    may_compile: bool = True
+    """A network whose layers are unfrozen one after another would be compiled anew each time, which takes minutes."""
 
     def choose(self, plain: Execution, num_steps: int) -> tuple[Execution, str]:
         """The fastest settings for `num_steps` steps, and a line of timings; "" if training is too short to measure."""
@@ -102,7 +104,7 @@ class Autotuner:
         if device == "cpu" and plain.threads > 1:
             half = plain.threads // 2
             changes.append((plural(half, "thread"), {"threads": half}))
-        if planned_s > MIN_COMPILE_RATIO * COMPILING_S:
+        if self.may_compile and planned_s > MIN_COMPILE_RATIO * COMPILING_S:
             changes.append(("compiled", {"compiled": True}))
         return changes
 

@@ -1,4 +1,8 @@
-"""Fine-tuning: a new head on a pretrained body, which is unfrozen layer by layer from the top."""
+"""Fine-tuning: a new head on a pretrained body, which is unfrozen layer by layer from the top.
+
+The head is first fitted to the features that the body has for the training images, and only then the body learns with
+it: a random head would send gradients of noise through the body (Kumar et al. 2022, linear probing then fine-tuning).
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,29 @@ from convatlas import measure
 from convatlas.data import Batches
 from convatlas.data.batches import Batch
 from convatlas.spec import Spec, Variant
+from convatlas.training.batch_norm import BatchNorm
 from convatlas.training.optimizers import ParamGroup
+from convatlas.training.step import Step
 from convatlas.weights.adapting import Adapted, adapted
 
 MIN_LR_FACTOR = 0.1
 """The learning rate of the lowest group, as a fraction of the head's: edge filters need to change least."""
 HEAD_ONLY_UNTIL = 0.1
-"""Fraction of training in which only the head is trained."""
+"""Fraction of training in which only the head is trained, if it was not fitted before."""
 ALL_UNFROZEN_FROM = 0.3
-"""Fraction after which all layers are trained; between the two, one group after another (Howard and Ruder 2018)."""
+"""Fraction after which all layers are trained; before, one group after another (Howard and Ruder 2018)."""
+FEW_IMAGES = 10_000
+"""With fewer training images batch normalization keeps the statistics that the weights came with: those of so few
+images in a short training would be worse."""
+MAX_FITTED = 10_000
+"""Images that a head is fitted to, at most."""
+MAX_FEATURES = 2**28
+"""Numbers that their features are, at most: 1 GiB."""
+FIT_ITERATIONS = 100
+FIT_MEMORY = 10
+"""Steps that L-BFGS remembers."""
+FIT_DECAY = 0.05
+"""Weight decay of a head, times the mean square of its features, so that their scale does not matter."""
 
 
 def last_trained_layer(variant: Variant, spec: Spec) -> str:
@@ -97,21 +115,25 @@ def learning_rates(groups: list[LayerGroup]) -> list[ParamGroup]:
     return [ParamGroup(group.parameters, MIN_LR_FACTOR ** (i / last)) for i, group in enumerate(groups)]
 
 
-def unfreeze(groups: list[LayerGroup], done: float) -> bool:
+def unfreeze(groups: list[LayerGroup], done: float, *, is_fitted: bool = False, keeps_statistics: bool = False) -> bool:
     """Freeze the groups that are not due yet after the fraction `done` of training, batch-norm statistics included.
+
+    Args:
+        is_fitted: whether the head was fitted before, so that the layers above the first below it learn from the start.
+        keeps_statistics: whether batch normalization keeps its statistics in all groups.
 
     Returns:
         whether other parameters are trained than before.
     """
     before = [group.is_trained for group in groups]
     body = len(groups) - 1
-    freed = (
-        1 + int(body * (done - HEAD_ONLY_UNTIL) / (ALL_UNFROZEN_FROM - HEAD_ONLY_UNTIL))
-        if done >= HEAD_ONLY_UNTIL
-        else 0
-    )
+    begin = 0.0 if is_fitted else HEAD_ONLY_UNTIL
+    freed = 1 + int(body * (done - begin) / (ALL_UNFROZEN_FROM - begin)) if done >= begin else 0
     for i, group in enumerate(groups):
         group.module.train(i <= freed).requires_grad_(i <= freed)
+        for layer in group.module.modules():
+            if keeps_statistics and isinstance(layer, BatchNorm):
+                layer.eval()
     return before != [group.is_trained for group in groups]
 
 
@@ -152,17 +174,7 @@ class FeatureBatches:
     @classmethod
     def of(cls, batches: Batches, network: nn.Module, head: str) -> Self:
         """Compute the features of every image, in evaluation mode."""
-        seen: list[Tensor] = []
-
-        def keep(head: nn.Module, inputs: tuple[Tensor]) -> None:
-            seen.append(inputs[0])
-
-        network.eval()
-        with torch.inference_mode(), network.get_submodule(head).register_forward_pre_hook(keep):
-            for indices in torch.arange(len(batches.split)).split(batches.batch_size):
-                network(batches.plain(indices).inputs)
-        # Outside inference mode: what autograd may save.
-        return cls(batches, torch.cat(seen).clone())
+        return cls(batches, features_of(torch.arange(len(batches.split)), batches, network, head))
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -171,3 +183,46 @@ class FeatureBatches:
         for own, num in self.batches.places(epoch, start):
             labels, targets = self.batches.labels_and_targets(own)
             yield Batch(self.features[own.to(self.features.device)], targets, labels, own, num)
+
+
+def features_of(indices: Tensor, batches: Batches, network: nn.Module, head: str) -> Tensor:
+    """The head's inputs (n, ...) for the images with these indices (n,), not augmented, in evaluation mode."""
+    seen: list[Tensor] = []
+
+    def keep(head: nn.Module, inputs: tuple[Tensor]) -> None:
+        seen.append(inputs[0])
+
+    network.eval()
+    with torch.inference_mode(), network.get_submodule(head).register_forward_pre_hook(keep):
+        for some in indices.split(batches.batch_size):
+            network(batches.plain(some).inputs)
+    # Outside inference mode: what autograd may save.
+    return torch.cat(seen).clone()
+
+
+def batch_to_fit(batches: Batches, network: nn.Module, head: str) -> Batch:
+    """The features and targets of all training images, or of as many as there is room for, drawn with the seed."""
+    order = batches.order(0)
+    num_features = features_of(order[:1], batches, network, head).numel()
+    indices = order[: min(MAX_FITTED, max(MAX_FEATURES // num_features, 1))]
+    labels, targets = batches.labels_and_targets(indices)
+    return Batch(features_of(indices, batches, network, head), targets, labels, indices, len(indices))
+
+
+def fit(head: nn.Module, batch: Batch, step: Step) -> None:
+    """Bring a head close to the minimum of the loss of a batch, by L-BFGS with line search (Liu and Nocedal 1989)."""
+    optimizer = torch.optim.LBFGS(
+        head.parameters(), max_iter=FIT_ITERATIONS, history_size=FIT_MEMORY, line_search_fn="strong_wolfe"
+    )
+
+    weights = [value for value in head.parameters() if value.dim() > 1]
+    decay = FIT_DECAY * float(batch.inputs.square().mean())
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        result = step.gradient(batch)
+        penalty = decay / 2 * torch.stack([value.square().sum() for value in weights]).sum()
+        penalty.backward()
+        return result.loss / len(batch.labels) + penalty.item()
+
+    optimizer.step(loss)

@@ -19,6 +19,8 @@ from convatlas.data.batches import Batch, derived_seed
 from convatlas.data.dataset import advice
 from convatlas.errors import UserError
 from convatlas.files import clear_lock, lock, write
+from convatlas.formatting import percent
+from convatlas.images import ResizeMode
 from convatlas.models.bounds import describe_card
 from convatlas.models.device import resolve_device
 from convatlas.models.evaluation import evaluate, evaluation_batches
@@ -84,6 +86,7 @@ def train(
     init_from: str | Path | InitFrom | None = None,
     distillation: Distillation | None = None,
     runtime: Runtime = DEFAULT_RUNTIME,
+    resize: ResizeMode | None = None,
     skip_bad: bool = False,
     out: str | Path | None = None,
     progress: Progress | None = None,
@@ -108,10 +111,12 @@ def train(
         validation: hold out training images, keep the weights of the epoch that is best on them, and stop early.
         stop_at_error: end with the first epoch whose training error, as a fraction, is at most this; until then the
             learning rate is that of all epochs. None: train them all.
-        init_from: trained weights to start from; a path stands for `InitFrom(path=...)`, which trains a new head and
-            then unfreezes the layers below it.
+        init_from: trained weights to start from; a path stands for `InitFrom(path=...)`, which fits a new head, then
+            unfreezes the layers below it, and keeps the best on validation images, of which the head alone is one.
         distillation: learn from a teacher's outputs too.
         runtime: device, autotuning, micro-batches and checkpoints.
+        resize: how images that are no squares become squares; None: a crop, or when fine-tuning published weights what
+            loses least of these images.
         skip_bad: skip damaged and unsupported images; otherwise the first one is an error.
         out: the run folder, new or empty, and not in the data's folder; None: a new one below `runs/`.
         progress: an object whose methods are called while training runs; see `convatlas.training.Progress`.
@@ -139,6 +144,7 @@ def train(
         init_from=InitFrom(path=str(init_from)) if isinstance(init_from, str | Path) else init_from,
         distillation=distillation,
         runtime=runtime,
+        resize=resize,
         skip_bad=skip_bad,
     )
     return train_request(request, None if out is None else Path(out), progress or Progress())
@@ -286,7 +292,12 @@ def _train_epochs(
     batches = training_batches(run.card, record, train, device, processes.shard)
     num_steps = recipe.epochs * len(batches)
     if not record.is_tuned and setup.is_worth_autotuning:
-        tuner = Autotuner(lambda: setup.build(device), run.variant.objective, next(batches.epoch(0)))
+        tuner = Autotuner(
+            lambda: setup.build(device),
+            run.variant.objective,
+            next(batches.epoch(0)),
+            may_compile=not record.fits_head,
+        )
         execution, line = processes.broadcast(lambda: tuner.choose(record.execution, num_steps))
         run.record = record = replace(record, execution=execution, is_tuned=True)
         torch.set_num_threads(execution.threads)
@@ -295,6 +306,8 @@ def _train_epochs(
     if processes.is_main:
         run.write()
     network, optimizer = setup.build(device)
+    if not checkpoint.exists(run.folder):
+        setup.fit_head(network, batches, processes)
     train_state = TrainState(
         to_memory_format(network, record.execution), optimizer, make_ema(network, recipe, num_steps)
     )
@@ -302,6 +315,8 @@ def _train_epochs(
     if note:
         progress.say(note)
     state = train_state.state
+    if record.fits_head and val is not None and not state.step:
+        validate(train_state, run, val, device, processes)
     trained, trained_batches = setup.trained_part(network, batches)
     before_epoch = optimizers.before_epoch(optimizer, network, run.variant.objective, batches)
     teacher = setup.teacher(network)
@@ -316,6 +331,8 @@ def _train_epochs(
             writer.begin(train_state)
 
     progress.begin(run, dataset, num_steps, state.step)
+    if state.head_accuracy is not None and not state.step:
+        progress.say(f"the head alone: validation accuracy {percent(state.head_accuracy)}")
     with StopRequest() as stop:
         try:
             while state.step < num_steps and not should_stop(state, record.validation, record.stop_at_error):
@@ -419,7 +436,7 @@ def _evaluate_and_write(
             skipped_images=len(dataset.skipped),
             unused_files=len(dataset.unused),
             epochs=len(state.metrics),
-            best_epoch=state.best_epoch or None,
+            best_epoch=state.best_epoch if train_state.best else None,
             seconds=round(state.seconds, 3),
         )
         run.card = replace(card, score=evaluation.score, weights_sha256=write_weights(run.folder, network))

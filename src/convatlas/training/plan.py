@@ -21,27 +21,26 @@ from convatlas.files import SILENT, ProgressCallback, occupied
 from convatlas.files.decoded_cache import LIMIT
 from convatlas.files.typed_json import MAX_BYTES, MalformedJsonError, encoded
 from convatlas.formatting import count, size
-from convatlas.images import Preprocessing, Resize
+from convatlas.images import Resize, ResizeMode
 from convatlas.measure.table import Cost, build_without_memory
 from convatlas.models import bounds
 from convatlas.models.card import CARD, Card, Provenance
 from convatlas.models.device import resolve_device
 from convatlas.models.folder import read_card
 from convatlas.recipe import Recipe
-from convatlas.runs.options import Distillation, Execution, InitFrom, WeightConstraint
+from convatlas.runs.options import Distillation, Execution, Validation
 from convatlas.runs.record import Record
 from convatlas.runs.run import RECORD
-from convatlas.spec import Layers, Scale, Spec, Variant
-from convatlas.spec.quantization import Quantization
+from convatlas.spec import Layers, Spec, Variant
 from convatlas.training import recipes
 from convatlas.training.autotune import available_threads, supports_channels_last
 from convatlas.training.constraints import ConstrainedWeights
 from convatlas.training.distillation import last_of_each_size, open_teacher
 from convatlas.training.distribution import Processes
-from convatlas.training.fine_tuning import Backbone
+from convatlas.training.fine_tuning import FEW_IMAGES
 from convatlas.training.request import Request
-from convatlas.training.start import StartingWeights, full_name, notes_on_published, open_weights
-from convatlas.training.validation import check_validation
+from convatlas.training.start import Start, notes_on_published
+from convatlas.training.validation import can_validate, check_validation
 
 RUNS = Path("runs")
 SKIP_BAD = "mend it, or set `skip_bad` to leave such files out"
@@ -49,6 +48,10 @@ SKIP_BAD = "mend it, or set `skip_bad` to leave such files out"
 
 COLORS = 3
 """Channels of photographs."""
+MAX_CUT_OFF = 0.05
+"""The part of an image that a crop may lose before it is squashed instead."""
+MAX_SQUASH = 2
+"""Times that an image's longer side may be as long as its shorter one before it is letterboxed instead."""
 TRIALS = "trials"
 """The folder of a sweep's trials in that of its run."""
 
@@ -71,25 +74,34 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     variant, source = atlas.find(request.network), data.find(request.data)
     start = None if request.init_from is None else Start.opened(request.init_from, variant, request.scale)
     like = None if start is None else start.preprocessing
-    spec = scaled_spec(request, variant, source.typical_side)
+    size = source.typical_size
+    typical_side = None if size is None else size[0]
+    learned_side = None if start is None else start.learned_side(variant, request.scale)
+    spec = scaled_spec(request, variant, learned_side or typical_side)
     # Before images are resized to a side that no network reads.
     check_trainable(variant, spec)
-    margin = 0 if source.native_side is not None else crop_margin(spec.resolution, source.typical_side)
+    mode, note_on_mode = resize_mode(request.resize, start, size)
+    is_cropped = mode is ResizeMode.CROP and source.native_side is None
+    margin = crop_margin(spec.resolution, typical_side) if is_cropped else 0
     side = spec.resolution + 2 * margin
 
-    resize = Resize(side) if like is None else Resize(side, like.mode, like.interpolation)
+    resize = Resize(side, mode, Resize.interpolation if like is None else like.interpolation)
 
     def load() -> data.Dataset:
         with advice(SKIP_BAD):
             return source.load(resize, seed=request.seed, skip_bad=request.skip_bad, progress=progress)
 
     dataset = load_everywhere(load, processes)
-    notes = [*data.notes_on_name(request.data), *dataset.notes]
+    notes = [*data.notes_on_name(request.data), *dataset.notes, *note_on_mode]
     if start is None and source.path is not None and dataset.channels == COLORS:
         notes += notes_on_published(variant, request.scale)
     dataset = replace(dataset, notes=tuple(notes))
-    if request.validation is not None:
-        check_validation(dataset.train, request.validation)
+    validation = request.validation
+    if validation is not None:
+        check_validation(dataset.train, validation)
+    elif request.is_fine_tuned and can_validate(dataset.train, Validation()):
+        # So that fine-tuning is never worse than the head alone.
+        validation = Validation()
     layers = measure.layers_of(variant.network, spec)
     recipe = chosen_recipe(request, variant, spec, layers, dataset)
     check_batch_norm(variant, layers, smallest_batch(request, recipe, dataset, processes))
@@ -101,12 +113,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
         variant=variant.name,
         spec=encoded(spec),
         classes=dataset.classes,
-        preprocessing=preprocessing_for(
-            dataset,
-            margin=margin,
-            pixels=variant.input_range,
-            like=like,
-        ),
+        preprocessing=preprocessing_for(dataset, resize, margin=margin, pixels=variant.input_range, like=like),
         provenance=Provenance(
             method="trained",
             data=data.portable_name(source.name),
@@ -125,9 +132,11 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
         recipe=replace(recipe, epochs=recipe.epochs_for(len(dataset.train)), epochs_of=None),
         scale=replace(request.scale, resolution=spec.resolution) if is_by_name(request) else None,
         class_weights=request.class_weights,
-        validation=request.validation,
+        validation=validation,
         stop_at_error=request.stop_at_error,
         init_from=None if start is None else start.init_from,
+        fits_head=request.is_fine_tuned,
+        keeps_statistics=request.is_fine_tuned and len(dataset.train) < FEW_IMAGES,
         distillation=checked_distillation(request.distillation, variant, spec, dataset.classes),
         runtime=replace(request.runtime, device=resolve_device(request.runtime.device).type),
         execution=Execution(
@@ -180,7 +189,8 @@ def scaled_spec(request: Request, variant: Variant, typical_side: int | None) ->
     """The network's spec at the scale that is asked for, before its classes and channels are known.
 
     Args:
-        typical_side: about how many pixels the shorter side of an image has; None: unknown.
+        typical_side: about how many pixels the shorter side of an image has, or of those that the weights learned on
+            which training starts from; None: unknown.
 
     Raises:
         UserError: the request's own spec is another family's, or the scale cannot work.
@@ -209,6 +219,38 @@ def crop_margin(resolution: int, typical_side: int | None) -> int:
     """
     room = round(resolution / 14)
     return room if typical_side is None or typical_side >= resolution + 2 * room else 0
+
+
+def resize_mode(
+    asked: ResizeMode | None, start: Start | None, size: tuple[int, int] | None
+) -> tuple[ResizeMode, tuple[str, ...]]:
+    """How images become squares, and a line on it if it is not the usual crop.
+
+    Args:
+        asked: by the person; None: for fine-tuning published weights what loses least of the images, otherwise a crop.
+        size: the shorter and the longer side of an image; None: unknown.
+
+    Raises:
+        UserError: the weights learned on images that became squares otherwise.
+    """
+    learned = None if start is None else start.mode
+    if learned is not None:
+        if asked not in (None, learned):
+            raise UserError(
+                f"the weights learned on images made square by {learned}; leave `resize` out, or start from others"
+            )
+        return learned, ()
+    if asked is not None or start is None or size is None:
+        return asked or ResizeMode.CROP, ()
+    shorter, longer = size
+    cut_off = 1 - shorter / longer
+    if cut_off <= MAX_CUT_OFF:
+        return ResizeMode.CROP, ()
+    mode = ResizeMode.SQUASH if longer <= MAX_SQUASH * shorter else ResizeMode.LETTERBOX
+    modes = ", ".join(ResizeMode)
+    return mode, (
+        f"a crop would cut {100 * cut_off:.0f} % off an image, so they become squares by {mode}; --resize: {modes}",
+    )
 
 
 def load_everywhere(load: Callable[[], data.Dataset], processes: Processes) -> data.Dataset:
@@ -241,8 +283,7 @@ def chosen_recipe(request: Request, variant: Variant, spec: Spec, layers: Layers
     if isinstance(request.recipe, Recipe):
         recipe = request.recipe
     else:
-        fine_tuned = request.init_from is not None and not request.init_from.freeze
-        found = recipes.find(request.recipe, variant, layers, dataset, fine_tuned=fine_tuned)
+        found = recipes.find(request.recipe, variant, layers, dataset, init_from=request.init_from)
         recipe = recipes.fitted(found, variant, spec)
     return adjusted(recipe, request.epochs, request.batch_size, request.lr)
 
@@ -278,45 +319,6 @@ def check_batch_norm(variant: Variant, layers: Layers, num_images: int) -> None:
     """
     if num_images < 2 and layers.of_kind(nn.BatchNorm2d.__name__):
         raise UserError(f"{variant.name} has batch normalization, which needs batches of at least 2 images")
-
-
-@dataclass(frozen=True)
-class Start:
-    """The weights that training starts from."""
-
-    init_from: InitFrom
-    weights: StartingWeights
-
-    @classmethod
-    def opened(cls, init_from: InitFrom, variant: Variant, scale: Scale) -> Start:
-        """
-        Raises:
-            UserError: there are none, or they are another network's.
-        """
-        where = full_name(init_from.path, variant, scale)
-        return cls(replace(init_from, path=where), open_weights(where, variant))
-
-    @property
-    def preprocessing(self) -> Preprocessing | None:
-        """What the weights learned on; None for a bare file of weights."""
-        return None if self.weights.model is None else self.weights.model.preprocessing
-
-    def check(self, variant: Variant, spec: Spec) -> None:
-        """
-        Raises:
-            UserError: the weights do not fit the network, or have no quantization where that is to be kept.
-        """
-        if self.init_from.constraint is None:
-            Backbone.of(self.weights.tensors, variant, spec, self.init_from.path)
-        elif self.init_from.constraint is WeightConstraint.QUANTIZED and not self.quantization:
-            raise UserError(f"{self.init_from.path} has 32-bit weights; there is no quantization to keep")
-
-    @property
-    def quantization(self) -> Quantization | None:
-        """Of the network that is trained."""
-        if self.init_from.constraint is not WeightConstraint.QUANTIZED or self.weights.model is None:
-            return None
-        return self.weights.model.card.quantization
 
 
 def checked_distillation(

@@ -10,6 +10,7 @@ from convatlas.data import Dataset
 from convatlas.errors import UserError, unknown
 from convatlas.measure.table import build_without_memory
 from convatlas.recipe import Augmentation, Cosine, Decayed, Optimizer, Recipe
+from convatlas.runs.options import InitFrom
 from convatlas.spec import Layers, Spec, Variant
 
 DEFAULT = Recipe(
@@ -50,13 +51,20 @@ DEEP_LR = 1e-3
 
 FINE_TUNING_LR = 1e-3
 """Peak learning rate for fine-tuning, low so that the pretrained weights are not lost."""
+DEEP_FINE_TUNING_LR = 3e-4
+FINE_TUNING_EPOCHS, FINE_TUNING_EPOCHS_OF = 8, 12_000
+"""19 epochs of 900 images: what was learned before need not be learned again."""
+HEAD_LR = 1e-3
+"""Of a head alone, on features that are not augmented."""
+HEAD_EPOCHS, HEAD_EPOCHS_OF = 25, 50_000
+"""96 epochs of 900 images, of which none passes through the network again."""
 
 
-def find(name: str, variant: Variant, layers: Layers, images: Dataset, *, fine_tuned: bool = False) -> Recipe:
+def find(name: str, variant: Variant, layers: Layers, images: Dataset, *, init_from: InitFrom | None = None) -> Recipe:
     """The recipe that `name` means for a variant, scaled so that it has these layers, on these images.
 
     Args:
-        fine_tuned: whether a body learns on that was trained before.
+        init_from: what training starts from.
 
     Raises:
         UserError: the name is unknown, or there is no recipe of the variant's paper.
@@ -64,9 +72,14 @@ def find(name: str, variant: Variant, layers: Layers, images: Dataset, *, fine_t
     if name == "default":
         deep = sum(layer.macs > 0 for layer in layers) > DEEP and not layers.of_kind(nn.BatchNorm2d.__name__)
         found = for_images(images)
-        if fine_tuned:
+        if init_from is None:
+            return replace(found, lr=DEEP_LR) if deep else found
+        if init_from.freeze:
+            return replace(found, lr=HEAD_LR, epochs=HEAD_EPOCHS, epochs_of=HEAD_EPOCHS_OF)
+        if init_from.constraint is not None:
             return replace(found, lr=FINE_TUNING_LR, epochs=DEFAULT.epochs, epochs_of=DEFAULT.epochs_of)
-        return replace(found, lr=DEEP_LR) if deep else found
+        lr = DEEP_FINE_TUNING_LR if deep else FINE_TUNING_LR
+        return replace(found, lr=lr, epochs=FINE_TUNING_EPOCHS, epochs_of=FINE_TUNING_EPOCHS_OF)
     if name == "paper":
         if variant.recipe is None:
             raise UserError(

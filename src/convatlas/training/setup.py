@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from convatlas.data import Batches
 from convatlas.models.network import build
 from convatlas.recipe import Optimizer
+from convatlas.runs.options import Execution
 from convatlas.runs.run import Run
 from convatlas.training import optimizers
 from convatlas.training.constraints import ConstrainedWeights
@@ -20,6 +21,8 @@ from convatlas.training.fine_tuning import (
     Backbone,
     FeatureBatches,
     FrozenBackbone,
+    batch_to_fit,
+    fit,
     layer_groups,
     learning_rates,
     unfreeze,
@@ -75,6 +78,20 @@ class TrainingSetup:
             groups = [self.body.head_of(network)] if self.freezes else learning_rates(layer_groups(network, head))
         return network, optimizers.build(record.recipe, network, groups)
 
+    def fit_head(self, network: nn.Module, batches: Batches, processes: Processes) -> None:
+        """Fit the head to the features of the training images before the first step, if the record says so."""
+        record = self.run.record
+        if self.body is None or not record.fits_head:
+            return
+        if processes.is_main:
+            head = self.body.head
+            batch = batch_to_fit(batches, network, head)
+            part = FrozenBackbone(network, head, batches.plain(torch.arange(0)).inputs)
+            # A line search needs the gradients of its losses, which bfloat16 rounds too much.
+            exact = replace(record.execution, bfloat16=False, compiled=False)
+            fit(part.head, batch, self._step(part, batches, exact, Processes()))
+        processes.sync_state(network)
+
     def trained_part(self, network: nn.Module, batches: Batches) -> tuple[nn.Module, Batches | FeatureBatches]:
         """The part of the network that is trained, and the batches that it sees."""
         if self.body is None or not self.freezes:
@@ -89,12 +106,22 @@ class TrainingSetup:
 
     def step(self, part: nn.Module, batches: Batches, processes: Processes, teacher: Teacher | None = None) -> Step:
         """The training step of that part, on the device of those batches."""
+        return self._step(part, batches, self.run.record.execution, processes, teacher)
+
+    def _step(
+        self,
+        part: nn.Module,
+        batches: Batches,
+        execution: Execution,
+        processes: Processes,
+        teacher: Teacher | None = None,
+    ) -> Step:
         record, num_classes = self.run.record, len(self.run.card.classes)
         weights = class_weights(batches.split, num_classes, balanced=record.class_weights == "balanced")
         return Step.prepared(
             part,
             self.run.variant.objective,
-            record.execution,
+            execution,
             class_weights=weights.to(batches.device),
             batch_size=record.recipe.batch_size,
             micro_batch=record.runtime.micro_batch,
@@ -106,4 +133,10 @@ class TrainingSetup:
         """Unfreeze the layers that are due after the fraction `done` of training; return whether any changed."""
         if self.body is None or self.freezes:
             return False
-        return unfreeze(layer_groups(network, self.body.head), done)
+        record = self.run.record
+        return unfreeze(
+            layer_groups(network, self.body.head),
+            done,
+            is_fitted=record.fits_head,
+            keeps_statistics=record.keeps_statistics,
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -12,11 +12,15 @@ from torch import Tensor
 
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, read
+from convatlas.images import Preprocessing, ResizeMode
 from convatlas.models.imported import import_checkpoint, load_published
 from convatlas.models.model import Model
 from convatlas.networks.heads import without_memory
+from convatlas.runs.options import InitFrom, WeightConstraint
 from convatlas.runs.run import load_model
-from convatlas.spec import Scale, Variant
+from convatlas.spec import Scale, Spec, Variant
+from convatlas.spec.quantization import Quantization
+from convatlas.training.fine_tuning import Backbone
 from convatlas.weights.libraries import LIBRARIES
 from convatlas.weights.published import Published
 from convatlas.weights.taking import check_is_of, is_published, network_of, published_for
@@ -118,3 +122,56 @@ def notes_on_published(variant: Variant, scale: Scale) -> tuple[str, ...]:
         return ()
     named = [row.name + (f" ({row.top1:.1f} % on {row.data})" if row.top1 else "") for row in rows]
     return (f"there are published weights of it: {', '.join(named)}; start from them with --from {rows[0].library}",)
+
+
+@dataclass(frozen=True)
+class Start:
+    """The weights that training starts from."""
+
+    init_from: InitFrom
+    weights: StartingWeights
+
+    @classmethod
+    def opened(cls, init_from: InitFrom, variant: Variant, scale: Scale) -> Start:
+        """
+        Raises:
+            UserError: there are none, or they are another network's.
+        """
+        where = full_name(init_from.path, variant, scale)
+        return cls(replace(init_from, path=where), open_weights(where, variant))
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """What the weights learned on; None for a bare file of weights."""
+        return None if self.weights.model is None else self.weights.model.preprocessing
+
+    def learned_side(self, variant: Variant, scale: Scale) -> int | None:
+        """Side in pixels of the images that the weights of a variant learned on; None if it is unknown, or if phi is to
+        change it."""
+        model = self.weights.model
+        is_own = model is not None and model.card.variant == variant.name and not scale.phi
+        return model.preprocessing.crop if is_own and model is not None else None
+
+    @property
+    def mode(self) -> ResizeMode | None:
+        """How the images became squares that the weights learned on; None for published ones, whose images are others
+        than a person's, and for a bare file of weights."""
+        model = self.weights.model
+        return None if model is None or model.provenance.imported is not None else model.preprocessing.mode
+
+    def check(self, variant: Variant, spec: Spec) -> None:
+        """
+        Raises:
+            UserError: the weights do not fit the network, or have no quantization where that is to be kept.
+        """
+        if self.init_from.constraint is None:
+            Backbone.of(self.weights.tensors, variant, spec, self.init_from.path)
+        elif self.init_from.constraint is WeightConstraint.QUANTIZED and not self.quantization:
+            raise UserError(f"{self.init_from.path} has 32-bit weights; there is no quantization to keep")
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """Of the network that is trained."""
+        if self.init_from.constraint is not WeightConstraint.QUANTIZED or self.weights.model is None:
+            return None
+        return self.weights.model.card.quantization

@@ -31,12 +31,22 @@ def split_validation(
     return train, val.exact(progress)
 
 
+def can_validate(split: data.Split, validation: Validation) -> bool:
+    """Whether every class has images for both."""
+    fewest = fewest_of_a_class(split)
+    return num_drawn(validation.val_split, fewest) < fewest
+
+
+def fewest_of_a_class(split: data.Split) -> int:
+    return int(np.unique(split.labels, return_counts=True)[1].min())
+
+
 def check_validation(split: data.Split, validation: Validation) -> None:
     """
     Raises:
         UserError: see `split_validation`.
     """
-    fewest = int(np.unique(split.labels, return_counts=True)[1].min())
+    fewest = fewest_of_a_class(split)
     if fewest < 2:
         raise UserError("a class with one training image leaves none for validation; add images to it")
     if num_drawn(validation.val_split, fewest) == fewest:
@@ -44,16 +54,20 @@ def check_validation(split: data.Split, validation: Validation) -> None:
 
 
 def validate(train_state: TrainState, run: Run, split: data.Split, device: torch.device, processes: Processes) -> None:
-    """Evaluate the epoch that just ended on validation images, and keep its weights if none before were better."""
+    """Evaluate the weights on validation images, after an epoch or before the first with the fitted head, and keep them
+    if none before were better."""
     processes.sync_state(train_state.evaluated)
     batches = evaluation_batches(run.card, split, device, processes.shard)
     evaluation = evaluate(train_state.evaluated, run.variant.objective, batches, processes.all_reduce_sum)
-    metrics = train_state.state.metrics[-1]
-    metrics["val_loss"], metrics["val_accuracy"] = evaluation.loss, evaluation.accuracy
-    best = train_state.state.best_epoch
+    state = train_state.state
+    best = state.best_accuracy
+    if state.metrics:
+        state.metrics[-1]["val_loss"], state.metrics[-1]["val_accuracy"] = evaluation.loss, evaluation.accuracy
+    else:
+        state.head_accuracy = evaluation.accuracy
     # Of equal epochs the later: it was trained longer.
-    if not best or evaluation.accuracy >= train_state.state.metrics[best - 1]["val_accuracy"]:
-        train_state.state.best_epoch = len(train_state.state.metrics)
+    if best is None or evaluation.accuracy >= best:
+        state.best_epoch = len(state.metrics)
         train_state.keep_best()
 
 
@@ -66,6 +80,7 @@ def should_stop(state: LoopState, validation: Validation | None, stop_at_error: 
     # 1e-9: an accuracy of 0.7 is an error of 0.3, whatever binary fractions say.
     if stop_at_error is not None and state.metrics and 1 - state.metrics[-1]["accuracy"] <= stop_at_error + 1e-9:
         return True
-    if validation is None or validation.patience is None or not state.best_epoch:
+    has_best = state.best_epoch > 0 or state.head_accuracy is not None
+    if validation is None or validation.patience is None or not has_best:
         return False
     return len(state.metrics) - state.best_epoch >= validation.patience

@@ -158,7 +158,7 @@ def test_a_run_is_that_of_the_request_which_began_it(request_: Request, tmp_path
 
 @pytest.mark.parametrize("variant", atlas.variants(), ids=lambda variant: variant.name)
 def test_a_network_at_any_scale_is_the_one_that_was_asked_for(variant: Variant) -> None:
-    side = find("cifar10").typical_side
+    side = find("cifar10").typical_size[0]
     for scale in (Scale(), Scale(width=0.5), Scale(depth=2), Scale(phi=1.0), Scale(width=0.75, resolution=64)):
         request = Request(network=variant.name, scale=scale)
         own = replace(scaled_spec(request, variant, side), num_classes=10, in_channels=1)
