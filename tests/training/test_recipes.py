@@ -81,7 +81,7 @@ def test_trained_weights_learn_at_a_lower_rate_and_no_longer(name: str, of: Data
 def test_a_head_alone_has_the_same_recipe_for_any_network() -> None:
     one, other = (find("default", name, init_from=FROZEN) for name in ("alexnet", "resnet18"))
     assert one == other
-    assert (one.lr, one.epochs_for(900)) == (recipes.HEAD_LR, 96)
+    assert (one.lr, one.epochs_for(900)) == (recipes.HEAD_LR, recipes.HEAD_EPOCHS)
 
 
 def test_a_deep_network_without_normalization_is_fine_tuned_at_a_lower_rate() -> None:

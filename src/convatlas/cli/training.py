@@ -53,6 +53,16 @@ Data = Annotated[
         "or hf:NAME."
     ),
 ]
+Labels = Annotated[
+    str | None,
+    typer.Option(help="CSV table in the data's folder, with columns file and label; by default folders are classes."),
+]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of --labels, such as the patient: images with the same value stay on one side of a split."
+    ),
+]
 BatchSize = Annotated[
     int | None, typer.Option(help="Images per optimizer step, over all processes; by default the recipe's.")
 ]
@@ -91,6 +101,8 @@ def together(verb: Callable[P, None]) -> Callable[P, None]:
 def train(
     network: Network,
     data: Data = "digits",
+    labels: Labels = None,
+    group_by: GroupBy = None,
     recipe: Annotated[str, typer.Option(help="default, or paper for the recipe of the network's paper.")] = "default",
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the training images; by default the recipe's.")
@@ -225,6 +237,8 @@ def train(
         distillation=distillation,
         runtime=Runtime(device=device, autotune=autotune, micro_batch=micro_batch, checkpoint_steps=checkpoint_steps),
         resize=parsed_resize(resize),
+        labels=labels,
+        group_by=group_by,
         skip_bad=skip_bad,
     )
     if swept:
@@ -268,6 +282,8 @@ def parsed_class_weights(name: str | None) -> ClassWeights | None:
 def find_lr(
     network: Network,
     data: Data = "digits",
+    labels: Labels = None,
+    group_by: GroupBy = None,
     batch_size: BatchSize = None,
     seed: Seed = 0,
     skip_bad: SkipBad = False,
@@ -291,6 +307,8 @@ def find_lr(
         Request(
             network=network,
             data=data,
+            labels=labels,
+            group_by=group_by,
             batch_size=batch_size,
             seed=seed,
             scale=Scale(width=width, depth=depth, resolution=resolution),

@@ -14,3 +14,4 @@ from convatlas.data.dataset import Dataset as Dataset
 from convatlas.data.dataset import Source as Source
 from convatlas.data.dataset import Split as Split
 from convatlas.data.images import Images as Images
+from convatlas.data.table import Table as Table

@@ -1,6 +1,7 @@
 """From the name or the path of a data set to its source."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from convatlas.data.dataset import Source
@@ -9,17 +10,30 @@ from convatlas.data.folder import Folder
 from convatlas.data.hub import PREFIX, Hub
 from convatlas.data.layout import lies_in
 from convatlas.data.standard import STANDARDS, Standard
+from convatlas.data.table import Table
 from convatlas.errors import UserError, unknown
 
 NAMED: tuple[Source, ...] = (Digits(), *STANDARDS)
 
 
-def find(name: str | Path) -> Source:
+def find(name: str | Path, table: Table | None = None) -> Source:
     """A standard set by its name, a folder of images by its path, or a streamed set by `hf:` and its name.
 
+    Args:
+        table: what says the classes of a folder's images; None: their folders do.
+
     Raises:
-        UserError: there is no such set or folder; the message gives similar names.
+        UserError: there is no such set or folder, and then the message gives similar names; or it takes no table.
     """
+    found = _find(name)
+    if table is None:
+        return found
+    if not isinstance(found, Folder):
+        raise UserError(f"{name} has classes of its own; a table of labels goes with a folder of images")
+    return replace(found, table=table)
+
+
+def _find(name: str | Path) -> Source:
     named = {source.name: source for source in NAMED}
     if str(name) in named:
         return named[str(name)]

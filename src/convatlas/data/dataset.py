@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from convatlas.data.groups import IndivisibleError, draw_groups
 from convatlas.data.images import ImageReader, Images, IndexedImages, ResizedImages, pixel_digests
 from convatlas.data.listing import Unused
 from convatlas.errors import UserError
@@ -40,6 +41,8 @@ class Split:
     """The file of each image; empty if the images are not files."""
     contents: npt.NDArray[np.uint8] | None = None
     """(n, 32), SHA-256 of what each image comes from: its file, or its pixels as published. None: of what it is."""
+    groups: npt.NDArray[np.int64] | None = None
+    """(n,), numbers of what must not stand on both sides of a split; None: there are no groups."""
 
     @cached_property
     def reader(self) -> ImageReader:
@@ -53,6 +56,7 @@ class Split:
             self.labels[indices],
             tuple(self.names[i] for i in indices) if self.names else (),
             None if self.contents is None else self.contents[indices],
+            None if self.groups is None else self.groups[indices],
         )
 
     def exact(self, progress: ProgressCallback = SILENT) -> Split:
@@ -64,15 +68,27 @@ class Split:
         return replace(self, images=self.reader.exact(progress))
 
     def stratified_split(self, fraction: float, generator: np.random.Generator) -> tuple[Split, Split]:
-        """Draw a fraction of each class, at least one image of it, and all if it has only one.
+        """Draw a fraction of each class, at least one image of it, and all if it has only one; with groups, whole ones.
 
         Returns:
             The rest, and what was drawn.
+
+        Raises:
+            UserError: the groups cannot be split so that each class is on both sides.
         """
         drawn = np.zeros(len(self), bool)
-        for label in np.unique(self.labels):
-            members = np.flatnonzero(self.labels == label)
-            drawn[generator.permutation(members)[: num_drawn(fraction, len(members))]] = True
+        if self.groups is not None:
+            try:
+                drawn = draw_groups(self.labels, self.groups, fraction, generator)
+            except IndivisibleError as error:
+                first = self.name_of(int(np.flatnonzero(self.labels == error.label)[0]))
+                raise UserError(
+                    f"the class of {first} is in too few groups to be split by them; it takes one on each side"
+                ) from error
+        else:
+            for label in np.unique(self.labels):
+                members = np.flatnonzero(self.labels == label)
+                drawn[generator.permutation(members)[: num_drawn(fraction, len(members))]] = True
         return self.take(np.flatnonzero(~drawn)), self.take(np.flatnonzero(drawn))
 
     def name_of(self, index: int) -> str:
@@ -109,7 +125,7 @@ class Split:
         lazy = ResizedImages(self.images, resize)
         images = lazy[:] if math.prod(lazy.shape) <= MAX_RESIZED else lazy
         contents = pixel_digests(self.images[:]) if self.contents is None else self.contents
-        return Split(images, self.labels, self.names, contents)
+        return replace(self, images=images, contents=contents)
 
 
 def num_drawn(fraction: float, num: int) -> int:

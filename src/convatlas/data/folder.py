@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from convatlas.data.layout import Layout, folders_in, lies_in, notes_on_unused, 
 from convatlas.data.listing import summary
 from convatlas.data.source_files import Scan, SourceFile, scan, sorting_key
 from convatlas.data.splits import split_kind
+from convatlas.data.table import Table
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, decoded_folder
 from convatlas.files.names import composed
@@ -29,6 +30,8 @@ class Folder:
     """`<class>/*` with a seeded split, or `train/<class>/*` beside `test/` or `val/`; see `layout`."""
 
     path: Path
+    table: Table | None = None
+    """What says the classes of the images, in place of their folders."""
     native_side: None = None
     sorted_as_earlier: bool = False
     """Whether classes and images are in the order in which earlier versions split them: as this system sorts names."""
@@ -45,7 +48,7 @@ class Folder:
         Raises:
             UserError: see `read_layout`.
         """
-        return read_layout(self.path)
+        return read_layout(self.path) if self.table is None else self.table.layout(self.path)
 
     @property
     def typical_size(self) -> tuple[int, int] | None:
@@ -121,8 +124,10 @@ class Folder:
         return tuple(listing), FileImages(tuple(sources), resize, channels).split([label for _, label in rows])
 
     @property
-    def folder_names(self) -> list[set[str]]:
-        """Of the folders in this one, and in each that is called like a split: some of these are the classes."""
+    def class_names(self) -> list[set[str]]:
+        """Some of these are the classes: the folders in this one, and in each that is called like a split."""
+        if self.table is not None:
+            return [set(self.layout.classes)]
         roots, _ = folders_in(self.path, self.path)
         splits = [root for root in roots if split_kind(root.name)]
         folders = [roots, *(folders_in(split, self.path)[0] for split in splits)]
@@ -149,7 +154,7 @@ class Folder:
         for row in rows:
             kept = [(good[path], label) for path, label in row if path in good]
             images = FileImages(tuple(source for source, _ in kept), resize, channels)
-            splits.append(images.split([label for _, label in kept]))
+            splits.append(self._grouped(images.split([label for _, label in kept])))
         train, test = splits if len(splits) == 2 else split_by_class(splits[0], classes, self.path, seed)
         return Dataset(name=self.name, classes=classes, train=train, test=test), scanned
 
@@ -184,8 +189,15 @@ class Folder:
                 else:
                     good.append((source, label))
             images = FolderImages.of(self.path, cache_folder, resize, entry, tuple(source for source, _ in good))
-            splits.append(images.split([label for _, label in good]))
+            splits.append(self._grouped(images.split([label for _, label in good])))
         return splits, errors
+
+    def _grouped(self, split: Split) -> Split:
+        """The split with the groups of its images, if there are any."""
+        if not self.layout.groups:
+            return split
+        of_image = [self.layout.groups[self.path / name] for name in split.names]
+        return replace(split, groups=np.unique(of_image, return_inverse=True)[1])
 
 
 def labeled(listing: dict[str, list[Path]]) -> list[tuple[Path, int]]:

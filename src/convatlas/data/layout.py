@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from convatlas.data.listing import HIDDEN, Listing, Unused, is_hidden, list_files, refuse, summary
@@ -25,6 +25,8 @@ class Layout:
     """All other files."""
     notes: tuple[str, ...]
     """Lines for people about what is used for what."""
+    groups: Mapping[Path, str] = field(default_factory=dict)
+    """Of each image, what must not stand on both sides of a split; empty: there are no groups."""
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -70,6 +70,10 @@ class Provenance:
     """Where its weights came from, if it was not trained here; it stays with what is made of it without training."""
     skip_bad: bool = False
     """Whether unusable images were left out."""
+    labels: str | None = None
+    """The table that says the classes of the images, below the data set's folder; None: their folders do."""
+    group_by: str | None = None
+    """Its column of what stands on one side of the split alone; None: there is none."""
     parent_sha256: str | None = None
     """SHA-256 of the weights that these were derived from without training, by pruning or quantization."""
     versions: dict[str, str] = field(default_factory=installed_versions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from convatlas.data import Dataset, earlier, is_streamed, what_is_read
+from convatlas.data import Dataset, Table, earlier, is_streamed, what_is_read
 from convatlas.data import find as find_data
 from convatlas.data.dataset import advice, restore
 from convatlas.data.folder import Folder
@@ -39,7 +39,8 @@ def load_training_data(
         UserError: it is not found, or it is not the one that the model was trained on.
     """
     provenance, resize = card.provenance, card.preprocessing.resizing
-    source, checksum = find_data(name), provenance.data_checksum
+    table = None if provenance.labels is None else Table(provenance.labels, provenance.group_by)
+    source, checksum = find_data(name, table), provenance.data_checksum
     if earlier.is_earlier(checksum):
         source = earlier.sorted_as_earlier(source)
 
@@ -107,7 +108,7 @@ def check_undecoded(folder: Folder, card: Card, num_train: int | None, others: C
     Raises:
         UserError: it is not the folder that the model was trained on.
     """
-    classes, found = set(map(composed, card.classes)), folder.folder_names
+    classes, found = set(map(composed, card.classes)), folder.class_names
     if not any(classes <= names for names in found):
         raise others(other_classes(card.classes, sorted(found[-1])))
     provenance, preprocessing = card.provenance, card.preprocessing

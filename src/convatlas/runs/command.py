@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import fields
+from pathlib import Path
 
 from convatlas.runs.options import Distillation, InitFrom, Runtime, Validation
 from convatlas.runs.run import Run
@@ -25,17 +26,19 @@ def command(run: Run) -> str | None:
         return None
     if init_from is not None and init_from.constraint is not None:
         return None
-    recipe = record.recipe
+    recipe, provenance = record.recipe, run.card.provenance
     words = [
         *options(record.scale),
         *("--data", record.data, "--recipe", recipe.name, "--epochs", str(recipe.epochs)),
         *("--batch-size", str(recipe.batch_size), "--lr", repr(recipe.lr), "--seed", str(record.seed)),
         *(("--class-weights", record.class_weights) if record.class_weights else ()),
+        *(("--labels", str(Path(record.data) / provenance.labels)) if provenance.labels else ()),
+        *(("--group-by", provenance.group_by) if provenance.group_by else ()),
         *(("--resize", run.card.preprocessing.mode) if init_from is not None else ()),
     ]
     for group in (record.validation, init_from, record.distillation, record.runtime):
         words += options(group) if group is not None else []
-    if run.card.provenance.skip_bad:
+    if provenance.skip_bad:
         words.append("--skip-bad")
     program = ["convatlas"]
     if record.num_processes > 1:

@@ -40,7 +40,7 @@ from convatlas.training.distribution import Processes
 from convatlas.training.fine_tuning import FEW_IMAGES
 from convatlas.training.request import Request
 from convatlas.training.start import Start, notes_on_published
-from convatlas.training.validation import can_validate, check_validation
+from convatlas.training.validation import can_validate, draw_validation
 
 RUNS = Path("runs")
 SKIP_BAD = "mend it, or set `skip_bad` to leave such files out"
@@ -71,7 +71,8 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     Raises:
         UserError: something in it cannot work.
     """
-    variant, source = atlas.find(request.network), data.find(request.data)
+    table = None if request.labels is None else data.Table.of(request.labels, request.group_by, request.data)
+    variant, source = atlas.find(request.network), data.find(request.data, table)
     start = None if request.init_from is None else Start.opened(request.init_from, variant, request.scale)
     like = None if start is None else start.preprocessing
     size = source.typical_size
@@ -98,8 +99,8 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     dataset = replace(dataset, notes=tuple(notes))
     validation = request.validation
     if validation is not None:
-        check_validation(dataset.train, validation)
-    elif request.is_fine_tuned and can_validate(dataset.train, Validation()):
+        draw_validation(dataset.train, validation, request.seed)
+    elif request.is_fine_tuned and can_validate(dataset.train, Validation(), request.seed):
         # So that fine-tuning is never worse than the head alone.
         validation = Validation()
     layers = measure.layers_of(variant.network, spec)
@@ -120,6 +121,8 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
             data_checksum=dataset.checksum,
             seed=request.seed,
             skip_bad=request.skip_bad,
+            labels=None if table is None else table.path,
+            group_by=request.group_by,
         ),
         params=costs.params,
         macs=costs.macs,
@@ -135,7 +138,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
         validation=validation,
         stop_at_error=request.stop_at_error,
         init_from=None if start is None else start.init_from,
-        fits_head=request.is_fine_tuned,
+        fits_head=request.has_new_head,
         keeps_statistics=request.is_fine_tuned and len(dataset.train) < FEW_IMAGES,
         distillation=checked_distillation(request.distillation, variant, spec, dataset.classes),
         runtime=replace(request.runtime, device=resolve_device(request.runtime.device).type),

@@ -54,10 +54,8 @@ FINE_TUNING_LR = 1e-3
 DEEP_FINE_TUNING_LR = 3e-4
 FINE_TUNING_EPOCHS, FINE_TUNING_EPOCHS_OF = 8, 12_000
 """19 epochs of 900 images: what was learned before need not be learned again."""
-HEAD_LR = 1e-3
-"""Of a head alone, on features that are not augmented."""
-HEAD_EPOCHS, HEAD_EPOCHS_OF = 25, 50_000
-"""96 epochs of 900 images, of which none passes through the network again."""
+HEAD_LR, HEAD_EPOCHS = 1e-3, 10
+"""Of a head alone, which was fitted before."""
 
 
 def find(name: str, variant: Variant, layers: Layers, images: Dataset, *, init_from: InitFrom | None = None) -> Recipe:
@@ -75,7 +73,7 @@ def find(name: str, variant: Variant, layers: Layers, images: Dataset, *, init_f
         if init_from is None:
             return replace(found, lr=DEEP_LR) if deep else found
         if init_from.freeze:
-            return replace(found, lr=HEAD_LR, epochs=HEAD_EPOCHS, epochs_of=HEAD_EPOCHS_OF)
+            return replace(found, lr=HEAD_LR, epochs=HEAD_EPOCHS, epochs_of=None)
         if init_from.constraint is not None:
             return replace(found, lr=FINE_TUNING_LR, epochs=DEFAULT.epochs, epochs_of=DEFAULT.epochs_of)
         lr = DEEP_FINE_TUNING_LR if deep else FINE_TUNING_LR

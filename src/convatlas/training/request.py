@@ -36,18 +36,26 @@ class Request:
     distillation: Distillation | None = None
     runtime: Runtime = DEFAULT_RUNTIME
     resize: ResizeMode | None = None
+    labels: str | Path | None = None
+    group_by: str | None = None
     skip_bad: bool = False
 
     @property
+    def has_new_head(self) -> bool:
+        """Whether training starts from weights and replaces their head."""
+        return self.init_from is not None and self.init_from.constraint is None
+
+    @property
     def is_fine_tuned(self) -> bool:
-        """Whether a new head is trained and then the pretrained layers below it with it."""
-        start = self.init_from
-        return start is not None and not start.freeze and start.constraint is None
+        """Whether the pretrained layers below the new head are trained too."""
+        return self.has_new_head and self.init_from is not None and not self.init_from.freeze
 
     def __post_init__(self) -> None:
         if self.class_weights not in (None, "balanced"):
             raise UserError(f"`class_weights` {self.class_weights!r} is unknown; the only choice is 'balanced'")
         check_within(self, stop_at_error=(0, 1))
+        if self.group_by is not None and self.labels is None:
+            raise UserError("`group_by` is a column of a table; name the table with `labels`")
         if self.resize is not None:
             # A string too, as people write it.
             object.__setattr__(self, "resize", member(ResizeMode, "`resize`", self.resize))

@@ -23,34 +23,34 @@ def split_validation(
     """The training images and the validation images, of which the seed draws a part of each class.
 
     Raises:
-        UserError: a class has one image only, or would have none left for training.
+        UserError: a class has one image only, or would have none left for training, or the groups cannot be split.
     """
-    check_validation(split, validation)
-    # These words are part of the seed: others would draw other images.
-    train, val = split.stratified_split(validation.val_split, np.random.default_rng(derived_seed(seed, "held out")))
+    train, val = draw_validation(split, validation, seed)
     return train, val.exact(progress)
 
 
-def can_validate(split: data.Split, validation: Validation) -> bool:
-    """Whether every class has images for both."""
-    fewest = fewest_of_a_class(split)
-    return num_drawn(validation.val_split, fewest) < fewest
+def draw_validation(split: data.Split, validation: Validation, seed: int) -> tuple[data.Split, data.Split]:
+    """The same, before an image is decoded.
 
-
-def fewest_of_a_class(split: data.Split) -> int:
-    return int(np.unique(split.labels, return_counts=True)[1].min())
-
-
-def check_validation(split: data.Split, validation: Validation) -> None:
-    """
     Raises:
         UserError: see `split_validation`.
     """
-    fewest = fewest_of_a_class(split)
+    fewest = int(np.unique(split.labels, return_counts=True)[1].min())
     if fewest < 2:
         raise UserError("a class with one training image leaves none for validation; add images to it")
     if num_drawn(validation.val_split, fewest) == fewest:
         raise UserError(f"`val_split` {validation.val_split:g} leaves no image of a class for training; choose less")
+    # These words are part of the seed: others would draw other images.
+    return split.stratified_split(validation.val_split, np.random.default_rng(derived_seed(seed, "held out")))
+
+
+def can_validate(split: data.Split, validation: Validation, seed: int) -> bool:
+    """Whether every class has images for both."""
+    try:
+        draw_validation(split, validation, seed)
+    except UserError:
+        return False
+    return True
 
 
 def validate(train_state: TrainState, run: Run, split: data.Split, device: torch.device, processes: Processes) -> None:

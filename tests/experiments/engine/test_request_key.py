@@ -15,6 +15,7 @@ from convatlas import atlas
 from convatlas.data import find
 from convatlas.errors import UserError
 from convatlas.experiments.engine.request_key import asked_spec, canonical, check_is_of, key_of
+from convatlas.images import ResizeMode
 from convatlas.networks.lenet import FullyConnectedSpec
 from convatlas.recipe import Augmentation, Cosine, Decayed, LinearDecay, Optimizer, Recipe, Staircase, Steps
 from convatlas.runs.options import Distillation, InitFrom, Runtime, Validation, WeightConstraint
@@ -74,6 +75,9 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "runtime": st.builds(Runtime, device=some(None, "cpu"), autotune=st.booleans(), micro_batch=some(None, 8)),
     "skip_bad": st.booleans(),
     "stop_at_error": some(None, 0, 0.25, 0.5),
+    "resize": some(None, *ResizeMode),
+    "labels": some("labels.csv", Path("labels.csv"), Path("a/labels.csv")),
+    "group_by": some(None, "patient"),
 }
 REQUESTS = st.builds(Request, **FIELDS)
 
