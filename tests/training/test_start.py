@@ -12,10 +12,12 @@ from PIL import Image
 
 import convatlas as ca
 from convatlas import atlas
+from convatlas.data import Dataset
 from convatlas.errors import UserError
 from convatlas.runs.options import InitFrom, Runtime
+from convatlas.runs.run import Run
 from convatlas.spec import Scale
-from convatlas.training import Request, resume
+from convatlas.training import Progress, Request, resume
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import plan
 from convatlas.training.start import full_name, open_weights
@@ -80,6 +82,11 @@ def test_a_bare_module_takes_them_and_says_what_is_not_taken(checkpoint: Path) -
 def test_gray_photographs_train_from_weights_for_color(
     checkpoint: Path, photographs: Callable[[str], Path], tmp_path: Path
 ) -> None:
+    class Noted(Progress):
+        def begin(self, run: Run, images: Dataset, num_steps: int, step: int) -> None:
+            self.notes = images.notes
+
+    noted = Noted()
     run = ca.train(
         VARIANT.name,
         photographs("L"),
@@ -88,8 +95,12 @@ def test_gray_photographs_train_from_weights_for_color(
         init_from=checkpoint,
         runtime=UNTUNED,
         out=tmp_path / "run",
+        progress=noted,
     )
     assert run.spec.in_channels == 1
+    assert noted.notes == (
+        "the first filters are summed over the colors, for gray images", "the head is new, for 2 classes",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,6 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     notes = [*data.notes_on_name(request.data), *dataset.notes, *note_on_mode]
     if start is None and source.path is not None and dataset.channels == COLORS:
         notes += notes_on_published(variant, request.scale)
-    dataset = replace(dataset, notes=tuple(notes))
     validation = request.validation
     if validation is not None:
         draw_validation(dataset.train, validation, request.seed)
@@ -108,7 +107,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     check_batch_norm(variant, layers, smallest_batch(request, recipe, dataset, processes))
     spec = replace(spec, num_classes=len(dataset.classes), in_channels=dataset.channels)
     if start is not None:
-        start.check(variant, spec)
+        notes += start.check(variant, spec)
     costs = check_trainable(variant, spec)
     card = Card(
         variant=variant.name,
@@ -152,7 +151,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     )
     if start is not None and start.init_from.constraint is not None:
         ConstrainedWeights.of(start.init_from, card)
-    return Plan(card, record, dataset)
+    return Plan(card, record, replace(dataset, notes=tuple(notes)))
 
 
 def check_trainable(variant: Variant, spec: Spec) -> Cost:

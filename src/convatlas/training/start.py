@@ -159,15 +159,19 @@ class Start:
         model = self.weights.model
         return None if model is None or model.provenance.imported is not None else model.preprocessing.mode
 
-    def check(self, variant: Variant, spec: Spec) -> None:
+    def check(self, variant: Variant, spec: Spec) -> tuple[str, ...]:
         """
+        Returns:
+            Lines for people about what is not taken as it is.
+
         Raises:
             UserError: the weights do not fit the network, or have no quantization where that is to be kept.
         """
         if self.init_from.constraint is None:
-            Backbone.of(self.weights.tensors, variant, spec, self.init_from.path)
-        elif self.init_from.constraint is WeightConstraint.QUANTIZED and not self.quantization:
+            return Backbone.of(self.weights.tensors, variant, spec, self.init_from.path).adapted.notes
+        if self.init_from.constraint is WeightConstraint.QUANTIZED and not self.quantization:
             raise UserError(f"{self.init_from.path} has 32-bit weights; there is no quantization to keep")
+        return ()
 
     @property
     def quantization(self) -> Quantization | None:
