@@ -24,10 +24,11 @@ from convatlas.weights.adapting import Adapted, adapted
 
 MIN_LR_FACTOR = 0.1
 """The learning rate of the lowest group, as a fraction of the head's: edge filters need to change least."""
-HEAD_ONLY_UNTIL = 0.1
-"""Fraction of training in which only the head is trained, if it was not fitted before."""
-ALL_UNFROZEN_FROM = 0.3
-"""Fraction after which all layers are trained; before, one group after another (Howard and Ruder 2018)."""
+UNFREEZING = (0.0, 0.6)
+"""The fractions of training between which one group after another is unfrozen (Howard and Ruder 2018). The lowest,
+which take most of the time and need to change least, learn for the rest."""
+UNFREEZING_WITHOUT_FIT = (0.1, 0.3)
+"""Those of earlier versions, where the head was not fitted and learned alone at first."""
 FEW_IMAGES = 10_000
 """With fewer training images batch normalization keeps the statistics that the weights came with: those of so few
 images in a short training would be worse."""
@@ -127,8 +128,8 @@ def unfreeze(groups: list[LayerGroup], done: float, *, is_fitted: bool = False, 
     """
     before = [group.is_trained for group in groups]
     body = len(groups) - 1
-    begin = 0.0 if is_fitted else HEAD_ONLY_UNTIL
-    freed = 1 + int(body * (done - begin) / (ALL_UNFROZEN_FROM - begin)) if done >= begin else 0
+    begin, end = UNFREEZING if is_fitted else UNFREEZING_WITHOUT_FIT
+    freed = 1 + int(body * (done - begin) / (end - begin)) if done >= begin else 0
     for i, group in enumerate(groups):
         group.module.train(i <= freed).requires_grad_(i <= freed)
         for layer in group.module.modules():

@@ -52,8 +52,8 @@ DEEP_LR = 1e-3
 FINE_TUNING_LR = 1e-3
 """Peak learning rate for fine-tuning, low so that the pretrained weights are not lost."""
 DEEP_FINE_TUNING_LR = 3e-4
-FINE_TUNING_EPOCHS, FINE_TUNING_EPOCHS_OF = 8, 12_000
-"""19 epochs of 900 images: what was learned before need not be learned again."""
+FINE_TUNING_EPOCHS, FINE_TUNING_EPOCHS_OF = 10, 12_000
+"""24 epochs of 900 images: what was learned before need not be learned again."""
 HEAD_LR, HEAD_EPOCHS = 1e-3, 10
 """Of a head alone, which was fitted before."""
 
