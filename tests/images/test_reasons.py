@@ -87,7 +87,7 @@ def test_a_png_with_long_text_or_a_large_profile_is_read(
     assert np.array_equal(decode(path), TURNED)
     with opened(path) as file:
         assert np.array_equal(decode_draft(file, path, 8)[0], TURNED)
-    assert size_of(path) == (40, 40)
+    assert size_of(path) == (56, 40)
 
 
 def test_damage_beside_long_text_is_damage(tmp_path: Path) -> None:

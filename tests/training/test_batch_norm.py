@@ -106,12 +106,15 @@ def test_a_frozen_body_keeps_the_statistics_that_it_came_with(short: Run, tmp_pa
 
 
 def test_layers_that_were_never_unfrozen_keep_their_statistics_resumed_too(
-    short: Run, stop_at: Callable[[int], Progress], tmp_path: Path
+    short: Run, stop_at: Callable[[int], Progress], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # In a single epoch, the head alone is trained.
+    # As with many images, where those that are unfrozen do not keep them.
+    monkeypatch.setattr("convatlas.training.plan.FEW_IMAGES", 100)
+    # In a single epoch, the last block and the head are trained. A tenth is held out: that is a step.
     tuned = train(init_from=str(short.folder), seed=1, out=tmp_path / "run")
+    assert not tuned.record.keeps_statistics
     with pytest.raises(Interrupted):
-        train(init_from=str(short.folder), seed=1, out=tmp_path / "stopped", progress=stop_at(NUM_STEPS))
+        train(init_from=str(short.folder), seed=1, out=tmp_path / "stopped", progress=stop_at(NUM_STEPS - 1))
     for run in (tuned, ca.resume(tmp_path / "stopped")):
         first = "conv1.norm.running_mean"
         assert torch.equal(statistics(run.network)[first], statistics(short.network)[first])
