@@ -96,9 +96,8 @@ def test_two_builds_share_nothing() -> None:
 def test_the_whole_network_is_trained_on_the_images() -> None:
     setup, batches = setup_of()
     network, _ = setup.build(CPU)
-    part, shown = setup.trained_part(network, batches)
-    assert part is network
-    assert shown is batches
+    assert setup.trained_part(network, batches) is network
+    assert setup.features(network, batches) is None
     assert not setup.freezes
     assert setup.teacher(network) is None
     assert not setup.unfreeze(network, 0.0)
@@ -113,8 +112,8 @@ def test_the_body_is_taken_and_the_head_is_new(trained: Run) -> None:
     network, optimizer = setup.build(CPU)
     assert equal(state_of(network), state_of(trained.network)) == network.state_dict().keys() - {"fc.weight", "fc.bias"}
     assert trained_by(optimizer, network) == {name for name, _ in network.named_parameters()}
-    part, shown = setup.trained_part(network, batches)
-    assert (part, shown) == (network, batches)
+    assert setup.trained_part(network, batches) is network
+    assert setup.features(network, batches) is None
 
 
 def test_layers_are_unfrozen_as_training_goes_on_and_statistics_are_kept(trained: Run) -> None:
@@ -169,10 +168,16 @@ def test_frozen_the_head_is_trained_on_features(trained: Run) -> None:
     setup, batches = setup_of(init_from=InitFrom(path=str(trained.folder), freeze=True))
     network, optimizer = setup.build(CPU)
     assert trained_by(optimizer, network) == {"fc.weight", "fc.bias"}
-    part, shown = setup.trained_part(network, batches)
-    assert isinstance(part, FrozenBackbone)
+    shown = setup.features(network, batches)
     assert isinstance(shown, FeatureBatches)
     assert shown.features.shape == (100, network.fc.in_features)
+    # The head is fitted to them as to those that it would compute.
+    again, _ = setup.build(CPU)
+    setup.fit_head(network, batches, Processes(), shown)
+    setup.fit_head(again, batches, Processes())
+    assert torch.allclose(network.fc.weight, again.fc.weight, atol=1e-3)
+    part = setup.trained_part(network, batches)
+    assert isinstance(part, FrozenBackbone)
     # Its layers stay frozen to the end.
     assert setup.freezes
     assert not setup.unfreeze(network, 0.9)
@@ -195,7 +200,7 @@ def test_constrained_weights_keep_their_head(trained: Run) -> None:
     network, optimizer = setup.build(CPU)
     assert equal(state_of(network), state_of(trained.network)) == network.state_dict().keys()
     assert trained_by(optimizer, network) == {name for name, _ in network.named_parameters()}
-    assert setup.trained_part(network, batches) == (network, batches)
+    assert setup.trained_part(network, batches) is network
     # All layers are trained from the start.
     assert not setup.unfreeze(network, 0.0)
     assert all(value.requires_grad for value in network.parameters())

@@ -201,12 +201,18 @@ def features_of(indices: Tensor, batches: Batches, network: nn.Module, head: str
     return torch.cat(seen).clone()
 
 
-def batch_to_fit(batches: Batches, network: nn.Module, head: str) -> Batch:
-    """The features and targets of all training images, or of as many as there is room for, drawn with the seed."""
+def batch_to_fit(batches: Batches, network: nn.Module, head: str, features: Tensor | None = None) -> Batch:
+    """The features and targets of all training images, or of as many as there is room for, drawn with the seed.
+
+    Args:
+        features: (images, ...), of all of them, if they were computed before.
+    """
     order = batches.order(0)
     num_features = features_of(order[:1], batches, network, head).numel()
     indices = order[: min(MAX_FITTED, max(MAX_FEATURES // num_features, 1))]
     labels, targets = batches.labels_and_targets(indices)
+    if features is not None:
+        return Batch(features[indices.to(features.device)], targets, labels, indices, len(indices))
     return Batch(features_of(indices, batches, network, head), targets, labels, indices, len(indices))
 
 

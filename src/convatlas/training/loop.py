@@ -221,8 +221,9 @@ def _train_epochs(
     if processes.is_main:
         run.write()
     network, optimizer = setup.build(device)
+    features = setup.features(network, batches)
     if not checkpoint.exists(run.folder):
-        setup.fit_head(network, batches, processes)
+        setup.fit_head(network, batches, processes, features)
     train_state = TrainState(
         to_memory_format(network, record.execution), optimizer, make_ema(network, recipe, num_steps)
     )
@@ -232,7 +233,7 @@ def _train_epochs(
     state = train_state.state
     if record.fits_head and val is not None and not state.step:
         validate(train_state, run, val, device, processes)
-    trained, trained_batches = setup.trained_part(network, batches)
+    trained = setup.trained_part(network, batches)
     before_epoch = optimizers.before_epoch(optimizer, network, run.variant.objective, batches)
     teacher = setup.teacher(network)
     step = setup.step(trained, batches, processes, teacher)
@@ -258,7 +259,7 @@ def _train_epochs(
                 if setup.unfreeze(network, epoch / recipe.epochs):
                     # Other parameters are trained than before.
                     step = setup.step(trained, batches, processes, teacher)
-                for batch in trained_batches.epoch(epoch, first):
+                for batch in (features or batches).epoch(epoch, first):
                     lr = recipe.lr_at(state.step, num_steps)
                     optimizers.set_lr(optimizer, lr)
                     seed_dropout(device, derived_seed(seed, epoch, state.step, processes.rank))

@@ -78,26 +78,37 @@ class TrainingSetup:
             groups = [self.body.head_of(network)] if self.freezes else learning_rates(layer_groups(network, head))
         return network, optimizers.build(record.recipe, network, groups)
 
-    def fit_head(self, network: nn.Module, batches: Batches, processes: Processes) -> None:
-        """Fit the head to the features of the training images before the first step, if the record says so."""
+    def features(self, network: nn.Module, batches: Batches) -> FeatureBatches | None:
+        """The features of the training images, if the head alone is trained, on them."""
+        if self.body is None or not self.freezes:
+            return None
+        return FeatureBatches.of(batches, network, self.body.head)
+
+    def fit_head(
+        self, network: nn.Module, batches: Batches, processes: Processes, known: FeatureBatches | None = None
+    ) -> None:
+        """Fit the head to the features of the training images before the first step, if the record says so.
+
+        Args:
+            known: the features, if they are computed already.
+        """
         record = self.run.record
         if self.body is None or not record.fits_head:
             return
         if processes.is_main:
             head = self.body.head
-            batch = batch_to_fit(batches, network, head)
+            batch = batch_to_fit(batches, network, head, None if known is None else known.features)
             part = FrozenBackbone(network, head, batches.plain(torch.arange(0)).inputs)
             # A line search needs the gradients of its losses, which bfloat16 rounds too much.
             exact = replace(record.execution, bfloat16=False, compiled=False)
             fit(part.head, batch, self._step(part, batches, exact, Processes()))
         processes.sync_state(network)
 
-    def trained_part(self, network: nn.Module, batches: Batches) -> tuple[nn.Module, Batches | FeatureBatches]:
-        """The part of the network that is trained, and the batches that it sees."""
+    def trained_part(self, network: nn.Module, batches: Batches) -> nn.Module:
+        """The part of the network that is trained."""
         if self.body is None or not self.freezes:
-            return network, batches
-        empty = batches.plain(torch.arange(0)).inputs
-        return FrozenBackbone(network, self.body.head, empty), FeatureBatches.of(batches, network, self.body.head)
+            return network
+        return FrozenBackbone(network, self.body.head, batches.plain(torch.arange(0)).inputs)
 
     def teacher(self, network: nn.Module) -> Teacher | None:
         """The teacher of that network, if it has one."""
