@@ -36,7 +36,6 @@ from convatlas.spec import Scale
 from convatlas.torchrun import Worker
 
 if TYPE_CHECKING:
-    from convatlas.images import ResizeMode
     from convatlas.runs.run import Run
     from convatlas.training import Progress
 
@@ -165,7 +164,8 @@ def train(
     resize: Annotated[
         str | None,
         typer.Option(
-            help="How images become squares: crop, squash or letterbox; by default what loses least of these images.",
+            help="How images become squares: crop, squash or letterbox. By default what loses least of these images "
+            "with --from, else a crop.",
             rich_help_panel=FINE_TUNING,
         ),
     ] = None,
@@ -236,7 +236,7 @@ def train(
         init_from=None if init_from is None else InitFrom(path=init_from, freeze=freeze),
         distillation=distillation,
         runtime=Runtime(device=device, autotune=autotune, micro_batch=micro_batch, checkpoint_steps=checkpoint_steps),
-        resize=parsed_resize(resize),
+        resize=resize,
         labels=labels,
         group_by=group_by,
         skip_bad=skip_bad,
@@ -256,17 +256,6 @@ def train(
         raise UserError("`storage` is where a sweep keeps its trials; name what to vary with `sweep`")
     else:
         _run(lambda progress: train_request(request, out, progress), quiet, json, tensorboard)
-
-
-def parsed_resize(name: str | None) -> ResizeMode | None:
-    """
-    Raises:
-        UserError: images do not become squares so.
-    """
-    from convatlas.images import ResizeMode
-    from convatlas.images.resize import member
-
-    return None if name is None else member(ResizeMode, "`resize`", name)
 
 
 def parsed_class_weights(name: str | None) -> ClassWeights | None:

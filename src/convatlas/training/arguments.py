@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convatlas.images import ResizeMode
 from convatlas.recipe import Recipe
 from convatlas.runs.options import ClassWeights, Distillation, InitFrom, Runtime, Validation
 from convatlas.runs.run import Run
@@ -31,7 +30,7 @@ def train(
     init_from: str | Path | InitFrom | None = None,
     distillation: Distillation | None = None,
     runtime: Runtime = DEFAULT_RUNTIME,
-    resize: ResizeMode | None = None,
+    resize: str | None = None,
     labels: str | Path | None = None,
     group_by: str | None = None,
     skip_bad: bool = False,
@@ -62,8 +61,8 @@ def train(
             unfreezes the layers below it, and keeps the best on validation images, of which the head alone is one.
         distillation: learn from a teacher's outputs too.
         runtime: device, autotuning, micro-batches and checkpoints.
-        resize: how images that are no squares become squares; None: a crop, or when fine-tuning published weights what
-            loses least of these images.
+        resize: how images that are no squares become squares: "crop", "squash" or "letterbox"; None: a crop, or when
+            fine-tuning published weights what loses least of these images.
         labels: a CSV table in the data's folder with a column of image files and one of their classes, called as in
             `data.table.FILES` and `LABELS`; None: each class has a folder.
         group_by: a column of that table: images with the same value, such as those of one patient, never stand on both

@@ -208,7 +208,7 @@ def batch_to_fit(batches: Batches, network: nn.Module, head: str, features: Tens
         features: (images, ...), of all of them, if they were computed before.
     """
     order = batches.order(0)
-    num_features = features_of(order[:1], batches, network, head).numel()
+    num_features = (features_of(order[:1], batches, network, head) if features is None else features[:1]).numel()
     indices = order[: min(MAX_FITTED, max(MAX_FEATURES // num_features, 1))]
     labels, targets = batches.labels_and_targets(indices)
     if features is not None:

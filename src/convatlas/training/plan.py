@@ -81,7 +81,8 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     spec = scaled_spec(request, variant, learned_side or typical_side)
     # Before images are resized to a side that no network reads.
     check_trainable(variant, spec)
-    mode, note_on_mode = resize_mode(request.resize, start, size)
+    asked = None if request.resize is None else ResizeMode(request.resize)
+    mode, note_on_mode = resize_mode(asked, start, size)
     is_cropped = mode is ResizeMode.CROP and source.native_side is None
     margin = crop_margin(spec.resolution, typical_side) if is_cropped else 0
     side = spec.resolution + 2 * margin

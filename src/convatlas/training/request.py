@@ -35,7 +35,7 @@ class Request:
     init_from: InitFrom | None = None
     distillation: Distillation | None = None
     runtime: Runtime = DEFAULT_RUNTIME
-    resize: ResizeMode | None = None
+    resize: str | None = None
     labels: str | Path | None = None
     group_by: str | None = None
     skip_bad: bool = False
@@ -57,8 +57,7 @@ class Request:
         if self.group_by is not None and self.labels is None:
             raise UserError("`group_by` is a column of a table; name the table with `labels`")
         if self.resize is not None:
-            # A string too, as people write it.
-            object.__setattr__(self, "resize", member(ResizeMode, "`resize`", self.resize))
+            member(ResizeMode, "`resize`", self.resize)
         if self.init_from is not None and self.init_from.freeze:
             if self.recipe == "paper":
                 raise UserError("`freeze` takes the default recipe: the papers' recipes train whole networks")

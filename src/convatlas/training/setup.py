@@ -98,7 +98,7 @@ class TrainingSetup:
         if processes.is_main:
             head = self.body.head
             batch = batch_to_fit(batches, network, head, None if known is None else known.features)
-            part = FrozenBackbone(network, head, batches.plain(torch.arange(0)).inputs)
+            part = frozen(network, head, batches)
             # A line search needs the gradients of its losses, which bfloat16 rounds too much.
             exact = replace(record.execution, bfloat16=False, compiled=False)
             fit(part.head, batch, self._step(part, batches, exact, Processes()))
@@ -108,7 +108,7 @@ class TrainingSetup:
         """The part of the network that is trained."""
         if self.body is None or not self.freezes:
             return network
-        return FrozenBackbone(network, self.body.head, batches.plain(torch.arange(0)).inputs)
+        return frozen(network, self.body.head, batches)
 
     def teacher(self, network: nn.Module) -> Teacher | None:
         """The teacher of that network, if it has one."""
@@ -151,3 +151,8 @@ class TrainingSetup:
             is_fitted=record.fits_head,
             keeps_statistics=record.keeps_statistics,
         )
+
+
+def frozen(network: nn.Module, head: str, batches: Batches) -> FrozenBackbone:
+    """The network with its head alone to be trained, for images as in those batches."""
+    return FrozenBackbone(network, head, batches.plain(torch.arange(0)).inputs)

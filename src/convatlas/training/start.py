@@ -149,8 +149,9 @@ class Start:
         """Side in pixels of the images that the weights of a variant learned on; None if it is unknown, or if phi is to
         change it."""
         model = self.weights.model
-        is_own = model is not None and model.card.variant == variant.name and not scale.phi
-        return model.preprocessing.crop if is_own and model is not None else None
+        if model is None or model.card.variant != variant.name or scale.phi:
+            return None
+        return model.preprocessing.crop
 
     @property
     def mode(self) -> ResizeMode | None:
