@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from convatlas.data.layout import BESIDE, NO_SPLIT, TWICE, Layout, lies_in, read_layout
-from convatlas.data.listing import HIDDEN
 from convatlas.errors import UserError
+from convatlas.images.listing import HIDDEN
 
 PNG = "image.png"
 

@@ -17,6 +17,7 @@ from convatlas.cli.cache import cache
 from convatlas.cli.claims import claims
 from convatlas.cli.compression import compress, unpack, update
 from convatlas.cli.console import print_error, print_line
+from convatlas.cli.deployment import bench, export
 from convatlas.cli.experiment import experiment
 from convatlas.cli.signals import Signaled, end_on_signal, last_words, raise_on_signal, stopped_by
 from convatlas.cli.streams import prepare_streams
@@ -40,6 +41,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "report": report,
     "predict": predict,
     "compress": compress,
+    "export": export,
+    "bench": bench,
     "unpack": unpack,
     "update": update,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,7 @@ from convatlas.cli.streams import encoding_of
 from convatlas.formatting import visible
 
 if TYPE_CHECKING:
+    from convatlas.images import ImageError
     from convatlas.models.card import Provenance
     from convatlas.models.evaluation import Evaluation
     from convatlas.models.prediction import Prediction
@@ -178,10 +180,7 @@ def predict(
     In names, control characters are shown as \\n or \\x1b, and bytes that are not UTF-8 as \\xe9 (in JSON only these).
     In CSV an apostrophe stands before a name that a spreadsheet would compute, as '=1+1.
     """
-    from convatlas.images import ImageError
-    from convatlas.runs.run import load_model
 
-    opened = load_model(model)
     failed: list[ImageError] = []
 
     def note(error: ImageError) -> None:
@@ -189,7 +188,7 @@ def predict(
         print_error(str(error))
         failed.append(error)
 
-    predictions = opened.predict(files_of(images), device=device, on_error=note)
+    predictions = predict_files(model, files_of(images), device, note)
     if json:
         print_json(
             {
@@ -225,14 +224,32 @@ def predict(
         raise typer.Exit(2)
 
 
+def predict_files(
+    model: Path, files: list[Path], device: str | None, on_error: Callable[[ImageError], None]
+) -> list[Prediction]:
+    """What a model says of image files, or an artefact, which needs no torch."""
+    from convatlas.deployment.manifest import is_artefact
+
+    if not is_artefact(model):
+        from convatlas.runs.run import load_model
+
+        return load_model(model).predict(files, device=device, on_error=on_error)
+    from convatlas.deployment.predictor import Artefact
+    from convatlas.errors import UserError
+
+    if device is not None:
+        raise UserError(f"{model} is an artefact, which computes on the CPU; leave `device` out")
+    return Artefact.open(model).predict(files, on_error=on_error)
+
+
 def files_of(paths: list[Path]) -> list[Path]:
     """The files, and the image files of the folders; what else those hold is named on standard error.
 
     Raises:
         UserError: a folder has none.
     """
-    from convatlas.data.listing import list_files, summary
     from convatlas.errors import UserError
+    from convatlas.images.listing import list_files, summary
 
     files: list[Path] = []
     for path in paths:

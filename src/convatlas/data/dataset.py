@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from convatlas.data.groups import IndivisibleError, draw_groups
 from convatlas.data.images import ImageReader, Images, IndexedImages, ResizedImages, pixel_digests
-from convatlas.data.listing import Unused
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.files.names import composed
 from convatlas.images import ImageError, Resize
+from convatlas.images.listing import Unused
 
 MAX_RESIZED = 2**29
 """Bytes of resized images in memory: MNIST at 86 pixels."""

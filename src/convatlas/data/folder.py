@@ -12,7 +12,6 @@ from convatlas.data import cache
 from convatlas.data.dataset import Dataset, Split, UnusableImagesError
 from convatlas.data.folder_images import FileImages, FolderImages
 from convatlas.data.layout import Layout, folders_in, lies_in, notes_on_unused, read_layout
-from convatlas.data.listing import summary
 from convatlas.data.source_files import Scan, SourceFile, scan, sorting_key
 from convatlas.data.splits import split_kind
 from convatlas.data.table import Table
@@ -20,6 +19,7 @@ from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, decoded_folder
 from convatlas.files.names import composed
 from convatlas.images import NUM_SIZES, ImageError, Resize, median_sides, size_of
+from convatlas.images.listing import summary
 
 TEST_FRACTION = 0.2
 """Of each class, if the folder has no split of its own."""

@@ -21,12 +21,12 @@ import numpy.typing as npt
 
 from convatlas.data.dataset import Dataset, Split
 from convatlas.data.layout import NO_SPLIT, notes_on_unused
-from convatlas.data.listing import Unused, list_files
 from convatlas.data.splits import DRAWN, NO_CLASSES, SPELLINGS, SplitKind, notes_on_splits, split_kind
 from convatlas.data.stream import INTERLEAVED, Shards, Stream
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.images import ImageError, Resize, opened, parallel_map
+from convatlas.images.listing import Unused, list_files
 
 PREFIX = "hf:"
 NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")

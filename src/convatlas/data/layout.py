@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from convatlas.data.listing import HIDDEN, Listing, Unused, is_hidden, list_files, refuse, summary
 from convatlas.data.splits import DRAWN, NO_CLASSES, SplitKind, notes_on_splits, resembled, split_kind
 from convatlas.errors import UserError
 from convatlas.files.names import composed
+from convatlas.images.listing import HIDDEN, Listing, Unused, is_hidden, list_files, refuse, summary
 
 BESIDE = "beside the class folders"
 TWICE = "a link to a folder that is read where it lies"

@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import Self
 
 from convatlas.data.layout import Layout, listed
-from convatlas.data.listing import Unused
 from convatlas.errors import UserError, unknown
 from convatlas.files import read
 from convatlas.files.names import composed
+from convatlas.images.listing import Unused
 
 FILES = ("file", "file_name", "filename", "filepath", "path", "image", "image_name", "image_path")
 LABELS = ("label", "class", "class_name", "category", "target")

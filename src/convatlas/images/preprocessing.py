@@ -123,15 +123,27 @@ class Preprocessing:
         Raises:
             UserError: it cannot be used as an image, or the network reads ink and it is blank.
         """
+        return self.normalize(self.center(self.square(self.read(image))))
+
+    def read(self, image: ImageInput) -> Image.Image:
+        """The image as gray ("L") or color ("RGB"), upright; for a network that reads ink, reframed where it must be.
+
+        Raises:
+            UserError: see `prepare`.
+        """
         decoded = decode_any(image)
-        if self.ink is not None and is_blank(decoded):
+        if self.ink is None:
+            return decoded
+        if is_blank(decoded):
             raise ImageError(path_of(image), "blank: there is no ink on it to read")
-        return self.normalize(self.center(self.square(decoded)))
+        return decoded if is_of_set(decoded, self.native_side) else reframe(decoded, self.ink)
 
     def square(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        """The resized image that the network reads a part of: (channels, resize, resize), 0 to 255, gray or RGB."""
-        if self.ink is not None and not is_of_set(image, self.native_side):
-            image = reframe(image, self.ink)
+        """The resized image that the network reads a part of: (channels, resize, resize), 0 to 255, gray or RGB.
+
+        Args:
+            image: as `read` gives it.
+        """
         if self.native_side is not None and self.native_side < self.resize:
             coarse = Resize(self.native_side, self.mode, self.interpolation).square(image, self.channels)
             image = Image.fromarray(coarse[0] if self.channels == 1 else coarse.transpose(1, 2, 0))

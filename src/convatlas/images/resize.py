@@ -89,7 +89,7 @@ class Resize:
             image = image.convert(mode)
         box, (width, height) = self._geometry(image.size)
         if image.size != (width, height):
-            gap = REDUCING_GAP if approximate else None
+            gap = REDUCING_GAP if approximate and self.is_approximate(image.size) else None
             image = _resized(image, (width, height), self.interpolation.resampling, box, gap)
         if (width, height) != (self.side, self.side):
             frame = Image.new(image.mode, (self.side, self.side))
@@ -127,15 +127,19 @@ def _resized(
     box: tuple[int, int, int, int],
     gap: float | None,
 ) -> Image.Image:
-    """The part of an image in the box, resized.
+    """The part of an image in the box, resized: first each row, then each column.
 
-    Pillow scales each row first: of a slip of one column and a million rows it would make a million rows of that width.
+    Pillow rounds after both, and which comes first depends on its version and on the image's sides. Here only a slip,
+    as of one column and a million rows, has its columns resized first, or it would become a million rows of that width.
     """
     (left, top, right, bottom), (width, height) = box, size
-    if gap is None and width * (bottom - top) > max(image.width * image.height, width * height) + SPARE:
+    if gap is not None:
+        return image.resize(size, resampling, box=box, reducing_gap=gap)
+    if width * (bottom - top) > max(image.width * image.height, width * height) + SPARE:
         image = image.resize((right - left, height), resampling, box=box)
-        box = (0, 0, right - left, height)
-    return image.resize(size, resampling, box=box, reducing_gap=gap)
+        return image.resize(size, resampling, box=(0, 0, right - left, height))
+    image = image.resize((width, image.height), resampling, box=(left, 0, right, image.height))
+    return image.resize(size, resampling, box=(0, top, width, bottom))
 
 
 def member(kind: type[Member], name: str, value: str) -> Member:

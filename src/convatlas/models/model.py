@@ -131,7 +131,7 @@ class Model:
             for usable, inputs in self._batches(images, on_error):
                 with torch.inference_mode():
                     outputs = network(torch.from_numpy(inputs).to(device))
-                    probabilities = self.variant.objective.probabilities(outputs).cpu()
+                    probabilities = self.variant.objective.probabilities(outputs).float().cpu().numpy()
                 for image, row in zip(usable, probabilities, strict=True):
                     yield Prediction.of(image, self.classes, row)
 

@@ -1,11 +1,12 @@
-"""What a model says of single images."""
+"""What a model says of single images. Nothing here loads torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from convatlas.images import ImageInput
 
@@ -24,11 +25,12 @@ class Prediction:
     """Of these classes; those of all classes together are 1."""
 
     @classmethod
-    def of(cls, image: ImageInput, classes: tuple[str, ...], probabilities: Tensor) -> Prediction:
+    def of(cls, image: ImageInput, classes: tuple[str, ...], probabilities: npt.NDArray[np.float32]) -> Prediction:
         """The most probable classes of one image, from the probabilities (classes,) of all."""
-        top = probabilities.topk(min(NUM_CLASSES, len(classes)))
+        # Of equal ones the first, as torch's `argmax`.
+        top = np.argsort(-probabilities, kind="stable")[:NUM_CLASSES]
         return cls(
             path=Path(image) if isinstance(image, str | Path) else None,
-            classes=tuple(classes[i] for i in top.indices.tolist()),
-            probabilities=tuple(top.values.tolist()),
+            classes=tuple(classes[i] for i in top),
+            probabilities=tuple(probabilities[top].tolist()),
         )

@@ -33,6 +33,10 @@ class Features(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """The outputs of the layers by their names, of images (batch, channels, height, width)."""
+        return self.with_output(x)[1]
+
+    def with_output(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The network's own output, and those of the layers."""
         outputs: dict[str, Tensor] = {}
 
         def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
@@ -40,11 +44,11 @@ class Features(nn.Module):
 
         hooks = [self.network.get_submodule(name).register_forward_hook(keep(name)) for name in self.at]
         try:
-            self.network(x)
+            output: Tensor = self.network(x)
         finally:
             for hook in hooks:
                 hook.remove()
-        return outputs
+        return output, outputs
 
 
 def features(network: nn.Module, at: Sequence[str]) -> Features:

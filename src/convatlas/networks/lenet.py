@@ -151,11 +151,12 @@ class Subsampling(nn.Module):
         initialize(self.coefficient, torch.tensor(4))
 
     def forward(self, x: Tensor) -> Tensor:
-        summed = F.avg_pool2d(x, 2, divisor_override=1)
+        # Four times their mean, the same bits as their sum: PyTorch's export to ONNX forgets the divisor of a sum.
+        means = F.avg_pool2d(x, 2)
         if self.out_channels != self.in_channels:
             read = [m * self.in_channels // self.out_channels for m in range(self.out_channels)]
-            summed = summed[:, read]
-        return self.coefficient * summed + self.bias
+            means = means[:, read]
+        return 4 * self.coefficient * means + self.bias
 
 
 def fully_connected(in_features: int, out_features: int) -> nn.Linear:

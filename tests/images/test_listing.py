@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from convatlas.data.folder import Folder
-from convatlas.data.listing import HIDDEN, LINK, NO_IMAGE, OUTPUT, SUFFIXES, Unused, list_files, summary
 from convatlas.errors import UserError
 from convatlas.files.names import CARD, RECORD
 from convatlas.images import ImageError, why_not
+from convatlas.images.listing import HIDDEN, LINK, NO_IMAGE, OUTPUT, SUFFIXES, Unused, list_files, summary
 from convatlas.images.sniff import READ
 
 

@@ -11,7 +11,8 @@ from typing import NamedTuple, NoReturn
 from convatlas.errors import UserError
 from convatlas.files.names import CARD, RECORD
 from convatlas.formatting import count
-from convatlas.images import ImageError, ReadError, identify, why_not
+from convatlas.images.files import ImageError, ReadError
+from convatlas.images.sniff import identify, why_not
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif"}

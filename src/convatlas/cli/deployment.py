@@ -1,0 +1,165 @@
+"""convatlas export, convatlas bench"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convatlas.cli.console import (
+    Column,
+    Json,
+    MovedData,
+    Quiet,
+    Trained,
+    count,
+    percent,
+    print_facts,
+    print_json,
+    print_line,
+    print_table,
+    size,
+)
+from convatlas.formatting import plural
+
+if TYPE_CHECKING:
+    from convatlas.deployment.manifest import Manifest
+
+
+def export(
+    model: Trained,
+    to: Annotated[str, typer.Option(help="The runtime: onnx or openvino.")],
+    precision: Annotated[str, typer.Option(help="float32, int8, or bfloat16 (OpenVINO).")] = "float32",
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to make; by default MODEL-RUNTIME-PRECISION beside the model.")
+    ] = None,
+    data: MovedData = None,
+    outputs: Annotated[str, typer.Option(help="Layers whose feature maps are given too, such as c1,s2.")] = "",
+    max_loss: Annotated[float, typer.Option(help="Points of accuracy that lower precision may cost.")] = 0.5,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Ship a model: a folder for ONNX Runtime or OpenVINO that takes images itself and needs no torch.
+
+    Nothing is written unless the folder, run in its own runtime, answers as the model does.
+    """
+    from convatlas.cli.progress import loading_progress
+    from convatlas.deployment.export import export
+
+    folder = out or Path(f"{str(model).replace(':', '-')}-{to}-{precision}")
+    manifest = export(
+        str(model),
+        to,
+        folder,
+        precision=precision,
+        data=data,
+        outputs=[name for name in outputs.split(",") if name],
+        max_loss=max_loss,
+        progress=loading_progress(quiet or json),
+    )
+    if json:
+        from convatlas.files.typed_json import encoded
+
+        print_json({"artefact": str(folder), **encoded(manifest)})
+        return
+    print_gate(manifest)
+    print_facts([("artefact", str(folder))])
+    print_line()
+    print_line(f"Try an image of your own:  convatlas predict {folder} IMAGE")
+
+
+def print_gate(manifest: Manifest) -> None:
+    """What the gate found."""
+    gate, sizes = manifest.gate, {file.name: file.num_bytes for file in manifest.files}
+    facts = [
+        ("runtime", f"{manifest.runtime.package} {manifest.versions[manifest.runtime.package]}, {manifest.precision}"),
+        ("size", size(sum(sizes.values()))),
+        ("compared on", f"{count(gate.num_images)} image files, in batches of {', '.join(map(str, gate.batch_sizes))}"),
+        ("logits differ by", f"{gate.logit_difference:.1e} of the largest at most"),
+        ("prepared values", f"{percent(gate.changed_values)} differ, by {gate.num_levels:.2g} levels of 255 at most"),
+    ]
+    if (loss := gate.loss) is not None:
+        low, high = loss.interval
+        facts += [
+            (
+                "accuracy",
+                f"{percent(loss.model_accuracy)} becomes {percent(loss.artefact_accuracy)} of {count(loss.num_images)} "
+                f"{loss.images}",
+            ),
+            ("points lost", f"{loss.loss:.2f} (95 % interval {low:.2f} to {high:.2f})"),
+            ("same class", percent(loss.agreement)),
+        ]
+    print_facts(facts)
+
+
+def bench(
+    models: Annotated[list[str], typer.Argument(help="Runs, models, published weights or artefacts.")],
+    batch: Annotated[str, typer.Option(help="Images that are computed together, such as 1,8.")] = "1",
+    threads: Annotated[int | None, typer.Option(help="Of each engine; by default one for each core.")] = None,
+    rounds: Annotated[int, typer.Option(help="Turns of each engine; more make the figures steadier.")] = 10,
+    plots: Annotated[
+        Path | None, typer.Option(help="A folder for plots of accuracy against latency and size, as SVG.")
+    ] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Time models and artefacts in every engine that runs them here: each in a process of its own, in turns."""
+    from dataclasses import asdict
+
+    from convatlas import draw
+    from convatlas.cli.progress import loading_progress
+    from convatlas.deployment.bench import bench, pareto_charts
+    from convatlas.errors import UserError
+    from convatlas.files import write
+
+    try:
+        batch_sizes = [int(size) for size in batch.split(",")]
+    except ValueError as error:
+        raise UserError(f"`batch` {batch!r} does not work; it takes sizes such as 1,8") from error
+    progress = loading_progress(quiet or json)
+    found = bench(models, batch_sizes=batch_sizes, threads=threads, rounds=rounds, progress=progress)
+    if plots is not None:
+        charts = pareto_charts(found)
+        plots.mkdir(parents=True, exist_ok=True)
+        for chart in charts:
+            write(plots / f"{chart.name}.svg", draw.render_chart(chart, "svg"))
+    if json:
+        print_json({"measurements": [asdict(one) for one in found]})
+        return
+    print_table(
+        [
+            *([Column("model", wrap=True)] if len(models) > 1 else []),
+            Column("engine", wrap=True),
+            Column("precision"),
+            Column("batch", right=True),
+            Column("p50", right=True),
+            Column("p90", right=True, optional=True),
+            Column("p99", right=True, optional=True),
+            Column("images/s", right=True),
+            Column("load", right=True, optional=True),
+            Column("first", right=True, optional=True),
+            Column("memory", right=True, optional=True),
+            Column("on disk", right=True),
+            Column("accuracy", right=True),
+        ],
+        [
+            (
+                *([one.model] if len(models) > 1 else []),
+                one.engine,
+                one.precision,
+                count(one.batch_size),
+                f"{one.p50_ms:.2f} ms",
+                f"{one.p90_ms:.2f}",
+                f"{one.p99_ms:.2f}",
+                count(round(one.images_per_s)),
+                f"{one.load_ms:.0f} ms",
+                f"{one.first_ms:.0f} ms",
+                size(one.peak_bytes),
+                size(one.num_bytes),
+                "" if one.accuracy is None else percent(one.accuracy),
+            )
+            for one in found
+        ],
+    )
+    print_line(f"{plural(found[0].threads, 'thread')}; each engine in a process of its own, in turns.")

@@ -1,0 +1,1 @@
+"""Models in the forms of other runtimes, with proof that they still answer the same."""

@@ -1,0 +1,319 @@
+"""How fast models and artefacts are on this machine, in every engine that runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convatlas.deployment import bench_child
+from convatlas.deployment.forms import in_form_of, write_network
+from convatlas.deployment.manifest import Manifest, Precision, RuntimeName, is_artefact
+from convatlas.draw import Lines, Series
+from convatlas.errors import UserError
+from convatlas.files import SILENT, ProgressCallback
+from convatlas.models.card import Card
+from convatlas.runs.run import load_model
+
+WARM_UP_S, ROUND_S = 0.2, 0.25
+"""Seconds of each engine before anything counts, and of each of its turns."""
+ROUNDS = 10
+MAX_REPEATS = 500
+EAGER, COMPILED = "PyTorch", "PyTorch compiled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """A network in what computes it."""
+
+    model: str
+    """What it is of: the path or name that was given."""
+    name: str
+    """ "PyTorch", "PyTorch compiled", "ONNX Runtime" or "OpenVINO"."""
+    precision: Precision
+    path: Path
+    """The model, or the network's file."""
+    runtime: RuntimeName | None
+    """None: PyTorch."""
+    num_bytes: int
+    """On disk."""
+    accuracy: float | None
+    """On test images, a fraction; of an artefact of lower precision less what the gate found lost. None: unknown."""
+    shape: tuple[int, ...]
+    """Of an image: (channels, height, width)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """An engine's times for batches of one size."""
+
+    model: str
+    engine: str
+    precision: str
+    threads: int
+    batch_size: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    images_per_s: float
+    num_runs: int
+    load_ms: float
+    """Until the network can be called, imports included."""
+    first_ms: float
+    """Of the first answer, which some engines compile for."""
+    peak_bytes: int
+    """Memory that loading and computing added to the process."""
+    num_bytes: int
+    accuracy: float | None
+
+
+def bench(
+    sources: Sequence[str | Path],
+    *,
+    batch_sizes: Sequence[int] = (1,),
+    threads: int | None = None,
+    rounds: int = ROUNDS,
+    progress: ProgressCallback = SILENT,
+) -> list[Measurement]:
+    """Time models and artefacts, each engine in a process of its own, turn by turn.
+
+    A model is timed in PyTorch, eager and compiled, and exported to the runtimes that are installed, in float32 and
+    bfloat16 where this processor has it. Int8 takes images to calibrate on: export it and time the artefact.
+
+    Args:
+        sources: runs, models, published weights or artefacts.
+        batch_sizes: images that are computed together.
+        threads: of each engine; None: one for each core.
+        rounds: turns of each engine.
+
+    Raises:
+        UserError: a source cannot be opened, or an engine fails.
+    """
+    if not batch_sizes or any(size < 1 for size in batch_sizes):
+        raise UserError("`batch` takes sizes from 1 on, as 1,8")
+    if rounds < 1:
+        raise UserError(f"`rounds` {rounds} does not work; it must be at least 1")
+    threads = threads or os.cpu_count() or 1
+    with tempfile.TemporaryDirectory(prefix="convatlas-bench-") as folder, ExitStack() as stack:
+        engines: list[Engine] = []
+        for number, source in enumerate(sources):
+            engines += engines_of(str(source), Path(folder) / str(number), progress)
+        workers = []
+        for engine in engines:
+            progress.say(f"loading {engine.model} in {engine.name}, {engine.precision}")
+            workers.append(stack.enter_context(worker(engine, threads, batch_sizes)))
+        seconds: dict[tuple[int, int], list[float]] = {
+            (number, size): [] for number in range(len(workers)) for size in batch_sizes
+        }
+        repeats = {key: workers[key[0]].repeats_for(key[1]) for key in seconds}
+        order = list(seconds)
+        generator = random.Random(0)
+        for _ in range(rounds):
+            # No engine always comes after the same other one.
+            generator.shuffle(order)
+            for key in order:
+                seconds[key] += workers[key[0]].run(key[1], repeats[key])
+        return [
+            measurement(engine, workers[number], threads, size, seconds[number, size])
+            for number, engine in enumerate(engines)
+            for size in batch_sizes
+        ]
+
+
+def engines_of(source: str, folder: Path, progress: ProgressCallback) -> Iterator[Engine]:
+    """The engines that run a model, or the one of an artefact.
+
+    Args:
+        folder: where the model's other forms are written.
+    """
+    if is_artefact(source):
+        manifest = Manifest.read(Path(source))
+        manifest.check_files(Path(source))
+        yield of_artefact(source, manifest)
+        return
+    model = load_model(source)
+    card = model.card
+    path = model.path or folder / "model"
+    folder.mkdir()
+    if model.path is None:
+        model.save(path)
+    weights = sum(file.stat().st_size for file in ([path] if path.is_file() else path.glob("*.safetensors")))
+
+    def engine(name: str, precision: Precision, path: Path, num_bytes: int, runtime: RuntimeName | None) -> Engine:
+        return Engine(
+            model=source, name=name, precision=precision, path=path, runtime=runtime, num_bytes=num_bytes,
+            accuracy=test_accuracy(card), shape=shape_of(card),
+        )  # fmt: skip
+
+    precisions = (Precision.FLOAT32, Precision.BFLOAT16) if has_bfloat16() else (Precision.FLOAT32,)
+    for precision in precisions:
+        yield engine(EAGER, precision, path, weights, None)
+        yield engine(COMPILED, precision, path, weights, None)
+    for runtime in RuntimeName:
+        if not runtime.is_installed:
+            progress.say(f"without {runtime.package}: pip install 'convatlas[{runtime}]'")
+            continue
+        place = folder / runtime
+        place.mkdir()
+        file = in_form_of(write_network(model, place), runtime)
+        size = sum(part.stat().st_size for part in place.iterdir())
+        for precision in precisions if runtime is RuntimeName.OPENVINO else (Precision.FLOAT32,):
+            yield engine(runtime.label, precision, file, size, runtime)
+
+
+def of_artefact(source: str, manifest: Manifest) -> Engine:
+    loss = manifest.gate.loss
+    accuracy = test_accuracy(manifest.card)
+    return Engine(
+        model=source,
+        name=manifest.runtime.label,
+        precision=manifest.precision,
+        path=Path(source) / manifest.network,
+        runtime=manifest.runtime,
+        num_bytes=sum(file.num_bytes for file in manifest.files),
+        accuracy=None if accuracy is None else accuracy - (0.0 if loss is None else loss.loss / 100),
+        shape=shape_of(manifest.card),
+    )
+
+
+def test_accuracy(card: Card) -> float | None:
+    """As measured here or, of imported weights, as published."""
+    if card.score is not None:
+        return card.score.accuracy
+    imported = card.provenance.imported
+    return None if imported is None else imported.top1
+
+
+def shape_of(card: Card) -> tuple[int, ...]:
+    side = card.preprocessing.crop
+    return card.preprocessing.channels, side, side
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16."""
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+class Worker:
+    """The process of an engine."""
+
+    def __init__(self, engine: Engine, process: subprocess.Popen[str]) -> None:
+        self.engine, self.process = engine, process
+        self.loaded: dict[str, Any] = {}
+        self.peak_bytes = 0
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """
+        Raises:
+            UserError: the process ended.
+        """
+        assert self.process.stdin is not None and self.process.stdout is not None, "both are pipes"  # noqa: PT018
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self.engine.name} in {self.engine.precision} fails on {self.engine.model}; what it said stands above"
+            ) from error
+        self.peak_bytes = answer["peak_bytes"]
+        return answer
+
+    def run(self, batch_size: int, repeats: int) -> list[float]:
+        """Seconds of each of some runs."""
+        seconds: list[float] = self.ask({"batch_size": batch_size, "repeats": repeats})["seconds"]
+        return seconds
+
+    def repeats_for(self, batch_size: int) -> int:
+        """How often a turn runs, after some runs that warm up."""
+        once = min(self.run(batch_size, 3))
+        self.run(batch_size, min(max(int(WARM_UP_S / once), 1), MAX_REPEATS))
+        return min(max(int(ROUND_S / once), 1), MAX_REPEATS)
+
+
+@contextmanager
+def worker(engine: Engine, threads: int, batch_sizes: Sequence[int]) -> Iterator[Worker]:
+    """An engine's process, loaded; it ends with the `with` block."""
+    # -P: a file of the working folder is no module.
+    command = [sys.executable, "-P", "-m", bench_child.__name__]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        started = Worker(engine, process)
+        try:
+            started.loaded = started.ask(
+                {
+                    "path": str(engine.path.absolute()),
+                    "runtime": engine.runtime,
+                    "precision": engine.precision,
+                    "compiled": engine.name == COMPILED,
+                    "threads": threads,
+                    "batch_sizes": list(batch_sizes),
+                    "shape": engine.shape,
+                }
+            )
+            yield started
+        finally:
+            process.kill()
+
+
+def measurement(engine: Engine, worker: Worker, threads: int, size: int, seconds: list[float]) -> Measurement:
+    p50, p90, p99 = (1000 * float(value) for value in np.percentile(seconds, (50, 90, 99)))
+    return Measurement(
+        model=engine.model,
+        engine=engine.name,
+        precision=str(engine.precision),
+        threads=threads,
+        batch_size=size,
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        images_per_s=1000 * size / p50,
+        num_runs=len(seconds),
+        load_ms=1000 * worker.loaded["load_s"],
+        first_ms=1000 * worker.loaded["first_s"][str(size)],
+        peak_bytes=worker.peak_bytes,
+        num_bytes=engine.num_bytes,
+        accuracy=engine.accuracy,
+    )
+
+
+def pareto_charts(measurements: Sequence[Measurement]) -> tuple[Lines, Lines]:
+    """Accuracy against latency, and against size, of what was measured for the smallest batch.
+
+    Raises:
+        UserError: nothing is known of any accuracy.
+    """
+    smallest = min(one.batch_size for one in measurements)
+    shown = [one for one in measurements if one.batch_size == smallest and one.accuracy is not None]
+    if not shown:
+        raise UserError("no accuracy is known of any of these, so there is nothing to plot")
+
+    def against(name: str, x: str, values: Sequence[float]) -> Lines:
+        return Lines(
+            name=name,
+            title=f"Accuracy against {name}",
+            x=x,
+            y="test accuracy, %",
+            series=tuple(
+                Series(f"{Path(one.model).name}, {one.engine} {one.precision}", (value,), (100 * (one.accuracy or 0),))
+                for one, value in zip(shown, values, strict=True)
+            ),
+            log_x=True,
+            points=True,
+        )
+
+    return (
+        against("latency", f"ms for a batch of {smallest}", [one.p50_ms for one in shown]),
+        against("size", "MB on disk", [one.num_bytes / 1e6 for one in shown]),
+    )

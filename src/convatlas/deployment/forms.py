@@ -1,0 +1,151 @@
+"""A model in another runtime's form: the files of its network and of its preprocessing."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from convatlas.compression.folding import fold_batch_norm
+from convatlas.deployment.entrance import ImageEntrance
+from convatlas.deployment.manifest import RuntimeName
+from convatlas.deployment.predictor import LOGITS, PROBABILITIES
+from convatlas.deployment.runtimes import runtime_module
+from convatlas.errors import UserError
+from convatlas.models.model import Model
+from convatlas.networks.features import Features
+from convatlas.networks.quantization import remove_fake_quant
+from convatlas.spec import Objective
+
+OPSET = 21
+"""Of ONNX: the first whose quantization is complete."""
+NETWORK = "features.network"
+"""The name of the network's module in the one that is exported."""
+EXAMPLE_BATCH = 2
+"""A batch of one would be taken for a constant."""
+EXAMPLE_SIDES = (301, 402)
+"""Of an image; they differ from each other and from all sides that a network has."""
+
+
+class WithProbabilities(nn.Module):
+    """A network that gives its logits, the probabilities of the classes and feature maps."""
+
+    def __init__(self, network: nn.Module, objective: Objective, outputs: Sequence[str]) -> None:
+        super().__init__()
+        self.features = Features(network, outputs)
+        self.objective = objective
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        logits, maps = self.features.with_output(images)
+        return logits, self.objective.probabilities(logits), *(maps[name] for name in self.features.at)
+
+
+def write_network(model: Model, folder: Path, outputs: Sequence[str] = ()) -> Path:
+    """Write a model's network as ONNX, in float32 and for batches of any size.
+
+    Batch normalization is folded into the convolutions before it, unless feature maps are asked for: those of a folded
+    convolution would be others.
+
+    Args:
+        outputs: layers whose feature maps the network is to give too.
+
+    Raises:
+        UserError: there is no such layer.
+    """
+    network = remove_fake_quant(copy.deepcopy(model.network) if outputs else fold_batch_norm(model.network)).eval()
+    spec = model.spec
+    example = torch.zeros(EXAMPLE_BATCH, spec.in_channels, spec.resolution, spec.resolution)
+    check_outputs(network, example, outputs)
+    return write_onnx(
+        WithProbabilities(network, model.variant.objective, outputs),
+        example,
+        {0: torch.export.Dim("batch")},
+        ("images", (LOGITS, PROBABILITIES, *outputs)),
+        folder / "model.onnx",
+    )
+
+
+@torch.inference_mode()
+def check_outputs(network: nn.Module, example: Tensor, outputs: Sequence[str]) -> None:
+    """
+    Raises:
+        UserError: there is no such layer, it does not run, or it is named twice.
+    """
+    if len(set(outputs)) < len(outputs):
+        raise UserError(f"`outputs` names a layer twice: {', '.join(outputs)}")
+    found = Features(network, outputs)(example)
+    if missing := [name for name in outputs if not isinstance(found.get(name), Tensor)]:
+        raise UserError(f"the layer {missing[0]} gives no maps; convatlas show lists those that do")
+
+
+def write_entrance(model: Model, folder: Path) -> Path:
+    """Write a model's preprocessing as ONNX, for images of any size.
+
+    Raises:
+        UserError: it has no graph.
+    """
+    height, width = EXAMPLE_SIDES
+    return write_onnx(
+        ImageEntrance(model.preprocessing).eval(),
+        torch.zeros(height, width, 3, dtype=torch.uint8),
+        {0: torch.export.Dim("height"), 1: torch.export.Dim("width")},
+        ("image", ("prepared",)),
+        folder / "preprocessing.onnx",
+    )
+
+
+def write_onnx(
+    network: nn.Module,
+    example: Tensor,
+    dims: dict[int, torch.export.Dim],
+    names: tuple[str, tuple[str, ...]],
+    path: Path,
+) -> Path:
+    given, outputs = names
+    with quiet_exporter():
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            input_names=[given],
+            output_names=list(outputs),
+            dynamic_shapes=[dims],
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None, "`dynamo` gives a program"
+    program.save(path)
+    return path
+
+
+def in_form_of(path: Path, runtime: RuntimeName) -> Path:
+    """An ONNX file in the form of a runtime: as it is, or converted in its place."""
+    if runtime is RuntimeName.ONNX:
+        return path
+    openvino = runtime_module(runtime)
+    converted = path.with_suffix(".xml")
+    # Not `convert_model`, which reports to its makers that it was called.
+    openvino.save_model(openvino.Core().read_model(str(path)), str(converted), compress_to_fp16=False)
+    path.unlink()
+    return converted
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """While active, PyTorch's exporter says nothing: not that torchvision is missing, and not how it is built."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

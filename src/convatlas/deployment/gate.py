@@ -1,0 +1,267 @@
+"""The gate: no artefact is written unless it answers as the model does, in its own runtime, on image files."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from convatlas.deployment import gate_child
+from convatlas.deployment.manifest import SCRIPT, GateFigures, PairedLoss, Precision
+from convatlas.deployment.predictor import LOGITS, PROBABILITIES
+from convatlas.deployment.runtimes import Array
+from convatlas.deployment.samples import Samples
+from convatlas.errors import UserError
+from convatlas.models.model import Model
+from convatlas.networks.features import features
+
+BATCH_SIZES = (1, 3, 8)
+MAX_LOGIT_DIFFERENCE = 1e-4
+"""Of float32, as a fraction of the largest logit."""
+MAX_LEVELS, MAX_CHANGED = 1.0, 0.01
+"""By how many levels of 255 prepared values may differ, and which fraction of them. Bilinear resizing differs nowhere;
+of other filters a runtime's float32 rounds what lies halfway between two levels otherwise than Pillow's float64."""
+MAX_PROBABILITY_DIFFERENCE = 1e-4
+MIN_AGREEMENT = 0.98
+Z = 1.959964
+TIMEOUT_S = 3600
+
+
+class GateError(UserError):
+    """An artefact does not answer as the model does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """A model's answers, which artefacts are held against."""
+
+    model: Model
+    samples: Samples
+    outputs: tuple[str, ...] = ()
+    """Layers whose feature maps an artefact gives too."""
+    max_loss: float = 0.5
+    """Points of accuracy that lower precision may cost."""
+
+    def check(self, folder: Path, precision: Precision) -> GateFigures:
+        """Run the artefact in a folder and compare.
+
+        Raises:
+            GateError: it differs from the model, or cannot be run.
+        """
+        prepared = np.stack([self.model.preprocessing.prepare(path) for path in self.samples.gate])
+        lower = precision is not Precision.FLOAT32
+        with tempfile.TemporaryDirectory(prefix="convatlas-gate-") as temporary:
+            work = Path(temporary)
+            request = {"images": [str(path.absolute()) for path in self.samples.gate], "batch_sizes": BATCH_SIZES}
+            (work / gate_child.REQUEST).write_text(json.dumps(request), "utf-8")
+            np.save(work / gate_child.PREPARED, prepared)
+            if lower:
+                self._write_held_out(work / gate_child.HELD_OUT)
+            answers, arrays = run_child(folder, work)
+        return self._compared(folder, answers, arrays, prepared, precision)
+
+    def _write_held_out(self, path: Path) -> None:
+        split = self.samples.held_out
+        if split is None:
+            raise GateError("lower precision is judged by accuracy; name labeled images of the classes with `data`")
+        np.save(path, self.model.preprocessing.center(split.images[:]))
+
+    @torch.inference_mode()
+    def _compared(
+        self,
+        folder: Path,
+        answers: Mapping[str, Any],
+        arrays: Mapping[str, Array],
+        prepared: Array,
+        precision: Precision,
+    ) -> GateFigures:
+        if tuple(answers["classes"]) != self.model.classes:
+            raise GateError("its classes are others, or in another order")
+        if answers["executed"] != precision:
+            raise GateError(f"it computes in {answers['executed']}, not in {precision}")
+        network, inputs = self.model.network, torch.from_numpy(prepared)
+        logits = network(inputs).numpy()
+        largest = float(np.abs(logits).max())
+        differences = [np.abs(arrays[f"batch {size}, {LOGITS}"] - logits).max() / largest for size in BATCH_SIZES]
+        if precision is Precision.FLOAT32:
+            for size, difference in zip(BATCH_SIZES, differences, strict=True):
+                if not difference <= MAX_LOGIT_DIFFERENCE:
+                    raise GateError(
+                        f"for batches of {size}, logits differ from the model's by {difference:.2g} of the largest, "
+                        f"and {MAX_LOGIT_DIFFERENCE:g} is allowed"
+                    )
+            self._check_maps(network, inputs, arrays)
+        for where in (*(f"batch {size}" for size in BATCH_SIZES), "own"):
+            expected = self.model.variant.objective.probabilities(torch.from_numpy(arrays[f"{where}, {LOGITS}"]))
+            apart = np.abs(arrays[f"{where}, {PROBABILITIES}"] - expected.numpy()).max()
+            if not apart <= MAX_PROBABILITY_DIFFERENCE:
+                raise GateError(f"its probabilities are not those of its logits: they differ by up to {apart:.2g}")
+        levels, changed = self._prepared_difference(arrays["own"], prepared)
+        if levels > MAX_LEVELS + 0.01 or changed > MAX_CHANGED:
+            raise GateError(
+                f"it prepares images otherwise: {100 * changed:.2g} % of the values differ, by up to {levels:.3g} "
+                f"levels of 255; {100 * MAX_CHANGED:g} % and {MAX_LEVELS:g} are allowed"
+            )
+        own = arrays[f"own, {LOGITS}"]
+        image_difference = float(np.abs(own - logits).max())
+        check_script(folder, self.samples.gate, self.model.classes, arrays[f"own, {PROBABILITIES}"])
+        if precision is Precision.FLOAT32:
+            check_classes(own, logits, image_difference)
+        return GateFigures(
+            num_images=len(prepared),
+            batch_sizes=BATCH_SIZES,
+            logit_difference=float(max(differences)),
+            num_levels=levels,
+            changed_values=changed,
+            image_logit_difference=image_difference / largest,
+            executed=str(answers["executed"]),
+            loss=self._loss(arrays["held out"]) if "held out" in arrays else None,
+        )
+
+    def _check_maps(self, network: nn.Module, inputs: Tensor, arrays: Mapping[str, Array]) -> None:
+        if not self.outputs:
+            return
+        for name, maps in features(network, self.outputs)(inputs).items():
+            expected = maps.numpy()
+            found = arrays[f"batch {BATCH_SIZES[-1]}, {name}"]
+            difference = np.abs(found - expected).max() / np.abs(expected).max()
+            if not difference <= MAX_LOGIT_DIFFERENCE:
+                raise GateError(f"feature maps of {name} differ from the model's by {difference:.2g} of the largest")
+
+    def _prepared_difference(self, own: Array, prepared: Array) -> tuple[float, float]:
+        """How many levels of 255 prepared values differ at most, and which fraction of them does."""
+        levels = np.abs(own - prepared) * self.model.preprocessing.pixel_std
+        return float(levels.max()), float((levels > 0.5).mean())
+
+    def _loss(self, answered: Array) -> PairedLoss:
+        """
+        Raises:
+            GateError: it is more than is allowed.
+        """
+        loss = self.paired_loss(answered)
+        if why := self.why_not(loss):
+            raise GateError(why)
+        return loss
+
+    def why_not(self, loss: PairedLoss) -> str:
+        """Why lower precision may not cost that; "" if it may."""
+        seen = f"{loss.num_images:,} {loss.images}"
+        if loss.loss > self.max_loss:
+            return (
+                f"of {seen} it gets {loss.loss:.2f} points fewer right than the model; `max_loss` allows "
+                f"{self.max_loss:g}"
+            )
+        if loss.agreement < MIN_AGREEMENT:
+            return (
+                f"for {100 * loss.agreement:.1f} % of {seen} it names the model's class, and {100 * MIN_AGREEMENT:g} % "
+                "is required"
+            )
+        return ""
+
+    def paired_loss(self, answered: Array) -> PairedLoss:
+        """What it costs to answer so (n,) on the held-out images."""
+        split = self.samples.held_out
+        assert split is not None, "there are answers to it"
+        right, agreement = self._answered == split.labels, float((self._answered == answered).mean())
+        return paired_loss(right, answered == split.labels, agreement, self.samples.held_out_kind)
+
+    @cached_property
+    @torch.inference_mode()
+    def _answered(self) -> Array:
+        """The classes (n,) that the model names for the held-out images."""
+        split, preprocessing, network = self.samples.held_out, self.model.preprocessing, self.model.network
+        assert split is not None, "asked for with the artefact's"
+        found = []
+        for begin in range(0, len(split), gate_child.HELD_OUT_BATCH):
+            squares = split.images[begin : begin + gate_child.HELD_OUT_BATCH]
+            inputs = preprocessing.normalize(preprocessing.center(squares))
+            found.append(network(torch.from_numpy(inputs)).argmax(1).numpy())
+        return np.concatenate(found)
+
+
+def paired_loss(right: Array, answered: Array, agreement: float, images: str) -> PairedLoss:
+    """
+    Args:
+        right, answered: (n,), whether the model and the artefact are right.
+    """
+    num = len(right)
+    lost, gained = int((right & ~answered).sum()), int((~right & answered).sum())
+    loss = (lost - gained) / num
+    # Wald's interval for paired fractions, with half an image more on either side: of none that changed it says
+    # nothing of what so few images could not show (Agresti and Min 2005).
+    n, b, c = num + 2, lost + 0.5, gained + 0.5
+    half = Z * math.sqrt(max(b + c - (b - c) ** 2 / n, 0)) / n
+    center = (b - c) / n
+    return PairedLoss(
+        images=images,
+        num_images=num,
+        model_accuracy=float(right.mean()),
+        artefact_accuracy=float(answered.mean()),
+        agreement=agreement,
+        interval=(100 * min(center - half, loss), 100 * max(center + half, loss)),
+    )
+
+
+def check_classes(own: Array, logits: Array, difference: float) -> None:
+    """
+    Raises:
+        GateError: the artefact names another class where the difference of the logits cannot be why.
+    """
+    two = np.sort(logits, 1)[:, -2:]
+    clear = two[:, 1] - two[:, 0] > 2 * difference
+    wrong = (own.argmax(1) != logits.argmax(1)) & clear
+    if wrong.any():
+        raise GateError(f"it names another class than the model for {int(wrong.sum())} of {len(wrong)} image files")
+
+
+def run_child(folder: Path, work: Path) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
+    """What the artefact in a folder answers, run in a process of its own.
+
+    Raises:
+        GateError: it cannot be loaded, or the process ends without an answer.
+    """
+    # -P: a file of the working folder is no module.
+    command = [sys.executable, "-P", "-m", gate_child.__name__, str(folder.absolute()), str(work)]
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        raise GateError("its runtime takes too long over it") from error
+    try:
+        answers = json.loads((work / gate_child.ANSWERS).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        last = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
+        raise GateError(f"its runtime fails on it: {last[:300]}") from error
+    if "error" in answers:
+        raise GateError(answers["error"])
+    with np.load(work / gate_child.ARRAYS) as arrays:
+        return answers, dict(arrays)
+
+
+def check_script(folder: Path, images: tuple[Path, ...], classes: tuple[str, ...], probabilities: Array) -> None:
+    """Run the artefact's script on image files and compare with what the artefact answered before.
+
+    Raises:
+        GateError: it names other classes or probabilities.
+    """
+    command = [sys.executable, "-P", str(folder.absolute() / SCRIPT), "--json", *map(str, images)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    try:
+        answers = json.loads(ended.stdout)["predictions"]
+    except ValueError as error:
+        last = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
+        raise GateError(f"its {SCRIPT} fails: {last[:300]}") from error
+    for path, one, row in zip(images, answers, probabilities, strict=True):
+        named = dict(zip(one["classes"], one["probabilities"], strict=True))
+        if any(abs(named[name] - row[classes.index(name)]) > MAX_PROBABILITY_DIFFERENCE for name in named):
+            raise GateError(f"its {SCRIPT} answers otherwise to {path.name}")

@@ -1,0 +1,173 @@
+"""Networks in 8-bit integers: quantized after training, on training images, and only where that pays."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convatlas.compression.int8 import has_int8_kernels
+from convatlas.deployment import int8_child
+from convatlas.deployment.gate import Gate, GateError
+from convatlas.deployment.manifest import FloatLayer, PairedLoss, RuntimeName
+from convatlas.deployment.products import Product, products_of
+from convatlas.errors import UserError
+from convatlas.files import ProgressCallback
+from convatlas.files.typed_json import encoded
+
+FRACTIONS = (0.1, 0.25, 0.5)
+"""Of the layers that are left in float32, those with the largest errors first, where accuracy is lost otherwise."""
+WORTH = 0.97
+"""Of the time of the others: what a layer must save that is put into 8 bits, for timings are noisy."""
+TIMEOUT_S = 7200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A choice of layers that stay in float32."""
+
+    kept: tuple[Product, ...]
+    what: str
+    """Which these are, in words."""
+    path: Path
+    loss: PairedLoss
+    latency_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """A network in 8 bits."""
+
+    path: Path
+    float_layers: tuple[FloatLayer, ...]
+    latency_ms: float
+    """For one image on this machine."""
+    float_latency_ms: float
+    """Of the network in float32, timed in turn."""
+
+
+def quantize(
+    path: Path, work: Path, network: str, runtime: RuntimeName, gate: Gate, progress: ProgressCallback
+) -> Quantized:
+    """Put a network into 8 bits, and leave those layers in float32 for which that costs accuracy or time.
+
+    Whether depthwise convolutions, and the products of squeeze-and-excitation, gain by it is measured with and without
+    them. If none of that stays within the gate's loss, the layers with the largest errors are left in float32.
+
+    Args:
+        path: the network in float32, as ONNX.
+        work: an empty folder for all that is tried.
+        network: see `products_of`.
+
+    Raises:
+        GateError: accuracy is lost however many layers stay in float32.
+        UserError: there are no images to calibrate on.
+    """
+    samples = gate.samples
+    if samples.calibration is None or samples.held_out is None:
+        raise UserError("int8 is calibrated on images of the classes; name labeled ones with `data`")
+    products = products_of(path, network)
+    groups = {
+        "depthwise convolutions": [product for product in products if product.is_depthwise],
+        "squeeze-and-excitation": [product for product in products if product.is_pooled],
+    }
+    groups = {what: kept for what, kept in groups.items() if kept}
+    choices: list[tuple[str, list[Product]]] = [("", [])]
+    choices += groups.items()
+    if len(groups) > 1:
+        choices.append((" and ".join(groups), [product for kept in groups.values() for product in kept]))
+    progress.say(f"quantizing the network in {len(choices)} {'way' if len(choices) == 1 else 'ways'}")
+    tried, float_latency, errors = try_out(path, work / "groups", runtime, gate, products, choices)
+    good = [one for one in tried if not gate.why_not(one.loss)]
+    if not good:
+        worst = [products[i] for i in np.argsort(-errors, kind="stable")]
+        more = [
+            (f"the {num} layers with the largest errors", worst[:num])
+            for num in (max(1, round(fraction * len(worst))) for fraction in FRACTIONS)
+        ]
+        progress.say("8 bits cost too much accuracy; leaving the layers with the largest errors in float32")
+        further, float_latency, _ = try_out(path, work / "errors", runtime, gate, products, more)
+        good = [one for one in further if not gate.why_not(one.loss)]
+        if not good:
+            best = max((*tried, *further), key=lambda one: (-max(one.loss.loss, 0), one.loss.agreement))
+            raise GateError(
+                f"int8, with {best.what or 'no layer'} in float32: {gate.why_not(best.loss)}; export it in float32, or "
+                "fine-tune it in 8 bits with convatlas compress"
+            )
+    chosen = good[0]
+    for one in good[1:]:
+        if one.latency_s < WORTH * chosen.latency_s:
+            chosen = one
+    return Quantized(
+        path=chosen.path,
+        float_layers=tuple(FloatLayer(name=product.layer, reason=why(chosen, tried, gate)) for product in chosen.kept),
+        latency_ms=1000 * chosen.latency_s,
+        float_latency_ms=1000 * float_latency,
+    )
+
+
+def why(chosen: Candidate, tried: list[Candidate], gate: Gate) -> str:
+    """Why the layers of a choice stay in float32."""
+    others = [one for one in tried if set(one.kept) < set(chosen.kept)]
+    if all(gate.why_not(one.loss) for one in others):
+        least = min(others, key=lambda one: one.loss.loss)
+        return f"of {chosen.what}: with 8 bits everywhere {least.loss.loss:.2f} points of accuracy are lost"
+    times = (
+        f"{1000 * chosen.latency_s:.2f} ms an image, against {1000 * others[0].latency_s:.2f} with 8 bits everywhere"
+    )
+    return f"of {chosen.what}: so it takes {times}"
+
+
+def try_out(
+    path: Path,
+    folder: Path,
+    runtime: RuntimeName,
+    gate: Gate,
+    products: list[Product],
+    choices: list[tuple[str, list[Product]]],
+) -> tuple[list[Candidate], float, Any]:
+    """Quantize in several ways, in a process of its own.
+
+    Returns:
+        The candidates, the latency in float32 in seconds, and the error of each product where all are quantized.
+    """
+    samples, preprocessing = gate.samples, gate.model.preprocessing
+    assert samples.calibration is not None, "checked before"
+    assert samples.held_out is not None, "checked before"
+    suffix = ".onnx" if runtime is RuntimeName.ONNX else ".xml"
+    folder.mkdir()
+    np.save(folder / int8_child.CALIBRATION, preprocessing.center(samples.calibration.images[:]))
+    np.save(folder / int8_child.HELD_OUT, preprocessing.center(samples.held_out.images[:]))
+    request = {
+        "runtime": runtime,
+        "suffix": suffix,
+        "network": str(path.absolute()),
+        "preprocessing": encoded(preprocessing),
+        "overflow_fix": not has_int8_kernels(),
+        "nodes": [product.node for product in products],
+        "candidates": [[product.node for product in kept] for _, kept in choices],
+    }
+    (folder / int8_child.REQUEST).write_text(json.dumps(request), "utf-8")
+    command = [sys.executable, "-P", "-m", int8_child.__name__, str(folder.absolute())]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    if ended.returncode:
+        last = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
+        raise GateError(f"it cannot be quantized: {last[:300]}")
+    with np.load(folder / int8_child.ANSWERS) as answers:
+        float_latency, *latencies = answers["latencies"].tolist()
+        candidates = [
+            Candidate(
+                kept=tuple(kept),
+                what=what,
+                path=folder / f"candidate-{number}{suffix}",
+                loss=gate.paired_loss(answers[f"answered {number}"]),
+                latency_s=latencies[number],
+            )
+            for number, (what, kept) in enumerate(choices)
+        ]
+        return candidates, float_latency, answers["errors"]

@@ -1,0 +1,100 @@
+"""What people find in an artefact's folder beside the network: the model card and a script that predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+
+import jinja2
+
+from convatlas.deployment.manifest import GateFigures, Manifest, Precision
+from convatlas.formatting import count, percent, size
+from convatlas.images import Preprocessing
+
+FEW = 1000
+"""Images below which it is said what loss they could not show."""
+
+
+def render(template: str, values: Mapping[str, object]) -> bytes:
+    """A text of this package, filled in."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("convatlas.deployment", ""),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        # Markdown and Python, not HTML.
+        autoescape=False,
+    )
+    environment.filters |= {"count": count, "percent": percent, "size": size}
+    return environment.get_template(template).render(values).encode(errors="backslashreplace")
+
+
+def script(manifest: Manifest) -> bytes:
+    """`predict.py`."""
+    preprocessing = manifest.card.preprocessing
+    values = {
+        "package": manifest.runtime.package,
+        "runtime": manifest.runtime.value,
+        "ink": preprocessing.ink,
+        "side": preprocessing.native_side,
+    }
+    return render("predict.py.jinja", values)
+
+
+def requirements(manifest: Manifest) -> bytes:
+    """`requirements.txt`: the versions that the gate ran."""
+    packages = (manifest.runtime.package, "pillow")
+    return "".join(f"{package}=={version(package)}\n" for package in packages).encode()
+
+
+def page(manifest: Manifest) -> bytes:
+    """`README.md`, the model card for people."""
+    card = manifest.card
+    return render(
+        "artefact.md.jinja",
+        {
+            "manifest": manifest,
+            "card": card,
+            "preparation": describe(card.preprocessing),
+            "proof": proof(manifest.gate, manifest.precision),
+        },
+    )
+
+
+def describe(preprocessing: Preprocessing) -> list[str]:
+    """What is done to an image, step by step."""
+    color = "gray" if preprocessing.channels == 1 else str(preprocessing.channel_order).upper()
+    steps = []
+    if preprocessing.ink is not None:
+        steps.append("find the ink of a drawing and frame it, bright on black (by predict.py)")
+    if preprocessing.native_side is not None and preprocessing.native_side < preprocessing.resize:
+        steps.append(f"make it as coarse as the training images, {preprocessing.native_side} px")
+    steps.append(f"resize it to {preprocessing.resizing}")
+    if preprocessing.crop < preprocessing.resize:
+        steps.append(f"take the {preprocessing.crop} px in the middle")
+    mean, std = ([round(float(value), 6) for value in values] for values in (preprocessing.mean, preprocessing.std))
+    steps.append(f"{color}, values of 0 to {preprocessing.value_range:g}, minus {mean}, divided by {std}")
+    return steps
+
+
+def proof(gate: GateFigures, precision: Precision) -> list[str]:
+    """The gate's figures in sentences."""
+    where = f"{gate.num_images} image files, in batches of {', '.join(map(str, gate.batch_sizes))}"
+    lines = [
+        f"Logits differ from the model's by {gate.logit_difference:.1e} of the largest at most ({where}).",
+        f"Of the values that it prepares {percent(gate.changed_values)} differ, by {gate.num_levels:.2g} levels of 255 "
+        f"at most; from image file to logits that makes {gate.image_logit_difference:.1e} of the largest.",
+        f"The runtime says that products are computed in {gate.executed}.",
+    ]
+    loss = gate.loss
+    if loss is not None:
+        low, high = loss.interval
+        lines.append(
+            f"Of {count(loss.num_images)} {loss.images} the model gets {percent(loss.model_accuracy)} right and this "
+            f"artefact {percent(loss.artefact_accuracy)}: {loss.loss:+.2f} points lost (95 % interval {low:+.2f} to "
+            f"{high:+.2f}). For {percent(loss.agreement)} of them both name the same class."
+        )
+        if loss.num_images < FEW:
+            lines.append(f"So few images could not show a loss of up to {max(high, 0):.2f} points.")
+    return lines

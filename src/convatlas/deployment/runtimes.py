@@ -1,0 +1,143 @@
+"""Runtimes: a network's file opened in ONNX Runtime or OpenVINO. Nothing here loads torch."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from convatlas.deployment.external_data import check_self_contained
+from convatlas.deployment.manifest import Precision, RuntimeName
+from convatlas.errors import UserError
+
+Array = npt.NDArray[Any]
+
+INT8_OPS = {"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"}
+"""What ONNX Runtime makes of products between rounded values."""
+
+
+class Session(Protocol):
+    """A network that a runtime has loaded."""
+
+    def run(self, values: Array) -> Mapping[str, Array]:
+        """The outputs by their names, of its one input."""
+        ...
+
+    def executed(self) -> str:
+        """The lowest precision that a product is computed in, as the runtime tells it: a value of `Precision`."""
+        ...
+
+
+def open_network(
+    path: Path, runtime: RuntimeName, precision: Precision = Precision.FLOAT32, *, threads: int | None = None
+) -> Session:
+    """Load a network's file.
+
+    Args:
+        threads: of each computation; None: one for each core.
+
+    Raises:
+        UserError: the runtime is not installed, or cannot load the file.
+    """
+    if runtime is RuntimeName.ONNX:
+        return OnnxSession(path, threads)
+    return OpenVinoSession(path, precision, threads)
+
+
+class OnnxSession:
+    def __init__(self, path: Path, threads: int | None) -> None:
+        ort = runtime_module(RuntimeName.ONNX)
+        check_self_contained(path)
+        self._path, self._ort = path, ort
+        # Errors become exceptions; warnings about the graph are nobody's business here.
+        ort.set_default_logger_severity(4)
+        self._session = self._open(threads)
+        (self._input,) = (value.name for value in self._session.get_inputs())
+        self._names = [value.name for value in self._session.get_outputs()]
+
+    def _open(self, threads: int | None, optimized: Path | None = None) -> Any:
+        options = self._ort.SessionOptions()
+        options.intra_op_num_threads = threads or os.cpu_count() or 1
+        options.inter_op_num_threads = 1
+        if optimized is not None:
+            options.optimized_model_filepath = str(optimized)
+        try:
+            return self._ort.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
+        # ONNX Runtime's own exceptions have no common base.
+        except Exception as error:
+            raise cannot_load(self._path, "ONNX Runtime", error) from error
+
+    def run(self, values: Array) -> Mapping[str, Array]:
+        return dict(zip(self._names, self._session.run(None, {self._input: values}), strict=True))
+
+    def executed(self) -> str:
+        import onnx
+
+        # The graph as it runs: after the runtime fused quantization into the layers, or did not.
+        with tempfile.TemporaryDirectory() as folder:
+            optimized = Path(folder) / "optimized.onnx"
+            self._open(1, optimized)
+            graph = onnx.load(str(optimized)).graph
+        kinds = {node.op_type for node in graph.node}
+        return Precision.INT8 if kinds & INT8_OPS else Precision.FLOAT32
+
+
+class OpenVinoSession:
+    def __init__(self, path: Path, precision: Precision, threads: int | None) -> None:
+        openvino = runtime_module(RuntimeName.OPENVINO)
+        settings = {
+            # By default some processors compute in bfloat16.
+            "INFERENCE_PRECISION_HINT": "bf16" if precision is Precision.BFLOAT16 else "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
+        }
+        try:
+            core = openvino.Core()
+            self._model = core.compile_model(core.read_model(str(path)), "CPU", settings)
+        except Exception as error:
+            raise cannot_load(path, "OpenVINO", error) from error
+        self._names = [output.any_name for output in self._model.outputs]
+        self._request = self._model.create_infer_request()
+
+    def run(self, values: Array) -> Mapping[str, Array]:
+        results = self._request.infer([values], share_inputs=True)
+        return {name: np.array(results[i]) for i, name in enumerate(self._names)}
+
+    def executed(self) -> str:
+        ran = {layer_precision(op) for op in self._model.get_runtime_model().get_ops() if is_product(op)}
+        for narrow, precision in (("u8", Precision.INT8), ("i8", Precision.INT8), ("bf16", Precision.BFLOAT16)):
+            if narrow in ran:
+                return precision
+        return " and ".join(sorted(ran)) if ran - {"f32"} else Precision.FLOAT32
+
+
+def is_product(op: Any) -> bool:
+    """Whether a layer of OpenVINO's runtime model multiplies by weights."""
+    return str(op.get_rt_info()["layerType"].astype(str)) in ("Convolution", "FullyConnected", "MatMul")
+
+
+def layer_precision(op: Any) -> str:
+    return str(op.get_rt_info()["runtimePrecision"].astype(str)).lower()
+
+
+def runtime_module(runtime: RuntimeName) -> Any:
+    """The runtime's package.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(runtime.package)
+    except ImportError as error:
+        raise UserError(f"this needs {runtime.package}: pip install 'convatlas[{runtime}]'") from error
+
+
+def cannot_load(path: Path, runtime: str, error: Exception) -> UserError:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return UserError(f"{runtime} cannot load {path}: {first[:200]}")

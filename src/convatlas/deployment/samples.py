@@ -1,0 +1,115 @@
+"""The images that an artefact is tested and calibrated on. Test images are never among them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from convatlas.data import Split
+from convatlas.data.folder_images import SourceImages
+from convatlas.errors import UserError
+from convatlas.files import SILENT, ProgressCallback
+from convatlas.images.listing import list_files
+from convatlas.models.model import Model
+from convatlas.runs.run import Run
+from convatlas.training.validation import draw_validation
+
+NUM_GATE = 24
+"""Images that go through the gate as files: three batches of eight."""
+NUM_HELD_OUT, HELD_OUT_BYTES = 5000, 2**28
+"""That lower precision is judged on, at most."""
+NUM_CALIBRATION = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    gate: tuple[Path, ...]
+    """Image files."""
+    held_out: Split | None = None
+    """Labeled images that lower precision is judged on; None: none are known."""
+    held_out_kind: str = ""
+    """Which those are."""
+    calibration: Split | None = None
+    """Training images, of all classes."""
+
+
+def draw_samples(
+    opened: Run | Model, data: str | Path | None, folder: Path, progress: ProgressCallback = SILENT
+) -> Samples:
+    """Draw images of a model's data set.
+
+    Args:
+        data: name or folder of the data set, if it was moved; of an imported model a data set whose classes are some of
+            the model's, or a folder of any images.
+        folder: where images are written that are no files, as PNG.
+
+    Raises:
+        UserError: the data set is not found, or has no images.
+    """
+    model = opened.model if isinstance(opened, Run) else opened
+    imported = model.provenance.imported is not None
+    if imported and data is None:
+        raise UserError(
+            f"{model.name} was imported, and its images are not known; name a folder of such images with `data`"
+        )
+    if imported and data is not None and Path(data).is_dir() and (found := list_files(Path(data)).images):
+        # Nothing says that these are of the model's classes; only labeled ones can show that accuracy stays.
+        try:
+            dataset = model.load_data(data, progress=progress)
+        except UserError:
+            return Samples(gate=tuple(spread(found)))
+    else:
+        dataset = opened.load_data(data, progress=progress)
+    train, validation = dataset.train, opened.record.validation if isinstance(opened, Run) else None
+    seed = model.provenance.seed
+    if validation is not None:
+        rest, held_out = draw_validation(train, validation, seed)
+        kind = "validation images"
+    else:
+        rest, kind = train, "training images"
+        held_out = some(train, NUM_HELD_OUT, seed)
+    side = model.preprocessing.resize
+    num = min(NUM_HELD_OUT, HELD_OUT_BYTES // (side * side * model.preprocessing.channels))
+    return Samples(
+        gate=tuple(as_files(some(rest, NUM_GATE, seed).exact(progress), folder)),
+        held_out=some(held_out, num, seed).exact(progress),
+        held_out_kind=kind,
+        calibration=some(rest, NUM_CALIBRATION, seed).exact(progress),
+    )
+
+
+def some(split: Split, num: int, seed: int) -> Split:
+    """About so many images of a split, of each class its share and at least one."""
+    if len(split) <= num:
+        return split
+    return split.stratified_split(num / len(split), np.random.default_rng(seed))[1]
+
+
+def spread(paths: Sequence[Path]) -> Sequence[Path]:
+    """At most `NUM_GATE` of the paths, evenly over all."""
+    step = math.ceil(len(paths) / NUM_GATE)
+    return paths[::step]
+
+
+def as_files(split: Split, folder: Path) -> Iterator[Path]:
+    """The files of some images of a split, or PNG files of them where they are none."""
+    places = np.linspace(0, len(split) - 1, min(NUM_GATE, len(split)), dtype=np.int64)
+    if isinstance(split.reader, SourceImages):
+        for place in places:
+            yield split.reader.sources[place].path
+        return
+    for place, pixels in zip(places, split.images[places], strict=True):
+        path = folder / f"{place}.png"
+        as_image(pixels).save(path)
+        yield path
+
+
+def as_image(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+    """An image of pixels (channels, height, width)."""
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))

@@ -1,0 +1,268 @@
+"""From a run to a folder that predicts without torch, and the ways that do not lead there."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import convatlas as ca
+from convatlas.data import find
+from convatlas.deployment.bench import bench, pareto_charts
+from convatlas.deployment.export import export
+from convatlas.deployment.manifest import MANIFEST, PAGE, REQUIREMENTS, SCRIPT, Manifest
+from convatlas.deployment.predictor import LOGITS, Artefact
+from convatlas.deployment.samples import as_image, draw_samples
+from convatlas.errors import UserError
+from convatlas.images import ImageError
+from convatlas.models.card import Imported
+from convatlas.models.model import Model
+from convatlas.runs.run import Run
+
+WITHOUT_TORCH = """
+import importlib.abc, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+@pytest.fixture(scope="module")
+def run(finished: Callable[..., Run]) -> Run:
+    return finished("lenet5", compressed=False)
+
+
+@pytest.fixture(scope="module")
+def folder(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artefact of it, which gives feature maps too."""
+    out = tmp_path_factory.mktemp("artefacts") / "lenet5"
+    export(run, "onnx", out, outputs=["c1", "f6"])
+    return out
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Digits as people photograph them, and as their set has them."""
+    place = tmp_path_factory.mktemp("drawings")
+    images = find("digits").load(28, seed=0).test.images[:4]
+    paths = []
+    for number, pixels in enumerate(images):
+        image = as_image(pixels)
+        if number % 2:
+            image = Image.fromarray(255 - np.asarray(image)).resize((90, 120)).convert("RGB")
+        paths.append(place / f"{number}.png")
+        image.save(paths[-1])
+    return paths
+
+
+def in_process(code: str, *arguments: object, blocked: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run code in a process in which some packages are not installed."""
+    whole = WITHOUT_TORCH.replace("{blocked}", repr(set(blocked))) + code
+    command = [sys.executable, "-P", "-c", whole, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+COMMAND = "from convatlas.cli import main; sys.argv = ['convatlas', *sys.argv[1:]]; main()"
+
+
+def test_the_folder_holds_what_it_takes_and_nothing_else(folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [MANIFEST, PAGE, REQUIREMENTS, SCRIPT, "model.onnx", "preprocessing.onnx"]
+    )
+    manifest = Manifest.read(folder)
+    manifest.check_files(folder)
+    assert manifest.reframes_ink
+    assert manifest.outputs == ("c1", "f6")
+
+
+def test_an_artefact_predicts_what_the_model_predicts(run: Run, folder: Path, drawings: list[Path]) -> None:
+    artefact = Artefact.open(folder)
+    for own, found in zip(run.predict(drawings), artefact.predict(drawings), strict=True):
+        assert found.path == own.path
+        assert found.classes == own.classes
+        assert found.probabilities == pytest.approx(own.probabilities, abs=1e-5)
+
+
+def test_its_feature_maps_are_the_networks(run: Run, folder: Path, drawings: list[Path]) -> None:
+    artefact = Artefact.open(folder)
+    prepared = artefact.prepare(drawings[0])
+    found = artefact.network.run(prepared)
+    with torch.inference_mode():
+        logits, maps = ca.features(run.network, ["c1", "f6"]).with_output(torch.from_numpy(prepared))
+    assert found[LOGITS] == pytest.approx(logits.numpy(), abs=1e-4)
+    for name, expected in maps.items():
+        assert np.abs(found[name] - expected.numpy()).max() < 1e-5
+
+
+def test_the_command_predicts_with_it_without_torch(run: Run, folder: Path, drawings: list[Path]) -> None:
+    blocked = ("torch", "onnx", "onnxscript", "nncf", "openvino")
+    ended = in_process(COMMAND, "predict", folder, *drawings, "--json", blocked=blocked)
+    assert ended.stderr == ""
+    answers = json.loads(ended.stdout)["predictions"]
+    assert [one["classes"][0] for one in answers] == [own.classes[0] for own in run.predict(drawings)]
+
+
+def test_the_script_predicts_with_its_two_packages(run: Run, folder: Path, drawings: list[Path]) -> None:
+    blocked = ("torch", "convatlas", "onnx", "typer", "rich", "safetensors")
+    code = "import runpy; path = sys.argv.pop(1); runpy.run_path(path, run_name='__main__')"
+    ended = in_process(code, folder / SCRIPT, *drawings, blocked=blocked)
+    assert ended.stderr == ""
+    lines = ended.stdout.splitlines()
+    for line, own in zip(lines, run.predict(drawings), strict=True):
+        assert line.startswith(f"{own.path}: {own.classes[0]} {100 * own.probabilities[0]:.1f} %, {own.classes[1]}")
+
+
+def test_the_script_says_in_a_line_what_it_cannot_read(folder: Path, tmp_path: Path) -> None:
+    blank, text = tmp_path / "blank.png", tmp_path / "text.png"
+    Image.new("L", (40, 40), 255).save(blank)
+    text.write_text("no image")
+    for path, said in ((blank, "blank: there is no ink on it to read"), (text, "cannot identify image file")):
+        ended = subprocess.run([sys.executable, folder / SCRIPT, path], capture_output=True, text=True)
+        assert ended.returncode == 1
+        assert ended.stderr.startswith(f"{path}: {said}")
+        assert "Traceback" not in ended.stderr
+
+
+def test_images_that_cannot_be_used_are_named(folder: Path, drawings: list[Path], tmp_path: Path) -> None:
+    artefact, failed = Artefact.open(folder), list[ImageError]()
+    missing = tmp_path / "missing.png"
+    found = artefact.predict([drawings[0], missing], on_error=failed.append)
+    assert len(found) == 1
+    assert [error.path for error in failed] == [missing]
+    with pytest.raises(ImageError):
+        artefact.predict([missing])
+
+
+# --- mistakes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"to": "onyx"}, "`to` 'onyx' is unknown; it must be one of onnx, openvino"),
+        ({"precision": "int4"}, "`precision` 'int4' is unknown"),
+        ({"precision": "bfloat16"}, "ONNX Runtime does not compute in bfloat16"),
+        ({"outputs": ["c9"]}, "there is no layer 'c9'"),
+        ({"outputs": ["c1", "c1"]}, "`outputs` names a layer twice"),
+        ({"max_loss": -1}, "`max_loss` -1 does not work"),
+        ({"data": "no-such-set"}, "no-such-set"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    arguments: dict[str, object], message: str, run: Run, tmp_path: Path
+) -> None:
+    out = tmp_path / "artefact"
+    with pytest.raises(UserError) as error:
+        export(run, **{"to": "onnx", "out": out, **arguments})  # type: ignore[arg-type]
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_something_is_left_alone(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(UserError, match="holds something already"):
+        export(run, "onnx", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_an_imported_model_needs_images(run: Run, tmp_path: Path) -> None:
+    provenance = replace(run.card.provenance, imported=Imported(weights="lib:net", sha256="0" * 64))
+    imported = Model(replace(run.card, provenance=provenance), load_network=lambda: run.network)
+    with pytest.raises(UserError, match="its images are not known; name a folder of such images with `data`"):
+        export(imported, "onnx", tmp_path / "artefact")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_an_imported_model_is_exported_with_any_images(run: Run, drawings: list[Path], tmp_path: Path) -> None:
+    provenance = replace(run.card.provenance, imported=Imported(weights="lib:net", sha256="0" * 64))
+    imported = Model(replace(run.card, provenance=provenance), load_network=lambda: run.network)
+    manifest = export(imported, "onnx", tmp_path / "artefact", data=drawings[0].parent)
+    assert manifest.gate.num_images == len(drawings)
+    with pytest.raises(UserError, match="name labeled ones with `data`"):
+        export(imported, "onnx", tmp_path / "int8", precision="int8", data=drawings[0].parent)
+
+
+@pytest.mark.parametrize("package", ["onnxscript", "onnxruntime"])
+def test_a_package_that_is_not_installed_is_named_with_what_installs_it(package: str, run: Run, tmp_path: Path) -> None:
+    ended = in_process(COMMAND, "export", run.folder, "--to", "onnx", "--out", tmp_path / "out", blocked=(package,))
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert package in ended.stderr
+    assert "pip install 'convatlas[onnx]'" in ended.stderr
+
+
+def test_test_images_are_never_drawn(run: Run, tmp_path: Path) -> None:
+    samples = draw_samples(run, None, tmp_path)
+    dataset = run.load_data()
+    tested = {image.tobytes() for image in dataset.test.images[:]}
+    drawn = [np.asarray(Image.open(path)) for path in samples.gate]
+    assert samples.held_out is not None
+    assert samples.calibration is not None
+    drawn += [*samples.held_out.images[:], *samples.calibration.images[:]]
+    # A few digits are in both splits, written alike.
+    shared = {image.tobytes() for image in dataset.train.images[:]} & tested
+    assert not {image.tobytes() for image in drawn} & (tested - shared)
+    assert samples.held_out_kind == "training images"
+
+
+@pytest.mark.slow
+def test_a_killed_export_leaves_nothing_that_hurts(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "artefact"
+    command = [sys.executable, "-m", "convatlas", "export", str(run.folder), "--to", "onnx", "--out", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "comparing" in line:
+                os.kill(process.pid, signal.SIGKILL)
+    assert not out.exists()
+    export(run, "onnx", out)
+    assert [path.name for path in tmp_path.iterdir()] == ["artefact"]
+
+
+# --- bench -----------------------------------------------------------------------------------------------------------
+
+
+def test_engines_are_timed_in_turns(folder: Path) -> None:
+    found = bench([folder], batch_sizes=[1, 2], threads=1, rounds=2)
+    assert [one.batch_size for one in found] == [1, 2]
+    for one in found:
+        assert one.engine == "ONNX Runtime"
+        assert 0 < one.p50_ms <= one.p90_ms <= one.p99_ms
+        assert one.images_per_s == pytest.approx(1000 * one.batch_size / one.p50_ms)
+        assert one.num_runs >= 2
+        assert one.load_ms > 0
+        assert one.first_ms > 0
+        assert one.peak_bytes > 2**20
+        assert one.num_bytes > (folder / "model.onnx").stat().st_size
+    latency, size = pareto_charts(found)
+    assert len(latency.series) == len(size.series) == 1
+
+
+@pytest.mark.slow
+def test_a_model_is_timed_in_every_engine(run: Run) -> None:
+    found = bench([run.folder], threads=1, rounds=1)
+    engines = {(one.engine, one.precision) for one in found}
+    assert {(name, "float32") for name in ("PyTorch", "PyTorch compiled", "ONNX Runtime", "OpenVINO")} <= engines
+
+
+@pytest.mark.parametrize("arguments", [{"batch_sizes": [0]}, {"batch_sizes": []}, {"rounds": 0}], ids=str)
+def test_what_cannot_be_timed_is_one_line(arguments: dict[str, object], folder: Path) -> None:
+    with pytest.raises(UserError, match=r"`(batch|rounds)`"):
+        bench([folder], **arguments)  # type: ignore[arg-type]

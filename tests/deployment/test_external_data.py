@@ -1,0 +1,84 @@
+"""ONNX files that would have a runtime read other files."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from convatlas.deployment.external_data import check_self_contained
+from convatlas.errors import UserError
+
+
+def tensor(where: str | None) -> TensorProto:
+    made = numpy_helper.from_array(np.ones(4, np.float32), "weight")
+    if where is not None:
+        made.ClearField("raw_data")
+        made.data_location = TensorProto.EXTERNAL
+        entry = made.external_data.add()
+        entry.key, entry.value = "location", where
+    return made
+
+
+def graph(weight: TensorProto, inner: bool = False) -> onnx.GraphProto:
+    node = helper.make_node("Constant", [], ["y"], value=weight)
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])]
+    if inner:
+        branch = helper.make_graph([node], "branch", [], outputs)
+        condition = numpy_helper.from_array(np.array(True), "condition")
+        node = helper.make_node("If", ["condition"], ["y"], then_branch=branch, else_branch=branch)
+        return helper.make_graph([node], "graph", [], outputs, [condition])
+    return helper.make_graph([node], "graph", [], outputs, [weight])
+
+
+def saved(path: Path, made: onnx.GraphProto) -> Path:
+    path.write_bytes(helper.make_model(made).SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.parametrize("where", ["weights.bin", "../weights.bin", "/etc/passwd"])
+def test_weights_in_other_files_are_refused_wherever_they_stand(where: str, inner: bool, tmp_path: Path) -> None:
+    path = saved(tmp_path / "model.onnx", graph(tensor(where), inner))
+    with pytest.raises(UserError, match="reads weights from other files"):
+        check_self_contained(path)
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_weights_in_the_file_are_not(inner: bool, tmp_path: Path) -> None:
+    check_self_contained(saved(tmp_path / "model.onnx", graph(tensor(None), inner)))
+
+
+def test_graphs_in_graphs_without_end_are_refused(tmp_path: Path) -> None:
+    made = graph(tensor(None))
+    for _ in range(30):
+        node = helper.make_node("If", ["c"], ["y"], then_branch=made, else_branch=graph(tensor(None)))
+        made = helper.make_graph([node], "graph", [], made.output)
+    with pytest.raises(UserError, match="nested too deep"):
+        check_self_contained(saved(tmp_path / "model.onnx", made))
+
+
+@pytest.mark.parametrize("num", [200, pytest.param(100_000, marks=pytest.mark.fuzz)])
+def test_mutated_files_are_read_or_refused(num: int, tmp_path: Path) -> None:
+    whole = saved(tmp_path / "model.onnx", graph(tensor("weights.bin"), inner=True)).read_bytes()
+    path = tmp_path / "mutated.onnx"
+    for seed in range(num):
+        draw = random.Random(seed)
+        content = bytearray(whole[: draw.randrange(1, len(whole) + 1)] if draw.random() < 0.3 else whole)
+        for _ in range(draw.choice((1, 1, 3, 20))):
+            content[draw.randrange(len(content))] = draw.randrange(256)
+        path.write_bytes(content)
+        with suppress(UserError):
+            check_self_contained(path)
+
+
+def test_an_empty_file_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.touch()
+    with pytest.raises(UserError, match="is empty"):
+        check_self_contained(path)

@@ -1,0 +1,285 @@
+"""The gate lets an artefact pass that answers as the model does, and refuses what was broken on purpose."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convatlas.deployment import forms, pages
+from convatlas.deployment.entrance import ImageEntrance
+from convatlas.deployment.export import UNPROVEN, sums, write_artefact
+from convatlas.deployment.forms import NETWORK, in_form_of, write_entrance, write_network, write_onnx
+from convatlas.deployment.gate import Gate, GateError, check_classes, paired_loss
+from convatlas.deployment.manifest import MANIFEST, SCRIPT, Manifest, Precision, RuntimeName
+from convatlas.deployment.products import products_of
+from convatlas.deployment.samples import Samples
+from convatlas.files import SILENT
+from convatlas.images import ChannelOrder, ResizeMode
+from convatlas.models.model import Model
+
+FEW = 3
+"""Image files of those tests that break something."""
+
+
+@pytest.fixture(scope="module")
+def gate(model: Model, samples: Samples) -> Gate:
+    return Gate(model=model, samples=replace(samples, gate=samples.gate[:FEW]))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, model: Model, gate: Gate) -> Path:
+    """An artefact that passed the gate."""
+    folder = tmp_path_factory.mktemp("whole") / "artefact"
+    folder.mkdir()
+    write_artefact(folder, model, RuntimeName.ONNX, Precision.FLOAT32, gate, SILENT)
+    return folder
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    """A copy of it to be broken."""
+    return Path(shutil.copytree(whole, tmp_path / "artefact"))
+
+
+def refused(gate: Gate, folder: Path, **fields: object) -> str:
+    """Why the gate refuses an artefact whose checksums are right."""
+    manifest = replace(Manifest.read(folder), files=sums(folder), **fields)  # type: ignore[arg-type]
+    (folder / MANIFEST).write_bytes(manifest.to_json())
+    with pytest.raises(GateError) as error:
+        gate.check(folder, manifest.precision)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def test_an_artefact_that_answers_as_the_model_does_passes(whole: Path) -> None:
+    figures = Manifest.read(whole).gate
+    assert figures.num_images == FEW
+    assert figures.batch_sizes == (1, 3, 8)
+    assert figures.logit_difference < 1e-5
+    assert figures.changed_values == 0
+    assert figures.executed == "float32"
+    assert figures.loss is None
+
+
+# --- the preprocessing ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"channel_order": ChannelOrder.BGR}, id="red and blue swapped"),
+        pytest.param({"mode": ResizeMode.CROP}, id="center crop for letterbox", marks=pytest.mark.slow),
+        pytest.param(
+            {"mean": (0.485, 0.456, 0.406)}, id="mean of another data set", marks=pytest.mark.slow
+        ),
+        pytest.param({"std": (1.0, 1.0, 1.0)}, id="std of another data set", marks=pytest.mark.slow),
+        pytest.param({"resize": 32}, id="no center crop", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_images_that_are_prepared_otherwise_are_refused(
+    fields: dict[str, object], gate: Gate, folder: Path, with_preprocessing: Callable[..., Model]
+) -> None:
+    write_entrance(with_preprocessing(gate.model, **fields), folder)
+    assert "it prepares images otherwise" in refused(gate, folder)
+
+
+class WithoutAntialias(ImageEntrance):
+    """As many exported networks resize: the filter does not grow where an image shrinks."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        own = self.preprocessing
+        pixels = image.permute(2, 0, 1)[None].float()
+        pixels = F.interpolate(pixels, (own.resize, own.resize), mode="bilinear", antialias=False).round()
+        part = slice(own.margin, own.margin + own.crop)
+        normalized: Tensor = (pixels[:, :, part, part] - self.mean) / self.std
+        return normalized
+
+
+@pytest.mark.slow
+def test_a_resize_without_antialias_is_refused(
+    model: Model, samples: Samples, tmp_path: Path, with_preprocessing: Callable[..., Model]
+) -> None:
+    squashing = with_preprocessing(model, mode=ResizeMode.SQUASH)
+    gate = Gate(model=squashing, samples=samples)
+    write_artefact(tmp_path, squashing, RuntimeName.ONNX, Precision.FLOAT32, gate, SILENT)
+    write_onnx(
+        WithoutAntialias(squashing.preprocessing).eval(),
+        torch.zeros(*forms.EXAMPLE_SIDES, 3, dtype=torch.uint8),
+        {0: torch.export.Dim("height"), 1: torch.export.Dim("width")},
+        ("image", ("prepared",)),
+        tmp_path / "preprocessing.onnx",
+    )
+    assert "it prepares images otherwise" in refused(gate, tmp_path)
+
+
+# --- the network ---------------------------------------------------------------------------------------------------
+
+
+def without_normalization(network: nn.Module) -> None:
+    """Batch normalization that was to be folded and was forgotten."""
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, nn.BatchNorm2d):
+            network.set_submodule(name, nn.Identity())
+
+
+def four_bits(network: nn.Module) -> None:
+    """One layer's weights, in steps of an eighth of the largest."""
+    layer = next(layer for layer in reversed(list(network.modules())) if isinstance(layer, nn.Conv2d))
+    with torch.no_grad():
+        step = layer.weight.abs().max() / 7
+        layer.weight.copy_((layer.weight / step).round() * step)
+
+
+def bfloat16(network: nn.Module) -> None:
+    with torch.no_grad():
+        for value in network.parameters():
+            value.copy_(value.bfloat16().float())
+
+
+@pytest.mark.parametrize(
+    "breaking",
+    [
+        four_bits,
+        pytest.param(without_normalization, marks=pytest.mark.slow),
+        pytest.param(bfloat16, marks=pytest.mark.slow),
+    ],
+)
+def test_other_weights_are_refused(breaking: Callable[[nn.Module], None], gate: Gate, folder: Path) -> None:
+    broken = copy.deepcopy(gate.model.network)
+    breaking(broken)
+    write_network(Model(gate.model.card, load_network=lambda: broken), folder)
+    assert "logits differ from the model's" in refused(gate, folder)
+
+
+def test_classes_in_another_order_are_refused(gate: Gate, folder: Path) -> None:
+    card = replace(gate.model.card, classes=gate.model.classes[::-1])
+    assert "its classes are others, or in another order" in refused(gate, folder, card=card)
+
+
+@pytest.mark.slow
+def test_a_batch_that_was_frozen_is_refused(gate: Gate, folder: Path) -> None:
+    spec = gate.model.spec
+    write_onnx(
+        forms.WithProbabilities(gate.model.network, gate.model.variant.objective, ()),
+        torch.zeros(1, spec.in_channels, spec.resolution, spec.resolution),
+        {},
+        ("images", ("logits", "probabilities")),
+        folder / "model.onnx",
+    )
+    assert "its runtime fails on it" in refused(gate, folder)
+
+
+class Twice:
+    """Probabilities of probabilities."""
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        return outputs.softmax(1).softmax(1)
+
+
+@pytest.mark.slow
+def test_probabilities_twice_through_softmax_are_refused(gate: Gate, folder: Path) -> None:
+    spec = gate.model.spec
+    write_onnx(
+        forms.WithProbabilities(gate.model.network, Twice(), ()),
+        torch.zeros(2, spec.in_channels, spec.resolution, spec.resolution),
+        {0: torch.export.Dim("batch")},
+        ("images", ("logits", "probabilities")),
+        folder / "model.onnx",
+    )
+    assert "its probabilities are not those of its logits" in refused(gate, folder)
+
+
+@pytest.mark.slow
+def test_a_script_that_answers_otherwise_is_refused(gate: Gate, folder: Path) -> None:
+    script = folder / SCRIPT
+    script.write_text(
+        script.read_text().replace("np.argsort(-row", "np.argsort(row").replace("CLASSES[i]", "CLASSES[0]")
+    )
+    assert f"its {SCRIPT} answers otherwise" in refused(gate, folder)
+    script.write_text("raise SystemExit('no')")
+    assert f"its {SCRIPT} fails" in refused(gate, folder)
+
+
+def test_a_file_that_no_runtime_loads_is_refused(gate: Gate, folder: Path) -> None:
+    path = folder / "model.onnx"
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert "damaged" in refused(gate, folder) or "cannot load" in refused(gate, folder)
+
+
+@pytest.mark.slow
+def test_float32_that_computes_in_bfloat16_is_refused(gate: Gate, tmp_path: Path) -> None:
+    manifest = write_artefact(tmp_path, gate.model, RuntimeName.OPENVINO, Precision.FLOAT32, gate, SILENT)
+    (tmp_path / MANIFEST).write_bytes(replace(manifest, precision=Precision.BFLOAT16, gate=UNPROVEN).to_json())
+    with pytest.raises(GateError, match=r"it computes in bfloat16, not in float32|logits differ"):
+        gate.check(tmp_path, Precision.FLOAT32)
+
+
+# --- what lower precision costs --------------------------------------------------------------------------------------
+
+
+def test_a_loss_is_paired() -> None:
+    right = np.array([True] * 90 + [False] * 10)
+    answered = right.copy()
+    answered[:4], answered[95:97] = False, True
+    loss = paired_loss(right, answered, 0.94, "validation images")
+    assert loss.loss == pytest.approx(2.0)
+    low, high = loss.interval
+    # The model was right alone for 4 of 100 and the artefact for 2: the interval is that of their difference.
+    assert low == pytest.approx(-3.1, abs=0.1)
+    assert high == pytest.approx(7.0, abs=0.1)
+
+
+def test_where_nothing_changed_few_images_show_little() -> None:
+    spans = [paired_loss(np.ones(n, bool), np.ones(n, bool), 1.0, "images").interval[1] for n in (50, 500, 5000)]
+    assert spans[0] > 2.5
+    assert spans[0] > 8 * spans[1] > 64 * spans[2]
+
+
+@pytest.mark.parametrize(("changed", "message"), [(6, "6.00 points fewer"), (3, "97.0 %"), (0, "")])
+def test_a_loss_beyond_what_is_allowed_says_why(changed: int, message: str, gate: Gate) -> None:
+    right = np.ones(100, bool)
+    answered = np.arange(100) >= (changed if changed > 3 else 0)
+    loss = paired_loss(right, answered, 1 - changed / 100, "validation images")
+    assert message in gate.why_not(loss)
+    assert bool(gate.why_not(loss)) == bool(message)
+
+
+def test_another_class_is_refused_only_where_the_difference_of_logits_is_not_why() -> None:
+    logits = np.array([[1.0, 0.0], [0.0, 0.01]])
+    close = np.array([[1.0, 0.0], [0.01, 0.0]])
+    check_classes(close, logits, difference=0.01)
+    with pytest.raises(GateError, match="another class than the model for 1 of 2"):
+        check_classes(np.array([[0.0, 0.1], [0.0, 0.1]]), logits, difference=0.1)
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def test_products_have_the_names_of_their_layers(model: Model, whole: Path) -> None:
+    found = [product.layer for product in products_of(whole / "model.onnx", NETWORK)]
+    names = [name for name, layer in model.network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert sorted(found) == sorted(names)
+
+
+def test_the_script_and_the_page_are_short_and_whole(whole: Path) -> None:
+    manifest = Manifest.read(whole)
+    assert (whole / SCRIPT).read_bytes() == pages.script(manifest)
+    assert len((whole / SCRIPT).read_text().splitlines()) < 100
+    assert len((whole / "requirements.txt").read_text().splitlines()) == 2
+    page = (whole / "README.md").read_text()
+    assert "resnet20-cifar on pets, for ONNX Runtime in float32" in page
+    assert "(n, 3, 32, 32)" in page
+    assert in_form_of(whole / "model.onnx", RuntimeName.ONNX) == whole / "model.onnx"
