@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[1]
 DATA = {
     "data/embedded/README.md",
     "data/embedded/digits.csv.gz",
+    "deployment/artefact.md.jinja",
+    "deployment/predict.py.jinja",
     "draw/comparison.svg.jinja",
     "draw/page.html.jinja",
     "experiments/engine/report.html.jinja",

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from convatlas.atlas import variants as variants
     from convatlas.compression.compress import compress as compress
     from convatlas.compression.folding import fold_batch_norm as fold_batch_norm
+    from convatlas.deployment.bench import bench as bench
+    from convatlas.deployment.export import export as export
+    from convatlas.deployment.export import export_fastest as export_fastest
+    from convatlas.deployment.predictor import Artefact as Artefact
     from convatlas.errors import UserError as UserError
     from convatlas.models.model import Model as Model
     from convatlas.networks.features import features as features
@@ -44,6 +48,7 @@ __version__ = "0.1.0"
 
 # The module of each public name; None: the name is a subpackage itself.
 _HOMES = {
+    "Artefact": "deployment.predictor",
     "Distillation": "runs.options",
     "InitFrom": "runs.options",
     "Model": "models.model",
@@ -54,9 +59,12 @@ _HOMES = {
     "Scale": "spec",
     "UserError": "errors",
     "Validation": "runs.options",
+    "bench": "deployment.bench",
     "compress": "compression.compress",
     "create": "atlas",
     "experiments": None,
+    "export": "deployment.export",
+    "export_fastest": "deployment.export",
     "families": "atlas",
     "features": "networks.features",
     "find": "atlas",

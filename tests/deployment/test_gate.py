@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convatlas.deployment import forms, pages
+from convatlas.deployment.artefact import UNPROVEN, sums, write_artefact
 from convatlas.deployment.entrance import ImageEntrance
-from convatlas.deployment.export import UNPROVEN, sums, write_artefact
 from convatlas.deployment.forms import NETWORK, in_form_of, write_entrance, write_network, write_onnx
 from convatlas.deployment.gate import Gate, GateError, check_classes, paired_loss
 from convatlas.deployment.manifest import MANIFEST, SCRIPT, Manifest, Precision, RuntimeName

@@ -21,16 +21,21 @@ from convatlas.cli.console import (
     print_table,
     size,
 )
+from convatlas.errors import UserError
 from convatlas.formatting import plural
 
 if TYPE_CHECKING:
+    from convatlas.deployment.export import Tried
     from convatlas.deployment.manifest import Manifest
 
 
 def export(
     model: Trained,
-    to: Annotated[str, typer.Option(help="The runtime: onnx or openvino.")],
-    precision: Annotated[str, typer.Option(help="float32, int8, or bfloat16 (OpenVINO).")] = "float32",
+    to: Annotated[str | None, typer.Option(help="The runtime: onnx or openvino.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32 (the default), int8, or bfloat16 (OpenVINO).")] = None,
+    fastest: Annotated[
+        bool, typer.Option("--fastest", help="Try all runtimes and precisions, and keep the fastest that passes.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="The folder to make; by default MODEL-RUNTIME-PRECISION beside the model.")
     ] = None,
@@ -45,24 +50,53 @@ def export(
     Nothing is written unless the folder, run in its own runtime, answers as the model does.
     """
     from convatlas.cli.progress import loading_progress
-    from convatlas.deployment.export import export
+    from convatlas.deployment.export import export, export_fastest
 
-    folder = out or Path(f"{str(model).replace(':', '-')}-{to}-{precision}")
-    manifest = export(
-        str(model),
-        to,
-        folder,
-        precision=precision,
-        data=data,
-        outputs=[name for name in outputs.split(",") if name],
-        max_loss=max_loss,
-        progress=loading_progress(quiet or json),
-    )
+    if fastest and precision is not None:
+        raise UserError("`fastest` finds the precision too; leave `precision` out")
+    if to is None and not fastest:
+        raise UserError("say which runtime it is for with `to`, onnx or openvino, or find the `fastest`")
+    kind = "fastest" if fastest else f"{to}-{precision or 'float32'}"
+    folder = out or Path(f"{str(model).replace(':', '-')}-{kind}")
+    layers = [name for name in outputs.split(",") if name]
+    progress = loading_progress(quiet or json)
+    tried: tuple[Tried, ...] = ()
+    if fastest:
+        found = export_fastest(
+            str(model), folder, to=to, data=data, outputs=layers, max_loss=max_loss, progress=progress
+        )
+        manifest, tried = found.manifest, found.tried
+    else:
+        assert to is not None, "checked above"
+        manifest = export(
+            str(model),
+            to,
+            folder,
+            precision=precision or "float32",
+            data=data,
+            outputs=layers,
+            max_loss=max_loss,
+            progress=progress,
+        )
     if json:
         from convatlas.files.typed_json import encoded
 
-        print_json({"artefact": str(folder), **encoded(manifest)})
+        print_json({"artefact": str(folder), **encoded(manifest), **({"tried": encoded(tried)} if fastest else {})})
         return
+    if tried:
+        print_table(
+            [Column("runtime"), Column("precision"), Column("p50", right=True), Column("", wrap=True)],
+            [
+                (
+                    one.runtime.label,
+                    one.precision,
+                    "" if one.latency_ms is None else f"{one.latency_ms:.2f} ms",
+                    one.refused,
+                )
+                for one in sorted(tried, key=lambda one: one.latency_ms or float("inf"))
+            ],
+        )
+        print_line()
     print_gate(manifest)
     print_facts([("artefact", str(folder))])
     print_line()
@@ -71,6 +105,8 @@ def export(
 
 def print_gate(manifest: Manifest) -> None:
     """What the gate found."""
+    from convatlas.deployment.manifest import PAGE
+
     gate, sizes = manifest.gate, {file.name: file.num_bytes for file in manifest.files}
     facts = [
         ("runtime", f"{manifest.runtime.package} {manifest.versions[manifest.runtime.package]}, {manifest.precision}"),
@@ -90,6 +126,10 @@ def print_gate(manifest: Manifest) -> None:
             ("points lost", f"{loss.loss:.2f} (95 % interval {low:.2f} to {high:.2f})"),
             ("same class", percent(loss.agreement)),
         ]
+    if (latency := manifest.int8_latency) is not None:
+        facts.append(("an image takes", f"{latency.int8_ms:.2f} ms here, in float32 {latency.float32_ms:.2f} ms"))
+        if manifest.float_layers:
+            facts.append(("in float32", f"{count(len(manifest.float_layers))} layers, which {PAGE} lists"))
     print_facts(facts)
 
 
@@ -110,7 +150,6 @@ def bench(
     from convatlas import draw
     from convatlas.cli.progress import loading_progress
     from convatlas.deployment.bench import bench, pareto_charts
-    from convatlas.errors import UserError
     from convatlas.files import write
 
     try:

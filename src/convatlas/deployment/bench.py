@@ -54,7 +54,7 @@ class Engine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement:
+class EngineTimes:
     """An engine's times for batches of one size."""
 
     model: str
@@ -84,7 +84,7 @@ def bench(
     threads: int | None = None,
     rounds: int = ROUNDS,
     progress: ProgressCallback = SILENT,
-) -> list[Measurement]:
+) -> list[EngineTimes]:
     """Time models and artefacts, each engine in a process of its own, turn by turn.
 
     A model is timed in PyTorch, eager and compiled, and exported to the runtimes that are installed, in float32 and
@@ -206,7 +206,7 @@ def has_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-class Worker:
+class EngineProcess:
     """The process of an engine."""
 
     def __init__(self, engine: Engine, process: subprocess.Popen[str]) -> None:
@@ -244,12 +244,12 @@ class Worker:
 
 
 @contextmanager
-def worker(engine: Engine, threads: int, batch_sizes: Sequence[int]) -> Iterator[Worker]:
+def worker(engine: Engine, threads: int, batch_sizes: Sequence[int]) -> Iterator[EngineProcess]:
     """An engine's process, loaded; it ends with the `with` block."""
     # -P: a file of the working folder is no module.
     command = [sys.executable, "-P", "-m", bench_child.__name__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        started = Worker(engine, process)
+        started = EngineProcess(engine, process)
         try:
             started.loaded = started.ask(
                 {
@@ -267,9 +267,9 @@ def worker(engine: Engine, threads: int, batch_sizes: Sequence[int]) -> Iterator
             process.kill()
 
 
-def measurement(engine: Engine, worker: Worker, threads: int, size: int, seconds: list[float]) -> Measurement:
+def measurement(engine: Engine, worker: EngineProcess, threads: int, size: int, seconds: list[float]) -> EngineTimes:
     p50, p90, p99 = (1000 * float(value) for value in np.percentile(seconds, (50, 90, 99)))
-    return Measurement(
+    return EngineTimes(
         model=engine.model,
         engine=engine.name,
         precision=str(engine.precision),
@@ -288,7 +288,7 @@ def measurement(engine: Engine, worker: Worker, threads: int, size: int, seconds
     )
 
 
-def pareto_charts(measurements: Sequence[Measurement]) -> tuple[Lines, Lines]:
+def pareto_charts(measurements: Sequence[EngineTimes]) -> tuple[Lines, Lines]:
     """Accuracy against latency, and against size, of what was measured for the smallest batch.
 
     Raises:

@@ -5,44 +5,43 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convatlas.data import check_outside
-from convatlas.deployment import pages
-from convatlas.deployment.forms import NETWORK, in_form_of, write_entrance, write_network
-from convatlas.deployment.gate import Gate
-from convatlas.deployment.int8 import quantize
-from convatlas.deployment.manifest import (
-    MANIFEST,
-    PAGE,
-    REQUIREMENTS,
-    SCRIPT,
-    FileSum,
-    FloatLayer,
-    GateFigures,
-    Manifest,
-    Precision,
-    RuntimeName,
-    file_sum,
-    is_installed,
-)
+from convatlas.deployment.artefact import write_artefact
+from convatlas.deployment.bench import bench
+from convatlas.deployment.gate import Gate, GateError
+from convatlas.deployment.manifest import Manifest, Precision, RuntimeName, is_installed
 from convatlas.deployment.runtimes import runtime_module
 from convatlas.deployment.samples import draw_samples
 from convatlas.errors import UserError
-from convatlas.files import SILENT, ProgressCallback, lock, occupied, write
+from convatlas.files import SILENT, ProgressCallback, lock, occupied
 from convatlas.images.resize import member
-from convatlas.models.card import installed_versions
 from convatlas.models.model import Model
 from convatlas.runs.run import Run, load
 
-UNPROVEN = GateFigures(
-    num_images=0, batch_sizes=(), logit_difference=0.0, num_levels=0.0, changed_values=0.0,
-    image_logit_difference=0.0, executed="",
-)  # fmt: skip
-"""Of an artefact that the gate has still to run."""
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """A runtime and a precision, and what came of it."""
+
+    runtime: RuntimeName
+    precision: Precision
+    latency_ms: float | None
+    """The median for one image, timed in turn with the others; None: the gate refused it."""
+    refused: str
+    """Why; "" if it passed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fastest:
+    """The artefact that was the fastest of those that passed the gate."""
+
+    manifest: Manifest
+    tried: tuple[Tried, ...]
 
 
 def export(
@@ -74,115 +73,122 @@ def export(
         GateError: the artefact differs from the model.
         UserError: the runtime is not installed, the images are not found, or `out` holds something already.
     """
+    runtime, precision, out = member(RuntimeName, "`to`", to), member(Precision, "`precision`", precision), Path(out)
     opened = source if isinstance(source, Run | Model) else load(source, progress=progress)
-    model = opened.model if isinstance(opened, Run) else opened
-    runtime, precision = member(RuntimeName, "`to`", to), member(Precision, "`precision`", precision)
+    check(model_of(opened), runtime, precision)
+    with prepared(opened, out, data, outputs, max_loss, progress) as (gate, stage):
+        manifest = write_artefact(stage, gate.model, runtime, precision, gate, progress)
+        os.replace(stage, out)
+    return manifest
+
+
+def export_fastest(
+    source: str | Path | Run | Model,
+    out: str | Path,
+    *,
+    to: str | RuntimeName | None = None,
+    data: str | Path | None = None,
+    outputs: Sequence[str] = (),
+    max_loss: float = 0.5,
+    progress: ProgressCallback = SILENT,
+) -> Fastest:
+    """Write the artefact that is the fastest on this machine, of all runtimes and precisions that pass the gate.
+
+    Args:
+        to: this runtime alone; None: all that are installed.
+
+    Raises:
+        GateError: none passes.
+        UserError: see `export`.
+    """
     out = Path(out)
-    check(model, runtime, precision, out, max_loss)
+    runtimes = [one for one in RuntimeName if one.is_installed] if to is None else [member(RuntimeName, "`to`", to)]
+    if not runtimes:
+        raise UserError("no runtime is installed: pip install 'convatlas[onnx,openvino]'")
+    opened = source if isinstance(source, Run | Model) else load(source, progress=progress)
+    tried: list[Tried] = []
+    with prepared(opened, out, data, outputs, max_loss, progress) as (gate, stage):
+        passed: dict[Path, Tried] = {}
+        for runtime in runtimes:
+            for precision in Precision:
+                try:
+                    check(gate.model, runtime, precision)
+                    folder = stage / f"{runtime}-{precision}"
+                    folder.mkdir()
+                    write_artefact(folder, gate.model, runtime, precision, gate, progress)
+                    passed[folder] = Tried(runtime=runtime, precision=precision, latency_ms=None, refused="")
+                except UserError as error:
+                    progress.say(f"{runtime} in {precision} is not among them: {error}")
+                    tried.append(Tried(runtime=runtime, precision=precision, latency_ms=None, refused=str(error)))
+        if not passed:
+            raise GateError(
+                f"nothing passes the gate; of {tried[0].runtime} in {tried[0].precision}: {tried[0].refused}"
+            )
+        times = {Path(one.model): one.p50_ms for one in bench(list(passed), progress=progress)}
+        tried += [replace(one, latency_ms=times[folder]) for folder, one in passed.items()]
+        fastest = min(times, key=lambda folder: times[folder])
+        manifest = Manifest.read(fastest)
+        os.replace(fastest, out)
+    return Fastest(manifest=manifest, tried=tuple(tried))
+
+
+def model_of(opened: Run | Model) -> Model:
+    return opened.model if isinstance(opened, Run) else opened
+
+
+@contextmanager
+def prepared(
+    opened: Run | Model,
+    out: Path,
+    data: str | Path | None,
+    outputs: Sequence[str],
+    max_loss: float,
+    progress: ProgressCallback,
+) -> Iterator[tuple[Gate, Path]]:
+    """The gate with its images, and an empty folder beside `out`, which a renaming puts there; what is left is removed.
+
+    Raises:
+        UserError: the images are not found, or `out` cannot be written.
+    """
+    if not 0 <= max_loss <= 100:
+        raise UserError(f"`max_loss` {max_loss:g} does not work; it is in points of accuracy, 0 to 100")
+    if occupied(out):
+        raise UserError(f"{out} holds something already; choose a new or empty folder with `out`")
     place = opened.record.data if data is None and isinstance(opened, Run) else data
     if place is not None:
         check_outside(out, place)
+    stage = out.absolute().with_name(f".{out.name}.part")
     with tempfile.TemporaryDirectory(prefix="convatlas-images-") as images:
         samples = draw_samples(opened, data, Path(images), progress)
-        gate = Gate(model=model, samples=samples, outputs=tuple(outputs), max_loss=max_loss)
-        # Beside its place, so that it appears there by one renaming.
-        stage = out.absolute().with_name(f".{out.name}.part")
+        gate = Gate(model=model_of(opened), samples=samples, outputs=tuple(outputs), max_loss=max_loss)
         try:
             with lock(stage):
-                manifest = write_artefact(stage, model, runtime, precision, gate, progress)
-            os.replace(stage, out)
-        except BaseException:
+                for path in stage.iterdir():
+                    # What a killed process left; the lock is this one's.
+                    if path.is_dir():
+                        shutil.rmtree(path)
+                    elif not path.name.startswith("."):
+                        path.unlink()
+                yield gate, stage
+        finally:
             shutil.rmtree(stage, ignore_errors=True)
-            raise
-    return manifest
 
 
-def check(model: Model, runtime: RuntimeName, precision: Precision, out: Path, max_loss: float) -> None:
+def check(model: Model, runtime: RuntimeName, precision: Precision) -> None:
     """
     Raises:
-        UserError: the model cannot be exported so, or not there.
+        UserError: the model cannot be exported so, or not on this machine.
     """
     if precision is Precision.BFLOAT16 and runtime is RuntimeName.ONNX:
         raise UserError("ONNX Runtime does not compute in bfloat16 on CPUs; export to openvino, or in float32 or int8")
-    if not 0 <= max_loss <= 100:
-        raise UserError(f"`max_loss` {max_loss:g} does not work; it is in points of accuracy, 0 to 100")
     rounds_inputs = any(layer.input_low is not None for layer in model.card.quantization or ())
     if rounds_inputs and precision is not Precision.INT8:
         raise UserError(f"the layers of {model.name} round their inputs to 8 bits; export it in int8")
-    if occupied(out):
-        raise UserError(f"{out} holds something already; choose a new or empty folder with `out`")
     runtime_module(runtime)
-    for package in ("onnx", "onnxscript", *(["nncf"] if precision is Precision.INT8 else [])):
+    for package in (
+        "onnx",
+        "onnxscript",
+        *(["nncf"] if (runtime, precision) == (RuntimeName.OPENVINO, Precision.INT8) else []),
+    ):
         if not is_installed(package):
             raise UserError(f"this export needs {package}: pip install 'convatlas[{runtime}]'")
-
-
-def write_artefact(
-    folder: Path, model: Model, runtime: RuntimeName, precision: Precision, gate: Gate, progress: ProgressCallback
-) -> Manifest:
-    """Write an artefact and pass it through the gate; the manifest with the gate's figures comes last.
-
-    Raises:
-        GateError: it differs from the model.
-    """
-    for path in folder.iterdir():
-        # What a killed process left; the lock is this one's.
-        if not path.name.startswith("."):
-            path.unlink()
-    progress.say(f"writing the network for {runtime.package}")
-    network = write_network(model, folder, gate.outputs)
-    float_layers: tuple[FloatLayer, ...] = ()
-    if precision is Precision.INT8:
-        with tempfile.TemporaryDirectory(prefix="convatlas-int8-") as work:
-            quantized = quantize(network, Path(work), NETWORK, runtime, gate, progress)
-            float_layers = quantized.float_layers
-            network.unlink()
-            network = moved(quantized.path, folder)
-    else:
-        network = in_form_of(network, runtime)
-    manifest = Manifest(
-        runtime=runtime,
-        precision=precision,
-        card=model.card,
-        network=network.name,
-        entrance=in_form_of(write_entrance(model, folder), runtime).name,
-        reframes_ink=model.preprocessing.ink is not None,
-        outputs=gate.outputs,
-        float_layers=float_layers,
-        gate=UNPROVEN,
-        versions=installed_versions() | {name: version(name) for name in packages_of(runtime)},
-    )
-    write(folder / SCRIPT, pages.script(manifest))
-    write(folder / REQUIREMENTS, pages.requirements(manifest))
-    write(folder / MANIFEST, replace(manifest, files=sums(folder)).to_json())
-    progress.say("comparing it with the model, in a process of its own")
-    manifest = replace(manifest, gate=gate.check(folder, precision), files=sums(folder))
-    write(folder / PAGE, pages.page(manifest))
-    manifest = replace(manifest, files=sums(folder))
-    write(folder / MANIFEST, manifest.to_json())
-    return manifest
-
-
-def moved(path: Path, folder: Path) -> Path:
-    """A network's file, with what belongs to it, moved into a folder as the model's."""
-    for part in path.parent.glob(f"{path.stem}.*"):
-        shutil.move(part, folder / f"model{part.suffix}")
-    return folder / f"model{path.suffix}"
-
-
-def sums(folder: Path) -> tuple[FileSum, ...]:
-    """The checksums of an artefact's files but for its manifest."""
-    paths = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name != MANIFEST)
-    return tuple(map(file_sum, paths))
-
-
-def packages_of(runtime: RuntimeName) -> list[str]:
-    """Packages that an artefact's answers may depend on, of those that are installed."""
-    found = []
-    for name in (runtime.package, "onnxscript", "nncf"):
-        try:
-            version(name)
-        except PackageNotFoundError:
-            continue
-        found.append(name)
-    return found

@@ -19,6 +19,7 @@ from convatlas.deployment.predictor import LOGITS, PROBABILITIES
 from convatlas.deployment.runtimes import runtime_module
 from convatlas.errors import UserError
 from convatlas.models.model import Model
+from convatlas.networks.connections import ConnectedConv2d
 from convatlas.networks.features import Features
 from convatlas.networks.quantization import remove_fake_quant
 from convatlas.spec import Objective
@@ -46,6 +47,29 @@ class WithProbabilities(nn.Module):
         return logits, self.objective.probabilities(logits), *(maps[name] for name in self.features.at)
 
 
+class UnitBiasConv2d(nn.Conv2d):
+    """A convolution with a bias for every unit."""
+
+    def __init__(self, layer: ConnectedConv2d) -> None:
+        weight = layer.dense_weight()
+        out_channels, in_channels, kernel_size, _ = weight.shape
+        super().__init__(in_channels, out_channels, kernel_size, layer.stride, bias=False)
+        self.weight = nn.Parameter(weight.detach())
+        self.unit_bias = nn.Parameter(layer.bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.unit_bias
+
+
+def with_dense_weights(network: nn.Module) -> nn.Module:
+    """The network with usual convolutions in place of those with a table: a graph would make their weights anew for
+    every image, and quantizers know no weights that are made."""
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, ConnectedConv2d):
+            network.set_submodule(name, UnitBiasConv2d(layer))
+    return network
+
+
 def write_network(model: Model, folder: Path, outputs: Sequence[str] = ()) -> Path:
     """Write a model's network as ONNX, in float32 and for batches of any size.
 
@@ -58,7 +82,8 @@ def write_network(model: Model, folder: Path, outputs: Sequence[str] = ()) -> Pa
     Raises:
         UserError: there is no such layer.
     """
-    network = remove_fake_quant(copy.deepcopy(model.network) if outputs else fold_batch_norm(model.network)).eval()
+    copied = copy.deepcopy(model.network) if outputs else fold_batch_norm(model.network)
+    network = with_dense_weights(remove_fake_quant(copied)).eval()
     spec = model.spec
     example = torch.zeros(EXAMPLE_BATCH, spec.in_channels, spec.resolution, spec.resolution)
     check_outputs(network, example, outputs)
@@ -120,7 +145,7 @@ def write_onnx(
             external_data=False,
             verbose=False,
         )
-    assert program is not None, "`dynamo` gives a program"
+    assert program is not None, "with dynamo it gives a program"
     program.save(path)
     return path
 

@@ -14,7 +14,7 @@ import numpy as np
 from convatlas.compression.int8 import has_int8_kernels
 from convatlas.deployment import int8_child
 from convatlas.deployment.gate import Gate, GateError
-from convatlas.deployment.manifest import FloatLayer, PairedLoss, RuntimeName
+from convatlas.deployment.manifest import FloatLayer, Int8Latency, PairedLoss, RuntimeName
 from convatlas.deployment.products import Product, products_of
 from convatlas.errors import UserError
 from convatlas.files import ProgressCallback
@@ -45,10 +45,7 @@ class Quantized:
 
     path: Path
     float_layers: tuple[FloatLayer, ...]
-    latency_ms: float
-    """For one image on this machine."""
-    float_latency_ms: float
-    """Of the network in float32, timed in turn."""
+    latency: Int8Latency
 
 
 def quantize(
@@ -106,8 +103,7 @@ def quantize(
     return Quantized(
         path=chosen.path,
         float_layers=tuple(FloatLayer(name=product.layer, reason=why(chosen, tried, gate)) for product in chosen.kept),
-        latency_ms=1000 * chosen.latency_s,
-        float_latency_ms=1000 * float_latency,
+        latency=Int8Latency(int8_ms=1000 * chosen.latency_s, float32_ms=1000 * float_latency),
     )
 
 

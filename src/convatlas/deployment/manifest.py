@@ -73,6 +73,14 @@ class FloatLayer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Int8Latency:
+    """The median for one image where the artefact was made, timed in turn with the network in float32."""
+
+    int8_ms: float
+    float32_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class PairedLoss:
     """What lower precision costs: model and artefact, on the same images."""
 
@@ -134,6 +142,8 @@ class Manifest:
     files: tuple[FileSum, ...] = ()
     """All others of the folder."""
     float_layers: tuple[FloatLayer, ...] = ()
+    int8_latency: Int8Latency | None = None
+    """None: not in int8."""
     gate: GateFigures
     versions: dict[str, str] = field(default_factory=installed_versions)
 

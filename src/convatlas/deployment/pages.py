@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import jinja2
 
-from convatlas.deployment.manifest import GateFigures, Manifest, Precision
+from convatlas.deployment.manifest import Manifest
 from convatlas.formatting import count, percent, size
 from convatlas.images import Preprocessing
 
@@ -57,7 +57,7 @@ def page(manifest: Manifest) -> bytes:
             "manifest": manifest,
             "card": card,
             "preparation": describe(card.preprocessing),
-            "proof": proof(manifest.gate, manifest.precision),
+            "proof": proof(manifest),
         },
     )
 
@@ -78,8 +78,9 @@ def describe(preprocessing: Preprocessing) -> list[str]:
     return steps
 
 
-def proof(gate: GateFigures, precision: Precision) -> list[str]:
+def proof(manifest: Manifest) -> list[str]:
     """The gate's figures in sentences."""
+    gate = manifest.gate
     where = f"{gate.num_images} image files, in batches of {', '.join(map(str, gate.batch_sizes))}"
     lines = [
         f"Logits differ from the model's by {gate.logit_difference:.1e} of the largest at most ({where}).",
@@ -97,4 +98,8 @@ def proof(gate: GateFigures, precision: Precision) -> list[str]:
         )
         if loss.num_images < FEW:
             lines.append(f"So few images could not show a loss of up to {max(high, 0):.2f} points.")
+    if (latency := manifest.int8_latency) is not None:
+        lines.append(
+            f"Where it was made, an image takes {latency.int8_ms:.2f} ms, and {latency.float32_ms:.2f} in float32."
+        )
     return lines

@@ -86,12 +86,17 @@ class ConnectedConv2d(WeightedLayer):
     def num_multiplications(self) -> int:
         return self.weight.numel()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def dense_weight(self) -> Tensor:
+        """The weights of all pairs of channels (channels, in_channels, kernel_size, kernel_size), 0 where none is."""
         out_channels, in_channels, *kernel = self.shape
         dense: Tensor = self.weight
         if not self.complete:
             dense = dense.new_zeros(out_channels * in_channels, *kernel).index_copy(0, self.pairs, dense)
-        if tuple(x.shape[2:]) == tuple(kernel):
+        return dense.view(self.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        dense = self.dense_weight()
+        if x.shape[2:] == dense.shape[2:]:
             # A single position, as in C5: a product of matrices, which is faster.
-            return F.linear(x.flatten(1), dense.view(out_channels, -1))[..., None, None] + self.bias
-        return F.conv2d(x, dense.view(self.shape), stride=self.stride) + self.bias
+            return F.linear(x.flatten(1), dense.flatten(1))[..., None, None] + self.bias
+        return F.conv2d(x, dense, stride=self.stride) + self.bias

@@ -1,0 +1,124 @@
+"""Which layers compute in 8 bits, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import convatlas as ca
+from convatlas.deployment.export import export, export_fastest
+from convatlas.deployment.forms import NETWORK, write_network
+from convatlas.deployment.gate import Gate, GateError
+from convatlas.deployment.int8 import Candidate, why
+from convatlas.deployment.int8_child import relative_errors
+from convatlas.deployment.manifest import Manifest, PairedLoss, Precision, RuntimeName
+from convatlas.deployment.products import Product, products_of
+from convatlas.deployment.samples import Samples
+from convatlas.runs.run import Run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A network that reads digits, so that its classes have margins."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    return ca.train("lenet5-modern", epochs=12, out=out, runtime=ca.Runtime(autotune=False))
+
+
+@pytest.mark.slow
+def test_depthwise_convolutions_and_pooled_products_are_known(finished: Callable[..., Run], tmp_path: Path) -> None:
+    products = products_of(write_network(finished("efficientnet-b0").model, tmp_path), NETWORK)
+    depthwise = {product.layer for product in products if product.is_depthwise}
+    pooled = {product.layer for product in products if product.is_pooled}
+    assert "stages.0.0.depthwise.conv" in depthwise
+    assert all("depthwise" in name for name in depthwise)
+    assert pooled
+    assert all("excitation" in name for name in pooled)
+    assert len({product.node for product in products}) == len(products)
+
+
+def test_errors_are_fractions_of_the_outputs() -> None:
+    exact = [np.ones((2, 3)), np.full(4, 2.0), np.empty(0)]
+    rounded = [np.ones((2, 3)), np.full(4, 1.0), np.empty(0)]
+    assert relative_errors(exact, rounded) == pytest.approx([0, 0.5, 0])
+    # A layer that quantization renamed is none with a large error.
+    assert relative_errors([np.ones(3)], [np.empty(0)]) == [0]
+
+
+def candidate(what: str, kept: tuple[Product, ...], lost: float, seconds: float) -> Candidate:
+    loss = PairedLoss(
+        images="validation images", num_images=1000, model_accuracy=0.9, artefact_accuracy=0.9 - lost / 100,
+        agreement=0.99, interval=(lost - 1, lost + 1),
+    )  # fmt: skip
+    return Candidate(kept=kept, what=what, path=Path("x"), loss=loss, latency_s=seconds)
+
+
+def test_a_layer_in_float32_says_why(finished: Callable[..., Run]) -> None:
+    gate = Gate(model=finished("lenet5").model, samples=Samples(gate=()))
+    layer = Product("node", "layer", True, False)
+    everything = candidate("", (), 0.1, 0.005)
+    faster = candidate("depthwise convolutions", (layer,), 0.1, 0.004)
+    said = why(faster, [everything, faster], gate)
+    assert said == "of depthwise convolutions: so it takes 4.00 ms an image, against 5.00 with 8 bits everywhere"
+    lossy = candidate("", (), 3.0, 0.002)
+    said = why(faster, [lossy, faster], gate)
+    assert said == "of depthwise convolutions: with 8 bits everywhere 3.00 points of accuracy are lost"
+
+
+@pytest.mark.parametrize("runtime", [pytest.param(one, marks=pytest.mark.slow) for one in RuntimeName])
+def test_a_trained_network_is_shipped_in_int8(runtime: RuntimeName, trained: Run, tmp_path: Path) -> None:
+    manifest = export(trained, runtime, tmp_path / "artefact", precision=Precision.INT8)
+    loss, latency = manifest.gate.loss, manifest.int8_latency
+    assert loss is not None
+    assert latency is not None
+    assert manifest.gate.executed == "int8"
+    assert loss.agreement >= 0.98
+    assert loss.loss <= 0.5
+    assert loss.images == "training images"
+    assert min(latency.int8_ms, latency.float32_ms) > 0
+    page = (tmp_path / "artefact" / "README.md").read_text()
+    assert "points lost (95 % interval" in page
+    whole = export(trained, runtime, tmp_path / "float")
+    size = {one: sum(file.num_bytes for file in one.files if "model" in file.name) for one in (whole, manifest)}
+    assert size[manifest] < 0.6 * size[whole]
+
+
+@pytest.mark.slow
+def test_int8_that_is_not_accurate_enough_says_what_was_lost(finished: Callable[..., Run], tmp_path: Path) -> None:
+    # Untrained, it has no margins: 8 bits change a class here and there.
+    with pytest.raises(GateError, match=r"^int8, with .* in float32: .*(points fewer right|is required)"):
+        export(finished("mobilenet", compressed=False), "onnx", tmp_path / "artefact", precision="int8", max_loss=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_fastest_of_those_that_pass_is_kept(trained: Run, tmp_path: Path) -> None:
+    found = export_fastest(trained, tmp_path / "artefact")
+    passed = [one for one in found.tried if one.latency_ms is not None]
+    fastest = min(passed, key=lambda one: one.latency_ms or 0)
+    assert len(passed) >= 4
+    assert (found.manifest.runtime, found.manifest.precision) == (fastest.runtime, fastest.precision)
+    assert Manifest.read(tmp_path / "artefact") == found.manifest
+    assert [path.name for path in tmp_path.iterdir()] == ["artefact"]
+    refused = {(one.runtime, one.precision): one.refused for one in found.tried if one.refused}
+    assert "does not compute in bfloat16" in refused[RuntimeName.ONNX, Precision.BFLOAT16]
+
+
+FAMILIES = (
+    ("lenet5", 40), ("alexnet", 30), ("vgg11", 20), ("googlenet-bn", 20), ("resnet20-cifar", 20), ("squeezenet", 60),
+    ("mobilenet", 30), ("efficientnet-b0", 30),
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "epochs"), FAMILIES, ids=[name for name, _ in FAMILIES])
+def test_every_family_passes_the_gate_in_every_runtime_and_precision(name: str, epochs: int, tmp_path: Path) -> None:
+    scale = ca.Scale(width=1.0 if name == "lenet5" else 0.25, resolution=None if name == "lenet5" else 32)
+    run = ca.train(name, scale=scale, epochs=epochs, out=tmp_path / "run", runtime=ca.Runtime(autotune=False))
+    assert run.test_accuracy > 0.8
+    for runtime in RuntimeName:
+        for precision in (Precision.FLOAT32, Precision.INT8):
+            manifest = export(run, runtime, tmp_path / f"{runtime}-{precision}", precision=precision)
+            assert manifest.gate.executed == precision
