@@ -29,7 +29,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.mark.slow
 def test_depthwise_convolutions_and_pooled_products_are_known(finished: Callable[..., Run], tmp_path: Path) -> None:
-    products = products_of(write_network(finished("efficientnet-b0").model, tmp_path), NETWORK)
+    run = finished("efficientnet-b0")
+    products = products_of(write_network(run.network, run.variant, tmp_path), NETWORK)
     depthwise = {product.layer for product in products if product.is_depthwise}
     pooled = {product.layer for product in products if product.is_pooled}
     assert "stages.0.0.depthwise.conv" in depthwise

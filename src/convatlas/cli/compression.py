@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +27,9 @@ from convatlas.cli.console import (
 )
 from convatlas.cli.signals import Signaled
 from convatlas.errors import UserError
+
+if TYPE_CHECKING:
+    from convatlas.compression.target import Engine
 
 
 def compress(
@@ -51,6 +54,10 @@ def compress(
     int8: Annotated[bool, typer.Option("--int8", help="Quantize weights and activations to 8 bits.")] = False,
     bits: Annotated[
         float | None, typer.Option(help="Bits per weight, 2 to 8; 3.5: mixed precision with that mean.")
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="What a target in ms is measured in: onnx or openvino; by default eager PyTorch."),
     ] = None,
     teacher: Annotated[
         Path | None,
@@ -94,6 +101,7 @@ def compress(
             int8=int8,
             bits=bits,
             fine_tuning=fine_tuning,
+            engine=None if engine is None else engine_of(engine),
         )
     except (Stopped, Signaled) as stop:
         raise signal_exit(stop.signal, "what was done is kept; the same command continues") from stop
@@ -145,6 +153,22 @@ def compress(
     print_facts([*facts.items(), ("stages", str(made.folder))])
     print_line()
     print_line(f"Try an image of your own:  convatlas predict {made.model.path} IMAGE")
+
+
+def engine_of(name: str) -> Engine:
+    """The runtime of that name, to measure latencies in.
+
+    Raises:
+        UserError: there is none, or it is not installed.
+    """
+    from convatlas.deployment.latency import RuntimeEngine
+    from convatlas.deployment.manifest import RuntimeName
+    from convatlas.deployment.runtimes import runtime_module
+    from convatlas.images.resize import member
+
+    runtime = member(RuntimeName, "`engine`", name)
+    runtime_module(runtime)
+    return RuntimeEngine(runtime)
 
 
 def beside(model: Path) -> Path:

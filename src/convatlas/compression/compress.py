@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ from convatlas.compression.destination import Destination, Stage, StagesRecord
 from convatlas.compression.latency import latencies
 from convatlas.compression.quantization import check_bits, mixed_bits, quantize_and_train
 from convatlas.compression.stages import FineTuning, TrainedModel
-from convatlas.compression.target import MacsTarget, SizeTarget, Target, parse_target
+from convatlas.compression.target import Engine, LatencyTarget, MacsTarget, SizeTarget, Target, parse_target
 from convatlas.data import check_outside
 from convatlas.errors import UserError
 from convatlas.files import clear_lock, lock
@@ -67,6 +67,7 @@ def compress(
     importance: Importance = Importance.TAYLOR,
     rounds: int = 3,
     fine_tuning: FineTuning | None = None,
+    engine: Engine | None = None,
 ) -> Compression:
     """Make a trained model smaller: fewer channels for a target in MACs or in latency, Deep Compression for one in
     bytes; unstructured pruning or quantization, alone or after channel pruning.
@@ -88,6 +89,7 @@ def compress(
             codebook indices, 5 by default.
         importance: the criterion for channel pruning.
         rounds: of pruning, each followed by fine-tuning.
+        engine: what a target in latency is measured in, as `deployment.latency.RuntimeEngine`; None: eager PyTorch.
 
     Raises:
         UserError: the target cannot be reached (the message gives the nearest that can), `out` holds something else or
@@ -97,6 +99,10 @@ def compress(
     loaded = source if isinstance(source, Run | Model) else load(source)
     opened = TrainedModel.of(loaded, data)
     target = parse_target(to) if isinstance(to, str) else to
+    if engine is not None:
+        if not isinstance(target, LatencyTarget):
+            raise UserError("`engine` is what a latency is measured in; ask for one, as `to` '5 ms'")
+        target = replace(target, engine=engine)
     weight_pruning = None if sparse is None else parse_sparsity(sparse)
     destination, fine_tuning = Destination(Path(out)), fine_tuning or FineTuning()
     validate_options(opened, target, prune=prune, weight_pruning=weight_pruning, int8=int8, bits=bits, rounds=rounds)

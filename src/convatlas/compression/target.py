@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from torch import nn
 
 from convatlas import measure
 from convatlas.compression.latency import latency
@@ -49,19 +51,32 @@ class MacsTarget(CostTarget):
         return f"{count(round(cost))} MACs"
 
 
+class Engine(Protocol):
+    """What a latency is measured in; `str` is its name."""
+
+    def latency_s(self, network: nn.Module, variant: Variant) -> float:
+        """Seconds that the network takes for one image on this machine's CPU, in a batch of one."""
+        ...
+
+
 @dataclass(frozen=True)
 class LatencyTarget(CostTarget):
-    """Seconds for one image on this machine's CPU, in a batch of one; see `latency`."""
+    """Seconds for one image on this machine's CPU, in a batch of one."""
 
     limit: float
+    engine: Engine | None = None
+    """None: eager PyTorch, see `latency`."""
 
     def cost(self, variant: Variant, spec: Spec) -> float:
         # The caller's random numbers are the caller's.
         with torch.random.fork_rng():
-            return latency(variant.network(spec), spec).median_s
+            network = variant.network(spec)
+        if self.engine is not None:
+            return self.engine.latency_s(network.eval(), variant)
+        return latency(network, spec).median_s
 
     def describe(self, cost: float) -> str:
-        return f"{1000 * cost:.3g} ms"
+        return f"{1000 * cost:.3g} ms{'' if self.engine is None else f' in {self.engine}'}"
 
 
 @dataclass(frozen=True)

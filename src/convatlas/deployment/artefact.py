@@ -46,7 +46,7 @@ def write_artefact(
         GateError: it differs from the model.
     """
     progress.say(f"writing the network for {runtime.package}")
-    network = write_network(model, folder, gate.outputs)
+    network = write_network(model.network, model.variant, folder, gate.outputs)
     float_layers: tuple[FloatLayer, ...] = ()
     int8_latency = None
     if precision is Precision.INT8:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from convatlas.deployment import bench_child
+from convatlas.deployment.engine_process import COMPILED, EAGER, EngineProcess, TimedNetwork, engine_process
 from convatlas.deployment.forms import in_form_of, write_network
 from convatlas.deployment.manifest import Manifest, Precision, RuntimeName, is_artefact
 from convatlas.draw import Lines, Series
@@ -25,32 +21,7 @@ from convatlas.files import SILENT, ProgressCallback
 from convatlas.models.card import Card
 from convatlas.runs.run import load_model
 
-WARM_UP_S, ROUND_S = 0.2, 0.25
-"""Seconds of each engine before anything counts, and of each of its turns."""
 ROUNDS = 10
-MAX_REPEATS = 500
-EAGER, COMPILED = "PyTorch", "PyTorch compiled"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Engine:
-    """A network in what computes it."""
-
-    model: str
-    """What it is of: the path or name that was given."""
-    name: str
-    """ "PyTorch", "PyTorch compiled", "ONNX Runtime" or "OpenVINO"."""
-    precision: Precision
-    path: Path
-    """The model, or the network's file."""
-    runtime: RuntimeName | None
-    """None: PyTorch."""
-    num_bytes: int
-    """On disk."""
-    accuracy: float | None
-    """On test images, a fraction; of an artefact of lower precision less what the gate found lost. None: unknown."""
-    shape: tuple[int, ...]
-    """Of an image: (channels, height, width)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,32 +76,32 @@ def bench(
         raise UserError(f"`rounds` {rounds} does not work; it must be at least 1")
     threads = threads or os.cpu_count() or 1
     with tempfile.TemporaryDirectory(prefix="convatlas-bench-") as folder, ExitStack() as stack:
-        engines: list[Engine] = []
+        engines: list[TimedNetwork] = []
         for number, source in enumerate(sources):
             engines += engines_of(str(source), Path(folder) / str(number), progress)
-        workers = []
+        processes = []
         for engine in engines:
             progress.say(f"loading {engine.model} in {engine.name}, {engine.precision}")
-            workers.append(stack.enter_context(worker(engine, threads, batch_sizes)))
+            processes.append(stack.enter_context(engine_process(engine, threads, batch_sizes)))
         seconds: dict[tuple[int, int], list[float]] = {
-            (number, size): [] for number in range(len(workers)) for size in batch_sizes
+            (number, size): [] for number in range(len(processes)) for size in batch_sizes
         }
-        repeats = {key: workers[key[0]].repeats_for(key[1]) for key in seconds}
+        repeats = {key: processes[key[0]].repeats_for(key[1]) for key in seconds}
         order = list(seconds)
         generator = random.Random(0)
         for _ in range(rounds):
             # No engine always comes after the same other one.
             generator.shuffle(order)
             for key in order:
-                seconds[key] += workers[key[0]].run(key[1], repeats[key])
+                seconds[key] += processes[key[0]].run(key[1], repeats[key])
         return [
-            measurement(engine, workers[number], threads, size, seconds[number, size])
+            times_of(engine, processes[number], threads, size, seconds[number, size])
             for number, engine in enumerate(engines)
             for size in batch_sizes
         ]
 
 
-def engines_of(source: str, folder: Path, progress: ProgressCallback) -> Iterator[Engine]:
+def engines_of(source: str, folder: Path, progress: ProgressCallback) -> Iterator[TimedNetwork]:
     """The engines that run a model, or the one of an artefact.
 
     Args:
@@ -149,32 +120,32 @@ def engines_of(source: str, folder: Path, progress: ProgressCallback) -> Iterato
         model.save(path)
     weights = sum(file.stat().st_size for file in ([path] if path.is_file() else path.glob("*.safetensors")))
 
-    def engine(name: str, precision: Precision, path: Path, num_bytes: int, runtime: RuntimeName | None) -> Engine:
-        return Engine(
+    def timed(name: str, precision: Precision, path: Path, num_bytes: int, runtime: RuntimeName | None) -> TimedNetwork:
+        return TimedNetwork(
             model=source, name=name, precision=precision, path=path, runtime=runtime, num_bytes=num_bytes,
             accuracy=test_accuracy(card), shape=shape_of(card),
         )  # fmt: skip
 
     precisions = (Precision.FLOAT32, Precision.BFLOAT16) if has_bfloat16() else (Precision.FLOAT32,)
     for precision in precisions:
-        yield engine(EAGER, precision, path, weights, None)
-        yield engine(COMPILED, precision, path, weights, None)
+        yield timed(EAGER, precision, path, weights, None)
+        yield timed(COMPILED, precision, path, weights, None)
     for runtime in RuntimeName:
         if not runtime.is_installed:
             progress.say(f"without {runtime.package}: pip install 'convatlas[{runtime}]'")
             continue
         place = folder / runtime
         place.mkdir()
-        file = in_form_of(write_network(model, place), runtime)
+        file = in_form_of(write_network(model.network, model.variant, place), runtime)
         size = sum(part.stat().st_size for part in place.iterdir())
         for precision in precisions if runtime is RuntimeName.OPENVINO else (Precision.FLOAT32,):
-            yield engine(runtime.label, precision, file, size, runtime)
+            yield timed(runtime.label, precision, file, size, runtime)
 
 
-def of_artefact(source: str, manifest: Manifest) -> Engine:
+def of_artefact(source: str, manifest: Manifest) -> TimedNetwork:
     loss = manifest.gate.loss
     accuracy = test_accuracy(manifest.card)
-    return Engine(
+    return TimedNetwork(
         model=source,
         name=manifest.runtime.label,
         precision=manifest.precision,
@@ -206,68 +177,9 @@ def has_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-class EngineProcess:
-    """The process of an engine."""
-
-    def __init__(self, engine: Engine, process: subprocess.Popen[str]) -> None:
-        self.engine, self.process = engine, process
-        self.loaded: dict[str, Any] = {}
-        self.peak_bytes = 0
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """
-        Raises:
-            UserError: the process ended.
-        """
-        assert self.process.stdin is not None and self.process.stdout is not None, "both are pipes"  # noqa: PT018
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-            answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self.engine.name} in {self.engine.precision} fails on {self.engine.model}; what it said stands above"
-            ) from error
-        self.peak_bytes = answer["peak_bytes"]
-        return answer
-
-    def run(self, batch_size: int, repeats: int) -> list[float]:
-        """Seconds of each of some runs."""
-        seconds: list[float] = self.ask({"batch_size": batch_size, "repeats": repeats})["seconds"]
-        return seconds
-
-    def repeats_for(self, batch_size: int) -> int:
-        """How often a turn runs, after some runs that warm up."""
-        once = min(self.run(batch_size, 3))
-        self.run(batch_size, min(max(int(WARM_UP_S / once), 1), MAX_REPEATS))
-        return min(max(int(ROUND_S / once), 1), MAX_REPEATS)
-
-
-@contextmanager
-def worker(engine: Engine, threads: int, batch_sizes: Sequence[int]) -> Iterator[EngineProcess]:
-    """An engine's process, loaded; it ends with the `with` block."""
-    # -P: a file of the working folder is no module.
-    command = [sys.executable, "-P", "-m", bench_child.__name__]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        started = EngineProcess(engine, process)
-        try:
-            started.loaded = started.ask(
-                {
-                    "path": str(engine.path.absolute()),
-                    "runtime": engine.runtime,
-                    "precision": engine.precision,
-                    "compiled": engine.name == COMPILED,
-                    "threads": threads,
-                    "batch_sizes": list(batch_sizes),
-                    "shape": engine.shape,
-                }
-            )
-            yield started
-        finally:
-            process.kill()
-
-
-def measurement(engine: Engine, worker: EngineProcess, threads: int, size: int, seconds: list[float]) -> EngineTimes:
+def times_of(
+    engine: TimedNetwork, process: EngineProcess, threads: int, size: int, seconds: list[float]
+) -> EngineTimes:
     p50, p90, p99 = (1000 * float(value) for value in np.percentile(seconds, (50, 90, 99)))
     return EngineTimes(
         model=engine.model,
@@ -280,9 +192,9 @@ def measurement(engine: Engine, worker: EngineProcess, threads: int, size: int, 
         p99_ms=p99,
         images_per_s=1000 * size / p50,
         num_runs=len(seconds),
-        load_ms=1000 * worker.loaded["load_s"],
-        first_ms=1000 * worker.loaded["first_s"][str(size)],
-        peak_bytes=worker.peak_bytes,
+        load_ms=1000 * process.loaded["load_s"],
+        first_ms=1000 * process.loaded["first_s"][str(size)],
+        peak_bytes=process.peak_bytes,
         num_bytes=engine.num_bytes,
         accuracy=engine.accuracy,
     )

@@ -77,8 +77,10 @@ def export(
     opened = source if isinstance(source, Run | Model) else load(source, progress=progress)
     check(model_of(opened), runtime, precision)
     with prepared(opened, out, data, outputs, max_loss, progress) as (gate, stage):
-        manifest = write_artefact(stage, gate.model, runtime, precision, gate, progress)
-        os.replace(stage, out)
+        folder = stage / "artefact"
+        folder.mkdir()
+        manifest = write_artefact(folder, gate.model, runtime, precision, gate, progress)
+        os.replace(folder, out)
     return manifest
 
 
@@ -145,7 +147,8 @@ def prepared(
     max_loss: float,
     progress: ProgressCallback,
 ) -> Iterator[tuple[Gate, Path]]:
-    """The gate with its images, and an empty folder beside `out`, which a renaming puts there; what is left is removed.
+    """The gate with its images, and a folder beside `out`: one renaming puts what is made in there in its place, and
+    what is left is removed.
 
     Raises:
         UserError: the images are not found, or `out` cannot be written.
@@ -167,8 +170,6 @@ def prepared(
                     # What a killed process left; the lock is this one's.
                     if path.is_dir():
                         shutil.rmtree(path)
-                    elif not path.name.startswith("."):
-                        path.unlink()
                 yield gate, stage
         finally:
             shutil.rmtree(stage, ignore_errors=True)

@@ -22,7 +22,7 @@ from convatlas.models.model import Model
 from convatlas.networks.connections import ConnectedConv2d
 from convatlas.networks.features import Features
 from convatlas.networks.quantization import remove_fake_quant
-from convatlas.spec import Objective
+from convatlas.spec import Objective, Spec, Variant
 
 OPSET = 21
 """Of ONNX: the first whose quantization is complete."""
@@ -70,8 +70,8 @@ def with_dense_weights(network: nn.Module) -> nn.Module:
     return network
 
 
-def write_network(model: Model, folder: Path, outputs: Sequence[str] = ()) -> Path:
-    """Write a model's network as ONNX, in float32 and for batches of any size.
+def write_network(network: nn.Module, variant: Variant, folder: Path, outputs: Sequence[str] = ()) -> Path:
+    """Write a network as ONNX, in float32 and for batches of any size.
 
     Batch normalization is folded into the convolutions before it, unless feature maps are asked for: those of a folded
     convolution would be others.
@@ -82,13 +82,14 @@ def write_network(model: Model, folder: Path, outputs: Sequence[str] = ()) -> Pa
     Raises:
         UserError: there is no such layer.
     """
-    copied = copy.deepcopy(model.network) if outputs else fold_batch_norm(model.network)
+    copied = copy.deepcopy(network) if outputs else fold_batch_norm(network)
     network = with_dense_weights(remove_fake_quant(copied)).eval()
-    spec = model.spec
+    spec = network.spec
+    assert isinstance(spec, Spec), "every network of the atlas has one"
     example = torch.zeros(EXAMPLE_BATCH, spec.in_channels, spec.resolution, spec.resolution)
     check_outputs(network, example, outputs)
     return write_onnx(
-        WithProbabilities(network, model.variant.objective, outputs),
+        WithProbabilities(network, variant.objective, outputs),
         example,
         {0: torch.export.Dim("batch")},
         ("images", (LOGITS, PROBABILITIES, *outputs)),

@@ -1,0 +1,92 @@
+"""convatlas export and convatlas bench: what they print, and what a mistake is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from convatlas.runs.run import Run
+
+
+@pytest.fixture(scope="module")
+def shipped(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where an artefact is made by the first test that asks for it."""
+    return tmp_path_factory.mktemp("shipped") / "artefact"
+
+
+@pytest.fixture
+def artefact(shipped: Path, run: Run, convatlas: Callable) -> Path:
+    if not shipped.exists():
+        status, out, err = convatlas("export", run.folder, "--to", "onnx", "--out", shipped)
+        assert status == 0, err
+        lines = dict(line.split("  ", 1) for line in out.splitlines() if "  " in line)
+        assert lines["runtime"].strip().startswith("onnxruntime")
+        assert float(lines["logits differ by"].split()[0]) < 1e-5
+        assert f"Try an image of your own:  convatlas predict {shipped} IMAGE" in out
+        assert err.splitlines() == [
+            "convatlas: writing the network for onnxruntime",
+            "convatlas: comparing it with the model, in a process of its own",
+        ]
+    return shipped
+
+
+def test_an_artefact_predicts_as_its_run_does(artefact: Path, run: Run, convatlas: Callable) -> None:
+    own, found = (convatlas("predict", model, "docs/five.png") for model in (run.folder, artefact))
+    assert own == found
+
+
+def test_an_artefact_computes_on_the_cpu(artefact: Path, convatlas: Callable) -> None:
+    status, _, err = convatlas("predict", artefact, "docs/five.png", "--device", "cpu")
+    assert status == 2
+    assert err == f"convatlas: {artefact} is an artefact, which computes on the CPU; leave --device out\n"
+
+
+def test_a_damaged_artefact_is_one_line(artefact: Path, convatlas: Callable, tmp_path: Path) -> None:
+    for name in ("artefact.json", "model.onnx", "preprocessing.onnx"):
+        (tmp_path / name).write_bytes((artefact / name).read_bytes())
+    (tmp_path / "model.onnx").write_bytes(b"no network")
+    status, out, err = convatlas("predict", tmp_path, "docs/five.png")
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "export the model again" in err
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "compress", "report", "resume"])
+def test_verbs_that_need_the_model_say_so(verb: str, artefact: Path, convatlas: Callable) -> None:
+    status, _, err = convatlas(verb, artefact)
+    assert status == 2
+    assert err.count("\n") == 1
+    assert f"{artefact} is not a" in err or f"{artefact} is an artefact" in err
+
+
+def test_bench_prints_a_row_a_batch(artefact: Path, as_json: Callable, convatlas: Callable, tmp_path: Path) -> None:
+    plots = tmp_path / "plots"
+    status, out, _ = convatlas("bench", artefact, "--batch", "1,2", "--rounds", 1, "--threads", 1, "--plots", plots)
+    assert status == 0
+    assert out.splitlines()[0].split()[:4] == ["engine", "precision", "batch", "p50"]
+    assert out.count("ONNX Runtime") == 2
+    assert {path.name for path in plots.iterdir()} == {"latency.svg", "size.svg"}
+    (one,) = as_json("bench", artefact, "--rounds", 1, "--threads", 1)["measurements"]
+    assert (one["engine"], one["batch_size"], one["threads"]) == ("ONNX Runtime", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["export"], "say which runtime it is for with --to, onnx or openvino, or find the --fastest"),
+        (["export", "--to", "onyx"], "--to 'onyx' is unknown; it must be one of onnx, openvino"),
+        (["export", "--fastest", "--precision", "int8"], "--fastest finds the precision too; leave --precision out"),
+        (["export", "--to", "onnx", "--max-loss", "-1"], "--max-loss -1 does not work"),
+        (["bench", "--batch", "a"], "--batch 'a' does not work; it takes sizes such as 1,8"),
+        (["bench", "--batch", "0"], "--batch takes sizes from 1 on, as 1,8"),
+        (["bench", "--rounds", "0"], "--rounds 0 does not work; it must be at least 1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line(words: list[str], message: str, run: Run, convatlas: Callable) -> None:
+    status, out, err = convatlas(words[0], run.folder, *words[1:])
+    assert (status, out) == (2, "")
+    assert err.startswith(f"convatlas: {message}")
+    assert err.count("\n") == 1
