@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from convatlas import draw as draw
     from convatlas import experiments as experiments
     from convatlas import measure as measure
     from convatlas.atlas import create as create
@@ -56,6 +57,7 @@ _HOMES = {
     "Validation": "runs.options",
     "compress": "compression.compress",
     "create": "atlas",
+    "draw": None,
     "experiments": None,
     "families": "atlas",
     "features": "networks.features",

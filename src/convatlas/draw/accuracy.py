@@ -128,13 +128,19 @@ def accuracy_chart(costs: Sequence[VariantCost]) -> bytes:
             "plot": PLOT,
             "colors": COLORS,
             "bubbles": bubbles,
-            "x_ticks": [(x_of(value), round_count(round(value))) for value in round_values(10**left, 10**right)],
+            "x_ticks": [(x_of(value), tick(value)) for value in round_values(10**left, 10**right)],
             "y_ticks": [(y_of(percent), f"{percent} %") for percent in range(low, high + 1, 4)],
             "legend": legend_places(legend),
             "left_out": left_out(costs),
             "text": "; ".join(bubble.tip for bubble in bubbles),
         },
     )
+
+
+def tick(value: float) -> str:
+    """500 M, 1 G"""
+    digits, _, power = round_count(round(value)).partition(" ")
+    return f"{float(digits):g} {power}".strip()
 
 
 def year(pair: tuple[VariantCost, Published]) -> int:

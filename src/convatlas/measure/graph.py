@@ -34,7 +34,10 @@ POOLINGS = {
     aten.max_pool2d_with_indices: "MaxPool2d",
     aten.avg_pool2d: "AvgPool2d",
     aten._adaptive_avg_pool2d: "AdaptiveAvgPool2d",
+    aten.mean: "AdaptiveAvgPool2d",
 }
+WINDOWS = (aten.max_pool2d_with_indices, aten.avg_pool2d)
+"""Of these, those with a window of a fixed size."""
 JOINS = {"add": "add", "cat": "concat", "mul": "multiply"}
 
 
@@ -212,8 +215,8 @@ class GraphRecorder(ShapeOnlyConvolutions):
         if len(set(sources)) > 1:
             joined = JOINS.get(what, what)
             self.note(self.operation(joined, joined, first), sources, first)
-        elif op in POOLINGS:
-            of_window = op is not aten._adaptive_avg_pool2d
+        elif op in POOLINGS and args[0].dim() == 4:
+            of_window = op in WINDOWS
             kernel = args[1][-1] if of_window else 0
             stride = (args[2][-1] if len(args) > 2 and args[2] else kernel) if of_window else 1
             layer = self.operation(POOLINGS[op], what.removesuffix("_with_indices").strip("_"), first)
