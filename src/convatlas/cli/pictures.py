@@ -67,8 +67,15 @@ class Pictures(NamedTuple):
 
 
 def write_file(path: Path, content: bytes) -> None:
+    """Write a picture: whole or not at all.
+
+    Raises:
+        UserError: the path is a folder's.
+    """
     from convatlas.files import write
 
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the picture a file's name")
     write(path, content)
 
 

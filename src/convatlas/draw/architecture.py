@@ -111,5 +111,5 @@ def drawable(structure: Structure, level: Level, title: str, facts: Sequence[str
 
 def picture(networks: Sequence[Network], level: Level, title: str, file_format: PictureFormat) -> bytes:
     if file_format not in WRITERS:
-        raise UserError(f"there is no picture format {file_format}; choose {', '.join(WRITERS)}")
+        raise UserError(f"there is no picture format {file_format}; choose svg, pdf or tikz")
     return WRITERS[file_format](page(networks, level, title))

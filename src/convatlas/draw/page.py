@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from convatlas.draw.drawing import Drawing, Junction, Plate, Rect, Role, Shapes, Sign, TextLine, text_width, wrap
+from convatlas.draw.drawing import Drawing, Junction, Plate, Rect, Role, Shapes, Sign, TextLine, Wire, text_width, wrap
 from convatlas.draw.layout import SIZE, SizeScale
 from convatlas.draw.levels import Item, Level
 from convatlas.draw.rows import Body, body
@@ -33,13 +33,11 @@ SIGNS: dict[Sign, str] = {
     "multiply": "product",
     "concat": "concatenation",
 }
-SIZES: dict[Level, tuple[tuple[float, float], ...]] = {
-    "overview": ((340, 1.5), (330, 1.25), (310, 1.0), (290, 0.8), (270, 0.65)),
-    "stages": ((100, 1.0),),
-    "layers": ((84, 1.0),),
-}
-"""How tall the largest maps are, and what widths are multiplied by: the first with which a network takes one row."""
-IN_ROWS = ((260, 1.4), (230, 1.2), (200, 1.0), (170, 0.8), (140, 0.65), (110, 0.5))
+SIZES: dict[Level, tuple[float, float]] = {"stages": (100, 1.0), "layers": (84, 1.0)}
+"""How tall the largest maps are, and what widths are multiplied by."""
+IN_ONE_ROW = ((340, 1.5), (330, 1.25), (310, 1.0), (290, 0.8), (270, 0.65), (250, 0.5))
+"""The same in the overview: the first with which a network takes one row."""
+IN_ROWS = ((260, 1.4), (230, 1.2), (200, 1.0), (170, 0.8), (140, 0.65), (110, 0.5), (80, 0.4), (50, 0.3))
 """Where none does, the first with which its rows fit on a slide."""
 
 
@@ -101,12 +99,18 @@ def fitted(networks: Sequence[Network], level: Level, room: Rect) -> list[Body]:
         scale = SizeScale(largest, max(tallest / share, SMALLEST), thickness)
         return [body(one.items, one.input_shape, scale, level, room.width) for one in networks]
 
-    for size in SIZES[level]:
-        bodies = at(*size)
-        if all(one.num_rows == 1 for one in bodies) or level != "overview":
-            return bodies
-    tried = [at(*size) for size in IN_ROWS]
-    return next((bodies for bodies in tried if sum(one.height for one in bodies) <= room.height), tried[-1])
+    if level != "overview":
+        return at(*SIZES[level])
+    for tallest, thickness in IN_ONE_ROW:
+        bodies = at(tallest, thickness)
+        if any(one.num_rows > 1 for one in bodies):
+            continue
+        if sum(one.height for one in bodies) > room.height:
+            # Where branches lie below each other.
+            bodies = at(tallest * 0.7, thickness)
+        return bodies
+    tried = (at(*size) for size in IN_ROWS)
+    return next((bodies for bodies in tried if sum(one.height for one in bodies) <= room.height), at(*IN_ROWS[-1]))
 
 
 def legend(bodies: Sequence[Body], level: Level, room: float) -> tuple[Shapes, float]:
@@ -152,6 +156,11 @@ def meaning(shapes: Shapes, level: Level) -> str:
         parts.append("×3: three in a row.")
     if any("/" in text for text in texts):
         parts.append("/2: stride 2.")
-    if level == "overview" and any(len(wire.points) == 4 for wire in shapes.wires):
+    if level == "overview" and any(is_arc(wire) for wire in shapes.wires):
         parts.append("An arc leads the input past the layers.")
     return " ".join(parts)
+
+
+def is_arc(wire: Wire) -> bool:
+    """Whether it leaves the axis and comes back to it, past a block."""
+    return len(wire.points) == 4 and wire.points[0][1] == wire.points[3][1]
