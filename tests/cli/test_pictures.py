@@ -9,6 +9,8 @@ import pytest
 
 import convatlas as ca
 
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+
 
 def title(path: Path) -> str:
     return ET.parse(path).getroot().findtext("{http://www.w3.org/2000/svg}title") or ""
@@ -54,11 +56,25 @@ def test_compare_draws_networks_and_a_chart_of_their_figures(convatlas: Callable
     assert title(chart) == "Networks side by side"
 
 
+@pytest.mark.at_once(
+    ("name", "words"),
+    [
+        ("resnet34", ["show", "resnet34"]),
+        ("googlenet", ["show", "googlenet", "--level", "stages"]),
+        ("vgg16-mobilenet", ["compare", "vgg16", "mobilenet"]),
+    ],
+)
+def test_the_pictures_in_the_docs_are_fresh(name: str, words: list[str], convatlas: Callable, tmp_path: Path) -> None:
+    convatlas(*words, "--svg", tmp_path / "new.svg")
+    assert (tmp_path / "new.svg").read_bytes() == (PICTURES / f"{name}.svg").read_bytes()
+
+
 @pytest.mark.slow
 def test_list_draws_accuracy_against_macs(convatlas: Callable, tmp_path: Path) -> None:
     file = tmp_path / "all.svg"
     assert convatlas("list", "--svg", file).out == f"picture  {file}\n"
     drawn = file.read_text()
+    assert drawn == (PICTURES / "accuracy.svg").read_text()
     published = [variant.name for variant in ca.variants() if "top-1" in variant.published and not variant.released]
     assert len(published) >= 25
     assert all(f'data-network="{name}"' in drawn for name in published)

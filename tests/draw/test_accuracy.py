@@ -1,4 +1,4 @@
-"""Published accuracy against MACs: comparable figures, and names that can be read."""
+"""PublishedAccuracy accuracy against MACs: comparable figures, and names that can be read."""
 
 import math
 import xml.etree.ElementTree as ET
@@ -9,7 +9,16 @@ import pytest
 
 import convatlas as ca
 from convatlas import measure
-from convatlas.draw.accuracy import MAX_RADIUS, PLOT, Bubble, Published, inside, labeled, published_accuracy, touches
+from convatlas.draw.accuracy import (
+    MAX_RADIUS,
+    PLOT,
+    Bubble,
+    PublishedAccuracy,
+    inside,
+    labeled,
+    published_accuracy,
+    touches,
+)
 from convatlas.draw.drawing import Rect
 from convatlas.measure import VariantCost
 from convatlas.spec import Claim
@@ -29,17 +38,17 @@ def costs() -> tuple[VariantCost, ...]:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("alexnet", Published(59.3, "one net")),
-        ("vgg16", Published(73.0, "single scale 256")),
-        ("resnet34", Published(75.48, "10 crops")),
-        ("squeezenet", Published(57.5, "")),
-        ("efficientnet-b7", Published(84.3, "late version of the paper")),
+        ("alexnet", PublishedAccuracy(59.3, "one net")),
+        ("vgg16", PublishedAccuracy(73.0, "single scale 256")),
+        ("resnet34", PublishedAccuracy(75.48, "10 crops")),
+        ("squeezenet", PublishedAccuracy(57.5, "")),
+        ("efficientnet-b7", PublishedAccuracy(84.3, "late version of the paper")),
         ("googlenet", None),
         ("lenet5", None),
         ("resnet20-cifar", None),
     ],
 )
-def test_the_figure_is_of_one_network_as_the_paper_prints_it(name: str, expected: Published | None) -> None:
+def test_the_figure_is_of_one_network_as_the_paper_prints_it(name: str, expected: PublishedAccuracy | None) -> None:
     assert published_accuracy(ca.find(name)) == expected
 
 

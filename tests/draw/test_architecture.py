@@ -14,7 +14,7 @@ from torch import nn
 
 import convatlas as ca
 from convatlas.draw.architecture import drawable, figures
-from convatlas.draw.drawing import Drawing, Plate, Rect, Shapes, TextLine, Wire
+from convatlas.draw.drawing import Drawing, Edge, Plate, Rect, Shapes, TextLine
 from convatlas.draw.levels import LEVELS, Level
 from convatlas.draw.page import page
 from convatlas.draw.svg import as_svg
@@ -44,8 +44,8 @@ def overlap(one: Rect, other: Rect) -> bool:
     )
 
 
-def strokes(wire: Wire) -> Iterator[Rect]:
-    for (x, y), (next_x, next_y) in pairwise(wire.points):
+def strokes(edge: Edge) -> Iterator[Rect]:
+    for (x, y), (next_x, next_y) in pairwise(edge.points):
         yield Rect(min(x, next_x) - 0.6, min(y, next_y) - 0.6, abs(x - next_x) + 1.2, abs(y - next_y) + 1.2)
 
 
@@ -62,7 +62,7 @@ def conflicts(drawing: Drawing) -> list[str]:
                 break
             found += [f"{name} and {beside}"] if overlap(room, other) else []
         inner = Rect(room.x + 1, room.y, max(room.width - 2, 0.0), room.height)
-        found += [f"a line and {name}" for wire in shapes.wires for one in strokes(wire) if overlap(inner, one)]
+        found += [f"a line and {name}" for edge in shapes.edges for one in strokes(edge) if overlap(inner, one)]
         inside = room.x >= 0 and room.y >= 0 and room.x + room.width <= drawing.width
         found += [] if inside and room.y + room.height <= drawing.height else [f"{name} outside"]
     return found
@@ -118,12 +118,12 @@ def test_a_scaled_network_of_every_family_is_drawn(level: Level) -> None:
 def test_the_check_sees_what_overlaps() -> None:
     box = Plate(Rect(10, 30, 40, 20), (), "box", "", 4)
     text = TextLine(30, 60, "caption")
-    line = Wire(((0, 40), (10, 40)))
+    line = Edge(((0, 40), (10, 40)))
     assert conflicts(Drawing(100, 100, "", "", Shapes([box], [text], [line]))) == []
     assert conflicts(Drawing(100, 100, "", "", Shapes([box], [replace(text, y=55)]))) == ["caption and box"]
     beside = replace(box, rect=Rect(52, 30, 40, 20), name="beside")
     assert conflicts(Drawing(100, 100, "", "", Shapes([box, beside]))) == ["box and beside"]
-    crossing = Wire(((0, 0), (20, 0), (20, 99)))
+    crossing = Edge(((0, 0), (20, 0), (20, 99)))
     assert conflicts(Drawing(100, 100, "", "", Shapes([box], [], [crossing]))) == ["a line and box"]
     assert conflicts(Drawing(48, 100, "", "", Shapes([box]))) == ["box outside"]
 

@@ -28,7 +28,7 @@ TOP_1 = re.compile(r"top-1 (error|accuracy) on (?:ImageNet|ILSVRC-2012)(?: valid
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedAccuracy:
     """A variant's top-1 accuracy on ImageNet, as its paper prints it."""
 
     percent: float
@@ -59,14 +59,14 @@ class Bubble:
         return distance(self.label, self.x, self.y) > self.radius + 8
 
 
-def published_accuracy(variant: Variant) -> Published | None:
+def published_accuracy(variant: Variant) -> PublishedAccuracy | None:
     """The first top-1 accuracy on ImageNet that a paper prints of a variant by itself; None if it prints none."""
     for claim in variant.claims:
         match = TOP_1.fullmatch(claim.figure)
         if match and own_figure(claim):
             value = float(claim.value)
             percent = round(100 - value, 2) if match[1] == "error" else value
-            return Published(percent, match[2] or "")
+            return PublishedAccuracy(percent, match[2] or "")
     return None
 
 
@@ -75,7 +75,7 @@ def own_figure(claim: Claim) -> bool:
 
 
 def accuracy_chart(costs: Sequence[VariantCost]) -> bytes:
-    """Published top-1 accuracy on ImageNet against MACs, as SVG that reads on a light and on a dark page.
+    """PublishedAccuracy top-1 accuracy on ImageNet against MACs, as SVG that reads on a light and on a dark page.
 
     A bubble's area is the parameters, its color the paper. MACs and parameters are counted in the built networks.
 
@@ -143,7 +143,7 @@ def tick(value: float) -> str:
     return f"{float(digits):g} {power}".strip()
 
 
-def year(pair: tuple[VariantCost, Published]) -> int:
+def year(pair: tuple[VariantCost, PublishedAccuracy]) -> int:
     return pair[0].variant.paper.year
 
 

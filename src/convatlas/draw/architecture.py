@@ -10,7 +10,7 @@ from torch import nn
 from convatlas.draw.comparison import published_error
 from convatlas.draw.drawing import Drawing
 from convatlas.draw.levels import LEVELS, Level, describe_items, describe_shape, items_of
-from convatlas.draw.page import Network, page
+from convatlas.draw.page import DrawnNetwork, page
 from convatlas.draw.pdf import as_pdf
 from convatlas.draw.svg import as_svg
 from convatlas.draw.tikz import as_tikz
@@ -96,10 +96,10 @@ def figures(structure: Structure) -> list[str]:
     ]
 
 
-def drawable(structure: Structure, level: Level, title: str, facts: Sequence[str]) -> Network:
+def drawable(structure: Structure, level: Level, title: str, facts: Sequence[str]) -> DrawnNetwork:
     sides = [layer.output_shape[-1] for layer in layers_in(structure.parts) if len(layer.output_shape) > 1]
     text = describe_items(items_of(structure.parts, "overview"))
-    return Network(
+    return DrawnNetwork(
         title,
         tuple(facts),
         items_of(structure.parts, level),
@@ -109,7 +109,7 @@ def drawable(structure: Structure, level: Level, title: str, facts: Sequence[str
     )
 
 
-def picture(networks: Sequence[Network], level: Level, title: str, file_format: PictureFormat) -> bytes:
+def picture(networks: Sequence[DrawnNetwork], level: Level, title: str, file_format: PictureFormat) -> bytes:
     if file_format not in WRITERS:
         raise UserError(f"there is no picture format {file_format}; choose svg, pdf or tikz")
     return WRITERS[file_format](page(networks, level, title))

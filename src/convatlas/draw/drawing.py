@@ -91,7 +91,7 @@ class TextLine:
 
 
 @dataclass(frozen=True)
-class Wire:
+class Edge:
     """A line with rounded corners through points."""
 
     points: tuple[tuple[float, float], ...]
@@ -124,7 +124,7 @@ class Shapes:
 
     plates: list[Plate] = field(default_factory=list)
     texts: list[TextLine] = field(default_factory=list)
-    wires: list[Wire] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
     junctions: list[Junction] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)
 
@@ -134,7 +134,7 @@ class Shapes:
             colors = tuple((rect.moved(dx, dy), role) for rect, role in plate.colors)
             self.plates.append(replace(plate, rect=plate.rect.moved(dx, dy), colors=colors))
         self.texts += (replace(text, x=text.x + dx, y=text.y + dy) for text in other.texts)
-        self.wires += (replace(wire, points=tuple((x + dx, y + dy) for x, y in wire.points)) for wire in other.wires)
+        self.edges += (replace(edge, points=tuple((x + dx, y + dy) for x, y in edge.points)) for edge in other.edges)
         self.junctions += (
             replace(one, x=one.x + dx, top=one.top + dy, bottom=one.bottom + dy) for one in other.junctions
         )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from convatlas.draw.drawing import Junction, Panel, Plate, Rect, Role, Shapes, TextLine, Wire, text_width, wrap
+from convatlas.draw.drawing import Edge, Junction, Panel, Plate, Rect, Role, Shapes, TextLine, text_width, wrap
 from convatlas.draw.levels import Cell, Fork, Group, Item, Level, describe_shape, role_of
 from convatlas.measure import Block, GraphLayer, Parallel, Part, output_shape
 
@@ -83,7 +83,7 @@ def series_fragment(items: Sequence[Item], scale: SizeScale, level: Level) -> Fr
         part = fragment_of(item, scale, level)
         if i:
             x += GAP - min(GAP / 2, part.enter)
-            shapes.wires.append(Wire(((leave, 0), (x + part.enter, 0)), arrow=not isinstance(item, Fork)))
+            shapes.edges.append(Edge(((leave, 0), (x + part.enter, 0)), arrow=not isinstance(item, Fork)))
         else:
             enter = part.enter
         shapes.add(part.shapes, x)
@@ -114,9 +114,9 @@ def cell_fragment(cell: Cell, scale: SizeScale, level: Level) -> Fragment:
     up, start, end = height / 2 + depth, left - loop, left + width + depth + loop
     if cell.passed:
         top = -up - 7
-        shapes.wires.append(Wire(((start, 0), (start, top), (end, top), (end, 0)), arrow=True))
-        shapes.wires.append(Wire(((start, 0), (left, 0))))
-        shapes.wires.append(Wire(((left + width + depth, 0), (end, 0))))
+        shapes.edges.append(Edge(((start, 0), (start, top), (end, top), (end, 0)), arrow=True))
+        shapes.edges.append(Edge(((start, 0), (left, 0))))
+        shapes.edges.append(Edge(((left + width + depth, 0), (end, 0))))
         up += 9
     base = height / 2 + 15
     shapes.texts += (replace(line, x=total / 2, y=base + i * LINE) for i, line in enumerate(texts))
@@ -196,8 +196,8 @@ def group_fragment(group: Group, scale: SizeScale, level: Level) -> Fragment:
     shapes.texts.append(TextLine(title.x, -up + 14, title.text, SMALL, "soft", "start"))
     if times.text:
         shapes.texts.append(TextLine(width - PADDING, -up + 14, times.text, SIZE, "strong", "end"))
-    shapes.wires.append(Wire(((0, 0), (left + inner.enter, 0)), arrow=not isinstance(group.items[0], Fork)))
-    shapes.wires.append(Wire(((left + inner.leave, 0), (width, 0))))
+    shapes.edges.append(Edge(((0, 0), (left + inner.enter, 0)), arrow=not isinstance(group.items[0], Fork)))
+    shapes.edges.append(Edge(((left + inner.leave, 0), (width, 0))))
     shapes.add(inner.shapes, left)
     return Fragment(shapes, width, up, down, 0, width)
 
@@ -224,10 +224,10 @@ def passed_fragment(fork: Fork, main: Fragment, side: Fragment, gate: bool, leve
     shapes = Shapes()
     shapes.add(main.shapes, x)
     if main.width:
-        shapes.wires.append(Wire(((0, 0), (x + main.enter, 0)), arrow=True))
-        shapes.wires.append(Wire(((x + main.leave, 0), (end, 0)), arrow=True))
+        shapes.edges.append(Edge(((0, 0), (x + main.enter, 0)), arrow=True))
+        shapes.edges.append(Edge(((x + main.leave, 0), (end, 0)), arrow=True))
     else:
-        shapes.wires.append(Wire(((0, 0), (end, 0)), arrow=True))
+        shapes.edges.append(Edge(((0, 0), (end, 0)), arrow=True))
     y = main.down + side.up + CLEARANCE + 4 if gate else -(main.up + side.down + CLEARANCE)
     shapes.add(side.shapes, LEAD + (inner - side.width) / 2, y)
     up, down = max(main.up, side.up - y), max(main.down, side.down + y)
@@ -237,10 +237,10 @@ def passed_fragment(fork: Fork, main: Fragment, side: Fragment, gate: bool, leve
     last = ((end + RADIUS - 3, y),) if bar else ((center, y), (center, RADIUS if gate else -RADIUS))
     if side.width:
         left = LEAD + (inner - side.width) / 2
-        shapes.wires.append(Wire(((0, 0), (6, 0), (6, y), (left + side.enter, y)), arrow=True))
-        shapes.wires.append(Wire(((left + side.leave, y), *last), arrow=True))
+        shapes.edges.append(Edge(((0, 0), (6, 0), (6, y), (left + side.enter, y)), arrow=True))
+        shapes.edges.append(Edge(((left + side.leave, y), *last), arrow=True))
     else:
-        shapes.wires.append(Wire(((0, 0), (6, 0), (6, y), *last), arrow=True))
+        shapes.edges.append(Edge(((0, 0), (6, 0), (6, y), *last), arrow=True))
     sign = fork.join.kind
     shapes.junctions.append(
         Junction("multiply" if sign == "multiply" else "concat" if bar else "add", center, top, bottom, fork.join.name)
@@ -267,10 +267,10 @@ def stacked_fragment(fork: Fork, branches: Sequence[Fragment], level: Level) -> 
         x = LEAD + (inner - branch.width) / 2
         shapes.add(branch.shapes, x, axis)
         if branch.width:
-            shapes.wires.append(Wire(((0, 0), (6, 0), (6, axis), (x + branch.enter, axis)), arrow=True))
-            shapes.wires.append(Wire(((x + branch.leave, axis), (bar - 3, axis)), arrow=True))
+            shapes.edges.append(Edge(((0, 0), (6, 0), (6, axis), (x + branch.enter, axis)), arrow=True))
+            shapes.edges.append(Edge(((x + branch.leave, axis), (bar - 3, axis)), arrow=True))
         else:
-            shapes.wires.append(Wire(((0, 0), (6, 0), (6, axis), (bar - 3, axis)), arrow=True))
+            shapes.edges.append(Edge(((0, 0), (6, 0), (6, axis), (bar - 3, axis)), arrow=True))
         y += up + down + CLEARANCE
     shapes.junctions.append(Junction("concat", bar, axes[0] - 6, axes[-1] + 6, fork.join.name))
     return Fragment(shapes, bar + 3, total / 2, total / 2, 0, bar + 3)

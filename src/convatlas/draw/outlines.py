@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from convatlas.draw.drawing import Junction, Plate, Role, Wire
+from convatlas.draw.drawing import Edge, Junction, Plate, Role
 
 Point = tuple[float, float]
 
@@ -46,9 +46,9 @@ class Corner(NamedTuple):
     end: Point
 
 
-def curve(wire: Wire) -> Iterator[Corner]:
+def curve(edge: Edge) -> Iterator[Corner]:
     """A line: where it begins, its corners, where it ends."""
-    points = [*wire.points[:-1], line_end(wire)]
+    points = [*edge.points[:-1], line_end(edge)]
     yield Corner(points[0], points[0], points[0])
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
         yield Corner(toward(corner, before, CORNER), corner, toward(corner, after, CORNER))
@@ -62,14 +62,14 @@ def toward(point: Point, other: Point, most: float) -> Point:
     return point[0] + dx * part, point[1] + dy * part
 
 
-def line_end(wire: Wire) -> Point:
+def line_end(edge: Edge) -> Point:
     """Where the line itself ends: before its arrow."""
-    return toward(wire.points[-1], wire.points[-2], ARROW[0] / 2) if wire.arrow else wire.points[-1]
+    return toward(edge.points[-1], edge.points[-2], ARROW[0] / 2) if edge.arrow else edge.points[-1]
 
 
-def arrow_head(wire: Wire) -> tuple[Point, Point, Point]:
+def arrow_head(edge: Edge) -> tuple[Point, Point, Point]:
     """The triangle at the end of a line, which runs along x or y."""
-    (x, y), (before_x, before_y) = wire.points[-1], wire.points[-2]
+    (x, y), (before_x, before_y) = edge.points[-1], edge.points[-2]
     length, half = ARROW
     if abs(x - before_x) > abs(y - before_y):
         back = x - length if x > before_x else x + length

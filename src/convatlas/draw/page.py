@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from convatlas.draw.drawing import Drawing, Junction, Plate, Rect, Role, Shapes, Sign, TextLine, Wire, text_width, wrap
+from convatlas.draw.drawing import Drawing, Edge, Junction, Plate, Rect, Role, Shapes, Sign, TextLine, text_width, wrap
 from convatlas.draw.layout import SIZE, SizeScale
 from convatlas.draw.levels import Item, Level
 from convatlas.draw.rows import Body, body
@@ -42,7 +42,7 @@ IN_ROWS = ((260, 1.4), (230, 1.2), (200, 1.0), (170, 0.8), (140, 0.65), (110, 0.
 
 
 @dataclass(frozen=True)
-class Network:
+class DrawnNetwork:
     """What is drawn of one network."""
 
     title: str
@@ -56,7 +56,7 @@ class Network:
     """All of it in words, for readers who do not see it."""
 
 
-def page(networks: Sequence[Network], level: Level, title: str) -> Drawing:
+def page(networks: Sequence[DrawnNetwork], level: Level, title: str) -> Drawing:
     """Networks below each other at one scale; one alone at the level of the overview is a slide."""
     alone, room = len(networks) == 1, WIDTH - 2 * MARGIN
     bodies = fitted(networks, level, Rect(0, 0, room, (SLIDE - 2 * MARGIN - 170) * len(networks)))
@@ -79,14 +79,14 @@ def page(networks: Sequence[Network], level: Level, title: str) -> Drawing:
     return Drawing(width, height, title, " ".join(network.text for network in networks), shapes)
 
 
-def heading_of(network: Network, size: float) -> Shapes:
+def heading_of(network: DrawnNetwork, size: float) -> Shapes:
     """A network's name and figures on one line."""
     title = TextLine(0, 14, network.title, size, "title", "start")
     facts = " · ".join(network.facts)
     return Shapes(texts=[title, TextLine(title.rect.width + 16, 14, facts, 14, "soft", "start")])
 
 
-def fitted(networks: Sequence[Network], level: Level, room: Rect) -> list[Body]:
+def fitted(networks: Sequence[DrawnNetwork], level: Level, room: Rect) -> list[Body]:
     """Networks at one scale: the largest at which each takes one row, else that at which they take the fewest.
 
     Args:
@@ -156,11 +156,11 @@ def meaning(shapes: Shapes, level: Level) -> str:
         parts.append("×3: three in a row.")
     if any("/" in text for text in texts):
         parts.append("/2: stride 2.")
-    if level == "overview" and any(is_arc(wire) for wire in shapes.wires):
+    if level == "overview" and any(is_arc(edge) for edge in shapes.edges):
         parts.append("An arc leads the input past the layers.")
     return " ".join(parts)
 
 
-def is_arc(wire: Wire) -> bool:
+def is_arc(edge: Edge) -> bool:
     """Whether it leaves the axis and comes back to it, past a block."""
-    return len(wire.points) == 4 and wire.points[0][1] == wire.points[3][1]
+    return len(edge.points) == 4 and edge.points[0][1] == edge.points[3][1]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon, Rectangle
 from matplotlib.path import Path
 
-from convatlas.draw.drawing import Drawing, Rect, TextLine, Wire
+from convatlas.draw.drawing import Drawing, Edge, Rect, TextLine
 from convatlas.draw.outlines import COLORS, FACE, PAGE, Point, arrow_head, curve, faces, sign
 from convatlas.formatting import visible
 
@@ -37,19 +37,19 @@ def draw(axes: Axes, drawing: Drawing) -> None:
     shapes = drawing.shapes
     line = light("line")
     for panel in shapes.panels:
-        edge = light("edge") if panel.kind == "unit" else "none"
-        add(axes, rounded(panel.rect, 8), facecolor=light(panel.kind), edgecolor=edge)
-    for wire in shapes.wires:
-        add(axes, PathPatch(path_of(wire)), facecolor="none", edgecolor=line, linewidth=1.3)
-        if wire.arrow:
-            add(axes, polygon(arrow_head(wire)), facecolor=line, edgecolor="none")
+        border = light("edge") if panel.kind == "unit" else "none"
+        add(axes, rounded(panel.rect, 8), facecolor=light(panel.kind), edgecolor=border)
+    for edge in shapes.edges:
+        add(axes, PathPatch(path_of(edge)), facecolor="none", edgecolor=line, linewidth=1.3)
+        if edge.arrow:
+            add(axes, polygon(arrow_head(edge)), facecolor=line, edgecolor="none")
     for plate in shapes.plates:
         for role, points in faces(plate):
             add(axes, polygon(points), facecolor=faded(COLORS[role][0]), edgecolor=light("page"), linewidth=0.5)
         for rect, role in plate.colors:
             corner, width, height = (rect.x, rect.y), rect.width, rect.height
-            edge = light("page") if len(plate.colors) > 1 else "none"
-            add(axes, Rectangle(corner, width, height), facecolor=COLORS[role][0], edgecolor=edge, linewidth=0.8)
+            border = light("page") if len(plate.colors) > 1 else "none"
+            add(axes, Rectangle(corner, width, height), facecolor=COLORS[role][0], edgecolor=border, linewidth=0.8)
     for one in shapes.junctions:
         if one.sign == "concat":
             bar = Rect(one.x - 3, one.top, 6, one.bottom - one.top)
@@ -86,8 +86,8 @@ def polygon(points: Sequence[Point]) -> Polygon:
     return Polygon(points, closed=True)
 
 
-def path_of(wire: Wire) -> Path:
-    start, *corners, end = curve(wire)
+def path_of(edge: Edge) -> Path:
+    start, *corners, end = curve(edge)
     points, codes = [start.end], [Path.MOVETO]
     for corner in corners:
         points += [corner.start, corner.control, corner.end]

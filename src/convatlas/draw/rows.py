@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from convatlas.draw.drawing import Panel, Rect, Shapes, TextLine, Wire, text_width
+from convatlas.draw.drawing import Edge, Panel, Rect, Shapes, TextLine, text_width
 from convatlas.draw.layout import PADDING, SIZE, SMALL, Fragment, SizeScale, fragment_of, image_fragment
 from convatlas.draw.levels import Fork, Group, Item, Level
 
@@ -80,11 +80,11 @@ def body(items: Sequence[Item], input_shape: tuple[int, ...], scale: SizeScale, 
             x, right, before, bottom = turn
             between = bottom + ROW_GAP / 2
             corners = ((x, before), (right, before), (right, between), (4, between), (4, axis))
-            shapes.wires.append(Wire((*corners, (left + enter, axis)), arrow=True))
+            shapes.edges.append(Edge((*corners, (left + enter, axis)), arrow=True))
         end = left + width + TURN
         if i + 1 == len(rows):
             end = max(end, left + leave + out)
-            shapes.wires.append(Wire(((left + leave, axis), (end, axis)), arrow=True))
+            shapes.edges.append(Edge(((left + leave, axis), (end, axis)), arrow=True))
             shapes.texts.append(TextLine((left + leave + end) / 2, axis - 5, label, SMALL, "soft"))
         widest = max(widest, end)
         turn = (left + leave, end, axis, axis + down)
@@ -171,7 +171,7 @@ def placed(
         labels = ((atom.channels, -5), (atom.sides, 14))
         shapes.texts += (TextLine(middle, y, text, SMALL, "soft") for text, y in labels if text)
         if i or image is not None:
-            shapes.wires.append(Wire(((leave, 0), (x + part.enter, 0)), arrow=True))
+            shapes.edges.append(Edge(((leave, 0), (x + part.enter, 0)), arrow=True))
         else:
             enter = x + part.enter
         shapes.add(part.shapes, x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from xml.sax.saxutils import escape, quoteattr
 
-from convatlas.draw.drawing import Drawing, Junction, Plate, Rect, Shapes, TextLine, Wire
+from convatlas.draw.drawing import Drawing, Edge, Junction, Plate, Rect, Shapes, TextLine
 from convatlas.draw.outlines import COLORS, FACE, PAGE, Point, arrow_head, curve, faces, sign
 from convatlas.formatting import visible
 
@@ -54,7 +54,7 @@ def style(sizes: Iterable[float]) -> Iterator[str]:
 def elements(shapes: Shapes) -> Iterator[str]:
     for panel in shapes.panels:
         yield f'<rect {place(panel.rect)} rx="8" class="{panel.kind}"{named(panel.name)}/>'
-    yield from wires(shapes.wires)
+    yield from edges(shapes.edges)
     for plate in shapes.plates:
         yield plate_element(plate)
     for one in shapes.junctions:
@@ -84,16 +84,16 @@ def at(point: Point) -> str:
     return f"{number(point[0])} {number(point[1])}"
 
 
-def wires(drawn: Iterable[Wire]) -> Iterator[str]:
+def edges(drawn: Iterable[Edge]) -> Iterator[str]:
     """All lines as one element, and all arrows: hundreds of small ones take twice the bytes."""
-    lines = "".join(line(wire) for wire in drawn)
-    heads = "".join(f"M{'L'.join(map(at, arrow_head(wire)))}z" for wire in drawn if wire.arrow)
+    lines = "".join(line(edge) for edge in drawn)
+    heads = "".join(f"M{'L'.join(map(at, arrow_head(edge)))}z" for edge in drawn if edge.arrow)
     yield f'<path d="{lines}" class="w"/>'
     yield f'<path d="{heads}" class="bar"/>'
 
 
-def line(wire: Wire) -> str:
-    start, *corners, end = curve(wire)
+def line(edge: Edge) -> str:
+    start, *corners, end = curve(edge)
     parts = [f"M{at(start.end)}"]
     for corner in corners:
         parts.append(f"L{at(corner.start)}Q{at(corner.control)} {at(corner.end)}")

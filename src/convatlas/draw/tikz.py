@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from convatlas.draw.drawing import Drawing, TextLine, Wire
+from convatlas.draw.drawing import Drawing, Edge, TextLine
 from convatlas.draw.outlines import COLORS, FACE, PAGE, Point, arrow_head, curve, faces, sign
 from convatlas.formatting import visible
 
@@ -40,20 +40,20 @@ def elements(drawing: Drawing) -> Iterator[str]:
     shapes = drawing.shapes
     for panel in shapes.panels:
         x, y, width, height = panel.rect
-        edge = "draw=cva-edge, line width=1bp" if panel.kind == "unit" else "draw=none"
+        border = "draw=cva-edge, line width=1bp" if panel.kind == "unit" else "draw=none"
         corners = f"{at((x, y))} rectangle {at((x + width, y + height))}"
-        yield rf"\filldraw[fill=cva-{panel.kind}, {edge}, rounded corners=8bp] {corners};"
-    for wire in shapes.wires:
-        yield rf"\draw[cva-line] {line(wire)};"
-        if wire.arrow:
-            yield rf"\fill[cva-line] {closed(arrow_head(wire))};"
+        yield rf"\filldraw[fill=cva-{panel.kind}, {border}, rounded corners=8bp] {corners};"
+    for edge in shapes.edges:
+        yield rf"\draw[cva-line] {line(edge)};"
+        if edge.arrow:
+            yield rf"\fill[cva-line] {closed(arrow_head(edge))};"
     for plate in shapes.plates:
         for role, points in faces(plate):
             fill = f"fill=cva-{role}!{round(100 * FACE)}!cva-page"
             yield rf"\filldraw[{fill}, draw=cva-page, line width=.5bp] {closed(points)};"
-        edge = ", draw=cva-page, line width=.8bp" if len(plate.colors) > 1 else ""
+        border = ", draw=cva-page, line width=.8bp" if len(plate.colors) > 1 else ""
         for (x, y, width, height), role in plate.colors:
-            yield rf"\path[fill=cva-{role}{edge}] {at((x, y))} rectangle {at((x + width, y + height))};"
+            yield rf"\path[fill=cva-{role}{border}] {at((x, y))} rectangle {at((x + width, y + height))};"
     for one in shapes.junctions:
         if one.sign == "concat":
             corners = f"{at((one.x - 3, one.top))} rectangle {at((one.x + 3, one.bottom))}"
@@ -79,8 +79,8 @@ def closed(points: Iterable[Point]) -> str:
     return f"{' -- '.join(map(at, points))} -- cycle"
 
 
-def line(wire: Wire) -> str:
-    start, *corners, end = curve(wire)
+def line(edge: Edge) -> str:
+    start, *corners, end = curve(edge)
     parts = [at(start.end)]
     for corner in corners:
         parts.append(f"-- {at(corner.start)} .. controls {at(corner.control)} .. {at(corner.end)}")
