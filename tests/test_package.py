@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 DATA = {
     "data/embedded/README.md",
     "data/embedded/digits.csv.gz",
+    "draw/accuracy.svg.jinja",
     "draw/comparison.svg.jinja",
     "draw/page.html.jinja",
     "experiments/engine/report.html.jinja",

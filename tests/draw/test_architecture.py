@@ -8,9 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.ft2font import FT2Font, LoadFlags
-from torch import nn
+from torch import Tensor, nn
 
 import convatlas as ca
 from convatlas.draw.architecture import drawable, figures
@@ -262,6 +263,38 @@ def test_a_level_or_format_that_is_not_there_is_a_mistake() -> None:
         ca.draw.architecture(network, level="slide")
     with pytest.raises(ca.UserError, match="there is no picture format png; choose svg, pdf or tikz"):
         ca.draw.architecture(network, file_format="png")
+
+
+class Unusual(nn.Module):
+    """What no network of the atlas has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec = replace(ca.find("lenet-300").spec, in_channels=3, resolution=32)
+        first = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.body = nn.Sequential(first, nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)))
+        self.a, self.b, self.c = (nn.Conv2d(16, 16, kernel, padding=kernel // 2) for kernel in (1, 3, 5))
+        self.groups = nn.Conv2d(16, 64, 3, padding=1, groups=8)
+        self.fc = nn.Linear(64, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x)
+        x = torch.maximum(self.a(x), self.b(x))
+        x = x + torch.relu(self.c(x))
+        x = torch.stack([x, self.a(x), self.b(x)], 1).amax(1)
+        logits: Tensor = self.fc(self.groups(x).mean((2, 3)))
+        return logits
+
+
+@pytest.mark.at_once("level", LEVELS)
+def test_networks_of_ones_own_are_drawn(level: Level) -> None:
+    drawing = page([drawable(structure := structure_of(Unusual()), level, "", figures(structure))], level, "")
+    assert conflicts(drawing) == []
+    # Operations that have no sign have their names.
+    assert {"maximum", "stack", "another operation"} <= {text.text for text in drawing.shapes.texts}
+    svg = as_svg(drawing).decode()
+    assert "Re LU" not in svg
+    assert ("8 groups" in svg) or level == "overview"
 
 
 def words_of(paths: Sequence[Path]) -> set[str]:

@@ -36,13 +36,14 @@ class Functional(nn.Module):
         self.unit = AddsItself()
         self.gate = nn.Conv2d(8, 8, 1)
         self.fc = nn.Linear(16 * 2 * 2, 5)
+        self.elu = nn.ELU()
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.silu(self.conv1(F.pad(x, (0, 1, 0, 1))))
         x = F.max_pool2d(self.unit(x), 2)
         x = x * torch.sigmoid(self.gate(F.adaptive_avg_pool2d(x, 1)))
         x = torch.cat([x, F.max_pool2d(x, 3, 1, 1)], 1)
-        return 2 * torch.tanh(self.fc(F.dropout(F.avg_pool2d(x, 2), 0.5, self.training).flatten(1)))
+        return 2 * self.elu(self.fc(F.dropout(F.avg_pool2d(x, 2), 0.5, self.training).flatten(1)))
 
 
 def test_what_stands_between_modules_is_in_the_graph() -> None:
@@ -67,7 +68,7 @@ def test_what_stands_between_modules_is_in_the_graph() -> None:
     }
     layers = {layer.name: layer for layer in graph.layers}
     activations = {name: layer.activation for name, layer in layers.items() if layer.activation}
-    assert activations == {"conv1": "SiLU", "unit.add": "ReLU", "gate": "sigmoid", "fc": "tanh"}
+    assert activations == {"conv1": "SiLU", "unit.add": "ReLU", "gate": "sigmoid", "fc": "ELU"}
     assert [name for name, layer in layers.items() if layer.is_pooling] == [
         "max_pool2d", "mean", "max_pool2d#2", "avg_pool2d",
     ]  # fmt: skip

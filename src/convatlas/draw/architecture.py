@@ -77,7 +77,12 @@ def architectures(
         error, setting = published_error(variant) if summary.spec == variant.spec else ("", "")
         scaled = [] if summary.spec == variant.spec else [f"scaled, {summary.spec.resolution} px"]
         published = [f"published error {error} ({setting})"] if error else []
-        facts = [str(variant.paper.year), *scaled, *figures(structure), *published]
+        facts = [
+            str(variant.paper.year),
+            *scaled,
+            *figures(structure, summary.footprint.training_only_params),
+            *published,
+        ]
         networks.append(drawable(structure, checked(level), variant.name, facts))
     return picture(networks, level, ", ".join(network.title for network in networks), file_format)
 
@@ -88,10 +93,12 @@ def checked(level: Level) -> Level:
     return level
 
 
-def figures(structure: Structure) -> list[str]:
+def figures(structure: Structure, training_only_params: int = 0) -> list[str]:
+    """A network's figures in words; layers that only training uses are not drawn."""
+    more = f" (and {round_count(training_only_params)} in training)" if training_only_params else ""
     return [
         f"depth {structure.depth}",
-        f"{round_count(structure.params)} parameters",
+        f"{round_count(structure.params)} parameters{more}",
         f"{round_count(structure.macs)} MACs",
     ]
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 Anchor = Literal["start", "middle", "end"]
 Tone = Literal["plain", "strong", "soft", "title"]
 Role = Literal["convolution", "pointwise", "depthwise", "pooling", "normalization", "connected", "other", "input"]
-Sign = Literal["add", "multiply", "concat"]
+Sign = Literal["add", "multiply", "concat", "other"]
 
 # fmt: off
 REGULAR = (
@@ -100,7 +100,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Junction:
-    """Where branches meet: a circle with a sign, or a bar that all of them end at."""
+    """Where branches meet: a circle with a sign, or for a concatenation a bar that all of them end at."""
 
     sign: Sign
     x: float

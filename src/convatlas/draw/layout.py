@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from convatlas.draw.drawing import Edge, Junction, Panel, Plate, Rect, Role, Shapes, TextLine, text_width, wrap
+from convatlas.draw.drawing import Edge, Junction, Panel, Plate, Rect, Role, Shapes, Sign, TextLine, text_width, wrap
 from convatlas.draw.levels import Cell, Fork, Group, Item, Level, describe_shape, role_of
 from convatlas.measure import Block, GraphLayer, Parallel, Part, output_shape
 
@@ -185,17 +185,15 @@ def main_layers(parts: Sequence[Part]) -> list[GraphLayer]:
 def group_fragment(group: Group, scale: SizeScale, level: Level) -> Fragment:
     """A unit in its frame, with its name above."""
     inner = series_fragment(group.items, scale, level)
-    title = TextLine(PADDING, 0, group.title, SMALL, "soft", "start")
-    times = TextLine(0, 0, f"×{group.count}" if group.count > 1 else "", SIZE, "strong", "end")
-    titles = text_width(title.text, SMALL, "soft") + (text_width(times.text, SIZE, "strong") + 8 if times.text else 0)
-    width = max(inner.width + 2 * PADDING + 4, titles + 2 * PADDING)
+    times = f"×{group.count}" if group.count > 1 else ""
+    titles = text_width(group.title, SMALL) + (text_width(times, SIZE, "strong") + 8 if times else 0)
+    width = max(inner.width + 4, titles) + 2 * PADDING
     left = (width - inner.width) / 2
     up, down = inner.up + PADDING + LINE, inner.down + PADDING - 2
-    shapes = Shapes()
-    shapes.panels.append(Panel(Rect(0, -up, width, up + down), "unit", group.name))
-    shapes.texts.append(TextLine(title.x, -up + 14, title.text, SMALL, "soft", "start"))
-    if times.text:
-        shapes.texts.append(TextLine(width - PADDING, -up + 14, times.text, SIZE, "strong", "end"))
+    shapes = Shapes(panels=[Panel(Rect(0, -up, width, up + down), "unit", group.name)])
+    shapes.texts.append(TextLine(PADDING, 14 - up, group.title, SMALL, "soft", "start"))
+    if times:
+        shapes.texts.append(TextLine(width - PADDING, 14 - up, times, SIZE, "strong", "end"))
     shapes.edges.append(Edge(((0, 0), (left + inner.enter, 0)), arrow=not isinstance(group.items[0], Fork)))
     shapes.edges.append(Edge(((left + inner.leave, 0), (width, 0))))
     shapes.add(inner.shapes, left)
@@ -204,20 +202,18 @@ def group_fragment(group: Group, scale: SizeScale, level: Level) -> Fragment:
 
 def fork_fragment(fork: Fork, scale: SizeScale, level: Level) -> Fragment:
     branches = [series_fragment(branch, scale, level) for branch in fork.branches]
-    filled = sorted(range(len(branches)), key=lambda i: -branches[i].width)
-    main, *others = filled
-    passing = len(branches) == 2 and not (fork.join.kind == "concat" and all(fork.branches))
-    if passing and fork.join.kind != "towers":
-        gate = fork.join.kind == "multiply"
-        return passed_fragment(fork, branches[main], branches[others[0]], gate, level)
-    return stacked_fragment(fork, branches, level)
+    alike = fork.join.kind == "towers" or (fork.join.kind == "concat" and all(fork.branches))
+    if alike or len(branches) != 2:
+        return stacked_fragment(fork.join, branches)
+    # The longer branch stays on the axis; but what is weighed does, and what computes its weights leaves it.
+    gate = fork.join.kind == "multiply"
+    main, side = sorted(branches, key=lambda branch: branch.width if gate else -branch.width)
+    return passed_fragment(fork.join, main, side, level)
 
 
-def passed_fragment(fork: Fork, main: Fragment, side: Fragment, gate: bool, level: Level) -> Fragment:
-    """A branch on the axis and one that is led past it, above; a gate's lies below, and its input on the axis."""
-    if gate and not side.width:
-        # What is weighed stays on the axis, and what computes the weights leaves it.
-        main, side = side, main
+def passed_fragment(join: GraphLayer, main: Fragment, side: Fragment, level: Level) -> Fragment:
+    """A branch on the axis and one that is led past it: above it, or below it if it computes weights."""
+    gate, sign = join.kind == "multiply", sign_of(join)
     inner = max(main.width, side.width + (2 * CLEARANCE if side.width else 0))
     width = LEAD + inner + LEAD + RADIUS
     x, end = LEAD + (inner - main.width) / 2, LEAD + inner + LEAD - RADIUS
@@ -232,7 +228,7 @@ def passed_fragment(fork: Fork, main: Fragment, side: Fragment, gate: bool, leve
     shapes.add(side.shapes, LEAD + (inner - side.width) / 2, y)
     up, down = max(main.up, side.up - y), max(main.down, side.down + y)
     center = LEAD + inner + LEAD
-    bar = fork.join.kind == "concat"
+    bar = sign == "concat"
     top, bottom = (y - 6, 6) if bar else (-RADIUS, RADIUS)
     last = ((end + RADIUS - 3, y),) if bar else ((center, y), (center, RADIUS if gate else -RADIUS))
     if side.width:
@@ -241,19 +237,25 @@ def passed_fragment(fork: Fork, main: Fragment, side: Fragment, gate: bool, leve
         shapes.edges.append(Edge(((left + side.leave, y), *last), arrow=True))
     else:
         shapes.edges.append(Edge(((0, 0), (6, 0), (6, y), *last), arrow=True))
-    sign = fork.join.kind
-    shapes.junctions.append(
-        Junction("multiply" if sign == "multiply" else "concat" if bar else "add", center, top, bottom, fork.join.name)
-    )
-    up, down = max(up, RADIUS, -y + 4), max(down, RADIUS)
-    if level == "layers" and fork.join.activation and not gate:
-        shapes.texts.append(TextLine(center, RADIUS + 14, fork.join.activation, SMALL, "soft"))
-        wide = text_width(fork.join.activation, SMALL) / 2
-        width, down = max(width, center + wide), max(down, RADIUS + 18)
+    shapes.junctions.append(Junction(sign, center, top, bottom, join.name))
+    up, down = max(up, RADIUS, 4 - y), max(down, RADIUS)
+    said = join.kind if sign == "other" else join.activation if level == "layers" and not gate else ""
+    if said:
+        shapes.texts.append(TextLine(center, RADIUS + 14, said, SMALL, "soft"))
+        width, down = max(width, center + text_width(said, SMALL) / 2), max(down, RADIUS + 18)
     return Fragment(shapes, width, up, down, 0, center + (3 if bar else RADIUS))
 
 
-def stacked_fragment(fork: Fork, branches: Sequence[Fragment], level: Level) -> Fragment:
+def sign_of(join: GraphLayer) -> Sign:
+    match join.kind:
+        case "add" | "multiply" | "concat":
+            return join.kind
+        case "towers":
+            return "concat"
+    return "other"
+
+
+def stacked_fragment(join: GraphLayer, branches: Sequence[Fragment]) -> Fragment:
     """Branches below each other, from one point to a bar that joins them."""
     inner = max(branch.width for branch in branches)
     ups = [max(branch.up, 4) for branch in branches]
@@ -272,5 +274,10 @@ def stacked_fragment(fork: Fork, branches: Sequence[Fragment], level: Level) -> 
         else:
             shapes.edges.append(Edge(((0, 0), (6, 0), (6, axis), (bar - 3, axis)), arrow=True))
         y += up + down + CLEARANCE
-    shapes.junctions.append(Junction("concat", bar, axes[0] - 6, axes[-1] + 6, fork.join.name))
-    return Fragment(shapes, bar + 3, total / 2, total / 2, 0, bar + 3)
+    shapes.junctions.append(Junction("concat", bar, axes[0] - 6, axes[-1] + 6, join.name))
+    leave = bar + 3
+    if sign_of(join) == "other":
+        shapes.texts.append(TextLine(bar, axes[-1] + 20, join.kind, SMALL, "soft"))
+        bar += text_width(join.kind, SMALL) / 2
+        return Fragment(shapes, bar + 3, total / 2, max(total / 2, axes[-1] + 24), 0, leave)
+    return Fragment(shapes, leave, total / 2, total / 2, 0, leave)

@@ -69,25 +69,27 @@ Item = Cell | Fork | Group
 def items_of(parts: Sequence[Part], level: Level) -> tuple[Item, ...]:
     """What is drawn of a network's parts, in series."""
     items: list[Item] = []
-    for run in folded(list(flattened(parts)), level):
-        first = run[0]
-        if not is_stage(first):
-            items.append(item_of(run, level))
-            continue
-        for stage in run:
-            assert isinstance(stage, Block)
-            inner = tuple(item_of(same, level) for same in folded(list(flattened(stage.parts)), level))
-            shape = output_shape(stage.parts)
-            title = f"{stage.name}: {describe_shape(shape)}"
-            items += inner if level == "overview" else [Group(stage.name, title, "stage", inner, shape)]
+    for run in folded(list(flattened(parts, stages=True)), level):
+        match run[0]:
+            case Block(name, _, inside) if is_stage(run[0]):
+                inner = tuple(item_of(same, level) for same in folded(list(flattened(inside, stages=False)), level))
+                shape = output_shape(inside)
+                stage = Group(name, f"{name}: {describe_shape(shape)}", "stage", inner, shape)
+                items += inner if level == "overview" else [stage]
+            case _:
+                items.append(item_of(run, level))
     return tuple(items)
 
 
-def flattened(parts: Iterable[Part]) -> Iterator[Part]:
-    """Parts in series, where blocks that are no units and no stages are replaced by what is in them."""
+def flattened(parts: Iterable[Part], *, stages: bool) -> Iterator[Part]:
+    """Parts in series, where blocks that are no units are replaced by what is in them.
+
+    Args:
+        stages: whether stages stay too.
+    """
     for part in parts:
-        if isinstance(part, Block) and not (is_unit(part) or is_stage(part)):
-            yield from flattened(part.parts)
+        if isinstance(part, Block) and not (is_unit(part) or (stages and is_stage(part))):
+            yield from flattened(part.parts, stages=stages)
         else:
             yield part
 
@@ -185,11 +187,10 @@ def item_of(run: Sequence[Part], level: Level) -> Item:
             if level == "overview":
                 passed = any(map(passes_input, run))
                 tip = f"{name}: {spaced(kind)}"
-                return Cell(name, (*spaced(kind).split(), ""), parts, shape, len(run), passed, tip=tip)
-            inner = branch_items(parts, level, name)
-            # A line more would tell what the stage's title does.
-            title = f"{spaced(kind)} {name}" if level == "layers" else f"{spaced(kind)} {name.rpartition('.')[2]}"
-            return Group(name, title, "unit", inner, shape, len(run))
+                return Cell(name, tuple(spaced(kind).split()), parts, shape, len(run), passed, tip)
+            # The frame of the stage says the rest of the name.
+            own = name if level == "layers" else name.rpartition(".")[2]
+            return Group(name, f"{spaced(kind)} {own}", "unit", branch_items(parts, level, name), shape, len(run))
     raise AssertionError(run)
 
 
@@ -263,7 +264,7 @@ def describe_shape(shape: Sequence[int]) -> str:
 
 def spaced(kind: str) -> str:
     """The words of a class name: ResidualUnit is a Residual Unit."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind)
+    return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", kind)
 
 
 def role_of(layer: GraphLayer) -> Role:
@@ -290,7 +291,7 @@ def describe_item(item: Item) -> str:
     match item:
         case Fork(branches, join):
             inner = " | ".join(describe_items(branch) or "its input" for branch in branches)
-            return f"{len(branches)} branches side by side ({inner}), together {describe_shape(join.output_shape)}"
+            return f"{len(branches)} branches side by side ({inner}), joined to {describe_shape(join.output_shape)}"
         case Group():
             return describe_items(item.items)
         case Cell():

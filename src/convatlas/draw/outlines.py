@@ -93,9 +93,11 @@ def faces(plate: Plate) -> Iterator[tuple[Role, list[Point]]]:
             yield role, [*corners, (right, bottom)]
 
 
-def sign(one: Junction) -> tuple[tuple[Point, Point], tuple[Point, Point]]:
-    """The two strokes in a junction's circle."""
+def sign(one: Junction) -> tuple[tuple[Point, Point], ...]:
+    """The strokes in a junction's circle."""
     y, radius = (one.top + one.bottom) / 2, (one.bottom - one.top) / 2
+    if one.sign == "other":
+        return ()
     if one.sign == "add":
         half = 0.55 * radius
         return ((one.x - half, y), (one.x + half, y)), ((one.x, y - half), (one.x, y + half))

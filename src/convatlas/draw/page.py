@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from convatlas.draw.drawing import Drawing, Edge, Junction, Plate, Rect, Role, Shapes, Sign, TextLine, text_width, wrap
 from convatlas.draw.layout import SIZE, SizeScale
@@ -32,6 +32,7 @@ SIGNS: dict[Sign, str] = {
     "add": "sum",
     "multiply": "product",
     "concat": "concatenation",
+    "other": "another operation",
 }
 SIZES: dict[Level, tuple[float, float]] = {"stages": (100, 1.0), "layers": (84, 1.0)}
 """How tall the largest maps are, and what widths are multiplied by."""
@@ -68,7 +69,7 @@ def page(networks: Sequence[DrawnNetwork], level: Level, title: str) -> Drawing:
     spare = height - (y + tall + key_height + MARGIN)
     width = float(WIDTH)
     for network, one in zip(networks, bodies, strict=True):
-        heading = heading_of(network, 24 if alone else 18)
+        heading = heading_of(network, 24 if alone else 18, room)
         shapes.add(heading, MARGIN, y)
         last = heading.texts[-1].rect
         width = max(width, one.width + 2 * MARGIN, last.x + last.width + 2 * MARGIN)
@@ -79,11 +80,13 @@ def page(networks: Sequence[DrawnNetwork], level: Level, title: str) -> Drawing:
     return Drawing(width, height, title, " ".join(network.text for network in networks), shapes)
 
 
-def heading_of(network: DrawnNetwork, size: float) -> Shapes:
-    """A network's name and figures on one line."""
+def heading_of(network: DrawnNetwork, size: float, room: float) -> Shapes:
+    """A network's name and figures, on one line of at most `room` pixels or on two."""
     title = TextLine(0, 14, network.title, size, "title", "start")
-    facts = " · ".join(network.facts)
-    return Shapes(texts=[title, TextLine(title.rect.width + 16, 14, facts, 14, "soft", "start")])
+    facts = TextLine(title.rect.width + 16, 14, " · ".join(network.facts), 14, "soft", "start")
+    if facts.x + facts.rect.width > room:
+        facts = replace(facts, x=0, y=36)
+    return Shapes(texts=[title, facts])
 
 
 def fitted(networks: Sequence[DrawnNetwork], level: Level, room: Rect) -> list[Body]:

@@ -73,22 +73,22 @@ def body(items: Sequence[Item], input_shape: tuple[int, ...], scale: SizeScale, 
     turn: tuple[float, float, float, float] | None = None
     for i, row in enumerate(rows):
         last = rows[i - 1][-1].stage if i else None
-        content, width, up, down, enter, leave = placed(row, None if i else image, last)
-        axis, left = y + up, 0.0 if not i else float(TURN)
-        shapes.add(content, left, axis)
+        own = placed(row, None if i else image, last)
+        axis, left = y + own.up, float(TURN if i else 0)
+        shapes.add(own.shapes, left, axis)
         if turn is not None:
             x, right, before, bottom = turn
             between = bottom + ROW_GAP / 2
             corners = ((x, before), (right, before), (right, between), (4, between), (4, axis))
-            shapes.edges.append(Edge((*corners, (left + enter, axis)), arrow=True))
-        end = left + width + TURN
+            shapes.edges.append(Edge((*corners, (left + own.enter, axis)), arrow=True))
+        leave, end = left + own.leave, left + own.width + TURN
         if i + 1 == len(rows):
-            end = max(end, left + leave + out)
-            shapes.edges.append(Edge(((left + leave, axis), (end, axis)), arrow=True))
-            shapes.texts.append(TextLine((left + leave + end) / 2, axis - 5, label, SMALL, "soft"))
+            end = max(end, leave + out)
+            shapes.edges.append(Edge(((leave, axis), (end, axis)), arrow=True))
+            shapes.texts.append(TextLine((leave + end) / 2, axis - 5, label, SMALL, "soft"))
         widest = max(widest, end)
-        turn = (left + leave, end, axis, axis + down)
-        y += up + down + ROW_GAP
+        turn = (leave, end, axis, axis + own.down)
+        y += own.up + own.down + ROW_GAP
     return Body(shapes, widest, y - ROW_GAP, len(rows))
 
 
@@ -143,10 +143,8 @@ def rows_of(atoms: Sequence[Atom], room: float, first: float) -> list[list[Atom]
     return rows
 
 
-def placed(
-    row: Sequence[Atom], image: Fragment | None, last: Group | None
-) -> tuple[Shapes, float, float, float, float, float]:
-    """A row on its axis: its shapes, width, pixels above and below the axis, and where lines enter and leave it.
+def placed(row: Sequence[Atom], image: Fragment | None, last: Group | None) -> Fragment:
+    """A row on its axis.
 
     Args:
         image: what the first row begins with.
@@ -189,4 +187,4 @@ def placed(
         right = max(right, left + 2 * PADDING + text_width(title.text, SIZE, "strong"))
         shapes.panels.insert(0, Panel(Rect(left, -top, right - left, top + below + PADDING), "stage", stage.name))
         shapes.texts.append(title)
-    return shapes, x + (PADDING if before is not None else 0), up, down, enter, leave
+    return Fragment(shapes, x + (PADDING if before is not None else 0), up, down, enter, leave)

@@ -30,6 +30,8 @@ ACTIVATIONS = {
     aten.sigmoid: "sigmoid",
     aten.tanh: "tanh",
 }
+ACTIVATION_MODULES = "torch.nn.modules.activation"
+"""Where PyTorch has their classes."""
 POOLINGS = {
     aten.max_pool2d_with_indices: "MaxPool2d",
     aten.avg_pool2d: "AvgPool2d",
@@ -191,7 +193,11 @@ class GraphRecorder(ShapeOnlyConvolutions):
                 return
             self.in_layer = False
             sources = self.sources_of(inputs)
-            if isinstance(output, Tensor) and id(output) not in self.makers and sources:
+            if not isinstance(output, Tensor) or id(output) in self.makers or not sources:
+                return
+            if type(layer).__module__ == ACTIVATION_MODULES and not layer._parameters:
+                self.pass_on(sources[0], output, type(layer).__name__)
+            else:
                 self.note(module_layer(name, layer, inputs[0], output), sources, output)
 
         return after
@@ -224,13 +230,16 @@ class GraphRecorder(ShapeOnlyConvolutions):
                 replace(layer, kernel=kernel, stride=stride, input_shape=tuple(args[0].shape[1:])), sources, first
             )
         else:
-            (maker,) = set(sources)
-            if op in ACTIVATIONS and maker >= 0 and not self.layers[maker].activation:
-                self.layers[maker] = replace(self.layers[maker], activation=ACTIVATIONS[op])
             for part in output if isinstance(output, list | tuple) else (output,):
-                # What changes a tensor in place leaves its maker as it is.
-                self.makers.setdefault(id(part), maker)
-                self.tensors.append(part)
+                self.pass_on(sources[0], part, ACTIVATIONS.get(op, ""))
+
+    def pass_on(self, maker: int, output: Tensor, activation: str) -> None:
+        """A tensor that counts as another's layer made it, with the activation if it has none yet."""
+        if activation and maker >= 0 and not self.layers[maker].activation:
+            self.layers[maker] = replace(self.layers[maker], activation=activation)
+        # What changes a tensor in place leaves its maker as it is.
+        self.makers.setdefault(id(output), maker)
+        self.tensors.append(output)
 
     def operation(self, kind: str, what: str, output: Tensor) -> GraphLayer:
         stem = ".".join((*self.open[-1:], what))
@@ -239,8 +248,8 @@ class GraphRecorder(ShapeOnlyConvolutions):
         return GraphLayer(name=name, kind=kind, output_shape=tuple(output.shape[1:]))
 
     def graph(self, outputs: Any, classes: Mapping[str, str]) -> NetworkGraph:
-        """What was noted, without layers that the outputs do not depend on."""
-        last = self.makers[id(outputs)]
+        """What was noted, without layers that the output, the first of several, does not depend on."""
+        last = self.makers[id(outputs[0] if isinstance(outputs, tuple) else outputs)]
         needed = {last}
         for i in range(last, -1, -1):
             if i in needed:

@@ -63,9 +63,11 @@ def structure_of(network: nn.Module) -> Structure:
     """What lies in series and what side by side in a network, from the modules and operations that run.
 
     Raises:
-        UserError: it has no spec, or layers that lie neither in series nor in parallel.
+        UserError: it has no spec, no layers, or layers that lie neither in series nor in parallel.
     """
     graph = graph_of(network)
+    if not graph.layers:
+        raise UserError(f"a {type(network).__name__} has no layer between its input and its output")
     last = len(graph.layers) - 1
     parts = towers(series(graph, -1, last, range(last)))
     return Structure(
