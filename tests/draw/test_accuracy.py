@@ -9,16 +9,7 @@ import pytest
 
 import convatlas as ca
 from convatlas import measure
-from convatlas.draw.accuracy import (
-    MAX_RADIUS,
-    PLOT,
-    Bubble,
-    PublishedAccuracy,
-    inside,
-    labeled,
-    published_accuracy,
-    touches,
-)
+from convatlas.draw.accuracy import MAX_RADIUS, PLOT, Bubble, PublishedAccuracy, inside, labeled, published_accuracy
 from convatlas.draw.drawing import Rect
 from convatlas.measure import VariantCost
 from convatlas.spec import Claim
@@ -95,7 +86,7 @@ def test_names_lie_on_no_other_name() -> None:
     ]
     placed = labeled(crowd)
     assert {bubble.name for bubble in placed} == {bubble.name for bubble in crowd}
-    assert not any(touches(one.label, other.label) for one, other in combinations(placed, 2))
+    assert not any(one.label.touches(other.label) for one, other in combinations(placed, 2))
     assert all(inside(bubble.label) for bubble in placed)
 
 
@@ -109,7 +100,7 @@ def test_names_of_the_whole_atlas_lie_on_no_other() -> None:
         if text.text in names
     ]
     assert len(labels) == len(names) >= 30
-    assert not any(touches(one, other) for one, other in combinations(labels, 2))
+    assert not any(one.touches(other) for one, other in combinations(labels, 2))
     assert all(PLOT.y <= label.y for label in labels)
 
 

@@ -28,21 +28,13 @@ MOST_BYTES = 200_000
 WIDTH, SMALLEST_LETTERS = 1280, 11
 """Pixels of a screen, and of letters that are read on it."""
 SLIDE = 720
+HAIR = -0.5
+"""What overlaps by less is rounding."""
 
 
 def drawing_of(variant: Variant, level: Level) -> Drawing:
     structure = structure_of(build_without_memory(variant.network, variant.spec))
     return page([drawable(structure, level, variant.name, figures(structure))], level, variant.name)
-
-
-def overlap(one: Rect, other: Rect) -> bool:
-    """Whether they share more than a hair."""
-    return (
-        one.x + 0.5 < other.x + other.width
-        and other.x + 0.5 < one.x + one.width
-        and one.y + 0.5 < other.y + other.height
-        and other.y + 0.5 < one.y + one.height
-    )
 
 
 def strokes(edge: Edge) -> Iterator[Rect]:
@@ -61,9 +53,9 @@ def conflicts(drawing: Drawing) -> list[str]:
         for other, beside in rooms[i + 1 :]:
             if other.x > room.x + room.width:
                 break
-            found += [f"{name} and {beside}"] if overlap(room, other) else []
+            found += [f"{name} and {beside}"] if room.touches(other, HAIR) else []
         inner = Rect(room.x + 1, room.y, max(room.width - 2, 0.0), room.height)
-        found += [f"a line and {name}" for edge in shapes.edges for one in strokes(edge) if overlap(inner, one)]
+        found += [f"a line and {name}" for edge in shapes.edges for one in strokes(edge) if inner.touches(one, HAIR)]
         inside = room.x >= 0 and room.y >= 0 and room.x + room.width <= drawing.width
         found += [] if inside and room.y + room.height <= drawing.height else [f"{name} outside"]
     return found
@@ -85,6 +77,7 @@ def check(drawing: Drawing, level: Level) -> None:
         assert drawing.height <= SLIDE * drawing.width / WIDTH
 
 
+COMPARED = ("lenet5", "googlenet", "mobilenet")
 SAMPLE = ("lenet5", "alexnet", "vgg16", "googlenet", "resnet152", "squeezenet-complex-bypass", "efficientnet-b0")
 
 
@@ -194,6 +187,15 @@ def test_networks_that_are_compared_share_a_scale() -> None:
     assert large / small == pytest.approx((224 / 32) ** 0.5, rel=0.01)
     assert "1998 · depth 5 · 60.0 K parameters · 327 K MACs · published error 0.95 % (MNIST)" in texts_in(root)
     assert root.findtext(f"{SVG}title") == "mobilenet, lenet5"
+
+
+@pytest.mark.at_once("level", LEVELS)
+def test_nothing_overlaps_where_networks_are_compared(level: Level) -> None:
+    structures = {
+        name: structure_of(build_without_memory(ca.find(name).network, ca.find(name).spec)) for name in COMPARED
+    }
+    networks = [drawable(structure, level, name, figures(structure)) for name, structure in structures.items()]
+    assert conflicts(page(networks, level, "")) == []
 
 
 def test_a_scaled_network_says_so_and_nothing_of_the_published_error() -> None:

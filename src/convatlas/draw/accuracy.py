@@ -187,9 +187,9 @@ def labeled(bubbles: Iterable[Bubble]) -> list[Bubble]:
         free = [
             place
             for place in label_places(bubble)
-            if inside(place) and not any(touches(place, other.label) for other in placed)
+            if inside(place) and not any(place.touches(other.label) for other in placed)
         ]
-        clear = (place for place in free if not any(touches(place, other.room) for other in drawn))
+        clear = (place for place in free if not any(place.touches(other.room) for other in drawn))
         placed.append(replace(bubble, label=next(clear, free[0])))
     return placed[::-1]
 
@@ -207,15 +207,6 @@ def label_places(bubble: Bubble) -> Iterator[Rect]:
 def inside(rect: Rect) -> bool:
     horizontally = PLOT.x <= rect.x and rect.x + rect.width <= PLOT.x + PLOT.width
     return horizontally and PLOT.y <= rect.y and rect.y + rect.height <= PLOT.y + PLOT.height
-
-
-def touches(one: Rect, other: Rect) -> bool:
-    return (
-        one.x < other.x + other.width
-        and other.x < one.x + one.width
-        and one.y < other.y + other.height
-        and other.y < one.y + one.height
-    )
 
 
 def distance(rect: Rect, x: float, y: float) -> float:

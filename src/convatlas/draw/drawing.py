@@ -51,6 +51,15 @@ class Rect(NamedTuple):
     def moved(self, dx: float, dy: float) -> Rect:
         return self._replace(x=self.x + dx, y=self.y + dy)
 
+    def touches(self, other: Rect, gap: float = 0) -> bool:
+        """Whether they share room, or come nearer to each other than a gap."""
+        return (
+            self.x < other.x + other.width + gap
+            and other.x < self.x + self.width + gap
+            and self.y < other.y + other.height + gap
+            and other.y < self.y + self.height + gap
+        )
+
 
 @dataclass(frozen=True)
 class Plate:

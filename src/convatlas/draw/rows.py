@@ -16,6 +16,8 @@ TURN = 16
 """Pixels in which a line turns from a row to the next."""
 ROW_GAP = 30
 STAGE_TITLE = 18
+NEAR = 6
+"""Pixels between what an edge says and a caption, at least."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,16 @@ def rows_of(atoms: Sequence[Atom], room: float, first: float) -> list[list[Atom]
     return rows
 
 
+def edge_labels(atom: Atom, places: Sequence[float], captions: Sequence[Rect]) -> list[TextLine]:
+    """What the edge to an atom says, at the first place where no caption is near, or else at the last."""
+    labels: list[TextLine] = []
+    for x in places:
+        labels = [TextLine(x, y, text, SMALL, "soft") for text, y in ((atom.channels, -5), (atom.sides, 14)) if text]
+        if not any(label.rect.touches(caption, NEAR) for label in labels for caption in captions):
+            break
+    return labels
+
+
 def placed(row: Sequence[Atom], image: Fragment | None, last: Group | None) -> Fragment:
     """A row on its axis.
 
@@ -166,8 +178,8 @@ def placed(row: Sequence[Atom], image: Fragment | None, last: Group | None) -> F
         # The line from the row before turns at the left edge.
         start = leave if i or image is not None else 4.0 - TURN
         middle = (start + end + (0 if opens else part.enter)) / 2
-        labels = ((atom.channels, -5), (atom.sides, 14))
-        shapes.texts += (TextLine(middle, y, text, SMALL, "soft") for text, y in labels if text)
+        captions = [line.rect for line in shapes.texts] + [line.rect.moved(x, 0) for line in part.shapes.texts]
+        shapes.texts += edge_labels(atom, (middle, end - atom.edge / 2), captions)
         if i or image is not None:
             shapes.edges.append(Edge(((leave, 0), (x + part.enter, 0)), arrow=True))
         else:
