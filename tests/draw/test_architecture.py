@@ -212,6 +212,19 @@ def test_a_cut_network_is_drawn_without_what_is_cut_off() -> None:
     assert "fc" not in names_in(root_of(ca.draw.architecture(network)))
 
 
+def test_a_folded_network_is_drawn_without_normalization() -> None:
+    network = ca.create("resnet18", width=0.125).eval()
+    assert "BN" in texts_in(root_of(ca.draw.architecture(network, level="layers")))
+    assert "BN" not in texts_in(root_of(ca.draw.architecture(ca.fold_batch_norm(network), level="layers")))
+
+
+def test_it_is_drawn_the_same_while_nothing_is_learned() -> None:
+    network = ca.create("lenet5")
+    with torch.inference_mode():
+        drawn = ca.draw.architecture(network)
+    assert drawn == ca.draw.architecture(network)
+
+
 def test_what_is_drawn_is_said_in_words() -> None:
     words = root_of(ca.draw.architecture(ca.create("resnet18"), title="R18")).findtext(f"{SVG}desc") or ""
     assert words.startswith(
@@ -235,6 +248,18 @@ def test_it_loads_nothing_from_elsewhere() -> None:
     svg = ca.draw.architecture(ca.create("lenet5")).decode().replace("http://www.w3.org/2000/svg", "")
     assert not any(word in svg for word in ("http", "url(", "@import", "href", "<script"))
     assert "prefers-color-scheme: dark" in svg
+
+
+def test_several_can_stand_in_one_page() -> None:
+    roots = [root_of(ca.draw.architecture(ca.create(name, width=0.25))) for name in ("vgg11", "resnet18")]
+    ids = [element.get("id") for root in roots for element in root.iter() if element.get("id")]
+    assert len(ids) == len(set(ids)) == 4
+    for root in roots:
+        title, words = (root.get("aria-labelledby") or "").split()
+        assert {title, words} <= set(ids)
+        rules = re.sub(r"@media \([^)]*\) \{ (.*) \}", r"\1", root.findtext(f"{SVG}style") or "")
+        selectors = [name for names in re.findall(r"([^{}]+)\{", rules) for name in names.strip().split(", ")]
+        assert all(name.startswith(".architecture") for name in selectors), selectors
 
 
 @pytest.mark.usefixtures("drawn")

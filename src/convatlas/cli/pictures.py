@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from convatlas.cli.completion import level_names
 from convatlas.cli.console import print_facts
 from convatlas.errors import UserError
 
@@ -31,6 +32,7 @@ Level = Annotated[
     str | None,
     typer.Option(
         metavar="LEVEL",
+        autocompletion=level_names,
         help="What the picture shows: overview (a slide, the default), stages (each unit's branches) or layers "
         "(every layer by name).",
         rich_help_panel=PICTURE,

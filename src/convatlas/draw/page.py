@@ -160,7 +160,7 @@ def meaning(shapes: Shapes, level: Level) -> str:
     if any("/" in text for text in texts):
         parts.append("/2: stride 2.")
     if level == "overview" and any(is_arc(edge) for edge in shapes.edges):
-        parts.append("An arc leads the input past the layers.")
+        parts.append("An arc leads a unit's input past it.")
     return " ".join(parts)
 
 

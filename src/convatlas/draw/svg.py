@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator
 from xml.sax.saxutils import escape, quoteattr
 
@@ -9,18 +10,24 @@ from convatlas.draw.drawing import Drawing, Edge, Junction, Plate, Rect, Shapes,
 from convatlas.draw.outlines import COLORS, FACE, PAGE, Point, arrow_head, curve, faces, sign
 from convatlas.formatting import visible
 
+SCOPE = "architecture"
+"""The class of the whole picture, to which its style sheet is confined."""
 FONTS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 
 
 def as_svg(drawing: Drawing) -> bytes:
-    """The drawing as SVG. What stands for a layer or a module has its name in `data-layer`."""
+    """The drawing as SVG. What stands for a layer or a module has its name in `data-layer`.
+
+    Its style sheet and its ids are its own, so that several can stand in one page.
+    """
     width, height = number(drawing.width), number(drawing.height)
+    key = f"{zlib.crc32(f'{drawing.title} {drawing.description}'.encode()):08x}"
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-            ' role="img" aria-labelledby="title text">',
-            f'<title id="title">{shown(drawing.title)}</title>',
-            f'<desc id="text">{shown(drawing.description)}</desc>',
+            f' class="{SCOPE}" role="img" aria-labelledby="title-{key} text-{key}">',
+            f'<title id="title-{key}">{shown(drawing.title)}</title>',
+            f'<desc id="text-{key}">{shown(drawing.description)}</desc>',
             "<style>",
             *style({text.size for text in drawing.shapes.texts}),
             "</style>",
@@ -34,21 +41,31 @@ def as_svg(drawing: Drawing) -> bytes:
 
 
 def style(sizes: Iterable[float]) -> Iterator[str]:
-    for theme, rule in enumerate(("svg {{ {} }}", "@media (prefers-color-scheme: dark) {{ svg {{ {} }} }}")):
-        colors = [*PAGE.items(), *COLORS.items()]
-        yield rule.format(" ".join(f"--{name}: {both[theme]};" for name, both in colors))
-    yield f"text {{ font: 12px {FONTS}; fill: var(--ink); }}"
-    for size in sorted(sizes):
-        yield f".f{number(size)} {{ font-size: {number(size)}px; }}"
-    yield ".m { text-anchor: middle; } .e { text-anchor: end; }"
-    yield ".soft { fill: var(--soft); } .strong { font-weight: 650; } .title { font-weight: 700; }"
-    yield ".page { fill: var(--page); stroke: var(--edge); }"
-    yield ".stage { fill: var(--stage); } .unit { fill: var(--unit); stroke: var(--edge); }"
-    yield ".w, .j { fill: none; stroke: var(--line); stroke-width: 1.3; } .j { fill: var(--page); }"
-    yield ".bar { fill: var(--line); } .o { fill: none; stroke: var(--page); stroke-width: .8; }"
-    for role in COLORS:
-        yield f".{role} {{ fill: var(--{role}); }}"
-    yield f".b {{ stroke: var(--page); stroke-width: .5; fill-opacity: {FACE}; }}"
+    colors = [*PAGE.items(), *COLORS.items()]
+    for theme, rule in enumerate(("{}", "@media (prefers-color-scheme: dark) {{ {} }}")):
+        values = " ".join(f"--{name}: {both[theme]};" for name, both in colors)
+        yield rule.format(f".{SCOPE} {{ {values} }}")
+    rules = {
+        "text": f"font: 12px {FONTS}; fill: var(--ink)",
+        **{f".f{number(size)}": f"font-size: {number(size)}px" for size in sorted(sizes)},
+        ".m": "text-anchor: middle",
+        ".e": "text-anchor: end",
+        ".soft": "fill: var(--soft)",
+        ".strong": "font-weight: 650",
+        ".title": "font-weight: 700",
+        ".stage": "fill: var(--stage)",
+        ".unit": "fill: var(--unit); stroke: var(--edge)",
+        ".w, .j": "fill: none; stroke: var(--line); stroke-width: 1.3",
+        ".j": "fill: var(--page)",
+        ".bar": "fill: var(--line)",
+        ".o": "fill: none; stroke: var(--page); stroke-width: .8",
+        **{f".{role}": f"fill: var(--{role})" for role in COLORS},
+        ".page": "fill: var(--page); stroke: var(--edge)",
+        ".b": f"stroke: var(--page); stroke-width: .5; fill-opacity: {FACE}",
+    }
+    for names, rule in rules.items():
+        scoped = ", ".join(f".{SCOPE} {name}" for name in names.split(", "))
+        yield f"{scoped} {{ {rule}; }}"
 
 
 def elements(shapes: Shapes) -> Iterator[str]:
