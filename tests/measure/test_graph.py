@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import convatlas as ca
 from convatlas.measure.graph import graph_of
@@ -126,6 +127,43 @@ def test_it_agrees_with_the_layer_table(densenets: dict[str, Variant]) -> None:
 def test_it_agrees_with_the_layer_table_of_every_variant() -> None:
     for variant in ca.variants():
         check_against_table(variant)
+
+
+def test_a_layer_whose_weights_are_made_from_others_is_one_layer() -> None:
+    network = ca.create("lenet5-modern")
+    plain = graph_of(network)
+    weight_norm(network.c3)
+    weight_norm(network.f6)
+    assert graph_of(network).layers == plain.layers
+
+
+class WithoutModules(nn.Module):
+    """Layers that are calls of functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec = replace(ca.find("lenet-300").spec, in_channels=4, resolution=8)
+        self.child = nn.Identity()
+        self.filters = nn.Parameter(torch.zeros(6, 2, 3, 3))
+        self.weights = nn.Parameter(torch.zeros(5, 6 * 4 * 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(F.conv2d(self.child(x), self.filters, stride=2, padding=1, groups=2))
+        return F.linear(x.flatten(1), self.weights)
+
+
+def test_layers_that_are_calls_of_functions_are_in_the_graph() -> None:
+    conv, linear = graph_of(WithoutModules()).layers
+    assert (conv.name, conv.kind, conv.activation) == ("convolution", "Conv2d", "ReLU")
+    assert (conv.kernel, conv.stride, conv.groups, conv.input_shape, conv.output_shape) == (
+        3,
+        2,
+        2,
+        (4, 8, 8),
+        (6, 4, 4),
+    )
+    assert (conv.macs, linear.macs) == (6 * 2 * 9 * 16, 5 * 96)
+    assert (linear.name, linear.kind, linear.output_shape) == ("mm", "Linear", (5,))
 
 
 def test_a_network_without_its_head_has_no_layer_of_it() -> None:

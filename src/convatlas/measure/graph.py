@@ -8,6 +8,7 @@ the layer before them.
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,8 +39,14 @@ POOLINGS = {
     aten._adaptive_avg_pool2d: "AdaptiveAvgPool2d",
     aten.mean: "AdaptiveAvgPool2d",
 }
+POOLING_NAMES = {aten.max_pool2d_with_indices: "max_pool2d", aten._adaptive_avg_pool2d: "adaptive_avg_pool2d"}
+"""As `torch.nn.functional` calls them, where that is another name."""
 WINDOWS = (aten.max_pool2d_with_indices, aten.avg_pool2d)
 """Of these, those with a window of a fixed size."""
+PRODUCTS = {aten.convolution: "Conv2d", aten.addmm: "Linear", aten.mm: "Linear"}
+"""Outside modules, as of `torch.nn.functional`."""
+PARAMETRIZATIONS = "parametrizations"
+"""What `torch.nn.utils.parametrize` calls the module in which it keeps its own."""
 JOINS = {"add": "add", "cat": "concat", "mul": "multiply"}
 
 
@@ -121,7 +128,7 @@ def graph_of(network: nn.Module) -> NetworkGraph:
     module, images = without_weights(network).eval(), empty_batch(spec)
     recorder = GraphRecorder(images)
     for name, part in module.named_modules():
-        if part is module or isinstance(part, nn.Identity):
+        if part is module or isinstance(part, nn.Identity) or PARAMETRIZATIONS in name.split("."):
             continue
         part.register_forward_pre_hook(recorder.enter(name))
         part.register_forward_hook(recorder.leave(name))
@@ -182,14 +189,14 @@ class GraphRecorder(ShapeOnlyConvolutions):
     def enter(self, name: str) -> Any:
         def before(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
             self.open.append(name)
-            self.in_layer = not layer._modules
+            self.in_layer = is_layer(layer)
 
         return before
 
     def leave(self, name: str) -> Any:
         def after(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             self.open.pop()
-            if layer._modules:
+            if not is_layer(layer):
                 return
             self.in_layer = False
             sources = self.sources_of(inputs)
@@ -222,13 +229,11 @@ class GraphRecorder(ShapeOnlyConvolutions):
             joined = JOINS.get(what, what)
             self.note(self.operation(joined, joined, first), sources, first)
         elif op in POOLINGS and args[0].dim() == 4:
-            of_window = op in WINDOWS
-            kernel = args[1][-1] if of_window else 0
-            stride = (args[2][-1] if len(args) > 2 and args[2] else kernel) if of_window else 1
-            layer = self.operation(POOLINGS[op], what.removesuffix("_with_indices").strip("_"), first)
             self.note(
-                replace(layer, kernel=kernel, stride=stride, input_shape=tuple(args[0].shape[1:])), sources, first
+                pooling(self.operation(POOLINGS[op], POOLING_NAMES.get(op, what), first), op, args), sources, first
             )
+        elif op in PRODUCTS:
+            self.note(product(self.operation(PRODUCTS[op], what, first), op, args), sources, first)
         else:
             for part in output if isinstance(output, list | tuple) else (output,):
                 self.pass_on(sources[0], part, ACTIVATIONS.get(op, ""))
@@ -264,8 +269,36 @@ class GraphRecorder(ShapeOnlyConvolutions):
         )
 
 
+def pooling(layer: GraphLayer, op: Any, args: tuple[Any, ...]) -> GraphLayer:
+    """A layer with the window of a pooling operation; one over all positions has none."""
+    kernel = args[1][-1] if op in WINDOWS else 0
+    stride = (args[2][-1] if len(args) > 2 and args[2] else kernel) if op in WINDOWS else 1
+    return replace(layer, kernel=kernel, stride=stride, input_shape=tuple(args[0].shape[1:]))
+
+
+def product(layer: GraphLayer, op: Any, args: tuple[Any, ...]) -> GraphLayer:
+    """A layer with the sizes of a convolution or of a product of matrices."""
+    x, weight = args[1:3] if op is aten.addmm else args[:2]
+    kernel, stride, groups = (weight.shape[-1], args[3][-1], args[8]) if op is aten.convolution else (0, 1, 1)
+    return replace(
+        layer,
+        kernel=kernel,
+        stride=stride,
+        groups=groups,
+        input_shape=tuple(x.shape[1:]),
+        macs=weight.numel() * math.prod(layer.output_shape[1:]),
+    )
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether it has no modules in it, but for what makes its weights from others."""
+    return set(module._modules) <= {PARAMETRIZATIONS}
+
+
 def module_layer(name: str, layer: nn.Module, inputs: Tensor, output: Tensor) -> GraphLayer:
     weight = getattr(layer, "weight", None)
+    # Weights that are made from others when they are read.
+    made = [part for part, _ in layer.get_submodule(PARAMETRIZATIONS).named_children()] if layer._modules else []
     kernel = getattr(layer, "kernel_size", weight.shape[-1] if weight is not None and weight.dim() > 2 else 0)
     return GraphLayer(
         name=name,
@@ -275,7 +308,7 @@ def module_layer(name: str, layer: nn.Module, inputs: Tensor, output: Tensor) ->
         kernel=last_of(kernel),
         stride=last_of(getattr(layer, "stride", 1)),
         groups=getattr(layer, "groups", 1),
-        params=num_params(layer),
+        params=num_params(layer) + sum(getattr(layer, name).numel() for name in made),
         macs=num_macs(layer, output),
     )
 
