@@ -7,12 +7,14 @@ import builtins
 import copy
 import gc
 import http.server
+import importlib.util
 import math
 import os
 import random
 import re
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -166,6 +168,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def any_device(request: pytest.FixtureRequest) -> torch.device:
     """The CPU and a GPU in turn; on the GPU it is a test marked `gpu`."""
     return torch.device(request.param)
+
+
+@pytest.fixture(scope="session")
+def densenets() -> dict[str, Variant]:
+    """The variants of the family that only the tests have, by name."""
+    path = Path(__file__).with_name("networks") / "densenet.py"
+    source = importlib.util.spec_from_file_location("densenet_of_the_tests", path)
+    assert source is not None
+    assert source.loader is not None
+    module = importlib.util.module_from_spec(source)
+    # Its data classes look their own module up.
+    sys.modules[source.name] = module
+    source.loader.exec_module(module)
+    return {variant.name: variant for variant in module.FAMILY.variants}
 
 
 @pytest.fixture(scope="session")

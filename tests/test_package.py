@@ -26,6 +26,7 @@ DATA = {
     "data/embedded/digits.csv.gz",
     "deployment/artefact.md.jinja",
     "deployment/predict.py.jinja",
+    "draw/accuracy.svg.jinja",
     "draw/comparison.svg.jinja",
     "draw/page.html.jinja",
     "experiments/engine/report.html.jinja",

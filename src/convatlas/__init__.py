@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from convatlas import draw as draw
     from convatlas import experiments as experiments
     from convatlas import measure as measure
     from convatlas.atlas import create as create
@@ -62,6 +63,7 @@ _HOMES = {
     "bench": "deployment.bench",
     "compress": "compression.compress",
     "create": "atlas",
+    "draw": None,
     "experiments": None,
     "export": "deployment.export",
     "export_fastest": "deployment.export",

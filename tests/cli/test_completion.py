@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 import convatlas as ca
-from convatlas.cli.completion import network_names, topic_names
+from convatlas.cli.completion import level_names, network_names, topic_names
+from convatlas.draw.levels import LEVELS
 
 
 def test_names_that_are_completed_are_those_that_there_are() -> None:
     # After a change copy them: they stand in a file that needs no torch.
     assert network_names() == [variant.name for variant in ca.variants()]
+    assert level_names() == list(LEVELS)
     assert topic_names() == [topic.id for topic in ca.experiments.TOPICS]
 
 
@@ -30,6 +32,7 @@ OFFERED = {
     "train lenet5": LENETS,
     "find-lr lenet5": LENETS,
     "show lenet5": LENETS,
+    "show lenet5 --level st": ["stages"],
     "claims lenet5": LENETS,
     "compare vgg16 lenet5": LENETS,
     "experiment run se": ["separable"],

@@ -134,7 +134,7 @@ def counted(k: int, blocks: dict[int, int], classes: int, compressed: bool) -> t
 
 
 @pytest.mark.slow
-def test_every_verb_that_reads_the_atlas_knows_it(convatlas: Callable[..., str]) -> None:
+def test_every_verb_that_reads_the_atlas_knows_it(convatlas: Callable[..., str], tmp_path: Path) -> None:
     rows = {row["name"]: row for row in as_json(convatlas, "list")["variants"]}
     assert [name for name in rows if rows[name]["family"] == "DenseNet"] == NAMES
     sums = {name: (rows[name]["params"], rows[name]["macs"]) for name in NAMES}
@@ -153,6 +153,13 @@ def test_every_verb_that_reads_the_atlas_knows_it(convatlas: Callable[..., str])
     table = convatlas("compare", "densenet121", "resnet50")
     assert table.split()[:2] == ["densenet121", "resnet50"]
     assert re.search(r"parameters +7,978,856 +25,557,032\n", table)
+
+    convatlas("show", "densenet121", "--svg", tmp_path / "network.svg")
+    assert "24 times Dense Layer to 1024×14×14, its input led past it" in (tmp_path / "network.svg").read_text()
+    convatlas("list", "--svg", tmp_path / "list.svg")
+    chart = (tmp_path / "list.svg").read_text()
+    assert 'data-network="densenet121"' in chart
+    assert "2017 DenseNet: one crop" in chart
 
     ledger = convatlas("claims", "densenet121")
     assert ledger.splitlines()[0] == "densenet121 (2017)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,18 +29,38 @@ from convatlas.cli.console import (
     print_text,
     size,
 )
-from convatlas.errors import UserError
+from convatlas.cli.pictures import (
+    PICTURE,
+    Level,
+    Pdf,
+    Pictures,
+    Svg,
+    Tikz,
+    as_values,
+    print_paths,
+    write_file,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from convatlas.measure import Footprint
+    from convatlas.draw import PictureFormat
+    from convatlas.measure import Footprint, NetworkSummary
 
 
 def list_variants(
     everything: Annotated[
         bool, typer.Option("--all", help="List also what libraries released and no paper prints, as resnet50-keras.")
     ] = False,
+    svg: Annotated[
+        Path | None,
+        typer.Option(
+            "--svg",
+            metavar="FILE",
+            help="Write a chart of published accuracy against MACs as SVG.",
+            rich_help_panel=PICTURE,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """List the papers' networks with their year, input size, parameters, MACs and published result."""
@@ -48,9 +69,16 @@ def list_variants(
     # What PyTorch's import left need not be searched for garbage again and again while networks come and go.
     gc.freeze()
     rows = measure.variant_costs(released=everything)
+    pictures = []
+    if svg is not None:
+        from convatlas import draw
+
+        write_file(svg, draw.accuracy_chart(rows))
+        pictures.append(svg)
     if json:
         print_json(
             {
+                **as_values(pictures),
                 "variants": [
                     {
                         "name": row.variant.name,
@@ -63,9 +91,12 @@ def list_variants(
                         "summary": row.variant.summary,
                     }
                     for row in rows
-                ]
+                ],
             }
         )
+        return
+    if pictures:
+        print_paths(pictures)
         return
     lines: list[tuple[str, ...]] = []
     for row in rows:
@@ -104,19 +135,31 @@ def show(
     depth: Depth = 1.0,
     resolution: Resolution = None,
     phi: Phi = 0.0,
+    svg: Svg = None,
+    pdf: Pdf = None,
+    tikz: Tikz = None,
+    level: Level = None,
     json: Json = False,
 ) -> None:
-    """Show one network: its paper, a table of its layers, the paper's claims with verdicts, and the paper's recipe."""
+    """Show one network: its paper, a table of its layers, the paper's claims with verdicts, and the paper's recipe.
+
+    With --svg, --pdf or --tikz, draw it instead.
+    """
     from convatlas import atlas, measure
 
     variant = atlas.find(network)
     spec = atlas.scale(variant, width=width, depth=depth, resolution=resolution, phi=phi)
     summary = measure.summarize(variant, spec)
+    pictures = Pictures(svg, pdf, tikz, level).write(draws([summary]))
+    if pictures and not json:
+        print_paths(pictures)
+        return
     checks = measure.check_claims(variant)
     settings = measure.recipe_settings(variant.recipe)
     if json:
         print_json(
             {
+                **as_values(pictures),
                 "name": variant.name,
                 "paper": dataclasses.asdict(variant.paper),
                 "resolution": spec.resolution,
@@ -197,20 +240,37 @@ def compare(
     depth: Depth = 1.0,
     resolution: Resolution = None,
     phi: Phi = 0.0,
-    svg: Annotated[bool, typer.Option("--svg", help="Print a picture as SVG, as docs/families.svg.")] = False,
+    svg: Svg = None,
+    pdf: Pdf = None,
+    tikz: Tikz = None,
+    level: Level = None,
+    chart: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write a chart of their figures as SVG, as docs/families.svg.", rich_help_panel=PICTURE
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Compare networks side by side, each at its own scale or all at the given one."""
+    """Compare networks side by side, each at its own scale or all at the given one.
+
+    With --svg, --pdf, --tikz or --chart, draw them instead, at one scale.
+    """
     from convatlas import atlas, measure
 
-    if svg and json:
-        raise UserError("--svg and --json exclude each other; choose one")
     variants = [atlas.find(name) for name in networks]
     specs = [atlas.scale(variant, width=width, depth=depth, resolution=resolution, phi=phi) for variant in variants]
     summaries = [measure.summarize(variant, spec) for variant, spec in zip(variants, specs, strict=True)]
+    pictures = Pictures(svg, pdf, tikz, level).write(draws(summaries))
+    if chart is not None:
+        from convatlas import draw
+
+        write_file(chart, draw.comparison(summaries))
+        pictures.append(chart)
     if json:
         print_json(
             {
+                **as_values(pictures),
                 "networks": [
                     {
                         "name": summary.variant.name,
@@ -220,15 +280,12 @@ def compare(
                         **dataclasses.asdict(summary.footprint),
                     }
                     for summary in summaries
-                ]
+                ],
             }
         )
         return
-    if svg:
-        from convatlas import draw
-
-        for line in draw.comparison(summaries).decode().splitlines():
-            print_line(line)
+    if pictures:
+        print_paths(pictures)
         return
     facts_of_each = [
         {
@@ -255,6 +312,17 @@ def compare(
         print_line()
         print_heading("Published")
         print_facts(published)
+
+
+def draws(summaries: Sequence[NetworkSummary]) -> Callable[[Any, PictureFormat], bytes]:
+    """Draws networks at a level in a format; what that takes is loaded when something is drawn."""
+
+    def content(level: Any, file_format: PictureFormat) -> bytes:
+        from convatlas import draw
+
+        return draw.architectures(summaries, level=level, file_format=file_format)
+
+    return content
 
 
 def shape(sizes: Sequence[int]) -> str:

@@ -30,6 +30,13 @@ compound small-devices
 """
 
 
+LEVELS = "overview stages layers"
+
+
+def level_names() -> list[str]:
+    return LEVELS.split()
+
+
 def network_names() -> list[str]:
     return NETWORKS.split()
 

@@ -1,5 +1,9 @@
-"""Plots of runs, charts of experiments, and networks side by side."""
+"""Pictures of networks, plots of runs, charts of experiments."""
 
+from convatlas.draw.accuracy import accuracy_chart as accuracy_chart
+from convatlas.draw.architecture import PictureFormat as PictureFormat
+from convatlas.draw.architecture import architecture as architecture
+from convatlas.draw.architecture import architectures as architectures
 from convatlas.draw.charts import Bars as Bars
 from convatlas.draw.charts import Chart as Chart
 from convatlas.draw.charts import Lines as Lines
@@ -10,6 +14,7 @@ from convatlas.draw.charts import chart_from_json as chart_from_json
 from convatlas.draw.charts import chart_to_json as chart_to_json
 from convatlas.draw.charts import render_chart as render_chart
 from convatlas.draw.comparison import comparison as comparison
+from convatlas.draw.levels import Level as Level
 from convatlas.draw.plots import confusion_matrix as confusion_matrix
 from convatlas.draw.plots import lr_finder_curve as lr_finder_curve
 from convatlas.draw.plots import reliability_diagram as reliability_diagram

@@ -12,7 +12,15 @@ from convatlas.measure.claims_page import claims_page as claims_page
 from convatlas.measure.gradients import gradient_norms as gradient_norms
 from convatlas.measure.gradients import jacobian as jacobian
 from convatlas.measure.gradients import jacobian_product as jacobian_product
+from convatlas.measure.graph import GraphLayer as GraphLayer
 from convatlas.measure.responses import response_stds as response_stds
+from convatlas.measure.series_parallel import Block as Block
+from convatlas.measure.series_parallel import Parallel as Parallel
+from convatlas.measure.series_parallel import Part as Part
+from convatlas.measure.series_parallel import Structure as Structure
+from convatlas.measure.series_parallel import layers_in as layers_in
+from convatlas.measure.series_parallel import output_shape as output_shape
+from convatlas.measure.series_parallel import structure_of as structure_of
 from convatlas.measure.summary import Footprint as Footprint
 from convatlas.measure.summary import NetworkSummary as NetworkSummary
 from convatlas.measure.summary import RecipeSetting as RecipeSetting

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from convatlas.measure.depth import depth_of
 from convatlas.measure.memory import float32_bytes, peak_activation_bytes
@@ -105,8 +106,9 @@ def table_row(name: str, layer: nn.Module, output: Tensor, field: ReceptiveField
 
 def kind(layer: nn.Module) -> str:
     """The name of the layer's class in PyTorch, as "Conv2d"; of a layer that is none of PyTorch's, its own."""
-    known = (base for base in type(layer).__mro__ if base.__module__.startswith("torch.nn") and base is not nn.Module)
-    return next(known, type(layer)).__name__
+    own = [base for base in type(layer).__mro__ if base.__module__ != parametrize.__name__]
+    known = (base for base in own if base.__module__.startswith("torch.nn") and base is not nn.Module)
+    return next(known, own[0]).__name__
 
 
 def empty_batch(spec: Spec) -> Tensor:
