@@ -9,6 +9,7 @@ so float32 is enough for images of any size.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,13 @@ LUMA = (19595, 38470, 7471)
 """65,536ths of red, green and blue in gray, as Pillow has them (ITU-R 601-2)."""
 WEIGHT_BITS, LOWER_BITS = 22, 11
 """Of Pillow's weights, and of the lower half of them."""
+BLOCK = 32
+"""Output pixels that are computed together."""
+RADIUS = {
+    Interpolation.BILINEAR: 1, Interpolation.HAMMING: 1, Interpolation.BICUBIC: 2, Interpolation.LANCZOS: 3,
+}  # fmt: skip
+"""Of filters, in pixels of the output where an image shrinks, and else of the input."""
+Size = int | torch.SymInt
 DIVISION = (6, 6, 5, 5)
 """Bits of a weight that each step of a division finds."""
 
@@ -49,7 +57,7 @@ class ImageEntrance(nn.Module):
         """
         own = self.preprocessing
         planes = image.permute(2, 0, 1)
-        pixels = gray(planes) if own.channels == 1 else planes.float()
+        pixels = gray(planes) if own.channels == 1 else planes
         if own.native_side is not None and own.native_side < own.resize:
             pixels = resized(pixels, own.native_side, own.mode, own.interpolation)
         pixels = resized(pixels, own.resize, own.mode, own.interpolation)
@@ -70,49 +78,85 @@ def gray(planes: Tensor) -> Tensor:
 
 def resized(pixels: Tensor, side: int, mode: ResizeMode, interpolation: Interpolation) -> Tensor:
     """Levels (channels, side, side) of levels (channels, height, width), see `Resize.square`."""
-    rows, columns = resampling_matrices(pixels, side, mode, interpolation)
-    across: Tensor = resampled(pixels.mT, columns).mT
-    return resampled(across, rows)
+    height, width = pixels.shape[1:]
+    decide = (torch.sym_max(height, width),) * 2 if mode is ResizeMode.LETTERBOX else (height, width)
+    parts = parts_of(num_pixels(pixels[0, :, 0]), num_pixels(pixels[0, 0]), side, mode)
+    rows, columns = (Resampling(longer, side, part, interpolation) for longer, part in zip(decide, parts, strict=True))
+    across: Tensor = columns(pixels.mT).mT
+    return rows(across)
 
 
-def resampled(pixels: Tensor, weights: Tensor) -> Tensor:
-    """Levels (channels, side, n) of levels (channels, size, n), rounded.
+class Part(NamedTuple):
+    """What becomes of one side of an image, in whole numbers that a graph computes."""
 
-    Args:
-        weights: (side, size), whole numbers; those of a row add up to about 2^22.
-    """
-    # No sum of the upper bits alone, or of the lower ones, is too large for a float32 to be exact.
-    upper = (weights / 2**LOWER_BITS).floor()
-    sums = torch.cat((upper, weights - upper * 2**LOWER_BITS)) @ pixels
-    of_upper, of_lower = sums.chunk(2, dim=-2)
-    carried = ((of_lower + 2 ** (WEIGHT_BITS - 1)) / 2**LOWER_BITS).floor()
-    levels: Tensor = ((of_upper + carried) / 2 ** (WEIGHT_BITS - LOWER_BITS)).floor()
-    return levels.clamp(0, 255)
+    size: Tensor
+    """How many pixels there are."""
+    begin: Tensor
+    """The first pixel of what is resized."""
+    length: Tensor
+    """How many these are."""
+    offset: Tensor
+    """The first output pixel that is made of them."""
+    scaled: Tensor
+    """How many these are."""
 
 
-def resampling_matrices(
-    pixels: Tensor, side: int, mode: ResizeMode, interpolation: Interpolation
-) -> tuple[Tensor, Tensor]:
-    """The weights (side, height) and (side, width) of input rows and columns in output rows and columns."""
-    height, width = num_pixels(pixels[0, :, 0]), num_pixels(pixels[0, 0])
+def parts_of(height: Tensor, width: Tensor, side: int, mode: ResizeMode) -> list[Part]:
+    """Of the rows and of the columns."""
     zero = torch.zeros_like(height)
     match mode:
         case ResizeMode.CROP:
             shorter = torch.minimum(height, width)
-            parts = [((size - shorter) // 2, shorter, zero, zero + side) for size in (height, width)]
+            return [Part(size, (size - shorter) // 2, shorter, zero, zero + side) for size in (height, width)]
         case ResizeMode.SQUASH:
-            parts = [(zero, size, zero, zero + side) for size in (height, width)]
+            return [Part(size, zero, size, zero, zero + side) for size in (height, width)]
         case ResizeMode.LETTERBOX:
             longer = torch.maximum(height, width)
-            parts = []
-            for size in (height, width):
-                scaled = nearest(size * side, longer).clamp(min=1)
-                parts.append((zero, size, (side - scaled) // 2, scaled))
-    rows, columns = (
-        resampling_matrix(torch.arange(pixels.shape[dim], dtype=torch.int64), side, *part, interpolation)
-        for dim, part in zip((1, 2), parts, strict=True)
-    )
-    return rows, columns
+            scaled = [nearest(size * side, longer).clamp(min=1) for size in (height, width)]
+            return [
+                Part(size, zero, size, (side - own) // 2, own)
+                for size, own in zip((height, width), scaled, strict=True)
+            ]
+
+
+class Resampling:
+    """Resizing along one axis: the products of blocks of output pixels with the input pixels that they read.
+
+    One product with all pixels would multiply by zeros most of the time.
+    """
+
+    def __init__(self, longer: Size, side: int, part: Part, interpolation: Interpolation) -> None:
+        """
+        Args:
+            longer: pixels of the image's side that decides the scale.
+        """
+        self.side = side
+        radius = RADIUS.get(interpolation, 0)
+        num_blocks = -(-side // BLOCK)
+        # Rounding a short side of a letterbox may scale it by half as much again.
+        num_read = (3 * (BLOCK + 2 * radius) * longer) // (2 * side) + 2 * radius + 4
+        outputs = torch.arange(num_blocks * BLOCK, dtype=torch.int64).view(num_blocks, BLOCK, 1) - part.offset
+        unit = 2 * torch.maximum(part.length, part.scaled)
+        centers = (2 * outputs + 1) * part.length
+        first = part.begin + (centers[:, :1] - radius * unit) // (2 * part.scaled) - 1
+        inputs = first + torch.arange(num_read, dtype=torch.int64)
+        inside = (outputs >= 0) & (outputs < part.scaled) & (inputs >= 0) & (inputs < part.size)
+        # In units of 1 / (2 * scaled) pixels, and so whole numbers. Where an image shrinks, a filter is as wide as the
+        # pixels of the output.
+        distances = (2 * (inputs - part.begin) + 1) * part.scaled - centers
+        self.weights = whole_weights(distances, unit, inside, interpolation)
+        self.read = inputs.clamp(min=0).minimum(part.size - 1).view(num_blocks, num_read)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Levels (channels, side, n) of levels (channels, size, n), rounded."""
+        num_blocks, num_read = self.read.shape
+        read = pixels[:, self.read.flatten()].view(len(pixels), num_blocks, num_read, -1).float()
+        # No sum of the upper bits alone, or of the lower ones, is too large for a float32 to be exact.
+        upper = (self.weights / 2**LOWER_BITS).floor()
+        of_upper, of_lower = (torch.cat((upper, self.weights - upper * 2**LOWER_BITS), 1) @ read).chunk(2, dim=-2)
+        carried = ((of_lower + 2 ** (WEIGHT_BITS - 1)) / 2**LOWER_BITS).floor()
+        levels: Tensor = ((of_upper + carried) / 2 ** (WEIGHT_BITS - LOWER_BITS)).floor()
+        return levels.clamp(0, 255).flatten(1, 2)[:, : self.side]
 
 
 def num_pixels(line: Tensor) -> Tensor:
@@ -127,34 +171,21 @@ def nearest(numerator: Tensor, denominator: Tensor) -> Tensor:
     return quotient + up.long()
 
 
-def resampling_matrix(
-    inputs: Tensor,
-    side: int,
-    begin: Tensor,
-    length: Tensor,
-    offset: Tensor,
-    scaled: Tensor,
-    interpolation: Interpolation,
-) -> Tensor:
-    """The weights (side, n) of n input pixels in `side` output pixels, of which `scaled` from `offset` on are computed:
-    whole numbers, 2^22nds.
+def whole_weights(distances: Tensor, unit: Tensor, inside: Tensor, interpolation: Interpolation) -> Tensor:
+    """The weights (..., n) of n input pixels in output pixels: whole numbers, 2^22nds.
 
     Args:
-        inputs: (n,), 0 to n - 1.
-        begin: the first input pixel of the part that is resized, whose `length` becomes `scaled`.
+        distances: of their centers, in units in which an output pixel is `unit` / 2 wide, or an input pixel if those
+            are wider.
+        inside: which count at all.
     """
-    outputs = torch.arange(side, dtype=torch.int64)[:, None] - offset
-    inside = (outputs >= 0) & (outputs < scaled)
-    # In units of 1 / (2 * scaled) pixels, and so whole numbers. Where an image shrinks, a filter is as wide as the
-    # pixels of the output.
-    distances = (2 * (inputs - begin) + 1) * scaled - (2 * outputs + 1) * length
-    unit = 2 * torch.maximum(length, scaled)
     if interpolation is Interpolation.BILINEAR:
         shares = (unit - distances.abs()).clamp(min=0) * inside
-        return whole_shares(shares, torch.where(inside, shares.sum(1, keepdim=True), 1)).float()
+        sums = shares.sum(-1, keepdim=True)
+        return whole_shares(shares, torch.where(sums > 0, sums, 1)).float()
     weights = filter_of(interpolation, distances.float() / unit.float()) * inside
-    shared: Tensor = weights / torch.where(inside, weights.sum(1, keepdim=True), 1.0)
-    whole: Tensor = (shared * 2**WEIGHT_BITS).round()
+    sums = weights.sum(-1, keepdim=True)
+    whole: Tensor = (weights / torch.where(sums > 0, sums, 1.0) * 2**WEIGHT_BITS).round()
     return whole
 
 
