@@ -1,0 +1,225 @@
+"""How fast is a shipped network for one image, against the same network by other libraries and by hand?
+
+    python benchmarks/inference.py [NETWORK...] [--rounds N] [--files FOLDER]
+
+One image of 224 pixels, 1,000 classes, random weights. Rivals are torchvision's networks, and for MobileNet timm's:
+eager and compiled in PyTorch, and exported by hand as their guides say, to ONNX Runtime, to OpenVINO, and to OpenVINO
+with NNCF's defaults in 8 bits. Ours are the networks that `convatlas export` writes. Each engine has a process of its
+own in each round, and the processes take turns; a figure is the median over the rounds of the medians in the processes.
+
+It needs the packages torchvision and timm beside convatlas's extras. With names of networks only these are measured,
+and the others stay as they are. Whether int8 and bfloat16 are accurate is not asked here, where no weights are trained:
+what `convatlas export` writes has passed its gate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import measured
+import numpy as np
+import torch
+from torch import nn
+
+from convatlas import atlas
+from convatlas.deployment import int8_child
+from convatlas.deployment.engine_process import EAGER
+from convatlas.deployment.forms import NETWORK, in_form_of, write_network
+from convatlas.deployment.manifest import Precision, RuntimeName
+from convatlas.deployment.products import products_of
+from convatlas.deployment.runtimes import open_network
+
+SIDE = 224
+WARM_UP, REPEATS, MIN_S = 10, 30, 1.0
+"""Runs before anything counts, then at least so many, and for at least so long."""
+CALIBRATION = 32
+"""Images of noise: for the time alone."""
+AIM = 9.5
+"""Times as fast as the rival's eager network, in the geometric mean of the best artefact of each network."""
+BEHIND = 1.03
+"""How far behind the best float rival a float artefact may be."""
+
+
+class Pair(NamedTuple):
+    ours: str
+    library: str
+    theirs: str
+
+
+PAIRS = (
+    Pair("alexnet-owt", "torchvision", "alexnet"),
+    Pair("vgg16", "torchvision", "vgg16"),
+    Pair("resnet50-v1.5", "torchvision", "resnet50"),
+    Pair("googlenet-bn-3x3", "torchvision", "googlenet"),
+    Pair("squeezenet1.0-pytorch", "torchvision", "squeezenet1_0"),
+    Pair("mobilenet", "timm", "mobilenetv1_100"),
+    Pair("efficientnet-b0", "torchvision", "efficientnet_b0"),
+)
+FLOAT_RIVALS = ("rival eager", "rival compiled", "rival onnx", "rival openvino")
+RIVALS = (
+    *FLOAT_RIVALS, "rival eager bfloat16", "rival compiled bfloat16", "rival openvino bfloat16", "rival openvino int8",
+)  # fmt: skip
+OURS = ("onnx", "onnx int8", "openvino", "openvino bfloat16", "openvino int8", "openvino int8, depthwise in float32")
+FLOAT_OURS = ("onnx", "openvino")
+
+
+def rival(pair: Pair) -> nn.Module:
+    measured.allow_torchvision()
+    if pair.library == "timm":
+        import timm
+
+        network: nn.Module = timm.create_model(pair.theirs)
+    else:
+        import torchvision
+
+        more = {"init_weights": False, "aux_logits": False} if pair.theirs == "googlenet" else {}
+        network = torchvision.models.get_model(pair.theirs, **more)
+    return network.eval()
+
+
+def image() -> torch.Tensor:
+    return torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+def prepare(pair: Pair, folder: Path) -> None:
+    """Write the files that the engines of a network load."""
+    if (folder / "done").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    import openvino
+
+    theirs = folder / "rival.onnx"
+    torch.onnx.export(rival(pair), (image(),), str(theirs), dynamo=True, external_data=False, verbose=False)
+    openvino.save_model(openvino.Core().read_model(str(theirs)), str(folder / "rival.xml"), compress_to_fp16=False)
+    variant = atlas.find(pair.ours)
+    torch.manual_seed(0)
+    spec = variant.spec.scaled(resolution=SIDE)
+    ours = write_network(variant.network(spec).eval(), variant, folder)
+    depthwise = [product.node for product in products_of(ours, NETWORK) if product.is_depthwise]
+    noise = np.random.default_rng(0).standard_normal((CALIBRATION, 3, SIDE, SIDE), np.float32)
+    quantize(theirs, folder / "rival-int8.xml", noise, [], RuntimeName.OPENVINO)
+    for runtime, suffix in ((RuntimeName.ONNX, ".onnx"), (RuntimeName.OPENVINO, ".xml")):
+        quantize(ours, folder / f"int8{suffix}", noise, [], runtime)
+    if depthwise:
+        quantize(ours, folder / "int8-depthwise.xml", noise, depthwise, RuntimeName.OPENVINO)
+    kept = folder / "ours.onnx"
+    kept.write_bytes(ours.read_bytes())
+    in_form_of(ours, RuntimeName.OPENVINO)
+    (folder / "done").touch()
+
+
+def quantize(path: Path, out: Path, noise: Any, in_float: list[str], runtime: RuntimeName) -> None:
+    os.environ["NNCF_CI"] = "1"
+    network = int8_child.read_network(path, runtime)
+    int8_child.write_network(int8_child.quantized(network, noise, in_float, False, runtime), out, runtime)
+
+
+FILES = {
+    "rival onnx": ("rival.onnx", RuntimeName.ONNX, Precision.FLOAT32),
+    "rival openvino": ("rival.xml", RuntimeName.OPENVINO, Precision.FLOAT32),
+    "rival openvino bfloat16": ("rival.xml", RuntimeName.OPENVINO, Precision.BFLOAT16),
+    "rival openvino int8": ("rival-int8.xml", RuntimeName.OPENVINO, Precision.INT8),
+    "onnx": ("ours.onnx", RuntimeName.ONNX, Precision.FLOAT32),
+    "onnx int8": ("int8.onnx", RuntimeName.ONNX, Precision.INT8),
+    "openvino": ("model.xml", RuntimeName.OPENVINO, Precision.FLOAT32),
+    "openvino bfloat16": ("model.xml", RuntimeName.OPENVINO, Precision.BFLOAT16),
+    "openvino int8": ("int8.xml", RuntimeName.OPENVINO, Precision.INT8),
+    "openvino int8, depthwise in float32": ("int8-depthwise.xml", RuntimeName.OPENVINO, Precision.INT8),
+}
+
+
+def call_of(engine: str, pair: Pair, folder: Path) -> Callable[[], object]:
+    """What computes one image."""
+    if engine in FILES:
+        name, runtime, precision = FILES[engine]
+        session, given = open_network(folder / name, runtime, precision), image().numpy()
+        return lambda: session.run(given)
+    network, images = rival(pair), image()
+    if "bfloat16" in engine:
+        network = network.to(torch.bfloat16).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images = images.to(torch.bfloat16, memory_format=torch.channels_last)
+    if "compiled" in engine:
+        from torch._inductor import config
+
+        config.freezing = True
+        network = torch.compile(network, dynamic=False)  # type: ignore[assignment]
+
+    def call() -> object:
+        with torch.no_grad():
+            return network(images)
+
+    return call
+
+
+def measure(engine: str, pair: Pair, folder: Path) -> float:
+    """The median of an engine's times in this process, in milliseconds."""
+    call = call_of(engine, pair, folder)
+    for _ in range(WARM_UP):
+        call()
+    times: list[float] = []
+    while len(times) < REPEATS or sum(times) < MIN_S:
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return 1000 * statistics.median(times)
+
+
+def row(pair: Pair, folder: Path, rounds: int) -> dict[str, Any]:
+    prepare(pair, folder)
+    engines = [one for one in (*RIVALS, *OURS) if one not in FILES or (folder / FILES[one][0]).exists()]
+    figures = measured.lines_in_turn(
+        __file__, [f"{pair.ours}:{one}" for one in engines], rounds, "--files", str(folder)
+    )
+    times = {engine: [line[-1] for line in figures[f"{pair.ours}:{engine}"]] for engine in engines}
+    return {"rival": f"{pair.library} {pair.theirs}", "ms": {name: measured.spread(ms) for name, ms in times.items()}}
+
+
+def best(row: Mapping[str, Any], engines: tuple[str, ...]) -> float:
+    """The smallest median of those that were measured."""
+    return min(float(row["ms"][engine]["median"]) for engine in engines if engine in row["ms"])
+
+
+def targets(rows: Mapping[str, Mapping[str, Any]]) -> list[measured.Target]:
+    """What was wanted: no float artefact behind the best float rival, and the best artefact as fast as possible."""
+    behind = [
+        measured.Target(f"{name}: time of the float artefact, in that of the best float rival",
+                        best(one, FLOAT_OURS) / best(one, FLOAT_RIVALS), BEHIND)
+        for name, one in rows.items()
+    ]  # fmt: skip
+    gains = [one["ms"]["rival eager"]["median"] / best(one, OURS) for one in rows.values()]
+    mean = math.exp(statistics.fmean(map(math.log, gains)))
+    return [*behind, measured.Target(f"times as fast as {EAGER} eager, geometric mean", mean, AIM, at_least=True)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("networks", nargs="*")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--files", type=Path, default=Path("runs") / "inference")
+    asked = parser.parse_args()
+    pairs = {pair.ours: pair for pair in PAIRS}
+    if len(asked.networks) == 1 and ":" in asked.networks[0]:
+        name, _, engine = asked.networks[0].partition(":")
+        print(measure(engine, pairs[name], asked.files))
+        return
+    path = measured.RESULTS / "inference.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
+    for name in asked.networks or list(pairs):
+        print(name, file=sys.stderr)
+        rows[name] = row(pairs[name], asked.files / name, asked.rounds)
+        ordered = {known: rows[known] for known in pairs if known in rows}
+        measured.write("inference", "python benchmarks/inference.py", {"rows": ordered})
+    measured.judge(targets(rows))
+
+
+if __name__ == "__main__":
+    main()
