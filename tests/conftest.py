@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -515,6 +516,38 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
         return made[key]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`once(name, make)` is the folder that `make` filled, in whichever process of the tests asked for it first.
+
+    No test may change it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "once"
+
+    def folder(name: str, make: Callable[[Path], None]) -> Path:
+        place = shared / name
+        shared.mkdir(exist_ok=True)
+        with FileLock(shared / f".{name}.lock"):
+            if not place.exists():
+                making = shared / f".{name}"
+                make(making)
+                making.rename(place)
+        return place
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shipped(finished: Callable[..., Run], once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """An artefact of `finished("lenet5", compressed=False)` for ONNX Runtime, with the feature maps of c1 and f6."""
+
+    def make(folder: Path) -> None:
+        ca.export(finished("lenet5", compressed=False), "onnx", folder, outputs=["c1", "f6"])
+
+    return once("shipped", make)
 
 
 SLOW = ("googlenet", "efficientnet-b0")

@@ -2,6 +2,7 @@ import json
 import re
 import signal
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import convatlas as ca
 from convatlas.cli import app, main
 from convatlas.cli.app import options_of, with_options
-from convatlas.runs.run import Run
+from convatlas.runs.run import Run, load_run
 
 
 class Answer(NamedTuple):
@@ -70,6 +71,10 @@ def as_json(convatlas: Callable[..., Answer]) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(once: Callable[[str, Callable[[Path], None]], Path]) -> Run:
     """A finished run that no test may change."""
-    return ca.train("lenet5-modern", epochs=12, out=tmp_path_factory.mktemp("cli") / "run")
+
+    def make(folder: Path) -> None:
+        ca.train("lenet5-modern", epochs=12, out=folder)
+
+    return load_run(once("run", make))

@@ -10,42 +10,36 @@ import pytest
 from convatlas.runs.run import Run
 
 
-@pytest.fixture(scope="module")
-def shipped(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where an artefact is made by the first test that asks for it."""
-    return tmp_path_factory.mktemp("shipped") / "artefact"
+@pytest.mark.slow
+def test_what_the_gate_found_is_printed(run: Run, convatlas: Callable, tmp_path: Path) -> None:
+    out = tmp_path / "artefact"
+    status, said, err = convatlas("export", run.folder, "--to", "onnx", "--out", out)
+    assert status == 0, err
+    lines = dict(line.split("  ", 1) for line in said.splitlines() if "  " in line)
+    assert lines["runtime"].strip().startswith("onnxruntime")
+    assert float(lines["logits differ by"].split()[0]) < 1e-5
+    assert f"Try an image of your own:  convatlas predict {out} IMAGE" in said
+    assert err.splitlines() == [
+        "convatlas: writing the network for onnxruntime",
+        "convatlas: comparing it with the model, in a process of its own",
+    ]
 
 
-@pytest.fixture
-def artefact(shipped: Path, run: Run, convatlas: Callable) -> Path:
-    if not shipped.exists():
-        status, out, err = convatlas("export", run.folder, "--to", "onnx", "--out", shipped)
-        assert status == 0, err
-        lines = dict(line.split("  ", 1) for line in out.splitlines() if "  " in line)
-        assert lines["runtime"].strip().startswith("onnxruntime")
-        assert float(lines["logits differ by"].split()[0]) < 1e-5
-        assert f"Try an image of your own:  convatlas predict {shipped} IMAGE" in out
-        assert err.splitlines() == [
-            "convatlas: writing the network for onnxruntime",
-            "convatlas: comparing it with the model, in a process of its own",
-        ]
-    return shipped
-
-
-def test_an_artefact_predicts_as_its_run_does(artefact: Path, run: Run, convatlas: Callable) -> None:
-    own, found = (convatlas("predict", model, "docs/five.png") for model in (run.folder, artefact))
+def test_an_artefact_predicts_as_its_run_does(shipped: Path, finished: Callable[..., Run], convatlas: Callable) -> None:
+    folder = finished("lenet5", compressed=False).folder
+    own, found = (convatlas("predict", model, "docs/five.png") for model in (folder, shipped))
     assert own == found
 
 
-def test_an_artefact_computes_on_the_cpu(artefact: Path, convatlas: Callable) -> None:
-    status, _, err = convatlas("predict", artefact, "docs/five.png", "--device", "cpu")
+def test_an_artefact_computes_on_the_cpu(shipped: Path, convatlas: Callable) -> None:
+    status, _, err = convatlas("predict", shipped, "docs/five.png", "--device", "cpu")
     assert status == 2
-    assert err == f"convatlas: {artefact} is an artefact, which computes on the CPU; leave --device out\n"
+    assert err == f"convatlas: {shipped} is an artefact, which computes on the CPU; leave --device out\n"
 
 
-def test_a_damaged_artefact_is_one_line(artefact: Path, convatlas: Callable, tmp_path: Path) -> None:
+def test_a_damaged_artefact_is_one_line(shipped: Path, convatlas: Callable, tmp_path: Path) -> None:
     for name in ("artefact.json", "model.onnx", "preprocessing.onnx"):
-        (tmp_path / name).write_bytes((artefact / name).read_bytes())
+        (tmp_path / name).write_bytes((shipped / name).read_bytes())
     (tmp_path / "model.onnx").write_bytes(b"no network")
     status, out, err = convatlas("predict", tmp_path, "docs/five.png")
     assert (status, out) == (2, "")
@@ -54,21 +48,21 @@ def test_a_damaged_artefact_is_one_line(artefact: Path, convatlas: Callable, tmp
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "compress", "report", "resume"])
-def test_verbs_that_need_the_model_say_so(verb: str, artefact: Path, convatlas: Callable) -> None:
-    status, _, err = convatlas(verb, artefact)
+def test_verbs_that_need_the_model_say_so(verb: str, shipped: Path, convatlas: Callable) -> None:
+    status, _, err = convatlas(verb, shipped)
     assert status == 2
     assert err.count("\n") == 1
-    assert f"{artefact} is not a" in err or f"{artefact} is an artefact" in err
+    assert f"{shipped} is not a" in err or f"{shipped} is an artefact" in err
 
 
-def test_bench_prints_a_row_a_batch(artefact: Path, as_json: Callable, convatlas: Callable, tmp_path: Path) -> None:
+def test_bench_prints_a_row_a_batch(shipped: Path, as_json: Callable, convatlas: Callable, tmp_path: Path) -> None:
     plots = tmp_path / "plots"
-    status, out, _ = convatlas("bench", artefact, "--batch", "1,2", "--rounds", 1, "--threads", 1, "--plots", plots)
+    status, out, _ = convatlas("bench", shipped, "--batch", "1,2", "--rounds", 1, "--threads", 1, "--plots", plots)
     assert status == 0
     assert out.splitlines()[0].split()[:4] == ["engine", "precision", "batch", "p50"]
     assert out.count("ONNX Runtime") == 2
     assert {path.name for path in plots.iterdir()} == {"latency.svg", "size.svg"}
-    (one,) = as_json("bench", artefact, "--rounds", 1, "--threads", 1)["measurements"]
+    (one,) = as_json("bench", shipped, "--rounds", 1, "--threads", 1)["measurements"]
     assert (one["engine"], one["batch_size"], one["threads"]) == ("ONNX Runtime", 1, 1)
 
 

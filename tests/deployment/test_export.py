@@ -47,11 +47,8 @@ def run(finished: Callable[..., Run]) -> Run:
 
 
 @pytest.fixture(scope="module")
-def folder(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An artefact of it, which gives feature maps too."""
-    out = tmp_path_factory.mktemp("artefacts") / "lenet5"
-    export(run, "onnx", out, outputs=["c1", "f6"])
-    return out
+def folder(shipped: Path) -> Path:
+    return shipped
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +196,7 @@ def test_an_imported_model_is_exported_with_any_images(run: Run, drawings: list[
         export(imported, "onnx", tmp_path / "int8", precision="int8", data=drawings[0].parent)
 
 
-@pytest.mark.parametrize("package", ["onnxscript", "onnxruntime"])
+@pytest.mark.parametrize("package", ["onnxscript", pytest.param("onnxruntime", marks=pytest.mark.slow)])
 def test_a_package_that_is_not_installed_is_named_with_what_installs_it(package: str, run: Run, tmp_path: Path) -> None:
     ended = in_process(COMMAND, "export", run.folder, "--to", "onnx", "--out", tmp_path / "out", blocked=(package,))
     assert ended.returncode == 2

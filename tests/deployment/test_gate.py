@@ -77,7 +77,7 @@ def test_an_artefact_that_answers_as_the_model_does_passes(whole: Path) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        pytest.param({"channel_order": ChannelOrder.BGR}, id="red and blue swapped"),
+        pytest.param({"channel_order": ChannelOrder.BGR}, id="red and blue swapped", marks=pytest.mark.slow),
         pytest.param({"mode": ResizeMode.CROP}, id="center crop for letterbox", marks=pytest.mark.slow),
         pytest.param(
             {"mean": (0.485, 0.456, 0.406)}, id="mean of another data set", marks=pytest.mark.slow
