@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import accuracy
+import cold_start
 import compress
 import jinja2
 import load_weights
@@ -227,6 +228,28 @@ def starts(results: Results) -> str:
     )
 
 
+def cold_starts(results: Results) -> str:
+    time, room = (
+        measured.Target("", reached, wanted)
+        for reached, wanted in (
+            (results["seconds"]["median"], cold_start.MAX_S),
+            (results["environment_mb"], cold_start.MAX_MB),
+        )
+    )
+    return table(
+        ("seconds:", "wanted:", "MB of packages:", "wanted:", "kB of the artefact:"),
+        [
+            (
+                spread(results["seconds"], ".2f"),
+                str(time),
+                str(results["environment_mb"]),
+                str(room),
+                str(results["artefact_kb"]),
+            )
+        ],
+    )
+
+
 def builds(results: Results) -> str:
     return table(
         ("network", "convatlas:", "torchvision:", "ratio:"),
@@ -294,7 +317,7 @@ def suites(results: Results) -> str:
 def page() -> str:
     """docs/benchmarks.md."""
     functions = (
-        source, accuracies, compressed, sizes, update_size, students, small_epochs, steps, loading, starts, builds,
+        source, accuracies, compressed, sizes, update_size, students, small_epochs, steps, loading, starts, cold_starts, builds,
         loaded_weights, experiments, suites,
     )  # fmt: skip
     environment = jinja2.Environment(
@@ -302,7 +325,18 @@ def page() -> str:
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    names = ("accuracy", "build", "compress", "load_weights", "mutants", "pipeline", "start", "train", "train_small")
+    names = (
+        "accuracy",
+        "build",
+        "cold_start",
+        "compress",
+        "load_weights",
+        "mutants",
+        "pipeline",
+        "start",
+        "train",
+        "train_small",
+    )
     return environment.get_template("page.md.jinja").render(
         {function.__name__: function for function in functions} | {name: read(name) for name in names}
     )

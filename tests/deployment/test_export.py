@@ -233,6 +233,25 @@ def test_a_killed_export_leaves_nothing_that_hurts(run: Run, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["artefact"]
 
 
+FEW_BYTES = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="there is no such limit")
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_a_disk_that_fills_is_one_line_and_leaves_nothing(runtime: str, run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "artefact"
+    ended = in_process(FEW_BYTES + COMMAND, "export", run.folder, "--to", runtime, "--out", out, "--quiet")
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert "Traceback" not in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- bench -----------------------------------------------------------------------------------------------------------
 
 

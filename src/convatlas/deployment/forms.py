@@ -158,7 +158,10 @@ def in_form_of(path: Path, runtime: RuntimeName) -> Path:
     openvino = runtime_module(runtime)
     converted = path.with_suffix(".xml")
     # Not `convert_model`, which reports to its makers that it was called.
-    openvino.save_model(openvino.Core().read_model(str(path)), str(converted), compress_to_fp16=False)
+    try:
+        openvino.save_model(openvino.Core().read_model(str(path)), str(converted), compress_to_fp16=False)
+    except RuntimeError as error:
+        raise UserError(f"{converted} cannot be written: {str(error).strip().splitlines()[-1][:200]}") from error
     path.unlink()
     return converted
 
