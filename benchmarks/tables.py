@@ -317,8 +317,8 @@ def suites(results: Results) -> str:
 def page() -> str:
     """docs/benchmarks.md."""
     functions = (
-        source, accuracies, compressed, sizes, update_size, students, small_epochs, steps, loading, starts, cold_starts, builds,
-        loaded_weights, experiments, suites,
+        source, accuracies, compressed, sizes, update_size, students, small_epochs, steps, loading, starts, cold_starts,
+        builds, loaded_weights, experiments, suites,
     )  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),

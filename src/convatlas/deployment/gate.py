@@ -23,6 +23,7 @@ from convatlas.deployment.predictor import LOGITS, PROBABILITIES
 from convatlas.deployment.runtimes import Array
 from convatlas.deployment.samples import Samples
 from convatlas.errors import UserError
+from convatlas.formatting import duration
 from convatlas.models.model import Model
 from convatlas.networks.features import features
 
@@ -32,6 +33,8 @@ MAX_LOGIT_DIFFERENCE = 1e-4
 MAX_LEVELS, MAX_CHANGED = 1.0, 0.01
 """By how many levels of 255 prepared values may differ, and which fraction of them. Bilinear resizing differs nowhere;
 of other filters a runtime's float32 rounds what lies halfway between two levels otherwise than Pillow's float64."""
+ROUNDING = 0.01
+"""Levels that normalization in float32 may add."""
 MAX_PROBABILITY_DIFFERENCE = 1e-4
 MIN_AGREEMENT = 0.98
 Z = 1.959964
@@ -108,7 +111,7 @@ class Gate:
             if not apart <= MAX_PROBABILITY_DIFFERENCE:
                 raise GateError(f"its probabilities are not those of its logits: they differ by up to {apart:.2g}")
         levels, changed = self._prepared_difference(arrays["own"], prepared)
-        if levels > MAX_LEVELS + 0.01 or changed > MAX_CHANGED:
+        if not (levels <= MAX_LEVELS + ROUNDING and changed <= MAX_CHANGED):
             raise GateError(
                 f"it prepares images otherwise: {100 * changed:.2g} % of the values differ, by up to {levels:.3g} "
                 f"levels of 255; {100 * MAX_CHANGED:g} % and {MAX_LEVELS:g} are allowed"
@@ -231,21 +234,34 @@ def run_child(folder: Path, work: Path) -> tuple[Mapping[str, Any], Mapping[str,
     Raises:
         GateError: it cannot be loaded, or the process ends without an answer.
     """
-    # -P: a file of the working folder is no module.
-    command = [sys.executable, "-P", "-m", gate_child.__name__, str(folder.absolute()), str(work)]
-    try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
-    except subprocess.TimeoutExpired as error:
-        raise GateError("its runtime takes too long over it") from error
+    ended = run_python("-m", gate_child.__name__, str(folder.absolute()), str(work))
     try:
         answers = json.loads((work / gate_child.ANSWERS).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        last = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
-        raise GateError(f"its runtime fails on it: {last[:300]}") from error
+        raise GateError(f"its runtime fails on it: {last_words(ended)}") from error
     if "error" in answers:
         raise GateError(answers["error"])
     with np.load(work / gate_child.ARRAYS) as arrays:
         return answers, dict(arrays)
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own.
+
+    Raises:
+        GateError: it does not end.
+    """
+    # -P: a file of the working folder is no module.
+    command = [sys.executable, "-P", *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        raise GateError(f"its runtime has not answered after {duration(TIMEOUT_S)}") from error
+
+
+def last_words(ended: subprocess.CompletedProcess[str]) -> str:
+    """What a process that failed said last."""
+    return (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1][:300]
 
 
 def check_script(folder: Path, images: tuple[Path, ...], classes: tuple[str, ...], probabilities: Array) -> None:
@@ -254,13 +270,11 @@ def check_script(folder: Path, images: tuple[Path, ...], classes: tuple[str, ...
     Raises:
         GateError: it names other classes or probabilities.
     """
-    command = [sys.executable, "-P", str(folder.absolute() / SCRIPT), "--json", *map(str, images)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    ended = run_python(str(folder.absolute() / SCRIPT), "--json", *(str(path.absolute()) for path in images))
     try:
         answers = json.loads(ended.stdout)["predictions"]
     except ValueError as error:
-        last = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
-        raise GateError(f"its {SCRIPT} fails: {last[:300]}") from error
+        raise GateError(f"its {SCRIPT} fails: {last_words(ended)}") from error
     for path, one, row in zip(images, answers, probabilities, strict=True):
         named = dict(zip(one["classes"], one["probabilities"], strict=True))
         if any(abs(named[name] - row[classes.index(name)]) > MAX_PROBABILITY_DIFFERENCE for name in named):

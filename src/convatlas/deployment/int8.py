@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 
 from convatlas.compression.int8 import has_int8_kernels
 from convatlas.deployment import int8_child
-from convatlas.deployment.gate import Gate, GateError
+from convatlas.deployment.gate import Gate, GateError, last_words, run_python
 from convatlas.deployment.manifest import FloatLayer, Int8Latency, PairedLoss, RuntimeName
 from convatlas.deployment.products import Product, products_of
 from convatlas.errors import UserError
@@ -24,7 +22,6 @@ FRACTIONS = (0.1, 0.25, 0.5)
 """Of the layers that are left in float32, those with the largest errors first, where accuracy is lost otherwise."""
 WORTH = 0.97
 """Of the time of the others: what a layer must save that is put into 8 bits, for timings are noisy."""
-TIMEOUT_S = 7200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,11 +146,9 @@ def try_out(
         "candidates": [[product.node for product in kept] for _, kept in choices],
     }
     (folder / int8_child.REQUEST).write_text(json.dumps(request), "utf-8")
-    command = [sys.executable, "-P", "-m", int8_child.__name__, str(folder.absolute())]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    ended = run_python("-m", int8_child.__name__, str(folder.absolute()))
     if ended.returncode:
-        last = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
-        raise GateError(f"it cannot be quantized: {last[:300]}")
+        raise GateError(f"it cannot be quantized: {last_words(ended)}")
     with np.load(folder / int8_child.ANSWERS) as answers:
         float_latency, *latencies = answers["latencies"].tolist()
         candidates = [

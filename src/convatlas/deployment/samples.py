@@ -68,19 +68,20 @@ def draw_samples(
         dataset = opened.load_data(data, progress=progress)
     train, validation = dataset.train, opened.record.validation if isinstance(opened, Run) else None
     seed = model.provenance.seed
-    if validation is not None:
+    if validation is None:
+        rest, held_out, kind = train, None, "training images"
+    else:
         rest, held_out = draw_validation(train, validation, seed)
         kind = "validation images"
-    else:
-        rest, kind = train, "training images"
-        held_out = some(train, NUM_HELD_OUT, seed)
+    # What lower precision is calibrated on must not judge it.
+    others, calibration = rest.stratified_split(min(NUM_CALIBRATION / len(rest), 0.5), np.random.default_rng(seed))
     side = model.preprocessing.resize
     num = min(NUM_HELD_OUT, HELD_OUT_BYTES // (side * side * model.preprocessing.channels))
     return Samples(
-        gate=tuple(as_files(some(rest, NUM_GATE, seed).exact(progress), folder)),
-        held_out=some(held_out, num, seed).exact(progress),
+        gate=tuple(as_files(some(others, NUM_GATE, seed).exact(progress), folder)),
+        held_out=some(others if held_out is None else held_out, num, seed).exact(progress),
         held_out_kind=kind,
-        calibration=some(rest, NUM_CALIBRATION, seed).exact(progress),
+        calibration=calibration.exact(progress),
     )
 
 
