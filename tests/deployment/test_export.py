@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,18 @@ def test_images_that_cannot_be_used_are_named(folder: Path, drawings: list[Path]
     assert [error.path for error in failed] == [missing]
     with pytest.raises(ImageError):
         artefact.predict([missing])
+
+
+def test_a_network_with_other_outputs_than_it_says_is_one_line(folder: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(folder, tmp_path / "artefact"))
+    manifest = Manifest.read(copied)
+    (copied / MANIFEST).write_bytes(replace(manifest, outputs=("c9",)).to_json())
+    with pytest.raises(UserError, match=r"have other outputs than its artefact\.json says; export it again$"):
+        Artefact.open(copied)
+    fewer = replace(manifest.card, classes=manifest.card.classes[:9], spec={**manifest.card.spec, "num_classes": 9})
+    (copied / MANIFEST).write_bytes(replace(manifest, card=fewer).to_json())
+    with pytest.raises(UserError, match=r"gives \(1, 10\), and there are 9 classes"):
+        Artefact.open(copied).predict(["docs/five.png"])
 
 
 # --- mistakes --------------------------------------------------------------------------------------------------------

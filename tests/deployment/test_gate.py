@@ -216,7 +216,7 @@ def test_a_script_that_answers_otherwise_is_refused(gate: Gate, folder: Path) ->
 def test_a_file_that_no_runtime_loads_is_refused(gate: Gate, folder: Path) -> None:
     path = folder / "model.onnx"
     path.write_bytes(path.read_bytes()[:-1000])
-    assert "damaged" in refused(gate, folder) or "cannot load" in refused(gate, folder)
+    assert "damaged" in refused(gate, folder)
 
 
 @pytest.mark.slow

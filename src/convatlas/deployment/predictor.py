@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from convatlas.deployment.manifest import Manifest
+from convatlas.deployment.manifest import MANIFEST, Manifest
 from convatlas.deployment.runtimes import Array, Session, open_network
+from convatlas.errors import UserError
 from convatlas.images import ImageError, ImageInput
 from convatlas.models.prediction import Prediction
 
@@ -38,13 +39,12 @@ class Artefact:
         folder = Path(path)
         manifest = Manifest.read(folder)
         manifest.check_files(folder)
-        return cls(
-            folder,
-            manifest,
-            # Whole levels are exact in float32 alone.
-            open_network(folder / manifest.entrance, manifest.runtime, threads=threads),
-            open_network(folder / manifest.network, manifest.runtime, manifest.precision, threads=threads),
-        )
+        # Whole levels are exact in float32 alone.
+        entrance = open_network(folder / manifest.entrance, manifest.runtime, threads=threads)
+        network = open_network(folder / manifest.network, manifest.runtime, manifest.precision, threads=threads)
+        if len(entrance.names) != 1 or not {LOGITS, PROBABILITIES, *manifest.outputs} <= set(network.names):
+            raise UserError(f"the networks in {folder} have other outputs than its {MANIFEST} says; export it again")
+        return cls(folder, manifest, entrance, network)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -82,6 +82,10 @@ class Artefact:
                     raise
                 on_error(error)
                 continue
-            (row,) = self.network.run(prepared)[PROBABILITIES]
-            predictions.append(Prediction.of(image, self.classes, row))
+            rows = self.network.run(prepared)[PROBABILITIES]
+            if rows.shape != (1, len(self.classes)):
+                raise UserError(
+                    f"the network in {self.path} gives {rows.shape}, and there are {len(self.classes)} classes"
+                )
+            predictions.append(Prediction.of(image, self.classes, rows[0]))
         return predictions

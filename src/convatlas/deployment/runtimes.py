@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,12 +19,17 @@ from convatlas.errors import UserError
 
 Array = npt.NDArray[Any]
 
+MAX_SAID = 200
+"""Characters of what a runtime says."""
 INT8_OPS = {"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"}
 """What ONNX Runtime makes of products between rounded values."""
 
 
 class Session(Protocol):
     """A network that a runtime has loaded."""
+
+    names: list[str]
+    """Of its outputs."""
 
     def run(self, values: Array) -> Mapping[str, Array]:
         """The outputs by their names, of its one input."""
@@ -58,8 +64,9 @@ class OnnxSession:
         # Errors become exceptions; warnings about the graph are nobody's business here.
         ort.set_default_logger_severity(4)
         self._session = self._open(threads)
-        (self._input,) = (value.name for value in self._session.get_inputs())
-        self._names = [value.name for value in self._session.get_outputs()]
+        with refusing(path, RuntimeName.ONNX):
+            (self._input,) = (value.name for value in self._session.get_inputs())
+            self.names = [value.name for value in self._session.get_outputs()]
 
     def _open(self, threads: int | None, optimized: Path | None = None) -> Any:
         options = self._ort.SessionOptions()
@@ -67,14 +74,12 @@ class OnnxSession:
         options.inter_op_num_threads = 1
         if optimized is not None:
             options.optimized_model_filepath = str(optimized)
-        try:
+        with refusing(self._path, RuntimeName.ONNX):
             return self._ort.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
-        # ONNX Runtime's own exceptions have no common base.
-        except Exception as error:
-            raise cannot_load(self._path, "ONNX Runtime", error) from error
 
     def run(self, values: Array) -> Mapping[str, Array]:
-        return dict(zip(self._names, self._session.run(None, {self._input: values}), strict=True))
+        with refusing(self._path, RuntimeName.ONNX):
+            return dict(zip(self.names, self._session.run(None, {self._input: values}), strict=True))
 
     def executed(self) -> str:
         import onnx
@@ -97,17 +102,17 @@ class OpenVinoSession:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
         }
-        try:
+        self._path = path
+        with refusing(path, RuntimeName.OPENVINO):
             core = openvino.Core()
             self._model = core.compile_model(core.read_model(str(path)), "CPU", settings)
-        except Exception as error:
-            raise cannot_load(path, "OpenVINO", error) from error
-        self._names = [output.any_name for output in self._model.outputs]
-        self._request = self._model.create_infer_request()
+            self.names = [output.any_name for output in self._model.outputs]
+            self._request = self._model.create_infer_request()
 
     def run(self, values: Array) -> Mapping[str, Array]:
-        results = self._request.infer([values], share_inputs=True)
-        return {name: np.array(results[i]) for i, name in enumerate(self._names)}
+        with refusing(self._path, RuntimeName.OPENVINO):
+            results = self._request.infer([values], share_inputs=True)
+            return {name: np.array(results[i]) for i, name in enumerate(self.names)}
 
     def executed(self) -> str:
         ran = {layer_precision(op) for op in self._model.get_runtime_model().get_ops() if is_product(op)}
@@ -138,6 +143,17 @@ def runtime_module(runtime: RuntimeName) -> Any:
         raise UserError(f"this needs {runtime.package}: pip install 'convatlas[{runtime}]'") from error
 
 
-def cannot_load(path: Path, runtime: str, error: Exception) -> UserError:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return UserError(f"{runtime} cannot load {path}: {first[:200]}")
+@contextmanager
+def refusing(path: Path, runtime: RuntimeName) -> Iterator[None]:
+    """While active, whatever a runtime says of a network's file is one line.
+
+    Raises:
+        UserError: in place of the runtimes' own exceptions, which have no common base.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"{runtime.label} cannot use {path}: {said[0][:MAX_SAID]}") from error
