@@ -13,7 +13,8 @@ from PIL import Image
 from torch import nn
 
 from convatlas import atlas, measure
-from convatlas.deployment.samples import Samples
+from convatlas.data import find
+from convatlas.deployment.samples import Samples, as_image
 from convatlas.files.typed_json import encoded
 from convatlas.images import Preprocessing
 from convatlas.models.card import Card, Provenance
@@ -65,6 +66,21 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
         coarse.resize(size, Image.Resampling.BICUBIC).save(path)
         paths.append(path)
     return tuple(paths)
+
+
+@pytest.fixture(scope="session")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Digits as people photograph them, and as their set has them."""
+    place = tmp_path_factory.mktemp("drawings")
+    images = find("digits").load(28, seed=0).test.images[:4]
+    paths = []
+    for number, pixels in enumerate(images):
+        image = as_image(pixels)
+        if number % 2:
+            image = Image.fromarray(255 - np.asarray(image)).resize((90, 120)).convert("RGB")
+        paths.append(place / f"{number}.png")
+        image.save(paths[-1])
+    return paths
 
 
 @pytest.fixture(scope="session")

@@ -18,12 +18,11 @@ import torch
 from PIL import Image
 
 import convatlas as ca
-from convatlas.data import find
 from convatlas.deployment.bench import bench, pareto_charts
 from convatlas.deployment.export import export
 from convatlas.deployment.manifest import MANIFEST, PAGE, REQUIREMENTS, SCRIPT, Manifest
 from convatlas.deployment.predictor import LOGITS, Artefact
-from convatlas.deployment.samples import as_image, draw_samples
+from convatlas.deployment.samples import draw_samples
 from convatlas.errors import UserError
 from convatlas.images import ImageError
 from convatlas.models.card import Imported
@@ -50,21 +49,6 @@ def run(finished: Callable[..., Run]) -> Run:
 @pytest.fixture(scope="module")
 def folder(shipped: Path) -> Path:
     return shipped
-
-
-@pytest.fixture(scope="module")
-def drawings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Digits as people photograph them, and as their set has them."""
-    place = tmp_path_factory.mktemp("drawings")
-    images = find("digits").load(28, seed=0).test.images[:4]
-    paths = []
-    for number, pixels in enumerate(images):
-        image = as_image(pixels)
-        if number % 2:
-            image = Image.fromarray(255 - np.asarray(image)).resize((90, 120)).convert("RGB")
-        paths.append(place / f"{number}.png")
-        image.save(paths[-1])
-    return paths
 
 
 def in_process(code: str, *arguments: object, blocked: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
