@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,16 @@ import torch
 from torch import nn
 
 import convatlas as ca
-from convatlas.deployment.export import export, export_fastest
-from convatlas.deployment.forms import NETWORK, write_network
+from convatlas.deployment.artefact import sums, write_artefact
+from convatlas.deployment.export import export, export_fastest, prepared
+from convatlas.deployment.forms import NETWORK, write_entrance, write_network
 from convatlas.deployment.gate import Gate, GateError
 from convatlas.deployment.int8 import Candidate, why
 from convatlas.deployment.int8_child import relative_errors
-from convatlas.deployment.manifest import Manifest, PairedLoss, Precision, RuntimeName
+from convatlas.deployment.manifest import MANIFEST, Manifest, PairedLoss, Precision, RuntimeName
 from convatlas.deployment.products import Product, products_of
 from convatlas.deployment.samples import Samples
+from convatlas.files import SILENT
 from convatlas.models.model import Model
 from convatlas.runs.run import Run
 
@@ -88,6 +91,23 @@ def test_a_trained_network_is_shipped_in_int8(runtime: RuntimeName, trained: Run
     whole = export(trained, runtime, tmp_path / "float")
     sizes = [sum(file.num_bytes for file in one.files if "model" in file.name) for one in (manifest, whole)]
     assert sizes[0] < 0.6 * sizes[1]
+
+
+@pytest.mark.slow
+def test_int8_is_held_to_its_preprocessing_and_its_classes_as_float32_is(trained: Run, tmp_path: Path) -> None:
+    with prepared(trained, tmp_path / "artefact", None, (), 0.5, SILENT) as (gate, stage):
+        folder = stage / "artefact"
+        folder.mkdir()
+        manifest = write_artefact(folder, trained.model, RuntimeName.ONNX, Precision.INT8, gate, SILENT)
+        card = replace(manifest.card, classes=manifest.card.classes[::-1])
+        (folder / MANIFEST).write_bytes(replace(manifest, card=card).to_json())
+        with pytest.raises(GateError, match="its classes are others, or in another order"):
+            gate.check(folder, Precision.INT8)
+        brighter = replace(trained.card, preprocessing=replace(trained.model.preprocessing, mean=(0.3,)))
+        write_entrance(Model(brighter, load_network=trained.model.load_network), folder)
+        (folder / MANIFEST).write_bytes(replace(manifest, files=sums(folder)).to_json())
+        with pytest.raises(GateError, match="it prepares images otherwise"):
+            gate.check(folder, Precision.INT8)
 
 
 def without_margins(network: nn.Module) -> nn.Module:
