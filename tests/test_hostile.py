@@ -111,6 +111,7 @@ def check(worker: Worker, folders: list[Path], place: Path, mutate: Callable[...
     return f"{num} folders, {slowest:.1f} s and {largest / 2**20:.0f} MiB at most, {dict(ends)}"
 
 
+@pytest.mark.slow
 def test_genuine_folders_are_used(worker: Worker, folders: list[Path], tmp_path: Path) -> None:
     for genuine in folders:
         shutil.copytree(genuine, folder := tmp_path / genuine.name)

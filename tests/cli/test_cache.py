@@ -67,6 +67,7 @@ def trains_on_what_is_good(
     assert (status, len(err.splitlines())) == (2, len(odd.unusable))
 
 
+@pytest.mark.slow
 def test_two_hundred_files_with_ten_kinds_of_odd_ones(
     tmp_path: Path, decoded_cache: Path, write_odd_images: Callable, convatlas: Callable
 ) -> None:

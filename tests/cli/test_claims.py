@@ -50,6 +50,7 @@ def test_errata_are_followed_by_their_arithmetic(convatlas: Callable) -> None:
     assert sum(int(part.split(" (")[0].replace(",", "")) for part in parts.split(" + ")) == 686_802_832
 
 
+@pytest.mark.slow
 def test_the_claims_of_all_networks(convatlas: Callable, as_json: Callable) -> None:
     text = convatlas("claims").out
     claims = as_json("claims")["claims"]

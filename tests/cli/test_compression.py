@@ -15,6 +15,7 @@ from convatlas.runs.run import Run
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.slow
 def test_a_model_becomes_one_small_file_that_is_used_and_updated(
     convatlas: Callable[..., Any], as_json: Callable[..., dict[str, Any]], run: Run, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ def limit_files_to_1000_bytes() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     # A limit on the size of files is, to a writer, a disk that fills in the middle of a file.
     done = subprocess.run(

@@ -93,6 +93,7 @@ def test_the_bar_of_a_failed_download_is_gone_before_the_mistake_is_told(refusin
     assert SHOW_CURSOR not in shown or shown.rindex(SHOW_CURSOR) < shown.index(b"MISTAKE")
 
 
+@pytest.mark.slow
 def test_the_bars_of_decoding_count_images_and_go(tmp_path: Path, write_images: Callable, decoded_cache: Path) -> None:
     classes = {
         name: [Image.new("RGB", (64, 64), (10 * i, len(name), ord(name[0]))) for i in range(5)]

@@ -91,7 +91,7 @@ def said(victim: Victim, what: str) -> str:
     return f"convatlas: {what}, which {victim.folder / 'run.json'} names"
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "report"])
+@pytest.mark.parametrize("verb", [pytest.param("evaluate", marks=pytest.mark.slow), "report"])
 def test_images_that_are_not_the_runs_are_said_and_refused_before_any_is_kept(verb: str, victim: Victim) -> None:
     status, lines, touched = victim.watched(verb, victim.folder)
     assert status == 2

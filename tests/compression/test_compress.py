@@ -31,6 +31,7 @@ def score_of(made: Compression) -> float:
     return made.model.card.score.accuracy
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn")
 def test_a_target_in_macs_is_met_by_fewer_channels(trained: Run, tmp_path: Path) -> None:
     macs = trained.card.macs

@@ -144,6 +144,7 @@ class Kill(BaseException):
     """Stands for the end of the process."""
 
 
+@pytest.mark.slow
 def test_killed_while_it_finishes_it_is_no_model_yet_and_continues(
     made: Compression, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -311,6 +311,7 @@ def test_a_damaged_entry_is_made_anew(how: str, animals: Path, decoded_cache: Pa
     assert is_marked(Folder(animals).load(SIDE))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="there is no such limit")
 def test_a_killed_build_leaves_nothing_that_hurts(animals: Path, decoded_cache: Path) -> None:
     # The system kills it in the middle of the file of images.

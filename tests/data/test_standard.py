@@ -429,6 +429,7 @@ def test_real_usps_has_the_published_counts_and_the_full_range(needs_data) -> No
     assert np.median(usps.train.images) < 64
 
 
+@pytest.mark.slow
 def test_real_cifar10_has_the_published_counts_and_checksum(needs_data) -> None:
     needs_data("cifar10")
     cifar = CIFAR10.load(32)

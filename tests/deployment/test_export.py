@@ -193,6 +193,7 @@ def test_an_imported_model_is_exported_with_any_images(run: Run, drawings: list[
         export(imported, "onnx", tmp_path / "int8", precision="int8", data=drawings[0].parent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["onnxscript", pytest.param("onnxruntime", marks=pytest.mark.slow)])
 def test_a_package_that_is_not_installed_is_named_with_what_installs_it(package: str, run: Run, tmp_path: Path) -> None:
     ended = in_process(COMMAND, "export", run.folder, "--to", "onnx", "--out", tmp_path / "out", blocked=(package,))

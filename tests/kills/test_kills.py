@@ -165,7 +165,7 @@ def kill(server: Any, before: Path, undisturbed: Callable[[str], Undisturbed]) -
     return Killing(server, before, undisturbed)
 
 
-USUAL = ("train", "channels", "unpack")
+USUAL = ("train", "unpack")
 """Of each kind one: the others in slow tests."""
 
 

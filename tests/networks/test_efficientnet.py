@@ -295,6 +295,7 @@ def test_the_chance_of_drop_connect_rises_from_0_with_the_blocks() -> None:
     assert chances == pytest.approx([0.2 * i / 16 for i in range(16)])
 
 
+@pytest.mark.slow
 def test_dropout_is_the_releases() -> None:
     # B0 to B7; a scaled network keeps it.
     assert [variant.spec.dropout for variant in FAMILY[:8]] == [0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.5, 0.5]

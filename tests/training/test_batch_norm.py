@@ -105,6 +105,7 @@ def test_a_frozen_body_keeps_the_statistics_that_it_came_with(short: Run, tmp_pa
         assert torch.equal(value, statistics(frozen.network)[name]), name
 
 
+@pytest.mark.slow
 def test_layers_that_were_never_unfrozen_keep_their_statistics_resumed_too(
     short: Run, stop_at: Callable[[int], Progress], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -230,6 +230,7 @@ def as_compressed_file(run: Run, folder: Path) -> Path:
     return run.model.save(folder / "model.cva").path or folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save_as", [pytest.param(as_model_folder, marks=pytest.mark.slow), as_compressed_file])
 def test_a_model_folder_or_a_compressed_file_teaches_as_the_run_does(
     save_as: Callable[[Run, Path], Path], teacher: Run, tmp_path: Path

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier
 
+import pytest
 import sqlalchemy
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
@@ -41,6 +42,7 @@ def test_combinations_come_in_the_order_of_the_grid_and_equal_ones_once(sqlite: 
         assert study.claim() is None
 
 
+@pytest.mark.slow
 def test_each_combination_is_trained_once_however_many_workers_come_at_once(shared_storage: str) -> None:
     start = Barrier(3, timeout=60)
 

@@ -137,6 +137,7 @@ def test_workers_that_come_one_after_another_find_the_same(best: Run, sqlite: st
     assert run.card.weights_sha256 == best.card.weights_sha256
 
 
+@pytest.mark.slow
 def test_a_worker_waits_for_the_others_and_says_once_for_what(best: Run, sqlite: str, tmp_path: Path) -> None:
     with other_worker(sqlite) as other:
         claim = other.claim()

@@ -196,7 +196,7 @@ def test_without_validation_there_is_no_best_epoch(tmp_path: Path) -> None:
     assert "val_accuracy" not in lines(run)[0]
 
 
-@pytest.mark.parametrize("epochs", [40, 3])
+@pytest.mark.parametrize("epochs", [pytest.param(40, marks=pytest.mark.slow), 3])
 def test_patience_stops_after_so_many_epochs_without_a_better_one(epochs: int, tmp_path: Path) -> None:
     # A learning rate at which a network learns nothing more after its first epochs.
     run = ca.train(

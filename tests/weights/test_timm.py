@@ -38,6 +38,7 @@ def test_every_network_of_the_issue_is_there() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.at_once("name", list(NETWORKS))
 def test_every_tensor_has_its_place(name: str, check_recorded: Callable[[Library, Network], None]) -> None:
     check_recorded(TIMM, NETWORKS[name])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -66,11 +65,15 @@ def say(answer: Mapping[str, Any]) -> None:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held."""
+    """The most memory that this process has held; 0 where the system does not say it."""
     status = Path("/proc/self/status")
     if status.exists():
         # What `getrusage` says on Linux may be of the process that started this one.
         return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    if os.name != "posix":
+        return 0
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

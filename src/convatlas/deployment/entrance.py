@@ -86,7 +86,7 @@ def resized(pixels: Tensor, side: int, mode: ResizeMode, interpolation: Interpol
     return rows(across)
 
 
-class Part(NamedTuple):
+class AxisPart(NamedTuple):
     """What becomes of one side of an image, in whole numbers that a graph computes."""
 
     size: Tensor
@@ -101,20 +101,20 @@ class Part(NamedTuple):
     """How many these are."""
 
 
-def parts_of(height: Tensor, width: Tensor, side: int, mode: ResizeMode) -> list[Part]:
+def parts_of(height: Tensor, width: Tensor, side: int, mode: ResizeMode) -> list[AxisPart]:
     """Of the rows and of the columns."""
     zero = torch.zeros_like(height)
     match mode:
         case ResizeMode.CROP:
             shorter = torch.minimum(height, width)
-            return [Part(size, (size - shorter) // 2, shorter, zero, zero + side) for size in (height, width)]
+            return [AxisPart(size, (size - shorter) // 2, shorter, zero, zero + side) for size in (height, width)]
         case ResizeMode.SQUASH:
-            return [Part(size, zero, size, zero, zero + side) for size in (height, width)]
+            return [AxisPart(size, zero, size, zero, zero + side) for size in (height, width)]
         case ResizeMode.LETTERBOX:
             longer = torch.maximum(height, width)
             scaled = [nearest(size * side, longer).clamp(min=1) for size in (height, width)]
             return [
-                Part(size, zero, size, (side - own) // 2, own)
+                AxisPart(size, zero, size, (side - own) // 2, own)
                 for size, own in zip((height, width), scaled, strict=True)
             ]
 
@@ -125,7 +125,7 @@ class Resampling:
     One product with all pixels would multiply by zeros most of the time.
     """
 
-    def __init__(self, longer: Size, side: int, part: Part, interpolation: Interpolation) -> None:
+    def __init__(self, longer: Size, side: int, part: AxisPart, interpolation: Interpolation) -> None:
         """
         Args:
             longer: pixels of the image's side that decides the scale.

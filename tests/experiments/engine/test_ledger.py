@@ -135,6 +135,7 @@ def test_one_process_measures_a_topic(tmp_path: Path) -> None:
     assert not (folder / ".lock").exists()
 
 
+@pytest.mark.slow
 def test_other_results_stay_where_an_earlier_statement_is_measured_again(tmp_path: Path) -> None:
     first, second, third = Counting(2.0), Counting(3.0), Counting(4.0)
     one, two, three = statement("one", first), statement("two", second), statement("three", third)

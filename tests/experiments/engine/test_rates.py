@@ -68,6 +68,7 @@ def test_a_trial_is_short_and_held_out() -> None:
     assert (trial.lr, trial.epochs, trial.validation) == (0.3, EPOCHS, Validation())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained_briefly")
 def test_each_network_gets_the_rate_that_is_best_for_it(tmp_path: Path) -> None:
     setting = Setting(budget=Budget.STANDARD, seeds=(0,), folder=tmp_path)

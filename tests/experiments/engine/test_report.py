@@ -180,6 +180,7 @@ def test_standard_is_shown_before_quick_and_full_beside(tmp_path: Path) -> None:
     assert "](results/first/full/chart.svg)" in markdown
 
 
+@pytest.mark.slow
 def test_charts_are_drawn_again(tmp_path: Path) -> None:
     ledger.run(FIRST, out=tmp_path / "results")
     drawn = tmp_path / "results" / "first" / "quick" / "chart.svg"
@@ -189,6 +190,7 @@ def test_charts_are_drawn_again(tmp_path: Path) -> None:
     assert drawn.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_statements_of_several_days_say_which(tmp_path: Path) -> None:
     result = ledger.run(FIRST, out=tmp_path)
     assert "folk" not in describe_conditions(result)

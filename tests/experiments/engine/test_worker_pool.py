@@ -72,6 +72,7 @@ def test_parallel_trainings_are_those_made_alone(workers: WorkerPool, tmp_path: 
     assert load(tmp_path / "2").test_accuracy == pytest.approx(alone.test_accuracy, abs=0.01)
 
 
+@pytest.mark.slow
 @has_signals
 def test_a_signal_stops_a_training_which_is_saved(workers: WorkerPool, tmp_path: Path) -> None:
     folder = tmp_path / "runs"

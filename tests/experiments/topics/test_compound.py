@@ -115,7 +115,10 @@ def sizes(spec: Spec) -> tuple[int, int, int]:
     return sum(map(len, spec.stages)), spec.stages[-1][-1][-1], spec.resolution
 
 
-@pytest.mark.parametrize(("bed", "times"), [(AT_STANDARD, TIMES), (B0, 2)], ids=["standard", "B0"])
+@pytest.mark.parametrize(
+    ("bed", "times"),
+    [pytest.param(AT_STANDARD, TIMES, id="standard"), pytest.param(B0, 2, id="B0", marks=pytest.mark.slow)],
+)
 def test_one_dimension_grows_and_the_others_stay_or_all_three_grow(bed: ScalingBed, times: int) -> None:
     before = sizes(bed.base)
     for number, triple in enumerate(SINGLE.values()):

@@ -273,6 +273,7 @@ def measured_macs(name: str) -> int:
     return measure.cost_of(atlas.find(name).network, spec).macs
 
 
+@pytest.mark.slow
 def test_each_family_is_timed_at_the_paper_s_side(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 

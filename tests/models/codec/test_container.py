@@ -58,8 +58,8 @@ def test_every_family_comes_back_bit_for_bit(family: str, ranges: bool, model_of
         assert torch.equal(opened.network(inputs), model.network(inputs))
 
 
-def test_every_family_is_unpacked_to_a_model_folder(family: str, model_of: ModelOf, tmp_path: Path) -> None:
-    model = model_of(family)
+def test_every_family_is_unpacked_to_a_model_folder(some_family: str, model_of: ModelOf, tmp_path: Path) -> None:
+    model = model_of(some_family)
     again = model.save(tmp_path / "network.cva").save(tmp_path / "model")
     same_bits(again.network, model.network)
     assert again.card == model.card

@@ -248,7 +248,7 @@ UNUSED = ("divisor", "padding", "s2")
 @pytest.mark.parametrize(
     ("end", "huge"),
     [
-        pytest.param("", 2**20, id="card, many"),
+        pytest.param("", 2**20, id="card, many", marks=pytest.mark.slow),
         pytest.param("-v1", 10**9, id="record, very many"),
         pytest.param("", 10**9, id="card, very many", marks=pytest.mark.slow),
         pytest.param("-v1", 2**20, id="record, many", marks=pytest.mark.slow),
