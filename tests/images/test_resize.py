@@ -174,3 +174,13 @@ def test_a_number_of_pixels_means_a_bilinear_crop() -> None:
     assert Resize.to(8) == Resize(8, ResizeMode.CROP, Interpolation.BILINEAR)
     other = Resize(8, ResizeMode.LETTERBOX)
     assert Resize.to(other) is other
+
+
+@pytest.mark.parametrize("size", [(123, 500), (500, 123), (64, 1000)])
+def test_rows_are_resized_before_columns_whatever_the_shape(size: tuple[int, int]) -> None:
+    # Pillow 13 begins with the columns of images that are much taller than wide, and rounds after both.
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    image = Image.fromarray(pixels)
+    expected = image.resize((72, image.height), Image.Resampling.BILINEAR).resize((72, 72), Image.Resampling.BILINEAR)
+    found = Resize(72, ResizeMode.SQUASH).square(image, 3)
+    assert np.array_equal(found, np.asarray(expected).transpose(2, 0, 1))
