@@ -51,7 +51,7 @@ def architecture(
     """
     structure = structure_of(network)
     own = title if title is not None else structure.kind
-    return picture([drawable(structure, checked(level), own, figures(structure))], level, own, file_format)
+    return written(page([drawable(structure, checked(level), own, figures(structure))], level, own), file_format)
 
 
 def architectures(
@@ -70,6 +70,11 @@ def architectures(
     Raises:
         UserError: there is no such level or format.
     """
+    return written(drawing_of(summaries, level), file_format)
+
+
+def drawing_of(summaries: Sequence[NetworkSummary], level: Level) -> Drawing:
+    """What `architectures` draws, before it becomes a file: for several files of one picture."""
     networks = []
     for summary in summaries:
         variant = summary.variant
@@ -84,7 +89,7 @@ def architectures(
             *published,
         ]
         networks.append(drawable(structure, checked(level), variant.name, facts))
-    return picture(networks, level, ", ".join(network.title for network in networks), file_format)
+    return page(networks, level, ", ".join(network.title for network in networks))
 
 
 def checked(level: Level) -> Level:
@@ -116,7 +121,12 @@ def drawable(structure: Structure, level: Level, title: str, facts: Sequence[str
     )
 
 
-def picture(networks: Sequence[DrawnNetwork], level: Level, title: str, file_format: PictureFormat) -> bytes:
+def written(drawing: Drawing, file_format: PictureFormat) -> bytes:
+    """The drawing as a file's content.
+
+    Raises:
+        UserError: there is no such format.
+    """
     if file_format not in WRITERS:
         raise UserError(f"there is no picture format {file_format}; choose svg, pdf or tikz")
-    return WRITERS[file_format](page(networks, level, title))
+    return WRITERS[file_format](drawing)

@@ -1,0 +1,140 @@
+"""The room of a network: its diagram, layers, claims and figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from markupsafe import Markup
+
+from convatlas.draw import Level, PictureFormat
+from convatlas.draw.architecture import drawing_of, written
+from convatlas.draw.comparison import published_error
+from convatlas.draw.drawing import Drawing
+from convatlas.draw.levels import LEVELS
+from convatlas.measure import ClaimCheck, NetworkSummary, check_claims, differences, summarize
+from convatlas.museum.exhibits import Exhibit
+from convatlas.museum.stops import Stop, stop
+from convatlas.spec import Layers, Paper, Variant
+
+SUFFIXES: dict[PictureFormat, str] = {"svg": "svg", "pdf": "pdf", "tikz": "tex"}
+LEVEL_NAMES: dict[Level, str] = {
+    "overview": "overview",
+    "stages": "units and branches",
+    "layers": "every layer",
+}
+
+
+@dataclass(frozen=True)
+class Room:
+    """A network as it is shown."""
+
+    exhibit: Exhibit
+    summary: NetworkSummary
+
+    @classmethod
+    def of(cls, exhibit: Exhibit) -> Room:
+        return cls(exhibit, summarize(exhibit.variant))
+
+    @property
+    def page(self) -> str:
+        """The name of its file."""
+        return f"{self.exhibit.name}.html"
+
+    @property
+    def variant(self) -> Variant:
+        return self.summary.variant
+
+    @property
+    def paper(self) -> Paper:
+        return self.variant.paper
+
+    @property
+    def error(self) -> tuple[str, str]:
+        """The first error that the paper prints, and what it is of."""
+        return published_error(self.variant)
+
+    @cached_property
+    def checks(self) -> tuple[ClaimCheck, ...]:
+        return check_claims(self.variant)
+
+    @property
+    def differing(self) -> tuple[ClaimCheck, ...]:
+        """The claims that the network does not give."""
+        return differences(self.checks)
+
+    @cached_property
+    def drawings(self) -> dict[Level, Drawing]:
+        """The diagram at each level."""
+        return {level: drawing_of([self.summary], level) for level in LEVELS}
+
+    @cached_property
+    def diagrams(self) -> dict[Level, Markup]:
+        """The same as parts of the page."""
+        return {level: inline(written(drawing, "svg"), level) for level, drawing in self.drawings.items()}
+
+    @property
+    def level_names(self) -> dict[Level, str]:
+        return LEVEL_NAMES
+
+    @property
+    def downloads(self) -> dict[str, list[tuple[str, str]]]:
+        """By level, the files of its diagram: (format, path)."""
+        return {
+            level: [("TikZ" if kind == "tikz" else kind.upper(), picture_path(self, level, kind)) for kind in SUFFIXES]
+            for level in LEVELS
+        }
+
+    @cached_property
+    def axes(self) -> list[tuple[str, list[Stop]]]:
+        """The stops of each slider while the others are at the paper's own."""
+        values, own = self.exhibit.stops, self.variant.spec.resolution
+        return [
+            ("width", [stop(self.exhibit, width, 1, own) for width in values.width]),
+            ("depth", [stop(self.exhibit, 1, depth, own) for depth in values.depth]),
+            ("resolution", [stop(self.exhibit, 1, 1, side) for side in values.resolution]),
+        ]
+
+
+def inline(svg: bytes, level: str) -> Markup:
+    """A picture as a part of a page, in which its ids must be its own."""
+    text = re.sub(r"\b(title|text)-([0-9a-f]{8})\b", rf"\1-\2-{level}", svg.decode())
+    # The package's own drawing, whose texts are escaped.
+    return Markup(text)
+
+
+def picture_path(room: Room, level: Level, kind: PictureFormat) -> str:
+    return f"pictures/{room.exhibit.name}-{level}.{SUFFIXES[kind]}"
+
+
+def pictures(room: Room) -> Iterator[tuple[str, bytes]]:
+    """The files of its diagram, by their paths."""
+    for level in LEVELS:
+        for kind in SUFFIXES:
+            yield picture_path(room, level, kind), written(room.drawings[level], kind)
+
+
+def room_data(room: Room) -> dict[str, object]:
+    """What a click on the diagram shows: the figures of each layer and each module that a picture names."""
+    named = {name for diagram in room.diagrams.values() for name in re.findall(r' data-layer="([^"]*)"', diagram)}
+    table = room.summary.layers
+    parts = {name: figures(part) for name in sorted(named) if (part := table.part(name)).rows}
+    return {"name": room.exhibit.title, "input": room.summary.input_shape, "parts": parts}
+
+
+def figures(part: Layers) -> list[object]:
+    """Of a layer, or of all layers of a module: kind, last output, parameters, MACs, bytes of outputs, widest
+    receptive field, stride, number of layers."""
+    last = part.rows[-1]
+    return [
+        last.kind if len(part) == 1 else "",
+        last.output_shape,
+        part.params,
+        part.macs,
+        sum(row.activation_bytes for row in part),
+        max(row.receptive_field for row in part),
+        last.stride,
+        len(part),
+    ]

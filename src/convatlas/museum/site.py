@@ -1,0 +1,137 @@
+"""The museum as a folder of files, which appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files as package_files
+from pathlib import Path
+
+from convatlas.draw.outlines import COLORS, PAGE
+from convatlas.draw.pages import render_page
+from convatlas.errors import UserError
+from convatlas.files import occupied, write
+from convatlas.models.card import installed_versions
+from convatlas.museum.comparing import pair_pictures, pairs, table_of
+from convatlas.museum.exhibits import EXHIBITS
+from convatlas.museum.ideas import gradient_data, idea_data, scaling_data
+from convatlas.museum.results import ResultsPage, results_page
+from convatlas.museum.rooms import Room, pictures, room_data
+from convatlas.museum.stops import script, stop_data
+from convatlas.museum.timeline import timeline_values
+
+MARK = "museum.json"
+"""By this file a folder is known as a museum, which a new one may replace."""
+PACKAGE = "convatlas.museum"
+PAGES = {
+    "index.html": "Timeline",
+    "compare.html": "Compare two",
+    "ideas.html": "Ideas",
+    "experiments.html": "Experiments",
+}
+"""Besides the rooms of networks."""
+SCRIPTS = ("museum.js", "room.js", "compare.js", "ideas.js")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A museum that was built."""
+
+    folder: Path
+    num_files: int
+    num_bytes: int
+
+
+def build(out: str | Path, *, experiments: str | Path | None = None) -> Built:
+    """Build the museum: pages that need nothing beside their folder, for a browser or any static host.
+
+    Args:
+        out: the folder; one that holds an earlier museum is replaced.
+        experiments: folder of results, as from `experiments.run_all`. None: the page of experiments says what each
+            statement asks, without results.
+
+    Raises:
+        UserError: the folder holds something else, or `experiments` holds no results or a damaged one.
+    """
+    folder = Path(out)
+    if occupied(folder) and not is_museum(folder):
+        raise UserError(f"{folder} holds something else than a museum; choose a folder that is new or empty")
+    # First what may be wrong with results: the rest takes longer.
+    results = results_page(None if experiments is None else Path(experiments))
+    contents = dict(all_files(results))
+    put(folder, contents)
+    return Built(folder=folder, num_files=len(contents), num_bytes=sum(map(len, contents.values())))
+
+
+def is_museum(folder: Path) -> bool:
+    """Whether a museum was built there."""
+    return (folder / MARK).is_file()
+
+
+def all_files(results: ResultsPage) -> Iterator[tuple[str, bytes]]:
+    """The files of the museum, by their paths in its folder."""
+    rooms = [Room.of(exhibit) for exhibit in EXHIBITS]
+    ideas = idea_data()
+    surface: dict[str, object] = {}
+    yield MARK, json.dumps({"format": 1, "convatlas": installed_versions()["convatlas"]}).encode()
+    yield "style.css", page("style.css.jinja", "", {"colors": dict([*PAGE.items(), *COLORS.items()])})
+    for name in SCRIPTS:
+        yield name, package_files(PACKAGE).joinpath("pages", name).read_bytes()
+    yield "index.html", page("index.html.jinja", "index.html", timeline_values(rooms))
+    for number, room in enumerate(rooms):
+        values: dict[str, object] = {
+            "room": room,
+            "before": rooms[number - 1] if number else None,
+            "after": rooms[number + 1] if number + 1 < len(rooms) else None,
+        }
+        stops = stop_data(room.exhibit)
+        yield room.page, page("room.html.jinja", room.page, values)
+        yield f"data/{room.exhibit.name}.js", script("ROOM", room_data(room)) + script("STOPS", stops)
+        yield from pictures(room)
+        if room.exhibit.name == "efficientnet-b0":
+            surface = scaling_data(stops)
+    yield "compare.html", page("compare.html.jinja", "compare.html", {"table": table_of(rooms), "pairs": pairs(rooms)})
+    yield from pair_pictures(rooms)
+    moving = {"surface": surface, "gradients": gradient_data()}
+    yield "ideas.html", page("ideas.html.jinja", "ideas.html", {"ideas": ideas, **moving})
+    yield "data/ideas.js", script("IDEAS", {**ideas, **moving})
+    yield "experiments.html", page("experiments.html.jinja", "experiments.html", results.values)
+    yield from results.charts.items()
+
+
+def page(template: str, name: str, values: dict[str, object]) -> bytes:
+    """A template of the museum, filled in.
+
+    Args:
+        name: of the page's file, which the navigation marks as the current one.
+    """
+    common = {
+        "pages": PAGES,
+        "exhibits": EXHIBITS,
+        "titles": {exhibit.name: exhibit.title for exhibit in EXHIBITS},
+        "current": name,
+        "version": installed_versions()["convatlas"],
+    }
+    return render_page(PACKAGE, f"pages/{template}", common | values)
+
+
+def put(folder: Path, contents: dict[str, bytes]) -> None:
+    """Put files into a folder in place of an earlier museum: readers see the old one or the new one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new, old = (folder.with_name(f".{folder.resolve().name}.{part}") for part in ("new", "old"))
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        for name, content in contents.items():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            write(new / name, content)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(new, folder)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
