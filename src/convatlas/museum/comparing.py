@@ -8,7 +8,10 @@ from itertools import combinations
 
 from convatlas.draw.architecture import drawing_of, written
 from convatlas.formatting import count, size
-from convatlas.museum.rooms import SUFFIXES, Room
+from convatlas.museum.rooms import NetworkRoom, PictureFile, files_of
+
+FIRST_PAIR = ("vgg16", "mobilenet")
+"""What the page shows before somebody chooses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +24,12 @@ class ComparedRow:
     """Where a ratio says something."""
 
 
-def table_of(rooms: Sequence[Room]) -> list[ComparedRow]:
+def compared(rooms: Sequence[NetworkRoom]) -> dict[str, object]:
+    """What the template of the page needs."""
+    return {"table": table_of(rooms), "pairs": pair_files(rooms), "first": FIRST_PAIR}
+
+
+def table_of(rooms: Sequence[NetworkRoom]) -> list[ComparedRow]:
     """The figures by which networks are compared."""
 
     def counted(name: str, numbers: list[int]) -> ComparedRow:
@@ -48,14 +56,19 @@ def table_of(rooms: Sequence[Room]) -> list[ComparedRow]:
     ]
 
 
-def pairs(rooms: Sequence[Room]) -> list[tuple[Room, Room, str]]:
+def pairs(rooms: Sequence[NetworkRoom]) -> list[tuple[NetworkRoom, NetworkRoom, str]]:
     """Every two networks, with the path of their picture without its suffix."""
     return [(one, other, f"pictures/{one.exhibit.name}-{other.exhibit.name}") for one, other in combinations(rooms, 2)]
 
 
-def pair_pictures(rooms: Sequence[Room]) -> Iterator[tuple[str, bytes]]:
+def pair_files(rooms: Sequence[NetworkRoom]) -> list[tuple[NetworkRoom, NetworkRoom, str, list[PictureFile]]]:
+    """The same with the picture's files."""
+    return [(one, other, path, files_of(path)) for one, other, path in pairs(rooms)]
+
+
+def pair_pictures(rooms: Sequence[NetworkRoom]) -> Iterator[tuple[str, bytes]]:
     """The pictures of all pairs, by their paths."""
     for one, other, path in pairs(rooms):
         drawing = drawing_of([one.summary, other.summary], "overview")
-        for kind, suffix in SUFFIXES.items():
-            yield f"{path}.{suffix}", written(drawing, kind)
+        for file in files_of(path):
+            yield file.path, written(drawing, file.kind)

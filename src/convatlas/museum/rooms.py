@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -20,6 +21,7 @@ from convatlas.museum.stops import Stop, stop
 from convatlas.spec import Layers, Paper, Variant
 
 SUFFIXES: dict[PictureFormat, str] = {"svg": "svg", "pdf": "pdf", "tikz": "tex"}
+FORMAT_NAMES: dict[PictureFormat, str] = {"svg": "SVG", "pdf": "PDF", "tikz": "TikZ"}
 LEVEL_NAMES: dict[Level, str] = {
     "overview": "overview",
     "stages": "units and branches",
@@ -28,14 +30,14 @@ LEVEL_NAMES: dict[Level, str] = {
 
 
 @dataclass(frozen=True)
-class Room:
+class NetworkRoom:
     """A network as it is shown."""
 
     exhibit: Exhibit
     summary: NetworkSummary
 
     @classmethod
-    def of(cls, exhibit: Exhibit) -> Room:
+    def of(cls, exhibit: Exhibit) -> NetworkRoom:
         return cls(exhibit, summarize(exhibit.variant))
 
     @property
@@ -82,10 +84,7 @@ class Room:
     @property
     def downloads(self) -> dict[str, list[tuple[str, str]]]:
         """By level, the files of its diagram: (format, path)."""
-        return {
-            level: [("TikZ" if kind == "tikz" else kind.upper(), picture_path(self, level, kind)) for kind in SUFFIXES]
-            for level in LEVELS
-        }
+        return {level: [(one.name, one.path) for one in files_of(picture_path(self, level))] for level in LEVELS}
 
     @cached_property
     def axes(self) -> list[tuple[str, list[Stop]]]:
@@ -105,23 +104,49 @@ def inline(svg: bytes, level: str) -> Markup:
     return Markup(text)
 
 
-def picture_path(room: Room, level: Level, kind: PictureFormat) -> str:
-    return f"pictures/{room.exhibit.name}-{level}.{SUFFIXES[kind]}"
+class PictureFile(NamedTuple):
+    """A file of a picture."""
+
+    name: str
+    """Of its format, for people."""
+    path: str
+    kind: PictureFormat
 
 
-def pictures(room: Room) -> Iterator[tuple[str, bytes]]:
+def files_of(path: str) -> list[PictureFile]:
+    """The files of a picture.
+
+    Args:
+        path: without a suffix.
+    """
+    return [PictureFile(FORMAT_NAMES[kind], f"{path}.{suffix}", kind) for kind, suffix in SUFFIXES.items()]
+
+
+def picture_path(room: NetworkRoom, level: Level) -> str:
+    """The path of its diagram without a suffix."""
+    return f"pictures/{room.exhibit.name}-{level}"
+
+
+def pictures(room: NetworkRoom) -> Iterator[tuple[str, bytes]]:
     """The files of its diagram, by their paths."""
     for level in LEVELS:
-        for kind in SUFFIXES:
-            yield picture_path(room, level, kind), written(room.drawings[level], kind)
+        for file in files_of(picture_path(room, level)):
+            yield file.path, written(room.drawings[level], file.kind)
 
 
-def room_data(room: Room) -> dict[str, object]:
+def room_data(room: NetworkRoom) -> dict[str, object]:
     """What a click on the diagram shows: the figures of each layer and each module that a picture names."""
     named = {name for diagram in room.diagrams.values() for name in re.findall(r' data-layer="([^"]*)"', diagram)}
     table = room.summary.layers
-    parts = {name: figures(part) for name in sorted(named) if (part := table.part(name)).rows}
-    return {"name": room.exhibit.title, "input": room.summary.input_shape, "parts": parts}
+    places = {row.name: place for place, row in enumerate(table)}
+    parts = [(name, part) for name in named if (part := table.part(name)).rows]
+    # In order of execution; a module before what is in it.
+    parts.sort(key=lambda one: (min(places[row.name] for row in one[1]), len(one[0])))
+    return {
+        "name": room.exhibit.title,
+        "input": room.summary.input_shape,
+        "parts": {name: figures(part) for name, part in parts},
+    }
 
 
 def figures(part: Layers) -> list[object]:

@@ -50,8 +50,12 @@ class MuseumServer:
         return f"http://{HOST}:{self._server.server_address[1]}/"
 
     def serve(self) -> None:
-        """Answer browsers until the process is asked to end."""
+        """Answer browsers until `stop` is called in another thread, or an exception ends it, as by Ctrl-C."""
         self._server.serve_forever()
+
+    def stop(self) -> None:
+        """End `serve`."""
+        self._server.shutdown()
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

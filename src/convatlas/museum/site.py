@@ -15,11 +15,11 @@ from convatlas.draw.pages import render_page
 from convatlas.errors import UserError
 from convatlas.files import occupied, write
 from convatlas.models.card import installed_versions
-from convatlas.museum.comparing import pair_pictures, pairs, table_of
+from convatlas.museum.comparing import compared, pair_pictures
 from convatlas.museum.exhibits import EXHIBITS
 from convatlas.museum.ideas import gradient_data, idea_data, scaling_data
 from convatlas.museum.results import ResultsPage, results_page
-from convatlas.museum.rooms import Room, pictures, room_data
+from convatlas.museum.rooms import NetworkRoom, pictures, room_data
 from convatlas.museum.stops import script, stop_data
 from convatlas.museum.timeline import timeline_values
 
@@ -73,7 +73,7 @@ def is_museum(folder: Path) -> bool:
 
 def all_files(results: ResultsPage) -> Iterator[tuple[str, bytes]]:
     """The files of the museum, by their paths in its folder."""
-    rooms = [Room.of(exhibit) for exhibit in EXHIBITS]
+    rooms = [NetworkRoom.of(exhibit) for exhibit in EXHIBITS]
     ideas = idea_data()
     surface: dict[str, object] = {}
     yield MARK, json.dumps({"format": 1, "convatlas": installed_versions()["convatlas"]}).encode()
@@ -93,7 +93,7 @@ def all_files(results: ResultsPage) -> Iterator[tuple[str, bytes]]:
         yield from pictures(room)
         if room.exhibit.name == "efficientnet-b0":
             surface = scaling_data(stops)
-    yield "compare.html", page("compare.html.jinja", "compare.html", {"table": table_of(rooms), "pairs": pairs(rooms)})
+    yield "compare.html", page("compare.html.jinja", "compare.html", compared(rooms))
     yield from pair_pictures(rooms)
     moving = {"surface": surface, "gradients": gradient_data()}
     yield "ideas.html", page("ideas.html.jinja", "ideas.html", {"ideas": ideas, **moving})

@@ -6,18 +6,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from convatlas import atlas
 from convatlas.draw.drawing import Rect, text_width
 from convatlas.formatting import round_count
-from convatlas.measure import NetworkSummary
-from convatlas.museum.rooms import Room
+from convatlas.measure import NetworkSummary, summarize
+from convatlas.museum.rooms import NetworkRoom
 from convatlas.museum.stops import weighted
 
-WIDTH, HEIGHT = 1120, 470
+FIRST = ("lenet1989", "Zip code network")
+"""With what the first family began."""
+WIDTH, HEIGHT = 1120, 500
 LEFT, RIGHT, TOP, BOTTOM = 70, 40, 70, 46
 EARLY, BREAK, LATE = (1989, 1998), 2011.4, 2019
 """Nothing happens here between the two: the years from 1999 to 2011 take no room, and the axis shows that."""
 EARLY_WIDTH = 150
-DECADES = (5, 6, 7, 8, 9, 10)
+DECADES = (4, 5, 6, 7, 8, 9, 10)
 """Powers of ten of MACs that have a line."""
 LARGEST = 46
 """Pixels of the radius that the most parameters have."""
@@ -29,7 +32,9 @@ SILHOUETTE = (720, 56)
 class Point:
     """A network on the timeline."""
 
-    room: Room
+    room: NetworkRoom
+    """Where more is told of it."""
+    name: str
     x: float
     y: float
     radius: float
@@ -43,7 +48,7 @@ class Point:
 
     def name_y(self, others: Sequence[Point]) -> float:
         """The baseline of its name: above the circle, or below where another's circle is in the way."""
-        width = text_width(self.room.exhibit.title, 14, "strong")
+        width = text_width(self.name, 14, "strong")
         above = Rect(self.x - width / 2, self.y - self.radius - 22, width, 16)
         in_the_way = any(above.touches(one.circle) for one in others if one is not self)
         return self.y + self.radius + 19 if in_the_way else self.y - self.radius - 8
@@ -64,23 +69,24 @@ class Timeline:
     axis: int = HEIGHT - BOTTOM
 
     @classmethod
-    def of(cls, rooms: Sequence[Room]) -> Timeline:
+    def of(cls, rooms: Sequence[NetworkRoom]) -> Timeline:
         most = max(room.summary.footprint.params for room in rooms)
-        points = [point(room, most) for room in rooms]
+        points = [point(room, room.summary, room.exhibit.title, most) for room in rooms]
         places = {one.room.exhibit.name: one for one in points}
+        first = point(rooms[0], summarize(atlas.find(FIRST[0])), FIRST[1], most)
         pairs = {
             (debt.room, room.exhibit.name): None for room in rooms for debt in room.exhibit.took if debt.room in places
         }
         return cls(
-            points=points,
-            links=[link(places[lender], places[borrower]) for lender, borrower in pairs],
+            points=[first, *points],
+            links=[link(first, points[0]), *(link(places[lender], places[borrower]) for lender, borrower in pairs)],
             years=[(year, x_of(year)) for year in (1989, 1998, *range(2012, 2020))],
             lines=[(round_count(10**power).replace(".00", "").replace(".0", ""), y_of(10**power)) for power in DECADES],
             break_x=x_of(2012) - 42,
         )
 
 
-def timeline_values(rooms: Sequence[Room]) -> dict[str, object]:
+def timeline_values(rooms: Sequence[NetworkRoom]) -> dict[str, object]:
     """What the template of the first page needs."""
     return {
         "rooms": rooms,
@@ -90,15 +96,16 @@ def timeline_values(rooms: Sequence[Room]) -> dict[str, object]:
     }
 
 
-def point(room: Room, most_params: int) -> Point:
-    footprint = room.summary.footprint
+def point(room: NetworkRoom, summary: NetworkSummary, name: str, most_params: int) -> Point:
+    footprint, year = summary.footprint, summary.variant.paper.year
     figures = f"{round_count(footprint.params)} parameters, {round_count(footprint.macs)} MACs"
     return Point(
         room=room,
-        x=x_of(room.paper.year),
+        name=name,
+        x=x_of(year),
         y=y_of(footprint.macs),
         radius=LARGEST * math.sqrt(footprint.params / most_params),
-        label=f"{room.exhibit.title}, {room.paper.year}: {figures}",
+        label=f"{name}, {year}: {figures}",
     )
 
 

@@ -3,8 +3,6 @@
 (() => {
   const byId = (id) => document.getElementById(id);
   const one = byId("one"), other = byId("other"), table = byId("table"), picture = byId("pair-picture");
-  one.value = "vgg16";
-  other.value = "mobilenet";
 
   function show() {
     const title = (select) => select.selectedOptions[0].textContent;
@@ -28,7 +26,6 @@
     }).dataset.path;
     byId("pair-figure").hidden = byId("pair-take").hidden = !path;
     if (path) {
-      picture.removeAttribute("height");
       picture.src = path + ".svg";
       picture.alt = `${title(one)} and ${title(other)} at one scale`;
       for (const link of byId("pair-take").querySelectorAll("a")) link.href = `${path}.${link.dataset.suffix}`;
