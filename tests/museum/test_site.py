@@ -14,6 +14,7 @@ import pytest
 
 from convatlas.errors import UserError
 from convatlas.museum import build, site
+from convatlas.museum.exhibits import EXHIBITS
 from convatlas.museum.site import MARK, put
 
 HTML = "{http://www.w3.org/1999/xhtml}"
@@ -70,6 +71,9 @@ def test_every_link_leads_somewhere(museum: Path) -> None:
             if address is None or address.startswith("http"):
                 continue
             file, anchor = urldefrag(unquote(address))
+            # A room that this small museum is without.
+            if file.removesuffix(".html") in {one.name for one in EXHIBITS} - {one.name for one in site.EXHIBITS}:
+                continue
             assert (museum / (file or name)).is_file(), (name, address)
             assert not anchor or anchor in ids[file or name], (name, address)
 
