@@ -70,25 +70,27 @@ def architectures(
     Raises:
         UserError: there is no such level or format.
     """
-    return written(drawing_of(summaries, level), file_format)
+    return written(laid_out([drawn_network(one, level) for one in summaries], level), file_format)
 
 
-def drawing_of(summaries: Sequence[NetworkSummary], level: Level) -> Drawing:
-    """What `architectures` draws, before it becomes a file: for several files of one picture."""
-    networks = []
-    for summary in summaries:
-        variant = summary.variant
-        structure = structure_of(build_without_memory(variant.network, summary.spec))
-        error, setting = published_error(variant) if summary.spec == variant.spec else ("", "")
-        scaled = [] if summary.spec == variant.spec else [f"scaled, {summary.spec.resolution} px"]
-        published = [f"published error {error} ({setting})"] if error else []
-        facts = [
-            str(variant.paper.year),
-            *scaled,
-            *figures(structure, summary.footprint.training_only_params),
-            *published,
-        ]
-        networks.append(drawable(structure, checked(level), variant.name, facts))
+def drawn_network(summary: NetworkSummary, level: Level) -> DrawnNetwork:
+    """What `architectures` draws of a network, to be laid out alone or with others."""
+    variant = summary.variant
+    structure = structure_of(build_without_memory(variant.network, summary.spec))
+    error, setting = published_error(variant) if summary.spec == variant.spec else ("", "")
+    scaled = [] if summary.spec == variant.spec else [f"scaled, {summary.spec.resolution} px"]
+    published = [f"published error {error} ({setting})"] if error else []
+    facts = [
+        str(variant.paper.year),
+        *scaled,
+        *figures(structure, summary.footprint.training_only_params),
+        *published,
+    ]
+    return drawable(structure, checked(level), variant.name, facts)
+
+
+def laid_out(networks: Sequence[DrawnNetwork], level: Level) -> Drawing:
+    """Networks of the atlas at one scale, one below the other."""
     return page(networks, level, ", ".join(network.title for network in networks))
 
 

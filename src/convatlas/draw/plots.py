@@ -32,8 +32,6 @@ LOG_RATIO, DECADES_RATIO = 5, 1000
 only."""
 
 PNG_DPI = 160
-UNDATED = {"svg": "Date", "pdf": "CreationDate", "png": "Software"}
-"""What a file of each format says of its making, and need not."""
 
 
 def label(name: str) -> str:
@@ -172,11 +170,11 @@ def render(figure: Figure, file_format: str = "svg") -> bytes:
     """The figure as a file's content: the same bytes for the same figure.
 
     Args:
-        file_format: "svg", "pdf", or "png" at a size for slides.
+        file_format: "svg", or "png" at a size for slides.
     """
     buffer = io.BytesIO()
     # Without a date, and with element ids from a fixed salt.
-    metadata = {UNDATED[file_format]: None}
+    metadata = {"Date": None} if file_format == "svg" else {"Software": None}
     with mpl.rc_context({"svg.hashsalt": "convatlas", "svg.fonttype": "none"}), warnings.catch_warnings():
         # The file holds text, not shapes: its viewer has the letters that matplotlib's font lacks.
         warnings.filterwarnings("ignore", "Glyph .* missing")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from convatlas.draw.architecture import drawing_of, written
+from convatlas.draw.architecture import laid_out, written
 from convatlas.formatting import count, size
 from convatlas.museum.rooms import NetworkRoom, PictureFile, files_of
 
@@ -69,6 +69,6 @@ def pair_files(rooms: Sequence[NetworkRoom]) -> list[tuple[NetworkRoom, NetworkR
 def pair_pictures(rooms: Sequence[NetworkRoom]) -> Iterator[tuple[str, bytes]]:
     """The pictures of all pairs, by their paths."""
     for one, other, path in pairs(rooms):
-        drawing = drawing_of([one.summary, other.summary], "overview")
+        drawing = laid_out([one.drawn["overview"], other.drawn["overview"]], "overview")
         for file in files_of(path):
             yield file.path, written(drawing, file.kind)

@@ -49,12 +49,11 @@ def results_page(folder: Path | None) -> ResultsPage:
         if not any(one.is_run for one in reports):
             raise UserError(f"{folder} holds no results; convatlas experiment run --all --out {folder} makes them")
     charts = {
-        f"{chart_path(one.topic.id, result.budget, chart)}.{suffix}": render_chart(chart, suffix)
+        chart_path(one.topic.id, result.budget, chart): render_chart(chart, "svg")
         for one in reports
         for result in one.results
         for measured in result.results
         for chart in measured.measurement.charts
-        for suffix in ("svg", "pdf")
     }
     return ResultsPage(
         values={
@@ -79,5 +78,5 @@ def results_page(folder: Path | None) -> ResultsPage:
 
 
 def chart_path(topic: str, budget: str, chart: Chart) -> str:
-    """The path of a chart without its suffix."""
-    return f"charts/{topic}-{budget}-{chart.name}"
+    """The path of a chart's file."""
+    return f"charts/{topic}-{budget}-{chart.name}.svg"

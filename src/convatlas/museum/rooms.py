@@ -11,10 +11,11 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from convatlas.draw import Level, PictureFormat
-from convatlas.draw.architecture import drawing_of, written
+from convatlas.draw.architecture import drawn_network, laid_out, written
 from convatlas.draw.comparison import published_error
 from convatlas.draw.drawing import Drawing
 from convatlas.draw.levels import LEVELS
+from convatlas.draw.page import DrawnNetwork
 from convatlas.measure import ClaimCheck, NetworkSummary, check_claims, differences, summarize
 from convatlas.museum.exhibits import Exhibit
 from convatlas.museum.stops import Stop, stop
@@ -68,9 +69,14 @@ class NetworkRoom:
         return differences(self.checks)
 
     @cached_property
+    def drawn(self) -> dict[Level, DrawnNetwork]:
+        """What is drawn of it at each level."""
+        return {level: drawn_network(self.summary, level) for level in LEVELS}
+
+    @cached_property
     def drawings(self) -> dict[Level, Drawing]:
         """The diagram at each level."""
-        return {level: drawing_of([self.summary], level) for level in LEVELS}
+        return {level: laid_out([self.drawn[level]], level) for level in LEVELS}
 
     @cached_property
     def diagrams(self) -> dict[Level, Markup]:
