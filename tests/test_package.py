@@ -39,6 +39,8 @@ DATA = {
     "museum/pages/ideas.html.jinja",
     "museum/pages/ideas.js",
     "museum/pages/index.html.jinja",
+    "museum/pages/live.html.jinja",
+    "museum/pages/live.js",
     "museum/pages/macros.jinja",
     "museum/pages/museum.js",
     "museum/pages/room.html.jinja",

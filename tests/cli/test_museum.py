@@ -22,15 +22,15 @@ def test_building_says_where_it_is(
 ) -> None:
     asked = []
 
-    def build(out: Path, *, experiments: Path | None) -> Built:
-        asked.append((out, experiments))
+    def build(out: Path, *, experiments: Path | None, lenet5: Path | None) -> Built:
+        asked.append((out, experiments, lenet5))
         return Built(folder=out, num_files=3, num_bytes=2048)
 
     monkeypatch.setattr(museum, "build", build)
     assert as_json("museum", "build", "--out", tmp_path) == {"folder": str(tmp_path), "files": 3, "bytes": 2048}
-    answer = convatlas("museum", "build", "--out", tmp_path, "--experiments", "results")
+    answer = convatlas("museum", "build", "--out", tmp_path, "--experiments", "results", "--lenet5", "run")
     assert str(tmp_path / "index.html") in answer.out
-    assert asked == [(tmp_path, None), (tmp_path, Path("results"))]
+    assert asked == [(tmp_path, None, None), (tmp_path, Path("results"), Path("run"))]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 
 from convatlas.museum import build, ideas, rooms, site
 from convatlas.museum.exhibits import EXHIBITS, Exhibit, StopValues
+from convatlas.runs.run import Run
 
 SHOWN = ("lenet5", "vgg16", "mobilenet", "efficientnet-b0")
 
@@ -35,6 +36,7 @@ def small() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def museum(small: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def museum(small: None, finished: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its folder, which no test may change."""
-    return build(tmp_path_factory.mktemp("museum") / "site").folder
+    lenet5 = finished("lenet5", compressed=False).folder
+    return build(tmp_path_factory.mktemp("museum") / "site", lenet5=lenet5).folder

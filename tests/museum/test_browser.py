@@ -14,16 +14,18 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
+import torch
 
 from convatlas import atlas, measure
 from convatlas.formatting import count
 from convatlas.museum import build
 from convatlas.museum.exhibits import EXHIBITS
+from convatlas.runs.run import Run
 
 ROOT = Path(__file__).parents[2]
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
@@ -269,6 +271,46 @@ def test_a_page_reads_without_javascript(browser: Browser, museum: Path) -> None
     assert "340,908" in seen
     assert "Every stop is a network" in seen
     assert "As the paper" not in seen
+
+
+LAYERS = ("c1", "s2", "c3", "s4", "c5", "f6", "outputs")
+
+
+def test_lenet5_answers_as_in_pytorch(browser: Browser, museum: Path, finished: Callable[..., Run]) -> None:
+    model = finished("lenet5", compressed=False).model
+    browser.open((museum / "live.html").as_uri())
+    assert not any("data/live.js" in one for one in browser.requests)
+    browser.run("document.getElementById('wake').click()")
+    while not browser.run("typeof LIVE !== 'undefined' && !document.getElementById('live').hidden"):
+        time.sleep(0.02)
+    images = torch.rand(3, 1, model.spec.resolution, model.spec.resolution) * 1.275 - 0.1
+    with torch.no_grad():
+        expected = model.network(images)
+    for image, outputs in zip(images, expected, strict=True):
+        told = browser.run(f"makeReader(LIVE)({json.dumps(image.flatten().tolist())}).outputs")
+        assert told == pytest.approx(outputs.tolist(), abs=1e-4)
+
+
+def test_a_drawing_is_read_as_predict_reads_it(
+    browser: Browser, museum: Path, finished: Callable[..., Run], tmp_path: Path
+) -> None:
+    model = finished("lenet5", compressed=False).model
+    browser.open((museum / "live.html").as_uri())
+    browser.run("document.getElementById('wake').click()")
+    while not browser.run("typeof LIVE !== 'undefined' && !document.getElementById('live').hidden"):
+        time.sleep(0.02)
+    for digit in (3, 7):
+        browser.run(f"document.querySelectorAll('#samples button')[{digit}].click()")
+        drawn = browser.run("document.getElementById('pen').toDataURL()")
+        path = tmp_path / f"{digit}.png"
+        path.write_bytes(base64.b64decode(drawn.partition(",")[2]))
+        array = torch.from_numpy(model.preprocessing.prepare(path))[None]
+        with torch.no_grad():
+            distances = (-model.network(array)[0]).tolist()
+        told = browser.run("[...document.querySelectorAll('#distances text')].map(one => one.textContent)")
+        assert [float(one) for one in told[1::2]] == pytest.approx(distances, abs=0.11)
+        assert browser.run("document.getElementById('reads').textContent") == str(distances.index(min(distances)))
+        assert float(browser.run("document.getElementById('took').textContent").split()[1]) < 50
 
 
 @pytest.mark.browser

@@ -20,12 +20,16 @@ def build_pages(
     experiments: Annotated[
         Path | None, typer.Option(help="Folder of results of experiments to show, as convatlas experiment run --out.")
     ] = None,
+    lenet5: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="A run or model of lenet5, trained on digits, to read what a person draws."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Build the pages: a folder for a double click on index.html, or for any static host. It takes a minute."""
     from convatlas.museum import build
 
-    built = build(out, experiments=experiments)
+    built = build(out, experiments=experiments, lenet5=lenet5)
     if json:
         print_json({"folder": str(built.folder), "files": built.num_files, "bytes": built.num_bytes})
         return

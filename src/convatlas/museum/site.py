@@ -15,9 +15,11 @@ from convatlas.draw.pages import render_page
 from convatlas.errors import UserError
 from convatlas.files import occupied, write
 from convatlas.models.card import installed_versions
+from convatlas.models.model import Model
 from convatlas.museum.comparing import compared, pair_pictures
 from convatlas.museum.exhibits import EXHIBITS
 from convatlas.museum.ideas import gradient_data, idea_data, scaling_data
+from convatlas.museum.live import live_data, live_model, trained
 from convatlas.museum.results import ResultsPage, results_page
 from convatlas.museum.rooms import NetworkRoom, pictures, room_data
 from convatlas.museum.stops import script, stop_data
@@ -31,9 +33,10 @@ PAGES = {
     "compare.html": "Compare two",
     "ideas.html": "Ideas",
     "experiments.html": "Experiments",
+    "live.html": "Live",
 }
 """Besides the rooms of networks."""
-SCRIPTS = ("museum.js", "room.js", "compare.js", "ideas.js")
+SCRIPTS = ("museum.js", "room.js", "compare.js", "ideas.js", "live.js")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,23 +48,26 @@ class Built:
     num_bytes: int
 
 
-def build(out: str | Path, *, experiments: str | Path | None = None) -> Built:
+def build(out: str | Path, *, experiments: str | Path | None = None, lenet5: str | Path | None = None) -> Built:
     """Build the museum: pages that need nothing beside their folder, for a browser or any static host.
 
     Args:
         out: the folder; one that holds an earlier museum is replaced.
         experiments: folder of results, as from `experiments.run_all`. None: the page of experiments says what each
             statement asks, without results.
+        lenet5: a run or model of `lenet5`, trained on digits, which reads what a person draws. None: the page says how
+            to get one.
 
     Raises:
-        UserError: the folder holds something else, or `experiments` holds no results or a damaged one.
+        UserError: the folder holds something else, `experiments` no results or damaged ones, `lenet5` another model.
     """
     folder = Path(out)
     if occupied(folder) and not is_museum(folder):
         raise UserError(f"{folder} holds something else than a museum; choose a folder that is new or empty")
     # First what may be wrong with results: the rest takes longer.
     results = results_page(None if experiments is None else Path(experiments))
-    contents = dict(all_files(results))
+    model = None if lenet5 is None else live_model(lenet5)
+    contents = dict(all_files(results, model))
     put(folder, contents)
     return Built(folder=folder, num_files=len(contents), num_bytes=sum(map(len, contents.values())))
 
@@ -71,7 +77,7 @@ def is_museum(folder: Path) -> bool:
     return (folder / MARK).is_file()
 
 
-def all_files(results: ResultsPage) -> Iterator[tuple[str, bytes]]:
+def all_files(results: ResultsPage, model: Model | None = None) -> Iterator[tuple[str, bytes]]:
     """The files of the museum, by their paths in its folder."""
     rooms = [NetworkRoom.of(exhibit) for exhibit in EXHIBITS]
     ideas = idea_data()
@@ -100,6 +106,9 @@ def all_files(results: ResultsPage) -> Iterator[tuple[str, bytes]]:
     yield "data/ideas.js", script("IDEAS", {**ideas, **moving})
     yield "experiments.html", page("experiments.html.jinja", "experiments.html", results.values)
     yield from results.charts.items()
+    yield "live.html", page("live.html.jinja", "live.html", {"trained": None if model is None else trained(model)})
+    if model is not None:
+        yield "data/live.js", script("LIVE", live_data(model))
 
 
 def page(template: str, name: str, values: dict[str, object]) -> bytes:
