@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -273,7 +274,13 @@ def test_a_page_reads_without_javascript(browser: Browser, museum: Path) -> None
     assert "As the paper" not in seen
 
 
-LAYERS = ("c1", "s2", "c3", "s4", "c5", "f6", "outputs")
+def test_a_picture_can_be_taken_along_as_it_is(browser: Browser, museum: Path) -> None:
+    browser.open((museum / "ideas.html").as_uri())
+    text = browser.run("svgFile(document.getElementById('filters-picture'))")
+    root = ElementTree.fromstring(text)
+    assert root.get("width") == "640"
+    assert "var(" not in text
+    assert "7x7: 200,704" in "".join(root.itertext())
 
 
 def test_lenet5_answers_as_in_pytorch(browser: Browser, museum: Path, finished: Callable[..., Run]) -> None:
@@ -299,6 +306,7 @@ def test_a_drawing_is_read_as_predict_reads_it(
     browser.run("document.getElementById('wake').click()")
     while not browser.run("typeof LIVE !== 'undefined' && !document.getElementById('live').hidden"):
         time.sleep(0.02)
+    browser.resize(360, 900)
     for digit in (3, 7):
         browser.run(f"document.querySelectorAll('#samples button')[{digit}].click()")
         drawn = browser.run("document.getElementById('pen').toDataURL()")
@@ -311,6 +319,8 @@ def test_a_drawing_is_read_as_predict_reads_it(
         assert [float(one) for one in told[1::2]] == pytest.approx(distances, abs=0.11)
         assert browser.run("document.getElementById('reads').textContent") == str(distances.index(min(distances)))
         assert float(browser.run("document.getElementById('took').textContent").split()[1]) < 50
+        assert browser.run("document.documentElement.scrollWidth") <= 360
+    assert browser.errors == []
 
 
 @pytest.mark.browser

@@ -56,5 +56,39 @@ function slider(id, values, moved) {
   return { get index() { return Number(input.value); }, set index(number) { input.value = number; show(); } };
 }
 
+/** A picture as a file: what the style sheet says of it is written into it, and its page's color lies under it. */
+function svgFile(svg) {
+  const copy = svg.cloneNode(true), named = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font", "text-anchor"];
+  const pairs = [[svg, copy], ...[...svg.querySelectorAll("*")].map((one, i) => [one, copy.querySelectorAll("*")[i]])];
+  for (const [shown, written] of pairs) {
+    const style = getComputedStyle(shown);
+    written.setAttribute("style", named.map((name) => `${name}: ${style.getPropertyValue(name)}`).join("; "));
+    written.removeAttribute("class");
+  }
+  const { width, height } = svg.viewBox.baseVal, ground = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  for (const [name, value] of Object.entries({ width, height, fill: getComputedStyle(svg).backgroundColor })) ground.setAttribute(name, value);
+  copy.prepend(ground);
+  copy.setAttribute("width", width);
+  copy.setAttribute("height", height);
+  return new XMLSerializer().serializeToString(copy);
+}
+
+// Pictures that are drawn here can be taken along too.
+for (const svg of document.querySelectorAll(".idea > svg, #stop-picture, #distances, svg.timeline")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "take-svg";
+  button.textContent = "Take the picture along as SVG";
+  button.addEventListener("click", () => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([svgFile(svg)], { type: "image/svg+xml" }));
+    link.download = `${svg.id || "timeline"}.svg`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+  if (svg.closest(".idea")) svg.previousElementSibling.append(button);
+  else svg.after(button);
+}
+
 // What needs scripts is hidden without them.
 for (const element of document.querySelectorAll(".zoom, .panel, .scaling, .pair, .idea [hidden]")) element.removeAttribute("hidden");

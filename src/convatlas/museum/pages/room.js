@@ -51,6 +51,7 @@
   function drawField(name, shape, field, stride) {
     const side = ROOM.input[1], svg = byId("field"), scale = 200 / side, seen = Math.min(field, side);
     svg.replaceChildren();
+    drawImage(svg);
     for (let i = 1; i < 8; i++) draw(svg, "path", { d: `M${10 + 25 * i} 10v200M10 ${10 + 25 * i}h200`, class: "grid" });
     draw(svg, "rect", { x: 10, y: 10, width: 200, height: 200, class: "image" });
     const start = 10 + (200 - seen * scale) / 2, length = Math.max(seen * scale, 1);
@@ -60,6 +61,18 @@
     byId("field-text").textContent = alone || seen === side
       ? `An output of ${name} sees ${seen === side ? "the whole image" : `${seen} x ${seen} px`} of ${side} x ${side} px.`
       : `An output of ${name} sees ${seen} x ${seen} of ${side} x ${side} px; its neighbor (dashed) lies ${stride} px on.`;
+  }
+
+  // Something to look at: a digit for a network that reads gray images, a landscape for the others.
+  function drawImage(svg) {
+    if (ROOM.input[0] === 1) {
+      draw(svg, "path", { d: "M150 50H85L78 108C110 88 160 100 155 140C150 185 95 185 70 160", class: "ink", "stroke-width": 14 });
+      return;
+    }
+    draw(svg, "circle", { cx: 155, cy: 60, r: 22, class: "near" });
+    draw(svg, "path", { d: "M10 140L70 70L115 125L150 95L210 150V210H10z", class: "far" });
+    draw(svg, "path", { d: "M10 165Q110 130 210 175V210H10z", class: "near" });
+    draw(svg, "path", { d: "M60 185V140M60 140L45 158M60 150L75 165M60 140Q35 120 60 95Q85 120 60 140", class: "ink", "stroke-width": 4 });
   }
 
   select.addEventListener("change", () => choose(select.value));
