@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -16,7 +16,19 @@ from convatlas.draw.comparison import published_error
 from convatlas.draw.drawing import Drawing
 from convatlas.draw.levels import LEVELS
 from convatlas.draw.page import DrawnNetwork
-from convatlas.measure import ClaimCheck, NetworkSummary, check_claims, differences, summarize
+from convatlas.measure import (
+    Block,
+    ClaimCheck,
+    NetworkSummary,
+    Parallel,
+    Part,
+    check_claims,
+    differences,
+    output_shape,
+    structure_of,
+    summarize,
+)
+from convatlas.measure.table import build_without_memory
 from convatlas.museum.exhibits import Exhibit
 from convatlas.museum.stops import Stop, stop
 from convatlas.spec import Layers, Paper, Variant
@@ -147,21 +159,35 @@ def room_data(room: NetworkRoom) -> dict[str, object]:
     places = {row.name: place for place, row in enumerate(table)}
     parts = [(name, part) for name in named if (part := table.part(name)).rows]
     # In order of execution; a module before what is in it.
-    parts.sort(key=lambda one: (min(places[row.name] for row in one[1]), len(one[0])))
+    parts.sort(key=lambda one: (min(places[row.name] for row in one[1]), len(one[0]), one[0]))
+    network = build_without_memory(room.variant.network, room.summary.spec)
+    modules = {block.name: block for block in blocks_in(structure_of(network).parts)}
     return {
         "name": room.exhibit.title,
         "input": room.summary.input_shape,
-        "parts": {name: figures(part) for name, part in parts},
+        "parts": {name: figures(part, modules.get(name)) for name, part in parts},
     }
 
 
-def figures(part: Layers) -> list[object]:
-    """Of a layer, or of all layers of a module: kind, last output, parameters, MACs, bytes of outputs, widest
-    receptive field, stride, number of layers."""
+def blocks_in(parts: Sequence[Part]) -> Iterator[Block]:
+    """All modules of a network, at any depth."""
+    for part in parts:
+        match part:
+            case Block():
+                yield part
+                yield from blocks_in(part.parts)
+            case Parallel(branches, _):
+                for branch in branches:
+                    yield from blocks_in(branch)
+
+
+def figures(part: Layers, module: Block | None) -> list[object]:
+    """Of a layer, or of all layers of a module: kind, output, parameters, MACs, bytes of outputs, widest receptive
+    field, stride, number of layers."""
     last = part.rows[-1]
     return [
-        last.kind if len(part) == 1 else "",
-        last.output_shape,
+        module.kind if module else last.kind,
+        output_shape(module.parts) if module else last.output_shape,
         part.params,
         part.macs,
         sum(row.activation_bytes for row in part),

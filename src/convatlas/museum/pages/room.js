@@ -36,7 +36,7 @@
     }
     const [kind, shape, params, macs, bytes, field, stride, layers] = ROOM.parts[name];
     tell(byId("layer-facts"), [
-      [layers > 1 ? "layers" : "kind", layers > 1 ? layers : kind],
+      ["kind", kind, layers > 1 ? `of ${layers} layers` : ""],
       ["output", shape.join(" x ")],
       ["parameters", count(params)],
       ["MACs", count(macs)],
