@@ -14,7 +14,7 @@ import pytest
 
 from convatlas import museum
 from convatlas.museum import Built
-from convatlas.museum.site import MARK, put
+from convatlas.museum.folder import put
 
 
 def test_building_says_where_it_is(
@@ -36,7 +36,10 @@ def test_building_says_where_it_is(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("build", "--out", "{}"), "holds something else than a museum; choose a folder that is new or empty"),
+        (
+            ("build", "--out", "{}"),
+            "holds something else than a museum, as thesis.tex; choose a folder that is new or empty",
+        ),
         (("build", "--out", "{}/new", "--experiments", "{}"), "holds no results; convatlas experiment run --all --out"),
         (("open", "{}"), "holds no museum (museum.json); convatlas museum build --out"),
         (("open", "{}/nowhere"), "holds no museum (museum.json); convatlas museum build --out"),
@@ -56,7 +59,7 @@ def test_mistakes_are_one_line(convatlas: Callable, tmp_path: Path, words: tuple
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no Ctrl-C for one process")
 def test_ctrl_c_ends_the_server_with_one_line(tmp_path: Path) -> None:
-    put(tmp_path / "site", {MARK: b"{}", "index.html": b""})
+    put(tmp_path / "site", {"index.html": b""})
     words = [sys.executable, "-u", "-m", "convatlas", "museum", "open", tmp_path / "site"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -12,13 +12,13 @@ import pytest
 
 from convatlas.errors import UserError
 from convatlas.museum import MuseumServer
-from convatlas.museum.site import MARK, put
+from convatlas.museum.folder import put
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tmp_path = tmp_path_factory.mktemp("served")
-    put(tmp_path / "site", {MARK: b"{}", "index.html": b"<p>hello</p>", "a/b.js": b"var a;"})
+    put(tmp_path / "site", {"index.html": b"<p>hello</p>", "a/b.js": b"var a;"})
     (tmp_path / "secret").write_text("not yours")
     return tmp_path / "site"
 

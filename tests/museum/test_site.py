@@ -13,9 +13,9 @@ from xml.etree import ElementTree
 import pytest
 
 from convatlas.errors import UserError
-from convatlas.museum import build, site
+from convatlas.museum import build, folder, site
 from convatlas.museum.exhibits import EXHIBITS
-from convatlas.museum.site import MARK, put
+from convatlas.museum.folder import MARK, check_free, put
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -124,7 +124,7 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(UserError, match="holds something else than a museum"):
         build(tmp_path)
-    with pytest.raises(UserError, match="holds something else than a museum"):
+    with pytest.raises(UserError, match="is a file; give the museum a folder"):
         build(tmp_path / "thesis.tex")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -136,22 +136,55 @@ def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
 
 
 def test_an_earlier_museum_is_replaced_whole(tmp_path: Path) -> None:
-    folder = tmp_path / "new" / "site"
-    put(folder, {MARK: b"{}", "old.html": b"old"})
-    put(folder, {MARK: b"{}", "pages/new.html": b"new"})
-    assert {path.name for path in folder.rglob("*") if path.is_file()} == {MARK, "new.html"}
-    assert [path.name for path in folder.parent.iterdir()] == ["site"]
+    place = tmp_path / "new" / "site"
+    put(place, {"old.html": b"old"})
+    check_free(place)
+    put(place, {"pages/new.html": b"new"})
+    assert {path.name for path in place.rglob("*") if path.is_file()} == {MARK, "new.html"}
+    assert [path.name for path in place.parent.iterdir()] == ["site"]
+
+
+@pytest.mark.parametrize("mine", [".nojekyll", "CNAME", "pages/notes.txt"])
+def test_what_somebody_put_beside_a_museum_is_kept(tmp_path: Path, mine: str) -> None:
+    place = tmp_path / "site"
+    put(place, {"pages/old.html": b"old"})
+    (place / mine).write_text("mine")
+    with pytest.raises(UserError, match=f"something else than a museum, as {mine}"):
+        build(place)
+    assert (place / mine).read_text() == "mine"
+
+
+def test_hidden_files_are_somebodys_too(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "HEAD").write_text("ref")
+    with pytest.raises(UserError, match=r"something else than a museum, as \.git/HEAD"):
+        build(tmp_path)
+
+
+def test_a_damaged_mark_is_told(tmp_path: Path) -> None:
+    put(tmp_path / "site", {"a.html": b""})
+    (tmp_path / "site" / MARK).write_text("{}")
+    with pytest.raises(UserError, match=MARK):
+        build(tmp_path / "site")
+
+
+def test_a_linked_folder_stays_a_link(tmp_path: Path) -> None:
+    put(tmp_path / "real", {"a.html": b"old"})
+    (tmp_path / "site").symlink_to(tmp_path / "real")
+    put(tmp_path / "site", {"a.html": b"new"})
+    assert (tmp_path / "site").is_symlink()
+    assert (tmp_path / "real" / "a.html").read_bytes() == b"new"
 
 
 def test_a_build_that_fails_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "site"
-    put(folder, {MARK: b"{}", "old.html": b"old"})
+    place = tmp_path / "site"
+    put(place, {"old.html": b"old"})
 
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(site, "write", full)
+    monkeypatch.setattr(folder, "write", full)
     with pytest.raises(OSError, match="No space left"):
-        put(folder, {MARK: b"{}", "new.html": b"new"})
-    assert (folder / "old.html").read_bytes() == b"old"
+        put(place, {"new.html": b"new"})
+    assert (place / "old.html").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["site"]

@@ -147,12 +147,11 @@ EXHIBITS = (
             "A shortcut carries the input past two convolutions unchanged, or through a 1x1 convolution where the "
             "shape changes.",
             "Doing nothing is then easy to learn, since weights of zero do it.",
-            "So 34 layers become better than 18, and networks of up to 152 layers won the ImageNet competition of "
-            "2015.",
+            "So 34 layers become better than 18, and an ensemble of networks with up to 152 layers won the ImageNet "
+            "competition of 2015.",
         ),
         took=(
             Debt(text="3x3 filters, and twice the channels where the maps are halved", room="vgg16"),
-            Debt(text="the mean over all positions before one fully connected layer", room="googlenet"),
             Debt(text="batch normalization (Ioffe and Szegedy 2015)"),
         ),
         stops=StopValues(
@@ -214,8 +213,8 @@ EXHIBITS = (
             "Scaled up to B7, such a network reached 84.3 % top-1 accuracy on ImageNet, by its paper.",
         ),
         took=(
-            Debt(text="depthwise convolutions", room="mobilenet"),
-            Debt(text="shortcuts", room="resnet34"),
+            Debt(text="scaling by width", room="mobilenet"),
+            Debt(text="scaling by depth", room="resnet34"),
             Debt(text="inverted bottlenecks (MobileNetV2, Sandler et al. 2018) and the way of searching (MnasNet)"),
             Debt(text="squeeze-and-excitation (Hu et al. 2018)"),
         ),

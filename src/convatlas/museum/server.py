@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from convatlas.errors import UserError
-from convatlas.museum.site import MARK, is_museum
+from convatlas.museum.folder import MARK, is_museum
 
 HOST = "127.0.0.1"
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files as package_files
@@ -12,12 +9,11 @@ from pathlib import Path
 
 from convatlas.draw.outlines import COLORS, PAGE
 from convatlas.draw.pages import render_page
-from convatlas.errors import UserError
-from convatlas.files import occupied, write
 from convatlas.models.card import installed_versions
 from convatlas.models.model import Model
 from convatlas.museum.comparing import compared, pair_pictures
 from convatlas.museum.exhibits import EXHIBITS
+from convatlas.museum.folder import check_free, put
 from convatlas.museum.ideas import gradient_data, idea_data, scaling_data
 from convatlas.museum.live import live_data, live_model, trained
 from convatlas.museum.results import ResultsPage, results_page
@@ -25,8 +21,6 @@ from convatlas.museum.rooms import NetworkRoom, pictures, room_data
 from convatlas.museum.stops import script, stop_data
 from convatlas.museum.timeline import timeline_values
 
-MARK = "museum.json"
-"""By this file a folder is known as a museum, which a new one may replace."""
 PACKAGE = "convatlas.museum"
 PAGES = {
     "index.html": "Timeline",
@@ -62,8 +56,7 @@ def build(out: str | Path, *, experiments: str | Path | None = None, lenet5: str
         UserError: the folder holds something else, `experiments` no results or damaged ones, `lenet5` another model.
     """
     folder = Path(out)
-    if occupied(folder) and not is_museum(folder):
-        raise UserError(f"{folder} holds something else than a museum; choose a folder that is new or empty")
+    check_free(folder)
     # First what may be wrong with results: the rest takes longer.
     results = results_page(None if experiments is None else Path(experiments))
     model = None if lenet5 is None else live_model(lenet5)
@@ -72,17 +65,11 @@ def build(out: str | Path, *, experiments: str | Path | None = None, lenet5: str
     return Built(folder=folder, num_files=len(contents), num_bytes=sum(map(len, contents.values())))
 
 
-def is_museum(folder: Path) -> bool:
-    """Whether a museum was built there."""
-    return (folder / MARK).is_file()
-
-
 def all_files(results: ResultsPage, model: Model | None = None) -> Iterator[tuple[str, bytes]]:
     """The files of the museum, by their paths in its folder."""
     rooms = [NetworkRoom.of(exhibit) for exhibit in EXHIBITS]
     ideas = idea_data()
     surface: dict[str, object] = {}
-    yield MARK, json.dumps({"format": 1, "convatlas": installed_versions()["convatlas"]}).encode()
     yield "style.css", page("style.css.jinja", "", {"colors": dict([*PAGE.items(), *COLORS.items()])})
     for name in SCRIPTS:
         yield name, package_files(PACKAGE).joinpath("pages", name).read_bytes()
@@ -125,22 +112,3 @@ def page(template: str, name: str, values: dict[str, object]) -> bytes:
         "version": installed_versions()["convatlas"],
     }
     return render_page(PACKAGE, f"pages/{template}", common | values)
-
-
-def put(folder: Path, contents: dict[str, bytes]) -> None:
-    """Put files into a folder in place of an earlier museum: readers see the old one or the new one."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new, old = (folder.with_name(f".{folder.resolve().name}.{part}") for part in ("new", "old"))
-    for left in (new, old):
-        shutil.rmtree(left, ignore_errors=True)
-    try:
-        for name, content in contents.items():
-            (new / name).parent.mkdir(parents=True, exist_ok=True)
-            write(new / name, content)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(new, folder)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
