@@ -36,6 +36,7 @@ def test_all_is_inside_and_no_name_lies_on_a_circle(rooms: list[NetworkRoom]) ->
         assert one.x + one.radius < WIDTH
         assert 0 < one.name_y(points) < HEIGHT
         width = 8.5 * len(one.name)
+        assert one.x - width / 2 > 60, "over the ticks"
         name = Rect(one.x - width / 2, one.name_y(points) - 11, width, 12)
         assert not any(name.touches(other.circle) for other in points if other is not one), one.name
 

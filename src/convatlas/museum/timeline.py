@@ -19,7 +19,8 @@ WIDTH, HEIGHT = 1120, 500
 LEFT, RIGHT, TOP, BOTTOM = 70, 40, 70, 46
 EARLY, BREAK, LATE = (1989, 1998), 2011.4, 2019
 """Nothing happens here between the two: the years from 1999 to 2011 take no room, and the axis shows that."""
-EARLY_WIDTH = 150
+EARLY_WIDTH, INDENT = 150, 70
+"""Pixels that the early years take, and those before them, so that the first name has room."""
 DECADES = (4, 5, 6, 7, 8, 9, 10)
 """Powers of ten of MACs that have a line."""
 LARGEST = 46
@@ -112,9 +113,9 @@ def point(room: NetworkRoom, summary: NetworkSummary, name: str, most_params: in
 def x_of(year: int) -> float:
     """Pixels of a year: to the left those before the gap, to the right those after it."""
     if year <= EARLY[1]:
-        return LEFT + 30 + EARLY_WIDTH * (year - EARLY[0]) / (EARLY[1] - EARLY[0])
-    room = WIDTH - LEFT - RIGHT - EARLY_WIDTH - 60
-    return LEFT + EARLY_WIDTH + 60 + room * (year - BREAK) / (LATE - BREAK + 0.2)
+        return LEFT + INDENT + EARLY_WIDTH * (year - EARLY[0]) / (EARLY[1] - EARLY[0])
+    room = WIDTH - LEFT - RIGHT - EARLY_WIDTH - INDENT - 30
+    return LEFT + EARLY_WIDTH + INDENT + 30 + room * (year - BREAK) / (LATE - BREAK + 0.2)
 
 
 def y_of(macs: float) -> float:

@@ -72,7 +72,8 @@
     draw(svg, "circle", { cx: 155, cy: 60, r: 22, class: "near" });
     draw(svg, "path", { d: "M10 140L70 70L115 125L150 95L210 150V210H10z", class: "far" });
     draw(svg, "path", { d: "M10 165Q110 130 210 175V210H10z", class: "near" });
-    draw(svg, "path", { d: "M60 185V140M60 140L45 158M60 150L75 165M60 140Q35 120 60 95Q85 120 60 140", class: "ink", "stroke-width": 4 });
+    draw(svg, "path", { d: "M60 185V140", class: "ink", "stroke-width": 5 });
+    draw(svg, "circle", { cx: 60, cy: 120, r: 24, class: "far ink", "stroke-width": 3 });
   }
 
   select.addEventListener("change", () => choose(select.value));
