@@ -13,6 +13,7 @@ import select
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ import torch
 
 from convatlas import atlas, measure
 from convatlas.formatting import count
-from convatlas.museum import build
+from convatlas.museum import MuseumServer, build
 from convatlas.museum.exhibits import EXHIBITS
 from convatlas.runs.run import Run
 
@@ -350,6 +351,22 @@ def test_axe_finds_nothing_serious(browser: Browser, whole: Path, theme: str) ->
             )
             found += [(address.rpartition("/")[2], width, *one) for one in json.loads(text)]
     assert [one for one in found if one[2] in ("serious", "critical")] == []
+
+
+@pytest.mark.browser
+def test_the_first_view_from_a_server_takes_less_than_a_second(browser: Browser, whole: Path) -> None:
+    browser.resize(1280, 900)
+    with MuseumServer(whole) as server:
+        thread = threading.Thread(target=server.serve)
+        thread.start()
+        try:
+            browser.open(server.address)
+            assert browser.errors == []
+            assert all(one.startswith((server.address, "data:")) for one in browser.requests)
+            assert browser.run("performance.getEntriesByType('navigation')[0].loadEventEnd") < 1000
+        finally:
+            server.stop()
+            thread.join()
 
 
 @pytest.mark.browser

@@ -220,6 +220,8 @@ function resize(image, width, height, side) {
     script.addEventListener("load", () => {
       data = LIVE;
       read = makeReader(data);
+      // Before the pen needs it the browser has compiled it.
+      for (let i = 0; i < 3; i++) read(new Array(data.side ** 2).fill(0));
       byId("asleep").hidden = true;
       byId("live").hidden = false;
       clear();
