@@ -22,7 +22,7 @@ def test_building_says_where_it_is(
 ) -> None:
     asked = []
 
-    def build(out: Path, *, experiments: Path | None, lenet5: Path | None) -> Built:
+    def build(out: Path, *, experiments: Path | None, lenet5: Path | None, progress: object) -> Built:
         asked.append((out, experiments, lenet5))
         return Built(folder=out, num_files=3, num_bytes=2048)
 
@@ -41,11 +41,16 @@ def test_building_says_where_it_is(
             "holds something else than a museum, as thesis.tex; choose a folder that is new or empty",
         ),
         (("build", "--out", "{}/new", "--experiments", "{}"), "holds no results; convatlas experiment run --all --out"),
+        (
+            ("build", "--out", "{}/new", "--lenet5", "{}"),
+            "is not a run or model folder: it has no run.json and no model.json",
+        ),
+        (("build", "--out", "{}/new", "--lenet5", "{}/nowhere"), "nowhere"),
         (("open", "{}"), "holds no museum (museum.json); convatlas museum build --out"),
         (("open", "{}/nowhere"), "holds no museum (museum.json); convatlas museum build --out"),
         (("open", "--port", "70000"), "Invalid value for '--port'"),
     ],
-    ids=["occupied", "no results", "no museum", "nowhere", "no port"],
+    ids=["occupied", "no results", "no run", "no file", "no museum", "nowhere", "no port"],
 )
 def test_mistakes_are_one_line(convatlas: Callable, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     (tmp_path / "thesis.tex").write_text("mine")

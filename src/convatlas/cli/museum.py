@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convatlas.cli.console import Json, count, print_facts, print_json, print_line, size
+from convatlas.cli.console import Json, Quiet, count, print_facts, print_json, print_line, size
 
 museum = typer.Typer(help="A museum of the networks: pages to look at in a browser.", no_args_is_help=True)
 
@@ -24,12 +24,14 @@ def build_pages(
         Path | None,
         typer.Option(metavar="MODEL", help="A run or model of lenet5, trained on digits, to read what a person draws."),
     ] = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Build the pages: a folder for a double click on index.html, or for any static host. It takes a minute."""
+    from convatlas.cli.progress import loading_progress
     from convatlas.museum import build
 
-    built = build(out, experiments=experiments, lenet5=lenet5)
+    built = build(out, experiments=experiments, lenet5=lenet5, progress=loading_progress(quiet))
     if json:
         print_json({"folder": str(built.folder), "files": built.num_files, "bytes": built.num_bytes})
         return

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from convatlas.draw.outlines import COLORS, PAGE
 from convatlas.draw.pages import render_page
+from convatlas.files import SILENT, ProgressCallback
+from convatlas.files.progress import reported
 from convatlas.models.card import installed_versions
 from convatlas.models.model import Model
 from convatlas.museum.comparing import compared, pair_pictures
@@ -42,7 +44,13 @@ class Built:
     num_bytes: int
 
 
-def build(out: str | Path, *, experiments: str | Path | None = None, lenet5: str | Path | None = None) -> Built:
+def build(
+    out: str | Path,
+    *,
+    experiments: str | Path | None = None,
+    lenet5: str | Path | None = None,
+    progress: ProgressCallback = SILENT,
+) -> Built:
     """Build the museum: pages that need nothing beside their folder, for a browser or any static host.
 
     Args:
@@ -51,16 +59,21 @@ def build(out: str | Path, *, experiments: str | Path | None = None, lenet5: str
             statement asks, without results.
         lenet5: a run or model of `lenet5`, trained on digits, which reads what a person draws. None: the page says how
             to get one.
+        progress: told of each file.
 
     Raises:
         UserError: the folder holds something else, `experiments` no results or damaged ones, `lenet5` another model.
     """
     folder = Path(out)
     check_free(folder)
-    # First what may be wrong with results: the rest takes longer.
-    results = results_page(None if experiments is None else Path(experiments))
+    # First what may be wrong: the rest takes longer.
     model = None if lenet5 is None else live_model(lenet5)
-    contents = dict(all_files(results, model))
+    results = results_page(None if experiments is None else Path(experiments))
+    contents = {}
+    with reported(progress, "building the museum", None, "files") as advance:
+        for name, content in all_files(results, model):
+            contents[name] = content
+            advance(1)
     put(folder, contents)
     return Built(folder=folder, num_files=len(contents), num_bytes=sum(map(len, contents.values())))
 
