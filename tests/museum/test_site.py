@@ -66,6 +66,8 @@ def test_every_link_leads_somewhere(museum: Path) -> None:
     ids = {name: {one.get("id") for one in root.iter()} for name, root in roots.items()}
     for name, root in roots.items():
         for link in (*root.iter(f"{HTML}a"), *root.iter(f"{SVG}a")):
+            # Else all files would be called by it.
+            assert not link.get("download"), (name, link.attrib)
             address = link.get("href")
             # Scripts set it later.
             if address is None or address.startswith("http"):
