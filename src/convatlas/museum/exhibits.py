@@ -132,9 +132,7 @@ EXHIBITS = (
             Debt(text="1x1 convolutions and the mean over all positions, from Network in Network (Lin et al. 2013)"),
             Debt(text="ReLU, local response normalization and dropout", room="alexnet"),
         ),
-        stops=StopValues(
-            width=(0.25, 0.5, 0.75, 1, 1.25), depth=(0.5, 1, 1.5, 2), resolution=(128, 160, 192, 224, 256)
-        ),
+        stops=StopValues(width=(0.25, 0.5, 0.75, 1, 1.25), depth=(0.5, 1, 2), resolution=(128, 160, 192, 224, 256)),
     ),
     Exhibit(
         name="resnet34",
@@ -154,9 +152,7 @@ EXHIBITS = (
             Debt(text="3x3 filters, and twice the channels where the maps are halved", room="vgg16"),
             Debt(text="batch normalization (Ioffe and Szegedy 2015)"),
         ),
-        stops=StopValues(
-            width=(0.25, 0.5, 0.75, 1, 1.25), depth=(0.5, 1, 1.5, 2), resolution=(128, 160, 192, 224, 256)
-        ),
+        stops=StopValues(width=(0.25, 0.5, 0.75, 1, 1.25), depth=(0.5, 1, 2), resolution=(128, 160, 192, 224, 256)),
     ),
     Exhibit(
         name="squeezenet",
@@ -175,9 +171,7 @@ EXHIBITS = (
             Debt(text="shortcuts, for its variants with a bypass", room="resnet34"),
             Debt(text="the accuracy to reach", room="alexnet"),
         ),
-        stops=StopValues(
-            width=(0.25, 0.5, 0.75, 1, 1.25), depth=(0.5, 1, 1.5, 2), resolution=(128, 160, 192, 227, 256)
-        ),
+        stops=StopValues(width=(0.25, 0.5, 0.75, 1, 1.25), depth=(0.5, 1, 2), resolution=(128, 160, 192, 227, 256)),
     ),
     Exhibit(
         name="mobilenet",
@@ -195,9 +189,7 @@ EXHIBITS = (
             Debt(text="their use in the first layers of later Inception networks", room="googlenet"),
             Debt(text="batch normalization (Ioffe and Szegedy 2015)"),
         ),
-        stops=StopValues(
-            width=(0.25, 0.5, 0.75, 1, 1.25), depth=(0.5, 1, 1.5, 2), resolution=(128, 160, 192, 224, 256)
-        ),
+        stops=StopValues(width=(0.25, 0.5, 0.75, 1, 1.25), depth=(0.5, 1, 2), resolution=(128, 160, 192, 224, 256)),
     ),
     Exhibit(
         name="efficientnet-b0",
@@ -219,8 +211,8 @@ EXHIBITS = (
             Debt(text="squeeze-and-excitation (Hu et al. 2018)"),
         ),
         stops=StopValues(
-            # Those of B0, B2, B3, B4 and B7, and one between.
-            width=(1, 1.1, 1.2, 1.4, 1.6, 2),
+            # Those of B0, B2, B3, B4 and B7.
+            width=(1, 1.1, 1.2, 1.4, 2),
             depth=(1, 1.2, 1.4, 1.8, 3.1),
             resolution=(224, 260, 300, 380, 600),
         ),

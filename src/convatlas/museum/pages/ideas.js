@@ -173,7 +173,7 @@
   // Compound scaling.
   function showSurface() {
     const { width, depth: deep, resolution, macs, budgets } = IDEAS.surface, svg = fresh("compound"), most = budgets[budget.index] * 1e9;
-    const [cellWidth, cellHeight] = [88, 58];
+    const [cellWidth, cellHeight] = [106, 58];
     let affordable = 0;
     deep.forEach((d, row) => {
       draw(svg, "text", { x: 62, y: 318 - cellHeight * row - 24, class: "tick end" }, d);
@@ -188,7 +188,7 @@
         draw(svg, "text", { x: x + cellWidth / 2 - 2, y: y + cellHeight / 2 + 3, class: "middle" }, side);
       });
     });
-    width.forEach((w, column) => draw(svg, "text", { x: 74 + cellWidth * column + 42, y: 336, class: "tick middle" }, w));
+    width.forEach((w, column) => draw(svg, "text", { x: 74 + cellWidth * column + 51, y: 336, class: "tick middle" }, w));
     draw(svg, "text", { x: 340, y: 362, class: "tick middle" }, "width; in each cell the largest resolution, px");
     draw(svg, "text", { x: 14, y: 20, class: "tick" }, "depth");
     say("compound", `With ${budgets[budget.index]} billion MACs, ${affordable} of ${width.length * deep.length} widths and depths can be paid at one of the resolutions from ${resolution[0]} to ${resolution[resolution.length - 1]} px.`);
