@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from convatlas import draw as draw
     from convatlas import experiments as experiments
     from convatlas import measure as measure
+    from convatlas import museum as museum
     from convatlas.atlas import create as create
     from convatlas.atlas import families as families
     from convatlas.atlas import find as find
@@ -74,6 +75,7 @@ _HOMES = {
     "fold_batch_norm": "compression.folding",
     "load": "runs.run",
     "measure": None,
+    "museum": None,
     "resume": "training",
     "sweep": "training.sweep",
     "train": "training",

@@ -48,6 +48,7 @@ NOT_RUN: dict[str, set[str]] = {
         "it takes a PostgreSQL server",
         "it takes a SLURM cluster",
     },
+    "docs/guides/museum.md": {"it takes a minute", "a person stops it"},
     "docs/guides/weights.md": {"it downloads weights", "it takes a file of weights"},
     "docs/guides/train.md": {"it changes the settings of your shell", "a person stops it"},
 }

@@ -96,9 +96,9 @@ def public_names(module: ModuleType) -> set[str]:
 def test_the_reference_has_every_public_name(site: Path) -> None:
     page = (site / "reference" / "python.html").read_text()
     assert "ca.__version__" in page
-    modules = {"draw", "measure", "experiments"}
+    modules = {"draw", "measure", "experiments", "museum"}
     names = {f"convatlas.{name}" for name in ca.__all__ if name not in {"__version__", *modules}}
-    for module in (ca.draw, ca.measure, ca.experiments):
+    for module in (ca.draw, ca.measure, ca.experiments, ca.museum):
         names |= {f"{module.__name__}.{name}" for name in public_names(module)}
         names.add(f"module-{module.__name__}")
     assert {name for name in names if f'id="{name}"' not in page} == set()

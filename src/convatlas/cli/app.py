@@ -19,6 +19,7 @@ from convatlas.cli.compression import compress, unpack, update
 from convatlas.cli.console import print_error, print_line
 from convatlas.cli.deployment import bench, export
 from convatlas.cli.experiment import experiment
+from convatlas.cli.museum import museum
 from convatlas.cli.signals import Signaled, end_on_signal, last_words, raise_on_signal, stopped_by
 from convatlas.cli.streams import prepare_streams
 from convatlas.cli.training import find_lr, resume, train
@@ -56,6 +57,7 @@ app = typer.Typer(
 for name, verb in VERBS.items():
     app.command(name)(verb)
 app.add_typer(experiment, name="experiment")
+app.add_typer(museum, name="museum")
 app.add_typer(cache, name="cache")
 
 

@@ -51,7 +51,7 @@ def architecture(
     """
     structure = structure_of(network)
     own = title if title is not None else structure.kind
-    return picture([drawable(structure, checked(level), own, figures(structure))], level, own, file_format)
+    return written(page([drawable(structure, checked(level), own, figures(structure))], level, own), file_format)
 
 
 def architectures(
@@ -70,21 +70,28 @@ def architectures(
     Raises:
         UserError: there is no such level or format.
     """
-    networks = []
-    for summary in summaries:
-        variant = summary.variant
-        structure = structure_of(build_without_memory(variant.network, summary.spec))
-        error, setting = published_error(variant) if summary.spec == variant.spec else ("", "")
-        scaled = [] if summary.spec == variant.spec else [f"scaled, {summary.spec.resolution} px"]
-        published = [f"published error {error} ({setting})"] if error else []
-        facts = [
-            str(variant.paper.year),
-            *scaled,
-            *figures(structure, summary.footprint.training_only_params),
-            *published,
-        ]
-        networks.append(drawable(structure, checked(level), variant.name, facts))
-    return picture(networks, level, ", ".join(network.title for network in networks), file_format)
+    return written(laid_out([drawn_network(one, level) for one in summaries], level), file_format)
+
+
+def drawn_network(summary: NetworkSummary, level: Level) -> DrawnNetwork:
+    """What `architectures` draws of a network, to be laid out alone or with others."""
+    variant = summary.variant
+    structure = structure_of(build_without_memory(variant.network, summary.spec))
+    error, setting = published_error(variant) if summary.spec == variant.spec else ("", "")
+    scaled = [] if summary.spec == variant.spec else [f"scaled, {summary.spec.resolution} px"]
+    published = [f"published error {error} ({setting})"] if error else []
+    facts = [
+        str(variant.paper.year),
+        *scaled,
+        *figures(structure, summary.footprint.training_only_params),
+        *published,
+    ]
+    return drawable(structure, checked(level), variant.name, facts)
+
+
+def laid_out(networks: Sequence[DrawnNetwork], level: Level) -> Drawing:
+    """Networks of the atlas at one scale, one below the other."""
+    return page(networks, level, ", ".join(network.title for network in networks))
 
 
 def checked(level: Level) -> Level:
@@ -116,7 +123,12 @@ def drawable(structure: Structure, level: Level, title: str, facts: Sequence[str
     )
 
 
-def picture(networks: Sequence[DrawnNetwork], level: Level, title: str, file_format: PictureFormat) -> bytes:
+def written(drawing: Drawing, file_format: PictureFormat) -> bytes:
+    """The drawing as a file's content.
+
+    Raises:
+        UserError: there is no such format.
+    """
     if file_format not in WRITERS:
         raise UserError(f"there is no picture format {file_format}; choose svg, pdf or tikz")
-    return WRITERS[file_format](page(networks, level, title))
+    return WRITERS[file_format](drawing)

@@ -32,6 +32,7 @@ def render_page(package: str, template: str, values: dict[str, object]) -> bytes
     )
     environment.filters |= {
         "count": formatting.count,
+        "round_count": formatting.round_count,
         "size": formatting.size,
         "duration": formatting.duration,
         "percent": formatting.percent,

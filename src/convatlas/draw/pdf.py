@@ -74,7 +74,8 @@ def faded(color: str) -> tuple[float, ...]:
 
 def add(axes: Axes, patch: Any, **colors: Any) -> None:
     patch.set(**{"linewidth": 1, **colors})
-    axes.add_patch(patch)
+    # Not `add_patch`, which also looks how far the axes must reach: that is known.
+    axes.add_artist(patch)
 
 
 def rounded(rect: Rect, radius: float) -> FancyBboxPatch:

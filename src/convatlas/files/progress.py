@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, Protocol
 
-Unit = Literal["images", "bytes"]
+Unit = Literal["images", "bytes", "files"]
 
 
 class ProgressCallback(Protocol):

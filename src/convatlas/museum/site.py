@@ -1,0 +1,127 @@
+"""The museum as a folder of files, which appears whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files as package_files
+from pathlib import Path
+
+from convatlas.draw.outlines import COLORS, PAGE
+from convatlas.draw.pages import render_page
+from convatlas.files import SILENT, ProgressCallback
+from convatlas.files.progress import reported
+from convatlas.models.card import installed_versions
+from convatlas.models.model import Model
+from convatlas.museum.comparing import compared, pair_pictures
+from convatlas.museum.exhibits import EXHIBITS
+from convatlas.museum.folder import check_free, put
+from convatlas.museum.ideas import gradient_data, idea_data, scaling_data
+from convatlas.museum.live import live_data, live_model, trained
+from convatlas.museum.results import ResultsPage, results_page
+from convatlas.museum.rooms import NetworkRoom, pictures, room_data
+from convatlas.museum.stops import script, stop_data
+from convatlas.museum.timeline import timeline_values
+
+PACKAGE = "convatlas.museum"
+PAGES = {
+    "index.html": "Timeline",
+    "compare.html": "Compare two",
+    "ideas.html": "Ideas",
+    "experiments.html": "Experiments",
+    "live.html": "Live",
+}
+"""Besides the rooms of networks."""
+SCRIPTS = ("museum.js", "room.js", "compare.js", "ideas.js", "live.js")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A museum that was built."""
+
+    folder: Path
+    num_files: int
+    num_bytes: int
+
+
+def build(
+    out: str | Path,
+    *,
+    experiments: str | Path | None = None,
+    lenet5: str | Path | None = None,
+    progress: ProgressCallback = SILENT,
+) -> Built:
+    """Build the museum: pages that need nothing beside their folder, for a browser or any static host.
+
+    Args:
+        out: the folder; one that holds an earlier museum is replaced.
+        experiments: folder of results, as from `experiments.run_all`. None: the page of experiments says what each
+            statement asks, without results.
+        lenet5: a run or model of `lenet5`, trained on digits, which reads what a person draws. None: the page says how
+            to get one.
+        progress: told of each file.
+
+    Raises:
+        UserError: the folder holds something else, `experiments` no results or damaged ones, `lenet5` another model.
+    """
+    folder = Path(out)
+    check_free(folder)
+    # First what may be wrong: the rest takes longer.
+    model = None if lenet5 is None else live_model(lenet5)
+    results = results_page(None if experiments is None else Path(experiments))
+    contents = {}
+    with reported(progress, "building the museum", None, "files") as advance:
+        for name, content in all_files(results, model):
+            contents[name] = content
+            advance(1)
+    put(folder, contents)
+    return Built(folder=folder, num_files=len(contents), num_bytes=sum(map(len, contents.values())))
+
+
+def all_files(results: ResultsPage, model: Model | None = None) -> Iterator[tuple[str, bytes]]:
+    """The files of the museum, by their paths in its folder."""
+    rooms = [NetworkRoom.of(exhibit) for exhibit in EXHIBITS]
+    ideas = idea_data()
+    surface: dict[str, object] = {}
+    yield "style.css", page("style.css.jinja", "", {"colors": dict([*PAGE.items(), *COLORS.items()])})
+    for name in SCRIPTS:
+        yield name, package_files(PACKAGE).joinpath("pages", name).read_bytes()
+    yield "index.html", page("index.html.jinja", "index.html", timeline_values(rooms))
+    for number, room in enumerate(rooms):
+        values: dict[str, object] = {
+            "room": room,
+            "before": rooms[number - 1] if number else None,
+            "after": rooms[number + 1] if number + 1 < len(rooms) else None,
+        }
+        stops = stop_data(room.exhibit)
+        yield room.page, page("room.html.jinja", room.page, values)
+        yield f"data/{room.exhibit.name}.js", script("ROOM", room_data(room)) + script("STOPS", stops)
+        yield from pictures(room)
+        if room.exhibit.name == "efficientnet-b0":
+            surface = scaling_data(stops)
+    yield "compare.html", page("compare.html.jinja", "compare.html", compared(rooms))
+    yield from pair_pictures(rooms)
+    moving = {"surface": surface, "gradients": gradient_data()}
+    yield "ideas.html", page("ideas.html.jinja", "ideas.html", {"ideas": ideas, **moving})
+    yield "data/ideas.js", script("IDEAS", {**ideas, **moving})
+    yield "experiments.html", page("experiments.html.jinja", "experiments.html", results.values)
+    yield from results.charts.items()
+    yield "live.html", page("live.html.jinja", "live.html", {"trained": None if model is None else trained(model)})
+    if model is not None:
+        yield "data/live.js", script("LIVE", live_data(model))
+
+
+def page(template: str, name: str, values: dict[str, object]) -> bytes:
+    """A template of the museum, filled in.
+
+    Args:
+        name: of the page's file, which the navigation marks as the current one.
+    """
+    common = {
+        "pages": PAGES,
+        "exhibits": EXHIBITS,
+        "titles": {exhibit.name: exhibit.title for exhibit in EXHIBITS},
+        "current": name,
+        "version": installed_versions()["convatlas"],
+    }
+    return render_page(PACKAGE, f"pages/{template}", common | values)
