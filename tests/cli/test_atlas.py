@@ -278,7 +278,7 @@ def test_compare_counts_the_layers_that_give_networks_their_names(convatlas: Cal
     assert row(text, "depth") == ["11", "16", "19", "18", "34", "50", "110"]
 
 
-def test_the_picture_in_the_readme_is_fresh(convatlas: Callable, tmp_path: Path) -> None:
+def test_the_drawing_in_the_readme_is_fresh(convatlas: Callable, tmp_path: Path) -> None:
     names = ["lenet5", "alexnet", "vgg16", "googlenet", "resnet50", "squeezenet", "mobilenet", "efficientnet-b0"]
     for name, family in zip(names, ca.families(), strict=True):
         assert ca.find(name) in family.variants

@@ -211,7 +211,7 @@ class Twice:
     """Probabilities of probabilities."""
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        raise NotImplementedError
+        return F.cross_entropy(outputs, targets, reduction="none")
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         return outputs.softmax(1).softmax(1)

@@ -1,4 +1,4 @@
-"""Pictures of networks: nothing overlaps, everything is there, and every network has one."""
+"""Drawings of networks: nothing overlaps, everything is there, and every network has one."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -70,7 +70,7 @@ def check(drawing: Drawing, level: Level) -> None:
     assert root.get("role") == "img"
     assert root.findtext(f"{SVG}title") == drawing.title
     assert len(root.findtext(f"{SVG}desc") or "") > 40
-    # Of a longer picture, a part fills the screen; none is wider.
+    # Of a longer drawing, a part fills the screen; none is wider.
     shown = min(WIDTH / drawing.width, 1)
     assert min(text.size for text in drawing.shapes.texts) * shown >= SMALLEST_LETTERS
     if level == "overview":
@@ -236,7 +236,7 @@ def test_what_is_drawn_is_said_in_words() -> None:
     assert "2 branches side by side (11×11 conv /4 to 12×55×55; " in towers
 
 
-def test_the_same_network_gives_the_same_picture() -> None:
+def test_the_same_network_gives_the_same_drawing() -> None:
     network = ca.create("squeezenet", width=0.25)
     for file_format in ("svg", "tikz"):
         drawn = ca.draw.architecture(network, file_format=file_format)
@@ -288,7 +288,7 @@ def test_a_level_or_format_that_is_not_there_is_a_mistake() -> None:
     network = ca.create("lenet5")
     with pytest.raises(ca.UserError, match="there is no `level` slide; choose overview, stages or layers"):
         ca.draw.architecture(network, level="slide")
-    with pytest.raises(ca.UserError, match="there is no picture format png; choose svg, pdf or tikz"):
+    with pytest.raises(ca.UserError, match="there is no drawing format png; choose svg, pdf or tikz"):
         ca.draw.architecture(network, file_format="png")
 
 

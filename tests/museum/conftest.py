@@ -1,4 +1,4 @@
-"""A small museum, built once: four networks, of which one has sliders, and a picture format."""
+"""A small museum, built once: four networks, of which one has sliders, and a drawing format."""
 
 from __future__ import annotations
 

@@ -54,6 +54,7 @@ class Browser:
         self._buffer = b""
         self.requests: list[str] = []
         self.errors: list[str] = []
+        self.loaded = False
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
 
     def __enter__(self) -> Self:
@@ -111,6 +112,8 @@ class Browser:
         match event.get("method"):
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])
+            case "Page.loadEventFired":
+                self.loaded = True
             case "Runtime.exceptionThrown":
                 self.errors.append(json.dumps(params["exceptionDetails"])[:600])
             case "Runtime.consoleAPICalled" if params["type"] in ("error", "warning"):
@@ -122,11 +125,19 @@ class Browser:
         """Open a page and wait until its scripts have run."""
         self.requests.clear()
         self.errors.clear()
-        self.send("Page.navigate", url=url)
-        deadline = time.monotonic() + SECONDS
-        while not self.run("document.readyState === 'complete' && location.href !== 'about:blank'"):
-            assert time.monotonic() < deadline, f"{url} does not load"
-            time.sleep(0.02)
+        self.loaded = False
+        # Another place on the same page is no new document, and is not loaded.
+        is_new = "loaderId" in self.send("Page.navigate", url=url)
+        while is_new and not self.loaded:
+            self._note(self._read())
+
+    def wait_for(self, condition: str) -> None:
+        """Until an expression in the page is true, which looks for it itself."""
+        self.run(
+            "new Promise((done, fail) => { const began = performance.now();"
+            f" const look = () => ({condition}) ? done(true) : performance.now() - began > {1000 * SECONDS}"
+            " ? fail(new Error('it does not become true')) : setTimeout(look, 20); look(); })"
+        )
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page; of a promise, what it comes to."""
@@ -148,7 +159,7 @@ class Browser:
         for kind in ("rawKeyDown", "keyUp"):
             self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key])
 
-    def picture(self, path: Path) -> None:
+    def drawing(self, path: Path) -> None:
         """What the page looks like, all of it."""
         shot = self.send("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))
@@ -222,7 +233,7 @@ def check_stops(browser: Browser, museum: Path, names: list[str], number: int) -
             table = measure.layers_of(one.variant.network, atlas.scale(one.variant, **scale))
             assert f"parameters{count(table.params)}" in told, (name, scale)
             assert f"MACs{count(table.macs)}" in told, (name, scale)
-            bars = browser.run("document.querySelectorAll('#stop-picture rect').length")
+            bars = browser.run("document.querySelectorAll('#stop-drawing rect').length")
             assert bars == sum(row.macs > 0 for row in table), (name, scale)
 
 
@@ -275,9 +286,9 @@ def test_a_page_reads_without_javascript(browser: Browser, museum: Path) -> None
     assert "As the paper" not in seen
 
 
-def test_a_picture_can_be_taken_along_as_it_is(browser: Browser, museum: Path) -> None:
+def test_a_drawing_can_be_taken_along_as_it_is(browser: Browser, museum: Path) -> None:
     browser.open((museum / "ideas.html").as_uri())
-    text = browser.run("svgFile(document.getElementById('filters-picture'))")
+    text = browser.run("svgFile(document.getElementById('filters-drawing'))")
     root = ElementTree.fromstring(text)
     assert root.get("width") == "640"
     assert "var(" not in text
@@ -289,8 +300,7 @@ def test_lenet5_answers_as_in_pytorch(browser: Browser, museum: Path, finished: 
     browser.open((museum / "live.html").as_uri())
     assert not any("data/live.js" in one for one in browser.requests)
     browser.run("document.getElementById('wake').click()")
-    while not browser.run("typeof LIVE !== 'undefined' && !document.getElementById('live').hidden"):
-        time.sleep(0.02)
+    browser.wait_for("typeof LIVE !== 'undefined' && !document.getElementById('live').hidden")
     images = torch.rand(3, 1, model.spec.resolution, model.spec.resolution) * 1.275 - 0.1
     with torch.no_grad():
         expected = model.network(images)
@@ -305,8 +315,7 @@ def test_a_drawing_is_read_as_predict_reads_it(
     model = finished("lenet5", compressed=False).model
     browser.open((museum / "live.html").as_uri())
     browser.run("document.getElementById('wake').click()")
-    while not browser.run("typeof LIVE !== 'undefined' && !document.getElementById('live').hidden"):
-        time.sleep(0.02)
+    browser.wait_for("typeof LIVE !== 'undefined' && !document.getElementById('live').hidden")
     browser.resize(360, 900)
     for digit in (3, 7):
         browser.run(f"document.querySelectorAll('#samples button')[{digit}].click()")

@@ -1,4 +1,4 @@
-"""The figures of the moving pictures: those that papers print and formulas give."""
+"""The figures of the moving drawings: those that papers print and formulas give."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_there_is_a_page_for_each_room(museum: Path) -> None:
     assert names == {one.name for one in site.EXHIBITS} | {"index", "compare", "ideas", "experiments", "live"}
 
 
-def test_pages_have_a_heading_a_language_and_words_for_their_pictures(museum: Path) -> None:
+def test_pages_have_a_heading_a_language_and_words_for_their_drawings(museum: Path) -> None:
     for path in pages(museum):
         root = parsed(path)
         assert root.get("lang") == "en"

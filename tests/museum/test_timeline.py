@@ -1,4 +1,4 @@
-"""The first page's picture is to scale."""
+"""The first page's drawing is to scale."""
 
 from __future__ import annotations
 

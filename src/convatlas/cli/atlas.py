@@ -29,11 +29,11 @@ from convatlas.cli.console import (
     print_text,
     size,
 )
-from convatlas.cli.pictures import (
-    PICTURE,
+from convatlas.cli.drawings import (
+    DRAWING,
+    Drawings,
     Level,
     Pdf,
-    Pictures,
     Svg,
     Tikz,
     as_values,
@@ -44,7 +44,7 @@ from convatlas.cli.pictures import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from convatlas.draw import PictureFormat
+    from convatlas.draw import DrawingFormat
     from convatlas.measure import Footprint, NetworkSummary
 
 
@@ -58,7 +58,7 @@ def list_variants(
             "--svg",
             metavar="FILE",
             help="Write a chart of published accuracy against MACs as SVG.",
-            rich_help_panel=PICTURE,
+            rich_help_panel=DRAWING,
         ),
     ] = None,
     json: Json = False,
@@ -69,16 +69,16 @@ def list_variants(
     # What PyTorch's import left need not be searched for garbage again and again while networks come and go.
     gc.freeze()
     rows = measure.variant_costs(released=everything)
-    pictures = []
+    drawings = []
     if svg is not None:
         from convatlas import draw
 
         write_file(svg, draw.accuracy_chart(rows))
-        pictures.append(svg)
+        drawings.append(svg)
     if json:
         print_json(
             {
-                **as_values(pictures),
+                **as_values(drawings),
                 "variants": [
                     {
                         "name": row.variant.name,
@@ -95,8 +95,8 @@ def list_variants(
             }
         )
         return
-    if pictures:
-        print_paths(pictures)
+    if drawings:
+        print_paths(drawings)
         return
     lines: list[tuple[str, ...]] = []
     for row in rows:
@@ -150,16 +150,16 @@ def show(
     variant = atlas.find(network)
     spec = atlas.scale(variant, width=width, depth=depth, resolution=resolution, phi=phi)
     summary = measure.summarize(variant, spec)
-    pictures = Pictures(svg, pdf, tikz, level).write(draws([summary]))
-    if pictures and not json:
-        print_paths(pictures)
+    drawings = Drawings(svg, pdf, tikz, level).write(draws([summary]))
+    if drawings and not json:
+        print_paths(drawings)
         return
     checks = measure.check_claims(variant)
     settings = measure.recipe_settings(variant.recipe)
     if json:
         print_json(
             {
-                **as_values(pictures),
+                **as_values(drawings),
                 "name": variant.name,
                 "paper": dataclasses.asdict(variant.paper),
                 "resolution": spec.resolution,
@@ -247,7 +247,7 @@ def compare(
     chart: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write a chart of their figures as SVG, as docs/families.svg.", rich_help_panel=PICTURE
+            metavar="FILE", help="Write a chart of their figures as SVG, as docs/families.svg.", rich_help_panel=DRAWING
         ),
     ] = None,
     json: Json = False,
@@ -261,16 +261,16 @@ def compare(
     variants = [atlas.find(name) for name in networks]
     specs = [atlas.scale(variant, width=width, depth=depth, resolution=resolution, phi=phi) for variant in variants]
     summaries = [measure.summarize(variant, spec) for variant, spec in zip(variants, specs, strict=True)]
-    pictures = Pictures(svg, pdf, tikz, level).write(draws(summaries))
+    drawings = Drawings(svg, pdf, tikz, level).write(draws(summaries))
     if chart is not None:
         from convatlas import draw
 
         write_file(chart, draw.comparison(summaries))
-        pictures.append(chart)
+        drawings.append(chart)
     if json:
         print_json(
             {
-                **as_values(pictures),
+                **as_values(drawings),
                 "networks": [
                     {
                         "name": summary.variant.name,
@@ -284,8 +284,8 @@ def compare(
             }
         )
         return
-    if pictures:
-        print_paths(pictures)
+    if drawings:
+        print_paths(drawings)
         return
     facts_of_each = [
         {
@@ -314,10 +314,10 @@ def compare(
         print_facts(published)
 
 
-def draws(summaries: Sequence[NetworkSummary]) -> Callable[[Any, PictureFormat], bytes]:
+def draws(summaries: Sequence[NetworkSummary]) -> Callable[[Any, DrawingFormat], bytes]:
     """Draws networks at a level in a format; what that takes is loaded when something is drawn."""
 
-    def content(level: Any, file_format: PictureFormat) -> bytes:
+    def content(level: Any, file_format: DrawingFormat) -> bytes:
         from convatlas import draw
 
         return draw.architectures(summaries, level=level, file_format=file_format)

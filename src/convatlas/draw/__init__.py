@@ -1,7 +1,7 @@
-"""Pictures of networks, plots of runs, charts of experiments."""
+"""Drawings of networks, plots of runs, charts of experiments."""
 
 from convatlas.draw.accuracy import accuracy_chart as accuracy_chart
-from convatlas.draw.architecture import PictureFormat as PictureFormat
+from convatlas.draw.architecture import DrawingFormat as DrawingFormat
 from convatlas.draw.architecture import architecture as architecture
 from convatlas.draw.architecture import architectures as architectures
 from convatlas.draw.charts import Bars as Bars

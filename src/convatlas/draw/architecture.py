@@ -1,4 +1,4 @@
-"""Pictures of networks, from the modules and operations that run."""
+"""Drawings of networks, from the modules and operations that run."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from convatlas.formatting import round_count
 from convatlas.measure import NetworkSummary, Structure, layers_in, structure_of
 from convatlas.measure.table import build_without_memory
 
-PictureFormat = Literal["svg", "pdf", "tikz"]
+DrawingFormat = Literal["svg", "pdf", "tikz"]
 
-WRITERS: dict[PictureFormat, Callable[[Drawing], bytes]] = {"svg": as_svg, "pdf": as_pdf, "tikz": as_tikz}
+WRITERS: dict[DrawingFormat, Callable[[Drawing], bytes]] = {"svg": as_svg, "pdf": as_pdf, "tikz": as_tikz}
 
 
 def architecture(
@@ -29,9 +29,9 @@ def architecture(
     *,
     level: Level = "overview",
     title: str | None = None,
-    file_format: PictureFormat = "svg",
+    file_format: DrawingFormat = "svg",
 ) -> bytes:
-    """A picture of a network: its layers, branches and shortcuts, with the shapes between them.
+    """A drawing of a network: its layers, branches and shortcuts, with the shapes between them.
 
     The network is drawn as it is, whether scaled, pruned or cut: from the modules that it has and the operations that
     run. It is neither run nor changed, and may be on any device.
@@ -40,7 +40,7 @@ def architecture(
         network: with a `spec`, which says the size of its images.
         level: "overview", a slide with a block for each run of units; "stages", the branches and layers of each unit;
             "layers", every layer with its name and its output.
-        title: above the picture; None: the name of the network's class.
+        title: above the drawing; None: the name of the network's class.
         file_format: "svg", which reads on light and dark pages; "pdf"; "tikz", a tikzpicture for LaTeX.
 
     Returns:
@@ -55,9 +55,9 @@ def architecture(
 
 
 def architectures(
-    summaries: Sequence[NetworkSummary], *, level: Level = "overview", file_format: PictureFormat = "svg"
+    summaries: Sequence[NetworkSummary], *, level: Level = "overview", file_format: DrawingFormat = "svg"
 ) -> bytes:
-    """A picture of networks of the atlas at one scale, one below the other, with their figures.
+    """A drawing of networks of the atlas at one scale, one below the other, with their figures.
 
     Args:
         summaries: one network or more, as from `measure.summarize`.
@@ -123,12 +123,12 @@ def drawable(structure: Structure, level: Level, title: str, facts: Sequence[str
     )
 
 
-def written(drawing: Drawing, file_format: PictureFormat) -> bytes:
+def written(drawing: Drawing, file_format: DrawingFormat) -> bytes:
     """The drawing as a file's content.
 
     Raises:
         UserError: there is no such format.
     """
     if file_format not in WRITERS:
-        raise UserError(f"there is no picture format {file_format}; choose svg, pdf or tikz")
+        raise UserError(f"there is no drawing format {file_format}; choose svg, pdf or tikz")
     return WRITERS[file_format](drawing)

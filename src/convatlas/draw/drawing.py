@@ -152,7 +152,7 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A whole picture."""
+    """A whole drawing."""
 
     width: float
     height: float

@@ -11,7 +11,7 @@ from convatlas.draw.outlines import COLORS, FACE, PAGE, Point, arrow_head, curve
 from convatlas.formatting import visible
 
 SCOPE = "architecture"
-"""The class of the whole picture, to which its style sheet is confined."""
+"""The class of the whole drawing, to which its style sheet is confined."""
 FONTS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 
 

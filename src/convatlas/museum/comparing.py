@@ -1,4 +1,4 @@
-"""Two networks beside each other: a picture at one scale for each pair, and a table of all."""
+"""Two networks beside each other: a drawing at one scale for each pair, and a table of all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import combinations
 
 from convatlas.draw.architecture import laid_out, written
 from convatlas.formatting import count, size
-from convatlas.museum.rooms import NetworkRoom, PictureFile, files_of
+from convatlas.museum.rooms import DrawingFile, NetworkRoom, files_of
 
 FIRST_PAIR = ("vgg16", "mobilenet")
 """What the page shows before somebody chooses."""
@@ -57,17 +57,17 @@ def table_of(rooms: Sequence[NetworkRoom]) -> list[ComparedRow]:
 
 
 def pairs(rooms: Sequence[NetworkRoom]) -> list[tuple[NetworkRoom, NetworkRoom, str]]:
-    """Every two networks, with the path of their picture without its suffix."""
-    return [(one, other, f"pictures/{one.exhibit.name}-{other.exhibit.name}") for one, other in combinations(rooms, 2)]
+    """Every two networks, with the path of their drawing without its suffix."""
+    return [(one, other, f"drawings/{one.exhibit.name}-{other.exhibit.name}") for one, other in combinations(rooms, 2)]
 
 
-def pair_files(rooms: Sequence[NetworkRoom]) -> list[tuple[NetworkRoom, NetworkRoom, str, list[PictureFile]]]:
-    """The same with the picture's files."""
+def pair_files(rooms: Sequence[NetworkRoom]) -> list[tuple[NetworkRoom, NetworkRoom, str, list[DrawingFile]]]:
+    """The same with the drawing's files."""
     return [(one, other, path, files_of(path)) for one, other, path in pairs(rooms)]
 
 
-def pair_pictures(rooms: Sequence[NetworkRoom]) -> Iterator[tuple[str, bytes]]:
-    """The pictures of all pairs, by their paths."""
+def pair_drawings(rooms: Sequence[NetworkRoom]) -> Iterator[tuple[str, bytes]]:
+    """The drawings of all pairs, by their paths."""
     for one, other, path in pairs(rooms):
         drawing = laid_out([one.drawn["overview"], other.drawn["overview"]], "overview")
         for file in files_of(path):

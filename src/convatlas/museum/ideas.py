@@ -1,4 +1,4 @@
-"""What the pictures of ideas move by: figures of small parts of networks, counted by the package."""
+"""What the drawings of ideas move by: figures of small parts of networks, counted by the package."""
 
 from __future__ import annotations
 

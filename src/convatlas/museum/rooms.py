@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from convatlas.draw import Level, PictureFormat
+from convatlas.draw import DrawingFormat, Level
 from convatlas.draw.architecture import drawn_network, laid_out, written
 from convatlas.draw.comparison import published_error
 from convatlas.draw.drawing import Drawing
@@ -33,8 +33,8 @@ from convatlas.museum.exhibits import Exhibit
 from convatlas.museum.stops import Stop, stop
 from convatlas.spec import Layers, Paper, Variant
 
-SUFFIXES: dict[PictureFormat, str] = {"svg": "svg", "pdf": "pdf", "tikz": "tex"}
-FORMAT_NAMES: dict[PictureFormat, str] = {"svg": "SVG", "pdf": "PDF", "tikz": "TikZ"}
+SUFFIXES: dict[DrawingFormat, str] = {"svg": "svg", "pdf": "pdf", "tikz": "tex"}
+FORMAT_NAMES: dict[DrawingFormat, str] = {"svg": "SVG", "pdf": "PDF", "tikz": "TikZ"}
 LEVEL_NAMES: dict[Level, str] = {
     "overview": "overview",
     "stages": "units and branches",
@@ -102,7 +102,7 @@ class NetworkRoom:
     @property
     def downloads(self) -> dict[str, list[tuple[str, str]]]:
         """By level, the files of its diagram: (format, path)."""
-        return {level: [(one.name, one.path) for one in files_of(picture_path(self, level))] for level in LEVELS}
+        return {level: [(one.name, one.path) for one in files_of(drawing_path(self, level))] for level in LEVELS}
 
     @cached_property
     def axes(self) -> list[tuple[str, list[Stop]]]:
@@ -116,44 +116,44 @@ class NetworkRoom:
 
 
 def inline(svg: bytes, level: str) -> Markup:
-    """A picture as a part of a page, in which its ids must be its own."""
+    """A drawing as a part of a page, in which its ids must be its own."""
     text = re.sub(r"\b(title|text)-([0-9a-f]{8})\b", rf"\1-\2-{level}", svg.decode())
     # The package's own drawing, whose texts are escaped.
     return Markup(text)
 
 
-class PictureFile(NamedTuple):
-    """A file of a picture."""
+class DrawingFile(NamedTuple):
+    """A file of a drawing."""
 
     name: str
     """Of its format, for people."""
     path: str
-    kind: PictureFormat
+    kind: DrawingFormat
 
 
-def files_of(path: str) -> list[PictureFile]:
-    """The files of a picture.
+def files_of(path: str) -> list[DrawingFile]:
+    """The files of a drawing.
 
     Args:
         path: without a suffix.
     """
-    return [PictureFile(FORMAT_NAMES[kind], f"{path}.{suffix}", kind) for kind, suffix in SUFFIXES.items()]
+    return [DrawingFile(FORMAT_NAMES[kind], f"{path}.{suffix}", kind) for kind, suffix in SUFFIXES.items()]
 
 
-def picture_path(room: NetworkRoom, level: Level) -> str:
+def drawing_path(room: NetworkRoom, level: Level) -> str:
     """The path of its diagram without a suffix."""
-    return f"pictures/{room.exhibit.name}-{level}"
+    return f"drawings/{room.exhibit.name}-{level}"
 
 
-def pictures(room: NetworkRoom) -> Iterator[tuple[str, bytes]]:
+def drawings(room: NetworkRoom) -> Iterator[tuple[str, bytes]]:
     """The files of its diagram, by their paths."""
     for level in LEVELS:
-        for file in files_of(picture_path(room, level)):
+        for file in files_of(drawing_path(room, level)):
             yield file.path, written(room.drawings[level], file.kind)
 
 
 def room_data(room: NetworkRoom) -> dict[str, object]:
-    """What a click on the diagram shows: the figures of each layer and each module that a picture names."""
+    """What a click on the diagram shows: the figures of each layer and each module that a drawing names."""
     named = {name for diagram in room.diagrams.values() for name in re.findall(r' data-layer="([^"]*)"', diagram)}
     table = room.summary.layers
     places = {row.name: place for place, row in enumerate(table)}

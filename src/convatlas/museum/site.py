@@ -13,13 +13,13 @@ from convatlas.files import SILENT, ProgressCallback
 from convatlas.files.progress import reported
 from convatlas.models.card import installed_versions
 from convatlas.models.model import Model
-from convatlas.museum.comparing import compared, pair_pictures
+from convatlas.museum.comparing import compared, pair_drawings
 from convatlas.museum.exhibits import EXHIBITS
 from convatlas.museum.folder import check_free, put
 from convatlas.museum.ideas import gradient_data, idea_data, scaling_data
 from convatlas.museum.live import live_data, live_model, trained
 from convatlas.museum.results import ResultsPage, results_page
-from convatlas.museum.rooms import NetworkRoom, pictures, room_data
+from convatlas.museum.rooms import NetworkRoom, drawings, room_data
 from convatlas.museum.stops import script, stop_data
 from convatlas.museum.timeline import timeline_values
 
@@ -96,11 +96,11 @@ def all_files(results: ResultsPage, model: Model | None = None) -> Iterator[tupl
         stops = stop_data(room.exhibit)
         yield room.page, page("room.html.jinja", room.page, values)
         yield f"data/{room.exhibit.name}.js", script("ROOM", room_data(room)) + script("STOPS", stops)
-        yield from pictures(room)
+        yield from drawings(room)
         if room.exhibit.name == "efficientnet-b0":
             surface = scaling_data(stops)
     yield "compare.html", page("compare.html.jinja", "compare.html", compared(rooms))
-    yield from pair_pictures(rooms)
+    yield from pair_drawings(rooms)
     moving = {"surface": surface, "gradients": gradient_data()}
     yield "ideas.html", page("ideas.html.jinja", "ideas.html", {"ideas": ideas, **moving})
     yield "data/ideas.js", script("IDEAS", {**ideas, **moving})

@@ -1,8 +1,8 @@
 "use strict";
-// Two networks of the table, their picture and the ratio of their figures.
+// Two networks of the table, their drawing and the ratio of their figures.
 (() => {
   const byId = (id) => document.getElementById(id);
-  const one = byId("one"), other = byId("other"), table = byId("table"), picture = byId("pair-picture");
+  const one = byId("one"), other = byId("other"), table = byId("table"), drawing = byId("pair-drawing");
 
   function show() {
     const title = (select) => select.selectedOptions[0].textContent;
@@ -19,15 +19,15 @@
           : value >= 1 ? `${round(value)} times in ${title(one)}` : `${round(1 / value)} times in ${title(other)}`;
       }
     }
-    // A network beside itself has no picture.
+    // A network beside itself has no drawing.
     const path = one.value === other.value ? "" : [...document.querySelectorAll("[data-pair]")].find((pair) => {
       const names = pair.dataset.pair.split(" ");
       return names.includes(one.value) && names.includes(other.value);
     }).dataset.path;
     byId("pair-figure").hidden = byId("pair-take").hidden = !path;
     if (path) {
-      picture.src = path + ".svg";
-      picture.alt = `${title(one)} and ${title(other)} at one scale`;
+      drawing.src = path + ".svg";
+      drawing.alt = `${title(one)} and ${title(other)} at one scale`;
       for (const link of byId("pair-take").querySelectorAll("a")) link.href = `${path}.${link.dataset.suffix}`;
     }
   }

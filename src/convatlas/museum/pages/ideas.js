@@ -1,5 +1,5 @@
 "use strict";
-// Pictures of ideas. Data: IDEAS, figures that Python counted and measured; here they are only drawn.
+// Drawings of ideas. Data: IDEAS, figures that Python counted and measured; here they are only drawn.
 (() => {
   const byId = (id) => document.getElementById(id);
   const chosen = (name) => Number(document.querySelector(`input[name="${name}"]:checked`).value);
@@ -9,7 +9,7 @@
     }
   };
   const fresh = (id) => {
-    const svg = byId(id + "-picture");
+    const svg = byId(id + "-drawing");
     svg.replaceChildren();
     return svg;
   };

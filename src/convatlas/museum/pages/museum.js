@@ -56,7 +56,7 @@ function slider(id, values, moved) {
   return { get index() { return Number(input.value); }, set index(number) { input.value = number; show(); } };
 }
 
-/** A picture as a file: what the style sheet says of it is written into it, and its page's color lies under it. */
+/** A drawing as a file: what the style sheet says of it is written into it, and its page's color lies under it. */
 function svgFile(svg) {
   const copy = svg.cloneNode(true), named = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font", "text-anchor"];
   const pairs = [[svg, copy], ...[...svg.querySelectorAll("*")].map((one, i) => [one, copy.querySelectorAll("*")[i]])];
@@ -73,12 +73,12 @@ function svgFile(svg) {
   return new XMLSerializer().serializeToString(copy);
 }
 
-// Pictures that are drawn here can be taken along too.
-for (const svg of document.querySelectorAll(".idea > svg, #stop-picture, #distances, svg.timeline")) {
+// Drawings that are drawn here can be taken along too.
+for (const svg of document.querySelectorAll(".idea > svg, #stop-drawing, #distances, svg.timeline")) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "take-svg";
-  button.textContent = "Take the picture along as SVG";
+  button.textContent = "Take the drawing along as SVG";
   button.addEventListener("click", () => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([svgFile(svg)], { type: "image/svg+xml" }));

@@ -3,7 +3,7 @@
 (() => {
   const byId = (id) => document.getElementById(id);
 
-  // Zoom: the picture's width in its frame.
+  // Zoom: the drawing's width in its frame.
   const zooms = [1, 1.5, 2, 3, 4];
   let zoom = 0;
   for (const button of document.querySelectorAll("[data-zoom]")) {
@@ -112,7 +112,7 @@
   const own = at(...STOPS.own);
 
   function showStop() {
-    const one = at(width.index, depth.index, resolution.index), svg = byId("stop-picture");
+    const one = at(width.index, depth.index, resolution.index), svg = byId("stop-drawing");
     svg.replaceChildren();
     if (typeof one === "string") {
       tell(byId("stop-facts"), [["no such network", one]]);
