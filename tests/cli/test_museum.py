@@ -22,15 +22,17 @@ def test_building_says_where_it_is(
 ) -> None:
     asked = []
 
-    def build(out: Path, *, experiments: Path | None, lenet5: Path | None, progress: object) -> Built:
-        asked.append((out, experiments, lenet5))
+    def build(out: Path, *, experiments: Path | None, lenet5: Path | None, docs: str | None, progress: object) -> Built:
+        asked.append((out, experiments, lenet5, docs))
         return Built(folder=out, num_files=3, num_bytes=2048)
 
     monkeypatch.setattr(museum, "build", build)
     assert as_json("museum", "build", "--out", tmp_path) == {"folder": str(tmp_path), "files": 3, "bytes": 2048}
-    answer = convatlas("museum", "build", "--out", tmp_path, "--experiments", "results", "--lenet5", "run")
+    answer = convatlas(
+        "museum", "build", "--out", tmp_path, "--experiments", "results", "--lenet5", "run", "--docs", ".."
+    )
     assert str(tmp_path / "index.html") in answer.out
-    assert asked == [(tmp_path, None, None), (tmp_path, Path("results"), Path("run"))]
+    assert asked == [(tmp_path, None, None, None), (tmp_path, Path("results"), Path("run"), "..")]
 
 
 @pytest.mark.parametrize(
@@ -46,11 +48,12 @@ def test_building_says_where_it_is(
             "is not a run or model folder: it has no run.json and no model.json",
         ),
         (("build", "--out", "{}/new", "--lenet5", "{}/nowhere"), "nowhere"),
+        (("build", "--out", "{}/new", "--docs", "data:,"), "'data:,' is no address of a page"),
         (("open", "{}"), "holds no museum (museum.json); convatlas museum build --out"),
         (("open", "{}/nowhere"), "holds no museum (museum.json); convatlas museum build --out"),
         (("open", "--port", "70000"), "Invalid value for '--port'"),
     ],
-    ids=["occupied", "no results", "no run", "no file", "no museum", "nowhere", "no port"],
+    ids=["occupied", "no results", "no run", "no file", "no address", "no museum", "nowhere", "no port"],
 )
 def test_mistakes_are_one_line(convatlas: Callable, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     (tmp_path / "thesis.tex").write_text("mine")

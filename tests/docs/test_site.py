@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -18,6 +20,7 @@ from typer.main import get_command
 
 import convatlas as ca
 from convatlas.cli.app import app
+from convatlas.museum.look import COLORS_OF_PAGES, FONTS
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,6 +86,25 @@ def test_a_link_to_another_host_is_no_request(tmp_path: Path) -> None:
     path = tmp_path / "a.html"
     path.write_text('<a href="https://doi.org/10">paper</a>')
     assert not any(map(is_elsewhere, loaded(path)))
+
+
+def test_it_has_the_look_of_the_museum(site: Path) -> None:
+    page = (site / "index.html").read_text()
+    for number in (0, 1):
+        assert f"--color-background-primary: {COLORS_OF_PAGES['page'][number]};" in page
+        assert f"--color-brand-content: {COLORS_OF_PAGES['link'][number]};" in page
+    assert f"--font-stack--headings: {FONTS['serif']};" in page
+
+
+@pytest.mark.slow
+def test_the_site_and_the_museum_link_to_each_other(tmp_path: Path) -> None:
+    for name in ("src", "docs", "scripts"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
+    subprocess.run(["bash", str(tmp_path / "scripts" / "site")], check=True, env=environment)
+    built = tmp_path / "build" / "docs"
+    assert 'href="../museum/index.html"' in (built / "guides" / "train.html").read_text()
+    assert 'href="../index.html"' in (built / "museum" / "lenet5.html").read_text()
 
 
 def public_names(module: ModuleType) -> set[str]:

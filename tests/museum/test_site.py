@@ -117,9 +117,25 @@ def test_no_file_knows_the_machine(museum: Path) -> None:
 def test_names_are_escaped(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     first, *others = site.EXHIBITS
     monkeypatch.setattr(site, "EXHIBITS", (replace(first, title="<b>&"), *others))
-    told = site.page("base.html.jinja", "", {})
+    told = site.filled("base.html.jinja", "", {}, None)
     assert b"&lt;b&gt;&amp;" in told
     assert b"<b>" not in told
+
+
+@pytest.mark.parametrize("address", ["../index.html", "https://example.org/a?b&c"])
+def test_pages_link_to_the_documentation(small: None, address: str) -> None:
+    page = ElementTree.fromstring(
+        site.filled("base.html.jinja", "", {}, address).decode().replace("<!DOCTYPE html>", "")
+    )
+    (link,) = (one for one in page.iter(f"{HTML}a") if one.text == "Documentation")
+    assert link.get("href") == address
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "", "?", "https:"])
+def test_what_is_no_page_is_no_documentation(address: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no address of a page; give one like"):
+        build(tmp_path / "site", docs=address)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -24,6 +24,10 @@ def build_pages(
         Path | None,
         typer.Option(metavar="MODEL", help="A run or model of lenet5, trained on digits, to read what a person draws."),
     ] = None,
+    docs: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A documentation to link to from every page, as ../index.html."),
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -31,7 +35,7 @@ def build_pages(
     from convatlas.cli.progress import loading_progress
     from convatlas.museum import build
 
-    built = build(out, experiments=experiments, lenet5=lenet5, progress=loading_progress(quiet))
+    built = build(out, experiments=experiments, lenet5=lenet5, docs=docs, progress=loading_progress(quiet))
     if json:
         print_json({"folder": str(built.folder), "files": built.num_files, "bytes": built.num_bytes})
         return

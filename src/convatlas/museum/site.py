@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files as package_files
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from convatlas.draw.outlines import COLORS, PAGE
 from convatlas.draw.pages import render_page
+from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.files.progress import reported
 from convatlas.models.card import installed_versions
@@ -18,6 +20,7 @@ from convatlas.museum.exhibits import EXHIBITS
 from convatlas.museum.folder import check_free, put
 from convatlas.museum.ideas import gradient_data, idea_data, scaling_data
 from convatlas.museum.live import live_data, live_model, trained
+from convatlas.museum.look import COLORS_OF_PAGES, FONTS
 from convatlas.museum.results import ResultsPage, results_page
 from convatlas.museum.rooms import NetworkRoom, drawings, room_data
 from convatlas.museum.stops import script, stop_data
@@ -49,6 +52,7 @@ def build(
     *,
     experiments: str | Path | None = None,
     lenet5: str | Path | None = None,
+    docs: str | None = None,
     progress: ProgressCallback = SILENT,
 ) -> Built:
     """Build the museum: pages that need nothing beside their folder, for a browser or any static host.
@@ -59,31 +63,46 @@ def build(
             statement asks, without results.
         lenet5: a run or model of `lenet5`, trained on digits, which reads what a person draws. None: the page says how
             to get one.
+        docs: address of a documentation, as "../index.html" or "https://example.org/", that every page links to.
         progress: told of each file.
 
     Raises:
-        UserError: the folder holds something else, `experiments` no results or damaged ones, `lenet5` another model.
+        UserError: the folder holds something else, `experiments` no results or damaged ones, `lenet5` another model, or
+            `docs` is no address of a page.
     """
     folder = Path(out)
     check_free(folder)
+    if docs is not None:
+        check_address(docs)
     # First what may be wrong: the rest takes longer.
     model = None if lenet5 is None else live_model(lenet5)
     results = results_page(None if experiments is None else Path(experiments))
     contents = {}
     with reported(progress, "building the museum", None, "files") as advance:
-        for name, content in all_files(results, model):
+        for name, content in all_files(results, model, docs):
             contents[name] = content
             advance(1)
     put(folder, contents)
     return Built(folder=folder, num_files=len(contents), num_bytes=sum(map(len, contents.values())))
 
 
-def all_files(results: ResultsPage, model: Model | None = None) -> Iterator[tuple[str, bytes]]:
+def check_address(docs: str) -> None:
+    """
+    Raises:
+        UserError: a link to it would not lead to a page.
+    """
+    address = urlsplit(docs)
+    if address.scheme not in ("", "http", "https") or not (address.path or address.netloc):
+        raise UserError(f"{docs!r} is no address of a page; give one like ../index.html or https://example.org/")
+
+
+def all_files(results: ResultsPage, model: Model | None = None, docs: str | None = None) -> Iterator[tuple[str, bytes]]:
     """The files of the museum, by their paths in its folder."""
+    page = partial(filled, docs=docs)
     rooms = [NetworkRoom.of(exhibit) for exhibit in EXHIBITS]
     ideas = idea_data()
     surface: dict[str, object] = {}
-    yield "style.css", page("style.css.jinja", "", {"colors": dict([*PAGE.items(), *COLORS.items()])})
+    yield "style.css", page("style.css.jinja", "", {"colors": COLORS_OF_PAGES, "fonts": FONTS})
     for name in SCRIPTS:
         yield name, package_files(PACKAGE).joinpath("pages", name).read_bytes()
     yield "index.html", page("index.html.jinja", "index.html", timeline_values(rooms))
@@ -111,17 +130,19 @@ def all_files(results: ResultsPage, model: Model | None = None) -> Iterator[tupl
         yield "data/live.js", script("LIVE", live_data(model))
 
 
-def page(template: str, name: str, values: dict[str, object]) -> bytes:
+def filled(template: str, name: str, values: dict[str, object], docs: str | None) -> bytes:
     """A template of the museum, filled in.
 
     Args:
         name: of the page's file, which the navigation marks as the current one.
+        docs: address of the documentation, if there is one.
     """
     common = {
         "pages": PAGES,
         "exhibits": EXHIBITS,
         "titles": {exhibit.name: exhibit.title for exhibit in EXHIBITS},
         "current": name,
+        "docs": docs,
         "version": installed_versions()["convatlas"],
     }
     return render_page(PACKAGE, f"pages/{template}", common | values)
