@@ -22,17 +22,17 @@ def test_building_says_where_it_is(
 ) -> None:
     asked = []
 
-    def build(out: Path, *, experiments: Path | None, lenet5: Path | None, docs: str | None, progress: object) -> Built:
-        asked.append((out, experiments, lenet5, docs))
+    def build(out: Path, **options: object) -> Built:
+        options.pop("progress")
+        asked.append((out, *options.values()))
         return Built(folder=out, num_files=3, num_bytes=2048)
 
     monkeypatch.setattr(museum, "build", build)
     assert as_json("museum", "build", "--out", tmp_path) == {"folder": str(tmp_path), "files": 3, "bytes": 2048}
-    answer = convatlas(
-        "museum", "build", "--out", tmp_path, "--experiments", "results", "--lenet5", "run", "--docs", ".."
-    )
+    words = {"--experiments": "results", "--lenet5": "a", "--lenet1989": "b", "--lenet5-modern": "c", "--docs": ".."}
+    answer = convatlas("museum", "build", "--out", tmp_path, *(part for pair in words.items() for part in pair))
     assert str(tmp_path / "index.html") in answer.out
-    assert asked == [(tmp_path, None, None, None), (tmp_path, Path("results"), Path("run"), "..")]
+    assert asked == [(tmp_path, *[None] * 5), (tmp_path, Path("results"), *map(Path, "abc"), "..")]
 
 
 @pytest.mark.parametrize(

@@ -38,5 +38,8 @@ def small() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def museum(small: None, finished: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its folder, which no test may change."""
-    lenet5 = finished("lenet5", compressed=False).folder
-    return build(tmp_path_factory.mktemp("museum") / "site", lenet5=lenet5).folder
+    lenet5, lenet1989, modern = (
+        finished(name, compressed=False).folder for name in ("lenet5", "lenet1989", "lenet5-modern")
+    )
+    out = tmp_path_factory.mktemp("museum") / "site"
+    return build(out, lenet5=lenet5, lenet1989=lenet1989, lenet5_modern=modern).folder

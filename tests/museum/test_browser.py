@@ -27,6 +27,7 @@ from convatlas import atlas, measure
 from convatlas.formatting import count
 from convatlas.museum import MuseumServer, build
 from convatlas.museum.exhibits import EXHIBITS
+from convatlas.museum.live import TITLES
 from convatlas.runs.run import Run
 
 ROOT = Path(__file__).parents[2]
@@ -295,18 +296,19 @@ def test_a_drawing_can_be_taken_along_as_it_is(browser: Browser, museum: Path) -
     assert "7x7: 200,704" in "".join(root.itertext())
 
 
-def test_lenet5_answers_as_in_pytorch(browser: Browser, museum: Path, finished: Callable[..., Run]) -> None:
-    model = finished("lenet5", compressed=False).model
+def test_live_networks_answer_as_in_pytorch(browser: Browser, museum: Path, finished: Callable[..., Run]) -> None:
     browser.open((museum / "live.html").as_uri())
     assert not any("data/live.js" in one for one in browser.requests)
     browser.run("document.getElementById('wake').click()")
     browser.wait_for("typeof LIVE !== 'undefined' && !document.getElementById('live').hidden")
-    images = torch.rand(3, 1, model.spec.resolution, model.spec.resolution) * 1.275 - 0.1
-    with torch.no_grad():
-        expected = model.network(images)
-    for image, outputs in zip(images, expected, strict=True):
-        told = browser.run(f"makeReader(LIVE)({json.dumps(image.flatten().tolist())}).outputs")
-        assert told == pytest.approx(outputs.tolist(), abs=1e-4)
+    for name in TITLES:
+        model = finished(name, compressed=False).model
+        images = torch.rand(3, 1, model.spec.resolution, model.spec.resolution) * 1.275 - 0.1
+        with torch.no_grad():
+            expected = model.network(images)
+        for image, outputs in zip(images, expected, strict=True):
+            told = browser.run(f"makeReader(LIVE['{name}'])({json.dumps(image.flatten().tolist())}).outputs")
+            assert told == pytest.approx(outputs.tolist(), abs=1e-4), name
 
 
 def test_a_drawing_is_read_as_predict_reads_it(
@@ -328,6 +330,9 @@ def test_a_drawing_is_read_as_predict_reads_it(
         told = browser.run("[...document.querySelectorAll('#distances text')].map(one => one.textContent)")
         assert [float(one) for one in told[1::2]] == pytest.approx(distances, abs=0.11)
         assert browser.run("document.getElementById('reads').textContent") == str(distances.index(min(distances)))
+        for beside in ("lenet1989", "lenet5-modern"):
+            (answer,) = finished(beside, compressed=False).model.predict([path])
+            assert browser.run(f"document.getElementById('reads-{beside}').textContent") == answer.classes[0]
         # The best of several: other programs run beside.
         again = f"document.querySelectorAll('#samples button')[{digit}].click()"
         took = [browser.run(f"{again}; document.getElementById('took').textContent") for _ in range(10)]

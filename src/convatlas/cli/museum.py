@@ -24,6 +24,12 @@ def build_pages(
         Path | None,
         typer.Option(metavar="MODEL", help="A run or model of lenet5, trained on digits, to read what a person draws."),
     ] = None,
+    lenet1989: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Likewise of lenet1989, to read beside lenet5.")
+    ] = None,
+    lenet5_modern: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Likewise of lenet5-modern, to read beside lenet5.")
+    ] = None,
     docs: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="A documentation to link to from every page, as ../index.html."),
@@ -35,7 +41,15 @@ def build_pages(
     from convatlas.cli.progress import loading_progress
     from convatlas.museum import build
 
-    built = build(out, experiments=experiments, lenet5=lenet5, docs=docs, progress=loading_progress(quiet))
+    built = build(
+        out,
+        experiments=experiments,
+        lenet5=lenet5,
+        lenet1989=lenet1989,
+        lenet5_modern=lenet5_modern,
+        docs=docs,
+        progress=loading_progress(quiet),
+    )
     if json:
         print_json({"folder": str(built.folder), "files": built.num_files, "bytes": built.num_bytes})
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files as package_files
@@ -19,7 +19,7 @@ from convatlas.museum.comparing import compared, pair_drawings
 from convatlas.museum.exhibits import EXHIBITS
 from convatlas.museum.folder import check_free, put
 from convatlas.museum.ideas import gradient_data, idea_data, scaling_data
-from convatlas.museum.live import live_data, live_model, trained
+from convatlas.museum.live import live_data, live_models, trained
 from convatlas.museum.look import COLORS_OF_PAGES, FONTS
 from convatlas.museum.results import ResultsPage, results_page
 from convatlas.museum.rooms import NetworkRoom, drawings, room_data
@@ -52,6 +52,8 @@ def build(
     *,
     experiments: str | Path | None = None,
     lenet5: str | Path | None = None,
+    lenet1989: str | Path | None = None,
+    lenet5_modern: str | Path | None = None,
     docs: str | None = None,
     progress: ProgressCallback = SILENT,
 ) -> Built:
@@ -63,23 +65,25 @@ def build(
             statement asks, without results.
         lenet5: a run or model of `lenet5`, trained on digits, which reads what a person draws. None: the page says how
             to get one.
+        lenet1989: likewise of `lenet1989`, to read beside it.
+        lenet5_modern: likewise of `lenet5-modern`.
         docs: address of a documentation, as "../index.html" or "https://example.org/", that every page links to.
         progress: told of each file.
 
     Raises:
-        UserError: the folder holds something else, `experiments` no results or damaged ones, `lenet5` another model, or
-            `docs` is no address of a page.
+        UserError: the folder holds something else, `experiments` no results or damaged ones, a model is another
+            than asked or without `lenet5`, or `docs` is no address of a page.
     """
     folder = Path(out)
     check_free(folder)
     if docs is not None:
         check_address(docs)
     # First what may be wrong: the rest takes longer.
-    model = None if lenet5 is None else live_model(lenet5)
+    models = live_models({"lenet5": lenet5, "lenet1989": lenet1989, "lenet5-modern": lenet5_modern})
     results = results_page(None if experiments is None else Path(experiments))
     contents = {}
     with reported(progress, "building the museum", None, "files") as advance:
-        for name, content in all_files(results, model, docs):
+        for name, content in all_files(results, models, docs):
             contents[name] = content
             advance(1)
     put(folder, contents)
@@ -96,7 +100,9 @@ def check_address(docs: str) -> None:
         raise UserError(f"{docs!r} is no address of a page; give one like ../index.html or https://example.org/")
 
 
-def all_files(results: ResultsPage, model: Model | None = None, docs: str | None = None) -> Iterator[tuple[str, bytes]]:
+def all_files(
+    results: ResultsPage, models: Mapping[str, Model], docs: str | None = None
+) -> Iterator[tuple[str, bytes]]:
     """The files of the museum, by their paths in its folder."""
     page = partial(filled, docs=docs)
     rooms = [NetworkRoom.of(exhibit) for exhibit in EXHIBITS]
@@ -125,9 +131,10 @@ def all_files(results: ResultsPage, model: Model | None = None, docs: str | None
     yield "data/ideas.js", script("IDEAS", {**ideas, **moving})
     yield "experiments.html", page("experiments.html.jinja", "experiments.html", results.values)
     yield from results.charts.items()
-    yield "live.html", page("live.html.jinja", "live.html", {"trained": None if model is None else trained(model)})
-    if model is not None:
-        yield "data/live.js", script("LIVE", live_data(model))
+    shown = {name: trained(model) for name, model in models.items()}
+    yield "live.html", page("live.html.jinja", "live.html", {"trained": shown})
+    if models:
+        yield "data/live.js", script("LIVE", {name: live_data(model) for name, model in models.items()})
 
 
 def filled(template: str, name: str, values: dict[str, object], docs: str | None) -> bytes:

@@ -1,60 +1,86 @@
 "use strict";
-// LeNet-5 in the page. Its weights come with a click, as a classic script: pages in a folder may not fetch files.
+// LeNets in the page. Their weights come with a click, as a classic script: pages in a folder may not fetch files.
 
-/** A trained LeNet-5 that reads images of numbers as the package's own does. */
+const ACTIVATIONS = { tanh: (x) => 1.7159 * Math.tanh(x * (2 / 3)), relu: (x) => Math.max(x, 0), "": (x) => x };
+
+/** A trained network that reads images of numbers as the package's own does. Maps are square, and units maps of one. */
 function makeReader(data) {
-  const decode = (text) => {
-    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    return new Float32Array(bytes.buffer);
-  };
-  const weights = {};
-  for (const [name, value] of Object.entries(data)) {
-    if (typeof value === "object" && value !== null) {
-      weights[name] = Object.fromEntries(Object.entries(value).map(([key, text]) => [key, decode(text)]));
-    }
-  }
-  const codes = decode(data.codes), squash = (x) => 1.7159 * Math.tanh(x * (2 / 3));
+  const decode = (text) => new Float32Array(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
+  const steps = data.steps.map((step) => {
+    const numbers = ["weight", "bias", "coefficient", "codes"].filter((name) => name in step);
+    return { ...step, ...Object.fromEntries(numbers.map((name) => [name, decode(step[name])])), then: ACTIVATIONS[step.then || ""] };
+  });
+  const sideOf = (maps) => Math.sqrt(maps[0].length);
+  const units = (maps) => Float64Array.from(maps.flatMap((map) => Array.from(map)));
 
-  function convolution({ weight, bias }, maps, side, kernel) {
-    const out = side - kernel + 1, given = [];
-    for (let m = 0; m < bias.length; m++) {
-      const map = new Float64Array(out * out).fill(bias[m]);
-      maps.forEach((read, i) => {
-        const at = (m * maps.length + i) * kernel * kernel;
-        for (let ky = 0; ky < kernel; ky++) {
-          for (let kx = 0; kx < kernel; kx++) {
-            const factor = weight[at + ky * kernel + kx];
-            if (factor === 0) continue;
-            for (let y = 0; y < out; y++) {
-              for (let x = 0; x < out; x++) map[y * out + x] += factor * read[(y + ky) * side + x + kx];
+  function bordered(maps, before, wanted, value) {
+    const side = sideOf(maps);
+    return maps.map((map) => {
+      const larger = new Float64Array(wanted * wanted).fill(value);
+      map.forEach((one, i) => { larger[(before + Math.floor(i / side)) * wanted + before + (i % side)] = one; });
+      return larger;
+    });
+  }
+
+  const operations = {
+    border(maps, { field, value }) {
+      const side = sideOf(maps);
+      return side < field ? bordered(maps, Math.floor((field - side) / 2), field, value) : maps;
+    },
+    convolution(maps, { weight, bias, kernel, stride = 1, padding = 0, value, then }) {
+      const read = padding ? bordered(maps, padding, sideOf(maps) + 2 * padding, value) : maps;
+      const side = sideOf(read), out = Math.floor((side - kernel) / stride) + 1, given = [];
+      const number = weight.length / (read.length * kernel * kernel), own = bias.length / number;
+      for (let m = 0; m < number; m++) {
+        // A bias for the map, or one for each of its units.
+        const map = Float64Array.from({ length: out * out }, (_, i) => bias[m * own + (own > 1 ? i : 0)]);
+        read.forEach((source, i) => {
+          const at = (m * read.length + i) * kernel * kernel;
+          for (let ky = 0; ky < kernel; ky++) {
+            for (let kx = 0; kx < kernel; kx++) {
+              const factor = weight[at + ky * kernel + kx];
+              if (factor === 0) continue;
+              for (let y = 0; y < out; y++) {
+                for (let x = 0; x < out; x++) map[y * out + x] += factor * source[(y * stride + ky) * side + x * stride + kx];
+              }
             }
           }
-        }
-      });
-      given.push(map.map(squash));
-    }
-    return given;
-  }
+        });
+        given.push(map.map(then));
+      }
+      return given;
+    },
+    subsampling: (maps, { coefficient, bias, then }) =>
+      maps.map((map, m) => squares(map, (a, b, c, d) => then(coefficient[m] * (a + b + c + d) + bias[m]))),
+    pooling: (maps, { then }) => maps.map((map) => squares(map, (...four) => then(Math.max(...four)))),
+    dense(maps, { weight, bias, then }) {
+      const read = units(maps);
+      return Array.from(bias, (sum, m) => Float64Array.of(then(read.reduce((all, value, i) => all + value * weight[m * read.length + i], sum))));
+    },
+    distances(maps, { codes }) {
+      const read = units(maps);
+      return Array.from({ length: codes.length / read.length }, (_, digit) => Float64Array.of(-read.reduce((sum, value, i) => sum + (value - codes[digit * read.length + i]) ** 2, 0)));
+    },
+  };
 
-  function subsampling({ coefficient, bias }, maps, side) {
-    const half = side / 2;
-    return maps.map((map, m) => Float64Array.from({ length: half * half }, (_, i) => {
+  /** What `make` makes of each 2x2 numbers of a map. */
+  function squares(map, make) {
+    const side = Math.sqrt(map.length), half = side / 2;
+    return Float64Array.from({ length: half * half }, (_, i) => {
       const at = 2 * Math.floor(i / half) * side + 2 * (i % half);
-      return squash(coefficient[m] * (map[at] + map[at + 1] + map[at + side] + map[at + side + 1]) + bias[m]);
-    }));
+      return make(map[at], map[at + 1], map[at + side], map[at + side + 1]);
+    });
   }
 
-  /** All layers' outputs for an image of side x side numbers, normalized already. */
+  /** The maps of all steps by name, and the outputs, for an image of side x side numbers that are normalized already. */
   return (image) => {
-    const side = Math.sqrt(image.length), before = Math.floor((32 - side) / 2);
-    const input = new Float64Array(32 * 32).fill(data.background);
-    image.forEach((value, i) => { input[(before + Math.floor(i / side)) * 32 + before + (i % side)] = value; });
-    const c1 = convolution(weights.c1, [input], 32, 5), s2 = subsampling(weights.s2, c1, 28);
-    const c3 = convolution(weights.c3, s2, 14, 5), s4 = subsampling(weights.s4, c3, 10);
-    const c5 = convolution(weights.c5, s4, 5, 5).map((map) => map[0]);
-    const f6 = Array.from(weights.f6.bias, (bias, m) => squash(c5.reduce((sum, value, i) => sum + value * weights.f6.weight[m * 120 + i], bias)));
-    const outputs = Array.from({ length: 10 }, (_, digit) => -f6.reduce((sum, value, i) => sum + (value - codes[digit * 84 + i]) ** 2, 0));
-    return { input: [input], c1, s2, c3, s4, c5, f6, outputs, codes };
+    let maps = [Float64Array.from(image)];
+    const seen = {};
+    for (const step of steps) {
+      maps = operations[step.does](maps, step);
+      seen[step.name] = maps;
+    }
+    return { seen, outputs: Array.from(units(maps)), codes: steps.at(-1).codes };
   };
 }
 
@@ -79,10 +105,11 @@ function resize(image, width, height, side) {
 (() => {
   const byId = (id) => document.getElementById(id);
   const pen = byId("pen"), context = pen.getContext("2d", { willReadFrequently: true });
-  let read = null, data = null;
+  /** Those that are awake: each with its data and its reader, LeNet-5 first. */
+  let readers = [];
 
   // The ink in the middle of a frame, at the size that it has in the training images.
-  function framed() {
+  function framed(data) {
     const side = pen.width, bytes = context.getImageData(0, 0, side, side).data;
     const gray = Array.from({ length: side * side }, (_, i) => bytes[4 * i]), strongest = gray.reduce((a, b) => Math.max(a, b), 0);
     if (strongest < 25) return null;
@@ -101,27 +128,54 @@ function resize(image, width, height, side) {
     return { gray: result, side: frame };
   }
 
+  /** What a network makes of the drawing; nothing where nothing is drawn. */
+  function reading({ data, read }) {
+    const ink = framed(data);
+    if (!ink) return null;
+    let image = resize(ink.gray, ink.side, ink.side, Math.min(data.native, data.side));
+    if (data.native < data.side) image = resize(image, data.native, data.native, data.side);
+    const result = read(image.map((value) => (value / 255 - data.mean) / data.std));
+    return { ...result, best: result.outputs.indexOf(Math.max(...result.outputs)) };
+  }
+
   function look() {
-    const begun = performance.now(), ink = framed();
-    if (!ink) {
-      byId("reads").textContent = "–";
-      byId("took").textContent = "";
+    const begun = performance.now(), [first, ...others] = readers, result = reading(first);
+    byId("reads").textContent = result ? result.best : "–";
+    byId("took").textContent = result ? `in ${(performance.now() - begun).toFixed(1)} ms` : "";
+    if (result) {
+      showDistances(result);
+      showMaps(result);
+    } else {
       byId("maps").replaceChildren();
       byId("distances").replaceChildren();
       byId("distances-text").textContent = "Nothing is drawn yet.";
-      return;
     }
-    let image = resize(ink.gray, ink.side, ink.side, Math.min(data.native, data.side));
-    if (data.native < data.side) image = resize(image, data.native, data.native, data.side);
-    const seen = read(image.map((value) => (value / 255 - data.mean) / data.std));
-    const best = seen.outputs.indexOf(Math.max(...seen.outputs));
-    byId("reads").textContent = best;
-    byId("took").textContent = `in ${(performance.now() - begun).toFixed(1)} ms`;
-    showDistances(seen, best);
-    showMaps(seen, best);
+    for (const other of others) showOutputs(other, result && reading(other));
   }
 
-  function showDistances({ outputs, codes }, best) {
+  /** The ten outputs of a network that stands beside: units from -1 to 1, or shares of one. */
+  function showOutputs({ name }, result) {
+    const svg = byId(`outputs-${name}`), text = byId(`outputs-text-${name}`);
+    svg.replaceChildren();
+    byId(`reads-${name}`).textContent = result ? result.best : "–";
+    text.textContent = "Nothing is drawn yet.";
+    if (!result) return;
+    const { outputs, best } = result, most = outputs[best], isUnits = name === "lenet1989";
+    const all = outputs.reduce((sum, value) => sum + Math.exp(value - most), 0);
+    const shown = outputs.map((value) => isUnits ? value : 100 * Math.exp(value - most) / all);
+    const [low, high] = isUnits ? [-1.25, 1.25] : [0, 100], place = (value) => 24 + 330 * (Math.min(Math.max(value, low), high) - low) / (high - low);
+    const told = (value) => isUnits ? value.toFixed(2).replace("-", "−") : `${value.toFixed(1)} %`;
+    if (isUnits) draw(svg, "path", { d: `M${place(0)} 2V242`, class: "guide" });
+    shown.forEach((value, digit) => {
+      const y = 6 + 24 * digit, [from, until] = [Math.min(place(0), place(value)), Math.max(place(0), place(value))];
+      draw(svg, "text", { x: 2, y: y + 13 }, digit);
+      draw(svg, "rect", { x: from, y, width: Math.max(until - from, 1), height: 16, class: digit === best ? "bar-d" : "bar-c" });
+      draw(svg, "text", { x: 364, y: y + 13 }, told(value));
+    });
+    text.textContent = `${isUnits ? "Its ten units: the strongest is" : "Shares of its ten classes: the largest is that of"} ${best}, ${told(shown[best])}.`;
+  }
+
+  function showDistances({ outputs, codes, best }) {
     const svg = byId("distances"), most = Math.max(...outputs.map((value) => -value));
     svg.replaceChildren();
     outputs.forEach((value, digit) => {
@@ -136,10 +190,11 @@ function resize(image, width, height, side) {
     byId("distances-text").textContent = `Squared distances of F6 to the bitmaps of the digits; the nearest is ${best}, at ${(-outputs[best]).toFixed(1)}.`;
   }
 
-  function showMaps({ input, c1, s2, c3, s4, c5, f6, codes }, best) {
+  function showMaps({ seen, codes, best }) {
+    const row = (maps) => maps.map((map) => map[0]);
     const layers = [
-      ["input", input, 32], ["C1", c1, 28], ["S2", s2, 14], ["C3", c3, 10], ["S4", s4, 5], ["C5, 120 units", [c5], 12],
-      ["F6, 84 units as 7 x 12", [f6], 7], [`the bitmap of ${best}`, [codes.slice(best * 84, best * 84 + 84)], 7],
+      ...["input", "C1", "S2", "C3", "S4"].map((name) => [name, seen[name], Math.sqrt(seen[name][0].length)]),
+      ["C5, 120 units", [row(seen.C5)], 12], ["F6, 84 units as 7 x 12", [row(seen.F6)], 7], [`the bitmap of ${best}`, [codes.slice(best * 84, best * 84 + 84)], 7],
     ];
     byId("maps").replaceChildren(...layers.map(([name, maps, width]) => {
       const figure = document.createElement("figure"), caption = document.createElement("figcaption");
@@ -188,7 +243,7 @@ function resize(image, width, height, side) {
     context.lineTo(...to);
     context.stroke();
     last = to;
-    if (read) look();
+    if (readers.length) look();
   }
   byId("clear").addEventListener("click", () => { clear(); look(); });
 
@@ -218,10 +273,11 @@ function resize(image, width, height, side) {
     const script = document.createElement("script");
     script.src = "data/live.js";
     script.addEventListener("load", () => {
-      data = LIVE;
-      read = makeReader(data);
-      // Before the pen needs it the browser has compiled it.
-      for (let i = 0; i < 3; i++) read(new Array(data.side ** 2).fill(0));
+      readers = Object.entries(LIVE).map(([name, data]) => ({ name, data, read: makeReader(data) }));
+      // Before the pen needs them the browser has compiled them.
+      for (const { data, read } of readers) {
+        for (let i = 0; i < 3; i++) read(new Array(data.side ** 2).fill(0));
+      }
       byId("asleep").hidden = true;
       byId("live").hidden = false;
       clear();
