@@ -4,20 +4,13 @@ figures that Python counts. A sample runs by default where Chromium is installed
 from __future__ import annotations
 
 import base64
-import itertools
 import json
-import os
 import random
 import re
-import select
-import shutil
-import subprocess
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -33,145 +26,6 @@ from convatlas.runs.run import Run
 ROOT = Path(__file__).parents[2]
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 """`npm install axe-core` in the repository's folder puts it there."""
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SECONDS = 30
-"""That the browser may take for one answer."""
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--hide-scrollbars",
-    "--remote-debugging-pipe",
-    "--no-first-run",
-)
-
-
-class Browser:
-    """One page, with what it asked for and complained of."""
-
-    def __init__(self) -> None:
-        assert CHROMIUM, "Chromium is not installed"
-        self._numbers = itertools.count(1)
-        self._buffer = b""
-        self.requests: list[str] = []
-        self.errors: list[str] = []
-        self.loaded = False
-        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-
-    def __enter__(self) -> Self:
-        read_in, self._out = os.pipe()
-        self._in, write_out = os.pipe()
-        # Chromium reads from 3 and writes to 4.
-        command = f'exec 3<&{read_in} 4>&{write_out}; exec "$@"'
-        arguments = [str(CHROMIUM), *FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"]
-        self._process = subprocess.Popen(
-            ["bash", "-c", command, "bash", *arguments], pass_fds=(read_in, write_out), stderr=subprocess.DEVNULL
-        )
-        os.close(read_in)
-        os.close(write_out)
-        self._session: str | None = None
-        target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.send(f"{domain}.enable")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._out)
-        os.close(self._in)
-        self._profile.cleanup()
-
-    def send(self, method: str, **params: Any) -> dict[str, Any]:
-        """Call a method of the protocol and wait for its result; events that come meanwhile are noted."""
-        number = next(self._numbers)
-        message = {"id": number, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._out, json.dumps(message).encode() + b"\0")
-        while (answer := self._read()).get("id") != number:
-            self._note(answer)
-        assert "error" not in answer, (method, answer)
-        result: dict[str, Any] = answer["result"]
-        return result
-
-    def _read(self) -> dict[str, Any]:
-        deadline = time.monotonic() + SECONDS
-        while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._in], [], [], max(deadline - time.monotonic(), 0))
-            assert ready, "the browser does not answer"
-            part = os.read(self._in, 1 << 20)
-            assert part, "the browser has ended"
-            self._buffer += part
-        message, _, self._buffer = self._buffer.partition(b"\0")
-        answer: dict[str, Any] = json.loads(message)
-        return answer
-
-    def _note(self, event: dict[str, Any]) -> None:
-        params = event.get("params", {})
-        match event.get("method"):
-            case "Network.requestWillBeSent":
-                self.requests.append(params["request"]["url"])
-            case "Page.loadEventFired":
-                self.loaded = True
-            case "Runtime.exceptionThrown":
-                self.errors.append(json.dumps(params["exceptionDetails"])[:600])
-            case "Runtime.consoleAPICalled" if params["type"] in ("error", "warning"):
-                self.errors.append(json.dumps(params["args"])[:600])
-            case "Log.entryAdded" if params["entry"]["level"] == "error":
-                self.errors.append(json.dumps(params["entry"])[:600])
-
-    def open(self, url: str) -> None:
-        """Open a page and wait until its scripts have run."""
-        self.requests.clear()
-        self.errors.clear()
-        self.loaded = False
-        # Another place on the same page is no new document, and is not loaded.
-        is_new = "loaderId" in self.send("Page.navigate", url=url)
-        while is_new and not self.loaded:
-            self._note(self._read())
-
-    def wait_for(self, condition: str) -> None:
-        """Until an expression in the page is true, which looks for it itself."""
-        self.run(
-            "new Promise((done, fail) => { const began = performance.now();"
-            f" const look = () => ({condition}) ? done(true) : performance.now() - began > {1000 * SECONDS}"
-            " ? fail(new Error('it does not become true')) : setTimeout(look, 20); look(); })"
-        )
-
-    def run(self, script: str) -> Any:
-        """The value of an expression in the page; of a promise, what it comes to."""
-        result = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    def resize(self, width: int, height: int) -> None:
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-
-    def prefer(self, **features: str) -> None:
-        """Media features, as prefers_color_scheme="dark"."""
-        chosen = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
-        self.send("Emulation.setEmulatedMedia", features=chosen)
-
-    def press(self, key: str) -> None:
-        """A key, as "Tab" or "ArrowRight"."""
-        codes = {"Tab": 9, "Enter": 13, "ArrowRight": 39, "ArrowLeft": 37, "ArrowDown": 40, "Home": 36}
-        for kind in ("rawKeyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key])
-
-    def drawing(self, path: Path) -> None:
-        """What the page looks like, all of it."""
-        shot = self.send("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    with Browser() as one:
-        yield one
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +38,7 @@ def addresses(museum: Path) -> list[str]:
     return [path.as_uri() for path in sorted(museum.glob("*.html"))]
 
 
-def look(browser: Browser, address: str, width: int) -> None:
+def look(browser: Any, address: str, width: int) -> None:
     """Fail if a page complains, asks for something elsewhere, or is wider than the window."""
     browser.resize(width, 900)
     browser.open(address)
@@ -194,12 +48,12 @@ def look(browser: Browser, address: str, width: int) -> None:
     assert browser.run("document.documentElement.scrollWidth") <= width, address
 
 
-def test_pages_are_quiet_and_fit_a_telephone(browser: Browser, museum: Path) -> None:
+def test_pages_are_quiet_and_fit_a_telephone(browser: Any, museum: Path) -> None:
     for address in addresses(museum):
         look(browser, address, 360)
 
 
-def test_a_click_on_a_layer_tells_its_figures(browser: Browser, museum: Path) -> None:
+def test_a_click_on_a_layer_tells_its_figures(browser: Any, museum: Path) -> None:
     browser.open((museum / "lenet5.html").as_uri())
     browser.run(
         "document.querySelector('#diagram-overview [data-layer=c3] rect').dispatchEvent("
@@ -210,7 +64,7 @@ def test_a_click_on_a_layer_tells_its_figures(browser: Browser, museum: Path) ->
     assert "of 32 x 32 px" in browser.run("document.getElementById('field-text').textContent")
 
 
-def move(browser: Browser, place: dict[str, int]) -> str:
+def move(browser: Any, place: dict[str, int]) -> str:
     """Move sliders to their stops, and return what the page says then."""
     for name, index in place.items():
         browser.run(
@@ -220,7 +74,7 @@ def move(browser: Browser, place: dict[str, int]) -> str:
     return str(browser.run("document.getElementById('stop-facts').textContent"))
 
 
-def check_stops(browser: Browser, museum: Path, names: list[str], number: int) -> None:
+def check_stops(browser: Any, museum: Path, names: list[str], number: int) -> None:
     """Fail if the page's figures at random stops are not Python's."""
     chance = random.Random(1)
     for name in names:
@@ -238,11 +92,11 @@ def check_stops(browser: Browser, museum: Path, names: list[str], number: int) -
             assert bars == sum(row.macs > 0 for row in table), (name, scale)
 
 
-def test_figures_at_some_stops_are_pythons(browser: Browser, museum: Path) -> None:
+def test_figures_at_some_stops_are_pythons(browser: Any, museum: Path) -> None:
     check_stops(browser, museum, ["lenet5"], 5)
 
 
-def focus_by_keyboard(browser: Browser) -> list[str]:
+def focus_by_keyboard(browser: Any) -> list[str]:
     """What the Tab key reaches, from the beginning of the page to its end."""
     browser.run("document.activeElement.blur(); scrollTo(0, 0)")
     reached: list[str] = []
@@ -259,7 +113,7 @@ def focus_by_keyboard(browser: Browser) -> list[str]:
     return reached
 
 
-def test_a_room_can_be_used_by_keyboard(browser: Browser, museum: Path) -> None:
+def test_a_room_can_be_used_by_keyboard(browser: Any, museum: Path) -> None:
     browser.resize(1280, 900)
     browser.open((museum / "lenet5.html").as_uri())
     reached = " ".join(focus_by_keyboard(browser))
@@ -275,7 +129,7 @@ def test_a_room_can_be_used_by_keyboard(browser: Browser, museum: Path) -> None:
     assert browser.run("getComputedStyle(document.getElementById('diagram-stages')).display") == "block"
 
 
-def test_a_page_reads_without_javascript(browser: Browser, museum: Path) -> None:
+def test_a_page_reads_without_javascript(browser: Any, museum: Path) -> None:
     browser.send("Emulation.setScriptExecutionDisabled", value=True)
     try:
         browser.open((museum / "lenet5.html").as_uri())
@@ -287,7 +141,7 @@ def test_a_page_reads_without_javascript(browser: Browser, museum: Path) -> None
     assert "As the paper" not in seen
 
 
-def test_a_drawing_can_be_taken_along_as_it_is(browser: Browser, museum: Path) -> None:
+def test_a_drawing_can_be_taken_along_as_it_is(browser: Any, museum: Path) -> None:
     browser.open((museum / "ideas.html").as_uri())
     text = browser.run("svgFile(document.getElementById('filters-drawing'))")
     root = ElementTree.fromstring(text)
@@ -296,7 +150,7 @@ def test_a_drawing_can_be_taken_along_as_it_is(browser: Browser, museum: Path) -
     assert "7x7: 200,704" in "".join(root.itertext())
 
 
-def test_live_networks_answer_as_in_pytorch(browser: Browser, museum: Path, finished: Callable[..., Run]) -> None:
+def test_live_networks_answer_as_in_pytorch(browser: Any, museum: Path, finished: Callable[..., Run]) -> None:
     browser.open((museum / "live.html").as_uri())
     assert not any("data/live.js" in one for one in browser.requests)
     browser.run("document.getElementById('wake').click()")
@@ -312,7 +166,7 @@ def test_live_networks_answer_as_in_pytorch(browser: Browser, museum: Path, fini
 
 
 def test_a_drawing_is_read_as_predict_reads_it(
-    browser: Browser, museum: Path, finished: Callable[..., Run], tmp_path: Path
+    browser: Any, museum: Path, finished: Callable[..., Run], tmp_path: Path
 ) -> None:
     model = finished("lenet5", compressed=False).model
     browser.open((museum / "live.html").as_uri())
@@ -344,7 +198,7 @@ def test_a_drawing_is_read_as_predict_reads_it(
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
-def test_every_page_is_quiet_and_fits(browser: Browser, whole: Path, width: int, theme: str) -> None:
+def test_every_page_is_quiet_and_fits(browser: Any, whole: Path, width: int, theme: str) -> None:
     browser.prefer(prefers_color_scheme=theme, prefers_reduced_motion="reduce")
     for address in addresses(whole):
         look(browser, address, width)
@@ -353,7 +207,7 @@ def test_every_page_is_quiet_and_fits(browser: Browser, whole: Path, width: int,
 @pytest.mark.browser
 @pytest.mark.skipif(not AXE.exists(), reason="npm install axe-core")
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious(browser: Browser, whole: Path, theme: str) -> None:
+def test_axe_finds_nothing_serious(browser: Any, whole: Path, theme: str) -> None:
     browser.prefer(prefers_color_scheme=theme)
     found = []
     for address in addresses(whole):
@@ -371,7 +225,7 @@ def test_axe_finds_nothing_serious(browser: Browser, whole: Path, theme: str) ->
 
 
 @pytest.mark.browser
-def test_the_first_view_from_a_server_takes_less_than_a_second(browser: Browser, whole: Path) -> None:
+def test_the_first_view_from_a_server_takes_less_than_a_second(browser: Any, whole: Path) -> None:
     browser.resize(1280, 900)
     with MuseumServer(whole) as server:
         thread = threading.Thread(target=server.serve)
@@ -387,7 +241,7 @@ def test_the_first_view_from_a_server_takes_less_than_a_second(browser: Browser,
 
 
 @pytest.mark.browser
-def test_every_room_can_be_toured_by_keyboard(browser: Browser, whole: Path) -> None:
+def test_every_room_can_be_toured_by_keyboard(browser: Any, whole: Path) -> None:
     browser.resize(1280, 900)
     for address in addresses(whole):
         browser.open(address)
@@ -400,5 +254,5 @@ def test_every_room_can_be_toured_by_keyboard(browser: Browser, whole: Path) -> 
 
 
 @pytest.mark.browser
-def test_figures_at_two_hundred_stops_are_pythons(browser: Browser, whole: Path) -> None:
+def test_figures_at_two_hundred_stops_are_pythons(browser: Any, whole: Path) -> None:
     check_stops(browser, whole, [one.name for one in EXHIBITS], 25)

@@ -45,7 +45,7 @@ def compressed(museum: Path, names: set[str]) -> int:
 
 def test_there_is_a_page_for_each_room(museum: Path) -> None:
     names = {path.stem for path in pages(museum)}
-    assert names == {one.name for one in site.EXHIBITS} | {"index", "compare", "ideas", "experiments", "live"}
+    assert names == {one.name for one in site.EXHIBITS} | {"index", "compare", "ideas", "experiments", "live", "own"}
 
 
 def test_pages_have_a_heading_a_language_and_words_for_their_drawings(museum: Path) -> None:

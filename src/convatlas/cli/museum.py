@@ -30,6 +30,14 @@ def build_pages(
     lenet5_modern: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="Likewise of lenet5-modern, to read beside lenet5.")
     ] = None,
+    artefact: Annotated[
+        Path | None,
+        typer.Option(help="An artefact for ONNX Runtime, as convatlas export makes it, to see a person's own images."),
+    ] = None,
+    onnxruntime_web: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The npm package that runs it in browsers, if it is not to be downloaded."),
+    ] = None,
     docs: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="A documentation to link to from every page, as ../index.html."),
@@ -47,6 +55,8 @@ def build_pages(
         lenet5=lenet5,
         lenet1989=lenet1989,
         lenet5_modern=lenet5_modern,
+        artefact=artefact,
+        onnxruntime_web=onnxruntime_web,
         docs=docs,
         progress=loading_progress(quiet),
     )

@@ -21,6 +21,7 @@ from convatlas.museum.folder import check_free, put
 from convatlas.museum.ideas import gradient_data, idea_data, scaling_data
 from convatlas.museum.live import live_data, live_models, trained
 from convatlas.museum.look import COLORS_OF_PAGES, FONTS
+from convatlas.museum.own import OwnImages, own_images
 from convatlas.museum.results import ResultsPage, results_page
 from convatlas.museum.rooms import NetworkRoom, drawings, room_data
 from convatlas.museum.stops import script, stop_data
@@ -33,9 +34,10 @@ PAGES = {
     "ideas.html": "Ideas",
     "experiments.html": "Experiments",
     "live.html": "Live",
+    "own.html": "Your images",
 }
 """Besides the rooms of networks."""
-SCRIPTS = ("museum.js", "room.js", "compare.js", "ideas.js", "live.js")
+SCRIPTS = ("museum.js", "room.js", "compare.js", "ideas.js", "live.js", "onnx.js", "own.js")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,8 @@ def build(
     lenet5: str | Path | None = None,
     lenet1989: str | Path | None = None,
     lenet5_modern: str | Path | None = None,
+    artefact: str | Path | None = None,
+    onnxruntime_web: str | Path | None = None,
     docs: str | None = None,
     progress: ProgressCallback = SILENT,
 ) -> Built:
@@ -67,12 +71,16 @@ def build(
             to get one.
         lenet1989: likewise of `lenet1989`, to read beside it.
         lenet5_modern: likewise of `lenet5-modern`.
+        artefact: for ONNX Runtime, as from `convatlas.export`: it sees a person's own images, and so does any ONNX file
+            that is dropped there. None: the page says how to get one.
+        onnxruntime_web: file of the npm package that runs it in browsers. None: it is downloaded, once.
         docs: address of a documentation, as "../index.html" or "https://example.org/", that every page links to.
         progress: told of each file.
 
     Raises:
-        UserError: the folder holds something else, `experiments` no results or damaged ones, a model is another
-            than asked or without `lenet5`, or `docs` is no address of a page.
+        UserError: the folder holds something else, `experiments` no results or damaged ones, a model or the artefact
+            is another than asked, `onnxruntime_web` cannot be had or is another file, or `docs` is no address of a
+            page.
     """
     folder = Path(out)
     check_free(folder)
@@ -80,10 +88,13 @@ def build(
         check_address(docs)
     # First what may be wrong: the rest takes longer.
     models = live_models({"lenet5": lenet5, "lenet1989": lenet1989, "lenet5-modern": lenet5_modern})
+    own = None
+    if artefact is not None:
+        own = own_images(Path(artefact), None if onnxruntime_web is None else Path(onnxruntime_web), progress)
     results = results_page(None if experiments is None else Path(experiments))
     contents = {}
     with reported(progress, "building the museum", None, "files") as advance:
-        for name, content in all_files(results, models, docs):
+        for name, content in all_files(results, models, own, docs):
             contents[name] = content
             advance(1)
     put(folder, contents)
@@ -101,7 +112,7 @@ def check_address(docs: str) -> None:
 
 
 def all_files(
-    results: ResultsPage, models: Mapping[str, Model], docs: str | None = None
+    results: ResultsPage, models: Mapping[str, Model], own: OwnImages | None, docs: str | None
 ) -> Iterator[tuple[str, bytes]]:
     """The files of the museum, by their paths in its folder."""
     page = partial(filled, docs=docs)
@@ -135,6 +146,9 @@ def all_files(
     yield "live.html", page("live.html.jinja", "live.html", {"trained": shown})
     if models:
         yield "data/live.js", script("LIVE", {name: live_data(model) for name, model in models.items()})
+    yield "own.html", page("own.html.jinja", "own.html", {"own": None if own is None else own.about})
+    if own is not None:
+        yield from own.files.items()
 
 
 def filled(template: str, name: str, values: dict[str, object], docs: str | None) -> bytes:

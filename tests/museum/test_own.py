@@ -1,0 +1,277 @@
+"""A network that sees a person's own images in the page: what is put there, and that it answers as in Python."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+from PIL import Image
+
+import convatlas as ca
+from convatlas.deployment.manifest import MANIFEST, Manifest
+from convatlas.errors import UserError
+from convatlas.files import cache_folder
+from convatlas.museum import MuseumServer, own, site
+from convatlas.museum.folder import put
+from convatlas.museum.own import PACKAGE, own_images, runtime_files
+
+PAGES = Path(site.__file__).parent / "pages"
+CLASSES = 10
+IS_AWAKE = "!document.getElementById('awake').hidden || !document.getElementById('trouble').hidden"
+HAS_ANSWERED = "document.getElementById('took').textContent !== '' || !document.getElementById('trouble').hidden"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package with the names of the real one."""
+    path = tmp_path / PACKAGE
+    with tarfile.open(path, "w:gz") as archive:
+        for name in own.MEMBERS:
+            file = tmp_path / name
+            file.write_text(name)
+            archive.add(file, f"package/dist/{name}")
+    monkeypatch.setattr(own, "CHECKSUM", f"sha512:{hashlib.sha512(path.read_bytes()).hexdigest()}")
+    return path
+
+
+def test_the_artefact_and_the_runtime_are_put_there(artefact: Path, package: Path) -> None:
+    images = own_images(artefact, package)
+    assert set(images.files) == {
+        "own/artefact.json",
+        "own/model.onnx",
+        "own/preprocessing.onnx",
+        *(f"runtime/{name}" for name in own.MEMBERS),
+    }
+    assert images.about["num_loaded"] == sum(map(len, images.files.values()))
+    page = site.filled("own.html.jinja", "own.html", {"own": images.about}, None).decode()
+    assert "<b>lenet5</b>" in page
+    # Only here: no other page computes with WebAssembly or fetches anything.
+    assert "'wasm-unsafe-eval'; connect-src 'self'" in page
+    assert "wasm" not in site.filled("live.html.jinja", "live.html", {"trained": {}}, None).decode()
+
+
+def test_another_package_is_told(package: Path) -> None:
+    package.write_bytes(b"another")
+    with pytest.raises(UserError, match=r"is not onnxruntime-web-.*: its checksum differs; https://registry"):
+        runtime_files(package)
+    with pytest.raises(UserError, match=r"there is no file .*nowhere.tgz; https://registry.npmjs.org/"):
+        runtime_files(package.with_name("nowhere.tgz"))
+
+
+def test_an_artefact_that_no_browser_runs_is_told(
+    shipped: Path, artefact: Path, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"cannot see images in the museum: it looks for the ink of drawings"):
+        own_images(shipped, package)
+    monkeypatch.setattr(own, "MAX_BYTES", 1000)
+    with pytest.raises(UserError, match=r"cannot see images in the museum: it has .* a page loads at most 1,000"):
+        own_images(artefact, package)
+
+
+def gated(linear: bool) -> tuple[bytes, npt.NDArray[np.float32]]:
+    """A network with a gate that averages too, and a classifier behind the average of the last maps; its weights."""
+    generator = np.random.default_rng(0)
+    channels = 8 if linear else CLASSES
+    shapes = {"w1": (6, 3, 3, 3), "w2": (6, 6, 1, 1), "w3": (channels, 6, 3, 3), "w4": (CLASSES, channels)}
+    values = {name: generator.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    node = onnx.helper.make_node
+    nodes = [
+        node("Conv", ["images", "w1"], ["a"], strides=[2, 2]),
+        node("Relu", ["a"], ["b"]),
+        node("GlobalAveragePool", ["b"], ["c"]),
+        node("Conv", ["c", "w2"], ["d"]),
+        node("Sigmoid", ["d"], ["e"]),
+        node("Mul", ["b", "e"], ["f"]),
+        node("Conv", ["f", "w3"], ["g"]),
+        node("Relu", ["g"], ["h"]),
+        node("GlobalAveragePool", ["h"], ["i"]),
+        node("Flatten", ["i"], ["j"]),
+        node("Gemm", ["j", "w4"], ["logits"], transB=1) if linear else node("Identity", ["j"], ["logits"]),
+    ]
+    kind = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        nodes,
+        "gated",
+        [onnx.helper.make_tensor_value_info("images", kind, ["n", 3, 16, 16])],
+        [onnx.helper.make_tensor_value_info("logits", kind, ["n", CLASSES])],
+        [onnx.numpy_helper.from_array(values[name], name) for name in shapes if linear or name != "w4"],
+    )
+    model = onnx.helper.make_model(graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 21)])
+    return model.SerializeToString(), values["w4"]
+
+
+PARSED = """
+(() => {
+    const read = onnx.read(Uint8Array.from(%s)), { maps, weights } = read.classMaps;
+    const inWeights = weights && { ...weights, values: Array.from(weights.values) };
+    return { inputs: read.inputs, first: read.first, maps, weights: inWeights, bytes: Array.from(read.bytes()) };
+})()
+"""
+
+
+@pytest.fixture
+def reader(browser: Any, tmp_path: Path) -> Any:
+    """The browser on a page that reads ONNX files."""
+    (tmp_path / "onnx.js").write_bytes((PAGES / "onnx.js").read_bytes())
+    (tmp_path / "page.html").write_text('<!DOCTYPE html><title>test</title><script src="onnx.js"></script>')
+    browser.open((tmp_path / "page.html").as_uri())
+    return browser
+
+
+@pytest.mark.parametrize("linear", [True, False], ids=["linear", "own maps"])
+def test_the_page_finds_the_maps_of_classes(reader: Any, linear: bool) -> None:
+    content, expected = gated(linear)
+    found = reader.run(PARSED % list(content))
+    assert found["inputs"] == [{"name": "images", "isFloat": True, "shape": ["n", 3, 16, 16]}]
+    assert (found["first"], found["maps"]) == ("a", "h")
+    session = onnxruntime.InferenceSession(bytes(found["bytes"]), providers=["CPUExecutionProvider"])
+    logits, first, maps = session.run(None, {"images": np.random.default_rng(1).random((1, 3, 16, 16), np.float32)})
+    assert first.shape == (1, 6, 7, 7)
+    if not linear:
+        assert found["weights"] is None
+        assert np.allclose(maps.mean((2, 3)), logits, atol=1e-5)
+        return
+    weights = np.array(found["weights"]["values"], np.float32).reshape(found["weights"]["shape"])
+    assert found["weights"]["isTransposed"]
+    assert np.array_equal(weights, expected)
+    assert np.allclose(maps.mean((2, 3)) @ weights.T, logits, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "it has no graph"),
+        (b"\x08\x07", "it has no graph"),
+        (b"\x3a\xff\xff", "it is cut short or no ONNX file"),
+        (b"GIF89a", "no ONNX file"),
+        (b"\xff" * 40, "no ONNX file"),
+    ],
+    ids=["empty", "no graph", "cut", "gif", "ones"],
+)
+def test_what_is_no_onnx_file_is_told(reader: Any, content: bytes, said: str) -> None:
+    script = f"(() => {{ try {{ onnx.read(Uint8Array.from({list(content)})); }} catch (e) {{ return e.message; }} }})()"
+    assert said in reader.run(script)
+
+
+@pytest.fixture(scope="module")
+def artefact(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that does not look for ink."""
+    folder = tmp_path_factory.mktemp("artefact") / "lenet5"
+    shutil.copytree(shipped, folder)
+    manifest = Manifest.read(folder)
+    preprocessing = replace(manifest.card.preprocessing, ink=None)
+    manifest = replace(manifest, reframes_ink=False, card=replace(manifest.card, preprocessing=preprocessing))
+    (folder / MANIFEST).write_bytes(manifest.to_json())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(artefact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the page alone, with the real runtime."""
+    here = cache_folder() / "museum" / PACKAGE
+    images = own_images(artefact, here if here.exists() else None)
+    folder = tmp_path_factory.mktemp("own") / "site"
+    look = {"colors": site.COLORS_OF_PAGES, "fonts": site.FONTS}
+    contents = {
+        "style.css": site.filled("style.css.jinja", "", look, None),
+        "own.html": site.filled("own.html.jinja", "own.html", {"own": images.about}, None),
+        **images.files,
+    }
+    for name in site.SCRIPTS:
+        contents[name] = (PAGES / name).read_bytes()
+    put(folder, contents)
+    with MuseumServer(folder) as server:
+        thread = threading.Thread(target=server.serve)
+        thread.start()
+        yield f"{server.address}own.html"
+        server.stop()
+        thread.join()
+
+
+@pytest.fixture
+def awake(browser: Any, served: str) -> Any:
+    """The browser on the page, its network awake."""
+    browser.open(served)
+    assert not [one for one in browser.requests if "/runtime/" in one or "/own/" in one]
+    browser.run("document.getElementById('wake').click()")
+    browser.wait_for(IS_AWAKE)
+    assert trouble(browser) == ""
+    return browser
+
+
+def trouble(browser: Any) -> str:
+    return str(browser.run("document.getElementById('trouble').textContent"))
+
+
+def answer(browser: Any, id: str, *paths: Path) -> None:
+    browser.run("document.getElementById('took').textContent = ''; document.getElementById('trouble').hidden = true")
+    browser.choose(id, *paths)
+    browser.wait_for(HAS_ANSWERED)
+
+
+def photograph(path: Path, width: int, height: int) -> Path:
+    pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).resize((width, height)).save(path)
+    return path
+
+
+@pytest.mark.network
+def test_it_answers_as_the_artefact_does(awake: Any, artefact: Path, tmp_path: Path) -> None:
+    model = ca.Artefact.open(artefact)
+    for width, height in ((60, 90), (500, 300), (28, 28)):
+        path = photograph(tmp_path / f"{width}.png", width, height)
+        answer(awake, "image", path)
+        (expected,) = model.predict([path])
+        told = awake.run("[...document.querySelectorAll('#classes button')].map(one => one.textContent)")
+        pairs = zip(expected.classes, expected.probabilities, strict=True)
+        assert told == [f"{name}  {100 * share:.1f} %" for name, share in pairs]
+        assert awake.run("document.getElementById('best').textContent") == expected.classes[0]
+    assert awake.errors == []
+    assert [one for one in awake.requests if not one.startswith(("http://127.0.0.1:", "blob:", "data:"))] == []
+
+
+@pytest.mark.network
+def test_dropped_networks_take_its_place(awake: Any, artefact: Path, tmp_path: Path) -> None:
+    answer(awake, "image", photograph(tmp_path / "a.png", 80, 80))
+    (tmp_path / "own.onnx").write_bytes(gated(linear=True)[0])
+    answer(awake, "network", tmp_path / "own.onnx")
+    assert (trouble(awake), awake.run("document.getElementById('who').textContent")) == ("", "own.onnx sees")
+    assert "light where it speaks for" in awake.run("document.getElementById('seen-text').textContent")
+    assert not awake.run("document.getElementById('values-line').hidden")
+    answer(awake, "network", *(artefact / name for name in ("artefact.json", "model.onnx", "preprocessing.onnx")))
+    assert (trouble(awake), awake.run("document.getElementById('who').textContent")) == ("", "lenet5 sees")
+    assert "no map for a class" in awake.run("document.getElementById('seen-text').textContent")
+
+
+@pytest.mark.network
+def test_what_cannot_be_used_says_why(awake: Any, artefact: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "text.onnx").write_text("no network")
+    Image.new("L", (10_000, 5_000)).save(tmp_path / "large.png")
+    for id, path, said in (
+        ("image", tmp_path / "text.png", "text.png is no image that this browser reads"),
+        ("image", tmp_path / "large.png", "large.png has 50 megapixels; at most 40 are read here"),
+        ("network", tmp_path / "text.onnx", "text.onnx cannot be used: it"),
+        ("network", artefact / "preprocessing.onnx", "takes image (height x width x 3); a network for images takes"),
+        (
+            "network",
+            artefact / "artefact.json",
+            "model.onnx of the artefact is missing; choose artefact.json and its two",
+        ),
+    ):
+        answer(awake, id, path)
+        assert said in trouble(awake)
+    # What was there before still works.
+    answer(awake, "image", photograph(tmp_path / "a.png", 40, 40))
+    assert trouble(awake) == ""
