@@ -143,16 +143,22 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes `structure` runs for the variant of each structure, one that takes `structure_name` for its
-    name, since hypothesis prints every argument of a failure; so with `scaling`."""
+    name, since hypothesis prints every argument of a failure; so with `scaling`. With the mark `few_structures` the
+    default run has the first structure of each family's, and slow tests have all."""
     together = [name for mark in at_once(metafunc.definition) for name in names_of(mark)]
     if together:
         # Only so that pytest looks for no fixtures of these names.
         metafunc.parametrize(together, [(None,) * len(together)], ids=["all"])
+    usual = {type(variant.spec): variant.name for variant in reversed(structures())}.values()
+    is_few = metafunc.definition.get_closest_marker("few_structures") is not None
     for kind, variants in (("structure", structures), ("scaling", scalings)):
+        marks = [[pytest.mark.slow] if is_few and variant.name not in usual else [] for variant in variants()]
         if kind in metafunc.fixturenames and kind not in together:
-            metafunc.parametrize(kind, variants(), ids=lambda variant: variant.name)
+            cases = [pytest.param(one, marks=own, id=one.name) for one, own in zip(variants(), marks, strict=True)]
+            metafunc.parametrize(kind, cases)
         if f"{kind}_name" in metafunc.fixturenames:
-            metafunc.parametrize(f"{kind}_name", [variant.name for variant in variants()])
+            cases = [pytest.param(one.name, marks=own) for one, own in zip(variants(), marks, strict=True)]
+            metafunc.parametrize(f"{kind}_name", cases)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -560,13 +566,13 @@ def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-SOME = ("lenet5", "alexnet", "resnet20-cifar")
-"""With layers of kinds of its own; of convolutions and fully connected layers; with normalization and shortcuts."""
+SOME = ("lenet5", "resnet20-cifar")
+"""With layers of kinds of its own; with normalization and shortcuts."""
 
 
 @pytest.fixture(params=[name if name in SOME else pytest.param(name, marks=pytest.mark.slow) for name in WIDTHS])
 def some_family(request: pytest.FixtureRequest) -> str:
-    """A network of three families in turn, for what takes long; slow tests have all."""
+    """A network of two families in turn, for what takes long; slow tests have all."""
     return str(request.param)
 
 

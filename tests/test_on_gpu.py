@@ -226,6 +226,7 @@ def test_files_with_tests_for_a_gpu_are_found_by_mark_and_by_fixture(on_gpu: Mod
     assert "test_formatting.py" not in names
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_machine_without_a_gpu_is_told_so_in_one_line(tmp_path: Path) -> None:
     env = os.environ | {"PYTHON": sys.executable}

@@ -131,7 +131,11 @@ SIZES = [
 @pytest.mark.parametrize(
     "verb",
     # Other networks' sizes are the library's tests.
-    [["show", "mobilenet"], ["compare", "alexnet", "resnet50"], ["train", "resnet20-cifar"]],
+    [
+        ["show", "mobilenet"],
+        pytest.param(["compare", "alexnet", "resnet50"], marks=pytest.mark.slow),
+        ["train", "resnet20-cifar"],
+    ],
     ids=" ".join,
 )
 def test_an_impossible_size(
@@ -258,14 +262,21 @@ def test_another_runs_weights(convatlas: Callable, copy: Path, tmp_path: Path) -
     is_one_clear_line(convatlas("evaluate", copy), "not this model's")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 99}', "\x00\xff"])
+damaged = pytest.mark.parametrize(
+    "content",
+    ["{", '{"format": 99}', "\x00\xff"]
+    + [pytest.param(content, marks=pytest.mark.slow) for content in ("", "[]", "{}", '{"format": 1}')],
+)
+
+
+@damaged
 def test_a_damaged_record(content: str, convatlas: Callable, copy: Path) -> None:
     (copy / "run.json").write_text(content)
     for verb in ("evaluate", "resume"):
         is_one_clear_line(convatlas(verb, copy), "run.json")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 99}', "\x00\xff"])
+@damaged
 def test_a_damaged_card(content: str, convatlas: Callable, copy: Path) -> None:
     (copy / "model.json").write_text(content)
     for verb in ("evaluate", "resume", "report"):

@@ -170,7 +170,9 @@ has_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no s
 
 
 @has_pipes
-@pytest.mark.parametrize("kind", ["data", "init_from", "teacher"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("data", marks=pytest.mark.slow), "init_from", pytest.param("teacher", marks=pytest.mark.slow)]
+)
 def test_what_is_no_file_or_folder_is_refused_and_never_waited_for(
     kind: str, victim: Victim, convatlas: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,12 @@ import pytest
 pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals of this kind")
 
 COMPARED = ("compare", "alexnet", "squeezenet", "mobilenet", "vgg16", "googlenet")
-WHOLE = [(80, ("show", "vgg16")), (80, ("claims", "resnet50-v1.5")), (80, COMPARED), (60, ("show", "vgg16"))]
+WHOLE = [
+    (60, ("show", "vgg16")),
+    (80, COMPARED),
+    pytest.param(80, ("show", "vgg16"), marks=pytest.mark.slow),
+    pytest.param(80, ("claims", "resnet50-v1.5"), marks=pytest.mark.slow),
+]
 WITHIN = [
     *((80, ("list",)), (100, ("list",)), (80, ("show", "resnet50")), (60, ("show", "vgg16")), (80, COMPARED)),
     (80, ("claims", "alexnet")),

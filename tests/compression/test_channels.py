@@ -59,6 +59,7 @@ def by_place(network: nn.Module) -> Callable[[Any], Tensor | None]:
     return lambda group: torch.rand(len(group[0].root_idxs), generator=generator)
 
 
+@pytest.mark.few_structures
 def test_a_narrower_network_is_the_old_one_without_some_channels(structure_name: str) -> None:
     name, variant = structure_name, atlas.find(structure_name)
     spec = little(variant)

@@ -35,7 +35,8 @@ def images(network: nn.Module) -> Tensor:
 @pytest.mark.parametrize(
     ("name", "left"),
     [
-        ("lenet5", 0), ("vgg11-bn", 0), ("googlenet-bn", 0), ("resnet20-cifar", 0), ("mobilenet", 0),
+        *(pytest.param(name, 0, marks=pytest.mark.slow) for name in ("lenet5", "vgg11-bn", "googlenet-bn")),
+        ("resnet20-cifar", 0), ("mobilenet", 0),
         # The first normalization of each unit but the first reads a sum, the last one too.
         ("efficientnet-b0", 0), ("resnet110-preact-cifar", 54),
     ],

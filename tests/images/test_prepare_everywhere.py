@@ -321,8 +321,10 @@ def shown(network: Preprocessing, split: Split) -> npt.NDArray[np.float32]:
 @pytest.mark.parametrize(
     ("resize", "limit", "kind"),
     [
-        (Resize(8), "1GB", EntryKind.RAW),
-        (Resize(24, ResizeMode.SQUASH, Interpolation.BICUBIC), "1GB", EntryKind.RAW),
+        pytest.param(Resize(8), "1GB", EntryKind.RAW, marks=pytest.mark.slow),
+        pytest.param(
+            Resize(24, ResizeMode.SQUASH, Interpolation.BICUBIC), "1GB", EntryKind.RAW, marks=pytest.mark.slow
+        ),
         (Resize(24), "300KB", EntryKind.JPEG),
     ],
     ids=["small", "squashed", "jpeg"],

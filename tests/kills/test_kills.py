@@ -165,12 +165,8 @@ def kill(server: Any, before: Path, undisturbed: Callable[[str], Undisturbed]) -
     return Killing(server, before, undisturbed)
 
 
-USUAL = ("train", "unpack")
-"""Of each kind one: the others in slow tests."""
-
-
 @pytest.mark.parametrize(
-    "name", [name if name in USUAL else pytest.param(name, marks=pytest.mark.slow) for name in WORKS]
+    "name", [name if name == "train" else pytest.param(name, marks=pytest.mark.slow) for name in WORKS]
 )
 def test_killed_at_a_change_of_the_disk_a_work_ends_the_same(name: str, kill: Killing) -> None:
     # Another moment at each time; a failure says which.

@@ -190,6 +190,7 @@ def is_measured_as_it_is(variant: Variant, depth: float) -> None:
     assert differing([row.activation_bytes for row in table], [4 * math.prod(shape) for _, _, shape in called]) == []
 
 
+@pytest.mark.few_structures
 def test_the_table_is_what_the_really_built_network_does(structure: Variant) -> None:
     is_measured_as_it_is(structure, 1)
 

@@ -86,6 +86,7 @@ def test_a_card_survives_its_file(structure: Variant) -> None:
         assert type(spec_of(after)) is type(spec)
 
 
+@pytest.mark.few_structures
 def test_the_network_of_a_card_is_built_from_its_file_alone(structure: Variant) -> None:
     spec = structure.spec.scaled(width=0.25, resolution=64)
     after = Card.from_json(card_of(structure, spec).to_json(), WHERE)

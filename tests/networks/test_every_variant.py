@@ -93,6 +93,7 @@ def test_a_network_is_built_from_its_spec_and_keeps_it(structure: Variant) -> No
     assert type(network) is structure.network
 
 
+@pytest.mark.few_structures
 @FEW
 @given(data=st.data())
 def test_outputs_are_a_row_a_image_and_a_column_a_class_at_any_size(structure_name: str, data: st.DataObject) -> None:
@@ -142,6 +143,7 @@ def test_the_same_seed_gives_the_same_network_and_another_seed_another(structure
     assert not all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+@pytest.mark.few_structures
 def test_a_image_is_answered_the_same_alone_and_in_company(structure: Variant) -> None:
     spec = tiny(structure)
     network = built_and_used(structure, spec).double()
@@ -151,6 +153,7 @@ def test_a_image_is_answered_the_same_alone_and_in_company(structure: Variant) -
         assert torch.allclose(network(batch), alone, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.few_structures
 def test_weights_and_statistics_survive_a_file(structure: Variant) -> None:
     spec = tiny(structure)
     network = built_and_used(structure, spec)

@@ -36,6 +36,7 @@ def test_an_unknown_layer_is_named() -> None:
         ca.features(ca.create("resnet20-cifar"), at=["stages.9"])
 
 
+@pytest.mark.few_structures
 def test_without_a_head_a_network_gives_what_the_head_reads(structure: Variant) -> None:
     torch.manual_seed(0)
     bare = ca.create(structure.name, width=0.25, num_classes=0).eval()

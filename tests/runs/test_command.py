@@ -68,6 +68,7 @@ def asked(run: Run) -> Record:
     return replace(run.record, results=None, metrics_sha256=None)
 
 
+@pytest.mark.slow
 def test_the_command_of_a_student_trains_the_same_weights_again(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,11 @@ def names_of(network: nn.Module) -> list[str]:
     return trained_batch_norms(copy.deepcopy(network).train())
 
 
-@pytest.mark.parametrize("step", [NUM_STEPS // 2, NUM_STEPS], ids=["half way", "after the last step"])
+@pytest.mark.parametrize(
+    "step",
+    [pytest.param(NUM_STEPS // 2, marks=pytest.mark.slow), NUM_STEPS],
+    ids=["half way", "after the last step"],
+)
 def test_a_run_that_was_stopped_ends_in_the_same_weights_and_statistics(
     step: int, short: Run, stop_at: Callable[[int], Progress], tmp_path: Path
 ) -> None:

@@ -250,7 +250,14 @@ def test_a_model_folder_or_a_compressed_file_teaches_as_the_run_does(
     assert students[0] == students[1]
 
 
-@pytest.mark.parametrize("name", ["format-1", "format-2", "format-2-shared", "format-2-int8", "int8.cva", "old.cva"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("format-2", "format-2-shared", "format-2-int8", "int8.cva")
+    ]
+    + ["format-1", "old.cva"],
+)
 def test_what_earlier_versions_wrote_teaches(name: str, tmp_path: Path) -> None:
     asked = Distillation(teacher=str(FORMATS / name))
     student = train_request(small("lenet1", distillation=asked), tmp_path / "student", Progress())

@@ -69,7 +69,9 @@ def test_the_head_is_the_last_layer_with_weights(name: str, head: str) -> None:
     assert built(name)[1] == head
 
 
-@pytest.mark.parametrize("name", [*FIRST_OF_EACH_FAMILY, *LAST_OF_EACH_FAMILY])
+@pytest.mark.parametrize(
+    "name", [*LAST_OF_EACH_FAMILY, *(pytest.param(name, marks=pytest.mark.slow) for name in FIRST_OF_EACH_FAMILY)]
+)
 def test_all_weights_are_taken_but_those_that_depend_on_the_classes(name: str, tmp_path: Path) -> None:
     source, head = built(name, num_classes=7)
     network, _ = built(name, num_classes=5)
@@ -300,7 +302,7 @@ def as_weights(run: Run, folder: Path) -> Path:
 FORMS = [as_run, as_model_folder, as_compressed_file, as_weights]
 
 
-@pytest.mark.parametrize("freeze", [False, True])
+@pytest.mark.parametrize("freeze", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("save_as", FORMS)
 def test_weights_come_from_a_run_a_model_folder_a_compressed_file_or_bare_weights(
     save_as: Callable[[Run, Path], Path], freeze: bool, trained: Run, shades: Path, tmp_path: Path

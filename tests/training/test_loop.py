@@ -126,7 +126,7 @@ def test_a_seed_repeats_a_run_bit_for_bit(undisturbed: Run, tmp_path: Path) -> N
     assert weights(other) != weights(undisturbed)
 
 
-@pytest.mark.parametrize(("name", "num_stops"), [("lenet1", 2), slow("lenet1", 8), slow("lenet5-modern", 8)])
+@pytest.mark.parametrize(("name", "num_stops"), [slow("lenet1", 8), slow("lenet5-modern", 8)])
 def test_a_run_interrupted_at_any_step_ends_in_the_same_weights(
     name: str, num_stops: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -218,7 +218,7 @@ def test_a_run_that_was_not_finite_says_the_same_when_it_is_resumed(tmp_path: Pa
     assert str(again.value) == str(stopped.value)
 
 
-@pytest.mark.parametrize(("batch_size", "epochs"), [(128, 2), (2000, 1)], ids=["in the middle", "at the last step"])
+@pytest.mark.parametrize(("batch_size", "epochs"), [slow(128, 2), (2000, 1)], ids=["in the middle", "at the last step"])
 def test_no_checkpoint_holds_weights_that_are_not_finite(batch_size: int, epochs: int, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"keeps the last good state|has no checkpoint yet"):
         ca.train(
@@ -354,6 +354,7 @@ def test_resume_leaves_the_callers_threads_alone(tmp_path: Path) -> None:
         torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_a_run_whose_last_update_is_not_finite_is_not_finished(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the weights are not finite after the last step; .* lower learning rate"):
         ca.train("lenet5", epochs=1, batch_size=2000, lr=3e38, out=tmp_path / "run")
@@ -421,7 +422,13 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("name", [family.variants[-1].name for family in ca.families()])
+@pytest.mark.parametrize(
+    "name",
+    [
+        family.variants[-1].name if family.name in ("LeNet", "ResNet") else slow(family.variants[-1].name)
+        for family in ca.families()
+    ],
+)
 def test_a_network_of_each_family_trains_on_small_images_in_color_and_is_loaded(
     name: str, shades: Path, tmp_path: Path
 ) -> None:
@@ -874,7 +881,7 @@ def test_a_single_image_at_the_end_of_an_epoch_trains_with_batch_normalization(
         (Scale(width=0.25, phi=1), 32),
         slow(Scale(width=0.25, phi=2), 37),
         slow(Scale(width=0.25, resolution=30), 30),
-        (Scale(width=0.25, phi=1, resolution=30), 30),
+        slow(Scale(width=0.25, phi=1, resolution=30), 30),
     ],
     ids=str,
 )

@@ -399,10 +399,10 @@ def published(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.mark.parametrize(
     ("size", "mode", "said"),
     [
-        ((40, 40), "crop", None),
+        pytest.param((40, 40), "crop", None, marks=pytest.mark.slow),
         ((41, 40), "crop", None),
         ((60, 40), "squash", "a crop would cut 33 % off an image, so they become squares by squash"),
-        ((40, 80), "squash", "a crop would cut 50 % off"),
+        pytest.param((40, 80), "squash", "a crop would cut 50 % off", marks=pytest.mark.slow),
         ((100, 40), "letterbox", "a crop would cut 60 % off an image, so they become squares by letterbox"),
     ],
 )

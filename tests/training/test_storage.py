@@ -113,6 +113,7 @@ make_file(Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
 def test_a_file_whose_making_was_killed_is_made_whole(tmp_path: Path) -> None:
     path = tmp_path / "study.db"

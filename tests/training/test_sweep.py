@@ -92,7 +92,11 @@ class EndInSecondTrial(Said):
 
 @pytest.mark.parametrize(
     ("error", "is_shared"),
-    [(None, False), pytest.param(None, True, marks=pytest.mark.slow), (OSError("no space"), True)],
+    [
+        pytest.param(None, False, marks=pytest.mark.slow),
+        pytest.param(None, True, marks=pytest.mark.slow),
+        (OSError("no space"), True),
+    ],
     ids=["stop", "stop-shared", "error-shared"],
 )
 def test_a_sweep_that_ended_early_continues_where_it_was(

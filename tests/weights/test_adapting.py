@@ -14,6 +14,7 @@ from convatlas.spec import Variant
 from convatlas.weights.adapting import adapted
 
 
+@pytest.mark.few_structures
 def test_the_same_network_takes_every_tensor(structure: Variant) -> None:
     spec = structure.spec.scaled(width=0.25)
     weights = structure.network(spec).state_dict()

@@ -75,6 +75,7 @@ def test_two_processes_give_the_outputs_of_one(network: AlexNet, task: TowerTask
         torch.testing.assert_close(answer.outputs, outputs.detach(), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_each_process_has_its_half_of_every_gradient(
     network: AlexNet, task: TowerTask, answers: list[TowerResult]
 ) -> None:

@@ -43,7 +43,7 @@ def same_bits(one: torch.nn.Module, other: torch.nn.Module) -> None:
         assert value.contiguous().numpy().tobytes() == others[name].contiguous().numpy().tobytes(), name
 
 
-@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("ranges", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_every_family_comes_back_bit_for_bit(family: str, ranges: bool, model_of: ModelOf, tmp_path: Path) -> None:
     model = model_of(family)
     file = packed(model, tmp_path / "network.cva", ranges=ranges)

@@ -223,7 +223,7 @@ def check_fuzzed(packed: dict[str, Packed], num: int, seed: int, mutate: Mutate)
 
 
 def test_mutated_files_open_or_are_refused(packed: dict[str, Packed], mutate_json: Mutate) -> None:
-    check_fuzzed(packed, 70, 0, mutate_json)
+    check_fuzzed(packed, 35, 0, mutate_json)
 
 
 @pytest.mark.slow
@@ -312,7 +312,7 @@ def check_updates(model_of: Callable[..., Model], folder: Path, num: int, seed: 
 
 
 def test_mutated_updates_are_applied_or_refused(model_of: Callable[..., Model], tmp_path: Path) -> None:
-    check_updates(model_of, tmp_path, 100, seed=0)
+    check_updates(model_of, tmp_path, 50, seed=0)
 
 
 @pytest.mark.slow
