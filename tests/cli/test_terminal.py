@@ -12,12 +12,7 @@ import pytest
 pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals of this kind")
 
 COMPARED = ("compare", "alexnet", "squeezenet", "mobilenet", "vgg16", "googlenet")
-WHOLE = [
-    (60, ("show", "vgg16")),
-    (80, COMPARED),
-    pytest.param(80, ("show", "vgg16"), marks=pytest.mark.slow),
-    pytest.param(80, ("claims", "resnet50-v1.5"), marks=pytest.mark.slow),
-]
+WHOLE = [(60, ("show", "vgg16")), (80, COMPARED), (80, ("show", "vgg16")), (80, ("claims", "resnet50-v1.5"))]
 WITHIN = [
     *((80, ("list",)), (100, ("list",)), (80, ("show", "resnet50")), (60, ("show", "vgg16")), (80, COMPARED)),
     (80, ("claims", "alexnet")),
@@ -61,7 +56,11 @@ def in_a_terminal() -> Callable[..., str]:
     return lambda *command: shown[command]
 
 
-@pytest.mark.parametrize(("num_columns", "arguments"), WHOLE, ids=str)
+@pytest.mark.parametrize(
+    ("num_columns", "arguments"),
+    [*WHOLE[:2], *(pytest.param(*case, marks=pytest.mark.slow) for case in WHOLE[2:])],
+    ids=str,
+)
 def test_a_narrow_terminal_cuts_no_number(
     num_columns: int, arguments: tuple[str, ...], convatlas: Callable, in_a_terminal: Callable[..., str]
 ) -> None:
