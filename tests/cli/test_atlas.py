@@ -8,6 +8,7 @@ import pytest
 
 import convatlas as ca
 from convatlas import measure
+from convatlas.museum.exhibits import EXHIBITS
 from convatlas.spec import Variant
 
 FAMILIES = Path(__file__).parents[2] / "docs" / "families.svg"
@@ -279,7 +280,8 @@ def test_compare_counts_the_layers_that_give_networks_their_names(convatlas: Cal
 
 
 def test_the_drawing_in_the_readme_is_fresh(convatlas: Callable, tmp_path: Path) -> None:
-    names = ["lenet5", "alexnet", "vgg16", "googlenet", "resnet50", "squeezenet", "mobilenet", "efficientnet-b0"]
+    # It is the museum's.
+    names = [exhibit.name for exhibit in EXHIBITS]
     for name, family in zip(names, ca.families(), strict=True):
         assert ca.find(name) in family.variants
     # convatlas compare lenet5 alexnet ... --chart docs/families.svg

@@ -9,6 +9,7 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from convatlas.draw import comparison
 from convatlas.draw.pages import render_page
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
@@ -123,6 +124,8 @@ def all_files(
     for name in SCRIPTS:
         yield name, package_files(PACKAGE).joinpath("pages", name).read_bytes()
     yield "index.html", page("index.html.jinja", "index.html", timeline_values(rooms))
+    # The README's drawing is this one.
+    yield "families.svg", comparison([room.summary for room in rooms])
     for number, room in enumerate(rooms):
         values: dict[str, object] = {
             "room": room,
