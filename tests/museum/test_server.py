@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import threading
 import urllib.error
 import urllib.request
@@ -18,7 +19,7 @@ from convatlas.museum.folder import put
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tmp_path = tmp_path_factory.mktemp("served")
-    put(tmp_path / "site", {"index.html": b"<p>hello</p>", "a/b.js": b"var a;"})
+    put(tmp_path / "site", {"index.html": b"<p>hello</p>", "a/b.js": b"var a;", "a/c.mjs": b"", "a/d.wasm": b""})
     (tmp_path / "secret").write_text("not yours")
     return tmp_path / "site"
 
@@ -37,8 +38,15 @@ def test_it_serves_pages_to_this_machine(address: str) -> None:
     assert address.startswith("http://127.0.0.1:")
     with urllib.request.urlopen(address) as answer:
         assert answer.read() == b"<p>hello</p>"
-    with urllib.request.urlopen(f"{address}a/b.js") as answer:
-        assert answer.headers["Content-Type"].startswith("text/javascript")
+
+
+def test_scripts_are_what_browsers_run_whatever_the_machine_calls_them(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mimetypes, "guess_type", lambda *_: ("text/plain", None))
+    for name, kind in (("b.js", "text/javascript"), ("c.mjs", "text/javascript"), ("d.wasm", "application/wasm")):
+        with urllib.request.urlopen(f"{address}a/{name}") as answer:
+            assert answer.headers["Content-Type"] == kind
 
 
 @pytest.mark.parametrize("path", ["nothing.html", "../secret", "..%2fsecret", "a/"])

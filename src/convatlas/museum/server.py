@@ -61,6 +61,15 @@ class MuseumServer:
 class QuietHandler(SimpleHTTPRequestHandler):
     """Without a line for each request. Pages are asked for anew each time: a museum may be built again meanwhile."""
 
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {
+        # Elsewhere they are what some program on the machine registered, and browsers load nothing else as scripts.
+        ".js": "text/javascript",
+        ".mjs": "text/javascript",
+        ".css": "text/css",
+        ".svg": "image/svg+xml",
+        ".wasm": "application/wasm",
+    }
+
     def log_message(self, format: str, *args: object) -> None:
         pass
 

@@ -79,8 +79,12 @@
     const address = URL.createObjectURL(file);
     try {
       const element = new Image();
-      element.src = address;
-      await element.decode().catch(() => { throw new Mistake(`${file.name} is no image that this browser reads`); });
+      // Not decoded yet: its size decides whether it will be.
+      await new Promise((done, fail) => {
+        element.onload = done;
+        element.onerror = () => fail(new Mistake(`${file.name} is no image that this browser reads`));
+        element.src = address;
+      });
       const [width, height] = [element.naturalWidth, element.naturalHeight];
       if (!(width && height)) throw new Mistake(`${file.name} has no size of its own`);
       if (width * height > MAX_PIXELS) {
@@ -251,10 +255,11 @@
   }
 
   for (const id of ["image", "network"]) byId(id).addEventListener("change", (event) => take(event.target.files));
-  byId("drop").addEventListener("dragover", (event) => event.preventDefault());
-  byId("drop").addEventListener("drop", (event) => {
+  // Anywhere on the page: beside the frame a browser would leave the page for the file.
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", (event) => {
     event.preventDefault();
-    take(event.dataTransfer.files);
+    if (network) take(event.dataTransfer.files);
   });
   byId("values").replaceChildren(...Object.keys(VALUES).map((name) => new Option(name, name)));
   byId("values").addEventListener("change", () => trying("The image", look));
