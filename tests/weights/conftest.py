@@ -200,7 +200,9 @@ class Encoder:
     packed: bool = True
     """Numbers in one field, or in one each."""
     double: bool = False
-    types: dict[str, int] = field(default_factory=lambda: {"Convolution": 4, "InnerProduct": 14, "ReLU": 18, "Data": 5})
+    types: dict[str, int] = field(
+        default_factory=lambda: {"Convolution": 4, "Data": 5, "InnerProduct": 14, "LRN": 15, "Pooling": 17, "ReLU": 18}
+    )
     """Of V1."""
 
     def blob(self, blob: Blob) -> bytes:

@@ -77,6 +77,26 @@ def test_many_single_numbers_are_read_at_once(layer: Any, encoder: Any, read: An
     assert np.array_equal(found["fc.weight"].numpy(), weight)
 
 
+@pytest.mark.parametrize("v1", [False, True], ids=["layer", "layers"])
+def test_caffenet_is_not_taken_for_alexnet(v1: bool, layer: Any, encoder: Any, read: Any) -> None:
+    def network(first: str, second: str, last: str) -> bytes:
+        kinds = {"norm1": "LRN", "pool1": "Pooling"}
+        layers = [
+            layer("conv1", "Convolution", ("data",), ("conv1",), [numbers(2, 1, 3, 3)]),
+            layer("relu1", "ReLU", ("conv1",), ("conv1",)),
+            layer(first, kinds[first], ("conv1",), (first,)),
+            layer(second, kinds[second], (first,), (second,)),
+            layer(last, "InnerProduct", (second,), (last,), [numbers(5, 8)]),
+        ]
+        return bytes(encoder(v1=v1).network(layers))
+
+    assert set(read(network("norm1", "pool1", "fc8"))) == {"conv1.weight", "fc8.weight"}
+    # GoogLeNet's is pooled first, as its paper has it.
+    assert "loss3/classifier.weight" in read(network("pool1", "norm1", "loss3/classifier"))
+    with pytest.raises(CheckpointError, match=r"net.caffemodel is CaffeNet, .* alexnet-caffe takes bvlc_alexnet"):
+        read(network("pool1", "norm1", "fc8"))
+
+
 # --- normalization -------------------------------------------------------------------------------------------------
 
 

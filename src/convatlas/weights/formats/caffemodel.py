@@ -25,10 +25,21 @@ from convatlas.weights.formats.protobuf import DamagedMessageError, Field, Wire,
 LAYERS_V1, LAYER = 2, 100
 """Fields of a network."""
 CONVOLUTION, FULLY_CONNECTED, BATCH_NORM, SCALE = "Convolution", "InnerProduct", "BatchNorm", "Scale"
-TYPES_V1 = {4: CONVOLUTION, 14: FULLY_CONNECTED}
-"""Those with numbers among the types of V1, which are numbered."""
+RESPONSE_NORM, POOLING = "LRN", "Pooling"
+TYPES_V1 = {4: CONVOLUTION, 14: FULLY_CONNECTED, 15: RESPONSE_NORM, 17: POOLING}
+"""Those that are told apart here among the types of V1, which are numbered."""
 MAX_DIMENSIONS = 32
 """Of a blob, as Caffe has it."""
+
+
+CAFFENET = (
+    "is CaffeNet, which is not built in: it has AlexNet's layers, but pools before it normalizes; "
+    "alexnet-caffe takes bvlc_alexnet.caffemodel"
+)
+
+
+class OtherNetworkError(Exception):
+    """The tensors would fit a network, and their layers stand in another order than its."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,8 @@ def read(path: Path) -> dict[str, Tensor]:
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     try:
         return tensors_of(list(read_layers(WireReader(content))))
+    except OtherNetworkError as error:
+        raise CheckpointError(f"{path} {error}") from error
     except DamagedMessageError as error:
         raise CheckpointError(f"{path} is no network of Caffe's, or damaged: {error}") from error
 
@@ -200,6 +213,11 @@ def tensors_of(layers: list[CaffeLayer]) -> dict[str, Tensor]:
             tensors[layer.name] = normalization(layer)
         else:
             raise DamagedMessageError(f"{layer} has blobs, and nothing is known about them")
+    if "fc8" in tensors and any(
+        layer.kind == RESPONSE_NORM and any(layers[source].kind == POOLING for source in read_from)
+        for layer, read_from in zip(layers, sources, strict=True)
+    ):
+        raise OtherNetworkError(CAFFENET)
     move_biases(layers, sources, tensors)
     return {f"{name}.{ending}": tensor for name, found in tensors.items() for ending, tensor in found.items()}
 
