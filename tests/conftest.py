@@ -101,6 +101,7 @@ def structures() -> tuple[Variant, ...]:
     return tuple(found.values())
 
 
+@cache
 def scalings() -> tuple[Variant, ...]:
     """Of variants with the same class of spec and the same small stems, the last: scaling, and what sizes there are, is
     the spec's."""
@@ -144,21 +145,29 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes `structure` runs for the variant of each structure, one that takes `structure_name` for its
     name, since hypothesis prints every argument of a failure; so with `scaling`. With the mark `few_structures` the
-    default run has the first structure of each family's, and slow tests have all."""
+    default run has the first structure of each class of spec, and slow tests have all."""
     together = [name for mark in at_once(metafunc.definition) for name in names_of(mark)]
     if together:
         # Only so that pytest looks for no fixtures of these names.
         metafunc.parametrize(together, [(None,) * len(together)], ids=["all"])
-    usual = {type(variant.spec): variant.name for variant in reversed(structures())}.values()
-    is_few = metafunc.definition.get_closest_marker("few_structures") is not None
     for kind, variants in (("structure", structures), ("scaling", scalings)):
-        marks = [[pytest.mark.slow] if is_few and variant.name not in usual else [] for variant in variants()]
         if kind in metafunc.fixturenames and kind not in together:
-            cases = [pytest.param(one, marks=own, id=one.name) for one, own in zip(variants(), marks, strict=True)]
-            metafunc.parametrize(kind, cases)
+            metafunc.parametrize(kind, [pytest.param(one, marks=few(metafunc, one), id=one.name) for one in variants()])
         if f"{kind}_name" in metafunc.fixturenames:
-            cases = [pytest.param(one.name, marks=own) for one, own in zip(variants(), marks, strict=True)]
-            metafunc.parametrize(f"{kind}_name", cases)
+            names = [pytest.param(one.name, marks=few(metafunc, one)) for one in variants()]
+            metafunc.parametrize(f"{kind}_name", names)
+
+
+def few(metafunc: pytest.Metafunc, variant: Variant) -> list[pytest.MarkDecorator]:
+    """The mark `slow` for all structures but the first of each class of spec, where a test asks for few."""
+    if metafunc.definition.get_closest_marker("few_structures") is None:
+        return []
+    return [] if variant.name in first_structures() else [pytest.mark.slow]
+
+
+@cache
+def first_structures() -> set[str]:
+    return set({type(variant.spec): variant.name for variant in reversed(structures())}.values())
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -35,11 +35,12 @@ def test_building_says_where_it_is(
         "--lenet1989": "b",
         "--lenet5-modern": "c",
         "--artefact": "d",
+        "--onnxruntime-web": "e",
         "--docs": "..",
     }
     answer = convatlas("museum", "build", "--out", tmp_path, *(part for pair in words.items() for part in pair))
     assert str(tmp_path / "index.html") in answer.out
-    assert asked == [(tmp_path, *[None] * 7), (tmp_path, Path("results"), *map(Path, "abcd"), None, "..")]
+    assert asked == [(tmp_path, *[None] * 7), (tmp_path, Path("results"), *map(Path, "abcde"), "..")]
 
 
 @pytest.mark.parametrize(
@@ -55,13 +56,25 @@ def test_building_says_where_it_is(
             "is not a run or model folder: it has no run.json and no model.json",
         ),
         (("build", "--out", "{}/new", "--lenet5", "{}/nowhere"), "nowhere"),
+        (("build", "--out", "{}/new", "--onnxruntime-web", "{}/a"), "runs an artefact in the page; give one"),
         (("build", "--out", "{}/new", "--artefact", "{}"), "is not an artefact: it has no artefact.json"),
         (("build", "--out", "{}/new", "--docs", "data:,"), "'data:,' is no address of a page"),
         (("open", "{}"), "holds no museum (museum.json); convatlas museum build --out"),
         (("open", "{}/nowhere"), "holds no museum (museum.json); convatlas museum build --out"),
         (("open", "--port", "70000"), "Invalid value for '--port'"),
     ],
-    ids=["occupied", "no results", "no run", "no file", "no artefact", "no address", "no museum", "nowhere", "no port"],
+    ids=[
+        "occupied",
+        "no results",
+        "no run",
+        "no file",
+        "nothing to run",
+        "no artefact",
+        "no address",
+        "no museum",
+        "nowhere",
+        "no port",
+    ],
 )
 def test_mistakes_are_one_line(convatlas: Callable, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     (tmp_path / "thesis.tex").write_text("mine")

@@ -20,6 +20,7 @@ import pytest
 
 from convatlas.museum import build, ideas, rooms, site
 from convatlas.museum.exhibits import EXHIBITS, Exhibit, StopValues
+from convatlas.museum.live import TITLES
 from convatlas.runs.run import Run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -192,10 +193,12 @@ def small() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def museum(small: None, finished: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lenets(finished: Callable[..., Run]) -> dict[str, Path]:
+    """The networks that read live, as `build` takes them."""
+    return {name.replace("-", "_"): finished(name, compressed=False).folder for name in TITLES}
+
+
+@pytest.fixture(scope="session")
+def museum(small: None, lenets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its folder, which no test may change."""
-    lenet5, lenet1989, modern = (
-        finished(name, compressed=False).folder for name in ("lenet5", "lenet1989", "lenet5-modern")
-    )
-    out = tmp_path_factory.mktemp("museum") / "site"
-    return build(out, lenet5=lenet5, lenet1989=lenet1989, lenet5_modern=modern).folder
+    return build(tmp_path_factory.mktemp("museum") / "site", **lenets).folder

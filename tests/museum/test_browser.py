@@ -29,9 +29,10 @@ AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(lenets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The museum with all its rooms and the results of this repository."""
-    return build(tmp_path_factory.mktemp("whole") / "site", experiments=ROOT / "docs" / "experiments").folder
+    out = tmp_path_factory.mktemp("whole") / "site"
+    return build(out, experiments=ROOT / "docs" / "experiments", **lenets).folder
 
 
 def addresses(museum: Path) -> list[str]:

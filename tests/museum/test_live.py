@@ -28,5 +28,5 @@ def test_another_network_is_told(finished: Callable[..., Run]) -> None:
 
 
 def test_none_stands_beside_nothing(finished: Callable[..., Run]) -> None:
-    with pytest.raises(UserError, match=r"lenet5-modern stands beside lenet5 on the page; give a model of lenet5 too"):
+    with pytest.raises(UserError, match=r"beside lenet5-modern the page shows lenet5; give a model of it too"):
         live_models({"lenet5": None, "lenet5-modern": finished("lenet5-modern", compressed=False).folder})

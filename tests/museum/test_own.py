@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,15 +21,14 @@ from PIL import Image
 import convatlas as ca
 from convatlas.deployment.manifest import MANIFEST, Manifest
 from convatlas.errors import UserError
-from convatlas.files import cache_folder
 from convatlas.museum import MuseumServer, own, site
 from convatlas.museum.folder import put
-from convatlas.museum.own import PACKAGE, own_images, runtime_files
+from convatlas.museum.own import PACKAGE, OwnImages, own_images, runtime_files
 
 PAGES = Path(site.__file__).parent / "pages"
 CLASSES = 10
 IS_AWAKE = "!document.getElementById('awake').hidden || !document.getElementById('trouble').hidden"
-HAS_ANSWERED = "document.getElementById('took').textContent !== '' || !document.getElementById('trouble').hidden"
+IS_DONE = "document.getElementById('status').textContent === ''"
 
 
 @pytest.fixture
@@ -58,7 +57,21 @@ def test_the_artefact_and_the_runtime_are_put_there(artefact: Path, package: Pat
     assert "<b>lenet5</b>" in page
     # Only here: no other page computes with WebAssembly or fetches anything.
     assert "'wasm-unsafe-eval'; connect-src 'self'" in page
-    assert "wasm" not in site.filled("live.html.jinja", "live.html", {"trained": {}}, None).decode()
+    for name, values in (("live.html", {"trained": {}}), ("own.html", {"own": None})):
+        empty = site.filled(f"{name}.jinja", name, values, None).decode()
+        assert not any(words in empty for words in ("'wasm-unsafe-eval'", "connect-src", "blob:"))
+
+
+def test_by_a_double_click_the_page_says_what_it_takes(
+    browser: Any, artefact: Path, package: Path, tmp_path: Path
+) -> None:
+    put(tmp_path / "site", contents(own_images(artefact, package)))
+    browser.open((tmp_path / "site" / "own.html").as_uri())
+    browser.run("document.getElementById('wake').click()")
+    browser.wait_for("!document.getElementById('trouble').hidden")
+    assert "run convatlas museum open FOLDER, and open this page there" in trouble(browser)
+    assert browser.errors == []
+    assert not [one for one in browser.requests if "/runtime/" in one or "/own/" in one]
 
 
 def test_another_package_is_told(package: Path) -> None:
@@ -69,23 +82,51 @@ def test_another_package_is_told(package: Path) -> None:
         runtime_files(package.with_name("nowhere.tgz"))
 
 
+def test_what_lies_in_the_cache_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVATLAS_DATA", str(tmp_path))
+    (tmp_path / "museum").mkdir()
+    (tmp_path / "museum" / PACKAGE).write_bytes(b"another")
+    with pytest.raises(UserError, match="its checksum differs"):
+        runtime_files(None)
+
+
 def test_an_artefact_that_no_browser_runs_is_told(
     shipped: Path, artefact: Path, package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match=r"cannot see images in the museum: it looks for the ink of drawings"):
         own_images(shipped, package)
     monkeypatch.setattr(own, "MAX_BYTES", 1000)
-    with pytest.raises(UserError, match=r"cannot see images in the museum: it has .* a page loads at most 1,000"):
+    with pytest.raises(
+        UserError, match=r"cannot see images in the museum: a file of .* is too large for a page, which loads 1,000"
+    ):
         own_images(artefact, package)
 
 
-def gated(linear: bool) -> tuple[bytes, npt.NDArray[np.float32]]:
+Head = Literal["linear", "product", "two layers", "none"]
+
+
+def gated(head: Head, num_images: int | str = "n") -> tuple[bytes, npt.NDArray[np.float32]]:
     """A network with a gate that averages too, and a classifier behind the average of the last maps; its weights."""
     generator = np.random.default_rng(0)
-    channels = 8 if linear else CLASSES
+    channels = CLASSES if head == "none" else 8
     shapes = {"w1": (6, 3, 3, 3), "w2": (6, 6, 1, 1), "w3": (channels, 6, 3, 3), "w4": (CLASSES, channels)}
+    if head == "product":
+        shapes["w4"] = (channels, CLASSES)
+    if head == "two layers":
+        shapes |= {"w4": (CLASSES, channels), "w5": (CLASSES, CLASSES)}
     values = {name: generator.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    values["axes"] = np.array([-1, -2], np.int64)
     node = onnx.helper.make_node
+    heads = {
+        "linear": [node("Gemm", ["j", "w4"], ["logits"], transB=1)],
+        "product": [node("MatMul", ["j", "w4"], ["logits"])],
+        "two layers": [
+            node("Gemm", ["j", "w4"], ["k"], transB=1),
+            node("Relu", ["k"], ["l"]),
+            node("Gemm", ["l", "w5"], ["logits"], transB=1),
+        ],
+        "none": [node("Identity", ["j"], ["logits"])],
+    }
     nodes = [
         node("Conv", ["images", "w1"], ["a"], strides=[2, 2]),
         node("Relu", ["a"], ["b"]),
@@ -95,17 +136,18 @@ def gated(linear: bool) -> tuple[bytes, npt.NDArray[np.float32]]:
         node("Mul", ["b", "e"], ["f"]),
         node("Conv", ["f", "w3"], ["g"]),
         node("Relu", ["g"], ["h"]),
-        node("GlobalAveragePool", ["h"], ["i"]),
+        node("ReduceMean", ["h", "axes"], ["i"]),
         node("Flatten", ["i"], ["j"]),
-        node("Gemm", ["j", "w4"], ["logits"], transB=1) if linear else node("Identity", ["j"], ["logits"]),
+        *heads[head],
+        node("Softmax", ["logits"], ["probabilities"]),
     ]
-    kind = onnx.TensorProto.FLOAT
+    kind, read = onnx.TensorProto.FLOAT, {name for each in nodes for name in each.input}
     graph = onnx.helper.make_graph(
         nodes,
         "gated",
-        [onnx.helper.make_tensor_value_info("images", kind, ["n", 3, 16, 16])],
-        [onnx.helper.make_tensor_value_info("logits", kind, ["n", CLASSES])],
-        [onnx.numpy_helper.from_array(values[name], name) for name in shapes if linear or name != "w4"],
+        [onnx.helper.make_tensor_value_info("images", kind, [num_images, 3, 16, 16])],
+        [onnx.helper.make_tensor_value_info(name, kind, [num_images, CLASSES]) for name in ("logits", "probabilities")],
+        [onnx.numpy_helper.from_array(value, name) for name, value in values.items() if name in read],
     )
     model = onnx.helper.make_model(graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 21)])
     return model.SerializeToString(), values["w4"]
@@ -113,9 +155,10 @@ def gated(linear: bool) -> tuple[bytes, npt.NDArray[np.float32]]:
 
 PARSED = """
 (() => {
-    const read = onnx.read(Uint8Array.from(%s)), { maps, weights } = read.classMaps;
-    const inWeights = weights && { ...weights, values: Array.from(weights.values) };
-    return { inputs: read.inputs, first: read.first, maps, weights: inWeights, bytes: Array.from(read.bytes()) };
+    const read = onnx.read(Uint8Array.from(%s)), found = read.classMaps;
+    const weights = found && found.weights && { ...found.weights, values: Array.from(found.weights.values) };
+    const { inputs, first, bytes } = read;
+    return { inputs, first, maps: found && found.maps, weights, bytes: Array.from(bytes) };
 })()
 """
 
@@ -129,23 +172,30 @@ def reader(browser: Any, tmp_path: Path) -> Any:
     return browser
 
 
-@pytest.mark.parametrize("linear", [True, False], ids=["linear", "own maps"])
-def test_the_page_finds_the_maps_of_classes(reader: Any, linear: bool) -> None:
-    content, expected = gated(linear)
+@pytest.mark.parametrize("head", ["linear", "product", "none"])
+def test_the_page_finds_the_maps_of_classes(reader: Any, head: Head) -> None:
+    content, expected = gated(head)
     found = reader.run(PARSED % list(content))
     assert found["inputs"] == [{"name": "images", "isFloat": True, "shape": ["n", 3, 16, 16]}]
     assert (found["first"], found["maps"]) == ("a", "h")
     session = onnxruntime.InferenceSession(bytes(found["bytes"]), providers=["CPUExecutionProvider"])
-    logits, first, maps = session.run(None, {"images": np.random.default_rng(1).random((1, 3, 16, 16), np.float32)})
+    images = np.random.default_rng(1).random((1, 3, 16, 16), np.float32)
+    logits, _, first, maps = session.run(None, {"images": images})
     assert first.shape == (1, 6, 7, 7)
-    if not linear:
+    means = maps.mean((2, 3))
+    if head == "none":
         assert found["weights"] is None
-        assert np.allclose(maps.mean((2, 3)), logits, atol=1e-5)
+        assert np.allclose(means, logits, atol=1e-5)
         return
     weights = np.array(found["weights"]["values"], np.float32).reshape(found["weights"]["shape"])
-    assert found["weights"]["isTransposed"]
+    assert found["weights"]["isTransposed"] == (head == "linear")
     assert np.array_equal(weights, expected)
-    assert np.allclose(maps.mean((2, 3)) @ weights.T, logits, atol=1e-5)
+    assert np.allclose(means @ (weights.T if head == "linear" else weights), logits, atol=1e-5)
+
+
+def test_two_layers_behind_the_maps_have_no_map_of_a_class(reader: Any) -> None:
+    found = reader.run(PARSED % list(gated("two layers")[0]))
+    assert (found["first"], found["maps"], found["weights"]) == ("a", None, None)
 
 
 @pytest.mark.parametrize(
@@ -176,21 +226,25 @@ def artefact(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def contents(images: OwnImages) -> dict[str, bytes]:
+    """A museum of this page alone."""
+    look = {"colors": site.COLORS_OF_PAGES, "fonts": site.FONTS}
+    return {
+        "style.css": site.filled("style.css.jinja", "", look, None),
+        "own.html": site.filled("own.html.jinja", "own.html", {"own": images.about}, None),
+        **{name: (PAGES / name).read_bytes() for name in site.SCRIPTS},
+        **images.files,
+    }
+
+
 @pytest.fixture(scope="module")
 def served(artefact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the page alone, with the real runtime."""
-    here = cache_folder() / "museum" / PACKAGE
-    images = own_images(artefact, here if here.exists() else None)
     folder = tmp_path_factory.mktemp("own") / "site"
-    look = {"colors": site.COLORS_OF_PAGES, "fonts": site.FONTS}
-    contents = {
-        "style.css": site.filled("style.css.jinja", "", look, None),
-        "own.html": site.filled("own.html.jinja", "own.html", {"own": images.about}, None),
-        **images.files,
-    }
-    for name in site.SCRIPTS:
-        contents[name] = (PAGES / name).read_bytes()
-    put(folder, contents)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONVATLAS_DATA", str(folder.parent))
+        images = own_images(artefact, None)
+    put(folder, contents(images))
     with MuseumServer(folder) as server:
         thread = threading.Thread(target=server.serve)
         thread.start()
@@ -205,7 +259,7 @@ def awake(browser: Any, served: str) -> Any:
     browser.open(served)
     assert not [one for one in browser.requests if "/runtime/" in one or "/own/" in one]
     browser.run("document.getElementById('wake').click()")
-    browser.wait_for(IS_AWAKE)
+    browser.wait_for(f"({IS_AWAKE}) && {IS_DONE}")
     assert trouble(browser) == ""
     return browser
 
@@ -215,9 +269,8 @@ def trouble(browser: Any) -> str:
 
 
 def answer(browser: Any, id: str, *paths: Path) -> None:
-    browser.run("document.getElementById('took').textContent = ''; document.getElementById('trouble').hidden = true")
     browser.choose(id, *paths)
-    browser.wait_for(HAS_ANSWERED)
+    browser.wait_for(IS_DONE)
 
 
 def photograph(path: Path, width: int, height: int) -> Path:
@@ -244,7 +297,7 @@ def test_it_answers_as_the_artefact_does(awake: Any, artefact: Path, tmp_path: P
 @pytest.mark.network
 def test_dropped_networks_take_its_place(awake: Any, artefact: Path, tmp_path: Path) -> None:
     answer(awake, "image", photograph(tmp_path / "a.png", 80, 80))
-    (tmp_path / "own.onnx").write_bytes(gated(linear=True)[0])
+    (tmp_path / "own.onnx").write_bytes(gated("linear")[0])
     answer(awake, "network", tmp_path / "own.onnx")
     assert (trouble(awake), awake.run("document.getElementById('who').textContent")) == ("", "own.onnx sees")
     assert "light where it speaks for" in awake.run("document.getElementById('seen-text').textContent")
@@ -255,10 +308,47 @@ def test_dropped_networks_take_its_place(awake: Any, artefact: Path, tmp_path: P
 
 
 @pytest.mark.network
+def test_an_artefact_that_looks_for_ink_is_refused_when_it_is_dropped(awake: Any, shipped: Path) -> None:
+    answer(awake, "network", *(shipped / name for name in ("artefact.json", "model.onnx", "preprocessing.onnx")))
+    assert "looks for the ink of drawings" in trouble(awake)
+
+
+@pytest.mark.network
+def test_what_is_asked_for_at_once_is_done_in_order(awake: Any, tmp_path: Path) -> None:
+    paths = [photograph(tmp_path / f"{side}.png", side, side) for side in (900, 30)]
+    for path in paths:
+        awake.choose("image", path)
+    (tmp_path / "own.onnx").write_bytes(gated("linear")[0])
+    awake.choose("network", tmp_path / "own.onnx")
+    awake.wait_for(f"{IS_DONE} && document.getElementById('who').textContent === 'own.onnx sees'")
+    assert "class " in awake.run("document.getElementById('best').textContent")
+    assert (trouble(awake), awake.errors) == ("", [])
+
+
+@pytest.mark.network
+def test_awake_it_fits_a_telephone_and_takes_what_is_dropped(awake: Any) -> None:
+    awake.resize(360, 900)
+    awake.run(
+        "(() => { const canvas = document.createElement('canvas'); canvas.width = canvas.height = 50;"
+        " const files = new DataTransfer(); return new Promise((done) => canvas.toBlob((blob) => {"
+        " files.items.add(new File([blob], 'dropped.png')); document.body.dispatchEvent("
+        "new DragEvent('drop', { bubbles: true, cancelable: true, dataTransfer: files })); done(); })); })()"
+    )
+    awake.wait_for("document.getElementById('best').textContent !== '–'")
+    assert awake.run("document.documentElement.scrollWidth") <= 360
+    assert (trouble(awake), awake.errors) == ("", [])
+
+
+@pytest.mark.network
 def test_what_cannot_be_used_says_why(awake: Any, artefact: Path, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "text.onnx").write_text("no network")
     Image.new("L", (10_000, 5_000)).save(tmp_path / "large.png")
+    (tmp_path / "eight.onnx").write_bytes(gated("linear", 8)[0])
+    without = onnx.load_from_string(gated("linear")[0])
+    del without.graph.output[:]
+    without.graph.output.append(onnx.helper.make_tensor_value_info("h", onnx.TensorProto.FLOAT, None))
+    (tmp_path / "no-scores.onnx").write_bytes(without.SerializeToString())
     for id, path, said in (
         ("image", tmp_path / "text.png", "text.png is no image that this browser reads"),
         ("image", tmp_path / "large.png", "large.png has 50 megapixels; at most 40 are read here"),
@@ -272,6 +362,7 @@ def test_what_cannot_be_used_says_why(awake: Any, artefact: Path, tmp_path: Path
     ):
         answer(awake, id, path)
         assert said in trouble(awake)
+        assert awake.run("document.getElementById('who').textContent") == "lenet5 sees"
     # What was there before still works.
     answer(awake, "image", photograph(tmp_path / "a.png", 40, 40))
     assert trouble(awake) == ""

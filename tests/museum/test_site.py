@@ -131,7 +131,7 @@ def test_pages_link_to_the_documentation(small: None, address: str) -> None:
     assert link.get("href") == address
 
 
-@pytest.mark.parametrize("address", ["javascript:alert(1)", "", "?", "https:"])
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "", "?", "https:", "http://["])
 def test_what_is_no_page_is_no_documentation(address: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no address of a page; give one like"):
         build(tmp_path / "site", docs=address)

@@ -36,11 +36,13 @@ def build_pages(
     ] = None,
     onnxruntime_web: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The npm package that runs it in browsers, if it is not to be downloaded."),
+        typer.Option(
+            metavar="FILE", help="onnxruntime-web-1.30.0.tgz of npm, which runs it, if it is not to be downloaded."
+        ),
     ] = None,
     docs: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="A documentation to link to from every page, as ../index.html."),
+        typer.Option(metavar="ADDRESS", help="Documentation to link to from every page, as ../index.html."),
     ] = None,
     quiet: Quiet = False,
     json: Json = False,

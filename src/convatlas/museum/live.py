@@ -62,7 +62,7 @@ def live_models(paths: Mapping[str, str | Path | None]) -> dict[str, Model]:
     """
     models = {network: live_model(path, network) for network, path in paths.items() if path is not None}
     if models and NETWORK not in models:
-        raise UserError(f"{', '.join(models)} stands beside {NETWORK} on the page; give a model of {NETWORK} too")
+        raise UserError(f"beside {' and '.join(models)} the page shows {NETWORK}; give a model of it too")
     return models
 
 
@@ -71,6 +71,8 @@ def live_data(model: Model) -> dict[str, object]:
     look = model.preprocessing
     return {
         "steps": list(steps(model.network)),
+        # Of tanh, or logits.
+        "units": model.variant.name == "lenet1989",
         "side": look.crop,
         "native": look.native_side or look.resize,
         "ink": look.ink,

@@ -1,4 +1,4 @@
-"""Colors and fonts of the museum, which the site of docs/ shares: one house, one look."""
+"""Colors and fonts of the museum, and of the documentation, which has the same look."""
 
 from __future__ import annotations
 

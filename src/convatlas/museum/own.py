@@ -44,22 +44,19 @@ def own_images(artefact: Path, package: Path | None, progress: ProgressCallback 
     manifest = Manifest.read(artefact)
     manifest.check_files(artefact)
     names = (MANIFEST, manifest.network, manifest.entrance)
-    sizes = [(artefact / name).stat().st_size for name in names]
+    largest = max((artefact / name).stat().st_size for name in names)
     wrong = (
-        f"it is for {manifest.runtime.label}"
+        f"it is for {manifest.runtime.label}; convatlas export MODEL --to onnx makes one that can"
         if manifest.runtime is not RuntimeName.ONNX
-        else "it looks for the ink of drawings, which the page does not"
+        else "it looks for the ink of drawings, which the page does not; take one that learned from photographs"
         if manifest.reframes_ink
-        else f"it has {max(sizes):,} bytes, and a page loads at most {MAX_BYTES:,}"
-        if max(sizes) > MAX_BYTES
+        else f"a file of {largest:,} bytes is too large for a page, which loads {MAX_BYTES:,}; take a smaller network"
+        if largest > MAX_BYTES
         else ""
     )
     if wrong:
-        raise UserError(
-            f"{artefact} cannot see images in the museum: {wrong}; convatlas export MODEL --to onnx makes one that can"
-        )
-    runtime = runtime_files(package, progress)
-    files = {f"own/{name}": read(artefact / name, MAX_BYTES) for name in names} | runtime
+        raise UserError(f"{artefact} cannot see images in the museum: {wrong}")
+    files = {f"own/{name}": read(artefact / name, MAX_BYTES) for name in names} | runtime_files(package, progress)
     card = manifest.card
     about: dict[str, object] = {
         "name": card.variant,
@@ -67,6 +64,7 @@ def own_images(artefact: Path, package: Path | None, progress: ProgressCallback 
         "data": card.provenance.data,
         "num_classes": len(card.classes),
         "num_loaded": sum(map(len, files.values())),
+        "max_bytes": MAX_BYTES,
     }
     return OwnImages(about=about, files=files)
 
@@ -79,14 +77,11 @@ def runtime_files(package: Path | None, progress: ProgressCallback = SILENT) -> 
     """
     if package is None:
         package = download(ADDRESS, cache_folder() / "museum" / PACKAGE, checksum=CHECKSUM, progress=progress)
-    elif not package.is_file():
+    if not package.is_file():
         raise UserError(f"there is no file {package}; {ADDRESS} has it")
-    elif not has_checksum(package, CHECKSUM):
+    # What lies in the cache may have been put there by anybody.
+    if not has_checksum(package, CHECKSUM):
         raise UserError(f"{package} is not {PACKAGE}: its checksum differs; {ADDRESS} has it")
-    files = {}
     with tarfile.open(package) as archive:
-        for name in MEMBERS:
-            member = archive.extractfile(f"package/dist/{name}")
-            assert member is not None, "the checksum says what the package holds"
-            files[f"runtime/{name}"] = member.read()
-    return files
+        members = {name: archive.extractfile(f"package/dist/{name}") for name in MEMBERS}
+        return {f"runtime/{name}": member.read() for name, member in members.items() if member is not None}

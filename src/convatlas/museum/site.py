@@ -75,7 +75,7 @@ def build(
         artefact: for ONNX Runtime, as from `convatlas.export`: it sees a person's own images, and so does any ONNX file
             that is dropped there. None: the page says how to get one.
         onnxruntime_web: file of the npm package that runs it in browsers. None: it is downloaded, once.
-        docs: address of a documentation, as "../index.html" or "https://example.org/", that every page links to.
+        docs: address of documentation, as "../index.html" or "https://example.org/", that every page links to.
         progress: told of each file.
 
     Raises:
@@ -87,12 +87,14 @@ def build(
     check_free(folder)
     if docs is not None:
         check_address(docs)
-    # First what may be wrong: the rest takes longer.
+    if onnxruntime_web is not None and artefact is None:
+        raise UserError(f"{onnxruntime_web} runs an artefact in the page; give one")
+    # First what may be wrong, and of it last what may be downloaded: the rest takes longer.
     models = live_models({"lenet5": lenet5, "lenet1989": lenet1989, "lenet5-modern": lenet5_modern})
+    results = results_page(None if experiments is None else Path(experiments))
     own = None
     if artefact is not None:
         own = own_images(Path(artefact), None if onnxruntime_web is None else Path(onnxruntime_web), progress)
-    results = results_page(None if experiments is None else Path(experiments))
     contents = {}
     with reported(progress, "building the museum", None, "files") as advance:
         for name, content in all_files(results, models, own, docs):
@@ -107,8 +109,12 @@ def check_address(docs: str) -> None:
     Raises:
         UserError: a link to it would not lead to a page.
     """
-    address = urlsplit(docs)
-    if address.scheme not in ("", "http", "https") or not (address.path or address.netloc):
+    try:
+        address = urlsplit(docs)
+        is_page = address.scheme in ("", "http", "https") and bool(address.path or address.netloc)
+    except ValueError:
+        is_page = False
+    if not is_page:
         raise UserError(f"{docs!r} is no address of a page; give one like ../index.html or https://example.org/")
 
 

@@ -93,7 +93,10 @@ def test_caffenet_is_not_taken_for_alexnet(v1: bool, layer: Any, encoder: Any, r
     assert set(read(network("norm1", "pool1", "fc8"))) == {"conv1.weight", "fc8.weight"}
     # GoogLeNet's is pooled first, as its paper has it.
     assert "loss3/classifier.weight" in read(network("pool1", "norm1", "loss3/classifier"))
-    with pytest.raises(CheckpointError, match=r"net.caffemodel is CaffeNet, .* alexnet-caffe takes bvlc_alexnet"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"net.caffemodel pools before it normalizes, as CaffeNet .* alexnet-caffe takes bvlc_alexnet",
+    ):
         read(network("pool1", "norm1", "fc8"))
 
 

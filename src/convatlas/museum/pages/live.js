@@ -153,17 +153,17 @@ function resize(image, width, height, side) {
     for (const other of others) showOutputs(other, result && reading(other));
   }
 
-  /** The ten outputs of a network that stands beside: units from -1 to 1, or shares of one. */
-  function showOutputs({ name }, result) {
+  /** The ten outputs of a network that stands beside: units from -1.7 to 1.7, or shares of one. */
+  function showOutputs({ name, data }, result) {
     const svg = byId(`outputs-${name}`), text = byId(`outputs-text-${name}`);
     svg.replaceChildren();
     byId(`reads-${name}`).textContent = result ? result.best : "–";
     text.textContent = "Nothing is drawn yet.";
     if (!result) return;
-    const { outputs, best } = result, most = outputs[best], isUnits = name === "lenet1989";
+    const { outputs, best } = result, most = outputs[best], isUnits = data.units;
     const all = outputs.reduce((sum, value) => sum + Math.exp(value - most), 0);
     const shown = outputs.map((value) => isUnits ? value : 100 * Math.exp(value - most) / all);
-    const [low, high] = isUnits ? [-1.25, 1.25] : [0, 100], place = (value) => 24 + 330 * (Math.min(Math.max(value, low), high) - low) / (high - low);
+    const [low, high] = isUnits ? [-1.72, 1.72] : [0, 100], place = (value) => 24 + 330 * (Math.min(Math.max(value, low), high) - low) / (high - low);
     const told = (value) => isUnits ? value.toFixed(2).replace("-", "−") : `${value.toFixed(1)} %`;
     if (isUnits) draw(svg, "path", { d: `M${place(0)} 2V242`, class: "guide" });
     shown.forEach((value, digit) => {

@@ -3,7 +3,7 @@
 // The numbers of fields are those of the file onnx.proto of the format.
 
 const onnx = (() => {
-  const FLOAT = 1, utf8 = new TextDecoder();
+  const FLOAT = 1, INT64 = 7, utf8 = new TextDecoder();
 
   /** The fields of a protobuf message: number, kind, and value (a number, or the bytes). */
   function* fields(bytes) {
@@ -36,7 +36,7 @@ const onnx = (() => {
   const text = (bytes) => (bytes ? utf8.decode(bytes) : "");
 
   function readNode(bytes) {
-    const attributes = Object.fromEntries(all(bytes, 5).map((one) => [text(all(one, 1)[0]), all(one, 3)[0]]));
+    const attributes = Object.fromEntries(all(bytes, 5).map((one) => [text(all(one, 1)[0]), numbers([...all(one, 3), ...all(one, 8)])]));
     return { reads: all(bytes, 1).map(text), gives: all(bytes, 2).map(text), does: text(all(bytes, 4)[0]), attributes };
   }
 
@@ -55,13 +55,12 @@ const onnx = (() => {
   }
 
   function readTensor(bytes) {
-    const isInside = !all(bytes, 13).length, raw = all(bytes, 9)[0], isFloat = all(bytes, 2)[0] === FLOAT;
-    return {
-      name: text(all(bytes, 8)[0]),
-      shape: numbers(all(bytes, 1)),
-      isInside,
-      values: () => (isInside && isFloat && raw ? new Float32Array(raw.slice().buffer) : null),
+    const isInside = !all(bytes, 13).length, raw = all(bytes, 9)[0], kind = all(bytes, 2)[0];
+    const values = () => {
+      if (!isInside || !raw) return kind === INT64 ? numbers(all(bytes, 7)) : null;
+      return kind === FLOAT ? new Float32Array(raw.slice().buffer) : kind === INT64 ? Array.from(new BigInt64Array(raw.slice().buffer), Number) : null;
     };
+    return { name: text(all(bytes, 8)[0]), shape: numbers(all(bytes, 1)), isInside, values };
   }
 
   /** An input's shape: numbers, and names where any number will do. */
@@ -73,25 +72,34 @@ const onnx = (() => {
 
   const PASSING = new Set(["Flatten", "Reshape", "Squeeze", "Dropout", "Identity", "Cast"]);
 
+  /** Whether a node averages each map over all its places. */
+  function averages({ does, reads, attributes }, tensors) {
+    if (does === "GlobalAveragePool") return true;
+    const axes = does === "ReduceMean" && (attributes.axes || (tensors.has(reads[1]) && tensors.get(reads[1]).values()));
+    // -1 and -2 as they are, or as numbers of 64 bits without a sign.
+    return !!axes && axes.length === 2 && axes.every((axis) => axis === 2 || axis === 3 || axis < 0 || axis > 2 ** 63);
+  }
+
   /**
-   * What of a network becomes classes: the last maps before they are averaged, and the weights of the layer after it.
-   * Without weights the maps are the classes' own; without maps there is no average to be taken apart.
+   * What of a network becomes its output: the last maps before they are averaged, and the weights of the one layer after
+   * it. Without weights the maps are the classes' own; null where another way leads from maps to classes.
    */
-  function classMaps(nodes, tensors) {
-    const pools = nodes.filter(({ does }) => does === "GlobalAveragePool" || does === "ReduceMean");
-    for (const pool of pools.reverse()) {
-      let name = pool.gives[0];
-      for (;;) {
-        const next = nodes.find(({ reads }) => reads[0] === name);
-        if (!next || next.does === "Softmax") return { maps: pool.reads[0], weights: null };
-        if (next.does === "Gemm" || next.does === "MatMul") {
+  function classMaps(nodes, tensors, outputs) {
+    for (const pool of nodes.filter((node) => averages(node, tensors)).reverse()) {
+      let name = pool.gives[0], weights = null;
+      while (!outputs.includes(name)) {
+        const [next, ...others] = nodes.filter(({ reads }) => reads.includes(name));
+        if (!next || others.length || next.reads[0] !== name) break;
+        if ((next.does === "Gemm" || next.does === "MatMul") && !weights) {
           const tensor = tensors.get(next.reads[1]), values = tensor && tensor.values();
-          return values ? { maps: pool.reads[0], weights: { values, shape: tensor.shape, isTransposed: next.attributes.transB === 1 } } : null;
+          if (!values || tensor.shape.length !== 2) break;
+          weights = { values, shape: tensor.shape, isTransposed: next.does === "Gemm" && (next.attributes.transB || [])[0] === 1 };
+        } else if (!(PASSING.has(next.does) || next.does === "Softmax" || (next.does === "Add" && weights && tensors.has(next.reads[1])))) {
+          break;
         }
-        // Such as a gate, whose average only weighs channels.
-        if (!PASSING.has(next.does)) break;
         name = next.gives[0];
       }
+      if (outputs.includes(name)) return { maps: pool.reads[0], weights };
     }
     return null;
   }
@@ -104,9 +112,9 @@ const onnx = (() => {
     if ([...tensors.values()].some(({ isInside }) => !isInside)) throw new Error("it keeps its weights in another file");
     const inputs = all(graph.value, 11).map(readInput).filter(({ name }) => !tensors.has(name));
     const outputs = all(graph.value, 12).map((one) => text(all(one, 1)[0]));
-    const first = nodes.find(({ does }) => does === "Conv"), found = classMaps(nodes, tensors);
-    const seen = [first && first.gives[0], found && found.maps].filter((name) => name && !outputs.includes(name));
-    return { inputs, outputs, first: first && first.gives[0], classMaps: found, bytes: () => joined(parts, graph, seen) };
+    const first = nodes.find(({ does }) => does === "Conv"), found = classMaps(nodes, tensors, outputs);
+    const seen = new Set([first && first.gives[0], found && found.maps].filter((name) => name && !outputs.includes(name)));
+    return { inputs, outputs, first: first && first.gives[0], classMaps: found, bytes: joined(parts, graph, [...seen]) };
   }
 
   function joined(parts, graph, names) {
@@ -116,13 +124,13 @@ const onnx = (() => {
     });
     const head = [0x3a, ...varint(graph.value.length + added.length)];
     const pieces = parts.flatMap((part) => (part === graph ? [Uint8Array.from(head), graph.value, Uint8Array.from(added)] : [part.whole]));
-    const all = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
+    const whole = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
     let at = 0;
     for (const piece of pieces) {
-      all.set(piece, at);
+      whole.set(piece, at);
       at += piece.length;
     }
-    return all;
+    return whole;
   }
 
   function varint(value) {

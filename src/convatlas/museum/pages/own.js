@@ -3,7 +3,7 @@
 
 (() => {
   const byId = (id) => document.getElementById(id);
-  const MAX_PIXELS = 40e6, MAX_BYTES = 200e6, NUM_CLASSES = 5, NUM_MAPS = 32;
+  const MAX_PIXELS = 40e6, MAX_BYTES = Number(document.currentScript.dataset.maxBytes), NUM_CLASSES = 5, NUM_MAPS = 32;
   /** What a network's values may be, as mean and deviation of red, green and blue from 0 to 1. */
   const VALUES = {
     "normalized as for ImageNet": [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]],
@@ -11,23 +11,34 @@
     "from -1 to 1": [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]],
     "from 0 to 255": [[0, 0, 0], [1 / 255, 1 / 255, 1 / 255]],
   };
+  /** What is shown: only what has worked. */
   let network = null, image = null;
+  /** One work after the other, in the order in which they were asked for. */
+  let queue = Promise.resolve();
 
   class Mistake extends Error {}
 
-  function tell(text) {
+  function complain(text) {
     byId("trouble").textContent = text;
     byId("trouble").hidden = !text;
   }
 
-  /** Runs what may fail for a reason that a person can mend, and says the reason. */
-  async function trying(what, work) {
-    tell("");
-    try {
-      await work();
-    } catch (error) {
-      tell(error instanceof Mistake ? error.message : `${what} cannot be used: ${error.message || error}`);
-    }
+  /** Does what may fail for a reason that a person can mend after all before it, and says the reason. */
+  function trying(what, work) {
+    queue = queue.then(async () => {
+      complain("");
+      byId("status").textContent = "Working …";
+      // So that it is seen before the page is busy.
+      await new Promise((done) => setTimeout(done, 20));
+      try {
+        await work();
+      } catch (error) {
+        complain(error instanceof Mistake ? error.message : `${what} cannot be used: ${error.message || error}`);
+      } finally {
+        byId("status").textContent = "";
+      }
+    });
+    return queue;
   }
 
   async function session(bytes) {
@@ -39,9 +50,17 @@
     const told = onnx.read(file), [input] = told.inputs, shape = input ? input.shape : [];
     const [, channels, height, width] = shape, found = told.inputs.map((one) => `${one.name} (${one.shape.join(" x ")})`).join(", ") || "nothing";
     const isImage = told.inputs.length === 1 && input.isFloat && shape.length === 4 && [1, 3].includes(channels) && height === width && typeof height === "number";
-    if (!isImage) throw new Mistake(`${name} takes ${found}; a network for images takes one input of floats, as 1 x 3 x 224 x 224`);
-    const one = { name, told, input, channels, side: height, session: await session(told.bytes()) };
-    one.entrance = entrance && (await session(entrance));
+    // A name, or nothing, stands for any number of images.
+    const isAlone = shape[0] === 1 || typeof shape[0] !== "number";
+    if (!isImage || !isAlone) throw new Mistake(`${name} takes ${found}; a network for images takes one input of floats, as 1 x 3 x 224 x 224`);
+    const { first, classMaps, outputs } = told, one = { name, input, channels, side: height, first, classMaps, outputs };
+    one.session = await session(told.bytes);
+    try {
+      one.entrance = entrance && (await session(entrance));
+    } catch (error) {
+      await one.session.release();
+      throw error;
+    }
     one.classes = manifest ? manifest.card.classes : null;
     one.isBgr = !!manifest && manifest.card.preprocessing.channel_order === "bgr";
     return one;
@@ -56,6 +75,7 @@
   async function artefact(read) {
     const manifest = JSON.parse(new TextDecoder().decode(await read("artefact.json")));
     if (!manifest.card || !manifest.network) throw new Mistake("artefact.json is not that of an artefact; convatlas export --to onnx makes one");
+    if (manifest.reframes_ink) throw new Mistake("This artefact looks for the ink of drawings, which this page does not; convatlas predict does");
     if (manifest.runtime !== "onnx") throw new Mistake(`This artefact is for ${manifest.runtime}; convatlas export --to onnx makes one that runs here`);
     return opened(manifest.card.variant, await read(manifest.network), await read(manifest.entrance), manifest);
   }
@@ -74,36 +94,50 @@
     return opened(files[0].name, await read(files[0].name), null, null);
   }
 
-  /** An image's pixels, red, green and blue, transparent parts on white. */
+  async function released(one) {
+    await one.session.release();
+    if (one.entrance) await one.entrance.release();
+  }
+
+  /** An image's pixels, transparent parts on white. */
   async function pixelsOf(file) {
-    const address = URL.createObjectURL(file);
+    const address = URL.createObjectURL(file), element = new Image();
     try {
-      const element = new Image();
       // Not decoded yet: its size decides whether it will be.
       await new Promise((done, fail) => {
         element.onload = done;
         element.onerror = () => fail(new Mistake(`${file.name} is no image that this browser reads`));
         element.src = address;
       });
-      const [width, height] = [element.naturalWidth, element.naturalHeight];
-      if (!(width && height)) throw new Mistake(`${file.name} has no size of its own`);
-      if (width * height > MAX_PIXELS) {
-        throw new Mistake(`${file.name} has ${Math.round((width * height) / 1e6)} megapixels; at most ${MAX_PIXELS / 1e6} are read here, convatlas predict reads it`);
-      }
-      const canvas = document.createElement("canvas"), context = canvas.getContext("2d", { willReadFrequently: true });
-      [canvas.width, canvas.height] = [width, height];
-      context.fillStyle = "white";
-      context.fillRect(0, 0, width, height);
-      context.drawImage(element, 0, 0);
-      return { name: file.name, canvas, width, height, bytes: context.getImageData(0, 0, width, height).data };
     } finally {
       URL.revokeObjectURL(address);
     }
+    const area = element.naturalWidth * element.naturalHeight;
+    if (!area) throw new Mistake(`${file.name} has no size of its own`);
+    if (area > MAX_PIXELS) {
+      throw new Mistake(`${file.name} has ${Math.round(area / 1e6)} megapixels; at most ${MAX_PIXELS / 1e6} are read here, convatlas predict reads it`);
+    }
+    // As the package reads it: turned upright, and without its color profile.
+    const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => { throw new Mistake(`${file.name} is no image that this browser reads`); });
+    const canvas = whiteCanvas(bitmap.width, bitmap.height);
+    canvas.getContext("2d").drawImage(bitmap, 0, 0);
+    bitmap.close();
+    return { canvas };
+  }
+
+  function whiteCanvas(width, height) {
+    const canvas = document.createElement("canvas"), context = canvas.getContext("2d", { willReadFrequently: true });
+    [canvas.width, canvas.height] = [width, height];
+    context.fillStyle = "white";
+    context.fillRect(0, 0, width, height);
+    return canvas;
   }
 
   /** The network's input: by the artefact's own preprocessing, or the middle square, resized by the browser. */
-  async function prepared({ entrance, channels, side }, { canvas, width, height, bytes }) {
+  async function prepared({ entrance, channels, side }, { canvas }) {
+    const { width, height } = canvas;
     if (entrance) {
+      const bytes = canvas.getContext("2d").getImageData(0, 0, width, height).data;
       const rgb = new Uint8Array(3 * width * height);
       for (let i = 0, to = 0; i < bytes.length; i += 4) {
         rgb[to++] = bytes[i];
@@ -127,21 +161,40 @@
     return new ort.Tensor("float32", values, [1, channels, side, side]);
   }
 
-  async function look() {
+  /** What a network gives for an image. Nothing on the page changes. */
+  async function seen(one, given) {
+    const begun = performance.now(), input = await prepared(one, given), outputs = await one.session.run({ [one.input.name]: input });
+    const took = performance.now() - begun;
+    const scores = one.outputs.map((name) => outputs[name]).find((each) => each && each.type === "float32" && each.dims.length === 2 && each.dims[0] === 1);
+    if (!scores) throw new Mistake(`${one.name} gives no scores of classes: a network that classifies gives 1 x classes floats`);
+    const probabilities = "probabilities" in outputs ? Array.from(outputs.probabilities.data) : softmax(Array.from(scores.data));
+    return { network: one, input, outputs, probabilities, took };
+  }
+
+  /** Shows what was asked for if it works, and leaves all as it is if not. */
+  async function look(asked) {
+    const next = { network, image, ...asked }, old = network;
+    let result;
+    try {
+      // Without an image of a person's: whether it runs at all.
+      result = await seen(next.network, next.image || { canvas: whiteCanvas(64, 64) });
+    } catch (error) {
+      if (next.network !== old) await released(next.network);
+      throw error;
+    }
+    ({ network, image } = next);
+    if (old && old !== network) await released(old);
     byId("who").textContent = `${network.name} sees`;
     byId("values-line").hidden = !!network.entrance;
-    if (!image) return;
-    const begun = performance.now(), input = await prepared(network, image);
-    const given = await network.session.run({ [network.input.name]: input });
-    const took = performance.now() - begun, { told, classes } = network;
-    const vector = told.outputs.map((name) => given[name]).find((one) => one && one.type === "float32" && one.dims.length === 2 && one.dims[0] === 1);
-    if (!vector) throw new Mistake(`${network.name} gives no scores of classes: a network that classifies gives 1 x classes floats`);
-    const scores = Array.from(vector.data), probabilities = "probabilities" in given ? Array.from(given.probabilities.data) : softmax(scores);
+    if (image) show(result);
+  }
+
+  function show(result) {
+    const { probabilities, took } = result, { classes } = result.network;
     const order = probabilities.map((_, i) => i).sort((a, b) => probabilities[b] - probabilities[a]).slice(0, NUM_CLASSES);
     const nameOf = (i) => (classes ? classes[i] : `class ${i}`);
     byId("best").textContent = nameOf(order[0]);
     byId("took").textContent = `in ${Math.round(took)} ms`;
-    const result = { input, given, told };
     byId("classes").replaceChildren(...order.map((i, place) => {
       const button = document.createElement("button"), bar = document.createElement("span");
       button.type = "button";
@@ -169,13 +222,13 @@
   }
 
   /** How much each place of the last maps speaks for a class; null where the network has no such maps. */
-  function activation({ given, told }, wanted) {
-    if (!told.classMaps) return null;
-    const { maps, weights } = told.classMaps, { data, dims } = given[maps], [, channels, height, width] = dims, area = height * width;
-    if (dims.length !== 4) return null;
-    if (!weights) return { height, width, values: data.slice(wanted * area, (wanted + 1) * area) };
-    const isTransposed = weights.isTransposed || weights.shape[1] === channels && weights.shape[0] !== channels;
-    const values = new Float32Array(area), step = isTransposed ? 1 : weights.shape[1], first = isTransposed ? wanted * channels : wanted;
+  function activation({ network: { classMaps }, outputs, probabilities }, wanted) {
+    if (!classMaps || outputs[classMaps.maps].dims.length !== 4) return null;
+    const { maps, weights } = classMaps, { data, dims } = outputs[maps], [, channels, height, width] = dims, area = height * width;
+    if (!weights) return channels === probabilities.length ? { height, width, values: data.slice(wanted * area, (wanted + 1) * area) } : null;
+    const [numClasses, numRead] = weights.isTransposed ? weights.shape : [...weights.shape].reverse();
+    if (numClasses !== probabilities.length || numRead !== channels) return null;
+    const values = new Float32Array(area), [first, step] = weights.isTransposed ? [wanted * channels, 1] : [wanted, numClasses];
     for (let k = 0; k < channels; k++) {
       const factor = weights.values[first + k * step];
       for (let i = 0; i < area; i++) values[i] += factor * data[k * area + i];
@@ -193,11 +246,11 @@
   };
 
   /** What the network is given, as an image. */
-  function inputImage({ data, dims }) {
+  function inputImage({ input: { data, dims }, network: { isBgr } }) {
     const [, channels, height, width] = dims, area = height * width, pixels = new ImageData(width, height), [low, span] = range(data);
-    // In the order of OpenCV blue comes first, which a network does not tell; an artefact does.
+    // Some networks read blue first, which an artefact says.
     for (let i = 0; i < area; i++) {
-      for (let c = 0; c < 3; c++) pixels.data[4 * i + c] = 255 * (data[(channels === 1 ? 0 : network.isBgr ? 2 - c : c) * area + i] - low) / span;
+      for (let c = 0; c < 3; c++) pixels.data[4 * i + c] = 255 * (data[(channels === 1 ? 0 : isBgr ? 2 - c : c) * area + i] - low) / span;
       pixels.data[4 * i + 3] = 255;
     }
     return onCanvas(pixels);
@@ -213,10 +266,11 @@
   function showWhere(result, wanted, name) {
     const canvas = byId("seen"), context = canvas.getContext("2d"), found = activation(result, wanted);
     context.imageSmoothingEnabled = true;
-    context.drawImage(inputImage(result.input), 0, 0, canvas.width, canvas.height);
+    context.drawImage(inputImage(result), 0, 0, canvas.width, canvas.height);
     byId("seen-text").textContent = found
       ? `What the network is given; light where it speaks for "${name}".`
       : "What the network is given. It has no map for a class: it joins all places in fully connected layers, or its last weights cannot be read here.";
+    byId("choose").hidden = !found;
     if (!found) return;
     const { height, width, values } = found, [low, span] = range(values), shade = new ImageData(width, height);
     // Dark where nothing speaks for the class.
@@ -224,10 +278,10 @@
     context.drawImage(onCanvas(shade), 0, 0, canvas.width, canvas.height);
   }
 
-  function showMaps({ given, told }) {
-    const shown = [["the first layer's maps", told.first], ["the last maps", told.classMaps && told.classMaps.maps]];
-    byId("maps").replaceChildren(...shown.filter(([, name]) => name && given[name] && given[name].dims.length === 4).map(([title, name]) => {
-      const { data, dims } = given[name], [, channels, height, width] = dims, area = height * width, number = Math.min(channels, NUM_MAPS);
+  function showMaps({ network: { first, classMaps }, outputs }) {
+    const shown = [["the first layer's maps", first], ["the last maps", classMaps && classMaps.maps]];
+    byId("maps").replaceChildren(...shown.filter(([, name]) => name && outputs[name] && outputs[name].dims.length === 4).map(([title, name]) => {
+      const { data, dims } = outputs[name], [, channels, height, width] = dims, area = height * width, number = Math.min(channels, NUM_MAPS);
       const figure = document.createElement("figure"), caption = document.createElement("figcaption");
       caption.textContent = `${title}: ${number} of ${channels}, ${width} x ${height}`;
       figure.append(...Array.from({ length: number }, (_, m) => {
@@ -244,52 +298,52 @@
     }));
   }
 
-  async function take(files) {
+  function take(files) {
     const given = Array.from(files), isNetwork = given.some(({ name }) => /\.(onnx|json)$/i.test(name));
     if (!given.length) return;
-    await trying(given.map(({ name }) => name).join(", "), async () => {
-      if (isNetwork) network = await networkOf(given);
-      else image = await pixelsOf(given[0]);
-      await look();
+    trying(given.map(({ name }) => name).join(", "), async () => {
+      if (!network) throw new Mistake("Wake the network first");
+      await look(isNetwork ? { network: await networkOf(given) } : { image: await pixelsOf(given[0]) });
     });
   }
 
-  for (const id of ["image", "network"]) byId(id).addEventListener("change", (event) => take(event.target.files));
-  // Anywhere on the page: beside the frame a browser would leave the page for the file.
+  for (const id of ["image", "network"]) {
+    byId(id).addEventListener("change", ({ target }) => {
+      take(target.files);
+      // The same file may be chosen again.
+      target.value = "";
+    });
+  }
+  // Anywhere on the page: else a browser would leave the page for the file.
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", (event) => {
     event.preventDefault();
-    if (network) take(event.dataTransfer.files);
+    take(event.dataTransfer.files);
   });
   byId("values").replaceChildren(...Object.keys(VALUES).map((name) => new Option(name, name)));
-  byId("values").addEventListener("change", () => trying("The image", look));
+  byId("values").addEventListener("change", () => trying("The image", () => look({})));
 
-  byId("asleep").hidden = false;
-  byId("wake").addEventListener("click", () => {
-    if (location.protocol === "file:") {
-      tell("A page that was opened by a double click may not load a network: run convatlas museum open FOLDER, and open this page there.");
-      return;
-    }
-    if (typeof WebAssembly === "undefined") {
-      tell("This browser has no WebAssembly, or it is switched off; the network needs it.");
-      return;
-    }
-    byId("wake").disabled = true;
+  const loaded = (address) => new Promise((done, fail) => {
     const script = document.createElement("script");
-    script.src = "runtime/ort.wasm.min.js";
-    script.addEventListener("load", () => trying("The network", async () => {
-      ort.env.wasm.wasmPaths = new URL("runtime/", location.href).href;
-      ort.env.wasm.numThreads = 1;
-      network = await artefact(fetched);
-      byId("asleep").hidden = true;
-      byId("awake").hidden = false;
-      byId("image").focus();
-      await look();
-    }).finally(() => { byId("wake").disabled = false; }));
-    script.addEventListener("error", () => {
-      byId("wake").disabled = false;
-      tell("runtime/ort.wasm.min.js is missing: build the museum anew, or copy the whole folder.");
-    });
+    script.src = address;
+    script.addEventListener("load", done);
+    script.addEventListener("error", () => fail(new Mistake(`${address} is missing: build the museum anew, or copy the whole folder.`)));
     document.head.append(script);
   });
+
+  byId("asleep").hidden = false;
+  byId("wake").addEventListener("click", () => trying("The network", async () => {
+    if (network) return;
+    if (location.protocol === "file:") {
+      throw new Mistake("A page that was opened by a double click may not load a network: run convatlas museum open FOLDER, and open this page there.");
+    }
+    if (typeof WebAssembly === "undefined") throw new Mistake("This browser has no WebAssembly, or it is switched off; the network needs it.");
+    await loaded("runtime/ort.wasm.min.js");
+    ort.env.wasm.wasmPaths = new URL("runtime/", location.href).href;
+    ort.env.wasm.numThreads = 1;
+    await look({ network: await artefact(fetched) });
+    byId("asleep").hidden = true;
+    byId("awake").hidden = false;
+    byId("image").focus();
+  }));
 })();

@@ -33,7 +33,7 @@ MAX_DIMENSIONS = 32
 
 
 CAFFENET = (
-    "is CaffeNet, which is not built in: it has AlexNet's layers, but pools before it normalizes; "
+    "pools before it normalizes, as CaffeNet does, which is not built in; AlexNet normalizes first: "
     "alexnet-caffe takes bvlc_alexnet.caffemodel"
 )
 
@@ -186,6 +186,7 @@ def tensors_of(layers: list[CaffeLayer]) -> dict[str, Tensor]:
     """
     Raises:
         DamagedMessageError: see `read`.
+        OtherNetworkError: it has AlexNet's layers in another order.
     """
     tensors: dict[str, dict[str, Tensor]] = {}
     scaled: set[int] = set()
