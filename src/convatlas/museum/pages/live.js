@@ -187,7 +187,7 @@ function resize(image, width, height, side) {
       draw(svg, "rect", { x: 44, y: y + 2, width: 330 * -value / most, height: 16, class: digit === best ? "bar-d" : "bar-c" });
       draw(svg, "text", { x: 50 + 330 * -value / most, y: y + 15 }, (-value).toFixed(1));
     });
-    byId("distances-text").textContent = `Squared distances of F6 to the bitmaps of the digits; the nearest is ${best}, at ${(-outputs[best]).toFixed(1)}.`;
+    byId("distances-text").textContent = `The nearest is ${best}, at a squared distance of ${(-outputs[best]).toFixed(1)}.`;
   }
 
   function showMaps({ seen, codes, best }) {

@@ -73,12 +73,12 @@ function svgFile(svg) {
   return new XMLSerializer().serializeToString(copy);
 }
 
-// Drawings that are drawn here can be taken along too.
+// Drawings that are drawn here can be downloaded too.
 for (const svg of document.querySelectorAll(".idea > svg, #stop-drawing, #distances, svg.timeline")) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "take-svg";
-  button.textContent = "Take the drawing along as SVG";
+  button.textContent = "Download as SVG";
   button.addEventListener("click", () => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([svgFile(svg)], { type: "image/svg+xml" }));

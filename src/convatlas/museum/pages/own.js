@@ -122,7 +122,7 @@
     const canvas = whiteCanvas(bitmap.width, bitmap.height);
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
     bitmap.close();
-    return { canvas };
+    return { name: file.name, canvas };
   }
 
   function whiteCanvas(width, height) {
@@ -198,7 +198,7 @@
     byId("classes").replaceChildren(...order.map((i, place) => {
       const button = document.createElement("button"), bar = document.createElement("span");
       button.type = "button";
-      button.textContent = `${nameOf(i)}  ${(100 * probabilities[i]).toFixed(1)} %`;
+      button.textContent = `${nameOf(i)}  ${probabilities[i] < 5e-4 ? "< 0.1" : (100 * probabilities[i]).toFixed(1)} %`;
       bar.className = "share";
       bar.style.width = `${100 * probabilities[i]}%`;
       button.append(bar);
@@ -268,13 +268,16 @@
     context.imageSmoothingEnabled = true;
     context.drawImage(inputImage(result), 0, 0, canvas.width, canvas.height);
     byId("seen-text").textContent = found
-      ? `What the network is given; light where it speaks for "${name}".`
-      : "What the network is given. It has no map for a class: it joins all places in fully connected layers, or its last weights cannot be read here.";
+      ? `${image.name} as the network is given it; orange where it speaks for "${name}", dark where not.`
+      : `${image.name} as the network is given it. It has no map for a class: it joins all places in fully connected layers, or its last weights cannot be read here.`;
     byId("choose").hidden = !found;
     if (!found) return;
     const { height, width, values } = found, [low, span] = range(values), shade = new ImageData(width, height);
-    // Dark where nothing speaks for the class.
-    values.forEach((value, i) => shade.data.set([10, 14, 20, 225 * (1 - (value - low) / span)], 4 * i));
+    // Orange where most speaks for the class, dark where nothing does.
+    values.forEach((value, i) => {
+      const share = 2 * (value - low) / span - 1;
+      shade.data.set(share > 0 ? [240, 130, 20, 150 * share] : [10, 14, 20, -170 * share], 4 * i);
+    });
     context.drawImage(onCanvas(shade), 0, 0, canvas.width, canvas.height);
   }
 
@@ -302,7 +305,7 @@
     const given = Array.from(files), isNetwork = given.some(({ name }) => /\.(onnx|json)$/i.test(name));
     if (!given.length) return;
     trying(given.map(({ name }) => name).join(", "), async () => {
-      if (!network) throw new Mistake("Wake the network first");
+      if (!network) throw new Mistake("Load the network first");
       await look(isNetwork ? { network: await networkOf(given) } : { image: await pixelsOf(given[0]) });
     });
   }
