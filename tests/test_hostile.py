@@ -125,7 +125,7 @@ def test_genuine_folders_are_used(worker: Worker, folders: list[Path], tmp_path:
 def test_mutated_cards_and_records_are_used_or_refused(
     worker: Worker, folders: list[Path], tmp_path: Path, mutate_json: Callable[..., None]
 ) -> None:
-    check(worker, folders, tmp_path, mutate_json, 12, seed=0)
+    check(worker, folders, tmp_path, mutate_json, 25, seed=0)
 
 
 @pytest.mark.slow
