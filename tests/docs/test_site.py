@@ -100,6 +100,8 @@ def test_it_has_the_look_of_the_museum(site: Path) -> None:
 def test_the_site_and_the_museum_link_to_each_other(tmp_path: Path) -> None:
     for name in ("src", "docs", "scripts"):
         shutil.copytree(ROOT / name, tmp_path / name)
+    for path in (ROOT / "pyproject.toml", *ROOT.glob("*.md")):
+        shutil.copy(path, tmp_path)
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
     subprocess.run(["bash", str(tmp_path / "scripts" / "site")], check=True, env=environment)
     built = tmp_path / "build" / "docs"
