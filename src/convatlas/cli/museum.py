@@ -37,7 +37,7 @@ def build_pages(
     onnxruntime_web: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="onnxruntime-web-1.30.0.tgz of npm, which runs it, if it is not to be downloaded."
+            metavar="FILE", help="The npm package onnxruntime-web, which runs it, if it is not to be downloaded."
         ),
     ] = None,
     docs: Annotated[

@@ -5,17 +5,24 @@
 const onnx = (() => {
   const FLOAT = 1, INT64 = 7, utf8 = new TextDecoder();
 
+  /** The number that begins there, and where the next thing begins. */
+  function varintAt(bytes, at) {
+    let value = 0;
+    for (let scale = 1; ; scale *= 128) {
+      if (at >= bytes.length || scale > 2 ** 63) throw new Error("it is cut short or no ONNX file");
+      const byte = bytes[at++];
+      value += (byte & 127) * scale;
+      if (byte < 128) return [value, at];
+    }
+  }
+
   /** The fields of a protobuf message: number, kind, and value (a number, or the bytes). */
   function* fields(bytes) {
     let at = 0;
     const varint = () => {
-      let value = 0;
-      for (let scale = 1; ; scale *= 128) {
-        if (at >= bytes.length || scale > 2 ** 63) throw new Error("it is cut short or no ONNX file");
-        const byte = bytes[at++];
-        value += (byte & 127) * scale;
-        if (byte < 128) return value;
-      }
+      let value;
+      [value, at] = varintAt(bytes, at);
+      return value;
     };
     while (at < bytes.length) {
       const begin = at, key = varint(), number = Math.floor(key / 8), kind = key % 8;
@@ -43,13 +50,8 @@ const onnx = (() => {
   /** A whole number, or several that are packed. */
   const numbers = (values) => values.flatMap((value) => (typeof value === "number" ? [value] : Array.from(unpacked(value))));
   function* unpacked(bytes) {
-    for (let at = 0; at < bytes.length; ) {
-      let value = 0, scale = 1, byte;
-      do {
-        byte = bytes[at++];
-        value += (byte & 127) * scale;
-        scale *= 128;
-      } while (byte > 127);
+    for (let at = 0, value; at < bytes.length; ) {
+      [value, at] = varintAt(bytes, at);
       yield value;
     }
   }
