@@ -182,20 +182,17 @@ class StatementLines:
 
 
 def print_result(result: TopicResult) -> None:
-    from convatlas.experiments.engine.report import found, tally, told
+    from convatlas.experiments.engine.report import found, tally, told, wanted
 
     print_heading(f"{result.topic.id}: {result.state}")
     print_table(
         (
             Column("statement", wrap=True),
             Column("here", right=True),
-            Column("threshold", right=True),
+            Column("confirmed if", right=True),
             Column("state"),
         ),
-        [
-            (one.text, found(one, result.of(one)), str(one.threshold), result.states[one.id])
-            for one in result.topic.statements
-        ],
+        [(one.text, found(one, result.of(one)), wanted(one), result.states[one.id]) for one in result.topic.statements],
     )
     for one in result.topic.statements:
         if why := told(one, result):

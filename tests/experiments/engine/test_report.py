@@ -128,22 +128,40 @@ def test_every_plot_has_words_and_the_papers_value(pages: tuple[ET.Element, str]
 
 def test_each_statement_is_a_row(pages: tuple[ET.Element, str]) -> None:
     tree, markdown = pages
-    first = rows_of(tree)[: len(FIRST.statements)]
-    # Central statements come first, then counts, then folklore.
-    assert first == [
-        "Text <one> paper: 2 points (Table 3) here: 2.1 points (1.85 to 2.35) confirmed test bed: ten digits",
-        "Text <three> paper: – here: – not run needs standard, 46 min test bed: –",
-        "Text <four> paper: – here: – invalid it has not learned test bed: –",
-        "Text <five> paper: – here: 1.53 points (0.413 to 2.65) inconclusive 1.4 points away from the threshold could "
-        "have been told test bed: –",
-        "Text <two> counted paper: – here: 60,965,224 confirmed test bed: –",
-        "Text <folk> folklore paper: – here: 0.6 (0.5 to 0.7) contradicted test bed: –",
+    # Central statements come first, then counts, then folklore. Only the first topic was run.
+    assert rows_of(tree) == [
+        "Text <one> paper: 2 points (Table 3) here: 2.1 points (1.85 to 2.35) a statistic; confirmed if at least 1 "
+        "point confirmed test bed: ten digits",
+        "Text <four> paper: – here: – a statistic; confirmed if at least 1 point invalid it has not learned "
+        "test bed: –",
+        "Text <five> paper: – here: 1.53 points (0.413 to 2.65) a statistic; confirmed if at least 1 point "
+        "inconclusive 1.4 points away from the threshold could have been told test bed: –",
+        "Text <two> counted paper: – here: 60,965,224 a statistic; confirmed if exactly 60,965,224 confirmed "
+        "test bed: –",
+        "Text <folk> folklore paper: – here: 0.6 (0.5 to 0.7) a statistic; confirmed if at least 1 contradicted "
+        "test bed: –",
     ]
     assert (
-        "| Text <one> | 2 points (Table 3) | 2.1 points (1.85 to 2.35) | at least 1 | confirmed | ten digits |"
+        "| Text <one> | 2 points (Table 3) | 2.1 points (1.85 to 2.35) | at least 1 point | confirmed | ten digits |"
         in markdown
     )
     assert "| Text <two> *(counted)* | – | 60,965,224 | exactly 60,965,224 | confirmed | – |" in markdown
+
+
+def test_what_was_not_run_is_folded(pages: tuple[ET.Element, str]) -> None:
+    tree, markdown = pages
+    folded = {
+        text_of(each[0]): text_of(each[1]) for each in tree.iter(f"{HTML}details") if "not run:" in text_of(each[0])
+    }
+    first, second = (
+        "1 statement not run: needs standard, 46 min 00 s",
+        "6 statements not run: needs quick; standard, 46 min 00 s",
+    )
+    assert list(folded) == [first, second]
+    assert folded[first] == "Text <three> a statistic; confirmed if at least 1 point; needs standard, 46 min"
+    assert "paper: 2 points (Table 3)" in folded[second]
+    assert f"<summary>{first}</summary>" in markdown
+    assert "| Text <three> | – | at least 1 point | needs standard, 46 min | – |" in markdown
 
 
 def test_it_says_everything_that_a_result_has(pages: tuple[ET.Element, str]) -> None:
@@ -157,8 +175,10 @@ def test_it_says_everything_that_a_result_has(pages: tuple[ET.Element, str]) -> 
     ):  # fmt: skip
         assert told_in_both in page, told_in_both
         assert told_in_both in markdown, told_in_both
-    assert "| Title & first | partly supported | 1 of 1 |" in markdown
-    assert "| Title & second | undecided | – |" in markdown
+    assert (
+        "| Title & first | partly supported | 1 confirmed, 1 inconclusive, 1 invalid, 1 not run | 1 of 1 |" in markdown
+    )
+    assert "| Title & second | undecided | 4 not run | – |" in markdown
     assert [link.attrib["href"] for link in tree.iter(f"{HTML}a")] == ["#first", "#second"]
 
 

@@ -81,9 +81,15 @@ class TopicReport:
         return (self.result, self.full) if self.full else (self.result,)
 
     @property
-    def ordered(self) -> list[Statement]:
+    def measured(self) -> list[Statement]:
         """Central statements first, then counts, then what the topic's state does not rest on."""
-        return sorted(self.topic.statements, key=lambda one: list(Role).index(one.role))
+        ordered = sorted(self.topic.statements, key=lambda one: list(Role).index(one.role))
+        return [one for one in ordered if any(result.of(one) for result in self.results)]
+
+    @property
+    def waiting(self) -> list[Statement]:
+        """Those that no budget has measured."""
+        return [one for one in self.topic.statements if one not in self.measured]
 
 
 def write_reports(out: str | Path, topics: Sequence[Topic], quoted: Sequence[Quoted]) -> tuple[Path, Path]:
@@ -115,7 +121,10 @@ def write_reports(out: str | Path, topics: Sequence[Topic], quoted: Sequence[Quo
         "found": found,
         "describe_sample": describe_sample,
         "told": told,
+        "wanted": wanted,
         "tally": tally,
+        "tally_central": tally_central,
+        "tally_waiting": tally_waiting,
         "unbroken": unbroken,
         "describe_conditions": describe_conditions,
     }
@@ -132,7 +141,15 @@ def found(statement: Statement, result: StatementResult | None) -> str:
     return with_unit(format_number(estimate.center), statement.unit) + format_ends(estimate)
 
 
+def wanted(statement: Statement) -> str:
+    """The threshold with its unit."""
+    return with_unit(str(statement.threshold), statement.unit)
+
+
 def with_unit(number: str, unit: str) -> str:
+    """ "5 points", "at least 1 point"."""
+    if number.split()[-1] == "1":
+        unit = unit.removesuffix("s")
     return f"{number} {unit}" if unit else number
 
 
@@ -184,6 +201,20 @@ def tally(result: TopicResult) -> str:
     return f"{agree} of {num_counted}" if num_counted else DASH
 
 
+def tally_central(result: TopicResult) -> str:
+    """ "2 confirmed, 1 not run", of the central statements."""
+    return tally_states([result.states[one.id] for one in result.topic.statements if one.role is Role.CENTRAL], State)
+
+
+def tally_waiting(report: TopicReport) -> str:
+    """How many statements were not measured, and what the budgets that measure them take."""
+    minutes: dict[Budget, float] = {}
+    for one in report.waiting:
+        minutes[one.needs] = minutes.get(one.needs, 0.0) + one.minutes
+    needs = [f"{budget}, {duration(60 * each)}" if each else str(budget) for budget, each in minutes.items()]
+    return f"{plural(len(report.waiting), 'statement')} not run: needs {'; '.join(needs)}"
+
+
 def unbroken(text: str) -> str:
     """A number stays in one line with its unit, where that is short."""
     return re.sub(r"(?<=\d) (?=\S{1,2}\b|%)", "\N{NO-BREAK SPACE}", text)
@@ -228,6 +259,7 @@ def describe_conditions(result: TopicResult) -> str:
 
 def markdown(reports: Sequence[TopicReport], quoted: Sequence[Quoted], out: Path) -> str:
     """The page as Markdown."""
+    shown = [report.result for report in reports]
     lines = [
         f"# {TITLE}",
         "",
@@ -235,9 +267,9 @@ def markdown(reports: Sequence[TopicReport], quoted: Sequence[Quoted], out: Path
         "",
         summarize(reports),
         "",
-        "| topic | state | counts that agree |",
-        "|---|---|---|",
-        *(f"| {report.topic.title} | {report.result.state} | {tally(report.result)} |" for report in reports),
+        "| topic | state | central statements | counts that agree |",
+        "|---|---|---|---|",
+        *(f"| {one.topic.title} | {one.state} | {tally_central(one)} | {tally(one)} |" for one in shown),
         "",
         *(f"- *{name}*: {meaning}" for name, meaning in LEGEND),
         "",
@@ -265,25 +297,32 @@ def topic_lines(report: TopicReport, folder: Path) -> list[str]:
         f"## {topic.title}",
         "",
         f"**{result.state}** · {topic.summary}",
-        "",
-        "| statement | paper | here | threshold | state | test bed |",
-        "|---|---|---:|---|---|---|",
     ]
-    for statement in report.ordered:
-        why = told(statement, result)
-        state = f"{result.states[statement.id]}; {why}" if why else str(result.states[statement.id])
-        role = f" *({ROLES[statement.role]})*" if statement.role in ROLES else ""
+    if report.measured:
+        lines += ["", "| statement | paper | here | confirmed if | state | test bed |", "|---|---|---:|---|---|---|"]
+    for one in report.measured:
+        why = told(one, result)
+        state = f"{result.states[one.id]}; {why}" if why else str(result.states[one.id])
         lines.append(
-            f"| {statement.text}{role} | {statement.paper or DASH} | {found(statement, result.of(statement))} "
-            f"| {statement.threshold} | {state} | {statement.test_bed or DASH} |"
+            f"| {one.text}{in_role(one)} | {one.paper or DASH} | {found(one, result.of(one))} | {wanted(one)} "
+            f"| {state} | {one.test_bed or DASH} |"
         )
+    if report.waiting:
+        lines += ["", f"<details><summary>{tally_waiting(report)}</summary>", ""]
+        lines += ["| statement | paper | confirmed if | why not run | test bed |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {one.text}{in_role(one)} | {one.paper or DASH} | {wanted(one)} | {told(one, result)} "
+            f"| {one.test_bed or DASH} |"
+            for one in report.waiting
+        ]
+        lines += ["", "</details>"]
     lines += ["", "<details><summary>Source, method, charts and all figures</summary>", ""]
     lines += [f"Source: {topic.source}", "", f"Method: {topic.method}", "", f"Limitations: {topic.limitations}", ""]
     if result.results:
         lines += [f"Measured: {describe_conditions(result)} `{topic.command}`", ""]
     if full:
         lines += [f"Full budget: **{full.state}**. {describe_conditions(full)}", ""]
-    for statement in report.ordered:
+    for statement in report.measured:
         for each in report.results:
             if one := each.of(statement):
                 name = statement.id if each is result else f"{statement.id}, full budget"
@@ -291,13 +330,18 @@ def topic_lines(report: TopicReport, folder: Path) -> list[str]:
     return [*lines, "", "</details>"]
 
 
+def in_role(statement: Statement) -> str:
+    """ " *(counted)*"; nothing for a central statement."""
+    return f" *({ROLES[statement.role]})*" if statement.role in ROLES else ""
+
+
 def details(one: StatementResult, name: str, folder: Path, result: TopicResult) -> list[str]:
     """What is folded away: the figure, note, charts, which are in the folder, and further figures."""
     statement, measurement = one.statement, one.measurement
     lines = [
         "",
-        f"**{name}**: {statement.statistic}: {found(statement, one)}; {describe_sample(one)}; threshold "
-        f"{statement.threshold}; {result.states[statement.id]}.",
+        f"**{name}**: {statement.statistic}: {found(statement, one)}; {describe_sample(one)}; confirmed if "
+        f"{wanted(statement)}; {result.states[statement.id]}.",
     ]
     if measurement.note:
         lines += ["", measurement.note]
