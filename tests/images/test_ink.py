@@ -87,11 +87,22 @@ def framed_in_floats(image: Image.Image, ink: float) -> Image.Image:
     rows, columns = np.nonzero(found > 0.4 * found.max())
     box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
     bright = Image.fromarray((found * (255 / found.max())).round().astype(np.uint8)).crop(box)
-    bright.thumbnail((512, 512), reducing_gap=None)
+    if max(bright.size) > 512:
+        width, height = (max(round(512 * side / max(bright.size)), 1) for side in bright.size)
+        bright = bright.resize((width, bright.height)).resize((width, height))
     side = round(max(bright.size) / ink)
     frame = Image.new("L", (side, side))
     frame.paste(bright, ((side - bright.width) // 2, (side - bright.height) // 2))
     return frame
+
+
+@pytest.mark.parametrize("size", [(1400, 300), (200, 1900)])
+def test_large_ink_is_made_smaller_rows_first(size: tuple[int, int]) -> None:
+    image = Image.new("L", size, 250)
+    ImageDraw.Draw(image).ellipse((20, 30, size[0] - 40, size[1] - 20), outline=30, width=15)
+    framed = reframe(image, INK)
+    assert framed.width == round(512 / INK)
+    assert np.array_equal(framed, framed_in_floats(image, INK))
 
 
 @given(

@@ -24,6 +24,8 @@ from convatlas.museum.live import TITLES
 from convatlas.runs.run import Run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+"""`npm install axe-core` in the repository's folder puts it there."""
 SECONDS = 30
 """That the browser may take for one answer."""
 FLAGS = (
@@ -167,6 +169,23 @@ def browser() -> Iterator[Browser]:
         pytest.skip("Chromium is not installed")
     with Browser() as one:
         yield one
+
+
+@pytest.fixture
+def axe(browser: Browser) -> Callable[[], list[list[Any]]]:
+    """What axe finds serious on the page as it is: how much, which rule, how often, where first."""
+    if not AXE.exists():
+        pytest.skip("npm install axe-core")
+
+    def findings() -> list[list[Any]]:
+        browser.run(AXE.read_text() + ";0")
+        text = browser.run(
+            "axe.run().then(all => JSON.stringify(all.violations.map(one =>"
+            "[one.impact, one.id, one.nodes.length, one.nodes[0].html.slice(0, 200)])))"
+        )
+        return [one for one in json.loads(text) if one[0] in ("serious", "critical")]
+
+    return findings
 
 
 SHOWN = ("lenet5", "vgg16", "mobilenet", "efficientnet-b0")

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from convatlas.images.resize import resized
+
 INK_LEVEL = 0.4
 """What counts as ink: this far from the paper towards the strongest ink."""
 MIDDLE = 127
@@ -53,7 +55,10 @@ def reframe(image: Image.Image, ink: float) -> Image.Image:
         return Image.new("L", image.size)
     bright = found.bright().crop(box)
     # Finer than any network looks; and a long thin stroke must not need a frame of gigabytes.
-    bright.thumbnail((MAX_INK, MAX_INK), reducing_gap=None)
+    longest = max(bright.size)
+    if longest > MAX_INK:
+        width, height = (max(round(side * MAX_INK / longest), 1) for side in bright.size)
+        bright = resized(bright, (width, height), Image.Resampling.BICUBIC, (0, 0, *bright.size))
     side = round(max(bright.size) / ink)
     frame = Image.new("L", (side, side))
     frame.paste(bright, ((side - bright.width) // 2, (side - bright.height) // 2))

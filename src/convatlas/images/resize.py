@@ -90,7 +90,7 @@ class Resize:
         box, (width, height) = self._geometry(image.size)
         if image.size != (width, height):
             gap = REDUCING_GAP if approximate and self.is_approximate(image.size) else None
-            image = _resized(image, (width, height), self.interpolation.resampling, box, gap)
+            image = resized(image, (width, height), self.interpolation.resampling, box, gap)
         if (width, height) != (self.side, self.side):
             frame = Image.new(image.mode, (self.side, self.side))
             frame.paste(image, ((self.side - width) // 2, (self.side - height) // 2))
@@ -120,12 +120,12 @@ class Resize:
                 return whole, (max(round(width * self.side / longer), 1), max(round(height * self.side / longer), 1))
 
 
-def _resized(
+def resized(
     image: Image.Image,
     size: tuple[int, int],
     resampling: Image.Resampling,
     box: tuple[int, int, int, int],
-    gap: float | None,
+    gap: float | None = None,
 ) -> Image.Image:
     """The part of an image in the box, resized: first each row, then each column.
 

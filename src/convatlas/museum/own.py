@@ -48,8 +48,6 @@ def own_images(artefact: Path, package: Path | None, progress: ProgressCallback 
     wrong = (
         f"it is for {manifest.runtime.label}; convatlas export MODEL --to onnx makes one that can"
         if manifest.runtime is not RuntimeName.ONNX
-        else "it looks for the ink of drawings, which the page does not; take one that learned from photographs"
-        if manifest.reframes_ink
         else f"a file of {largest:,} bytes is too large for a page, which loads {MAX_BYTES:,}; take a smaller network"
         if largest > MAX_BYTES
         else ""

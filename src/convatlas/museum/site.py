@@ -38,7 +38,7 @@ PAGES = {
     "own.html": "Your images",
 }
 """Besides the rooms of networks."""
-SCRIPTS = ("museum.js", "room.js", "compare.js", "ideas.js", "live.js", "onnx.js", "own.js")
+SCRIPTS = ("museum.js", "room.js", "compare.js", "ideas.js", "ink.js", "maps.js", "live.js", "onnx.js", "own.js")
 
 
 @dataclass(frozen=True, kw_only=True)

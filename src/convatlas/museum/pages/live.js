@@ -84,57 +84,26 @@ function makeReader(data) {
   };
 }
 
-/** A gray image of bytes resized as Pillow does it, bilinear with antialiasing: rows first, rounded after each pass. */
-function resize(image, width, height, side) {
-  const pass = (values, length, other, at) => {
-    const scale = length / side, reach = Math.max(scale, 1), out = [];
-    for (let to = 0; to < side; to++) {
-      const center = (to + 0.5) * scale, from = Math.max(0, Math.floor(center - reach + 0.5)), until = Math.min(length, Math.floor(center + reach + 0.5));
-      const shares = Array.from({ length: until - from }, (_, i) => Math.max(0, 1 - Math.abs((from + i + 0.5 - center) / reach)));
-      const all = shares.reduce((sum, share) => sum + share, 0);
-      for (let line = 0; line < other; line++) {
-        out[at(to, line, true)] = Math.min(255, Math.floor(shares.reduce((sum, share, i) => sum + share * values[at(from + i, line, false)], 0) / all + 0.5));
-      }
-    }
-    return out;
-  };
-  const rows = pass(image, width, height, (x, y, done) => y * (done ? side : width) + x);
-  return pass(rows, height, side, (y, x) => y * side + x);
-}
-
 (() => {
   const byId = (id) => document.getElementById(id);
   const pen = byId("pen"), context = pen.getContext("2d", { willReadFrequently: true });
   /** Those that are awake: each with its data and its reader, LeNet-5 first. */
   let readers = [];
 
-  // The ink in the middle of a frame, at the size that it has in the training images.
+  /** The drawing as a network is given it, gray; null where nothing is drawn. */
   function framed(data) {
-    const side = pen.width, bytes = context.getImageData(0, 0, side, side).data;
-    const gray = Array.from({ length: side * side }, (_, i) => bytes[4 * i]), strongest = gray.reduce((a, b) => Math.max(a, b), 0);
-    if (strongest < 25) return null;
-    if (!data.ink) return { gray, side };
-    let [left, top, right, bottom] = [side, side, 0, 0];
-    gray.forEach((value, i) => {
-      if (value <= 0.4 * strongest) return;
-      const x = i % side, y = Math.floor(i / side);
-      left = Math.min(left, x); right = Math.max(right, x + 1); top = Math.min(top, y); bottom = Math.max(bottom, y + 1);
-    });
-    const [width, height] = [right - left, bottom - top], frame = Math.round(Math.max(width, height) / data.ink);
-    const [dx, dy] = [Math.floor((frame - width) / 2), Math.floor((frame - height) / 2)], result = new Array(frame * frame).fill(0);
-    for (let y = 0; y < height; y++) {
-      for (let x = 0; x < width; x++) result[(y + dy) * frame + x + dx] = gray[(top + y) * side + left + x];
-    }
-    return { gray: result, side: frame };
+    const drawn = grayImage(pen);
+    return data.ink ? reframed(drawn, data.ink) : inkOf(drawn) && drawn;
   }
 
   /** What a network makes of the drawing; nothing where nothing is drawn. */
   function reading({ data, read }) {
-    const ink = framed(data);
-    if (!ink) return null;
-    let image = resize(ink.gray, ink.side, ink.side, Math.min(data.native, data.side));
-    if (data.native < data.side) image = resize(image, data.native, data.native, data.side);
-    const result = read(image.map((value) => (value / 255 - data.mean) / data.std));
+    let image = framed(data);
+    if (!image) return null;
+    // As coarse as the training images.
+    if (data.native < data.side) image = resize(image, data.native, data.native);
+    const { values } = resize(image, data.side, data.side);
+    const result = read(Float64Array.from(values, (value) => (value / 255 - data.mean) / data.std));
     return { ...result, best: result.outputs.indexOf(Math.max(...result.outputs)) };
   }
 
@@ -191,29 +160,12 @@ function resize(image, width, height, side) {
   }
 
   function showMaps({ seen, codes, best }) {
-    const row = (maps) => maps.map((map) => map[0]);
+    const row = (maps) => maps.map((map) => map[0]), sideOf = (maps) => Math.sqrt(maps[0].length);
     const layers = [
-      ...["input", "C1", "S2", "C3", "S4"].map((name) => [name, seen[name], Math.sqrt(seen[name][0].length)]),
-      ["C5, 120 units", [row(seen.C5)], 12], ["F6, 84 units as 7 x 12", [row(seen.F6)], 7], [`the bitmap of ${best}`, [codes.slice(best * 84, best * 84 + 84)], 7],
+      ...["input", "C1", "S2", "C3", "S4"].map((name) => [`${name}: ${seen[name].length > 1 ? `${seen[name].length} maps, ` : ""}${sideOf(seen[name])} x ${sideOf(seen[name])}`, seen[name], sideOf(seen[name])]),
+      ["C5: 120 units", [row(seen.C5)], 12], [`F6: 84 units, and the bitmap of ${best}`, [row(seen.F6), codes.slice(best * 84, best * 84 + 84)], 7],
     ];
-    byId("maps").replaceChildren(...layers.map(([name, maps, width]) => {
-      const figure = document.createElement("figure"), caption = document.createElement("figcaption");
-      caption.textContent = name;
-      figure.append(...maps.map((map) => {
-        const canvas = document.createElement("canvas"), height = map.length / width;
-        [canvas.width, canvas.height] = [width, height];
-        canvas.style.aspectRatio = `${width} / ${height}`;
-        canvas.setAttribute("aria-hidden", "true");
-        const pixels = new ImageData(width, height);
-        map.forEach((value, i) => {
-          const level = 255 * (value + 1.7159) / 3.4318;
-          pixels.data.set([level, level, level, 255], 4 * i);
-        });
-        canvas.getContext("2d").putImageData(pixels, 0, 0);
-        return canvas;
-      }), caption);
-      return figure;
-    }));
+    byId("maps").replaceChildren(...layers.map(([name, maps, width]) => mapFigure(name, maps.map((map) => mapCanvas(map, width, -1.7159, 1.7159)))));
   }
 
   function clear() {

@@ -62,7 +62,9 @@
       throw error;
     }
     one.classes = manifest ? manifest.card.classes : null;
-    one.isBgr = !!manifest && manifest.card.preprocessing.channel_order === "bgr";
+    const look = manifest ? manifest.card.preprocessing : {};
+    one.isBgr = look.channel_order === "bgr";
+    [one.ink, one.sideOfSet] = [look.ink, look.native_side];
     return one;
   }
 
@@ -75,7 +77,6 @@
   async function artefact(read) {
     const manifest = JSON.parse(new TextDecoder().decode(await read("artefact.json")));
     if (!manifest.card || !manifest.network) throw new Mistake("artefact.json is not that of an artefact; convatlas export --to onnx makes one");
-    if (manifest.reframes_ink) throw new Mistake("This artefact looks for the ink of drawings, which this page does not; convatlas predict does");
     if (manifest.runtime !== "onnx") throw new Mistake(`This artefact is for ${manifest.runtime}; convatlas export --to onnx makes one that runs here`);
     return opened(manifest.card.variant, await read(manifest.network), await read(manifest.entrance), manifest);
   }
@@ -133,17 +134,37 @@
     return canvas;
   }
 
+  /** Red, green and blue of an image in turn; of a drawing for a network that reads ink, that in its frame. */
+  function colors({ ink, sideOfSet }, { name, canvas }) {
+    const { width, height } = canvas, gray = ink && grayImage(canvas), found = ink && inkOf(gray);
+    if (ink && !found) throw new Mistake(`${name} is blank: there is no ink on it to read`);
+    // What looks like an image of the set stays as it is.
+    if (ink && !(found.isBright && width === sideOfSet && height === sideOfSet)) {
+      const { values, width: side } = reframed(gray, ink);
+      return { rgb: Uint8Array.from({ length: 3 * values.length }, (_, i) => values[Math.floor(i / 3)]), width: side, height: side };
+    }
+    const bytes = canvas.getContext("2d").getImageData(0, 0, width, height).data, rgb = new Uint8Array(3 * width * height);
+    for (let i = 0, to = 0; i < bytes.length; i += 4) {
+      rgb[to++] = bytes[i];
+      rgb[to++] = bytes[i + 1];
+      rgb[to++] = bytes[i + 2];
+    }
+    return { rgb, width, height };
+  }
+
+  /** A black stroke on white. */
+  function strokeCanvas() {
+    const canvas = whiteCanvas(64, 64), context = canvas.getContext("2d");
+    context.fillStyle = "black";
+    context.fillRect(28, 16, 8, 32);
+    return canvas;
+  }
+
   /** The network's input: by the artefact's own preprocessing, or the middle square, resized by the browser. */
-  async function prepared({ entrance, channels, side }, { canvas }) {
-    const { width, height } = canvas;
+  async function prepared(one, image) {
+    const { entrance, channels, side } = one, { canvas } = image, { width, height } = canvas;
     if (entrance) {
-      const bytes = canvas.getContext("2d").getImageData(0, 0, width, height).data;
-      const rgb = new Uint8Array(3 * width * height);
-      for (let i = 0, to = 0; i < bytes.length; i += 4) {
-        rgb[to++] = bytes[i];
-        rgb[to++] = bytes[i + 1];
-        rgb[to++] = bytes[i + 2];
-      }
+      const { rgb, width, height } = colors(one, image);
       const given = await entrance.run({ [entrance.inputNames[0]]: new ort.Tensor("uint8", rgb, [height, width, 3]) });
       return given[entrance.outputNames[0]];
     }
@@ -177,7 +198,7 @@
     let result;
     try {
       // Without an image of a person's: whether it runs at all.
-      result = await seen(next.network, next.image || { canvas: whiteCanvas(64, 64) });
+      result = await seen(next.network, next.image || { canvas: strokeCanvas() });
     } catch (error) {
       if (next.network !== old) await released(next.network);
       throw error;
@@ -285,19 +306,10 @@
     const shown = [["the first layer's maps", first], ["the last maps", classMaps && classMaps.maps]];
     byId("maps").replaceChildren(...shown.filter(([, name]) => name && outputs[name] && outputs[name].dims.length === 4).map(([title, name]) => {
       const { data, dims } = outputs[name], [, channels, height, width] = dims, area = height * width, number = Math.min(channels, NUM_MAPS);
-      const figure = document.createElement("figure"), caption = document.createElement("figcaption");
-      caption.textContent = `${title}: ${number} of ${channels}, ${width} x ${height}`;
-      figure.append(...Array.from({ length: number }, (_, m) => {
-        const map = data.subarray(m * area, (m + 1) * area), [low, span] = range(map), pixels = new ImageData(width, height);
-        map.forEach((value, i) => {
-          const level = 255 * (value - low) / span;
-          pixels.data.set([level, level, level, 255], 4 * i);
-        });
-        const canvas = onCanvas(pixels);
-        canvas.setAttribute("aria-hidden", "true");
-        return canvas;
-      }), caption);
-      return figure;
+      return mapFigure(`${title}: ${number} of ${channels}, ${width} x ${height}`, Array.from({ length: number }, (_, m) => {
+        const map = data.subarray(m * area, (m + 1) * area), [low, span] = range(map);
+        return mapCanvas(map, width, low, low + span);
+      }));
     }));
   }
 
