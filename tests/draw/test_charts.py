@@ -64,10 +64,11 @@ def test_the_same_chart_is_the_same_file(given: Chart) -> None:
     assert drawn.startswith(b"<?xml")
 
 
-def test_the_same_chart_is_the_same_picture_in_pixels() -> None:
-    drawn = render_chart(CHARTS["bars"], "png")
-    assert drawn == render_chart(CHARTS["bars"], "png")
-    assert drawn.startswith(b"\x89PNG")
+@pytest.mark.parametrize(("file_format", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_the_same_chart_is_the_same_file_for_slides_and_papers(file_format: str, begins: bytes) -> None:
+    drawn = render_chart(CHARTS["bars"], file_format)
+    assert drawn == render_chart(CHARTS["bars"], file_format)
+    assert drawn.startswith(begins)
 
 
 @every_chart

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -200,14 +201,20 @@ def without_sliders(one: Exhibit) -> Exhibit:
     return replace(one, stops=StopValues(width=(1,), depth=(1,), resolution=(one.variant.spec.resolution,)))
 
 
-@pytest.fixture(scope="session")
-def small() -> Iterator[None]:
+@contextmanager
+def small_museums() -> Iterator[None]:
     """What is built meanwhile is small."""
     with pytest.MonkeyPatch.context() as patch:
         exhibits = [exhibit(name) for name in SHOWN]
         patch.setattr(site, "EXHIBITS", (exhibits[0], *map(without_sliders, exhibits[1:])))
         patch.setattr(ideas, "DEPTHS", (5, 10))
         patch.delitem(rooms.SUFFIXES, "pdf")
+        yield
+
+
+@pytest.fixture
+def small() -> Iterator[None]:
+    with small_museums():
         yield
 
 
@@ -218,6 +225,7 @@ def lenets(finished: Callable[..., Run]) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def museum(small: None, lenets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def museum(lenets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its folder, which no test may change."""
-    return build(tmp_path_factory.mktemp("museum") / "site", **lenets).folder
+    with small_museums():
+        return build(tmp_path_factory.mktemp("museum") / "site", **lenets).folder

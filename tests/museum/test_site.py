@@ -43,7 +43,7 @@ def compressed(museum: Path, names: set[str]) -> int:
     return sum(len(gzip.compress((museum / name).read_bytes(), mtime=0)) for name in names)
 
 
-def test_there_is_a_page_for_each_room(museum: Path) -> None:
+def test_there_is_a_page_for_each_room(museum: Path, small: None) -> None:
     names = {path.stem for path in pages(museum)}
     assert names == {one.name for one in site.EXHIBITS} | {"index", "compare", "ideas", "experiments", "live", "own"}
 
@@ -61,7 +61,7 @@ def test_pages_have_a_heading_a_language_and_words_for_their_drawings(museum: Pa
                 assert set((one.get(name) or "").split()) <= set(ids), (path.name, one.tag, one.attrib)
 
 
-def test_every_link_leads_somewhere(museum: Path) -> None:
+def test_every_link_leads_somewhere(museum: Path, small: None) -> None:
     roots = {path.name: parsed(path) for path in pages(museum)}
     ids = {name: {one.get("id") for one in root.iter()} for name, root in roots.items()}
     for name, root in roots.items():

@@ -288,7 +288,7 @@ def render_chart(chart: Chart, file_format: str) -> bytes:
     """The chart as a file's content.
 
     Args:
-        file_format: "svg" or "png".
+        file_format: "svg", "pdf" or "png".
     """
     if isinstance(chart, Surface):
         figure = Figure(figsize=(4.2 * len(chart.panels), 4.2), layout="constrained")

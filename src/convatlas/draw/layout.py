@@ -10,11 +10,11 @@ from convatlas.draw.drawing import Edge, Junction, Panel, Plate, Rect, Role, Sha
 from convatlas.draw.levels import Cell, Fork, Group, Item, Level, describe_shape, role_of
 from convatlas.measure import Block, GraphLayer, Parallel, Part, output_shape
 
-SIZE = 12
+SIZE = 13
 """Pixels of the letters of captions."""
-SMALL = 11
+SMALL = 12
 """Pixels of the smallest letters."""
-LINE = 14
+LINE = 15
 """Pixels from one line of a caption to the next."""
 GAP = 14
 """Pixels between neighbors in a branch."""
@@ -131,7 +131,7 @@ def caption(cell: Cell, level: Level) -> list[TextLine]:
     if level == "stages":
         return [TextLine(0, 0, line, SIZE, "soft" if i else "plain") for i, line in enumerate(lines)]
     times = [TextLine(0, 0, f"×{cell.count}", SIZE + 1, "strong")] if cell.count > 1 else []
-    return [*(TextLine(0, 0, line, SIZE) for line in wrap(lines, 64, SIZE)), *times]
+    return [*(TextLine(0, 0, line, SIZE) for line in wrap(lines, 70, SIZE)), *times]
 
 
 def image_fragment(shape: tuple[int, ...], scale: SizeScale, level: Level) -> Fragment:
@@ -258,16 +258,19 @@ def sign_of(join: GraphLayer) -> Sign:
 def stacked_fragment(join: GraphLayer, branches: Sequence[Fragment]) -> Fragment:
     """Branches below each other, from one point to a bar that joins them."""
     inner = max(branch.width for branch in branches)
-    ups = [max(branch.up, 4) for branch in branches]
+    is_towers = join.kind == "towers"
+    ups = [max(branch.up + (LINE if is_towers else 0), 4) for branch in branches]
     downs = [max(branch.down, 4) for branch in branches]
     total = sum(ups) + sum(downs) + CLEARANCE * (len(branches) - 1)
     bar = LEAD + inner + LEAD
     shapes, y, axes = Shapes(), -total / 2, []
-    for branch, up, down in zip(branches, ups, downs, strict=True):
+    for number, (branch, up, down) in enumerate(zip(branches, ups, downs, strict=True), 1):
         axis = y + up
         axes.append(axis)
         x = LEAD + (inner - branch.width) / 2
         shapes.add(branch.shapes, x, axis)
+        if is_towers:
+            shapes.texts.append(TextLine(x, axis - up + SMALL - 2, f"tower {number}", SMALL, "soft", "start"))
         if branch.width:
             shapes.edges.append(Edge(((0, 0), (6, 0), (6, axis), (x + branch.enter, axis)), arrow=True))
             shapes.edges.append(Edge(((x + branch.leave, axis), (bar - 3, axis)), arrow=True))

@@ -154,13 +154,13 @@ def meaning(shapes: Shapes, level: Level) -> str:
     texts = [text.text for text in shapes.texts]
     parts = ["A block is as high as its feature maps (square root) and as wide as it has channels (logarithm)."]
     if any(len(plate.colors) > 1 for plate in shapes.plates):
-        parts.append("Its stripes are the layers in it.")
+        parts.append("Stripes: the layers in it.")
     if any(text.startswith("×") for text in texts):
         parts.append("×3: three in a row.")
     if any("/" in text for text in texts):
         parts.append("/2: stride 2.")
     if level == "overview" and any(is_arc(edge) for edge in shapes.edges):
-        parts.append("An arc leads a unit's input past it.")
+        parts.append("Arc: its input, led past it.")
     return " ".join(parts)
 
 

@@ -166,15 +166,19 @@ def lr_finder_curve(title: str, lrs: Sequence[float], losses: Sequence[float], s
     return render(figure)
 
 
+UNTOLD = {"svg": ("Date",), "png": ("Software",), "pdf": ("CreationDate", "Creator", "Producer")}
+"""What files do not say, so that the same chart gives the same bytes."""
+
+
 def render(figure: Figure, file_format: str = "svg") -> bytes:
     """The figure as a file's content: the same bytes for the same figure.
 
     Args:
-        file_format: "svg", or "png" at a size for slides.
+        file_format: "svg", "pdf", or "png" at a size for slides.
     """
     buffer = io.BytesIO()
     # Without a date, and with element ids from a fixed salt.
-    metadata = {"Date": None} if file_format == "svg" else {"Software": None}
+    metadata = dict.fromkeys(UNTOLD[file_format])
     with mpl.rc_context({"svg.hashsalt": "convatlas", "svg.fonttype": "none"}), warnings.catch_warnings():
         # The file holds text, not shapes: its viewer has the letters that matplotlib's font lacks.
         warnings.filterwarnings("ignore", "Glyph .* missing")

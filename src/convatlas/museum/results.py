@@ -49,11 +49,12 @@ def results_page(folder: Path | None) -> ResultsPage:
         if not any(one.is_run for one in reports):
             raise UserError(f"{folder} holds no results; convatlas experiment run --all --out {folder} makes them")
     charts = {
-        chart_path(one.topic.id, result.budget, chart): render_chart(chart, "svg")
+        chart_path(one.topic.id, result.budget, chart, file_format): render_chart(chart, file_format)
         for one in reports
         for result in one.results
         for measured in result.results
         for chart in measured.measurement.charts
+        for file_format in ("svg", "pdf")
     }
     return ResultsPage(
         values={
@@ -79,6 +80,6 @@ def results_page(folder: Path | None) -> ResultsPage:
     )
 
 
-def chart_path(topic: str, budget: str, chart: Chart) -> str:
+def chart_path(topic: str, budget: str, chart: Chart, file_format: str = "svg") -> str:
     """The path of a chart's file."""
-    return f"charts/{topic}-{budget}-{chart.name}.svg"
+    return f"charts/{topic}-{budget}-{chart.name}.{file_format}"
