@@ -324,9 +324,9 @@ def topic_lines(report: TopicReport, folder: Path) -> list[str]:
         lines += [f"Full budget: **{full.state}**. {describe_conditions(full)}", ""]
     for statement in report.measured:
         for each in report.results:
-            if one := each.of(statement):
+            if measured := each.of(statement):
                 name = statement.id if each is result else f"{statement.id}, full budget"
-                lines += details(one, name, result_folder(folder, topic, each.budget), each)
+                lines += details(measured, name, result_folder(folder, topic, each.budget), each)
     return [*lines, "", "</details>"]
 
 
