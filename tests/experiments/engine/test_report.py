@@ -20,6 +20,7 @@ from convatlas.experiments.engine import ledger
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.estimate import Estimate, counted, ratio, repeated, timed
 from convatlas.experiments.engine.report import (
+    TopicReport,
     describe_conditions,
     format_ends,
     format_number,
@@ -198,6 +199,20 @@ def test_standard_is_shown_before_quick_and_full_beside(tmp_path: Path) -> None:
     assert "Budget standard, 3 seeds" in page
     assert "**one, full budget**" in markdown
     assert "](results/first/full/chart.svg)" in markdown
+
+
+def test_what_standard_has_not_measured_is_quicks(tmp_path: Path) -> None:
+    """Standard takes hours and is run in pieces."""
+    out = tmp_path / "results"
+    ledger.run(FIRST, out=out)
+    begun = replace(FIRST, statements=tuple(one for one in FIRST.statements if one.id == "three"))
+    ledger.run(begun, Budget.STANDARD, out=out)
+    report = TopicReport.read(FIRST, out)
+    assert report.result.budget is Budget.STANDARD
+    assert {one.statement.id for one in report.result.results} == {one.id for one in FIRST.statements}
+    assert report.waiting == []
+    write_reports(out, (FIRST,), ())
+    assert (out / "first" / "standard" / "chart.svg").exists()
 
 
 @pytest.mark.slow

@@ -48,7 +48,8 @@ class TopicReport:
     """A topic's results: those that are shown, and those of the full budget."""
 
     result: TopicResult
-    """At the largest of the quick and the standard budget that was run; of a topic that was never run, none."""
+    """At the standard budget, and of the quick one what standard has not measured yet; of a topic that was never run,
+    none."""
     full: TopicResult | None
     """At the full budget; None where it was not run."""
 
@@ -64,8 +65,9 @@ class TopicReport:
             for budget in Budget
             if (result_folder(out, topic, budget) / RESULT).exists()
         }
-        shown = found.get(Budget.STANDARD) or found.get(Budget.QUICK) or topic_result(topic, Budget.QUICK, 0, {}, {})
-        return cls(result=shown, full=found.get(Budget.FULL))
+        quick, standard = (found.get(budget) for budget in (Budget.QUICK, Budget.STANDARD))
+        shown = with_rest(standard, quick) if standard and quick else standard or quick
+        return cls(result=shown or topic_result(topic, Budget.QUICK, 0, {}, {}), full=found.get(Budget.FULL))
 
     @property
     def topic(self) -> Topic:
@@ -90,6 +92,12 @@ class TopicReport:
     def waiting(self) -> list[Statement]:
         """Those that no budget has measured."""
         return [one for one in self.topic.statements if one not in self.measured]
+
+
+def with_rest(standard: TopicResult, quick: TopicResult) -> TopicResult:
+    """What standard has measured, and of quick the rest: what trains nothing is measured alike by both."""
+    done = {one.statement.id: one for one in (*quick.results, *standard.results)}
+    return topic_result(standard.topic, standard.budget, standard.num_seeds, done, {})
 
 
 def write_reports(out: str | Path, topics: Sequence[Topic], quoted: Sequence[Quoted]) -> tuple[Path, Path]:
