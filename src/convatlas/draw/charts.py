@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from convatlas.draw.plots import BLUE, DECADES_RATIO, ORANGE, render
 from convatlas.files import tuples
@@ -146,6 +146,9 @@ class Lines:
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest < DECADES_RATIO * lowest else (1,)))
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.xaxis.set_major_formatter("{x:g}")
+        elif all(x == int(x) for one in self.series for x in one.x):
+            # Between whole numbers, as of layers or epochs, there is nothing.
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=(1, 2, 5, 10)))
         if self.log_y:
             axes.set_yscale("log")
         if self.lowest_y is not None:

@@ -152,12 +152,10 @@ def test_each_statement_is_a_row(pages: tuple[ET.Element, str]) -> None:
 def test_what_was_not_run_is_folded(pages: tuple[ET.Element, str]) -> None:
     tree, markdown = pages
     folded = {
-        text_of(each[0]): text_of(each[1]) for each in tree.iter(f"{HTML}details") if "not run:" in text_of(each[0])
+        text_of(each[0]): text_of(each[1]) for each in tree.iter(f"{HTML}details") if "not run yet:" in text_of(each[0])
     }
-    first, second = (
-        "1 statement not run: needs standard, 46 min 00 s",
-        "6 statements not run: needs quick; standard, 46 min 00 s",
-    )
+    first = "1 statement not run yet: --budget standard, about 46 min"
+    second = "6 statements not run yet: --budget quick; --budget standard, about 46 min"
     assert list(folded) == [first, second]
     assert folded[first] == "Text <three> a statistic; confirmed if at least 1 point; needs standard, 46 min"
     assert "paper: 2 points (Table 3)" in folded[second]

@@ -25,8 +25,8 @@ from convatlas.formatting import duration, plural
 TITLE = "What made these networks famous, tested"
 INTRODUCTION = (
     "Each topic is a group of statements. Every statement has a test bed, a figure and a threshold that were written "
-    "down before it was measured. A topic's state rests on its central statements alone; figures that are counted from "
-    "the networks stand in a column of their own."
+    "down before it was measured. A topic's state rests on its central statements alone: figures that are counted from "
+    "the networks, and what is said at the edge of a topic, do not change it."
 )
 LEGEND = (
     (
@@ -37,7 +37,11 @@ LEGEND = (
     ("inconclusive", "the interval is too wide; it says which effect could have been told"),
     ("contradicted", "the whole interval lies on the wrong side"),
     ("invalid", "a precondition failed, such as that the networks have learned; no effect is shown"),
-    ("not run", "it says what it needs"),
+    ("not run", "it says which budget measures it"),
+    ("supported", "of a topic: all central statements are confirmed"),
+    ("partly supported", "one or more are confirmed, none is contradicted"),
+    ("disputed", "one or more are contradicted"),
+    ("undecided", "none is confirmed or contradicted yet"),
 )
 ROLES = {Role.PERIPHERAL: "peripheral", Role.FOLKLORE: "folklore", Role.COUNT: "counted"}
 DASH = "–"
@@ -219,8 +223,8 @@ def tally_waiting(report: TopicReport) -> str:
     minutes: dict[Budget, float] = {}
     for one in report.waiting:
         minutes[one.needs] = minutes.get(one.needs, 0.0) + one.minutes
-    needs = [f"{budget}, {duration(60 * each)}" if each else str(budget) for budget, each in minutes.items()]
-    return f"{plural(len(report.waiting), 'statement')} not run: needs {'; '.join(needs)}"
+    needs = [f"--budget {budget}" + (f", about {each:.0f} min" if each else "") for budget, each in minutes.items()]
+    return f"{plural(len(report.waiting), 'statement')} not run yet: {'; '.join(needs)}"
 
 
 def unbroken(text: str) -> str:

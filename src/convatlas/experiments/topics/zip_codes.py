@@ -132,7 +132,7 @@ def mean_errors(answers: Answers, name: str) -> npt.NDArray[np.float64]:
 
 def shifted(setting: Setting) -> Measurement:
     trained = setting.train_arms(both_networks(setting))
-    labels = next(iter(trained.values())).labels
+    labels, first = trained[CONVOLUTIONAL].labels, trained[CONVOLUTIONAL].runs[0]
     at = {
         shift: Answers(np.tile(labels, 4), {name: predicted(arm.runs, shift) for name, arm in trained.items()})
         for shift in SHIFTS
@@ -142,6 +142,8 @@ def shifted(setting: Setting) -> Measurement:
     chart = Lines(
         name="shifted",
         title="Shifted test digits, after training on unshifted ones",
+        subtitle=f"USPS; as many parameters in both, {first.record.recipe.epochs} epochs, n = {len(setting.seeds)}: "
+        "mean and standard deviation",
         x=f"shift, pixels of {SIDE}",
         y="test error, %",
         series=tuple(
@@ -197,7 +199,7 @@ TOPIC = Topic(
             arms=partial(one_network, "lenet1989", recipe_of_1989()),
             measure=partial(error, "lenet1989", recipe_of_1989()),
             num_seeds=NUM_SEEDS,
-            minutes=3,
+            minutes=40,
         ),
         Statement(
             id="usps-default",
