@@ -154,11 +154,12 @@
       const cell = 34 / 3, side = (step === 2 ? 1 : kernel) * cell * (kernel > 3 ? 0.6 : 1);
       for (let i = deep - 1; i >= 0; i--) draw(svg, "rect", { x: x + 4 * i, y: y - 3 * i, width: side, height: side, class: step === 1 ? "bar-b" : step === 2 ? "bar-c" : "bar-a", stroke: "var(--page)" });
     };
-    stack(20, few, "bar-e", `${few} channels`);
+    stack(35, few, "bar-e", `${few} channels`);
     const deep = step === 1 ? 1 : 5;
     for (let i = 0; i < 3; i++) filter(255 + 70 * i, 110, deep);
     const depth = step === 1 ? 1 : few, side = step === 2 ? 1 : kernel, num = step === 1 ? few : many;
-    draw(svg, "text", { x: 330, y: 175, class: "middle" }, `${num} filters of ${side} x ${side} x ${depth}`);
+    draw(svg, "text", { x: 330, y: 175, class: "middle" }, `${num} filters`);
+    draw(svg, "text", { x: 330, y: 197, class: "middle" }, `of ${side} x ${side} x ${depth}`);
     stack(470, step === 1 ? few : many, step === 1 ? "bar-b" : "bar-c", `${step === 1 ? few : many} channels`);
     bars(svg, 20, 235, 560, [["multiplications for one position, full", [[full, "bar-a"]]], ["depthwise and pointwise", [[depthwise, "bar-b"], [pointwise, "bar-c"]]]]);
     draw(svg, "text", { x: 20, y: 345, class: "tick" }, `1/${many} + 1/${kernel * kernel} = ${(1 / many + 1 / (kernel * kernel)).toFixed(4)}`);
