@@ -206,7 +206,18 @@ def test_a_part_far_behind_the_end_is_refused(saved: Any) -> None:
     # Where the list of parts says that the first one begins: in the last of its fixed 46 bytes.
     begins = content.index(b"PK\x01\x02") + 42
     path.write_bytes(content[:begins] + b"\xff\xff\xff\x7f" + content[begins + 4 :])
-    with pytest.raises(CheckpointError, match=r"damaged zip archive, or half of one: .*/data\.pkl ends after it$"):
+    with pytest.raises(CheckpointError, match=r"damaged zip archive, or half of one: .*/data\.pkl does not lie in it$"):
+        torch_file.read(path)
+
+
+def test_a_part_before_the_beginning_is_refused(saved: Any) -> None:
+    path = saved(WEIGHTS)
+    content = bytearray(path.read_bytes())
+    # The archive's end says that its list of parts lies further back than it does: so would all parts.
+    place = content.rindex(b"PK\x06\x06") + 48
+    struct.pack_into("<Q", content, place, struct.unpack_from("<Q", content, place)[0] + 10**6)
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"damaged zip archive, or half of one: .* does not lie in it$"):
         torch_file.read(path)
 
 

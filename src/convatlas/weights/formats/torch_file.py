@@ -105,9 +105,9 @@ def archived_pickle(path: Path) -> Iterator[BytesIO]:
     for part in parts:
         if part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size or part.flag_bits & 1:
             raise CheckpointError(f"{path} holds {visible(part.filename)} compressed, which PyTorch never does")
-        if part.header_offset + part.file_size > path.stat().st_size:
+        if not 0 <= part.header_offset <= path.stat().st_size - part.file_size:
             raise CheckpointError(
-                f"{path} is a damaged zip archive, or half of one: {visible(part.filename)} ends after it"
+                f"{path} is a damaged zip archive, or half of one: {visible(part.filename)} does not lie in it"
             )
     content = parts[names.index("data.pkl")]
     if len(set(names)) < len(names) or not ends_plainly(path):
