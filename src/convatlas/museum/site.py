@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files as package_files
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from convatlas.draw import comparison
 from convatlas.draw.pages import render_page
 from convatlas.errors import UserError
+from convatlas.experiments.engine.child_process import ChildProcess
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.files.progress import reported
 from convatlas.models.card import installed_versions
@@ -25,7 +26,7 @@ from convatlas.museum.look import COLORS_OF_PAGES, FONTS
 from convatlas.museum.own import OwnImages, own_images
 from convatlas.museum.results import ResultsPage, results_page
 from convatlas.museum.rooms import NetworkRoom, drawings, room_data
-from convatlas.museum.stops import script, stop_data
+from convatlas.museum.stops import all_stop_data, script
 from convatlas.museum.timeline import timeline_values
 
 PACKAGE = "convatlas.museum"
@@ -89,17 +90,23 @@ def build(
         check_address(docs)
     if onnxruntime_web is not None and artefact is None:
         raise UserError(f"{onnxruntime_web} runs an artefact in the page; give one")
-    # First what may be wrong, and of it last what may be downloaded: the rest takes longer.
-    models = live_models({"lenet5": lenet5, "lenet1989": lenet1989, "lenet5-modern": lenet5_modern})
-    results = results_page(None if experiments is None else Path(experiments))
-    own = None
-    if artefact is not None:
-        own = own_images(Path(artefact), None if onnxruntime_web is None else Path(onnxruntime_web), progress)
     contents = {}
-    with reported(progress, "building the museum", None, "files") as advance:
-        for name, content in all_files(results, models, own, docs):
-            contents[name] = content
-            advance(1)
+    process = ChildProcess(num_threads=1)
+    try:
+        # Half of the work, beside all other.
+        stops = process.begin(all_stop_data, EXHIBITS)
+        # First what may be wrong, and of it last what may be downloaded: the rest takes longer.
+        models = live_models({"lenet5": lenet5, "lenet1989": lenet1989, "lenet5-modern": lenet5_modern})
+        results = results_page(None if experiments is None else Path(experiments))
+        own = None
+        if artefact is not None:
+            own = own_images(Path(artefact), None if onnxruntime_web is None else Path(onnxruntime_web), progress)
+        with reported(progress, "building the museum", None, "files") as advance:
+            for name, content in all_files(stops, results, models, own, docs):
+                contents[name] = content
+                advance(1)
+    finally:
+        process.kill()
     put(folder, contents)
     return Built(folder=folder, num_files=len(contents), num_bytes=sum(map(len, contents.values())))
 
@@ -119,13 +126,20 @@ def check_address(docs: str) -> None:
 
 
 def all_files(
-    results: ResultsPage, models: Mapping[str, Model], own: OwnImages | None, docs: str | None
+    all_stops: Callable[[], list[dict[str, object]]],
+    results: ResultsPage,
+    models: Mapping[str, Model],
+    own: OwnImages | None,
+    docs: str | None,
 ) -> Iterator[tuple[str, bytes]]:
-    """The files of the museum, by their paths in its folder."""
+    """The files of the museum, by their paths in its folder.
+
+    Args:
+        all_stops: waits for the stops of the exhibits.
+    """
     page = partial(filled, docs=docs)
     rooms = [NetworkRoom.of(exhibit) for exhibit in EXHIBITS]
     ideas = idea_data()
-    surface: dict[str, object] = {}
     yield "style.css", page("style.css.jinja", "", {"colors": COLORS_OF_PAGES, "fonts": FONTS})
     for name in SCRIPTS:
         yield name, package_files(PACKAGE).joinpath("pages", name).read_bytes()
@@ -138,14 +152,15 @@ def all_files(
             "before": rooms[number - 1] if number else None,
             "after": rooms[number + 1] if number + 1 < len(rooms) else None,
         }
-        stops = stop_data(room.exhibit)
         yield room.page, page("room.html.jinja", room.page, values)
-        yield f"data/{room.exhibit.name}.js", script("ROOM", room_data(room)) + script("STOPS", stops)
         yield from drawings(room)
-        if room.exhibit.name == "efficientnet-b0":
-            surface = scaling_data(stops)
     yield "compare.html", page("compare.html.jinja", "compare.html", compared(rooms))
     yield from pair_drawings(rooms)
+    surface: dict[str, object] = {}
+    for room, stops in zip(rooms, all_stops(), strict=True):
+        yield f"data/{room.exhibit.name}.js", script("ROOM", room_data(room)) + script("STOPS", stops)
+        if room.exhibit.name == "efficientnet-b0":
+            surface = scaling_data(stops)
     moving = {"surface": surface, "gradients": gradient_data()}
     yield "ideas.html", page("ideas.html.jinja", "ideas.html", {"ideas": ideas, **moving})
     yield "data/ideas.js", script("IDEAS", {**ideas, **moving})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
 
@@ -85,6 +85,11 @@ def stop_data(exhibit: Exhibit) -> dict[str, object]:
         "figures": figures,
         **{name: list(texts) for name, texts in sequences.items()},
     }
+
+
+def all_stop_data(exhibits: Sequence[Exhibit]) -> list[dict[str, object]]:
+    """The stops of several networks."""
+    return [stop_data(exhibit) for exhibit in exhibits]
 
 
 def weighted(summary: NetworkSummary) -> list[Layer]:
