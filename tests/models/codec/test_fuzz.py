@@ -273,11 +273,17 @@ def test_a_description_of_a_huge_network_is_refused_at_once(
 def test_a_long_description_is_bounded_by_the_number_of_tensors(end: str, packed: dict[str, Packed]) -> None:
     each = packed[f"resnet20-cifar{end}"]
     values = each.values
+    sound, usual = json.dumps(values).encode(), []
+    for _ in range(3):
+        begun = time.process_time()
+        described(sound, each.version, 80, 10**7)
+        usual.append(time.process_time() - begun)
     values["spec"]["stages"] = [[[1, 1]] * 20_000]
     begun = time.process_time()
     with pytest.raises(DamagedFileError, match="more layers than there is room for"):
         described(json.dumps(values).encode(), each.version, 100, 10**7)
-    assert time.process_time() - begun < 3
+    # By the time of a sound one, for machines differ: about 130 times as long, and without a bound over 2,000 times.
+    assert time.process_time() - begun < 400 * min(usual)
 
 
 def check_updates(model_of: Callable[..., Model], folder: Path, num: int, seed: int) -> None:
