@@ -162,12 +162,13 @@
 
   /** The network's input: by the artefact's own preprocessing, or the middle square, resized by the browser. */
   async function prepared(one, image) {
-    const { entrance, channels, side } = one, { canvas } = image, { width, height } = canvas;
+    const { entrance, channels, side } = one;
     if (entrance) {
       const { rgb, width, height } = colors(one, image);
       const given = await entrance.run({ [entrance.inputNames[0]]: new ort.Tensor("uint8", rgb, [height, width, 3]) });
       return given[entrance.outputNames[0]];
     }
+    const { canvas } = image, { width, height } = canvas;
     const small = document.createElement("canvas"), context = small.getContext("2d"), part = Math.min(width, height);
     small.width = small.height = side;
     context.imageSmoothingQuality = "high";
