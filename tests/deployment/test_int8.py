@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, numpy_helper
 from torch import nn
 
 import convatlas as ca
+from convatlas.compression.int8 import has_int8_kernels
 from convatlas.deployment.artefact import sums, write_artefact
 from convatlas.deployment.export import export, export_fastest, prepared
 from convatlas.deployment.forms import NETWORK, write_entrance, write_network
 from convatlas.deployment.gate import Gate, GateError
 from convatlas.deployment.int8 import Candidate, why
-from convatlas.deployment.int8_child import relative_errors
+from convatlas.deployment.int8_child import read_network, relative_errors
 from convatlas.deployment.manifest import MANIFEST, Manifest, PairedLoss, Precision, RuntimeName
 from convatlas.deployment.products import Product, products_of
 from convatlas.deployment.samples import Samples
@@ -75,6 +77,17 @@ def test_a_layer_in_float32_says_why(finished: Callable[..., Run]) -> None:
     assert said == "of depthwise convolutions: with 8 bits everywhere 3.00 points of accuracy are lost"
 
 
+def largest_weight(path: Path, runtime: RuntimeName) -> int:
+    """The largest of a network's weights in 8 bits, in steps."""
+    network = read_network(path, runtime)
+    if runtime is RuntimeName.ONNX:
+        weights = [numpy_helper.to_array(one) for one in network.graph.initializer if one.data_type == TensorProto.INT8]
+    else:
+        constants = [one for one in network.get_ops() if one.get_type_name() == "Constant"]
+        weights = [one.get_data() for one in constants if one.get_element_type().get_type_name() == "i8"]
+    return max(int(np.abs(one.astype(int)).max()) for one in weights)
+
+
 @pytest.mark.parametrize("runtime", [pytest.param(one, marks=pytest.mark.slow) for one in RuntimeName])
 def test_a_trained_network_is_shipped_in_int8(runtime: RuntimeName, trained: Run, tmp_path: Path) -> None:
     manifest = export(trained, runtime, tmp_path / "artefact", precision=Precision.INT8)
@@ -87,6 +100,10 @@ def test_a_trained_network_is_shipped_in_int8(runtime: RuntimeName, trained: Run
     assert loss.images == "training images"
     assert min(latency.int8_ms, latency.float32_ms) > 0
     page = (tmp_path / "artefact" / "README.md").read_text()
+    assert manifest.weight_bits == (8 if has_int8_kernels() else 7)
+    assert f"its weights use {'all 8' if manifest.weight_bits == 8 else '7 of 8'} bits" in page.replace("Its", "its")
+    largest = largest_weight(tmp_path / "artefact" / manifest.network, runtime)
+    assert 0.9 * 2 ** (manifest.weight_bits - 1) < largest <= 2 ** (manifest.weight_bits - 1)
     assert "points lost (95 % interval" in page
     whole = export(trained, runtime, tmp_path / "float")
     sizes = [sum(file.num_bytes for file in one.files if "model" in file.name) for one in (manifest, whole)]

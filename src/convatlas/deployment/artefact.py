@@ -18,7 +18,6 @@ from convatlas.deployment.manifest import (
     REQUIREMENTS,
     SCRIPT,
     FileSum,
-    FloatLayer,
     GateFigures,
     Manifest,
     Precision,
@@ -47,12 +46,10 @@ def write_artefact(
     """
     progress.say(f"writing the network for {runtime.package}")
     network = write_network(model.network, model.variant, folder, gate.outputs)
-    float_layers: tuple[FloatLayer, ...] = ()
-    int8_latency = None
+    quantized = None
     if precision is Precision.INT8:
         with tempfile.TemporaryDirectory(prefix="convatlas-int8-") as work:
             quantized = quantize(network, Path(work), NETWORK, runtime, gate, progress)
-            float_layers, int8_latency = quantized.float_layers, quantized.latency
             network.unlink()
             network = moved(quantized.path, folder)
     else:
@@ -65,8 +62,9 @@ def write_artefact(
         entrance=in_form_of(write_entrance(model, folder), runtime).name,
         reframes_ink=model.preprocessing.ink is not None,
         outputs=gate.outputs,
-        float_layers=float_layers,
-        int8_latency=int8_latency,
+        float_layers=() if quantized is None else quantized.float_layers,
+        int8_latency=None if quantized is None else quantized.latency,
+        weight_bits=None if quantized is None else quantized.weight_bits,
         gate=UNPROVEN,
         versions=installed_versions() | {name: version(name) for name in packages_of(runtime)},
     )

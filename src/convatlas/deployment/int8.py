@@ -20,6 +20,8 @@ from convatlas.files.typed_json import encoded
 
 FRACTIONS = (0.1, 0.25, 0.5)
 """Of the layers that are left in float32, those with the largest errors first, where accuracy is lost otherwise."""
+WHOLE = 8
+"""Bits of a weight."""
 WORTH = 0.97
 """Of the time of the others: what a layer must save that is put into 8 bits, for timings are noisy."""
 
@@ -43,6 +45,8 @@ class Quantized:
     path: Path
     float_layers: tuple[FloatLayer, ...]
     latency: Int8Latency
+    weight_bits: int
+    """See `Manifest.weight_bits`."""
 
 
 def quantize(
@@ -101,7 +105,13 @@ def quantize(
         path=chosen.path,
         float_layers=tuple(FloatLayer(name=product.layer, reason=why(chosen, tried, gate)) for product in chosen.kept),
         latency=Int8Latency(int8_ms=1000 * chosen.latency_s, float32_ms=1000 * float_latency),
+        weight_bits=weight_bits(),
     )
+
+
+def weight_bits() -> int:
+    """What weights may use here, see `Manifest.weight_bits`."""
+    return WHOLE if has_int8_kernels() else WHOLE - 1
 
 
 def why(chosen: Candidate, tried: list[Candidate], gate: Gate) -> str:
@@ -141,7 +151,7 @@ def try_out(
         "suffix": suffix,
         "network": str(path.absolute()),
         "preprocessing": encoded(preprocessing),
-        "overflow_fix": not has_int8_kernels(),
+        "overflow_fix": weight_bits() < WHOLE,
         "nodes": [product.node for product in products],
         "candidates": [[product.node for product in kept] for _, kept in choices],
     }

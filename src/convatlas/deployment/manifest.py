@@ -144,6 +144,9 @@ class Manifest:
     float_layers: tuple[FloatLayer, ...] = ()
     int8_latency: Int8Latency | None = None
     """None: not in int8."""
+    weight_bits: int | None = None
+    """What weights in int8 use: 8, or 7 where it was made on a processor that adds products in 16 bits (x86 without
+    VNNI), which would overflow. None: not in int8."""
     gate: GateFigures
     versions: dict[str, str] = field(default_factory=installed_versions)
 

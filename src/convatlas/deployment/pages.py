@@ -7,12 +7,22 @@ from importlib.metadata import version
 
 import jinja2
 
+from convatlas.deployment.int8 import WHOLE
 from convatlas.deployment.manifest import Manifest
 from convatlas.formatting import count, percent, size
 from convatlas.images import Preprocessing
 
 FEW = 1000
 """Images below which it is said what loss they could not show."""
+
+NARROW_WEIGHTS = (
+    "It was made on a processor without VNNI, where sums of products overflow: its weights use 7 of 8 bits, so that it "
+    "answers the same on every processor."
+)
+WHOLE_WEIGHTS = (
+    "Its weights use all 8 bits. On x86 processors without VNNI sums of products may overflow; for those, export the "
+    "model on one of them."
+)
 
 
 def render(template: str, values: Mapping[str, object]) -> bytes:
@@ -102,4 +112,6 @@ def proof(manifest: Manifest) -> list[str]:
         lines.append(
             f"Where it was made, an image takes {latency.int8_ms:.2f} ms, and {latency.float32_ms:.2f} in float32."
         )
+    if (bits := manifest.weight_bits) is not None:
+        lines.append(NARROW_WEIGHTS if bits < WHOLE else WHOLE_WEIGHTS)
     return lines
