@@ -31,6 +31,7 @@ class KnownArm:
     labels: Classes
     training_errors: list[float] = field(default_factory=lambda: [1.0])
     chosen: ChosenRate | None = None
+    precision: str = "float32"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from convatlas.experiments import QUOTED, TOPICS, Budget, StatementResult, Topic
 from convatlas.experiments.engine.estimate import Basis
 from convatlas.experiments.engine.ledger import FORMAT, RESULT, read, result_folder
 from convatlas.experiments.engine.report import TopicReport, markdown
-from convatlas.experiments.engine.statement import Topic
+from convatlas.experiments.engine.statement import Role, Topic
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "experiments"
@@ -45,6 +45,18 @@ def test_what_needs_no_training_is_measured(topic: Topic) -> None:
     for statement in topic.statements:
         if statement.needs is Budget.QUICK:
             assert shown.of(statement) is not None, f"{topic.id}/{statement.id}"
+
+
+WITH_OTHER_PRECONDITIONS = {"relu", "reliable"}
+
+
+@pytest.mark.at_once("topic", TOPICS)
+def test_readers_are_told_the_test_bed_and_the_precondition(topic: Topic) -> None:
+    for statement in topic.statements:
+        name = f"{topic.id}/{statement.id}"
+        assert statement.test_bed or statement.role is Role.COUNT, name
+        compares = statement.is_learned and statement.id not in WITH_OTHER_PRECONDITIONS
+        assert compares == (statement.max_training_error is not None), name
 
 
 def test_the_page_is_that_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:

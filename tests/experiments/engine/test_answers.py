@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from convatlas.experiments.engine.answers import Answers, packed
+from convatlas.experiments.engine.estimate import combined_errors
 
 IMAGES = st.integers(1, 60)
 
@@ -34,6 +35,17 @@ def test_other_predictions_are_not_equal(known_arm: Callable) -> None:
     assert one != other
     assert one != Answers.of({"b": known_arm(5.0, 10.0)})
     assert one.errors("a").mean(1).tolist() == [0.05, 0.1]
+
+
+def test_a_rise_is_that_of_each_seed(known_arm: Callable) -> None:
+    answers = Answers.of({"whole": known_arm(10.0, 20.0, 30.0), "without": known_arm(15.0, 25.0, 35.0)})
+    rise = answers.rise("without", "whole")
+    assert (100 * rise.mean(1)).tolist() == pytest.approx([5.0, 5.0, 5.0])
+    # However much the seeds differ, each rises as much; two networks would have all of their variance.
+    paired = combined_errors((1.0, rise))
+    apart = combined_errors((1.0, answers.errors("without")), (-1.0, answers.errors("whole")))
+    assert paired.center == apart.center == pytest.approx(5.0)
+    assert 3 * paired.standard_error < apart.standard_error
 
 
 @pytest.mark.parametrize(

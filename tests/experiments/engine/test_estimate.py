@@ -59,7 +59,7 @@ def test_a_difference_has_the_degrees_of_freedom_of_both() -> None:
 
 def test_one_seed_has_no_interval() -> None:
     estimate = repeated((1.0,))
-    assert (estimate.low, estimate.high, estimate.detectable) == (-math.inf, math.inf, math.inf)
+    assert (estimate.low, estimate.high, estimate.detectable(0.025)) == (-math.inf, math.inf, math.inf)
     assert (
         state_of(estimate, at_least(-99), no_effect=None, p_value=at_least(-99).p_value(estimate)) is State.INCONCLUSIVE
     )

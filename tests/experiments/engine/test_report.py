@@ -194,7 +194,9 @@ def test_standard_is_shown_before_quick_and_full_beside(tmp_path: Path) -> None:
     # The names of the budgets have 8 letters and 4.
     assert "here: 8 points" in page
     assert "Full budget: 4 points confirmed" in page
-    assert "Budget standard, 3 seeds" in page
+    # What is counted has no seeds.
+    assert re.search(r"Budget standard, \d[^,]* in all", page)
+    assert "convatlas experiment run first --budget standard" in page
     assert "**one, full budget**" in markdown
     assert "](results/first/full/chart.svg)" in markdown
 
@@ -273,3 +275,39 @@ def test_what_could_have_been_told_of_a_ratio_is_a_factor(tmp_path: Path) -> Non
     result = ledger.run(replace(FIRST, statements=(one,)), out=tmp_path)
     assert "times away from the threshold could have been told" in told(one, result)
     assert found(one, result.of(one)).startswith("1.65 points (")
+
+
+def learned(id: str, measure: Callable[[Setting], Measurement]) -> Statement:
+    """A statement whose precondition is a training error."""
+    return replace(statement(id, measure), max_training_error=5.0)
+
+
+def test_a_precondition_is_told_and_where_it_failed_no_effect_is_shown(tmp_path: Path) -> None:
+    found = Measurement(
+        estimate=repeated((2.0, 2.1, 2.2)),
+        figures=(("training error, it", "1.0 %"), ("it minus the other", "2.10 points")),
+        charts=(CHART,),
+        note="It leads by 2.10 points.",
+    )
+    both = (
+        learned("met", lambda setting: found),
+        learned("unmet", lambda setting: replace(found, failed="it has not learned", charts=())),
+    )
+    ledger.run(replace(FIRST, statements=both), out=tmp_path / "results")
+    html, path = write_reports(tmp_path / "results", (replace(FIRST, statements=both),), ())
+    page, markdown = text_of(ET.fromstring(html.read_bytes())), path.read_text()
+    for words in (page, markdown):
+        assert words.count("precondition, a training error of at most 5 % of the better network: met") == 1
+        assert words.count("precondition, a training error of at most 5 % of the better network: not met") == 1
+        assert words.count("It leads by 2.10 points.") == words.count("it minus the other") == 1
+        assert words.count("training error, it") == 2
+    assert "3 seeds" in page
+
+
+def test_the_numbers_of_seeds_are_those_of_the_estimates(tmp_path: Path) -> None:
+    both = (
+        statement("one", always(repeated((1.0, 2.0, 3.0)))),
+        statement("two", always(repeated((1.0, 2.0, 3.0, 4.0, 5.0)))),
+    )
+    result = ledger.run(replace(FIRST, statements=both), out=tmp_path)
+    assert describe_conditions(result).startswith("Budget quick, 3 or 5 seeds, ")

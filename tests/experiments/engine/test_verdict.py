@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from convatlas.experiments.engine.verdict import (
     at_most,
     exactly,
     holm,
+    levels,
     state_of,
 )
 
@@ -112,6 +114,30 @@ def test_holm_is_that_of_his_example() -> None:
         {"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02}
     )
     assert holm({}) == {}
+
+
+def test_the_first_of_four_tests_needs_a_quarter_of_the_p_value() -> None:
+    assert levels({"a": 0.5, "b": 0.001, "c": 0.2, "d": 0.9}) == {
+        "b": MAX_P / 4, "c": MAX_P / 3, "a": MAX_P / 2, "d": MAX_P,
+    }  # fmt: skip
+
+
+def estimate_of(center: float, standard_error: float, df: float) -> Estimate:
+    return replace(repeated((center, center)), standard_error=standard_error, df=df)
+
+
+def test_of_several_comparisons_the_least_certain_decides() -> None:
+    sure, unsure = estimate_of(1.0, 0.1, 100), estimate_of(5.0, 1.2, 3)
+    assert sure.low < unsure.low
+    # Though its interval begins higher up.
+    assert at_least(0).deciding({"sure": sure, "unsure": unsure}) == "unsure"
+
+
+def test_of_several_comparisons_one_that_is_missed_decides() -> None:
+    wide, wrong = estimate_of(-1.0, 1.0, 100), estimate_of(-0.5, 0.2, 100)
+    assert wide.low < wrong.low
+    assert at_least(0).deciding({"wide": wide, "wrong": wrong}) == "wrong"
+    assert at_most(0).deciding({"wide": wide, "wrong": wrong}) == "wide"
 
 
 @given(values=st.lists(st.floats(0, 1), min_size=1, max_size=8), other=st.floats(0, 1))

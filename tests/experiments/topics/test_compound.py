@@ -210,6 +210,7 @@ def known(percents: Sequence[float], million_macs: float = 1.0) -> Any:
     return SimpleNamespace(
         runs=(run,) * len(percents),
         chosen=None,
+        precision="float32",
         predictions=predictions,
         labels=LABELS,
         training_errors=[10.0] * len(percents),

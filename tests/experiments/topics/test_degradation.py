@@ -132,6 +132,7 @@ class Known:
     training_errors: list[float]
     test_errors: tuple[float, ...] = (9.0, 9.5, 10.0)
     chosen: None = None
+    precision: str = "float32"
 
     @property
     def labels(self) -> npt.NDArray[np.uint8]:

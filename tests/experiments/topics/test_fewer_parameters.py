@@ -165,7 +165,10 @@ def test_a_step_on_two_machines_is_computing_and_sending(
     assert state(one, found) is State.CONFIRMED
     # 4 images in 1.5 s: so many in the 1.95 s that AlexNet's gradients take.
     assert dict(found.figures)["images that alexnet computes while its gradients are sent at 1 Gbit/s"] == "5.2"
-    assert dict(found.figures)["the same on one machine"] == "1.00 (1.00 to 1.00)"
+    assert dict(found.figures)["step of AlexNet over that of SqueezeNet, one machine"] == "1.00 (1.00 to 1.00)"
+    # What is ahead on one machine already gains nothing by sending.
+    processes([{"alexnet": 200.0, "squeezenet": 100.0} for _ in range(3)])
+    assert state(one, one.measure(setting(tmp_path, Budget.QUICK))) is not State.CONFIRMED
 
 
 def test_other_bytes_than_the_parameters_contradict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,6 +304,7 @@ class KnownArm:
     training_errors: list[float]
     runs: tuple[KnownRun, ...]
     chosen: None = None
+    precision: str = "float32"
     labels: Classes = field(default_factory=lambda: np.zeros(10_000, np.uint8))
 
 

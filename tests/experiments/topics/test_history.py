@@ -25,6 +25,8 @@ def test_none_is_told_twice() -> None:
 
 
 IN_ABSTRACTS_ALONE = {"26.2", "8.4", "6.1"}
+IN_NO_CLAIM = {"7.2"}
+"""Table 5 of VGG's paper."""
 NOWHERE = {"92.7"}
 WIDTHS = {"0.75", "0.25"}
 
@@ -33,4 +35,4 @@ WIDTHS = {"0.75", "0.25"}
 def test_each_decimal_is_that_of_a_claim(quoted: Quoted) -> None:
     printed = {claim.printed.partition(" ")[0] for variant in atlas.variants() for claim in variant.claims}
     decimals = set(re.findall(r"(?<!section )\b\d+\.\d+\b", f"{quoted.text} {quoted.source}"))
-    assert decimals <= printed | IN_ABSTRACTS_ALONE | NOWHERE | WIDTHS
+    assert decimals <= printed | IN_ABSTRACTS_ALONE | IN_NO_CLAIM | NOWHERE | WIDTHS

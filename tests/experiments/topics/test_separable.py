@@ -126,6 +126,7 @@ def known(percents: Sequence[float], million_macs: float = 1.0, training_error: 
     return SimpleNamespace(
         runs=(run,) * len(percents),
         chosen=None,
+        precision="float32",
         predictions=predictions,
         labels=LABELS,
         training_errors=[training_error] * len(percents),

@@ -129,6 +129,7 @@ class Known:
     training_error: float = 10.0
     test_error: float = 10.0
     chosen: None = None
+    precision: str = "float32"
 
     @property
     def runs(self) -> tuple[str, ...]:

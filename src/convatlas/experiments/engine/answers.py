@@ -43,6 +43,14 @@ class Answers:
         """(seeds, images): whether that network's prediction is wrong."""
         return np.not_equal(self.predictions[name], self.labels)
 
+    def rise(self, name: str, reference: str) -> Errors:
+        """(seeds, images): 1 where a network that is made of the reference is wrong and that is not, -1 the other way.
+
+        Both are of the same training, so their difference varies with the seed much less than each of them. In an
+        interval it has to stand as one figure of each seed, not as two networks'.
+        """
+        return np.subtract(self.errors(name), self.errors(reference), dtype=np.float64)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Answers) or self.predictions.keys() != other.predictions.keys():
             return NotImplemented if not isinstance(other, Answers) else False

@@ -51,3 +51,9 @@ class TrainedArm:
     def training_errors(self) -> list[float]:
         """In percent, for each seed: on the training images of the last epoch, as they were augmented."""
         return [100 * (1 - read_metrics(run)[-1]["accuracy"]) for run in self.runs]
+
+    @property
+    def precision(self) -> str:
+        """What its products were computed in while it was trained: each training takes what is fastest."""
+        found = {"bfloat16" if run.record.execution.bfloat16 else "float32" for run in self.runs}
+        return " and ".join(sorted(found))

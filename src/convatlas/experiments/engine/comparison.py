@@ -40,12 +40,22 @@ def test_error(answers: Answers, name: str) -> Estimate:
 
 def failed_precondition(compared: Mapping[str, TrainedArm], max_training_error: float) -> str:
     """Why nothing can be said of these networks; empty where their comparison is valid."""
+    return not_learned(compared, max_training_error) or rate_at_an_end(compared)
+
+
+def not_learned(compared: Mapping[str, TrainedArm], max_training_error: float) -> str:
+    """That the best of these networks has not come to that training error; empty where it has."""
     best = min(statistics.fmean(arm.training_errors) for arm in compared.values())
     if best > max_training_error:
         return (
             f"the better of the networks has a training error of {best:.1f} %, and at most {max_training_error:g} % "
             "was set as the sign that it has learned"
         )
+    return ""
+
+
+def rate_at_an_end(compared: Mapping[str, TrainedArm]) -> str:
+    """That a better learning rate may lie beyond those that were tried; empty where none does."""
     for name, arm in compared.items():
         if arm.chosen is not None and arm.chosen.beyond is not None:
             return f"{name}: the best learning rate, {arm.chosen.rate:g}, is at the end of those that were tried"
@@ -63,8 +73,9 @@ def figures_of(trained: Mapping[str, TrainedArm], answers: Answers) -> tuple[tup
 
 
 def learning_figures(name: str, arm: TrainedArm) -> list[tuple[str, str]]:
-    """Training error and learning rate of a network."""
+    """Training error, learning rate and precision of a network's training."""
     rows = [(f"training error, {name}", f"{statistics.fmean(arm.training_errors):.1f} %")]
     if arm.chosen is not None:
         rows.append((f"learning rate, {name}", str(arm.chosen)))
+    rows.append((f"computed in, {name}", arm.precision))
     return rows

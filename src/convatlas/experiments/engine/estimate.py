@@ -79,12 +79,15 @@ class Estimate:
         margin = student.quantile((1 + CONFIDENCE) / 2, self.df) * self.standard_error
         return self.center * math.exp(sign * margin) if self.is_ratio else self.center + sign * margin
 
-    @property
-    def detectable(self) -> float:
-        """The difference from a threshold that would have been told in 80 % of cases; of a ratio, the factor."""
+    def detectable(self, level: float) -> float:
+        """The difference from a threshold that would have been told in 80 % of cases; of a ratio, the factor.
+
+        Args:
+            level: the p-value that its one-sided test may have.
+        """
         if not self.df:
             return math.inf
-        both = student.quantile((1 + CONFIDENCE) / 2, self.df) + student.quantile(POWER, self.df)
+        both = student.quantile(1 - level, self.df) + student.quantile(POWER, self.df)
         return math.exp(both * self.standard_error) if self.is_ratio else both * self.standard_error
 
     def p_above(self, edge: float) -> float:

@@ -280,14 +280,14 @@ def read(topic: Topic, folder: Path) -> TopicResult:
         if values["format"] < FORMAT:
             raise UserError(
                 f"{path} was written by an earlier convatlas, whose statements were others; move it away, and "
-                f"{topic.command} measures today's"
+                f"{topic.command(Budget.STANDARD)} measures today's"
             )
         if values["id"] != topic.id:
             raise UserError(f"{path} is a result of the topic {values['id']}, not of {topic.id}")
         with as_file_error(str(path)):
             return from_json(topic, values, folder)
     except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no result; {topic.command} makes one") from error
+        raise UserError(f"{folder} holds no result; {topic.command(Budget.STANDARD)} makes one") from error
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -17,8 +17,8 @@ from convatlas.experiments.engine.budget import Budget
 from convatlas.experiments.engine.estimate import Basis, Estimate
 from convatlas.experiments.engine.ledger import RESULT, read, result_folder, save_charts, topic_result
 from convatlas.experiments.engine.result import StatementResult, TopicResult
-from convatlas.experiments.engine.statement import Quoted, Role, Statement, Topic
-from convatlas.experiments.engine.verdict import State, TopicState
+from convatlas.experiments.engine.statement import Measurement, Quoted, Role, Statement, Topic
+from convatlas.experiments.engine.verdict import MAX_P, State, TopicState
 from convatlas.files import write
 from convatlas.formatting import duration, plural
 
@@ -26,7 +26,8 @@ TITLE = "What made these networks famous, tested"
 INTRODUCTION = (
     "Each topic is a group of statements. Every statement has a test bed, a figure and a threshold that were written "
     "down before it was measured. A topic's state rests on its central statements alone: figures that are counted from "
-    "the networks, and what is said at the edge of a topic, do not change it."
+    "the networks, and what is said at the edge of a topic, do not change it. Of CIFAR-10, 10,000 images are held out "
+    "to test: its first 1,000 test images and the last 9,000 of its training images, which no network trains on."
 )
 LEGEND = (
     (
@@ -34,7 +35,10 @@ LEGEND = (
         "the figure lies inside the threshold; with chance in it, the test is adjusted for the number of tests",
     ),
     ("same direction, smaller", "there is an effect, and it is smaller than the threshold"),
-    ("inconclusive", "the interval is too wide; it says which effect could have been told"),
+    (
+        "inconclusive",
+        "the interval is too wide, by itself or for one of several tests; it says which effect could have been told",
+    ),
     ("contradicted", "the whole interval lies on the wrong side"),
     ("invalid", "a precondition failed, such as that the networks have learned; no effect is shown"),
     ("not run", "it says which budget measures it"),
@@ -45,6 +49,8 @@ LEGEND = (
 )
 ROLES = {Role.PERIPHERAL: "peripheral", Role.FOLKLORE: "folklore", Role.COUNT: "counted"}
 DASH = "–"
+LEARNING = ("training error", "learning rate", "computed in")
+"""What the figures begin with that tell how networks learned, and not how they compare."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +137,7 @@ def write_reports(out: str | Path, topics: Sequence[Topic], quoted: Sequence[Quo
         "quoted": quoted,
         "svg": lambda drawn: svg_uri(render_chart(drawn, "svg")),
         "found": found,
+        "shown": shown,
         "describe_sample": describe_sample,
         "told": told,
         "wanted": wanted,
@@ -151,6 +158,14 @@ def found(statement: Statement, result: StatementResult | None) -> str:
         return DASH
     estimate = result.measurement.estimate
     return with_unit(format_number(estimate.center), statement.unit) + format_ends(estimate)
+
+
+def shown(measurement: Measurement) -> Measurement:
+    """What is shown of a measurement: where a precondition failed, nothing that tells the effect."""
+    if not measurement.failed:
+        return measurement
+    learning = tuple(row for row in measurement.figures if row[0].startswith(LEARNING))
+    return replace(measurement, figures=learning, charts=(), note="")
 
 
 def wanted(statement: Statement) -> str:
@@ -181,14 +196,19 @@ def format_number(value: float) -> str:
 
 def describe_sample(result: StatementResult) -> str:
     """What the figure and its ends rest on, in words."""
-    estimate = result.measurement.estimate
+    estimate, most = result.measurement.estimate, result.statement.max_training_error
     match estimate.basis:
         case Basis.COUNT:
-            return "counted, without chance"
+            sample = "counted, no interval" if result.statement.is_learned else "counted, without chance"
         case Basis.TIMINGS:
-            return f"median and range of {len(estimate.values)} processes"
-    images = f" x {plural(estimate.num_images, 'test image')}" if estimate.num_images else ""
-    return f"mean and 95 % confidence interval, {plural(len(estimate.values), 'seed')}{images}"
+            sample = f"median and range of {len(estimate.values)} processes"
+        case Basis.SEEDS:
+            images = f" x {plural(estimate.num_images, 'test image')}" if estimate.num_images else ""
+            sample = f"mean and 95 % confidence interval, {plural(len(estimate.values), 'seed')}{images}"
+    if most is None:
+        return sample
+    met = "not met" if result.measurement.failed else "met"
+    return f"{sample}; precondition, a training error of at most {most:g} % of the better network: {met}"
 
 
 def told(statement: Statement, result: TopicResult) -> str:
@@ -199,10 +219,11 @@ def told(statement: Statement, result: TopicResult) -> str:
     if state is State.INVALID:
         return one.measurement.failed
     estimate = one.measurement.estimate
-    if state is State.INCONCLUSIVE and estimate.basis is Basis.SEEDS and math.isfinite(estimate.detectable):
+    detectable = estimate.detectable(result.levels.get(statement.id, MAX_P))
+    if state is State.INCONCLUSIVE and estimate.basis is Basis.SEEDS and math.isfinite(detectable):
         if estimate.is_ratio:
-            return f"a ratio {format_number(estimate.detectable)} times away from the threshold could have been told"
-        away = with_unit(format_number(estimate.detectable), statement.unit)
+            return f"a ratio {format_number(detectable)} times away from the threshold could have been told"
+        away = with_unit(format_number(detectable), statement.unit)
         return f"{away} away from the threshold could have been told"
     return ""
 
@@ -263,10 +284,14 @@ def describe_conditions(result: TopicResult) -> str:
         where = f"{one.conditions.when}; {machine}; torch {versions['torch']}, convatlas {versions['convatlas']}"
         statements.setdefault(where, []).append(one.statement.id)
     groups = [where if len(statements) == 1 else f"{', '.join(ids)}: {where}" for where, ids in statements.items()]
-    return (
-        f"Budget {result.budget}, {plural(result.num_seeds, 'seed')}, {duration(result.seconds)} in all. "
-        f"{'. '.join(groups)}."
-    )
+    return f"Budget {result.budget}, {numbers_of_seeds(result)}{duration(result.seconds)} in all. {'. '.join(groups)}."
+
+
+def numbers_of_seeds(result: TopicResult) -> str:
+    """ "3 seeds, ", "3 or 5 seeds, ", of what has seeds; nothing where nothing has."""
+    estimates = [one.measurement.estimate for one in result.results]
+    numbers = sorted({len(one.values) for one in estimates if one.basis is Basis.SEEDS})
+    return f"{' or '.join(map(str, numbers))} seed{'s' if numbers != [1] else ''}, " if numbers else ""
 
 
 def markdown(reports: Sequence[TopicReport], quoted: Sequence[Quoted], out: Path) -> str:
@@ -331,7 +356,7 @@ def topic_lines(report: TopicReport, folder: Path) -> list[str]:
     lines += ["", "<details><summary>Source, method, charts and all figures</summary>", ""]
     lines += [f"Source: {topic.source}", "", f"Method: {topic.method}", "", f"Limitations: {topic.limitations}", ""]
     if result.results:
-        lines += [f"Measured: {describe_conditions(result)} `{topic.command}`", ""]
+        lines += [f"Measured: {describe_conditions(result)} `{topic.command(result.budget)}`", ""]
     if full:
         lines += [f"Full budget: **{full.state}**. {describe_conditions(full)}", ""]
     for statement in report.measured:
@@ -349,7 +374,7 @@ def in_role(statement: Statement) -> str:
 
 def details(one: StatementResult, name: str, folder: Path, result: TopicResult) -> list[str]:
     """What is folded away: the figure, note, charts, which are in the folder, and further figures."""
-    statement, measurement = one.statement, one.measurement
+    statement, measurement = one.statement, shown(one.measurement)
     lines = [
         "",
         f"**{name}**: {statement.statistic}: {found(statement, one)}; {describe_sample(one)}; confirmed if "

@@ -21,7 +21,7 @@ from convatlas.experiments.engine.arms import Arm
 from convatlas.experiments.engine.budget import Budget, Setting
 from convatlas.experiments.engine.request_key import key_of
 from convatlas.experiments.engine.statement import Measurement, Role, Statement, Topic
-from convatlas.experiments.engine.verdict import State, TopicState, holm, state_of
+from convatlas.experiments.engine.verdict import State, TopicState, holm, levels, state_of
 from convatlas.models.card import installed_versions
 
 
@@ -90,10 +90,19 @@ class TopicResult:
         their p-values are adjusted to each other (Holm 1979). Those that were not measured yet count as well, so that
         none that is confirmed is lost by measuring more.
         """
-        adjusted = holm(
-            {one.id: self._p_value(one) for one in self.topic.statements if one.is_learned and one.role is Role.CENTRAL}
-        )
+        adjusted = holm(self._p_values)
         return {one.id: self._state(one, adjusted) for one in self.topic.statements}
+
+    @cached_property
+    def levels(self) -> dict[str, float]:
+        """What the p-values of those tests may be."""
+        return levels(self._p_values)
+
+    @cached_property
+    def _p_values(self) -> dict[str, float]:
+        return {
+            one.id: self._p_value(one) for one in self.topic.statements if one.is_learned and one.role is Role.CENTRAL
+        }
 
     def _p_value(self, statement: Statement) -> float:
         result = self.of(statement)

@@ -68,6 +68,9 @@ class Statement:
     """Data set, networks and epochs of the standard budget, in words."""
     arms: Callable[[Setting], Mapping[str, Arm]] | None = None
     """The networks that it trains; None: none."""
+    max_training_error: float | None = None
+    """The precondition, in percent: what the training error of the best of the compared networks must come to. None: it
+    compares no trained networks, or has another."""
     prepare: Callable[[Path], None] = lambda runs: None
     """Makes data sets of its own in the folder of runs, or raises a `UserError` that says what is missing, and how to
     get it."""
@@ -127,7 +130,6 @@ class Topic:
         """About how long the standard budget takes, on two cores."""
         return self.minutes_quick + sum(statement.minutes for statement in self.statements)
 
-    @property
-    def command(self) -> str:
-        """What measures it again at the standard budget."""
-        return f"convatlas experiment run {self.id} --budget {Budget.STANDARD}"
+    def command(self, budget: Budget) -> str:
+        """What measures it."""
+        return f"convatlas experiment run {self.id} --budget {budget}"

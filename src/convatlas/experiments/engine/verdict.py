@@ -68,6 +68,15 @@ class Threshold:
         p_high = 0.0 if self.high == math.inf else 1 - estimate.p_above(self.high)
         return max(p_low, p_high)
 
+    def is_missed_by(self, estimate: Estimate) -> bool:
+        """Whether the whole interval lies outside, on one side."""
+        return estimate.high < self.low or estimate.low > self.high
+
+    def deciding(self, estimates: Mapping[str, Estimate]) -> str:
+        """Which of several comparisons decides where all must lie inside: one that is missed, or else the one that is
+        furthest from clearly inside. Such an intersection-union test needs no correction (Berger 1982)."""
+        return max(estimates, key=lambda name: (self.is_missed_by(estimates[name]), self.p_value(estimates[name])))
+
 
 def at_least(low: float) -> Threshold:
     return Threshold(low=low)
@@ -95,6 +104,12 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return adjusted
 
 
+def levels(p_values: Mapping[str, float]) -> dict[str, float]:
+    """What each p-value may be where Holm's turn comes to it: the lowest has to be the smallest."""
+    ranked = sorted(p_values, key=p_values.__getitem__)
+    return {name: MAX_P / (len(ranked) - rank) for rank, name in enumerate(ranked)}
+
+
 def state_of(estimate: Estimate, threshold: Threshold, *, no_effect: float | None, p_value: float) -> State:
     """What an estimate says of a statement.
 
@@ -108,7 +123,7 @@ def state_of(estimate: Estimate, threshold: Threshold, *, no_effect: float | Non
     if confirmed:
         return State.CONFIRMED
     wrong = threshold if no_effect is None else Threshold(min(threshold.low, no_effect), max(threshold.high, no_effect))
-    if high < wrong.low or low > wrong.high:
+    if wrong.is_missed_by(estimate):
         return State.CONTRADICTED
     if no_effect is not None and (no_effect < low <= high < threshold.low or threshold.high < low <= high < no_effect):
         return State.SMALLER

@@ -358,6 +358,7 @@ STATEMENTS = (
         f"{WIDTH:g} at {SIDE} px, {DROPOUT_EPOCHS} epochs",
         arms=with_and_without_dropout,
         measure=dropout,
+        max_training_error=OVERFITTED,
         priority=2,
         minutes=22,
     ),
@@ -374,6 +375,7 @@ STATEMENTS = (
         test_bed=f"{protocol.IMAGES}; four layers, {LRN_EPOCHS} epochs",
         arms=with_and_without_lrn,
         measure=partial(gain, LRN, with_and_without_lrn),
+        max_training_error=LEARNED,
         priority=4,
         minutes=28,
     ),
@@ -389,5 +391,6 @@ STATEMENTS = (
         test_bed=f"{FULL_BED}, {FULL_EPOCHS} epochs",
         arms=partial(at_full, OVERLAP),
         measure=partial(gain, OVERLAP, partial(at_full, OVERLAP)),
+        max_training_error=LEARNED,
     ),
 )

@@ -262,6 +262,7 @@ def gradient(setting: Setting) -> Measurement:
     )
 
 
+BEFORE_TRAINING = f"plain and ResNet, {DEEP} layers, before training; {IMAGES} digits"
 TEST_BED = f"{protocol.IMAGES}; plain and ResNet, {SHALLOW} and {DEEP} layers, {protocol.EPOCHS} epochs"
 
 TOPIC = Topic(
@@ -293,6 +294,7 @@ TOPIC = Topic(
             test_bed=TEST_BED,
             arms=arms,
             measure=plain,
+            max_training_error=MAX_TRAINING_ERROR,
             minutes=124,
         ),
         Statement(
@@ -305,6 +307,7 @@ TOPIC = Topic(
             test_bed=TEST_BED,
             arms=arms,
             measure=residual,
+            max_training_error=MAX_TRAINING_ERROR,
             minutes=0.1,
         ),
         Statement(
@@ -319,6 +322,7 @@ TOPIC = Topic(
             test_bed=TEST_BED,
             arms=arms,
             measure=on_test,
+            max_training_error=MAX_TRAINING_ERROR,
             minutes=3,
         ),
         Statement(
@@ -330,8 +334,10 @@ TOPIC = Topic(
             threshold=at_least(0.8),
             role=Role.PERIPHERAL,
             needs=Budget.FULL,
+            test_bed="CIFAR-10, the paper's recipe",
             arms=arms,
             measure=order,
+            max_training_error=MAX_TRAINING_ERROR,
         ),
         Statement(
             id="gradient",
@@ -343,6 +349,7 @@ TOPIC = Topic(
             # A gradient that vanishes loses powers of ten over 55 layers.
             threshold=at_least(0.0),
             role=Role.PERIPHERAL,
+            test_bed=BEFORE_TRAINING,
             measure=gradient,
         ),
     ),

@@ -18,7 +18,7 @@ from convatlas.experiments.engine.arms import Arm
 from convatlas.experiments.engine.budget import Budget, Setting
 from convatlas.experiments.engine.comparison import compare
 from convatlas.experiments.engine.distributed_pair import run_on_pair
-from convatlas.experiments.engine.estimate import counted, timed
+from convatlas.experiments.engine.estimate import Estimate, counted, timed
 from convatlas.experiments.engine.statement import Measurement, Role, Statement, Topic
 from convatlas.experiments.engine.timings import NUM_PROCESSES, in_processes
 from convatlas.experiments.engine.verdict import Threshold, at_least, at_most, exactly
@@ -234,8 +234,12 @@ def gradient_bytes(name: str) -> int:
     return 4 * (table.params + table.training_only_params)
 
 
+def in_range(estimate: Estimate) -> str:
+    return f"{estimate.center:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+
+
 def distributed(setting: Setting) -> Measurement:
-    """AlexNet's training step on two machines over SqueezeNet's, at 1 Gbit/s."""
+    """How much farther SqueezeNet is ahead of AlexNet in a training step on two machines, at 1 Gbit/s, than on one."""
     batch_size, repeats = (32, 5) if setting.full else (4, 3)
     case = Case(name="training step", make=training_step, batch_size=batch_size, repeats=repeats)
     processes = in_processes(time_pair, case)
@@ -245,7 +249,8 @@ def distributed(setting: Setting) -> Measurement:
     }
     computing = {name: statistics.median(times[name] for times in processes) for name in PAIR}
     slowest = sending[BANDWIDTHS[0]]
-    alone = timed(speedups(processes))
+    alone = speedups(processes)
+    together = speedups([{name: times[name] + slowest[name] for name in PAIR} for times in processes])
     chart = Bars(
         name="step-time",
         title=f"A training step on two machines, {batch_size} images each",
@@ -261,9 +266,10 @@ def distributed(setting: Setting) -> Measurement:
         ),
     )
     return Measurement(
-        estimate=timed(speedups([{name: times[name] + slowest[name] for name in PAIR} for times in processes])),
+        estimate=timed([two / one for two, one in zip(together, alone, strict=True)]),
         figures=(
-            ("the same on one machine", f"{alone.center:.2f} ({alone.low:.2f} to {alone.high:.2f})"),
+            ("step of AlexNet over that of SqueezeNet, one machine", in_range(timed(alone))),
+            ("the same, two machines", in_range(timed(together))),
             *(
                 (
                     f"images that {name} computes while its gradients are sent at {bandwidth:g} Gbit/s",
@@ -337,6 +343,7 @@ TOPIC = Topic(
             test_bed=f"{protocol.IMAGES}; both at width {WIDTH:g} and {SIDE} px, {protocol.EPOCHS} epochs",
             arms=both_networks,
             measure=accuracy,
+            max_training_error=MAX_TRAINING_ERROR,
             minutes=46,
         ),
         *fire_designs.STATEMENTS,
@@ -410,10 +417,12 @@ TOPIC = Topic(
         Statement(
             id="distributed",
             text="SqueezeNet trains faster than AlexNet on several machines, because it sends less.",
-            statistic="time of a training step of AlexNet over that of SqueezeNet, two machines connected at 1 Gbit/s",
-            # Above 1 by more than times vary.
+            statistic="time of a training step of AlexNet over that of SqueezeNet, on two machines connected at 1 "
+            "Gbit/s, divided by the same on one machine",
+            # Above 1 by more than times vary. On one machine it may be ahead for other reasons.
             threshold=at_least(1.2),
             no_effect=1.0,
+            version=2,
             role=Role.PERIPHERAL,
             test_bed="computing timed, sending computed; both at their papers' sizes",
             measure=distributed,

@@ -221,6 +221,7 @@ def only_full(
         test_bed=TEST_BED,
         arms=partial(design_arms, designs),
         measure=partial(compared, designs=designs, worse=worse, better=better, draw=draw),
+        max_training_error=MAX_TRAINING_ERROR,
     )
 
 
@@ -236,6 +237,7 @@ STATEMENTS = (
         test_bed=f"{protocol.IMAGES}; SqueezeNet of width {WIDTH:g} at {SIDE} px, {protocol.EPOCHS} epochs",
         arms=poolings,
         measure=late_pooling,
+        max_training_error=MAX_TRAINING_ERROR,
         minutes=7,
     ),
     only_full(

@@ -34,8 +34,8 @@ QUOTED: tuple[Quoted, ...] = (
     Quoted(
         text="VGG-16 reaches 92.7 % top-5 accuracy.",
         source="An error of 7.3 % is printed for the team's seven networks (Simonyan and Zisserman 2014, Table 7) and "
-        "for configuration E, VGG-19, alone (section 4.2). VGG-16's own best is 7.5 %, on the validation images "
-        "(Table 4).",
+        "for configuration E, VGG-19, alone (section 4.2). VGG-16's own best is 7.2 %, on the validation images "
+        "(Table 5).",
         why=IMAGENET_AND_SERVER,
     ),
     Quoted(

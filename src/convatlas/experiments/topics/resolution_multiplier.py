@@ -13,7 +13,7 @@ from convatlas.experiments.engine.answers import Answers
 from convatlas.experiments.engine.arms import Arm, TrainedArm
 from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.comparison import failed_precondition
-from convatlas.experiments.engine.estimate import combined
+from convatlas.experiments.engine.estimate import repeated
 from convatlas.experiments.engine.statement import Measurement
 from convatlas.experiments.topics import imagenette_folds
 from convatlas.experiments.topics.separable_costs import accuracy_chart, mobilenet, with_macs
@@ -55,10 +55,12 @@ def rho(setting: Setting) -> Measurement:
 
 
 def over_folds(trained: Mapping[str, TrainedArm], answers: Answers) -> Measurement:
-    """The error at the lowest resolution minus that at the highest. Each fold has its own test images, so that the
-    variance over folds has the sampling of images in it."""
+    """The error at the lowest resolution minus that at the highest, fold by fold: both ends have the same images to
+    learn and to test, and some folds are harder. Each fold has its own test images, so that the variance over folds has
+    the sampling of images in it."""
     errors = {name: [100 * (1 - run.test_accuracy) for run in arm.runs] for name, arm in trained.items()}
     lowest, *_, highest = trained
+    gains = [low - high for low, high in zip(errors[lowest], errors[highest], strict=True)]
     accuracies = {name: [100 - error for error in each] for name, each in errors.items()}
     chart = accuracy_chart(
         trained,
@@ -69,7 +71,7 @@ def over_folds(trained: Mapping[str, TrainedArm], answers: Answers) -> Measureme
     )
     return with_macs(
         Measurement(
-            estimate=replace(combined((1.0, errors[lowest]), (-1.0, errors[highest])), num_images=len(answers.labels)),
+            estimate=replace(repeated(gains), num_images=len(answers.labels) // len(gains)),
             failed=failed_precondition({name: trained[name] for name in (lowest, highest)}, MAX_RHO_TRAINING_ERROR),
             figures=tuple(
                 (

@@ -15,14 +15,16 @@ from torch import nn
 
 from convatlas import measure
 from convatlas.draw import Lines, Series
+from convatlas.experiments.engine import protocol
 from convatlas.experiments.engine.answers import Answers, Classes
 from convatlas.experiments.engine.arms import Arm, TrainedArm
 from convatlas.experiments.engine.budget import Budget, Setting
-from convatlas.experiments.engine.comparison import compare, failed_precondition, learning_figures, weighted_errors
-from convatlas.experiments.engine.estimate import combined, ratio
+from convatlas.experiments.engine.comparison import compare, failed_precondition, learning_figures
+from convatlas.experiments.engine.estimate import Errors, combined, combined_errors, ratio
 from convatlas.experiments.engine.statement import Measurement, Role, Statement, Topic
 from convatlas.experiments.engine.verdict import at_least, at_most
 from convatlas.experiments.topics.degradation import (
+    BEFORE_TRAINING,
     DEEP,
     MAX_TRAINING_ERROR,
     PLAIN,
@@ -32,7 +34,6 @@ from convatlas.experiments.topics.degradation import (
     RESIDUAL_DEEP,
     RESIDUAL_SHALLOW,
     SHALLOW,
-    TEST_BED,
     arm,
     arms,
     describe,
@@ -46,6 +47,9 @@ from convatlas.runs.run import Run
 
 NUM_TEST_IMAGES = 2000
 """Of the test images, the first so many are shown to networks without a block: there are 25 blocks to remove."""
+TRAINED = f"CIFAR-10, 41,000 training images, {protocol.EPOCHS} epochs"
+WITHOUT_BLOCKS = f"{TRAINED}, {NUM_TEST_IMAGES:,} test images"
+RESPONDING = f"{TRAINED}, {IMAGES} of them seen"
 
 
 def failed(trained: Mapping[str, TrainedArm], *names: str) -> str:
@@ -124,7 +128,7 @@ def gradient(setting: Setting) -> Measurement:
     chart = Lines(
         name="gradients",
         title="The gradient by layer before training",
-        subtitle=f"{DEEP} layers, {len(setting.seeds)} seeds",
+        subtitle=f"{BEFORE_TRAINING}, {len(setting.seeds)} seeds",
         x="convolution, from the input",
         y="gradient norm",
         log_y=True,
@@ -214,9 +218,9 @@ def answers_of(removed: Mapping[str, Sequence[Removal]]) -> Answers:
     return Answers(labels, predictions | lesioned)
 
 
-def weights_of_rise(name: str, weight: float = 1.0) -> dict[str, float]:
-    """Of the error without the median block minus that of the whole network."""
-    return {without_a_block(name): weight, name: -weight}
+def rise_of(answers: Answers, name: str) -> Errors:
+    """(seeds, images): of the error, by taking the median block from the network."""
+    return answers.rise(without_a_block(name), name)
 
 
 def removal_chart(name: str, removed: Mapping[str, Sequence[Removal]], trained: Mapping[str, TrainedArm]) -> Lines:
@@ -250,7 +254,7 @@ def removal_of(setting: Setting, name: str) -> Measurement:
     answers = answers_of(removed)
     of_blocks = np.array([one.errors for one in removed[name]]).mean(0)
     return Measurement(
-        estimate=weighted_errors(answers, weights_of_rise(name)),
+        estimate=combined_errors((1.0, rise_of(answers, name))),
         failed=failed(trained, name),
         figures=(
             ("test error, whole network", f"{whole_error(removed[name]):.1f} %"),
@@ -271,7 +275,7 @@ def removal(setting: Setting) -> Measurement:
     answers = answers_of(removed)
     chart, figures = surfaces(trained)
     return Measurement(
-        estimate=weighted_errors(answers, weights_of_rise(PLAIN_SHALLOW) | weights_of_rise(RESIDUAL_SHALLOW, -1.0)),
+        estimate=combined_errors((1.0, rise_of(answers, PLAIN_SHALLOW)), (-1.0, rise_of(answers, RESIDUAL_SHALLOW))),
         failed=failed(trained, PLAIN_SHALLOW, RESIDUAL_SHALLOW),
         figures=figures,
         charts=(removal_chart("lesions", removed, trained), chart),
@@ -321,9 +325,10 @@ TOPIC = Topic(
             unit="points",
             threshold=at_most(10.0),
             needs=Budget.STANDARD,
-            test_bed=TEST_BED,
+            test_bed=f"{WITHOUT_BLOCKS}; {RESIDUAL_DEEP}",
             arms=arms,
             measure=partial(removal_of, name=RESIDUAL_DEEP),
+            max_training_error=MAX_TRAINING_ERROR,
             priority=2,
             minutes=5,
         ),
@@ -336,9 +341,10 @@ TOPIC = Topic(
             threshold=at_least(40.0),
             no_effect=0.0,
             needs=Budget.STANDARD,
-            test_bed=TEST_BED,
+            test_bed=f"{WITHOUT_BLOCKS}; {PLAIN_SHALLOW}",
             arms=arms,
             measure=partial(removal_of, name=PLAIN_SHALLOW),
+            max_training_error=MAX_TRAINING_ERROR,
             priority=2,
             minutes=0.5,
         ),
@@ -352,9 +358,10 @@ TOPIC = Topic(
             no_effect=0.0,
             role=Role.PERIPHERAL,
             needs=Budget.STANDARD,
-            test_bed=TEST_BED,
+            test_bed=f"{WITHOUT_BLOCKS}; {PLAIN_SHALLOW} and {RESIDUAL_SHALLOW}",
             arms=arms,
             measure=removal,
+            max_training_error=MAX_TRAINING_ERROR,
             priority=2,
             minutes=5,
         ),
@@ -365,9 +372,10 @@ TOPIC = Topic(
             threshold=at_most(1.0),
             role=Role.PERIPHERAL,
             needs=Budget.STANDARD,
-            test_bed=TEST_BED,
+            test_bed=f"{RESPONDING}; {RESIDUAL_SHALLOW} and {PLAIN_SHALLOW}",
             arms=arms,
             measure=responses,
+            max_training_error=MAX_TRAINING_ERROR,
             priority=2,
             minutes=0.5,
         ),
@@ -379,9 +387,10 @@ TOPIC = Topic(
             threshold=at_most(1.0),
             role=Role.PERIPHERAL,
             needs=Budget.STANDARD,
-            test_bed=TEST_BED,
+            test_bed=f"{RESPONDING}; {RESIDUAL_DEEP} and {RESIDUAL_SHALLOW}",
             arms=arms,
             measure=deeper,
+            max_training_error=MAX_TRAINING_ERROR,
             priority=2,
             minutes=0.5,
         ),
@@ -393,6 +402,7 @@ TOPIC = Topic(
             # A factor of two.
             threshold=at_least(0.3),
             no_effect=0.0,
+            test_bed=BEFORE_TRAINING,
             measure=gradient,
         ),
         Statement(
@@ -405,8 +415,10 @@ TOPIC = Topic(
             threshold=at_most(0.84),
             role=Role.PERIPHERAL,
             needs=Budget.FULL,
+            test_bed=f"CIFAR-10, the paper's recipe; {SHALLOW} layers",
             arms=option_arms,
             measure=options,
+            max_training_error=MAX_TRAINING_ERROR,
         ),
     ),
 )

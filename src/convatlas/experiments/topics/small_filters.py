@@ -18,7 +18,7 @@ from convatlas.experiments.engine.comparison import compare, figures_of
 from convatlas.experiments.engine.estimate import counted, timed
 from convatlas.experiments.engine.result import release_memory
 from convatlas.experiments.engine.statement import Measurement, Role, Statement, Topic
-from convatlas.experiments.engine.timings import in_processes
+from convatlas.experiments.engine.timings import NUM_PROCESSES, in_processes
 from convatlas.experiments.engine.verdict import Threshold, at_least, exactly
 from convatlas.experiments.topics.timed_steps import OF_EACH_FAMILY, training_step
 from convatlas.measure.table import build_without_memory
@@ -332,6 +332,7 @@ TOPIC = Topic(
             test_bed=f"{BED}; vgg11-bn, vgg16-bn, {protocol.EPOCHS} epochs",
             arms=two_depths,
             measure=depth,
+            max_training_error=MAX_TRAINING_ERROR,
             minutes=34,
         ),
         Statement(
@@ -345,6 +346,7 @@ TOPIC = Topic(
             test_bed=f"{BED}; vgg13-bn, and with 5x5, {protocol.EPOCHS} epochs",
             arms=partial(two_sizes, "two 3x3", "one 5x5"),
             measure=partial(accuracy, "two 3x3", "one 5x5"),
+            max_training_error=MAX_TRAINING_ERROR,
             minutes=26,
         ),
         Statement(
@@ -356,8 +358,10 @@ TOPIC = Topic(
             # The paper argues for it (section 2.3), and did not measure it.
             role=Role.PERIPHERAL,
             needs=Budget.FULL,
+            test_bed="CIFAR-10 at the paper's widths; vgg13 with other filters",
             arms=partial(two_sizes, "three 3x3", "one 7x7"),
             measure=partial(accuracy, "three 3x3", "one 7x7"),
+            max_training_error=MAX_TRAINING_ERROR,
         ),
         Statement(
             id="reliable",
@@ -383,6 +387,7 @@ TOPIC = Topic(
             paper="2 to 3 weeks on four GPUs (section 3.3)",
             # It has 8 to 40 times the MACs of the others, LeNet excepted; some of these compute more slowly per MAC.
             threshold=at_least(FACTOR),
+            test_bed=f"images of {SIDE} px, {BATCH} at once; in turn, in {NUM_PROCESSES} processes",
             measure=training_cost,
         ),
     ),

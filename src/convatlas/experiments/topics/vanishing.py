@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -24,10 +24,11 @@ UNITS = 64
 IMAGES = 256
 DEPTH = 50
 DEPTHS = (5, 10, 20, 35, 50, 70, 100)
-BED = f"fully connected chains of {UNITS} units before training, {IMAGES} digits, one seed"
+CHAINS = f"fully connected chains of {UNITS} units before training, {IMAGES} digits"
+BED = f"{CHAINS}, one seed"
 """What the charts rest on."""
 LOWEST_SHOWN = 1e-20
-"""Of the gradient with small weights: far below it, how much farther says nothing."""
+"""Of a gradient: far below it, how much farther says nothing. Lines fall out of a chart there."""
 
 Activation = Callable[[Tensor], Tensor]
 # Standard deviations of the weights of a layer with UNITS inputs and outputs.
@@ -125,7 +126,7 @@ def jacobians(depth: int, spec: ChainSpec, seed: int) -> tuple[list[Tensor], Ten
 
 def by_layer(name: str, title: str, specs: dict[str, ChainSpec]) -> Lines:
     """The gradient norm at each layer, a line for each chain."""
-    lines = (
+    lines = tuple(
         Series.mean_of_runs(label, range(1, DEPTH + 1), [gradient_norms(DEPTH, spec, 0)])
         for label, spec in specs.items()
     )
@@ -136,18 +137,24 @@ def by_layer(name: str, title: str, specs: dict[str, ChainSpec]) -> Lines:
         x="layer, from the input",
         y="gradient norm",
         log_y=True,
-        series=tuple(lines),
+        lowest_y=lowest_shown(lines),
+        series=lines,
     )
 
 
-def by_depth(name: str, title: str, specs: dict[str, ChainSpec], lowest_y: float | None = None) -> Lines:
+def lowest_shown(lines: Sequence[Series]) -> float | None:
+    """Where the axis begins; None: with the lowest value."""
+    return LOWEST_SHOWN if min(min(line.y) for line in lines) < LOWEST_SHOWN else None
+
+
+def by_depth(name: str, title: str, specs: dict[str, ChainSpec]) -> Lines:
     """The gradient norm at the first layer over that at the last, against depth."""
 
     def ratio(depth: int, spec: ChainSpec) -> float:
         norms = gradient_norms(depth, spec, 0)
         return norms[0] / norms[-1]
 
-    lines = (
+    lines = tuple(
         Series.mean_of_runs(label, DEPTHS, [[ratio(depth, spec) for depth in DEPTHS]]) for label, spec in specs.items()
     )
     return Lines(
@@ -157,8 +164,8 @@ def by_depth(name: str, title: str, specs: dict[str, ChainSpec], lowest_y: float
         x="layers",
         y="gradient norm, first layer / last layer",
         log_y=True,
-        lowest_y=lowest_y,
-        series=tuple(lines),
+        lowest_y=lowest_shown(lines),
+        series=lines,
     )
 
 
@@ -167,12 +174,14 @@ def compared(
 ) -> Measurement:
     """The statistic of the chains' factors per layer, for each seed; the mean factors are further figures."""
     factors = [{label: factor_per_layer(spec, seed) for label, spec in specs.items()} for seed in setting.seeds]
+    cut = {chart.title: min(min(line.y) for line in chart.series) for chart in charts if chart.lowest_y is not None}
     return Measurement(
         estimate=repeated([statistic(of_seed) for of_seed in factors]),
         figures=tuple(
             (f"factor per layer, {label}", f"{np.mean([of_seed[label] for of_seed in factors]):.3g}") for label in specs
         ),
         charts=charts,
+        note=" ".join(f"{title}: lines fall out of the chart, down to {lowest:.0e}." for title, lowest in cut.items()),
     )
 
 
@@ -259,18 +268,12 @@ def shortcuts(setting: Setting) -> Measurement:
         for name, activation in ACTIVATIONS.items()
         for words, on in (("plain", False), ("with shortcuts", True))
     }
-    chart = by_depth(
-        "shortcuts-by-depth", "Small weights: how much of the gradient reaches the first layer", specs, LOWEST_SHOWN
-    )
-    found = compared(
+    chart = by_depth("shortcuts-by-depth", "Small weights: how much of the gradient reaches the first layer", specs)
+    return compared(
         setting,
         lambda factors: min(factor for label, factor in factors.items() if "shortcuts" in label),
         specs,
         chart,
-    )
-    lowest = min(min(line.y) for line in chart.series)
-    return replace(
-        found, note=f"The chart ends at {LOWEST_SHOWN:g}. Lines without shortcuts fall out of it, down to {lowest:.0e}."
     )
 
 
@@ -353,6 +356,7 @@ TOPIC = Topic(
             text="With sigmoids the gradient vanishes: their derivative is at most a quarter.",
             statistic="factor per layer, sigmoid, Xavier weights",
             threshold=at_most(0.5),
+            test_bed=CHAINS,
             measure=sigmoid,
         ),
         Statement(
@@ -361,6 +365,7 @@ TOPIC = Topic(
             statistic="largest factor per layer among sigmoid, tanh and ReLU, weights with a standard deviation of "
             "0.01",
             threshold=at_most(0.2),
+            test_bed=CHAINS,
             measure=small,
         ),
         Statement(
@@ -368,6 +373,7 @@ TOPIC = Topic(
             text="With large weights the gradient explodes where the activation does not saturate.",
             statistic="factor per layer, ReLU, weights twice as large as He's",
             threshold=at_least(1.5),
+            test_bed=CHAINS,
             measure=large,
         ),
         Statement(
@@ -375,6 +381,7 @@ TOPIC = Topic(
             text="He's initialization keeps the gradient through ReLUs.",
             statistic="factor per layer, ReLU, He weights",
             threshold=Threshold(0.9, 1.1),
+            test_bed=CHAINS,
             measure=he,
         ),
         Statement(
@@ -382,6 +389,7 @@ TOPIC = Topic(
             text="With Xavier's initialization each ReLU layer halves the square of the gradient.",
             statistic="factor per layer, ReLU, Xavier weights; 0.707 halves the square",
             threshold=Threshold(0.65, 0.77),
+            test_bed=CHAINS,
             measure=xavier_relu,
         ),
         Statement(
@@ -389,6 +397,7 @@ TOPIC = Topic(
             text="Xavier's initialization keeps the gradient through tanh.",
             statistic="factor per layer, tanh, Xavier weights",
             threshold=Threshold(0.9, 1.1),
+            test_bed=CHAINS,
             measure=xavier_tanh,
         ),
         Statement(
@@ -396,6 +405,7 @@ TOPIC = Topic(
             text="With batch normalization the gradient does not depend on the scale of the initial weights.",
             statistic="largest over smallest factor per layer among small, Xavier, He and large weights, ReLU",
             threshold=at_most(1.02),
+            test_bed=CHAINS,
             measure=normalized,
         ),
         Statement(
@@ -404,6 +414,7 @@ TOPIC = Topic(
             statistic="factor per layer, ReLU, batch normalization, He weights; theory: sqrt(pi / (pi - 1)) = 1.211",
             paper="1.21 (Yang et al. 2019, section 3)",
             threshold=Threshold(1.15, 1.27),
+            test_bed=CHAINS,
             measure=norm_factor,
         ),
         Statement(
@@ -411,6 +422,7 @@ TOPIC = Topic(
             text="Shortcuts with He's weights and no normalization explode.",
             statistic="factor per layer, ReLU, He weights, with shortcuts",
             threshold=at_least(1.2),
+            test_bed=CHAINS,
             measure=unnormalized_shortcuts,
         ),
         Statement(
@@ -419,6 +431,7 @@ TOPIC = Topic(
             statistic="smallest factor per layer among sigmoid, tanh and ReLU with shortcuts, weights with a standard "
             "deviation of 0.01",
             threshold=at_least(0.95),
+            test_bed=CHAINS,
             measure=shortcuts,
         ),
         Statement(
@@ -435,6 +448,7 @@ TOPIC = Topic(
             statistic="factor per layer over the root mean square of a layer's singular values, the worst of three "
             "activations, Xavier weights",
             threshold=Threshold(0.9, 1.1),
+            test_bed=CHAINS,
             measure=singular_values,
         ),
     ),
