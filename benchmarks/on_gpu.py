@@ -9,8 +9,8 @@ stopped, and tries again what failed. The status is 1 if a step failed.
 
 Seconds to 91 %: training has a schedule, so that its length is chosen before it begins. Lengths are tried in turn, the
 shortest first, each with seed 0; where that run reaches the accuracy, two new seeds must reach it in their mean, or the
-next length is tried. So no figure is of a run that was chosen by its own accuracy. The seconds are those of training
-alone: neither loading, nor the tuning before it, nor the test. Every run that was tried is in the record.
+next length is tried. So a length is not chosen by one lucky run. The seconds are those of training alone: neither
+loading, nor the tuning before it, nor the test. Every run that was tried is in the record.
 
 Nothing here but PyTorch must be installed: where something else is missing, the steps that need it say so.
 """

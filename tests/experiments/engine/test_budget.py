@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,17 @@ def test_the_same_training_is_done_once(tmp_path: Path) -> None:
     setting.train_all([request])
     assert ended == ["a training"]
     assert setting.train(replace(request, seed=1)).folder != first.folder
+
+
+def test_a_run_that_was_removed_is_trained_again(tmp_path: Path) -> None:
+    setting = Setting(budget=Budget.QUICK, seeds=(0,), folder=tmp_path)
+    request = Request(network="lenet1", epochs=1, runtime=QUICKLY)
+    first = setting.train(request)
+    accuracy = first.test_accuracy
+    shutil.rmtree(first.folder)
+    again = setting.train(request)
+    assert again.folder == first.folder
+    assert again.evaluate().accuracy == pytest.approx(accuracy)
 
 
 def test_a_run_that_is_not_what_is_asked_for_today_is_not_taken(tmp_path: Path) -> None:

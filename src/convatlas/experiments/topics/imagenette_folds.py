@@ -11,7 +11,11 @@ from convatlas.files import cache_folder
 NAME = "imagenette"
 URL = "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz"
 SUFFIXES = (".jpeg", ".jpg")
-NUM_CLASSES = 10
+CLASSES = (
+    "n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
+    "n03394916", "n03417042", "n03425413", "n03445777", "n03888257",
+)  # fmt: skip
+"""Imagenette's WordNet ids: its siblings, as Imagewoof, have ten others."""
 IMAGES_A_CLASS = 130
 """Evenly spaced among those that a class has: the whole set has a thousand, and would take a day."""
 NUM_FOLDS = 3
@@ -57,7 +61,7 @@ def images_by_class(folder: Path) -> dict[str, list[Path]]:
     for path in sorted(folder.rglob("*"), key=lambda path: (path.name, path)):
         if path.suffix.lower() in SUFFIXES:
             found.setdefault(path.parent.name, []).append(path)
-    if len(found) != NUM_CLASSES or min(map(len, found.values())) < NUM_FOLDS:
+    if tuple(sorted(found)) != CLASSES or min(map(len, found.values())) < NUM_FOLDS:
         raise UserError(
             f"Imagenette, on which the resolution multiplier is tested, is not in {folder}: "
             f"unpack the folders train and val of {URL} there"
