@@ -6,8 +6,8 @@
 A file of this size in each format, of fully connected layers with random weights, is read to its end once, so that it
 lies in the system's cache. Then, in processes in turn, it is loaded as `convatlas import` loads it (parsed, hashed, and
 looked through for numbers that are none), and read in pieces and hashed with SHA-256 alone. Memory is what the process
-holds at most beyond what it held before, the pages of a file that is mapped into it included. It exits with status 1 if
-a target is missed.
+holds at most beyond what it held before, the pages of a file that is mapped into it included; not the process that
+looks into Keras's files, which reads no weights. It exits with status 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import measured
 import torch
 from safetensors.torch import save_file
@@ -32,8 +33,14 @@ SIDE = 2048
 """Inputs and outputs of a layer: 16.8 MB of weights."""
 MOST_TIMES_HASHING = 2.0
 MOST_TIMES_SIZE = 1.2
-FORMATS = ("archive", "pickles", "safetensors", "caffe")
-LABELS = {"archive": "PyTorch", "pickles": "PyTorch, before 2020", "safetensors": "safetensors", "caffe": "Caffe"}
+FORMATS = ("archive", "pickles", "safetensors", "caffe", "keras")
+LABELS = {
+    "archive": "PyTorch",
+    "pickles": "PyTorch, before 2020",
+    "safetensors": "safetensors",
+    "caffe": "Caffe",
+    "keras": "Keras",
+}
 CHUNK_BYTES = 2**20
 
 
@@ -63,6 +70,13 @@ def write(form: str, path: Path, num_bytes: int) -> None:
                 head = block(1, name.removesuffix(".weight").encode()) + block(2, b"InnerProduct")
                 blob = block(5, weight.numpy().tobytes()) + shape
                 file.write(block(100, head + block(7, blob)))
+    elif form == "keras":
+        with h5py.File(path, "w") as file:
+            file.attrs["layer_names"] = [name.removesuffix(".weight") for name in weights]
+            for name, weight in weights.items():
+                group = file.create_group(name.removesuffix(".weight"))
+                group.attrs["weight_names"] = ["kernel:0"]
+                group["kernel:0"] = weight.numpy()
     else:
         torch.save(weights, path, _use_new_zipfile_serialization=form == "archive")
 
