@@ -95,7 +95,8 @@ def checksum(content: bytes) -> int:
 
 def headers(content: bytes) -> Iterator[tuple[int, int]]:
     """The begin and end of what has a checksum behind it: the superblock and the headers of objects."""
-    if content[8] >= 2:
+    # Mutated again, a file that was cut off may have become shorter still.
+    if len(content) > 8 and content[8] >= 2:
         yield 0, 44
     begin = content.find(b"OHDR")
     while begin >= 0:
