@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +122,15 @@ def test_another_network_is_refused_by_the_name_of_a_tensor() -> None:
         mapped(TheirResNet(5, True, 10).state_dict(), names, net, "theirs")
     with pytest.raises(MappingError, match=r"fc.weight has the shape \(100, 64\), and fc.weight has \(10, 64\)"):
         mapped(TheirResNet(3, True, 100).state_dict(), names, net, "theirs")
+
+
+@pytest.mark.parametrize("shape", [(16, 9, 3, 3), (16, 9, 16, 1), (16, 32, 3, 3), (16 * 16 * 9,)])
+def test_weights_of_another_size_are_refused_by_their_shape(shape: tuple[int, ...]) -> None:
+    network = AKAMASTER.networks[0]
+    net = ours(network)
+    tensors = TheirResNet(3, False, 10).state_dict() | {"layer1.0.conv1.weight": torch.zeros(shape)}
+    with pytest.raises(MappingError, match=re.escape(f"its layer1.0.conv1.weight has the shape {shape}, and stages")):
+        mapped(tensors, AKAMASTER.names(net.spec), net, "theirs")
 
 
 @pytest.fixture(scope="module")

@@ -89,6 +89,13 @@ def test_layers_that_a_file_numbers_get_their_names(name: str, recorded: dict[st
     ]
 
 
+def test_a_vgg_for_smaller_images_is_refused_by_its_shape(recorded: dict[str, Any]) -> None:
+    # Keras's with an input of 150 px has maps of 4x4, which are not laid out as maps of 7x7.
+    smaller = tensors_of(recorded["vgg16"]) | {"fc1.weight": torch.empty(4096, 4 * 4 * 512, device="meta")}
+    with pytest.raises(MappingError, match=r"its fc1\.weight has the shape \(4096, 8192\), and fc6\.weight has"):
+        mapped_on_meta(NETWORKS["vgg16"], smaller)
+
+
 @pytest.mark.parametrize(
     ("taken", "asked", "reason"),
     [

@@ -146,7 +146,7 @@ def mapped(checkpoint: Mapping[str, Tensor], names: Names, network: nn.Module, w
         theirs, rule = place
         tensor = checkpoint[theirs]
         if rule.change is not None and ours.endswith(rule.only or "weight"):
-            tensor = rule.change(tensor)
+            tensor = changed(tensor, rule.change, expected)
         if tensor.shape != expected.shape:
             raise MappingError(
                 f"{where} does not fit: its {theirs} has the shape {tuple(checkpoint[theirs].shape)}, "
@@ -161,6 +161,17 @@ def mapped(checkpoint: Mapping[str, Tensor], names: Names, network: nn.Module, w
     if left := [name for name in rest if not names.is_ignored(name)]:
         raise MappingError(f"{where} does not fit: nothing here takes its {some(left)}", len(left))
     return Mapped(found, tuple(rows), tuple(rest), tuple(kept))
+
+
+def changed(tensor: Tensor, change: Callable[[Tensor], Tensor], expected: Tensor) -> Tensor:
+    """Their weight laid out as ours; as it is, if it is none of that size, which its shape then says."""
+    if tensor.numel() != expected.numel():
+        return tensor
+    try:
+        return change(tensor)
+    except (RuntimeError, IndexError):
+        # As many numbers, in another shape.
+        return tensor
 
 
 def kept_of(part: str, wanted: Mapping[str, Tensor], checkpoint: Mapping[str, Tensor], names: Names) -> list[str]:
