@@ -400,7 +400,7 @@ def missing(name: str) -> Callable[[Run, Path], Path]:
         (missing("nowhere.safetensors"), r"there is no .*nowhere\.safetensors"),
         (not_weights("page.html"), "page.html is no file of weights; known are PyTorch"),
         (not_weights("page.cva"), "page.cva is damaged or no compressed model"),
-        (not_weights("page.safetensors"), r"page.safetensors is not a file of weights \(.safetensors\)"),
+        (not_weights("page.safetensors"), "page.safetensors is no file of weights; known are PyTorch"),
         (empty, "empty is not a run or model folder: it has no run.json and no model.json"),
         (unfinished, "is not finished; convatlas resume .* goes on with it"),
     ],

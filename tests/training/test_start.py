@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import convatlas as ca
 from convatlas import atlas
@@ -21,6 +22,7 @@ from convatlas.training import Progress, Request, resume
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import plan
 from convatlas.training.start import full_name, open_weights
+from convatlas.weights.timm import TIMM
 
 UNTUNED = Runtime(autotune=False)
 VARIANT = atlas.find("resnet20-cifar-b")
@@ -77,6 +79,39 @@ def test_a_bare_module_takes_them_and_says_what_is_not_taken(checkpoint: Path) -
     assert ca.create(VARIANT.name, weights=checkpoint, num_classes=0)(torch.rand(2, 3, 32, 32)).shape == (2, 64)
     # With its own classes nothing is left out, and nothing said.
     assert torch.equal(ca.create(VARIANT.name, weights=checkpoint).state_dict()["fc.weight"], theirs["fc.weight"])
+
+
+def test_another_librarys_safetensors_with_a_head_called_like_ours_are_theirs(tmp_path: Path) -> None:
+    variant = atlas.find("resnet18")
+    own, names = variant.network(variant.spec).state_dict(), TIMM.names(variant.spec)
+    theirs = {place[0]: own[name] for name in own if (place := names.there(name)) is not None}
+    assert "fc.weight" in theirs.keys() & own.keys()
+    save_file(theirs, tmp_path / "model.safetensors")
+    taken = open_weights(str(tmp_path / "model.safetensors"), variant)
+    assert taken.model is not None
+    assert torch.equal(taken.tensors["stages.3.1.layers.1.conv.weight"], own["stages.3.1.layers.1.conv.weight"])
+
+
+@pytest.mark.parametrize("scale", [Scale(depth=0.34), Scale(depth=3.0)])
+def test_a_bare_file_of_another_depth_is_ours(scale: Scale, tmp_path: Path) -> None:
+    tensors = VARIANT.network(VARIANT.spec.at(scale)).state_dict()
+    save_file(tensors, tmp_path / "weights.safetensors")
+    taken = open_weights(str(tmp_path / "weights.safetensors"), VARIANT)
+    assert taken.model is None
+    assert taken.tensors.keys() == tensors.keys()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (torch.full((10,), torch.nan), "is no trained network: fc.bias holds numbers that are infinite or none"),
+        (torch.zeros(10, dtype=torch.int32), "holds fc.bias as int32; weights are float32"),
+    ],
+)
+def test_a_bare_file_of_ours_is_checked_as_others_are(wrong: torch.Tensor, said: str, tmp_path: Path) -> None:
+    save_file(VARIANT.network(VARIANT.spec).state_dict() | {"fc.bias": wrong}, tmp_path / "weights.safetensors")
+    with pytest.raises(UserError, match=said):
+        open_weights(str(tmp_path / "weights.safetensors"), VARIANT)
 
 
 def test_gray_photographs_train_from_weights_for_color(

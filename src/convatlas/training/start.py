@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from convatlas.errors import UserError
-from convatlas.files import SILENT, ProgressCallback, read
+from convatlas.files import SILENT, ProgressCallback
 from convatlas.images import Preprocessing, ResizeMode
 from convatlas.models.imported import import_checkpoint, load_published
 from convatlas.models.model import Model
@@ -23,6 +22,7 @@ from convatlas.spec.quantization import Quantization
 from convatlas.training.fine_tuning import Backbone
 from convatlas.weights.libraries import LIBRARIES
 from convatlas.weights.published import Published
+from convatlas.weights.reading import read_checkpoint
 from convatlas.weights.taking import check_is_of, is_published, network_of, published_for
 
 MODEL_FILES = (".cva",)
@@ -63,20 +63,21 @@ def open_weights(where: str, variant: Variant, progress: ProgressCallback = SILE
     return StartingWeights(model.network.state_dict(), model)
 
 
-def own_tensors(path: Path, variant: Variant) -> dict[str, Tensor] | None:
+def own_tensors(path: Path, variant: Variant) -> Mapping[str, Tensor] | None:
     """The tensors of a file with our names; None if its names are another library's.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: it is missing or damaged, or holds what no network has.
     """
-    try:
-        tensors = load_tensors(read(path))
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {path}") from error
-    except SafetensorError as error:
-        raise UserError(f"{path} is not a file of weights (.safetensors): {error}") from error
-    own = without_memory(variant, variant.spec).state_dict()
-    return tensors if own.keys() & tensors.keys() else None
+    tensors = read_checkpoint(path).tensors
+    own, found = map(kinds_of_names, (without_memory(variant, variant.spec).state_dict(), tensors))
+    # Others call some of theirs as we do, as `fc.weight`, and of another depth a network has more parts or fewer.
+    return tensors if len(own & found) > min(len(own), len(found)) / 2 else None
+
+
+def kinds_of_names(tensors: Mapping[str, Tensor]) -> set[str]:
+    """The names of tensors without numbers, which differ with the depth of a network."""
+    return {re.sub(r"\d+", "", name) for name in tensors}
 
 
 def full_name(where: str, variant: Variant, scale: Scale) -> str:
