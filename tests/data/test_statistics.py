@@ -123,9 +123,15 @@ def test_fine_tuning_prepares_images_as_the_weights_that_it_starts_from_saw_them
     )
     # Sizes are of these images.
     assert kept == replace(like, resize=own.resize, crop=own.crop)
-    # Of the pixels of images with other channels it says nothing.
-    gray = photographs(channels=1)
-    assert made(gray, margin=2, pixels=None, like=like) == made(gray, margin=2, pixels=None)
+
+
+def test_gray_images_get_the_values_that_weights_for_color_learned_on() -> None:
+    # Caffe's: 0 to 255 without the mean of each color.
+    like = Preprocessing(resize=40, crop=40, channels=3, mean=(104, 117, 123), std=(1, 1, 1), value_range=255.0)
+    preprocessing = made(photographs(channels=1), margin=2, pixels=None, like=like)
+    assert (preprocessing.mean, preprocessing.std, preprocessing.channels) == ((344 / 3,), (1,), 1)
+    ends = preprocessing.normalize(np.array([0, 255], np.uint8)[:, None, None, None]).ravel()
+    assert ends == pytest.approx((-344 / 3, 255 - 344 / 3), abs=1e-4)
 
 
 def test_the_margin_is_cut_off_the_sides() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 import numpy as np
 
 from convatlas.data.dataset import Dataset, Split
@@ -28,6 +30,9 @@ def preprocessing_for(
     value_range, order = 1.0, ChannelOrder.RGB
     if like is not None and like.channels == dataset.channels:
         mean, std, value_range, order = like.mean, like.std, like.value_range, like.channel_order
+    elif like is not None and dataset.channels == 1:
+        # Gray is as much of each color, of which the first filters are summed.
+        mean, std, value_range = (fmean(like.mean),), (fmean(like.std),), like.value_range
     elif pixels is None:
         mean, std = channel_statistics(dataset.train)
     else:
