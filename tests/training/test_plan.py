@@ -23,7 +23,7 @@ from convatlas.models.folder import write_card
 from convatlas.models.imported import import_checkpoint
 from convatlas.models.network import spec_of
 from convatlas.networks.resnet import Shortcut
-from convatlas.runs.options import Execution, InitFrom, Runtime, Validation
+from convatlas.runs.options import Distillation, Execution, InitFrom, Runtime, Validation
 from convatlas.runs.run import RECORD
 from convatlas.spec import Scale
 from convatlas.training import Request, recipes
@@ -195,7 +195,38 @@ def test_batch_normalization_needs_at_least_two_images_at_once(
     plan(replace(request, network="lenet1", scale=Scale()), processes)
 
 
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [
+        ("hf:one", "hf:one is not the name of a model; it must be hf:OWNER/NAME"),
+        ("torchvision:resnet19", "there is no file of published weights 'torchvision:resnet19'"),
+    ],
+)
+def test_the_name_of_a_teacher_is_no_path(teacher: str, said: str) -> None:
+    with pytest.raises(UserError, match=f"^{said}"):
+        planned(network="lenet5-modern", distillation=Distillation(teacher=teacher))
+
+
 # Resolution and margin
+
+
+@pytest.mark.parametrize("side", [24, 48])
+def test_images_get_the_side_that_the_weights_learned_on_whatever_the_papers(side: int, tmp_path: Path) -> None:
+    images = folder_of((60, 60), tmp_path / "images")
+    run = ca.train(
+        "resnet20-cifar-b",
+        images,
+        scale=Scale(resolution=side),
+        epochs=1,
+        runtime=Runtime(autotune=False),
+        out=tmp_path / "run",
+    )
+    assert run.spec.resolution == side != ca.find("resnet20-cifar-b").spec.resolution
+    start = InitFrom(path=str(run.folder))
+    assert planned(network="resnet20-cifar-b", data=images, init_from=start).card.preprocessing.crop == side
+    # A person may ask for another.
+    asked = planned(network="resnet20-cifar-b", data=images, init_from=start, scale=Scale(resolution=32))
+    assert asked.card.preprocessing.crop == 32
 
 
 @given(detail=st.integers(1, 5000))

@@ -145,6 +145,7 @@ def test_gray_photographs_train_from_weights_for_color(
         ("torchvision", "resnet50-v1.5", 1.0, "torchvision:resnet50.v2"),
         ("keras", "mobilenet-tf", 0.5, "keras:mobilenet_0.50.224"),
         ("torchvision:resnet50.v1", "resnet50-v1.5", 1.0, "torchvision:resnet50.v1"),
+        ("hf:owner/name@v1", "resnet18", 1.0, "hf:owner/name@v1"),
     ],
 )
 def test_a_library_alone_stands_for_its_default(where: str, network: str, width: float, expected: str) -> None:
@@ -204,3 +205,8 @@ def test_published_weights_of_another_network_are_refused_before_anything_is_dow
 ) -> None:
     with pytest.raises(UserError, match=r"torchvision:resnet50\.v1 is resnet50-v1\.5, and not resnet50"):
         ca.train("resnet50", photographs("RGB"), init_from="torchvision:resnet50.v1")
+
+
+def test_a_name_of_the_hub_is_no_path(photographs: Callable[[str], Path]) -> None:
+    with pytest.raises(UserError, match=r"^hf:one is not the name of a model; it must be hf:OWNER/NAME"):
+        ca.train(VARIANT.name, photographs("RGB"), init_from="hf:one")

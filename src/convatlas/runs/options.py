@@ -37,8 +37,9 @@ class InitFrom:
     """Trained weights that training starts from."""
 
     path: str
-    """A run or model folder, a `.cva` file, a `.safetensors` file of the same network, another library's checkpoint, or
-    published weights as "torchvision:resnet18"; "torchvision" alone stands for its default weights of the network."""
+    """A run or model folder, a `.cva` file, a `.safetensors` file of the same network, another library's checkpoint,
+    published weights as "torchvision:resnet18", or a model on the hub as "hf:OWNER/NAME"; "torchvision" alone stands for
+    its default weights of the network."""
     freeze: bool = False
     """Train the head alone, on features that are computed once and without augmentation."""
     constraint: WeightConstraint | None = None
@@ -70,7 +71,7 @@ class Distillation:
     """Learning from the outputs of a trained network, the teacher (Hinton, Vinyals and Dean 2015)."""
 
     teacher: str
-    """A run or model folder, or a `.cva` file, of any family."""
+    """A run or model folder, a `.cva` file, published weights or a model on the hub, of any family."""
     temperature: float = 2.0
     """Distillation temperature. The default is low because teachers trained with label smoothing, as the default
     recipe does, have soft outputs already (Chandrasegaran et al. 2022)."""

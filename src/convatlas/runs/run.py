@@ -225,6 +225,11 @@ def load(path: str | Path, *, progress: ProgressCallback = SILENT) -> Run | Mode
     return open_model(path)
 
 
+def from_anywhere(path: str) -> str:
+    """What `load` finds the same by from any working folder: a whole path, or a name that is none."""
+    return path if is_published(path) or is_on_hub(path) else str(Path(path).resolve())
+
+
 def load_run(folder: str | Path) -> Run:
     """Open a run folder.
 

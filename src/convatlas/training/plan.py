@@ -30,7 +30,7 @@ from convatlas.models.folder import read_card
 from convatlas.recipe import Recipe
 from convatlas.runs.options import Distillation, Execution, Validation
 from convatlas.runs.record import Record
-from convatlas.runs.run import RECORD
+from convatlas.runs.run import RECORD, from_anywhere
 from convatlas.spec import Layers, Spec, Variant
 from convatlas.training import recipes
 from convatlas.training.autotune import available_threads, supports_channels_last
@@ -78,7 +78,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     size = source.typical_size
     typical_side = None if size is None else size[0]
     learned_side = None if start is None else start.learned_side(variant, request.scale)
-    spec = scaled_spec(request, variant, learned_side or typical_side)
+    spec = scaled_spec(request, variant, typical_side, learned_side)
     # Before images are resized to a side that no network reads.
     check_trainable(variant, spec)
     asked = None if request.resize is None else ResizeMode(request.resize)
@@ -188,18 +188,21 @@ def is_by_name(request: Request) -> bool:
     return request.spec is None and isinstance(request.recipe, str)
 
 
-def scaled_spec(request: Request, variant: Variant, typical_side: int | None) -> Spec:
+def scaled_spec(
+    request: Request, variant: Variant, typical_side: int | None, learned_side: int | None = None
+) -> Spec:
     """The network's spec at the scale that is asked for, before its classes and channels are known.
 
     Args:
-        typical_side: about how many pixels the shorter side of an image has, or of those that the weights learned on
-            which training starts from; None: unknown.
+        typical_side: about how many pixels the shorter side of an image has; None: unknown.
+        learned_side: of the images that the weights learned on which training starts from, which decides; None: there
+            are none, or it is unknown.
 
     Raises:
         UserError: the request's own spec is another family's, or the scale cannot work.
     """
     if request.spec is None:
-        own = variant.spec.scaled(resolution=default_resolution(variant, typical_side))
+        own = variant.spec.scaled(resolution=learned_side or default_resolution(variant, typical_side))
     elif isinstance(request.spec, type(variant.spec)):
         own = request.spec
     else:
@@ -327,14 +330,14 @@ def check_batch_norm(variant: Variant, layers: Layers, num_images: int) -> None:
 def checked_distillation(
     distillation: Distillation | None, variant: Variant, spec: Spec, classes: tuple[str, ...]
 ) -> Distillation | None:
-    """The same with the teacher's whole path.
+    """The same with the teacher's whole path, or its name.
 
     Raises:
         UserError: the teacher has other classes, or one of both networks has no layers for attention transfer.
     """
     if distillation is None:
         return None
-    distillation = replace(distillation, teacher=str(Path(distillation.teacher).resolve()))
+    distillation = replace(distillation, teacher=from_anywhere(distillation.teacher))
     teacher = open_teacher(distillation.teacher, classes)
     if distillation.attention_weight:
         last_of_each_size(variant, spec)

@@ -12,11 +12,12 @@ from torch import Tensor
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.images import Preprocessing, ResizeMode
+from convatlas.models.hub import is_on_hub
 from convatlas.models.imported import import_checkpoint, load_published
 from convatlas.models.model import Model
 from convatlas.networks.heads import without_memory
 from convatlas.runs.options import InitFrom, WeightConstraint
-from convatlas.runs.run import load_model
+from convatlas.runs.run import from_anywhere, load_model
 from convatlas.spec import Scale, Spec, Variant
 from convatlas.spec.quantization import Quantization
 from convatlas.training.fine_tuning import Backbone
@@ -44,7 +45,7 @@ def open_weights(where: str, variant: Variant, progress: ProgressCallback = SILE
 
     Args:
         where: a run or model folder, a `.cva` file, a `.safetensors` file with our names of tensors, another library's
-            checkpoint, or the name of published weights.
+            checkpoint, the name of published weights, or of a model on the hub.
         progress: called with the progress of a download.
 
     Raises:
@@ -54,6 +55,8 @@ def open_weights(where: str, variant: Variant, progress: ProgressCallback = SILE
     if is_published(where):
         check_is_of(where, variant)
         model = load_published(where, progress=progress)
+    elif is_on_hub(where):
+        model = load_model(where)
     elif path.suffix == BARE and (tensors := own_tensors(path, variant)) is not None:
         return StartingWeights(tensors, None)
     elif path.is_file() and path.suffix not in MODEL_FILES:
@@ -81,7 +84,7 @@ def kinds_of_names(tensors: Mapping[str, Tensor]) -> set[str]:
 
 
 def full_name(where: str, variant: Variant, scale: Scale) -> str:
-    """Where weights are, so that it is found again: the whole path, or the whole name of published weights.
+    """Where weights are, so that it is found again: a whole path, the whole name of published weights, or one of the hub.
 
     Args:
         where: see `open_weights`; a library alone, as "torchvision", stands for its default weights of the network.
@@ -91,7 +94,7 @@ def full_name(where: str, variant: Variant, scale: Scale) -> str:
     """
     library = next((library for library in LIBRARIES if library.name == where), None)
     if library is None:
-        return where if is_published(where) else str(Path(where).resolve())
+        return from_anywhere(where)
     rows = defaults(variant, scale)
     of_library = [row for row in rows if row.library == where]
     if of_library:
