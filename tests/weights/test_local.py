@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from convatlas.errors import UserError
+from convatlas.files.progress import SilentProgress
 from convatlas.weights.local import fetch, find_here
 from convatlas.weights.published import Published, find_published
 
@@ -65,7 +67,30 @@ def test_a_file_of_the_hub_is_taken(web, tmp_path: Path) -> None:
     theirs = tmp_path / "hf" / "hub" / "models--timm--resnet18.a1_in1k" / "snapshots" / "abc" / "model.safetensors"
     theirs.parent.mkdir(parents=True)
     theirs.write_bytes(CONTENT)
-    assert fetch(replace(row, checksum=None)) == theirs
+    # The checksum is of the .pth that timm had before.
+    assert row.checksum is not None
+    assert fetch(row) == find_here(row) == theirs
+
+
+def test_what_cannot_be_verified_is_said_before_it_is_downloaded(web) -> None:
+    class Said(SilentProgress):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def say(self, line: str) -> None:
+            self.lines.append(line)
+
+    web.files["resnet18.pth"] = CONTENT
+    verified, unverified = Said(), Said()
+    row = row_at(web.url("resnet18.pth"), checksum=None)
+    fetch(row, unverified)
+    assert unverified.lines == [
+        "nobody publishes a checksum of torchvision:resnet18: what is downloaded is not verified"
+    ]
+    fetch(row, unverified)
+    assert len(unverified.lines) == 1
+    fetch(row_at(web.url("resnet18.pth"), tag="other"), verified)
+    assert verified.lines == []
 
 
 def test_a_file_within_an_archive_is_taken_out_and_the_archive_does_not_stay(web, tmp_path: Path) -> None:
@@ -78,7 +103,19 @@ def test_a_file_within_an_archive_is_taken_out_and_the_archive_does_not_stay(web
     path = fetch(row)
     assert path.name == "net.caffemodel"
     assert path.read_bytes() == CONTENT
-    assert [file.name for file in path.parent.iterdir() if not file.name.startswith(".")] == ["net.caffemodel"]
+    assert [file.name for file in path.parent.iterdir()] == ["net.caffemodel"]
+
+
+def test_an_archive_is_downloaded_once_by_all_that_ask_for_it(web, tmp_path: Path) -> None:
+    archive = tmp_path / "models.zip"
+    with zipfile.ZipFile(archive, "w") as files:
+        files.writestr("inside/net.caffemodel", CONTENT)
+    web.files["models.zip"] = archive.read_bytes()
+    row = row_at(web.url("models.zip"), member="inside/net.caffemodel")
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(fetch, [row] * 8))
+    assert set(paths) == {find_here(row)}
+    assert web.asked == ["models.zip"]
 
 
 @pytest.mark.parametrize("content", [b"no archive", b""])

@@ -11,10 +11,13 @@ from pathlib import Path
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, cache_folder, download
 from convatlas.files.download import has_checksum
+from convatlas.files.lock import lock
 from convatlas.weights.published import Published
 
 FOLDER = "weights"
 """In the cache folder."""
+ARCHIVE = ".archive"
+"""The folder beside weights for the archive that they are taken out of."""
 HUB = "https://huggingface.co/"
 
 
@@ -30,17 +33,30 @@ def fetch(row: Published, progress: ProgressCallback = SILENT) -> Path:
         UserError: it cannot be downloaded, or is another file than was published.
     """
     place = own_place(row)
-    if place.exists():
+    if place.is_file():
         return place
     for path in places_of_others(row):
-        if path.is_file() and (row.checksum is None or has_checksum(path, row.checksum)):
+        if path.is_file() and is_as_published(path, row):
             return path
+    if row.checksum is None:
+        progress.say(f"nobody publishes a checksum of {row.name}: what is downloaded is not verified")
     if not row.member:
         return download(row.address, place, checksum=row.checksum, progress=progress)
-    archive = download(row.address, place.with_name(row.address.rpartition("/")[2]), progress=progress)
-    take_out(archive, row, place)
-    archive.unlink()
+    with lock(place.parent, wait=True):
+        # Another process may have taken it out while this one waited.
+        if not place.is_file():
+            archive = place.with_name(ARCHIVE) / row.address.rpartition("/")[2]
+            take_out(download(row.address, archive, progress=progress), row, place)
+            shutil.rmtree(archive.parent)
     return place
+
+
+def is_as_published(path: Path, row: Published) -> bool:
+    """Whether a file of another library's is the one that the checksum is of, as far as there is one.
+
+    The hub has timm's weights in files of its own, of which nobody publishes a checksum.
+    """
+    return row.checksum is None or path.name != row.file_name or has_checksum(path, row.checksum)
 
 
 def take_out(archive: Path, row: Published, place: Path) -> None:
