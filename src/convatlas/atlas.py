@@ -13,7 +13,7 @@ from convatlas.networks import FAMILIES
 from convatlas.networks.heads import head_of
 from convatlas.spec import Family, Spec, Variant
 from convatlas.weights.adapting import adapted
-from convatlas.weights.taking import weights_for
+from convatlas.weights.taking import take_for
 
 
 def families() -> tuple[Family, ...]:
@@ -72,7 +72,7 @@ def create(
 
     Args:
         name: a variant's name, as "lenet5"; `variants()` has them all.
-        num_classes: outputs of the network. 0: no head, and the outputs are what the head would read, its features; if
+        num_classes: outputs of the network; None: as many as the paper's, or as the weights have. 0: no head, and the outputs are what the head would read, its features; if
             that is a map, its mean. (LeNets but `lenet5` and `lenet5-modern` squash them as they squash outputs.)
         in_channels: 1 for gray images, 3 for color.
         width: multiplier of every internal channel count; MobileNet's alpha.
@@ -105,13 +105,16 @@ def create(
         resolution=resolution,
         phi=phi,
     )
+    taken = None if weights is None else take_for(variant, weights)
+    if taken is not None and num_classes is None:
+        spec = replace(spec, num_classes=taken.spec.num_classes)
     network = variant.network(spec)
-    if weights is not None:
-        taken = adapted(weights_for(variant, weights), variant, spec, str(weights))
+    if taken is not None:
+        fitting = adapted(taken.mapped.tensors, variant, spec, str(weights))
         # Without a head, none is new.
-        for note in taken.notes if num_classes != 0 else ():
+        for note in fitting.notes if num_classes != 0 else ():
             warnings.warn(f"{name}: {note}", stacklevel=2)
-        taken.load_into(network)
+        fitting.load_into(network)
     if num_classes == 0:
         network.set_submodule(head_of(variant, spec), nn.Identity())
     return network

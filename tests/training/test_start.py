@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from convatlas.training import Progress, Request, resume
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import plan
 from convatlas.training.start import full_name, open_weights
+from convatlas.weights.cifar import CHENYAOFO
 from convatlas.weights.timm import TIMM
 
 UNTUNED = Runtime(autotune=False)
@@ -79,6 +81,17 @@ def test_a_bare_module_takes_them_and_says_what_is_not_taken(checkpoint: Path) -
     assert ca.create(VARIANT.name, weights=checkpoint, num_classes=0)(torch.rand(2, 3, 32, 32)).shape == (2, 64)
     # With its own classes nothing is left out, and nothing said.
     assert torch.equal(ca.create(VARIANT.name, weights=checkpoint).state_dict()["fc.weight"], theirs["fc.weight"])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_bare_module_has_as_many_classes_as_its_weights(tmp_path: Path) -> None:
+    names, num_classes = CHENYAOFO.names(VARIANT.spec), 100
+    assert num_classes != VARIANT.spec.num_classes
+    own = VARIANT.network(replace(VARIANT.spec, num_classes=num_classes)).state_dict()
+    torch.save({place[0]: own[name] for name in own if (place := names.there(name)) is not None}, tmp_path / "own.pth")
+    network = ca.create(VARIANT.name, weights=tmp_path / "own.pth")
+    assert network.spec.num_classes == num_classes
+    assert torch.equal(network.state_dict()["fc.weight"], own["fc.weight"])
 
 
 def test_another_librarys_safetensors_with_a_head_called_like_ours_are_theirs(tmp_path: Path) -> None:

@@ -81,9 +81,13 @@ class TheirResNet(nn.Module):
         return logits
 
 
+def num_classes(network: Network) -> int:
+    return 100 if network.name.startswith("cifar100") else 10
+
+
 def ours(network: Network) -> nn.Module:
     variant = atlas.find(network.variant)
-    return variant.network(replace(variant.spec, num_classes=network.num_classes or 10)).eval()
+    return variant.network(replace(variant.spec, num_classes=num_classes(network))).eval()
 
 
 CASES = [
@@ -100,7 +104,7 @@ def test_the_same_weights_give_the_same_logits(
     library: Library, network: Network, dtype: torch.dtype, randomized: Callable[[nn.Module, int], nn.Module]
 ) -> None:
     n = (int(network.name.rpartition("resnet")[2]) - 2) // 6
-    theirs = randomized(TheirResNet(n, library is CHENYAOFO, network.num_classes or 10), 0).to(dtype)
+    theirs = randomized(TheirResNet(n, library is CHENYAOFO, num_classes(network)), 0).to(dtype)
     net = ours(network).to(dtype)
     found = mapped(theirs.state_dict(), library.names(net.spec), net, "theirs")
     found.load_into(net)

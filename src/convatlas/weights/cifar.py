@@ -73,7 +73,6 @@ CHENYAOFO = Library(
         Network(
             name=f"cifar{num_classes}_resnet{layers}",
             variant=f"resnet{layers}-cifar-b",
-            num_classes=num_classes,
             why="a shortcut that changes the shape is a projection (option B)",
         )
         for num_classes in (10, 100)

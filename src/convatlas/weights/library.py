@@ -25,8 +25,6 @@ class Network:
     """Ours, as "resnet50-v1.5"."""
     scale: Scale = UNSCALED
     """Of ours, where theirs is a variant scaled: a MobileNet with another alpha."""
-    num_classes: int | None = None
-    """Theirs, where ours has another number by default."""
     why: str = ""
     """What sets it apart from the network that a paper prints, where ours of that name is another."""
 

@@ -66,8 +66,8 @@ def take_published(name: str, progress: ProgressCallback = SILENT) -> Taken:
     return take_as(read_checkpoint(fetch(row, progress)), row.name)
 
 
-def weights_for(variant: Variant, weights: str | Path) -> Mapping[str, Tensor]:
-    """The weights of a network, by our names.
+def take_for(variant: Variant, weights: str | Path) -> Taken:
+    """The weights of a network.
 
     Args:
         weights: the name of published ones, or the file of a checkpoint.
@@ -76,9 +76,9 @@ def weights_for(variant: Variant, weights: str | Path) -> Mapping[str, Tensor]:
         UserError: there are none, or they are of another network.
     """
     if not is_published(str(weights)):
-        return take_as(read_checkpoint(Path(weights)), variant.name).mapped.tensors
+        return take_as(read_checkpoint(Path(weights)), variant.name)
     check_is_of(str(weights), variant)
-    return take_published(str(weights)).mapped.tensors
+    return take_published(str(weights))
 
 
 def check_is_of(name: str, variant: Variant) -> None:
@@ -98,10 +98,15 @@ def take_as(checkpoint: Checkpoint, name: str) -> Taken:
         name: a variant of the atlas, as "resnet50-v1.5", or published weights, as "torchvision:resnet50".
 
     Raises:
-        UserError: there is no such network, or the checkpoint is of another one; the message says which.
+        UserError: there is no such network, or the checkpoint is of another one, or is known to be other published
+            weights; the message says which.
     """
     if is_published(name):
         row = find_published(name)
+        of_network = (other for other in published() if (other.library, other.network) == (row.library, row.network))
+        known = [other for other in of_network if other.is_of_file(checkpoint.sha256)]
+        if known and row not in known:
+            raise UserError(f"{checkpoint.path} is {known[0].name}, and not {row.name}; call it so")
         return take(checkpoint, [pair for pair in candidates() if is_of(row, pair)], row)
     if name not in VARIANTS:
         raise unknown("network", name, VARIANTS)
