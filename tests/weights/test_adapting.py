@@ -12,6 +12,7 @@ from convatlas import atlas
 from convatlas.errors import UserError
 from convatlas.spec import Variant
 from convatlas.weights.adapting import adapted
+from convatlas.weights.mapping import COUNTERS
 
 
 @pytest.mark.few_structures
@@ -31,6 +32,30 @@ def test_with_other_classes_the_head_is_new_and_nothing_else() -> None:
     heads = {"fc", "auxiliary_4a.fc2", "auxiliary_4d.fc2"}
     assert weights.keys() - found.tensors.keys() == {f"{head}.{part}" for head in heads for part in ("weight", "bias")}
     assert found.notes == ("the head is new, for 7 classes",)
+
+
+def test_what_only_training_has_may_be_missing_or_of_another_size() -> None:
+    variant = atlas.find("googlenet")
+    spec = variant.spec.scaled(width=0.25)
+    weights = variant.network(spec).state_dict()
+    left_out = "not taken is what only training has: auxiliary_4a, auxiliary_4d"
+    without = {name: tensor for name, tensor in weights.items() if not name.startswith("auxiliary")}
+    found = adapted(without, variant, spec, "weights")
+    assert found.tensors.keys() == without.keys()
+    assert found.notes == (left_out,)
+    found = adapted(weights, variant, replace(spec, resolution=128, num_classes=7), "weights")
+    heads = {"fc", *(f"auxiliary_{place}.{layer}" for place in ("4a", "4d") for layer in ("fc1.weight", "fc2"))}
+    assert all(name.startswith(tuple(heads)) for name in weights.keys() - found.tensors.keys())
+    assert found.notes == ("the head is new, for 7 classes", left_out)
+    found.load_into(variant.network(replace(spec, resolution=128, num_classes=7)))
+
+
+def test_a_file_without_counters_lacks_nothing() -> None:
+    variant = atlas.find("googlenet-bn-3x3")
+    spec = variant.spec.scaled(width=0.25)
+    weights = variant.network(spec).state_dict()
+    found = adapted({n: t for n, t in weights.items() if not n.endswith(COUNTERS)}, variant, spec, "weights")
+    assert found.notes == ()
 
 
 def test_one_channel_is_as_much_of_each_color() -> None:

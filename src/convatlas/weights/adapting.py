@@ -30,8 +30,9 @@ class Adapted:
 def adapted(weights: Mapping[str, Tensor], variant: Variant, spec: Spec, where: str) -> Adapted:
     """The weights of a network for one that differs from it in its classes or its input channels.
 
-    The head, and whatever else has other shapes with other classes, is left out unless it fits. Of a network for color
-    images, one for gray images takes the first filters summed over the colors: gray is as much of each.
+    The head, and whatever else has other shapes with other classes, is left out unless it fits; so is what only training
+    has, the auxiliary classifiers, which files may lack and which have other shapes at other sizes. Of a network for
+    color images, one for gray images takes the first filters summed over the colors: gray is as much of each.
 
     Args:
         weights: by our names, of the same variant at the same scale.
@@ -44,21 +45,26 @@ def adapted(weights: Mapping[str, Tensor], variant: Variant, spec: Spec, where: 
     own = without_memory(variant, spec).state_dict()
     of_classes = shaped_by(variant, spec, "num_classes")
     (first,) = shaped_by(variant, spec, "in_channels")
+    # Auxiliary classifiers are defined after the head.
+    head = of_classes[0].rpartition(".")[0]
+    auxiliary = list(own)[max(place for place, name in enumerate(own) if name.startswith(f"{head}.")) + 1 :]
     tensors: dict[str, Tensor] = {}
     notes: list[str] = []
-    left_out = []
+    left_out, begun_anew = [], []
     for name, expected in own.items():
         given = weights.get(name)
-        if given is not None and name == first and given.shape[1] == 3 and expected.shape[1] == 1:
+        if given is not None and name == first and given.shape[1:2] == (3,) and expected.shape[1] == 1:
             given = given.sum(1, keepdim=True)
             notes.append("the first filters are summed over the colors, for gray images")
         if given is not None and given.shape == expected.shape:
             tensors[name] = given
-        elif name in of_classes:
-            left_out.append(name)
         elif given is None and name.endswith(COUNTERS):
             # Most libraries' files have none.
             continue
+        elif name in auxiliary and (given is None or name not in of_classes):
+            begun_anew.append(name.partition(".")[0])
+        elif name in of_classes:
+            left_out.append(name)
         elif given is None:
             raise UserError(f"{where} has no {name}: it is not of a {variant.name} of this depth")
         else:
@@ -68,4 +74,6 @@ def adapted(weights: Mapping[str, Tensor], variant: Variant, spec: Spec, where: 
             )
     if left_out:
         notes.append(f"the head is new, for {count(spec.num_classes)} classes")
+    if begun_anew:
+        notes.append(f"not taken is what only training has: {', '.join(dict.fromkeys(begun_anew))}")
     return Adapted(tensors, tuple(notes))
