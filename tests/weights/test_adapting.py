@@ -81,3 +81,18 @@ def test_weights_of_another_network_are_refused(other: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
         adapted(ca.create("resnet20-cifar").state_dict(), variant, variant.spec, "weights")
     assert said in str(caught.value)
+
+
+def test_weights_of_a_deeper_network_are_not_taken_in_part() -> None:
+    variant = atlas.find("resnet20-cifar")
+    with pytest.raises(UserError) as caught:
+        adapted(ca.create("resnet32-cifar").state_dict(), variant, variant.spec, "weights")
+    assert str(caught.value).startswith("weights has stages.0.3.layers.0.conv.weight, stages.0.3.layers.0.norm.bias")
+    assert str(caught.value).endswith("beside: it is not of a resnet20-cifar of this depth")
+
+
+def test_the_steps_of_quantized_weights_are_no_part_of_the_network() -> None:
+    variant = atlas.find("lenet1")
+    weights = variant.network(variant.spec).state_dict()
+    found = adapted(weights | {"c1.steps": torch.ones(4)}, variant, variant.spec, "weights")
+    assert found.tensors.keys() == weights.keys()

@@ -11,7 +11,7 @@ from convatlas.errors import UserError
 from convatlas.formatting import count
 from convatlas.networks.heads import shaped_by, without_memory
 from convatlas.spec import Spec, Variant
-from convatlas.weights.mapping import COUNTERS
+from convatlas.weights.mapping import COUNTERS, some
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,11 @@ def adapted(weights: Mapping[str, Tensor], variant: Variant, spec: Spec, where: 
                 f"{where} does not fit: its {name} has the shape {tuple(given.shape)}, this network's "
                 f"{tuple(expected.shape)}; network, width, depth, resolution and number of channels must be the same"
             )
+    # Without a part that is not here at all, as auxiliary classifiers, and without the steps of quantization it is whole.
+    parts = {name.partition(".")[0] for name in own}
+    beyond = [name for name in weights.keys() - own.keys() if name.partition(".")[0] in parts]
+    if beyond := sorted(name for name in beyond if name.endswith((".weight", ".bias"))):
+        raise UserError(f"{where} has {some(beyond)} beside: it is not of a {variant.name} of this depth")
     if left_out:
         notes.append(f"the head is new, for {count(spec.num_classes)} classes")
     if begun_anew:
