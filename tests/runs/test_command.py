@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import convatlas as ca
 from convatlas.cli import main
+from convatlas.images import ResizeMode
 from convatlas.runs.command import command, options
 from convatlas.runs.options import Distillation, InitFrom, Runtime, Validation, WeightConstraint
 from convatlas.runs.record import Record
@@ -97,6 +98,10 @@ def test_the_command_names_what_was_asked_for_and_nothing_else(run: Run) -> None
     # A choice that was made for the run is named, so that it is made again.
     assert {"--device", "--no-autotune", "--resolution"} <= set(words_of(run))
     assert "--no-autotune" not in words_of(run, runtime=Runtime(device="cpu"))
+    assert "--resize" not in words_of(run)
+    squashed = replace(run.card, preprocessing=replace(run.card.preprocessing, mode=ResizeMode.SQUASH))
+    repeated = shlex.split(command(replace(run, card=squashed)) or "")
+    assert repeated[repeated.index("--resize") + 1] == "squash"
     skipping = replace(run.card, provenance=replace(run.card.provenance, skip_bad=True))
     changed = command(
         replace(

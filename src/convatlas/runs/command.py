@@ -6,6 +6,7 @@ import shlex
 from dataclasses import fields
 from pathlib import Path
 
+from convatlas.images import ResizeMode
 from convatlas.runs.options import Distillation, InitFrom, Runtime, Validation
 from convatlas.runs.run import Run
 from convatlas.spec import Scale
@@ -26,7 +27,7 @@ def command(run: Run) -> str | None:
         return None
     if init_from is not None and init_from.constraint is not None:
         return None
-    recipe, provenance = record.recipe, run.card.provenance
+    recipe, provenance, mode = record.recipe, run.card.provenance, run.card.preprocessing.mode
     words = [
         *options(record.scale),
         *("--data", record.data, "--recipe", recipe.name, "--epochs", str(recipe.epochs)),
@@ -34,7 +35,8 @@ def command(run: Run) -> str | None:
         *(("--class-weights", record.class_weights) if record.class_weights else ()),
         *(("--labels", str(Path(record.data) / provenance.labels)) if provenance.labels else ()),
         *(("--group-by", provenance.group_by) if provenance.group_by else ()),
-        *(("--resize", run.card.preprocessing.mode) if init_from is not None else ()),
+        # Fine-tuning chooses by the images, and they may be others by then.
+        *(("--resize", mode) if init_from is not None or mode is not ResizeMode.CROP else ()),
     ]
     for group in (record.validation, init_from, record.distillation, record.runtime):
         words += options(group) if group is not None else []
