@@ -192,3 +192,15 @@ def test_only_folders_take_a_table(three: Path) -> None:
     assert Table.of("labels.csv", None, three) == replace(Table("labels.csv"), group_by=None)
     wrong = complaint(lambda: ca.train("lenet5", three, group_by="patient"))
     assert wrong == "`group_by` is a column of a table; name the table with `labels`"
+
+
+def test_a_table_is_found_below_a_home_and_beside_another_of_its_name(
+    patients: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for labels, data in (("~/scans/labels.csv", patients), ("labels.csv", "~/scans"), (Path("~/scans/labels.csv"), "~/scans")):
+        assert Table.of(labels, None, data) == Table("labels.csv")
+    (tmp_path / "labels.csv").write_text("another data set's")
+    monkeypatch.chdir(tmp_path)
+    assert Table.of("labels.csv", None, patients) == Table("labels.csv")

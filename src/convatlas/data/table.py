@@ -43,14 +43,15 @@ class Table:
         Raises:
             UserError: there is no such file, or it is not in the folder.
         """
-        root = Path(os.path.realpath(data))
-        found = next((path for path in (Path(labels), root / labels) if path.is_file()), None)
-        if found is None:
+        root, named = (Path(os.path.realpath(os.path.expanduser(path))) for path in (data, labels))
+        # Both are tried: the working folder may have another table of that name.
+        found = [path for path in (named, Path(os.path.realpath(root / labels))) if path.is_file()]
+        if not found:
             raise UserError(f"there is no table {labels}")
-        real = Path(os.path.realpath(found))
-        if not real.is_relative_to(root):
+        inside = [path for path in found if path.is_relative_to(root)]
+        if not inside:
             raise UserError(f"{labels} is not in {data}; the table is a part of the data set, so put it there")
-        return cls(real.relative_to(root).as_posix(), group_by)
+        return cls(inside[0].relative_to(root).as_posix(), group_by)
 
     def layout(self, root: Path) -> Layout:
         """The images of each class, the group of each image, and all other files.
