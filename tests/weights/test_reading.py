@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,8 @@ def test_other_precisions_stay_as_they_are(form: str, dtype: torch.dtype, writte
     [
         ({"a.weight": torch.ones(2, dtype=torch.int64)}, r"holds a\.weight as int64; weights are float32, float16"),
         ({"a.weight": torch.ones(2, dtype=torch.bool)}, r"holds a\.weight as bool; weights are float32, float16"),
+        ({"a.weight": torch.ones(0, 3)}, r"holds a\.weight without numbers, in the shape \(0, 3\)$"),
+        ({"a.weight": torch.ones(1, 2**60, 0, 0)}, r"holds a\.weight without numbers, in the shape \(1, 1152921504606"),
         ({"a\nb": torch.ones(2)}, r"has a tensor with a name that no layer has: a\\nb$"),
         ({"a" * 1000: torch.ones(2)}, r"has a tensor with a name that no layer has: a{50}$"),
     ],
@@ -116,8 +119,11 @@ def test_files_that_are_nothing_are_refused(content: bytes, message: str, tmp_pa
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such files")
 def test_paths_that_are_no_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^there is no .*none\.pth$"):
         read_checkpoint(tmp_path / "none.pth")
-    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)$"):
-        read_checkpoint(tmp_path)
+    os.mkfifo(pipe := tmp_path / "pipe.pth")
+    for path in (tmp_path, pipe, Path("/dev/zero")):
+        with pytest.raises(UserError, match=rf"^{path} is a folder, a device or a pipe, not a file$"):
+            read_checkpoint(path)

@@ -154,7 +154,12 @@ def lines_of(path: Path) -> list[str]:
     Raises:
         UserError: it cannot be read as text.
     """
+    from convatlas.files import read
+
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a text file of class names: {error}") from error
+        text = read(path).decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {path}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8; save the class names in that encoding, one a line") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]

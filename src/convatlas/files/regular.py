@@ -20,8 +20,7 @@ def read(path: Path, most: int | None = None) -> bytes:
         UserError: it is a folder, a device or a pipe, cannot be read, or is larger than that.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"{path} is a folder, a device or a pipe, not a file")
+        check_regular(path)
         with path.open("rb") as file:
             # A file may grow after it was asked for its size.
             content = file.read(-1 if most is None else most + 1)
@@ -37,6 +36,16 @@ def read(path: Path, most: int | None = None) -> bytes:
     if most is not None and len(content) > most:
         raise UserError(f"{path} is larger than {size(most)}, so convatlas did not write it")
     return content
+
+
+def check_regular(path: Path) -> None:
+    """
+    Raises:
+        OSError: there is none.
+        UserError: it is a folder, a device or a pipe.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise UserError(f"{path} is a folder, a device or a pipe, not a file")
 
 
 def num_bytes(path: Path) -> int | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from convatlas.errors import UserError
+from convatlas.files.regular import check_regular
 from convatlas.formatting import visible
 from convatlas.weights.checkpoint import Checkpoint, CheckpointError, Format
 from convatlas.weights.formats import caffemodel, keras, safetensors_file, torch_file
@@ -31,10 +32,11 @@ def read_checkpoint(path: Path, *, allow_nan: bool = False) -> Checkpoint:
         allow_nan: whether weights may be infinite or no number.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or it is a folder, a device or a pipe.
         CheckpointError: it is none of a format that is known, it is damaged, or it holds what no network has.
     """
     try:
+        check_regular(path)
         form = format_of(path)
         # Hashing leaves the interpreter to others, and so do Keras's files, which another process opens.
         with ThreadPoolExecutor(1) as hashing:
@@ -103,13 +105,16 @@ def check(name: str, tensor: Tensor, path: Path, allow_nan: bool) -> None:
     if tensor.dtype not in FLOATS and not name.endswith(COUNTERS):
         dtype = str(tensor.dtype).removeprefix("torch.")
         raise CheckpointError(f"{path} holds {name} as {dtype}; weights are float32, float16, bfloat16 or float64")
+    if not tensor.numel():
+        # Its sides may be anything then, also what no network can be built with.
+        raise CheckpointError(f"{path} holds {name} without numbers, in the shape {tuple(tensor.shape)}")
     if not allow_nan and not is_finite(tensor):
         raise CheckpointError(f"{path} is no trained network: {name} holds numbers that are infinite or none (NaN)")
 
 
 def is_finite(tensor: Tensor) -> bool:
     """Whether all numbers are; without a copy, as `isfinite` needs it."""
-    if not tensor.is_floating_point() or not tensor.numel():
+    if not tensor.is_floating_point():
         return True
     # In the order of its memory: of a permuted view the numbers would be copied.
     in_order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
