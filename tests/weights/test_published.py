@@ -3,6 +3,7 @@
 import importlib
 import re
 import zipfile
+from dataclasses import replace
 from math import floor
 from pathlib import Path
 from types import ModuleType
@@ -10,13 +11,15 @@ from types import ModuleType
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from convatlas import atlas
+from convatlas import atlas, measure
 from convatlas.errors import UserError
 from convatlas.images import ChannelOrder, Interpolation, ResizeMode
+from convatlas.weights.cifar import CHENYAOFO
 from convatlas.weights.classes import class_names
 from convatlas.weights.libraries import LIBRARIES
 from convatlas.weights.library import Library
 from convatlas.weights.published import Published, find_published, published
+from convatlas.weights.taking import network_of
 
 ROOT = Path(__file__).parents[2]
 DIGITS = {"sha256": 64, "sha1": 40, "md5": 32}
@@ -60,6 +63,17 @@ def test_the_networks_of_a_source_and_of_its_rows_are_the_same(library: Library)
             num_classes = 100 if row.data == "CIFAR-100" else spec.num_classes
             assert num_classes == len(class_names(row.data)), row.name
             assert spec.at(type(network.scale)(resolution=row.preprocessing.crop)).resolution >= 32
+
+
+@pytest.mark.parametrize(
+    "library", [pytest.param(one, id=one.name, marks=() if one is CHENYAOFO else pytest.mark.slow) for one in LIBRARIES]
+)
+def test_a_row_has_the_parameters_of_its_network(library: Library) -> None:
+    for row in (row for row in published() if row.library == library.name):
+        network = network_of(row)
+        variant, scale = atlas.find(network.variant), replace(network.scale, resolution=row.preprocessing.crop)
+        spec = replace(variant.spec.at(scale), num_classes=len(class_names(row.data)))
+        assert row.params == measure.cost_of(variant.network, spec).params, row.name
 
 
 def test_every_row_is_whole() -> None:

@@ -30,7 +30,7 @@ def weights(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List published weights: accuracy, preprocessing, license, and which are on this machine already."""
+    """List published weights: size, accuracy, preprocessing, license, and which are on this machine already."""
     from convatlas.weights.local import find_here
     from convatlas.weights.published import published
     from convatlas.weights.taking import network_of, published_for
@@ -44,6 +44,7 @@ def weights(
         [
             Column("weights"),
             Column("network"),
+            Column("parameters", right=True),
             Column("data", optional=True),
             Column("top-1", right=True),
             Column("top-5", right=True, optional=True),
@@ -56,6 +57,7 @@ def weights(
             (
                 row.name + (" *" if row.is_default else ""),
                 network_of(row).variant,
+                count(row.params),
                 row.data,
                 percent_or_none(row.top1),
                 percent_or_none(row.top5),
@@ -81,6 +83,7 @@ def as_json(row: Published, network: Network, here: Path | None) -> dict[str, ob
         "name": row.name,
         "network": network.variant,
         "width": network.scale.width,
+        "params": row.params,
         "is_default": row.is_default,
         "data": row.data,
         "top1": None if row.top1 is None else row.top1 / 100,
@@ -88,11 +91,15 @@ def as_json(row: Published, network: Network, here: Path | None) -> dict[str, ob
         "address": row.address,
         "checksum": row.checksum,
         "license": row.license,
+        "note": row.note,
         "crop": preprocessing.crop,
         "resize": preprocessing.resize,
+        "mode": str(preprocessing.mode),
         "interpolation": str(preprocessing.interpolation),
         "mean": preprocessing.mean,
         "std": preprocessing.std,
+        "value_range": preprocessing.value_range,
+        "channel_order": str(preprocessing.channel_order),
         "path": None if here is None else str(here),
     }
 

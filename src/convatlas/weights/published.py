@@ -40,6 +40,8 @@ class Published:
     checksum: str | None
     """Of the file of weights: the algorithm, and the digest or its beginning, as "sha256:7be5be79". None: none is
     published."""
+    params: int
+    """Of the network with these classes, without what only training has."""
     data: str
     """What the classes are of, as "ImageNet-1k"."""
     preprocessing: Preprocessing
@@ -109,6 +111,7 @@ def read(values: dict[str, str]) -> Published:
         address=values["address"],
         member=values["member"],
         checksum=values["checksum"] or None,
+        params=int(values["params"]),
         data=values["data"],
         preprocessing=Preprocessing(
             resize=int(values["resize"]),

@@ -1,0 +1,62 @@
+"""convatlas weights, convatlas import"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from convatlas import atlas
+from convatlas.models.folder import read_card
+from convatlas.weights.cifar import CHENYAOFO
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """Random weights of resnet20-cifar-b, named as chenyaofo's."""
+    variant = atlas.find("resnet20-cifar-b")
+    own, names = variant.network(variant.spec).state_dict(), CHENYAOFO.names(variant.spec)
+    torch.save({place[0]: own[name] for name in own if (place := names.there(name)) is not None}, tmp_path / "w.pt")
+    return tmp_path / "w.pt"
+
+
+def test_a_row_says_how_large_the_network_is(convatlas: Callable[..., Any]) -> None:
+    lines = convatlas("weights", "squeezenet1.1").out.splitlines()
+    assert lines[0].split()[:3] == ["weights", "network", "parameters"]
+    assert lines[1].split()[:4] == ["torchvision:squeezenet1_1", "*", "squeezenet1.1", "1,235,496"]
+
+
+def test_json_has_all_of_the_preprocessing(as_json: Callable[..., dict[str, Any]]) -> None:
+    (row,) = [row for row in as_json("weights", "mobilenet")["weights"] if row["name"] == "caffe:mobilenet"]
+    assert row["params"] == 4_231_976
+    assert (row["value_range"], row["channel_order"], row["mode"]) == (255.0, "bgr", "crop")
+    assert row["note"] == "Of shicai/MobileNet-Caffe. Its scale of 0.017 is the deviation here."
+
+
+def test_names_of_classes_are_read_as_a_spreadsheet_writes_them(
+    checkpoint: Path, tmp_path: Path, as_json: Callable[..., dict[str, Any]]
+) -> None:
+    names = [f"kind {i}" for i in range(10)]
+    (tmp_path / "names.txt").write_text("\n".join([*names, ""]), encoding="utf-8-sig")
+    out = tmp_path / "model"
+    as_json(
+        "import", checkpoint, "--as", "resnet20-cifar-b", "--out", out, "--classes", tmp_path / "names.txt", "--json"
+    )
+    assert read_card(out).classes == tuple(names)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such files")
+def test_a_pipe_is_waited_for_neither_as_weights_nor_as_names_of_classes(
+    checkpoint: Path, tmp_path: Path, convatlas: Callable[..., Any]
+) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    for words in ((pipe,), (checkpoint, "--classes", pipe)):
+        answer = convatlas("import", *words, "--as", "resnet20-cifar-b", "--out", tmp_path / "model")
+        assert (answer.status, answer.err) == (
+            2,
+            f"convatlas: {pipe} is a folder, a device or a pipe, not a file\n",
+        )
