@@ -72,8 +72,9 @@ def create(
 
     Args:
         name: a variant's name, as "lenet5"; `variants()` has them all.
-        num_classes: outputs of the network; None: as many as the paper's, or as the weights have. 0: no head, and the outputs are what the head would read, its features; if
-            that is a map, its mean. (LeNets but `lenet5` and `lenet5-modern` squash them as they squash outputs.)
+        num_classes: outputs of the network; None: as many as the paper's has, or as the weights have. 0: no head, and
+            the outputs are what the head would read, its features; if that is a map, its mean. (LeNets but `lenet5` and
+            `lenet5-modern` squash them as they squash outputs.)
         in_channels: 1 for gray images, 3 for color.
         width: multiplier of every internal channel count; MobileNet's alpha.
         depth: multiplier of the layers or blocks that the paper repeats.

@@ -43,9 +43,7 @@ def test_names_of_classes_are_read_as_a_spreadsheet_writes_them(
     names = [f"kind {i}" for i in range(10)]
     (tmp_path / "names.txt").write_text("\n".join([*names, ""]), encoding="utf-8-sig")
     out = tmp_path / "model"
-    as_json(
-        "import", checkpoint, "--as", "resnet20-cifar-b", "--out", out, "--classes", tmp_path / "names.txt", "--json"
-    )
+    as_json("import", checkpoint, "--as", "resnet20-cifar-b", "--out", out, "--classes", tmp_path / "names.txt")
     assert read_card(out).classes == tuple(names)
 
 

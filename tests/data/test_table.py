@@ -199,7 +199,8 @@ def test_a_table_is_found_below_a_home_and_beside_another_of_its_name(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    for labels, data in (("~/scans/labels.csv", patients), ("labels.csv", "~/scans"), (Path("~/scans/labels.csv"), "~/scans")):
+    home = "~/scans"
+    for labels, data in ((f"{home}/labels.csv", patients), ("labels.csv", home), (Path(home, "labels.csv"), home)):
         assert Table.of(labels, None, data) == Table("labels.csv")
     (tmp_path / "labels.csv").write_text("another data set's")
     monkeypatch.chdir(tmp_path)

@@ -25,5 +25,5 @@ def test_a_file_that_is_known_to_be_other_weights_of_the_network_is_refused_by_t
     assert str(caught.value) == "weights.pth is torchvision:resnet50.v1, and not torchvision:resnet50.v2; call it so"
     # By its own name it is looked into, and by that of a library that publishes the same weights.
     for name in ("torchvision:resnet50.v1", "timm:resnet50.tv_in1k"):
-        with pytest.raises(UserError, match="it has no conv1.weight"):
+        with pytest.raises(UserError, match=r"it has no conv1\.weight"):
             take_as(checkpoint, name)

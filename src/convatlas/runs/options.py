@@ -38,8 +38,8 @@ class InitFrom:
 
     path: str
     """A run or model folder, a `.cva` file, a `.safetensors` file of the same network, another library's checkpoint,
-    published weights as "torchvision:resnet18", or a model on the hub as "hf:OWNER/NAME"; "torchvision" alone stands for
-    its default weights of the network."""
+    published weights as "torchvision:resnet18", or a model on the hub as "hf:OWNER/NAME"; "torchvision" alone stands
+    for its default weights of the network."""
     freeze: bool = False
     """Train the head alone, on features that are computed once and without augmentation."""
     constraint: WeightConstraint | None = None

@@ -188,9 +188,7 @@ def is_by_name(request: Request) -> bool:
     return request.spec is None and isinstance(request.recipe, str)
 
 
-def scaled_spec(
-    request: Request, variant: Variant, typical_side: int | None, learned_side: int | None = None
-) -> Spec:
+def scaled_spec(request: Request, variant: Variant, typical_side: int | None, learned_side: int | None = None) -> Spec:
     """The network's spec at the scale that is asked for, before its classes and channels are known.
 
     Args:

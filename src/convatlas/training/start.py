@@ -84,7 +84,7 @@ def kinds_of_names(tensors: Mapping[str, Tensor]) -> set[str]:
 
 
 def full_name(where: str, variant: Variant, scale: Scale) -> str:
-    """Where weights are, so that it is found again: a whole path, the whole name of published weights, or one of the hub.
+    """Where weights are, so that it is found again: a whole path, or the whole name of published weights or of the hub's.
 
     Args:
         where: see `open_weights`; a library alone, as "torchvision", stands for its default weights of the network.

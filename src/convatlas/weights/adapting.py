@@ -30,9 +30,10 @@ class Adapted:
 def adapted(weights: Mapping[str, Tensor], variant: Variant, spec: Spec, where: str) -> Adapted:
     """The weights of a network for one that differs from it in its classes or its input channels.
 
-    The head, and whatever else has other shapes with other classes, is left out unless it fits; so is what only training
-    has, the auxiliary classifiers, which files may lack and which have other shapes at other sizes. Of a network for
-    color images, one for gray images takes the first filters summed over the colors: gray is as much of each.
+    The head, and whatever else has other shapes with other classes, is left out unless it fits; so is what only
+    training has, the auxiliary classifiers, which files may lack and which have other shapes at other sizes. Of a
+    network for color images, one for gray images takes the first filters summed over the colors: gray is as much of
+    each.
 
     Args:
         weights: by our names, of the same variant at the same scale.
@@ -72,7 +73,8 @@ def adapted(weights: Mapping[str, Tensor], variant: Variant, spec: Spec, where: 
                 f"{where} does not fit: its {name} has the shape {tuple(given.shape)}, this network's "
                 f"{tuple(expected.shape)}; network, width, depth, resolution and number of channels must be the same"
             )
-    # Without a part that is not here at all, as auxiliary classifiers, and without the steps of quantization it is whole.
+    # The network is whole without a part that is not here at all, as auxiliary classifiers, and without the steps of
+    # quantization.
     parts = {name.partition(".")[0] for name in own}
     beyond = [name for name in weights.keys() - own.keys() if name.partition(".")[0] in parts]
     if beyond := sorted(name for name in beyond if name.endswith((".weight", ".bias"))):
