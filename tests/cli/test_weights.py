@@ -58,3 +58,32 @@ def test_a_pipe_is_waited_for_neither_as_weights_nor_as_names_of_classes(
             2,
             f"convatlas: {pipe} is a folder, a device or a pipe, not a file\n",
         )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "squeezenet1.0-caffe", "--from", "caffe"),
+        ("train", "lenet5-modern", "--teacher", "caffe:squeezenet_v1.0"),
+        ("evaluate", "caffe:squeezenet_v1.0"),
+        ("predict", "caffe:squeezenet_v1.0", "photo.jpg"),
+        ("compress", "caffe:squeezenet_v1.0", "--int8", "--out", "small"),
+    ],
+    ids=" ".join,
+)
+def test_every_command_says_how_a_download_goes(
+    words: tuple[str, ...], tmp_path: Path, convatlas: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cache in ("CONVATLAS_DATA", "TORCH_HOME"):
+        monkeypatch.setenv(cache, str(tmp_path))
+    # It leads nowhere.
+    for proxy in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(proxy, "http://127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
+    answer = convatlas(*words)
+    said, failed = answer.err.splitlines()
+    assert said == (
+        "convatlas: nobody publishes a checksum of caffe:squeezenet_v1.0: what is downloaded is not verified"
+    )
+    assert "could not be fetched" in failed
+    assert answer.status == 2

@@ -50,8 +50,9 @@ def evaluate(
     from convatlas.models.evaluation import NUM_NEAREST
     from convatlas.runs.run import Run, load
 
-    opened = load(model)
-    evaluation = opened.evaluate(opened.load_test_images(data, progress=loading_progress()), device=device)
+    progress = loading_progress()
+    opened = load(model, progress=progress)
+    evaluation = opened.evaluate(opened.load_test_images(data, progress=progress), device=device)
     card, imported = opened.card, opened.card.provenance.imported
     trained_on = opened.record.data if isinstance(opened, Run) else card.provenance.data
     low, high = evaluation.interval
@@ -231,9 +232,10 @@ def predict_files(
     from convatlas.deployment.manifest import is_artefact
 
     if not is_artefact(model):
+        from convatlas.cli.progress import loading_progress
         from convatlas.runs.run import load_model
 
-        return load_model(model).predict(files, device=device, on_error=on_error)
+        return load_model(model, progress=loading_progress()).predict(files, device=device, on_error=on_error)
     from convatlas.deployment.predictor import Artefact
     from convatlas.errors import UserError
 

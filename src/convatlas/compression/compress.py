@@ -96,7 +96,8 @@ def compress(
             overlaps with the model, the data set is not the model's, or see `train`.
         Interrupted: see `train`.
     """
-    loaded = source if isinstance(source, Run | Model) else load(source)
+    fine_tuning = fine_tuning or FineTuning()
+    loaded = source if isinstance(source, Run | Model) else load(source, progress=fine_tuning.progress.loading)
     opened = TrainedModel.of(loaded, data)
     target = parse_target(to) if isinstance(to, str) else to
     if engine is not None:
@@ -104,7 +105,7 @@ def compress(
             raise UserError("`engine` is what a latency is measured in; ask for one, as `to` '5 ms'")
         target = replace(target, engine=engine)
     weight_pruning = None if sparse is None else parse_sparsity(sparse)
-    destination, fine_tuning = Destination(Path(out)), fine_tuning or FineTuning()
+    destination = Destination(Path(out))
     validate_options(opened, target, prune=prune, weight_pruning=weight_pruning, int8=int8, bits=bits, rounds=rounds)
     fine_tuning.check(opened)
     request: dict[str, Any] = {

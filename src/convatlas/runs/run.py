@@ -259,13 +259,13 @@ def load_run(folder: str | Path) -> Run:
     return Run(folder, card, record)
 
 
-def load_model(path: str | Path) -> Model:
-    """The model of a run folder, a model folder or a `.cva` file.
+def load_model(path: str | Path, *, progress: ProgressCallback = SILENT) -> Model:
+    """The model of what `load` opens.
 
     Raises:
         UserError: it is none of these, is damaged, or the run is not finished.
     """
-    opened = load(path)
+    opened = load(path, progress=progress)
     return opened.model if isinstance(opened, Run) else opened
 
 

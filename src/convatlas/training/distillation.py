@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from convatlas import measure
 from convatlas.errors import UserError
+from convatlas.files import SILENT, ProgressCallback
 from convatlas.images import ChannelOrder, Preprocessing
 from convatlas.models.model import Model
 from convatlas.runs.options import Distillation, Execution
@@ -26,13 +27,17 @@ MIN_PROBABILITY = 1e-30
 """Smaller probabilities count as this one: not far below it, float32 has no numbers."""
 
 
-def open_teacher(path: str | Path, classes: tuple[str, ...]) -> Run | Model:
+def open_teacher(path: str | Path, classes: tuple[str, ...], progress: ProgressCallback = SILENT) -> Run | Model:
     """The run or the model to learn from.
+
+    Args:
+        classes: that it must know.
+        progress: called with the progress of a download.
 
     Raises:
         UserError: it is none, is not finished, or has other classes.
     """
-    teacher = load(path)
+    teacher = load(path, progress=progress)
     if teacher.card.classes != classes:
         here, there = (f"{len(names)} ({', '.join(names[:3])}, ...)" for names in (classes, teacher.card.classes))
         raise UserError(f"the teacher {path} has other classes: {there}, and the images have {here}")

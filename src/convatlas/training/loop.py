@@ -173,7 +173,7 @@ def _train_and_evaluate(
     with torch.random.fork_rng(), lock(run.folder) if processes.is_main else nullcontext():
         try:
             torch.set_num_threads(run.record.execution.threads)
-            setup = TrainingSetup.of(run)
+            setup = TrainingSetup.of(run, progress.loading)
             if note := note_decoding(run, dataset):
                 progress.say(note)
             trained = _train_epochs(run, setup, dataset, processes, progress)

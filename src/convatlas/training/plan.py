@@ -73,7 +73,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     """
     table = None if request.labels is None else data.Table.of(request.labels, request.group_by, request.data)
     variant, source = atlas.find(request.network), data.find(request.data, table)
-    start = None if request.init_from is None else Start.opened(request.init_from, variant, request.scale)
+    start = None if request.init_from is None else Start.opened(request.init_from, variant, request.scale, progress)
     like = None if start is None else start.preprocessing
     size = source.typical_size
     typical_side = None if size is None else size[0]
@@ -140,7 +140,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
         init_from=None if start is None else start.init_from,
         fits_head=request.has_new_head,
         keeps_statistics=request.is_fine_tuned and len(dataset.train) < FEW_IMAGES,
-        distillation=checked_distillation(request.distillation, variant, spec, dataset.classes),
+        distillation=checked_distillation(request.distillation, variant, spec, dataset.classes, progress),
         runtime=replace(request.runtime, device=resolve_device(request.runtime.device).type),
         execution=Execution(
             threads=available_threads(processes.local_world_size),
@@ -326,7 +326,11 @@ def check_batch_norm(variant: Variant, layers: Layers, num_images: int) -> None:
 
 
 def checked_distillation(
-    distillation: Distillation | None, variant: Variant, spec: Spec, classes: tuple[str, ...]
+    distillation: Distillation | None,
+    variant: Variant,
+    spec: Spec,
+    classes: tuple[str, ...],
+    progress: ProgressCallback,
 ) -> Distillation | None:
     """The same with the teacher's whole path, or its name.
 
@@ -336,7 +340,7 @@ def checked_distillation(
     if distillation is None:
         return None
     distillation = replace(distillation, teacher=from_anywhere(distillation.teacher))
-    teacher = open_teacher(distillation.teacher, classes)
+    teacher = open_teacher(distillation.teacher, classes, progress)
     if distillation.attention_weight:
         last_of_each_size(variant, spec)
         last_of_each_size(teacher.variant, teacher.spec)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from convatlas.data import Batches
+from convatlas.files import SILENT, ProgressCallback
 from convatlas.models.network import build
 from convatlas.recipe import Optimizer
 from convatlas.runs.options import Execution
@@ -40,8 +41,11 @@ class TrainingSetup:
     """The weights that training starts from, head included, and the constraint that training keeps."""
 
     @classmethod
-    def of(cls, run: Run) -> Self:
+    def of(cls, run: Run, progress: ProgressCallback = SILENT) -> Self:
         """
+        Args:
+            progress: called with the progress of a download.
+
         Raises:
             UserError: the weights that training starts from are gone, or are another network's.
         """
@@ -50,7 +54,7 @@ class TrainingSetup:
             return cls(run)
         if init_from.constraint is not None:
             return cls(run, constrained=ConstrainedWeights.of(init_from, run.card))
-        weights = open_weights(init_from.path, run.variant)
+        weights = open_weights(init_from.path, run.variant, progress)
         return cls(run, body=Backbone.of(weights.tensors, run.variant, run.spec, init_from.path))
 
     @property

@@ -56,7 +56,7 @@ def open_weights(where: str, variant: Variant, progress: ProgressCallback = SILE
         check_is_of(where, variant)
         model = load_published(where, progress=progress)
     elif is_on_hub(where):
-        model = load_model(where)
+        model = load_model(where, progress=progress)
     elif path.suffix == BARE and (tensors := own_tensors(path, variant)) is not None:
         return StartingWeights(tensors, None)
     elif path.is_file() and path.suffix not in MODEL_FILES:
@@ -84,7 +84,7 @@ def kinds_of_names(tensors: Mapping[str, Tensor]) -> set[str]:
 
 
 def full_name(where: str, variant: Variant, scale: Scale) -> str:
-    """Where weights are, so that it is found again: a whole path, or the whole name of published weights or of the hub's.
+    """Where weights are, found again from anywhere: a whole path, or the whole name of published weights or of the hub.
 
     Args:
         where: see `open_weights`; a library alone, as "torchvision", stands for its default weights of the network.
@@ -136,13 +136,16 @@ class Start:
     weights: StartingWeights
 
     @classmethod
-    def opened(cls, init_from: InitFrom, variant: Variant, scale: Scale) -> Start:
+    def opened(cls, init_from: InitFrom, variant: Variant, scale: Scale, progress: ProgressCallback = SILENT) -> Start:
         """
+        Args:
+            progress: called with the progress of a download.
+
         Raises:
             UserError: there are none, or they are another network's.
         """
         where = full_name(init_from.path, variant, scale)
-        return cls(replace(init_from, path=where), open_weights(where, variant))
+        return cls(replace(init_from, path=where), open_weights(where, variant, progress))
 
     @property
     def preprocessing(self) -> Preprocessing | None:
