@@ -68,6 +68,18 @@ def test_the_name_of_published_weights_decides_the_preprocessing(written: Writte
     assert imported.model.preprocessing.crop == imported.model.spec.resolution == 288
 
 
+def test_what_only_training_has_begins_the_same_each_time_and_is_named(written: Written) -> None:
+    path = written("torchvision", "googlenet")
+    tensors = torch.load(path, weights_only=True)
+    torch.save({name: tensor for name, tensor in tensors.items() if not name.startswith("aux")}, path)
+    first, second = (import_checkpoint(path, "torchvision:googlenet") for _ in range(2))
+    assert first.notes == (
+        "not in the file is what only training has, which begins anew: auxiliary_4a, auxiliary_4d",
+    )  # fmt: skip
+    one, other = (imported.model.network.state_dict() for imported in (first, second))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 @pytest.mark.parametrize(
     ("library", "network", "name", "said"),
     [

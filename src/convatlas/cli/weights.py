@@ -140,6 +140,7 @@ def import_checkpoint(
             }
         )
         return
+    but = " but what only training has" if imported.taken.mapped.kept else ""
     for note in imported.notes:
         print_error(note)
     print_facts(
@@ -147,7 +148,7 @@ def import_checkpoint(
             ("model", str(out)),
             ("network", model.card.variant),
             ("weights", imported.taken.published.name),
-            ("tensors", f"{count(len(rows))}, all of the network's"),
+            ("tensors", f"{count(len(rows))}, all of the network's{but}"),
             ("parameters", count(model.card.params)),
             ("classes", count(len(model.classes))),
             ("input", f"{model.preprocessing.crop} px"),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from convatlas.errors import UserError, unknown
@@ -37,7 +38,10 @@ class Taken:
 
     def build(self) -> nn.Module:
         """The network with these weights, in evaluation mode, on the CPU."""
-        network = self.variant.network(self.spec)
+        # What the checkpoint does not have is the same every time, so that a model has one checksum.
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(0)
+            network = self.variant.network(self.spec)
         self.mapped.load_into(network)
         return network.eval()
 
