@@ -73,6 +73,21 @@ def test_the_page_says_whose_weights_these_are() -> None:
     assert "| license of the weights | BSD-3-Clause |" in page
 
 
+@pytest.mark.parametrize(
+    ("known", "fields"),
+    [
+        ("BSD-3-Clause", {"license": "bsd-3-clause"}),
+        ("unrestricted use", {"license": "other", "license_name": "unrestricted-use"}),
+        ("a: b # |c|", {"license": "other", "license_name": "a-b-c"}),
+        ("", {}),
+    ],
+)
+def test_the_hub_is_told_the_license_of_the_weights(known: str, fields: dict[str, str]) -> None:
+    imported = Imported(weights="torchvision:resnet18", sha256="ab" * 32, license=known)
+    front = front_matter(readme_of(replace(CARD, provenance=replace(CARD.provenance, imported=imported))).decode())
+    assert {name: value for name, value in front.items() if name.startswith("license")} == fields
+
+
 def test_a_saved_folder_has_the_page_and_still_opens(tmp_path: Path) -> None:
     saved = saved_model(tmp_path / "model")
     assert front_matter((tmp_path / "model" / "README.md").read_text())["library_name"] == "convatlas"

@@ -477,6 +477,23 @@ def test_a_person_chooses_how_images_become_squares_where_the_weights_leave_it_o
         planned(**asked, resize="stretch")
 
 
+@pytest.mark.parametrize(("num", "is_said"), [(1, True), (4, False)])
+def test_it_is_said_where_fine_tuning_can_be_worse_than_the_head_alone(
+    num: int, is_said: bool, published: Path, tmp_path: Path
+) -> None:
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (folder := tmp_path / "images" / split / name).mkdir(parents=True)
+            for i in range(num):
+                Image.new("RGB", (40, 40), (i, 0, 0)).save(folder / f"{i}.png")
+    start = InitFrom(path=str(published))
+    made = planned(network="resnet20-cifar-b", data=tmp_path / "images", init_from=start)
+    said = [note for note in made.dataset.notes if "few images to hold any out" in note]
+    assert (bool(said), made.record.validation) == (is_said, None if is_said else Validation())
+    alone = planned(network="resnet20-cifar-b", data=tmp_path / "images", init_from=replace(start, freeze=True))
+    assert not [note for note in alone.dataset.notes if "to hold any out" in note]
+
+
 def test_fine_tuning_holds_images_out_and_keeps_statistics_unless_there_are_many(
     published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,8 @@ from convatlas.models.folder import WEIGHTS
 PREFIX = "hf:"
 NAME = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
 README = "README.md"
+LICENSES = ("apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "mit")
+"""Of published weights, those that the hub knows by these names."""
 MAX_QUOTED = 300
 """Characters of the hub's own message that ours quotes."""
 
@@ -68,6 +70,8 @@ def readme_of(card: Card) -> bytes:
         "pipeline_tag": "image-classification",
         "tags": ["convatlas", card.variant, "image-classification"],
     }
+    if provenance.imported is not None:
+        front |= license_fields(provenance.imported.license)
     if score is not None:
         result = {
             "task": {"type": "image-classification"},
@@ -107,6 +111,18 @@ def readme_of(card: Card) -> bytes:
         "",
     ]
     return "\n".join(lines).encode(errors="backslashreplace")
+
+
+def license_fields(name: str) -> dict[str, str]:
+    """The fields of the front matter for a license; none for one that is not known.
+
+    Args:
+        name: by its SPDX identifier, or in words.
+    """
+    identifier = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+    if not identifier:
+        return {}
+    return {"license": identifier} if identifier in LICENSES else {"license": "other", "license_name": identifier}
 
 
 def cell(text: str) -> str:

@@ -45,6 +45,10 @@ from convatlas.training.validation import can_validate, draw_validation
 RUNS = Path("runs")
 SKIP_BAD = "mend it, or set `skip_bad` to leave such files out"
 """What helps a new training against images that cannot be used."""
+NONE_HELD_OUT = (
+    "a class has too few images to hold any out, so the last epoch is kept, which may be worse than the head alone "
+    "(--freeze)"
+)
 
 COLORS = 3
 """Channels of photographs."""
@@ -100,9 +104,12 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     validation = request.validation
     if validation is not None:
         draw_validation(dataset.train, validation, request.seed)
-    elif request.is_fine_tuned and can_validate(dataset.train, Validation(), request.seed):
+    elif request.is_fine_tuned:
         # So that fine-tuning is never worse than the head alone.
-        validation = Validation()
+        if can_validate(dataset.train, Validation(), request.seed):
+            validation = Validation()
+        else:
+            notes.append(NONE_HELD_OUT)
     layers = measure.layers_of(variant.network, spec)
     recipe = chosen_recipe(request, variant, spec, layers, dataset)
     check_batch_norm(variant, layers, smallest_batch(request, recipe, dataset, processes))
