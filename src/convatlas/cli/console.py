@@ -37,8 +37,21 @@ Phi = Annotated[
     float,
     typer.Option(help="EfficientNet's compound coefficient: scales depth, width and resolution of any network."),
 ]
-Trained = Annotated[Path, typer.Argument(help="A run folder, a model folder or a .cva file.", metavar="MODEL")]
-MovedData = Annotated[str | None, typer.Option(help="The data set that the model was trained on, if it was moved.")]
+Trained = Annotated[
+    Path,
+    typer.Argument(
+        help="A run folder, a model folder, a .cva file, published weights as torchvision:resnet18, or a model on the "
+        "hub as hf:OWNER/NAME.",
+        metavar="MODEL",
+    ),
+]
+MovedData = Annotated[
+    str | None,
+    typer.Option(
+        help="The data set that the model was trained on, if it was moved: a name, a folder or hf:NAME. For published "
+        "weights, labeled images of their classes."
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option(help="cpu, cuda or mps; by default the fastest that is available.", rich_help_panel=MACHINE),

@@ -149,7 +149,7 @@ def train(
         typer.Option(
             "--from",
             help="Fine-tune with a new head, from a library's published weights of the network, as torchvision, from a "
-            "run, a model, or a file of weights.",
+            "run, a model, a file of weights, or hf:OWNER/NAME on the hub.",
             rich_help_panel=FINE_TUNING,
         ),
     ] = None,
@@ -171,7 +171,10 @@ def train(
     ] = None,
     teacher: Annotated[
         Path | None,
-        typer.Option(help="Teacher: a run or a model, of any architecture.", rich_help_panel=DISTILLATION),
+        typer.Option(
+            help="Teacher: a run, a model, published weights or hf:OWNER/NAME, of any architecture.",
+            rich_help_panel=DISTILLATION,
+        ),
     ] = None,
     temperature: Annotated[
         float, typer.Option(help="Softmax temperature of teacher and student.", rich_help_panel=DISTILLATION)
