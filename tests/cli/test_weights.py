@@ -87,3 +87,10 @@ def test_every_command_says_how_a_download_goes(
     )
     assert "could not be fetched" in failed
     assert answer.status == 2
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "compress", "export"])
+def test_help_names_all_that_stands_for_a_model(verb: str, convatlas: Callable[..., Any]) -> None:
+    said = convatlas(verb, "--help").out
+    assert "torchvision:resnet18" in said
+    assert "hf:OWNER/NAME" in said
