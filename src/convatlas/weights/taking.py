@@ -108,9 +108,9 @@ def take_as(checkpoint: Checkpoint, name: str) -> Taken:
     if is_published(name):
         row = find_published(name)
         of_network = (other for other in published() if (other.library, other.network) == (row.library, row.network))
-        known = [other for other in of_network if other.is_of_file(checkpoint.sha256)]
-        if known and row not in known:
-            raise UserError(f"{checkpoint.path} is {known[0].name}, and not {row.name}; call it so")
+        told = [other for other in of_network if other.is_of_file(checkpoint.sha256)]
+        if told and row not in told:
+            raise UserError(f"{checkpoint.path} is {told[0].name}, and not {row.name}; call it so")
         return take(checkpoint, [pair for pair in candidates() if is_of(row, pair)], row)
     if name not in VARIANTS:
         raise unknown("network", name, VARIANTS)
