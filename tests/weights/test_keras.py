@@ -140,6 +140,9 @@ def test_what_efficientnet_normalizes_by() -> None:
     assert told([*IMAGENET_STD])[1] == pytest.approx(IMAGENET_STD)
     assert told([0.25, 0.04, 0.01])[1] == pytest.approx((0.5, 0.2, 0.1))
     assert told([1, 1, 1]) == (pytest.approx((0.485, 0.456, 0.406)), (1, 1, 1))
+    # One number for all channels is a value too, for whoever holds it against the number of channels.
+    scalars = {"normalization.running_mean": torch.tensor(0.5), "normalization.running_var": torch.tensor(0.25)}
+    assert normalization(scalars) == ((0.5,), (0.5,))
     assert normalization({"stem_bn.running_mean": torch.ones(3), "stem_bn.running_var": torch.ones(3)}) is None
 
 

@@ -162,7 +162,7 @@ def normalization(tensors: Mapping[str, Tensor]) -> tuple[tuple[float, ...], tup
     found = [name for name in tensors if re.fullmatch(rf"{NORMALIZATION}\.running_(mean|var)", name)]
     if len(found) != 2:
         return None
-    mean, variance = (tensors[name].double() for name in sorted(found))
+    mean, variance = (tensors[name].double().flatten() for name in sorted(found))
     published = torch.tensor(IMAGENET_STD, dtype=torch.float64)
     is_std = variance.shape == published.shape and torch.allclose(variance, published, rtol=0, atol=1e-4)
     return tuple(mean.tolist()), tuple((variance if is_std else variance.sqrt()).tolist())
