@@ -74,7 +74,7 @@ def test_what_only_training_has_begins_the_same_each_time_and_is_named(written: 
     torch.save({name: tensor for name, tensor in tensors.items() if not name.startswith("aux")}, path)
     first, second = (import_checkpoint(path, "torchvision:googlenet") for _ in range(2))
     assert first.notes == (
-        "not in the file is what only training has, which begins anew: auxiliary_4a, auxiliary_4d",
+        "not taken is what only training has, and begins anew: auxiliary_4a, auxiliary_4d",
     )  # fmt: skip
     one, other = (imported.model.network.state_dict() for imported in (first, second))
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -38,7 +38,7 @@ def test_what_only_training_has_may_be_missing_or_of_another_size() -> None:
     variant = atlas.find("googlenet")
     spec = variant.spec.scaled(width=0.25)
     weights = variant.network(spec).state_dict()
-    left_out = "not taken is what only training has: auxiliary_4a, auxiliary_4d"
+    left_out = "not taken is what only training has, and begins anew: auxiliary_4a, auxiliary_4d"
     without = {name: tensor for name, tensor in weights.items() if not name.startswith("auxiliary")}
     found = adapted(without, variant, spec, "weights")
     assert found.tensors.keys() == without.keys()

@@ -62,7 +62,7 @@ def import_checkpoint(
     notes = [] if is_published(name) else [f"preprocessing and classes are taken to be those of {row.name}"]
     notes += [f"not used: {left}" for left in taken.mapped.ignored if not left.endswith(COUNTERS)]
     if kept := dict.fromkeys(name.partition(".")[0] for name in taken.mapped.kept):
-        notes.append(f"not in the file is what only training has, which begins anew: {', '.join(kept)}")
+        notes.append(f"not taken is what only training has, and begins anew: {', '.join(kept)}")
     names = class_names(row.data) if classes is None else tuple(classes)
     if len(names) != num:
         if classes is not None:

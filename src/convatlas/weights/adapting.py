@@ -82,5 +82,5 @@ def adapted(weights: Mapping[str, Tensor], variant: Variant, spec: Spec, where: 
     if left_out:
         notes.append(f"the head is new, for {count(spec.num_classes)} classes")
     if begun_anew:
-        notes.append(f"not taken is what only training has: {', '.join(dict.fromkeys(begun_anew))}")
+        notes.append(f"not taken is what only training has, and begins anew: {', '.join(dict.fromkeys(begun_anew))}")
     return Adapted(tensors, tuple(notes))
