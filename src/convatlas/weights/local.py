@@ -22,7 +22,10 @@ HUB = "https://huggingface.co/"
 
 
 def find_here(row: Published) -> Path | None:
-    """The file, if it is on this machine already; nothing is downloaded, and nothing is read."""
+    """The file, if it is on this machine already; nothing is downloaded, and nothing is read.
+
+    Another library's file that is not as it was published is found out by `fetch` alone, which has to read it.
+    """
     return next((path for path in (own_place(row), *places_of_others(row)) if path.is_file()), None)
 
 
