@@ -35,7 +35,7 @@ from convatlas.deployment import int8_child
 from convatlas.deployment.engine_process import EAGER
 from convatlas.deployment.forms import NETWORK, in_form_of, write_network
 from convatlas.deployment.manifest import Precision, RuntimeName
-from convatlas.deployment.products import products_of
+from convatlas.deployment.products import Product, products_of
 from convatlas.deployment.runtimes import open_network
 
 SIDE = 224
@@ -104,7 +104,7 @@ def prepare(pair: Pair, folder: Path) -> None:
     torch.manual_seed(0)
     spec = variant.spec.scaled(resolution=SIDE)
     ours = write_network(variant.network(spec).eval(), variant, folder)
-    depthwise = [product.node for product in products_of(ours, NETWORK) if product.is_depthwise]
+    depthwise = [product for product in products_of(ours, NETWORK) if product.is_depthwise]
     noise = np.random.default_rng(0).standard_normal((CALIBRATION, 3, SIDE, SIDE), np.float32)
     quantize(theirs, folder / "rival-int8.xml", noise, [], RuntimeName.OPENVINO)
     for runtime, suffix in ((RuntimeName.ONNX, ".onnx"), (RuntimeName.OPENVINO, ".xml")):
@@ -117,7 +117,7 @@ def prepare(pair: Pair, folder: Path) -> None:
     (folder / "done").touch()
 
 
-def quantize(path: Path, out: Path, noise: Any, in_float: list[str], runtime: RuntimeName) -> None:
+def quantize(path: Path, out: Path, noise: Any, in_float: list[Product], runtime: RuntimeName) -> None:
     os.environ["NNCF_CI"] = "1"
     network = int8_child.read_network(path, runtime)
     int8_child.write_network(int8_child.quantized(network, noise, in_float, False, runtime), out, runtime)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
@@ -20,9 +21,11 @@ from convatlas.deployment.export import export, export_fastest, prepared
 from convatlas.deployment.forms import NETWORK, write_entrance, write_network
 from convatlas.deployment.gate import Gate, GateError
 from convatlas.deployment.int8 import Candidate, why
-from convatlas.deployment.int8_child import read_network, relative_errors
+from convatlas.deployment.int8_child import node_outputs, quantized, read_network, relative_errors
+from convatlas.deployment.int8_child import write_network as write
 from convatlas.deployment.manifest import MANIFEST, Manifest, PairedLoss, Precision, RuntimeName
-from convatlas.deployment.products import Product, products_of
+from convatlas.deployment.products import Product, openvino_names, products_of
+from convatlas.deployment.runtimes import is_product, layer_precision
 from convatlas.deployment.samples import Samples
 from convatlas.files import SILENT
 from convatlas.models.model import Model
@@ -57,6 +60,39 @@ def test_errors_are_fractions_of_the_outputs() -> None:
     assert relative_errors([np.ones(3)], [np.empty(0)]) == [0]
 
 
+def product_precisions(path: Path) -> dict[str, str]:
+    """What OpenVINO computes the products of a file in, by the names that they have in it."""
+    compiled = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return {
+        # Of a product that was fused with others the first, or what its scale became.
+        str(op.get_rt_info()["originalLayersNames"].astype(str)).split(",")[0].removesuffix("/DequantizationMultiply"):
+            layer_precision(op)
+        for op in compiled.get_runtime_model().get_ops()
+        if is_product(op)
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outputs", [(), ("conv1.conv",), ("stages.0.0.layers.0",)], ids=str)
+def test_what_is_left_in_float32_computes_in_float32(outputs: tuple[str, ...], model: Model, tmp_path: Path) -> None:
+    path = write_network(model.network, model.variant, tmp_path, outputs)
+    products = products_of(path, NETWORK)
+    kept = [products[0], products[4]]
+    inputs = np.random.default_rng(0).standard_normal((4, 3, 32, 32), np.float32)
+    network = read_network(path, RuntimeName.OPENVINO)
+    made = quantized(network, inputs, kept, True, RuntimeName.OPENVINO)
+    write(made, tmp_path / "int8.xml", RuntimeName.OPENVINO)
+    ran, names = product_precisions(tmp_path / "int8.xml"), openvino_names(products, network)
+    assert {name for name, precision in ran.items() if precision == "f32"} == {names[0], names[4]}
+    assert set(ran) == set(names)
+    exact, rounded = (
+        node_outputs(one, names, inputs, RuntimeName.OPENVINO, tmp_path / "watched.xml") for one in (network, made)
+    )
+    errors = relative_errors(exact, rounded)
+    # The first reads the images as they are; no other is without an error, the last one neither.
+    assert errors[0] == 0 < min(errors[1:])
+
+
 def candidate(what: str, kept: tuple[Product, ...], lost: float, seconds: float) -> Candidate:
     loss = PairedLoss(
         images="validation images", num_images=1000, model_accuracy=0.9, artefact_accuracy=0.9 - lost / 100,
@@ -67,7 +103,7 @@ def candidate(what: str, kept: tuple[Product, ...], lost: float, seconds: float)
 
 def test_a_layer_in_float32_says_why(finished: Callable[..., Run]) -> None:
     gate = Gate(model=finished("lenet5").model, samples=Samples(gate=()))
-    layer = Product("node", "layer", True, False)
+    layer = Product("node", "output", "layer", True, False)
     everything = candidate("", (), 0.1, 0.005)
     faster = candidate("depthwise convolutions", (layer,), 0.1, 0.004)
     said = why(faster, [everything, faster], gate)

@@ -152,8 +152,8 @@ def try_out(
         "network": str(path.absolute()),
         "preprocessing": encoded(preprocessing),
         "overflow_fix": weight_bits() < WHOLE,
-        "nodes": [product.node for product in products],
-        "candidates": [[product.node for product in kept] for _, kept in choices],
+        "products": products,
+        "candidates": [[products.index(product) for product in kept] for _, kept in choices],
     }
     (folder / int8_child.REQUEST).write_text(json.dumps(request), "utf-8")
     ended = run_python("-m", int8_child.__name__, str(folder.absolute()))

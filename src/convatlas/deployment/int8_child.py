@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 
 from convatlas.deployment.manifest import Precision, RuntimeName
 from convatlas.deployment.predictor import LOGITS
+from convatlas.deployment.products import Product, openvino_names
 from convatlas.deployment.runtimes import Array, Session, open_network
 from convatlas.files.typed_json import decoded
 from convatlas.images import Preprocessing
@@ -34,13 +35,16 @@ NUM_ERRORS = 32
 """Images from which the errors of layers are taken."""
 
 
-def quantized(network: Any, inputs: Array, float_nodes: list[str], overflow_fix: bool, runtime: RuntimeName) -> Any:
+def quantized(network: Any, inputs: Array, kept: Sequence[Product], overflow_fix: bool, runtime: RuntimeName) -> Any:
     """A network in 8 bits: weights with a step for each output channel, inputs of layers with one of their own.
 
     Each runtime's own makers say best what it computes in 8 bits.
+
+    Args:
+        kept: what stays in float32.
     """
     if runtime is RuntimeName.ONNX:
-        return quantized_onnx(network, inputs, float_nodes, overflow_fix)
+        return quantized_onnx(network, inputs, kept, overflow_fix)
     import nncf
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
@@ -49,14 +53,14 @@ def quantized(network: Any, inputs: Array, float_nodes: list[str], overflow_fix:
         network,
         nncf.Dataset([image[None] for image in inputs]),
         subset_size=len(inputs),
-        ignored_scope=nncf.IgnoredScope(names=float_nodes) if float_nodes else None,
+        ignored_scope=nncf.IgnoredScope(names=openvino_names(kept, network)) if kept else None,
         advanced_parameters=AdvancedQuantizationParameters(
             overflow_fix=OverflowFix.ENABLE if overflow_fix else OverflowFix.DISABLE
         ),
     )
 
 
-def quantized_onnx(network: Any, inputs: Array, float_nodes: list[str], overflow_fix: bool) -> Any:
+def quantized_onnx(network: Any, inputs: Array, kept: Sequence[Product], overflow_fix: bool) -> Any:
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -83,13 +87,13 @@ def quantized_onnx(network: Any, inputs: Array, float_nodes: list[str], overflow
             reduce_range=overflow_fix,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=[*float_nodes, *last],
+            nodes_to_exclude=[*(product.node for product in kept), *last],
         )
         return onnx.load(path)
 
 
 def read_network(path: Path, runtime: RuntimeName) -> Any:
-    """A network as its runtime's own library holds it. OpenVINO reads ONNX too, and keeps the names of its nodes."""
+    """A network as its runtime's own library holds it. OpenVINO reads ONNX too."""
     if runtime is RuntimeName.ONNX:
         import onnx
 
@@ -165,8 +169,10 @@ def answer(folder: Path, request: Mapping[str, Any]) -> dict[str, Array]:
     write_network(network, plain, runtime)
     sessions = [open_network(plain, runtime)]
     answers: dict[str, Array] = {}
-    for number, float_nodes in enumerate(request["candidates"]):
-        made = quantized(read_network(source, runtime), calibration, float_nodes, request["overflow_fix"], runtime)
+    products = [Product(*one) for one in request["products"]]
+    for number, places in enumerate(request["candidates"]):
+        kept = [products[place] for place in places]
+        made = quantized(read_network(source, runtime), calibration, kept, request["overflow_fix"], runtime)
         path = folder / f"candidate-{number}{suffix}"
         write_network(made, path, runtime)
         session = open_network(path, runtime, Precision.INT8)
@@ -174,7 +180,9 @@ def answer(folder: Path, request: Mapping[str, Any]) -> dict[str, Array]:
         batches = (normalize(held_out[i : i + BATCH]) for i in range(0, len(held_out), BATCH))
         answers[f"answered {number}"] = np.concatenate([session.run(batch)[LOGITS].argmax(1) for batch in batches])
         if number == 0:
-            some, nodes = calibration[:NUM_ERRORS], request["nodes"]
+            some = calibration[:NUM_ERRORS]
+            onnx = runtime is RuntimeName.ONNX
+            nodes = [product.node for product in products] if onnx else openvino_names(products, network)
             exact = node_outputs(network, nodes, some, runtime, folder / f"watched{suffix}")
             rounded = node_outputs(made, nodes, some, runtime, folder / f"watched{suffix}")
             answers["errors"] = np.array(relative_errors(exact, rounded))

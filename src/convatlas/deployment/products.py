@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,9 @@ OPERATIONS = {"Conv", "Gemm", "MatMul"}
 
 class Product(NamedTuple):
     node: str
-    """In the file; OpenVINO keeps it."""
+    """In the file."""
+    output: str
+    """The tensor that it gives."""
     layer: str
     """As `convatlas show` lists it."""
     is_depthwise: bool
@@ -34,12 +37,22 @@ def products_of(path: Path, network: str) -> list[Product]:
     return [
         Product(
             node.name,
+            node.output[0],
             layer_of(node, network),
             node.op_type == "Conv" and group_of(node) > 1 and group_of(node) == shapes.get(node.output[0], [0, 0])[1],
             node.op_type == "Conv" and shapes.get(node.output[0], [])[2:] == [1, 1],
         )
         for node in graph.node
         if node.op_type in OPERATIONS
+    ]
+
+
+def openvino_names(products: Sequence[Product], network: Any) -> list[str]:
+    """What products are called in a network that OpenVINO read: with a bias each becomes two operations, of which the
+    sum gets the node's name, and what gives an output of the network has the output's name."""
+    known = {op.get_friendly_name() for op in network.get_ops()}
+    return [
+        next(name for name in (f"{one.node}/WithoutBiases", one.node, one.output) if name in known) for one in products
     ]
 
 
