@@ -14,11 +14,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.deployment import forms, pages
+import convatlas.deployment.gate
+from convatlas.deployment import forms, gate_child, pages
 from convatlas.deployment.artefact import UNPROVEN, sums, write_artefact
+from convatlas.deployment.bench import has_bfloat16
 from convatlas.deployment.entrance import ImageEntrance
 from convatlas.deployment.forms import NETWORK, write_entrance, write_network, write_onnx
-from convatlas.deployment.gate import Gate, GateError, check_classes, paired_loss
+from convatlas.deployment.gate import (
+    Gate,
+    GateError,
+    check_batches,
+    check_classes,
+    largest_difference,
+    paired_loss,
+    run_child,
+)
 from convatlas.deployment.manifest import MANIFEST, SCRIPT, Manifest, Precision, RuntimeName
 from convatlas.deployment.products import products_of
 from convatlas.deployment.samples import Samples
@@ -103,6 +113,7 @@ def test_an_artefact_that_answers_as_the_model_does_passes(ink_gate: Gate, of_in
         pytest.param(
             {"mean": (0.485, 0.456, 0.406)}, id="mean of another data set", marks=pytest.mark.slow
         ),
+        pytest.param({"mean": (0.5, 0.45, 0.401)}, id="a quarter of a level", marks=pytest.mark.slow),
         pytest.param({"std": (1.0, 1.0, 1.0)}, id="std of another data set", marks=pytest.mark.slow),
         pytest.param({"resize": 32}, id="no center crop", marks=pytest.mark.slow),
     ],
@@ -248,6 +259,7 @@ def test_a_file_that_no_runtime_loads_is_refused(ink_gate: Gate, of_ink: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not has_bfloat16(), reason="this processor does not multiply in bfloat16")
 def test_float32_that_computes_in_bfloat16_is_refused(gate: Gate, tmp_path: Path) -> None:
     manifest = write_artefact(tmp_path, gate.model, RuntimeName.OPENVINO, Precision.FLOAT32, gate, SILENT)
     (tmp_path / MANIFEST).write_bytes(replace(manifest, precision=Precision.BFLOAT16, gate=UNPROVEN).to_json())
@@ -288,9 +300,40 @@ def test_a_loss_beyond_what_is_allowed_says_why(changed: int, message: str, ink_
 def test_another_class_is_refused_only_where_the_difference_of_logits_is_not_why() -> None:
     logits = np.array([[1.0, 0.0], [0.0, 0.01]])
     close = np.array([[1.0, 0.0], [0.01, 0.0]])
-    check_classes(close, logits, difference=0.01)
-    with pytest.raises(GateError, match="another class than the model for 1 of 2"):
-        check_classes(np.array([[0.0, 0.1], [0.0, 0.1]]), logits, difference=0.1)
+    check_classes(close, logits)
+    # The margin of the first image is larger than its own difference, whatever that of another image is.
+    for second in (0.01, 9.0):
+        with pytest.raises(GateError, match="another class than the model for 1 of 2"):
+            check_classes(np.array([[0.3, 0.4], [0.0, second]]), logits)
+
+
+def test_an_image_in_a_batch_is_answered_as_alone() -> None:
+    logits = np.array([[1.0, 0.0], [0.0, 4.0]])
+    check_batches({1: logits, 3: logits + 0.1, 8: logits - 0.1})
+    with pytest.raises(GateError, match="in batches of 8 it answers otherwise than one by one"):
+        check_batches({1: logits, 3: logits, 8: logits - logits.mean(0)})
+
+
+def test_differences_from_zeros_and_from_no_numbers_are_numbers_and_none() -> None:
+    zeros = np.zeros((2, 3), np.float32)
+    assert largest_difference(zeros, zeros) == 0
+    assert largest_difference(zeros + 0.5, zeros) == 0.5
+    assert np.isnan(largest_difference(zeros * np.nan, zeros))
+
+
+def test_few_images_go_through_the_gate_in_whole_batches(
+    ink_gate: Gate, of_ink: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def noting(artefact: Path, work: Path) -> object:
+        sizes.append(len(np.load(work / gate_child.PREPARED)))
+        return run_child(artefact, work)
+
+    monkeypatch.setattr(convatlas.deployment.gate, "run_child", noting)
+    figures = ink_gate.check(of_ink, Precision.FLOAT32)
+    assert sizes == [8]
+    assert figures.num_images == FEW
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

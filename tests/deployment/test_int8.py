@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import openvino
 import pytest
 import torch
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import convatlas as ca
@@ -131,11 +132,14 @@ def test_a_trained_network_is_shipped_in_int8(runtime: RuntimeName, trained: Run
     assert loss is not None
     assert latency is not None
     assert manifest.gate.executed == "int8"
+    assert manifest.gate.products == {"int8": 5}
     assert loss.agreement >= 0.98
     assert loss.loss <= 0.5
     assert loss.images == "training images"
     assert min(latency.int8_ms, latency.float32_ms) > 0
     page = (tmp_path / "artefact" / "README.md").read_text()
+    assert "5 of 5 products are computed in int8" in page
+    assert latency.is_faster != ("it is smaller there, and not faster" in page)
     assert manifest.weight_bits == (8 if has_int8_kernels() else 7)
     assert f"its weights use {'all 8' if manifest.weight_bits == 8 else '7 of 8'} bits" in page.replace("Its", "its")
     largest = largest_weight(tmp_path / "artefact" / manifest.network, runtime)
@@ -144,6 +148,17 @@ def test_a_trained_network_is_shipped_in_int8(runtime: RuntimeName, trained: Run
     whole = export(trained, runtime, tmp_path / "float")
     sizes = [sum(file.num_bytes for file in one.files if "model" in file.name) for one in (manifest, whole)]
     assert sizes[0] < 0.6 * sizes[1]
+
+
+def minus_the_batch(path: Path) -> None:
+    """Every image becomes its difference from the mean of those in its batch: alone it is nothing."""
+    network = onnx.load(path)
+    for node in network.graph.node:
+        node.input[:] = ["centered" if name == "images" else name for name in node.input]
+    network.graph.initializer.append(numpy_helper.from_array(np.array([0]), "axes"))
+    network.graph.node.insert(0, helper.make_node("ReduceMean", ["images", "axes"], ["mean of the batch"]))
+    network.graph.node.insert(1, helper.make_node("Sub", ["images", "mean of the batch"], ["centered"]))
+    onnx.save(network, path)
 
 
 @pytest.mark.slow
@@ -156,6 +171,12 @@ def test_int8_is_held_to_its_preprocessing_and_its_classes_as_float32_is(trained
         (folder / MANIFEST).write_bytes(replace(manifest, card=card).to_json())
         with pytest.raises(GateError, match="its classes are others, or in another order"):
             gate.check(folder, Precision.INT8)
+        kept = (folder / "model.onnx").read_bytes()
+        minus_the_batch(folder / "model.onnx")
+        (folder / MANIFEST).write_bytes(replace(manifest, files=sums(folder)).to_json())
+        with pytest.raises(GateError, match="answers otherwise than one by one"):
+            gate.check(folder, Precision.INT8)
+        (folder / "model.onnx").write_bytes(kept)
         brighter = replace(trained.card, preprocessing=replace(trained.model.preprocessing, mean=(0.3,)))
         write_entrance(Model(brighter, load_network=trained.model.load_network), folder)
         (folder / MANIFEST).write_bytes(replace(manifest, files=sums(folder)).to_json())

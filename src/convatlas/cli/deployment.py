@@ -105,7 +105,7 @@ def export(
 
 def print_gate(manifest: Manifest) -> None:
     """What the gate found."""
-    from convatlas.deployment.manifest import PAGE
+    from convatlas.deployment.manifest import PAGE, Precision
 
     gate, sizes = manifest.gate, {file.name: file.num_bytes for file in manifest.files}
     facts = [
@@ -114,7 +114,11 @@ def print_gate(manifest: Manifest) -> None:
         ("compared on", f"{count(gate.num_images)} image files, in batches of {', '.join(map(str, gate.batch_sizes))}"),
         ("logits differ by", f"{gate.logit_difference:.1e} of the largest at most"),
         ("prepared values", f"{percent(gate.changed_values)} differ, by {gate.num_levels:.2g} levels of 255 at most"),
+        ("from the files", f"logits differ by {gate.image_logit_difference:.1e} of the largest at most"),
     ]
+    if manifest.precision != Precision.FLOAT32:
+        computed = f"{gate.products[gate.executed]} of {sum(gate.products.values())} products"
+        facts.append((f"in {gate.executed}", computed))
     if (loss := gate.loss) is not None:
         low, high = loss.interval
         facts += [
@@ -127,7 +131,8 @@ def print_gate(manifest: Manifest) -> None:
             ("same class", percent(loss.agreement)),
         ]
     if (latency := manifest.int8_latency) is not None:
-        facts.append(("an image takes", f"{latency.int8_ms:.2f} ms here, in float32 {latency.float32_ms:.2f} ms"))
+        times = f"{latency.int8_ms:.2f} ms here, in float32 {latency.float32_ms:.2f} ms"
+        facts.append(("an image takes", times if latency.is_faster else f"{times}: smaller, not faster"))
         if manifest.float_layers:
             facts.append(("in float32", f"{count(len(manifest.float_layers))} layers, which {PAGE} lists"))
     print_facts(facts)

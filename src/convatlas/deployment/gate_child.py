@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from convatlas.deployment.predictor import LOGITS, PROBABILITIES, Artefact
-from convatlas.deployment.runtimes import Array
+from convatlas.deployment.runtimes import Array, executed
 from convatlas.errors import UserError
 
 REQUEST, PREPARED, HELD_OUT = "request.json", "prepared.npy", "held_out.npy"
@@ -43,7 +43,8 @@ def answer(artefact: Artefact, folder: Path) -> tuple[dict[str, object], dict[st
         arrays["held out"] = np.concatenate(
             [artefact.network.run(normalize(batch))[LOGITS].argmax(1) for batch in batches]
         )
-    return {"executed": artefact.network.executed(), "classes": artefact.classes}, arrays
+    products = artefact.network.products()
+    return {"executed": executed(products), "products": products, "classes": artefact.classes}, arrays
 
 
 def main() -> None:

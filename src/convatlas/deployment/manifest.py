@@ -79,6 +79,11 @@ class Int8Latency:
     int8_ms: float
     float32_ms: float
 
+    @property
+    def is_faster(self) -> bool:
+        """Whether 8 bits gain time there, and not only size."""
+        return self.int8_ms < self.float32_ms
+
 
 @dataclass(frozen=True, kw_only=True)
 class PairedLoss:
@@ -112,11 +117,13 @@ class GateFigures:
     num_levels: float
     """The largest difference of a value that the artefact prepares, in levels of 255."""
     changed_values: float
-    """The fraction of prepared values that differ by half a level or more."""
+    """The fraction of prepared values that differ by more than a hundredth of a level."""
     image_logit_difference: float
     """The largest difference of logits from image file to answer, as a fraction of the largest logit."""
     executed: str
-    """The precision of the products, as the runtime tells it."""
+    """The lowest precision of the products, as the runtime tells it."""
+    products: dict[str, int] = field(default_factory=dict)
+    """How many products it computes in which precision."""
     loss: PairedLoss | None = None
     """Of lower precision; None: float32."""
 

@@ -96,7 +96,8 @@ def proof(manifest: Manifest) -> list[str]:
         f"Logits differ from the model's by {gate.logit_difference:.1e} of the largest at most ({where}).",
         f"Of the values that it prepares {percent(gate.changed_values)} differ, by {gate.num_levels:.2g} levels of 255 "
         f"at most; from image file to logits that makes {gate.image_logit_difference:.1e} of the largest.",
-        f"The runtime says that products are computed in {gate.executed}.",
+        f"The runtime says that {gate.products[gate.executed]} of {sum(gate.products.values())} products are computed "
+        f"in {gate.executed}.",
     ]
     loss = gate.loss
     if loss is not None:
@@ -110,7 +111,8 @@ def proof(manifest: Manifest) -> list[str]:
             lines.append(f"So few images could not show a loss of up to {max(high, 0):.2f} points.")
     if (latency := manifest.int8_latency) is not None:
         lines.append(
-            f"Where it was made, an image takes {latency.int8_ms:.2f} ms, and {latency.float32_ms:.2f} in float32."
+            f"Where it was made, an image takes {latency.int8_ms:.2f} ms, and {latency.float32_ms:.2f} in float32"
+            + ("." if latency.is_faster else ": it is smaller there, and not faster.")
         )
     if (bits := manifest.weight_bits) is not None:
         lines.append(NARROW_WEIGHTS if bits < WHOLE else WHOLE_WEIGHTS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,13 @@ MAX_SAID = 200
 """Characters of what a runtime says."""
 INT8_OPS = {"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"}
 """What ONNX Runtime makes of products between rounded values."""
+FLOAT_OPS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
+"""And of others."""
+OPENVINO_PRECISIONS = {
+    "f32": Precision.FLOAT32.value, "bf16": Precision.BFLOAT16.value, "u8": Precision.INT8.value,
+    "i8": Precision.INT8.value,
+}  # fmt: skip
+"""Ours, by OpenVINO's names."""
 
 
 class Session(Protocol):
@@ -35,9 +43,18 @@ class Session(Protocol):
         """The outputs by their names, of its one input."""
         ...
 
-    def executed(self) -> str:
-        """The lowest precision that a product is computed in, as the runtime tells it: a value of `Precision`."""
+    def products(self) -> dict[str, int]:
+        """How many products are computed in which precision, as the runtime tells it."""
         ...
+
+
+def executed(products: Mapping[str, int]) -> str:
+    """The lowest of the precisions that products are computed in: a value of `Precision`, or what else the runtime
+    says."""
+    for lower in (Precision.INT8, Precision.BFLOAT16):
+        if lower in products:
+            return lower
+    return " and ".join(sorted(set(products) - {Precision.FLOAT32})) or Precision.FLOAT32
 
 
 def open_network(
@@ -81,7 +98,7 @@ class OnnxSession:
         with refusing(self._path, RuntimeName.ONNX):
             return dict(zip(self.names, self._session.run(None, {self._input: values}), strict=True))
 
-    def executed(self) -> str:
+    def products(self) -> dict[str, int]:
         import onnx
 
         # The graph as it runs: after the runtime fused quantization into the layers, or did not.
@@ -89,8 +106,14 @@ class OnnxSession:
             optimized = Path(folder) / "optimized.onnx"
             self._open(1, optimized)
             graph = onnx.load(str(optimized)).graph
-        kinds = {node.op_type for node in graph.node}
-        return Precision.INT8 if kinds & INT8_OPS else Precision.FLOAT32
+        kinds = [node.op_type for node in graph.node]
+        return dict(
+            Counter(
+                Precision.INT8.value if kind in INT8_OPS else Precision.FLOAT32.value
+                for kind in kinds
+                if kind in INT8_OPS | FLOAT_OPS
+            )
+        )
 
 
 class OpenVinoSession:
@@ -114,12 +137,9 @@ class OpenVinoSession:
             results = self._request.infer([values], share_inputs=True)
             return {name: np.array(results[i]) for i, name in enumerate(self.names)}
 
-    def executed(self) -> str:
-        ran = {layer_precision(op) for op in self._model.get_runtime_model().get_ops() if is_product(op)}
-        for narrow, precision in (("u8", Precision.INT8), ("i8", Precision.INT8), ("bf16", Precision.BFLOAT16)):
-            if narrow in ran:
-                return precision
-        return " and ".join(sorted(ran)) if ran - {"f32"} else Precision.FLOAT32
+    def products(self) -> dict[str, int]:
+        ran = [layer_precision(op) for op in self._model.get_runtime_model().get_ops() if is_product(op)]
+        return dict(Counter(OPENVINO_PRECISIONS.get(one, one) for one in ran))
 
 
 def is_product(op: Any) -> bool:
