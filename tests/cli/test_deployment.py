@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from convatlas.cli.compression import beside
 from convatlas.runs.run import Run
 
 
@@ -23,6 +24,16 @@ def test_what_the_gate_found_is_printed(run: Run, convatlas: Callable, tmp_path:
         "convatlas: writing the network for onnxruntime",
         "convatlas: comparing it with the model, in a process of its own",
     ]
+
+
+def test_what_is_made_of_a_model_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "v1.5").mkdir()
+    (tmp_path / "net.cva").touch()
+    monkeypatch.chdir(tmp_path / "v1.5")
+    assert beside(Path(), "onnx-int8") == tmp_path / "v1.5-onnx-int8"
+    assert beside(Path("../v1.5"), "onnx-int8") == Path("../v1.5-onnx-int8")
+    assert beside(Path("../net.cva"), "onnx-int8") == Path("../net-onnx-int8")
+    assert beside(Path("torchvision:resnet18"), "onnx-int8") == Path("torchvision-resnet18-onnx-int8")
 
 
 def test_an_artefact_predicts_as_its_run_does(shipped: Path, finished: Callable[..., Run], convatlas: Callable) -> None:

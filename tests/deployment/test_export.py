@@ -18,13 +18,17 @@ import torch
 from PIL import Image
 
 import convatlas as ca
+from convatlas.data import Split
 from convatlas.deployment.bench import bench, pareto_charts
 from convatlas.deployment.export import export
-from convatlas.deployment.manifest import MANIFEST, PAGE, REQUIREMENTS, SCRIPT, Manifest
+from convatlas.deployment.gate import Gate
+from convatlas.deployment.int8 import quantize
+from convatlas.deployment.manifest import MANIFEST, PAGE, REQUIREMENTS, SCRIPT, Manifest, Precision, RuntimeName
 from convatlas.deployment.predictor import LOGITS, Artefact
-from convatlas.deployment.samples import draw_samples
+from convatlas.deployment.samples import draw_samples, for_calibration, some
 from convatlas.errors import UserError
-from convatlas.images import ImageError
+from convatlas.files import SILENT, LockedError, lock
+from convatlas.images import ImageError, Interpolation
 from convatlas.models.card import Imported
 from convatlas.models.model import Model
 from convatlas.runs.run import Run
@@ -175,9 +179,82 @@ def test_a_folder_that_holds_something_is_left_alone(run: Run, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_a_place_where_no_folder_can_be_put_is_refused_at_first(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, hidden, link = tmp_path / "here", tmp_path / "hidden", tmp_path / "link"
+    for folder in (here, hidden):
+        folder.mkdir()
+    (hidden / ".mine").touch()
+    link.symlink_to(here)
+    monkeypatch.chdir(here)
+    for out, message in ((".", "or where you are"), (link, "is a link"), (hidden, "holds something already")):
+        with pytest.raises(UserError, match=message):
+            export(run, "onnx", out)
+    assert {path.name for path in tmp_path.rglob("*")} == {"here", "hidden", "link", ".mine"}
+
+
+def test_what_another_process_makes_there_stays(run: Run, tmp_path: Path) -> None:
+    stage = tmp_path / ".artefact.part"
+    with lock(stage):
+        (stage / "artefact").mkdir()
+        with pytest.raises(LockedError):
+            export(run, "onnx", tmp_path / "artefact")
+        assert (stage / "artefact").is_dir()
+
+
+@pytest.mark.parametrize("interpolation", [Interpolation.NEAREST, Interpolation.BOX])
+def test_an_interpolation_without_a_graph_is_refused_at_first(
+    interpolation: Interpolation, run: Run, tmp_path: Path, with_preprocessing: Callable[..., Model]
+) -> None:
+    with pytest.raises(UserError, match=f"^{interpolation} interpolation is not exported"):
+        export(with_preprocessing(run.model, interpolation=interpolation), "onnx", tmp_path / "artefact", data="none")
+
+
+def as_imported(model: Model) -> Model:
+    provenance = replace(model.card.provenance, imported=Imported(weights="lib:net", sha256="0" * 64))
+    return Model(replace(model.card, provenance=provenance), load_network=model.load_network)
+
+
+def labeled(folder: Path, classes: tuple[str, ...], num: int) -> Path:
+    for number, name in enumerate(classes):
+        for i in range(num):
+            path = folder / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.random.default_rng((number, i)).integers(0, 256, (40, 40, 3), np.uint8)).save(path)
+    return folder
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_one_training_image_of_a_class_is_enough_for_the_gate(
+    precision: Precision, model: Model, tmp_path: Path
+) -> None:
+    folder = labeled(tmp_path / "data", model.classes, 2)
+    samples = draw_samples(as_imported(model), folder, tmp_path, [precision])
+    assert len(samples.gate) == len(model.classes)
+    assert (samples.held_out is None) == (precision is Precision.FLOAT32)
+    assert samples.calibration is None
+    assert samples.missing.startswith("every class has one training image") == (precision is Precision.INT8)
+
+
+def test_images_that_have_other_classes_say_why_int8_has_none(model: Model, tmp_path: Path) -> None:
+    folder = labeled(tmp_path / "data", ("cow", "owl"), 3)
+    imported = as_imported(model)
+    samples = draw_samples(imported, folder, tmp_path, [Precision.INT8])
+    assert len(samples.gate) == 6
+    with pytest.raises(UserError, match=r"there are none: the class cow of .* is none of the 6"):
+        quantize(tmp_path / "x", tmp_path, "", RuntimeName.ONNX, Gate(model=imported, samples=samples), SILENT)
+
+
+def test_groups_that_cannot_be_split_hinder_int8_alone(model: Model, tmp_path: Path) -> None:
+    split = Split(np.zeros((40, 3, 8, 8), np.uint8), np.arange(40) % 2, groups=np.arange(40) % 2)
+    assert len(some(split, 8, 0)) == 8
+    with pytest.raises(UserError, match="in too few groups"):
+        for_calibration(split, 0, judges=True)
+
+
 def test_an_imported_model_needs_images(run: Run, tmp_path: Path) -> None:
-    provenance = replace(run.card.provenance, imported=Imported(weights="lib:net", sha256="0" * 64))
-    imported = Model(replace(run.card, provenance=provenance), load_network=lambda: run.network)
+    imported = as_imported(run.model)
     with pytest.raises(UserError, match="its images are not known; name a folder of such images with `data`"):
         export(imported, "onnx", tmp_path / "artefact")
     assert list(tmp_path.iterdir()) == []
@@ -185,11 +262,10 @@ def test_an_imported_model_needs_images(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_imported_model_is_exported_with_any_images(run: Run, drawings: list[Path], tmp_path: Path) -> None:
-    provenance = replace(run.card.provenance, imported=Imported(weights="lib:net", sha256="0" * 64))
-    imported = Model(replace(run.card, provenance=provenance), load_network=lambda: run.network)
+    imported = as_imported(run.model)
     manifest = export(imported, "onnx", tmp_path / "artefact", data=drawings[0].parent)
     assert manifest.gate.num_images == len(drawings)
-    with pytest.raises(UserError, match="name labeled ones with `data`"):
+    with pytest.raises(UserError, match="int8 is calibrated on labeled images, and there are none"):
         export(imported, "onnx", tmp_path / "int8", precision="int8", data=drawings[0].parent)
 
 
@@ -203,8 +279,18 @@ def test_a_package_that_is_not_installed_is_named_with_what_installs_it(package:
     assert "pip install 'convatlas[onnx]'" in ended.stderr
 
 
+@pytest.mark.slow
+def test_a_latency_in_a_runtime_takes_the_packages_of_an_export(run: Run, tmp_path: Path) -> None:
+    words = ("compress", run.folder, "--to", "5 ms", "--engine", "onnx", "--out", tmp_path / "out")
+    ended = in_process(COMMAND, *words, blocked=("onnxscript",))
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        "convatlas: this needs onnxscript: pip install 'convatlas[onnx]'\n",
+    )
+
+
 def test_test_images_are_never_drawn(run: Run, tmp_path: Path) -> None:
-    samples = draw_samples(run, None, tmp_path)
+    samples = draw_samples(run, None, tmp_path, [Precision.INT8])
     dataset = run.load_data()
     tested = {image.tobytes() for image in dataset.test.images[:]}
     drawn = [np.asarray(Image.open(path)) for path in samples.gate]

@@ -163,7 +163,7 @@ def minus_the_batch(path: Path) -> None:
 
 @pytest.mark.slow
 def test_int8_is_held_to_its_preprocessing_and_its_classes_as_float32_is(trained: Run, tmp_path: Path) -> None:
-    with prepared(trained, tmp_path / "artefact", None, (), 0.5, SILENT) as (gate, stage):
+    with prepared(trained, tmp_path / "artefact", None, (Precision.INT8,), (), 0.5, SILENT) as (gate, stage):
         folder = stage / "artefact"
         folder.mkdir()
         manifest = write_artefact(folder, trained.model, RuntimeName.ONNX, Precision.INT8, gate, SILENT)

@@ -92,7 +92,7 @@ def compress(
         made = compress(
             model,
             to,
-            out or beside(model),
+            out or beside(model, "compressed"),
             data=data,
             prune=prune,
             sparse=sparse,
@@ -163,19 +163,22 @@ def engine_of(name: str) -> Engine:
     """
     from convatlas.deployment.latency import RuntimeEngine
     from convatlas.deployment.manifest import RuntimeName
-    from convatlas.deployment.runtimes import runtime_module
+    from convatlas.deployment.runtimes import check_packages
     from convatlas.images.resize import member
 
     runtime = member(RuntimeName, "`engine`", name)
-    runtime_module(runtime)
+    check_packages(runtime)
     return RuntimeEngine(runtime)
 
 
-def beside(model: Path) -> Path:
-    """The folder for the smaller model."""
+def beside(model: Path, ending: str) -> Path:
+    """The folder for what is made of a model."""
+    if not model.exists():
+        # Published weights, whose names no folder can have everywhere.
+        model = Path(str(model).replace(":", "-"))
     # "." and ".." have no name of their own.
     named = model if model.name.strip(".") else model.resolve()
-    return named.with_name(f"{named.stem if named.is_file() else named.name}-compressed")
+    return named.with_name(f"{named.stem if named.is_file() else named.name}-{ending}")
 
 
 def unpack(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convatlas.cli.compression import beside
 from convatlas.cli.console import (
     Column,
     Json,
@@ -57,7 +58,7 @@ def export(
     if to is None and not fastest:
         raise UserError("say which runtime it is for with `to`, onnx or openvino, or find the `fastest`")
     kind = "fastest" if fastest else f"{to}-{precision or 'float32'}"
-    folder = out or Path(f"{str(model).replace(':', '-')}-{kind}")
+    folder = out or beside(model, kind)
     layers = [name for name in outputs.split(",") if name]
     progress = loading_progress(quiet or json)
     tried: tuple[Tried, ...] = ()

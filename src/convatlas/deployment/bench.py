@@ -15,6 +15,7 @@ import numpy as np
 from convatlas.deployment.engine_process import COMPILED, EAGER, EngineProcess, TimedNetwork, engine_process
 from convatlas.deployment.forms import in_form_of, write_network
 from convatlas.deployment.manifest import Manifest, Precision, RuntimeName, is_artefact
+from convatlas.deployment.runtimes import check_packages
 from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
@@ -131,8 +132,10 @@ def engines_of(source: str, folder: Path, progress: ProgressCallback) -> Iterato
         yield timed(EAGER, precision, path, weights, None)
         yield timed(COMPILED, precision, path, weights, None)
     for runtime in RuntimeName:
-        if not runtime.is_installed:
-            progress.say(f"without {runtime.package}: pip install 'convatlas[{runtime}]'")
+        try:
+            check_packages(runtime)
+        except UserError as error:
+            progress.say(f"without {runtime.label}: {error}")
             continue
         place = folder / runtime
         place.mkdir()

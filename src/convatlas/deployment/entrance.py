@@ -32,6 +32,18 @@ DIVISION = (6, 6, 5, 5)
 """Bits of a weight that each step of a division finds."""
 
 
+def check_interpolation(interpolation: Interpolation) -> None:
+    """
+    Raises:
+        UserError: it has no graph.
+    """
+    if interpolation not in RADIUS:
+        raise UserError(
+            f"{interpolation} interpolation is not exported, for what lies halfway between two pixels Pillow gives to "
+            "either; train with bilinear or bicubic"
+        )
+
+
 class ImageEntrance(nn.Module):
     """What `Preprocessing.prepare` does with the decoded image of one file, as a graph of tensor operations.
 
@@ -43,6 +55,7 @@ class ImageEntrance(nn.Module):
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
+        check_interpolation(preprocessing.interpolation)
         self.preprocessing = preprocessing
         self.register_buffer("mean", torch.from_numpy(preprocessing.pixel_mean))
         self.register_buffer("std", torch.from_numpy(preprocessing.pixel_std))
@@ -131,7 +144,7 @@ class Resampling:
             longer: pixels of the image's side that decides the scale.
         """
         self.side = side
-        radius = RADIUS.get(interpolation, 0)
+        radius = RADIUS[interpolation]
         num_blocks = -(-side // BLOCK)
         # Rounding a short side of a letterbox may scale it by half as much again.
         num_read = (3 * (BLOCK + 2 * radius) * longer) // (2 * side) + 2 * radius + 4
@@ -211,12 +224,8 @@ def filter_of(interpolation: Interpolation, x: Tensor) -> Tensor:
             near = (1.5 * distance - 2.5) * distance * distance + 1
             far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
             return torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
-        case Interpolation.LANCZOS:
+        case _:
             return torch.where(distance < 3, sinc(x) * sinc(x / 3), 0.0)
-    raise UserError(
-        f"{interpolation} interpolation is not exported, for what lies halfway between two pixels Pillow gives to "
-        "either; choose bilinear or bicubic"
-    )
 
 
 def sinc(x: Tensor) -> Tensor:

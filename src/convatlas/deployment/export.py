@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convatlas.data import check_outside
 from convatlas.deployment.artefact import write_artefact
 from convatlas.deployment.bench import bench
+from convatlas.deployment.entrance import check_interpolation
 from convatlas.deployment.gate import Gate, GateError
-from convatlas.deployment.manifest import Manifest, Precision, RuntimeName, is_installed
-from convatlas.deployment.runtimes import runtime_module
+from convatlas.deployment.manifest import Manifest, Precision, RuntimeName
+from convatlas.deployment.runtimes import check_packages
 from convatlas.deployment.samples import draw_samples
 from convatlas.errors import UserError
-from convatlas.files import SILENT, ProgressCallback, lock, occupied
+from convatlas.files import SILENT, ProgressCallback, lock, put_folder
 from convatlas.images.resize import member
 from convatlas.models.model import Model
 from convatlas.runs.run import Run, load
@@ -76,11 +76,11 @@ def export(
     runtime, precision, out = member(RuntimeName, "`to`", to), member(Precision, "`precision`", precision), Path(out)
     opened = source if isinstance(source, Run | Model) else load(source, progress=progress)
     check(model_of(opened), runtime, precision)
-    with prepared(opened, out, data, outputs, max_loss, progress) as (gate, stage):
+    with prepared(opened, out, data, (precision,), outputs, max_loss, progress) as (gate, stage):
         folder = stage / "artefact"
         folder.mkdir()
         manifest = write_artefact(folder, gate.model, runtime, precision, gate, progress)
-        os.replace(folder, out)
+        put_folder(folder, out)
     return manifest
 
 
@@ -109,7 +109,7 @@ def export_fastest(
         raise UserError("no runtime is installed: pip install 'convatlas[onnx,openvino]'")
     opened = source if isinstance(source, Run | Model) else load(source, progress=progress)
     tried: list[Tried] = []
-    with prepared(opened, out, data, outputs, max_loss, progress) as (gate, stage):
+    with prepared(opened, out, data, tuple(Precision), outputs, max_loss, progress) as (gate, stage):
         passed: dict[Path, Tried] = {}
         for runtime in runtimes:
             for precision in Precision:
@@ -130,7 +130,7 @@ def export_fastest(
         tried += [replace(one, latency_ms=times[folder]) for folder, one in passed.items()]
         fastest = min(times, key=lambda folder: times[folder])
         manifest = Manifest.read(fastest)
-        os.replace(fastest, out)
+        put_folder(fastest, out)
     return Fastest(manifest=manifest, tried=tuple(tried))
 
 
@@ -143,6 +143,7 @@ def prepared(
     opened: Run | Model,
     out: Path,
     data: str | Path | None,
+    precisions: Collection[Precision],
     outputs: Sequence[str],
     max_loss: float,
     progress: ProgressCallback,
@@ -155,24 +156,39 @@ def prepared(
     """
     if not 0 <= max_loss <= 100:
         raise UserError(f"`max_loss` {max_loss:g} does not work; it is in points of accuracy, 0 to 100")
-    if occupied(out):
+    if out.is_symlink() or out.is_mount() or out.resolve() == Path.cwd():
+        raise UserError(
+            f"{out} cannot be replaced, for it is a link, a mount or where you are; name another with `out`"
+        )
+    # Hidden files count too: the finished folder takes the place of an empty one alone.
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} holds something already; choose a new or empty folder with `out`")
     place = opened.record.data if data is None and isinstance(opened, Run) else data
     if place is not None:
         check_outside(out, place)
     stage = out.absolute().with_name(f".{out.name}.part")
     with tempfile.TemporaryDirectory(prefix="convatlas-images-") as images:
-        samples = draw_samples(opened, data, Path(images), progress)
+        samples = draw_samples(opened, data, Path(images), precisions, progress)
         gate = Gate(model=model_of(opened), samples=samples, outputs=tuple(outputs), max_loss=max_loss)
         try:
             with lock(stage):
-                for path in stage.iterdir():
-                    # What a killed process left; the lock is this one's.
-                    if path.is_dir():
-                        shutil.rmtree(path)
-                yield gate, stage
+                # What a killed process left.
+                clear(stage)
+                try:
+                    yield gate, stage
+                finally:
+                    clear(stage)
         finally:
-            shutil.rmtree(stage, ignore_errors=True)
+            # Unless another process has it.
+            with suppress(OSError):
+                stage.rmdir()
+
+
+def clear(stage: Path) -> None:
+    """Remove all folders in one; what is left is the lock of this process."""
+    for path in stage.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
 
 
 def check(model: Model, runtime: RuntimeName, precision: Precision) -> None:
@@ -185,11 +201,5 @@ def check(model: Model, runtime: RuntimeName, precision: Precision) -> None:
     rounds_inputs = any(layer.input_low is not None for layer in model.card.quantization or ())
     if rounds_inputs and precision is not Precision.INT8:
         raise UserError(f"the layers of {model.name} round their inputs to 8 bits; export it in int8")
-    runtime_module(runtime)
-    for package in (
-        "onnx",
-        "onnxscript",
-        *(["nncf"] if (runtime, precision) == (RuntimeName.OPENVINO, Precision.INT8) else []),
-    ):
-        if not is_installed(package):
-            raise UserError(f"this export needs {package}: pip install 'convatlas[{runtime}]'")
+    check_interpolation(model.preprocessing.interpolation)
+    check_packages(runtime, precision)

@@ -82,7 +82,7 @@ class Gate:
     def _write_held_out(self, path: Path) -> None:
         split = self.samples.held_out
         if split is None:
-            raise GateError("lower precision is judged by accuracy; name labeled images of the classes with `data`")
+            raise GateError(f"lower precision is judged on labeled images, and there are none: {self.samples.missing}")
         np.save(path, self.model.preprocessing.center(split.images[:]))
 
     @torch.inference_mode()

@@ -68,7 +68,7 @@ def quantize(
     """
     samples = gate.samples
     if samples.calibration is None or samples.held_out is None:
-        raise UserError("int8 is calibrated on images of the classes; name labeled ones with `data`")
+        raise UserError(f"int8 is calibrated on labeled images, and there are none: {samples.missing}")
     products = products_of(path, network)
     groups = {
         "depthwise convolutions": [product for product in products if product.is_depthwise],

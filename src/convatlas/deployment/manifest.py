@@ -90,7 +90,8 @@ class PairedLoss:
     """What lower precision costs: model and artefact, on the same images."""
 
     images: str
-    """Which: "validation images" or "training images". Test images are never used."""
+    """Which: "validation images" or "training images", or of an imported model "labeled images". Test images are never
+    used."""
     num_images: int
     model_accuracy: float
     """A fraction."""

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convatlas.deployment.external_data import check_self_contained
-from convatlas.deployment.manifest import Precision, RuntimeName
+from convatlas.deployment.manifest import Precision, RuntimeName, is_installed
 from convatlas.errors import UserError
 
 Array = npt.NDArray[Any]
@@ -161,6 +161,18 @@ def runtime_module(runtime: RuntimeName) -> Any:
         return importlib.import_module(runtime.package)
     except ImportError as error:
         raise UserError(f"this needs {runtime.package}: pip install 'convatlas[{runtime}]'") from error
+
+
+def check_packages(runtime: RuntimeName, precision: Precision = Precision.FLOAT32) -> None:
+    """
+    Raises:
+        UserError: a package is not installed that it takes to write a network for a runtime.
+    """
+    runtime_module(runtime)
+    quantizers = ["nncf"] if (runtime, precision) == (RuntimeName.OPENVINO, Precision.INT8) else []
+    for package in ("onnx", "onnxscript", *quantizers):
+        if not is_installed(package):
+            raise UserError(f"this needs {package}: pip install 'convatlas[{runtime}]'")
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image
 
 from convatlas.data import Split
 from convatlas.data.folder_images import SourceImages
+from convatlas.deployment.manifest import Precision
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.images.listing import list_files
@@ -32,19 +33,26 @@ class Samples:
     gate: tuple[Path, ...]
     """Image files."""
     held_out: Split | None = None
-    """Labeled images that lower precision is judged on; None: none are known."""
+    """Labeled images that lower precision is judged on; None: it is not asked for, or none are known."""
     held_out_kind: str = ""
     """Which those are."""
     calibration: Split | None = None
-    """Training images, of all classes."""
+    """Training images, of all classes, that int8 is calibrated on; None as above."""
+    missing: str = ""
+    """Why there are none, although they are asked for."""
 
 
 def draw_samples(
-    opened: Run | Model, data: str | Path | None, folder: Path, progress: ProgressCallback = SILENT
+    opened: Run | Model,
+    data: str | Path | None,
+    folder: Path,
+    precisions: Collection[Precision],
+    progress: ProgressCallback = SILENT,
 ) -> Samples:
     """Draw images of a model's data set.
 
     Args:
+        precisions: what they are for; float32 takes no labeled ones.
         data: name or folder of the data set, if it was moved; of an imported model a data set whose classes are some of
             the model's, or a folder of any images.
         folder: where images are written that are no files, as PNG.
@@ -62,34 +70,58 @@ def draw_samples(
         # Nothing says that these are of the model's classes; only labeled ones can show that accuracy stays.
         try:
             dataset = model.load_data(data, progress=progress)
-        except UserError:
-            return Samples(gate=tuple(spread(found)))
+        except UserError as error:
+            return Samples(gate=tuple(spread(found)), missing=str(error))
     else:
         dataset = opened.load_data(data, progress=progress)
     train, validation = dataset.train, opened.record.validation if isinstance(opened, Run) else None
     seed = model.provenance.seed
     if validation is None:
-        rest, held_out, kind = train, None, "training images"
+        rest, held_out, kind = train, None, "labeled images" if imported else "training images"
     else:
         rest, held_out = draw_validation(train, validation, seed)
         kind = "validation images"
-    # What lower precision is calibrated on must not judge it.
-    others, calibration = rest.stratified_split(min(NUM_CALIBRATION / len(rest), 0.5), np.random.default_rng(seed))
+    gate = tuple(as_files(some(rest, NUM_GATE, seed).exact(progress), folder))
+    if not set(precisions) - {Precision.FLOAT32}:
+        return Samples(gate=gate)
+    others, calibration, missing = rest, None, ""
+    if Precision.INT8 in precisions:
+        try:
+            others, calibration = for_calibration(rest, seed, judges=held_out is None)
+        except UserError as error:
+            missing = str(error)
     side = model.preprocessing.resize
     num = min(NUM_HELD_OUT, HELD_OUT_BYTES // (side * side * model.preprocessing.channels))
     return Samples(
-        gate=tuple(as_files(some(others, NUM_GATE, seed).exact(progress), folder)),
+        gate=gate,
         held_out=some(others if held_out is None else held_out, num, seed).exact(progress),
         held_out_kind=kind,
-        calibration=calibration.exact(progress),
+        calibration=None if calibration is None else calibration.exact(progress),
+        missing=missing,
     )
+
+
+def for_calibration(split: Split, seed: int, *, judges: bool) -> tuple[Split, Split]:
+    """What is left of training images, and what int8 is calibrated on.
+
+    Args:
+        judges: whether what is left is to judge int8, which must not be calibrated on it.
+
+    Raises:
+        UserError: nothing would be left for that, or the groups cannot be split.
+    """
+    others, calibration = split.stratified_split(min(NUM_CALIBRATION / len(split), 0.5), np.random.default_rng(seed))
+    if judges and not len(others):
+        raise UserError("every class has one training image, and the same image cannot judge it; add images to them")
+    return others, calibration
 
 
 def some(split: Split, num: int, seed: int) -> Split:
     """About so many images of a split, of each class its share and at least one."""
     if len(split) <= num:
         return split
-    return split.stratified_split(num / len(split), np.random.default_rng(seed))[1]
+    # Groups need not be whole: nothing is learned from these.
+    return replace(split, groups=None).stratified_split(num / len(split), np.random.default_rng(seed))[1]
 
 
 def spread(paths: Sequence[Path]) -> Sequence[Path]:

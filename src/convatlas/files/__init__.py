@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, locks, the folders of caches, downloads, and how they tell their progress."""
 
+from convatlas.files.atomic import put_folder as put_folder
 from convatlas.files.atomic import write as write
 from convatlas.files.cache import cache_folder as cache_folder
 from convatlas.files.cache import decoded_folder as decoded_folder

@@ -1,4 +1,4 @@
-"""A file is written whole or not at all."""
+"""A file, or a folder of files, is written whole or not at all."""
 
 import os
 from pathlib import Path
@@ -27,6 +27,20 @@ def write(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def put_folder(folder: Path, place: Path) -> None:
+    """Move a finished folder of files to `place`, where nothing or an empty folder is, as `write` does with a file.
+
+    Raises:
+        OSError: the disk is full or something lies there; the folder is still where it was.
+    """
+    for path in folder.iterdir():
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
+    _sync_folder(folder)
+    os.replace(folder, place)
+    _sync_folder(place.parent)
 
 
 def _sync_folder(folder: Path) -> None:
