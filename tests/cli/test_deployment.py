@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from convatlas.cli.compression import beside
+from convatlas.deployment.artefact import sums
+from convatlas.deployment.manifest import MANIFEST, Manifest
 from convatlas.runs.run import Run
 
 
@@ -77,6 +81,28 @@ def test_bench_prints_a_row_a_batch(shipped: Path, as_json: Callable, convatlas:
     assert (one["engine"], one["batch_size"], one["threads"]) == ("ONNX Runtime", 1, 1)
 
 
+def test_figures_are_printed_before_anything_is_drawn(shipped: Path, convatlas: Callable, tmp_path: Path) -> None:
+    (tmp_path / "plots").touch()
+    words = ("--rounds", 1, "--threads", 1, "--quiet", "--plots", tmp_path / "plots")
+    status, out, err = convatlas("bench", shipped, *words)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "ONNX Runtime" in out
+
+
+def test_an_engine_that_fails_is_a_line(shipped: Path, convatlas: Callable, as_json: Callable, tmp_path: Path) -> None:
+    other = tmp_path / "broken"
+    shutil.copytree(shipped, other)
+    (other / "model.onnx").write_bytes(b"\x0a\x00no network")
+    (other / MANIFEST).write_bytes(replace(Manifest.read(other), files=sums(other)).to_json())
+    words = ("bench", other, shipped, "--rounds", 1, "--threads", 1)
+    status, out, err = convatlas(*words, "--quiet")
+    assert (status, err) == (0, "")
+    assert f"\nleft out: ONNX Runtime in float32 fails on {other}: " in out
+    (failed,) = as_json(*words)["failed"]
+    assert failed["why"]
+    assert (failed["model"], failed["engine"], failed["precision"]) == (str(other), "ONNX Runtime", "float32")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -86,6 +112,7 @@ def test_bench_prints_a_row_a_batch(shipped: Path, as_json: Callable, convatlas:
         (["export", "--to", "onnx", "--max-loss", "-1"], "--max-loss -1 does not work"),
         (["bench", "--batch", "a"], "--batch 'a' does not work; it takes sizes such as 1,8"),
         (["bench", "--batch", "0"], "--batch takes sizes from 1 on, as 1,8"),
+        (["bench", "--threads", "0"], "--threads 0 does not work; it must be at least 1"),
         (["bench", "--rounds", "0"], "--rounds 0 does not work; it must be at least 1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

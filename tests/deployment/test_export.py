@@ -19,7 +19,9 @@ from PIL import Image
 
 import convatlas as ca
 from convatlas.data import Split
-from convatlas.deployment.bench import bench, pareto_charts
+from convatlas.deployment.artefact import sums
+from convatlas.deployment.bench import bench, engines_of, of_artefact, pareto_charts
+from convatlas.deployment.engine_process import EngineError
 from convatlas.deployment.export import export
 from convatlas.deployment.gate import Gate
 from convatlas.deployment.int8 import quantize
@@ -355,6 +357,38 @@ def test_engines_are_timed_in_turns(folder: Path) -> None:
     assert len(latency.series) == len(size.series) == 1
 
 
+def broken(folder: Path, copied: Path) -> Path:
+    """An artefact with a network that no runtime loads, and its checksum."""
+    shutil.copytree(folder, copied)
+    (copied / "model.onnx").write_bytes(b"\x0a\x00no network")
+    (copied / MANIFEST).write_bytes(replace(Manifest.read(copied), files=sums(copied)).to_json())
+    return copied
+
+
+def test_an_engine_that_fails_is_left_out(folder: Path, tmp_path: Path) -> None:
+    failed, other = list[EngineError](), broken(folder, tmp_path / "broken")
+    found = bench([other, folder], threads=1, rounds=1, on_error=failed.append)
+    assert [one.model for one in found] == [str(folder)]
+    assert [error.engine.model for error in failed] == [str(other)]
+    assert str(failed[0]).startswith(f"ONNX Runtime in float32 fails on {other}: ")
+    for sources in ([other, folder], [other]):
+        with pytest.raises(EngineError):
+            bench(sources, threads=1, rounds=1, on_error=failed.append if len(sources) == 1 else None)
+
+
+def test_an_accuracy_is_one_that_was_measured(folder: Path, tmp_path: Path) -> None:
+    manifest = Manifest.read(folder)
+    assert manifest.card.score is not None
+    assert of_artefact(str(folder), manifest).accuracy == manifest.card.score.accuracy
+    assert of_artefact(str(folder), replace(manifest, precision=Precision.INT8)).accuracy is None
+
+
+def test_a_model_that_computes_in_8_bits_is_timed_as_it_is_and_no_other(tmp_path: Path) -> None:
+    source = Path(__file__).parents[1] / "formats" / "int8.cva"
+    engines = list(engines_of(str(source), tmp_path / "forms", SILENT))
+    assert [(one.name, one.precision) for one in engines] == [("PyTorch", "float32")]
+
+
 @pytest.mark.slow
 def test_a_model_is_timed_in_every_engine(run: Run) -> None:
     found = bench([run.folder], threads=1, rounds=1)
@@ -362,7 +396,9 @@ def test_a_model_is_timed_in_every_engine(run: Run) -> None:
     assert {(name, "float32") for name in ("PyTorch", "PyTorch compiled", "ONNX Runtime", "OpenVINO")} <= engines
 
 
-@pytest.mark.parametrize("arguments", [{"batch_sizes": [0]}, {"batch_sizes": []}, {"rounds": 0}], ids=str)
+@pytest.mark.parametrize(
+    "arguments", [{"batch_sizes": [0]}, {"batch_sizes": []}, {"rounds": 0}, {"threads": 0}, {"threads": -1}], ids=str
+)
 def test_what_cannot_be_timed_is_one_line(arguments: dict[str, object], folder: Path) -> None:
-    with pytest.raises(UserError, match=r"`(batch|rounds)`"):
+    with pytest.raises(UserError, match=r"`(batch|rounds|threads)`"):
         bench([folder], **arguments)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,8 @@ from convatlas.errors import UserError
 from convatlas.formatting import plural
 
 if TYPE_CHECKING:
+    from convatlas.deployment.bench import EngineTimes
+    from convatlas.deployment.engine_process import EngineError
     from convatlas.deployment.export import Tried
     from convatlas.deployment.manifest import Manifest
 
@@ -163,18 +166,33 @@ def bench(
     except ValueError as error:
         raise UserError(f"`batch` {batch!r} does not work; it takes sizes such as 1,8") from error
     progress = loading_progress(quiet or json)
-    found = bench(models, batch_sizes=batch_sizes, threads=threads, rounds=rounds, progress=progress)
+    errors: list[EngineError] = []
+    found = bench(
+        models, batch_sizes=batch_sizes, threads=threads, rounds=rounds, on_error=errors.append, progress=progress
+    )
+    if json:
+        failed = [
+            {"model": one.engine.model, "engine": one.engine.name, "precision": one.engine.precision, "why": one.reason}
+            for one in errors
+        ]
+        print_json({"measurements": [asdict(one) for one in found], "failed": failed})
+    else:
+        print_times(found, with_models=len(models) > 1)
+        for error in errors:
+            print_line(f"left out: {error}")
+    # After the figures, which it must not cost.
     if plots is not None:
         charts = pareto_charts(found)
         plots.mkdir(parents=True, exist_ok=True)
         for chart in charts:
             write(plots / f"{chart.name}.svg", draw.render_chart(chart, "svg"))
-    if json:
-        print_json({"measurements": [asdict(one) for one in found]})
-        return
+
+
+def print_times(found: Sequence[EngineTimes], *, with_models: bool) -> None:
+    """A row for each engine and batch."""
     print_table(
         [
-            *([Column("model", wrap=True)] if len(models) > 1 else []),
+            *([Column("model", wrap=True)] if with_models else []),
             Column("engine", wrap=True),
             Column("precision"),
             Column("batch", right=True),
@@ -190,7 +208,7 @@ def bench(
         ],
         [
             (
-                *([one.model] if len(models) > 1 else []),
+                *([one.model] if with_models else []),
                 one.engine,
                 one.precision,
                 count(one.batch_size),

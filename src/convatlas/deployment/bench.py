@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from convatlas.deployment.engine_process import COMPILED, EAGER, EngineProcess, TimedNetwork, engine_process
-from convatlas.deployment.forms import in_form_of, write_network
+from convatlas.deployment.engine_process import (
+    COMPILED,
+    EAGER,
+    EngineError,
+    EngineProcess,
+    TimedNetwork,
+    engine_process,
+)
+from convatlas.deployment.forms import check_keeps_floats, in_form_of, write_network
 from convatlas.deployment.manifest import Manifest, Precision, RuntimeName, is_artefact
 from convatlas.deployment.runtimes import check_packages
 from convatlas.draw import Lines, Series
@@ -47,6 +54,7 @@ class EngineTimes:
     """Memory that loading and computing added to the process."""
     num_bytes: int
     accuracy: float | None
+    """On test images, of a model in float32, or of an artefact that answers as it does. None: it was not measured."""
 
 
 def bench(
@@ -55,49 +63,74 @@ def bench(
     batch_sizes: Sequence[int] = (1,),
     threads: int | None = None,
     rounds: int = ROUNDS,
+    on_error: Callable[[EngineError], None] | None = None,
     progress: ProgressCallback = SILENT,
 ) -> list[EngineTimes]:
     """Time models and artefacts, each engine in a process of its own, turn by turn.
 
     A model is timed in PyTorch, eager and compiled, and exported to the runtimes that are installed, in float32 and
-    bfloat16 where this processor has it. Int8 takes images to calibrate on: export it and time the artefact.
+    bfloat16 where this processor has it. Int8 takes images to calibrate on: export it and time the artefact. Of a model
+    that was trained in 8 bits, the time in eager PyTorch alone says something.
 
     Args:
         sources: runs, models, published weights or artefacts.
         batch_sizes: images that are computed together.
         threads: of each engine; None: one for each core.
         rounds: turns of each engine.
+        on_error: called with each engine that fails, which is then left out; without it, the first is an error.
 
     Raises:
-        UserError: a source cannot be opened, or an engine fails.
+        UserError: a source cannot be opened, or an engine fails, or all.
     """
     if not batch_sizes or any(size < 1 for size in batch_sizes):
         raise UserError("`batch` takes sizes from 1 on, as 1,8")
     if rounds < 1:
         raise UserError(f"`rounds` {rounds} does not work; it must be at least 1")
+    if threads is not None and threads < 1:
+        raise UserError(f"`threads` {threads} does not work; it must be at least 1")
     threads = threads or os.cpu_count() or 1
     with tempfile.TemporaryDirectory(prefix="convatlas-bench-") as folder, ExitStack() as stack:
         engines: list[TimedNetwork] = []
         for number, source in enumerate(sources):
             engines += engines_of(str(source), Path(folder) / str(number), progress)
-        processes = []
-        for engine in engines:
+        processes: dict[int, EngineProcess] = {}
+        errors: list[EngineError] = []
+
+        @contextmanager
+        def left_out(number: int) -> Iterator[None]:
+            """If the engine fails, it is one of them no more."""
+            try:
+                yield
+            except EngineError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+                errors.append(error)
+                processes.pop(number, None)
+
+        for number, engine in enumerate(engines):
             progress.say(f"loading {engine.model} in {engine.name}, {engine.precision}")
-            processes.append(stack.enter_context(engine_process(engine, threads, batch_sizes)))
-        seconds: dict[tuple[int, int], list[float]] = {
-            (number, size): [] for number in range(len(processes)) for size in batch_sizes
-        }
-        repeats = {key: processes[key[0]].repeats_for(key[1]) for key in seconds}
+            with left_out(number):
+                processes[number] = stack.enter_context(engine_process(engine, threads, batch_sizes))
+        repeats: dict[tuple[int, int], int] = {}
+        for number, process in list(processes.items()):
+            with left_out(number):
+                repeats |= {(number, size): process.repeats_for(size) for size in batch_sizes}
+        seconds: dict[tuple[int, int], list[float]] = {key: [] for key in repeats}
         order = list(seconds)
         generator = random.Random(0)
         for _ in range(rounds):
             # No engine always comes after the same other one.
             generator.shuffle(order)
-            for key in order:
-                seconds[key] += processes[key[0]].run(key[1], repeats[key])
+            for number, size in order:
+                if number in processes:
+                    with left_out(number):
+                        seconds[number, size] += processes[number].run(size, repeats[number, size])
+        if not processes:
+            raise errors[0]
         return [
-            times_of(engine, processes[number], threads, size, seconds[number, size])
-            for number, engine in enumerate(engines)
+            times_of(process, threads, size, seconds[number, size])
+            for number, process in processes.items()
             for size in batch_sizes
         ]
 
@@ -124,9 +157,15 @@ def engines_of(source: str, folder: Path, progress: ProgressCallback) -> Iterato
     def timed(name: str, precision: Precision, path: Path, num_bytes: int, runtime: RuntimeName | None) -> TimedNetwork:
         return TimedNetwork(
             model=source, name=name, precision=precision, path=path, runtime=runtime, num_bytes=num_bytes,
-            accuracy=test_accuracy(card), shape=shape_of(card),
+            accuracy=test_accuracy(card) if precision is Precision.FLOAT32 else None, shape=shape_of(card),
         )  # fmt: skip
 
+    try:
+        check_keeps_floats(model)
+    except UserError as error:
+        progress.say(f"in eager {EAGER} alone: {error}")
+        yield timed(EAGER, Precision.FLOAT32, path, weights, None)
+        return
     precisions = (Precision.FLOAT32, Precision.BFLOAT16) if has_bfloat16() else (Precision.FLOAT32,)
     for precision in precisions:
         yield timed(EAGER, precision, path, weights, None)
@@ -146,8 +185,6 @@ def engines_of(source: str, folder: Path, progress: ProgressCallback) -> Iterato
 
 
 def of_artefact(source: str, manifest: Manifest) -> TimedNetwork:
-    loss = manifest.gate.loss
-    accuracy = test_accuracy(manifest.card)
     return TimedNetwork(
         model=source,
         name=manifest.runtime.label,
@@ -155,7 +192,8 @@ def of_artefact(source: str, manifest: Manifest) -> TimedNetwork:
         path=Path(source) / manifest.network,
         runtime=manifest.runtime,
         num_bytes=sum(file.num_bytes for file in manifest.files),
-        accuracy=None if accuracy is None else accuracy - (0.0 if loss is None else loss.loss / 100),
+        # What the gate found lost it found on other images.
+        accuracy=test_accuracy(manifest.card) if manifest.precision is Precision.FLOAT32 else None,
         shape=shape_of(manifest.card),
     )
 
@@ -180,9 +218,8 @@ def has_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def times_of(
-    engine: TimedNetwork, process: EngineProcess, threads: int, size: int, seconds: list[float]
-) -> EngineTimes:
+def times_of(process: EngineProcess, threads: int, size: int, seconds: list[float]) -> EngineTimes:
+    engine = process.engine
     p50, p90, p99 = (1000 * float(value) for value in np.percentile(seconds, (50, 90, 99)))
     return EngineTimes(
         model=engine.model,
@@ -207,12 +244,12 @@ def pareto_charts(measurements: Sequence[EngineTimes]) -> tuple[Lines, Lines]:
     """Accuracy against latency, and against size, of what was measured for the smallest batch.
 
     Raises:
-        UserError: nothing is known of any accuracy.
+        UserError: no accuracy was measured.
     """
     smallest = min(one.batch_size for one in measurements)
     shown = [one for one in measurements if one.batch_size == smallest and one.accuracy is not None]
     if not shown:
-        raise UserError("no accuracy is known of any of these, so there is nothing to plot")
+        raise UserError("no test accuracy of these was measured, so there is nothing to plot")
 
     def against(name: str, x: str, values: Sequence[float]) -> Lines:
         return Lines(

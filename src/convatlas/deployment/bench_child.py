@@ -20,6 +20,8 @@ import numpy as np
 from convatlas.deployment.manifest import Precision, RuntimeName
 
 Call = Callable[[Any], object]
+MAX_SAID = 300
+"""Characters of what an engine says that fails."""
 
 
 def torch_call(engine: Mapping[str, Any]) -> tuple[Call, Callable[[np.ndarray[Any, Any]], Any]]:
@@ -77,8 +79,7 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def main() -> None:
-    engine = json.loads(sys.stdin.readline())
+def answer(engine: Mapping[str, Any]) -> None:
     # Read when a runtime's threads start.
     os.environ["OMP_NUM_THREADS"] = str(engine["threads"])
     before, began = peak_bytes(), time.perf_counter()
@@ -102,6 +103,16 @@ def main() -> None:
             call(images)
             seconds.append(time.perf_counter() - start)
         say({"seconds": seconds, "peak_bytes": peak_bytes() - before})
+
+
+def main() -> None:
+    engine = json.loads(sys.stdin.readline())
+    try:
+        answer(engine)
+    except Exception as error:
+        # Whatever a runtime or a compiler raises: the other engines can still be timed.
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        say({"error": said[0][:MAX_SAID]})
 
 
 if __name__ == "__main__":

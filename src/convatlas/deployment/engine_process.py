@@ -37,9 +37,17 @@ class TimedNetwork:
     num_bytes: int
     """On disk."""
     accuracy: float | None
-    """On test images, a fraction; of an artefact of lower precision less what the gate found lost. None: unknown."""
+    """On test images, a fraction; None: it was not measured."""
     shape: tuple[int, ...]
     """Of an image: (channels, height, width)."""
+
+
+class EngineError(UserError):
+    """An engine cannot compute a network, or not on this machine."""
+
+    def __init__(self, engine: TimedNetwork, reason: str) -> None:
+        super().__init__(f"{engine.name} in {engine.precision} fails on {engine.model}: {reason}")
+        self.engine, self.reason = engine, reason
 
 
 class EngineProcess:
@@ -53,7 +61,7 @@ class EngineProcess:
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """
         Raises:
-            UserError: the process ended.
+            EngineError: it fails, or the process ended.
         """
         assert self.process.stdin is not None, "a pipe"
         assert self.process.stdout is not None, "a pipe"
@@ -62,9 +70,9 @@ class EngineProcess:
             self.process.stdin.flush()
             answer: dict[str, Any] = json.loads(self.process.stdout.readline())
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self.engine.name} in {self.engine.precision} fails on {self.engine.model}; what it said stands above"
-            ) from error
+            raise EngineError(self.engine, "its process ended; what it said stands above") from error
+        if "error" in answer:
+            raise EngineError(self.engine, answer["error"])
         self.peak_bytes = answer["peak_bytes"]
         return answer
 

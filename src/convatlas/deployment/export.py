@@ -13,6 +13,7 @@ from convatlas.data import check_outside
 from convatlas.deployment.artefact import write_artefact
 from convatlas.deployment.bench import bench
 from convatlas.deployment.entrance import check_interpolation
+from convatlas.deployment.forms import check_keeps_floats
 from convatlas.deployment.gate import Gate, GateError
 from convatlas.deployment.manifest import Manifest, Precision, RuntimeName
 from convatlas.deployment.runtimes import check_packages
@@ -198,8 +199,7 @@ def check(model: Model, runtime: RuntimeName, precision: Precision) -> None:
     """
     if precision is Precision.BFLOAT16 and runtime is RuntimeName.ONNX:
         raise UserError("ONNX Runtime does not compute in bfloat16 on CPUs; export to openvino, or in float32 or int8")
-    rounds_inputs = any(layer.input_low is not None for layer in model.card.quantization or ())
-    if rounds_inputs and precision is not Precision.INT8:
-        raise UserError(f"the layers of {model.name} round their inputs to 8 bits; export it in int8")
+    if precision is not Precision.INT8:
+        check_keeps_floats(model)
     check_interpolation(model.preprocessing.interpolation)
     check_packages(runtime, precision)

@@ -61,6 +61,15 @@ class UnitBiasConv2d(nn.Conv2d):
         return super().forward(x) + self.unit_bias
 
 
+def check_keeps_floats(model: Model) -> None:
+    """
+    Raises:
+        UserError: the model computes in 8 bits, and would be another one in another precision.
+    """
+    if any(layer.input_low is not None for layer in model.card.quantization or ()):
+        raise UserError(f"the layers of {model.name} round their inputs to 8 bits; export it in int8")
+
+
 def with_dense_weights(network: nn.Module) -> nn.Module:
     """The network with usual convolutions in place of those with a table: a graph would make their weights anew for
     every image, and quantizers know no weights that are made."""
