@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -13,8 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 from PIL import Image
 
 import convatlas as ca
@@ -125,6 +128,22 @@ def test_the_script_says_in_a_line_what_it_cannot_read(folder: Path, tmp_path: P
         assert "Traceback" not in ended.stderr
 
 
+def test_the_script_says_how_it_is_called(folder: Path) -> None:
+    for words in ([], ["--json"]):
+        ended = subprocess.run([sys.executable, folder / SCRIPT, *words], capture_output=True, text=True)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr == "Classify images: python predict.py IMAGE...  (--json for programs)\n"
+
+
+def test_the_script_reads_no_image_that_would_fill_the_memory(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "huge.png"
+    Image.new("1", (20_000, 20_000)).save(path)
+    ended = subprocess.run([sys.executable, folder / SCRIPT, path], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"{path}: Image size (400000000 pixels) exceeds limit")
+    assert ended.stderr.count("\n") == 1
+
+
 def test_images_that_cannot_be_used_are_named(folder: Path, drawings: list[Path], tmp_path: Path) -> None:
     artefact, failed = Artefact.open(folder), list[ImageError]()
     missing = tmp_path / "missing.png"
@@ -145,6 +164,27 @@ def test_a_network_with_other_outputs_than_it_says_is_one_line(folder: Path, tmp
     (copied / MANIFEST).write_bytes(replace(manifest, card=fewer).to_json())
     with pytest.raises(UserError, match=r"gives \(1, 10\), and there are 9 classes"):
         Artefact.open(copied).predict(["docs/five.png"])
+
+
+def test_a_network_that_gives_other_things_than_numbers_is_one_line(folder: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(folder, tmp_path / "artefact"))
+    whole = onnx.load(copied / "model.onnx")
+    for make in (
+        helper.make_node("Cast", ["softmax"], ["probabilities"], to=TensorProto.DOUBLE),
+        helper.make_node("SequenceConstruct", ["softmax"], ["probabilities"]),
+    ):
+        network = copy.deepcopy(whole)
+        for node in network.graph.node:
+            node.output[:] = ["softmax" if name == "probabilities" else name for name in node.output]
+        network.graph.node.append(make)
+        given = next(output for output in network.graph.output if output.name == "probabilities")
+        double = helper.make_tensor_type_proto(TensorProto.DOUBLE, None)
+        single = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+        given.type.CopyFrom(double if make.op_type == "Cast" else helper.make_sequence_type_proto(single))
+        onnx.save(network, copied / "model.onnx")
+        (copied / MANIFEST).write_bytes(replace(Manifest.read(copied), files=sums(copied)).to_json())
+        with pytest.raises(UserError, match="gives no probabilities in float32"):
+            Artefact.open(copied).predict(["docs/five.png"])
 
 
 # --- mistakes --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,26 +42,52 @@ def saved(path: Path, made: onnx.GraphProto) -> Path:
     return path
 
 
-@pytest.mark.parametrize("inner", [False, True])
 @pytest.mark.parametrize("where", ["weights.bin", "../weights.bin", "/etc/passwd"])
-def test_weights_in_other_files_are_refused_wherever_they_stand(where: str, inner: bool, tmp_path: Path) -> None:
-    path = saved(tmp_path / "model.onnx", graph(tensor(where), inner))
+def test_weights_in_other_files_are_refused(where: str, tmp_path: Path) -> None:
+    path = saved(tmp_path / "model.onnx", graph(tensor(where)))
     with pytest.raises(UserError, match="reads weights from other files"):
         check_self_contained(path)
 
 
-@pytest.mark.parametrize("inner", [False, True])
-def test_weights_in_the_file_are_not(inner: bool, tmp_path: Path) -> None:
-    check_self_contained(saved(tmp_path / "model.onnx", graph(tensor(None), inner)))
+def in_function_node(made: onnx.ModelProto, outside: TensorProto) -> None:
+    made.functions.add().node.add().attribute.add().t.CopyFrom(outside)
 
 
-def test_graphs_in_graphs_without_end_are_refused(tmp_path: Path) -> None:
-    made = graph(tensor(None))
-    for _ in range(30):
-        node = helper.make_node("If", ["c"], ["y"], then_branch=made, else_branch=graph(tensor(None)))
-        made = helper.make_graph([node], "graph", [], made.output)
-    with pytest.raises(UserError, match="nested too deep"):
-        check_self_contained(saved(tmp_path / "model.onnx", made))
+def in_functions_default(made: onnx.ModelProto, outside: TensorProto) -> None:
+    made.functions.add().attribute_proto.add().t.CopyFrom(outside)
+
+
+def in_training(made: onnx.ModelProto, outside: TensorProto) -> None:
+    made.training_info.add().algorithm.initializer.add().CopyFrom(outside)
+
+
+def in_sparse_values(made: onnx.ModelProto, outside: TensorProto) -> None:
+    made.graph.sparse_initializer.add().values.CopyFrom(outside)
+
+
+@pytest.mark.parametrize("put", [in_function_node, in_functions_default, in_training, in_sparse_values])
+def test_they_are_refused_wherever_they_stand(
+    put: Callable[[onnx.ModelProto, TensorProto], None], tmp_path: Path
+) -> None:
+    for where in (None, "weights.bin"):
+        made = helper.make_model(graph(tensor(None)))
+        put(made, tensor(where))
+        path = tmp_path / "model.onnx"
+        path.write_bytes(made.SerializeToString())
+        if where is None:
+            check_self_contained(path)
+            continue
+        with pytest.raises(UserError, match="reads weights from other files"):
+            check_self_contained(path)
+
+
+def test_weights_in_the_file_are_not(tmp_path: Path) -> None:
+    check_self_contained(saved(tmp_path / "model.onnx", graph(tensor(None))))
+
+
+def test_a_graph_in_a_graph_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has graphs in its graph, as no artefact does"):
+        check_self_contained(saved(tmp_path / "model.onnx", graph(tensor(None), inner=True)))
 
 
 @pytest.mark.parametrize("num", [200, pytest.param(100_000, marks=pytest.mark.fuzz)])

@@ -24,6 +24,7 @@ from convatlas.deployment.manifest import (
     PairedLoss,
     Precision,
     RuntimeName,
+    distribution_of,
     file_sum,
     is_artefact,
 )
@@ -112,6 +113,44 @@ def test_a_network_without_a_checksum_is_refused(folder: Path) -> None:
     (folder / MANIFEST).write_bytes(replace(manifest, files=manifest.files[1:]).to_json())
     with pytest.raises(UserError, match=r"has no checksum of 'model\.onnx'"):
         Manifest.read(folder)
+
+
+def refused(folder: Path, **fields: object) -> str:
+    (folder / MANIFEST).write_bytes(replace(Manifest.read(folder), **fields).to_json())  # type: ignore[arg-type]
+    with pytest.raises(UserError) as error:
+        Manifest.read(folder)
+    return str(error.value)
+
+
+def test_a_file_that_is_listed_twice_is_refused(folder: Path) -> None:
+    files = Manifest.read(folder).files
+    assert "lists a file twice" in refused(folder, files=(*files, replace(files[0], sha256="0" * 64)))
+
+
+def test_what_a_runtime_reads_beside_a_network_has_a_checksum(folder: Path) -> None:
+    for name in ("model.xml", "preprocessing.xml", "preprocessing.bin"):
+        (folder / name).write_bytes(name.encode())
+    files = [file_sum(folder / name) for name in ("model.xml", "preprocessing.xml", "preprocessing.bin")]
+    of_openvino = {"runtime": RuntimeName.OPENVINO, "network": "model.xml", "entrance": "preprocessing.xml"}
+    assert "has no checksum of 'model.bin'" in refused(folder, **of_openvino, files=tuple(files))
+
+
+def test_a_network_of_another_runtime_is_refused(folder: Path) -> None:
+    assert "'model.onnx' is none of OpenVINO, which end in .xml" in refused(folder, runtime=RuntimeName.OPENVINO)
+
+
+def test_what_installed_a_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    for package in ("oddruntime", "bareruntime"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("__version__ = '2.0'")
+    metadata = tmp_path / "oddruntime_gpu-1.5.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: oddruntime-gpu\nVersion: 1.5\n")
+    (metadata / "top_level.txt").write_text("oddruntime\n")
+    assert distribution_of("oddruntime") == ("oddruntime-gpu", "1.5")
+    assert distribution_of("bareruntime") == ("bareruntime", "2.0")
+    assert distribution_of("PIL")[0] == "pillow"
 
 
 def change(path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 from convatlas.deployment import pages
@@ -22,6 +21,7 @@ from convatlas.deployment.manifest import (
     Manifest,
     Precision,
     RuntimeName,
+    distribution_of,
     file_sum,
     is_installed,
 )
@@ -66,7 +66,7 @@ def write_artefact(
         int8_latency=None if quantized is None else quantized.latency,
         weight_bits=None if quantized is None else quantized.weight_bits,
         gate=UNPROVEN,
-        versions=installed_versions() | {name: version(name) for name in packages_of(runtime)},
+        versions=installed_versions() | {name: distribution_of(name)[1] for name in packages_of(runtime)},
     )
     write(folder / SCRIPT, pages.script(manifest))
     write(folder / REQUIREMENTS, pages.requirements(manifest))

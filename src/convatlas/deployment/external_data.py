@@ -1,4 +1,4 @@
-"""Whether an ONNX file keeps its weights in other files, found before a runtime opens them.
+"""What a hostile ONNX file may do: read other files, or compute without end. Found before a runtime opens it.
 
 The fields' numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
@@ -12,27 +12,27 @@ from pathlib import Path
 from convatlas.errors import UserError
 from convatlas.weights.formats.protobuf import DamagedMessageError, Wire, WireReader
 
-MAX_DEPTH = 16
-"""Of graphs in graphs. Ours have none."""
-
 INSIDE: Mapping[str, Mapping[int, str]] = {
-    "model": {7: "graph", 25: "function"},
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
     "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
-    "function": {7: "node"},
+    "function": {7: "node", 11: "attribute"},
     "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
+    "attribute": {5: "tensor", 10: "tensor", 22: "sparse tensor", 23: "sparse tensor"},
     "sparse tensor": {1: "tensor", 2: "tensor"},
     "tensor": {},
 }
 """By kind of message: its fields that are messages, and of which kind."""
 EXTERNAL_DATA, DATA_LOCATION = 13, 14
 """Fields of a tensor."""
+INNER_GRAPHS = 6, 11
+"""Fields of an attribute: what a loop repeats, as often as it likes, or one of two branches."""
 
 
 def check_self_contained(path: Path) -> None:
     """
     Raises:
-        UserError: the file names others to be read, or is no ONNX file.
+        UserError: the file names others to be read, or has graphs in its graph, or is no ONNX file.
     """
     size = path.stat().st_size
     if not size:
@@ -40,24 +40,25 @@ def check_self_contained(path: Path) -> None:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         reader = WireReader(memoryview(content))
         try:
-            if any(outside(reader, 0, size, "model", 0)):
-                raise UserError(f"{path} reads weights from other files, as no artefact does; export the model again")
+            if fault := next(faults(reader, 0, size, "model"), ""):
+                raise UserError(f"{path} {fault}, as no artefact does; export the model again")
         except DamagedMessageError as error:
             raise UserError(f"{path} is damaged: {error}; export the model again") from error
         finally:
             reader.content.release()
 
 
-def outside(reader: WireReader, start: int, end: int, kind: str, depth: int) -> Iterator[bool]:
-    """For each tensor below a message, whether it lies in another file.
+def faults(reader: WireReader, start: int, end: int, kind: str) -> Iterator[str]:
+    """What a message does that none of an artefact does.
 
     Raises:
         DamagedMessageError: it is no such message.
     """
-    if depth > MAX_DEPTH:
-        raise DamagedMessageError("its graphs are nested too deep")
     for field in reader.fields(start, end):
         if kind == "tensor":
-            yield field.number == EXTERNAL_DATA or (field.number == DATA_LOCATION and field.value != 0)
+            if field.number == EXTERNAL_DATA or (field.number == DATA_LOCATION and field.value != 0):
+                yield "reads weights from other files"
+        elif kind == "attribute" and field.number in INNER_GRAPHS:
+            yield "has graphs in its graph"
         elif (inner := INSIDE[kind].get(field.number)) is not None and field.wire == Wire.LEN:
-            yield from outside(reader, field.start, field.end, inner, depth + (inner == "graph"))
+            yield from faults(reader, field.start, field.end, inner)

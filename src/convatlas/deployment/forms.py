@@ -165,7 +165,7 @@ def in_form_of(path: Path, runtime: RuntimeName) -> Path:
     if runtime is RuntimeName.ONNX:
         return path
     openvino = runtime_module(runtime)
-    converted = path.with_suffix(".xml")
+    converted = path.with_suffix(runtime.suffix)
     # Not `convert_model`, which reports to its makers that it was called.
     try:
         openvino.save_model(openvino.Core().read_model(str(path)), str(converted), compress_to_fp16=False)

@@ -142,7 +142,7 @@ def try_out(
     samples, preprocessing = gate.samples, gate.model.preprocessing
     assert samples.calibration is not None, "checked before"
     assert samples.held_out is not None, "checked before"
-    suffix = ".onnx" if runtime is RuntimeName.ONNX else ".xml"
+    suffix = runtime.suffix
     folder.mkdir()
     np.save(folder / int8_child.CALIBRATION, preprocessing.center(samples.calibration.images[:]))
     np.save(folder / int8_child.HELD_OUT, preprocessing.center(samples.held_out.images[:]))

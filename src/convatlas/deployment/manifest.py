@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import os
 from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Self
 
@@ -38,6 +40,11 @@ class RuntimeName(StrEnum):
     def label(self) -> str:
         """What people call it."""
         return {RuntimeName.ONNX: "ONNX Runtime", RuntimeName.OPENVINO: "OpenVINO"}[self]
+
+    @property
+    def suffix(self) -> str:
+        """Of a network's file."""
+        return {RuntimeName.ONNX: ".onnx", RuntimeName.OPENVINO: ".xml"}[self]
 
     @property
     def is_installed(self) -> bool:
@@ -182,15 +189,23 @@ class Manifest:
     def check_names(self) -> None:
         """
         Raises:
-            UserError: a file lies elsewhere, or one that is needed is not listed.
+            UserError: a file lies elsewhere, or one that is needed is not listed, or of another kind.
         """
         names = [file.name for file in self.files]
         for name in (*names, self.network, self.entrance):
             if name in ("", ".", "..") or name != Path(name).name or "\\" in name or name == MANIFEST:
                 raise UserError(f"its file {name!r} does not lie in the folder")
+        if len(set(names)) < len(names):
+            raise UserError("it lists a file twice")
         for name in (self.network, self.entrance):
-            if name not in names:
-                raise UserError(f"it has no checksum of {name!r}")
+            if Path(name).suffix != self.runtime.suffix:
+                raise UserError(
+                    f"its file {name!r} is none of {self.runtime.label}, which end in {self.runtime.suffix}"
+                )
+            # What a runtime reads is held against its checksum, the weights too.
+            for read_too in (name, *([f"{Path(name).stem}.bin"] if self.runtime is RuntimeName.OPENVINO else [])):
+                if read_too not in names:
+                    raise UserError(f"it has no checksum of {read_too!r}")
 
     def check_files(self, folder: Path) -> None:
         """Hold the files against their checksums.
@@ -204,7 +219,8 @@ class Manifest:
                 raise UserError(f"{path} is a link, and an artefact's files lie in its folder; export the model again")
             if not path.is_file():
                 raise UserError(f"{path} is missing; export the model again")
-            if file_sum(path) != file:
+            # A file of another size need not be read.
+            if path.stat().st_size != file.num_bytes or file_sum(path) != file:
                 raise UserError(
                     f"{path} is damaged or not this artefact's: its checksum is not the one in {MANIFEST}; "
                     "export the model again"
@@ -217,6 +233,16 @@ def is_installed(package: str) -> bool:
         return importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):
         return False
+
+
+def distribution_of(package: str) -> tuple[str, str]:
+    """The name and version of what installed a package: onnxruntime comes in onnxruntime-gpu and others too."""
+    found = packages_distributions().get(package, [])
+    if not found:
+        # Built from source, without metadata.
+        return package, str(getattr(importlib.import_module(package), "__version__", "unknown"))
+    name = package if package in found else found[0]
+    return name, version(name)
 
 
 def file_sum(path: Path) -> FileSum:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 
 import jinja2
 
 from convatlas.deployment.int8 import WHOLE
-from convatlas.deployment.manifest import Manifest
+from convatlas.deployment.manifest import Manifest, distribution_of
 from convatlas.formatting import count, percent, size
 from convatlas.images import Preprocessing
 
@@ -54,8 +53,8 @@ def script(manifest: Manifest) -> bytes:
 
 def requirements(manifest: Manifest) -> bytes:
     """`requirements.txt`: the versions that the gate ran."""
-    packages = (manifest.runtime.package, "pillow")
-    return "".join(f"{package}=={version(package)}\n" for package in packages).encode()
+    packages = (distribution_of(package) for package in (manifest.runtime.package, "PIL"))
+    return "".join(f"{name}=={number}\n" for name, number in packages).encode()
 
 
 def page(manifest: Manifest) -> bytes:

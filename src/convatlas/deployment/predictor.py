@@ -83,6 +83,8 @@ class Artefact:
                 on_error(error)
                 continue
             rows = self.network.run(prepared)[PROBABILITIES]
+            if not isinstance(rows, np.ndarray) or rows.dtype != np.float32:
+                raise UserError(f"the network in {self.path} gives no probabilities in float32; export the model again")
             if rows.shape != (1, len(self.classes)):
                 raise UserError(
                     f"the network in {self.path} gives {rows.shape}, and there are {len(self.classes)} classes"

@@ -22,6 +22,9 @@ from convatlas.images.resize import LARGEST_SIDE, Interpolation, Resize, ResizeM
 ImageInput = str | Path | Image.Image | npt.NDArray[np.uint8]
 """A file, a PIL image, or an array (height, width, 3) of RGB values or (height, width) of gray values, 0 to 255."""
 
+SMALLEST_INK = 0.02
+"""Part of a frame that ink spans: of less a frame would take gigabytes."""
+
 
 class ChannelOrder(StrEnum):
     """The order of the color channels that a network reads; networks trained with Caffe or OpenCV read BGR."""
@@ -91,8 +94,8 @@ class Preprocessing:
             raise UserError(f"std {self.std} does not work; each value must be above 0")
         if self.value_range not in (1.0, 255.0):
             raise UserError(f"value_range {self.value_range!r} does not work; it must be 1.0 or 255.0")
-        if self.ink is not None and not (is_finite(self.ink) and 0 < self.ink <= 1):
-            raise UserError(f"ink {self.ink!r} does not work; it must be a part of the frame, above 0 and at most 1")
+        if self.ink is not None and not (is_finite(self.ink) and SMALLEST_INK <= self.ink <= 1):
+            raise UserError(f"ink {self.ink!r} does not work; it must be a part of the frame, {SMALLEST_INK:g} to 1")
 
     @property
     def resizing(self) -> Resize:
