@@ -17,6 +17,7 @@ from torch import nn
 
 import convatlas as ca
 from convatlas.compression.int8 import has_int8_kernels
+from convatlas.deployment import pages
 from convatlas.deployment.artefact import sums, write_artefact
 from convatlas.deployment.export import export, export_fastest, prepared
 from convatlas.deployment.forms import NETWORK, write_entrance, write_network
@@ -94,10 +95,10 @@ def test_what_is_left_in_float32_computes_in_float32(outputs: tuple[str, ...], m
     assert errors[0] == 0 < min(errors[1:])
 
 
-def candidate(what: str, kept: tuple[Product, ...], lost: float, seconds: float) -> Candidate:
+def candidate(what: str, kept: tuple[Product, ...], lost: float, seconds: float, agreement: float = 0.99) -> Candidate:
     loss = PairedLoss(
         images="validation images", num_images=1000, model_accuracy=0.9, artefact_accuracy=0.9 - lost / 100,
-        agreement=0.99, interval=(lost - 1, lost + 1),
+        agreement=agreement, interval=(lost - 1, lost + 1),
     )  # fmt: skip
     return Candidate(kept=kept, what=what, path=Path("x"), loss=loss, latency_s=seconds)
 
@@ -112,6 +113,16 @@ def test_a_layer_in_float32_says_why(finished: Callable[..., Run]) -> None:
     lossy = candidate("", (), 3.0, 0.002)
     said = why(faster, [lossy, faster], gate)
     assert said == "of depthwise convolutions: with 8 bits everywhere 3.00 points of accuracy are lost"
+    # Of those that fail, it is the one without any layer in float32 that has 8 bits everywhere.
+    other = Product("other", "output", "layer", False, True)
+    both = candidate("both", (layer, other), 0.1, 0.003)
+    lossy_too = candidate("depthwise convolutions", (layer,), 2.0, 0.002)
+    assert why(both, [lossy, lossy_too, both], gate).endswith("with 8 bits everywhere 3.00 points of accuracy are lost")
+    disagreeing = candidate("", (), 0.1, 0.002, agreement=0.95)
+    said = why(faster, [disagreeing, faster], gate)
+    assert said.endswith("with 8 bits everywhere the model's class is named for 95.00 % of the images alone")
+    # What passes is what it is faster than.
+    assert why(both, [lossy, faster, both], gate).endswith("against 4.00 with depthwise convolutions alone")
 
 
 def largest_weight(path: Path, runtime: RuntimeName) -> int:
@@ -123,6 +134,23 @@ def largest_weight(path: Path, runtime: RuntimeName) -> int:
         constants = [one for one in network.get_ops() if one.get_type_name() == "Constant"]
         weights = [one.get_data() for one in constants if one.get_element_type().get_type_name() == "i8"]
     return max(int(np.abs(one.astype(int)).max()) for one in weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", RuntimeName)
+def test_weights_use_7_bits_where_sums_would_overflow(runtime: RuntimeName, model: Model, tmp_path: Path) -> None:
+    path = write_network(model.network, model.variant, tmp_path)
+    inputs = np.random.default_rng(0).standard_normal((4, 3, 32, 32), np.float32)
+    for overflow_fix, bits in ((True, 7), (False, 8)):
+        made = quantized(read_network(path, runtime), inputs, [], overflow_fix, runtime)
+        write(made, tmp_path / f"int8{runtime.suffix}", runtime)
+        assert 0.9 * 2 ** (bits - 1) < largest_weight(tmp_path / f"int8{runtime.suffix}", runtime) <= 2 ** (bits - 1)
+
+
+def test_the_page_says_how_many_bits_weights_use(shipped: Path) -> None:
+    manifest = Manifest.read(shipped)
+    assert "its weights use 7 of 8 bits" in " ".join(pages.proof(replace(manifest, weight_bits=7)))
+    assert "Its weights use all 8 bits" in " ".join(pages.proof(replace(manifest, weight_bits=8)))
 
 
 @pytest.mark.parametrize("runtime", [pytest.param(one, marks=pytest.mark.slow) for one in RuntimeName])

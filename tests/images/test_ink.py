@@ -183,6 +183,9 @@ def test_empty_frames_do_not_count_for_the_span() -> None:
 
 def test_images_without_any_ink_have_no_span() -> None:
     assert ink_span(np.zeros((3, 1, 8, 8), np.uint8)) is None
+    dots = np.zeros((3, 1, 100, 100), np.uint8)
+    dots[:, :, 50, 50] = 255
+    assert ink_span(dots) is None
 
 
 @pytest.mark.at_once("paper", [0, 60, 127, 128, 200, 255])

@@ -17,6 +17,7 @@ from convatlas.deployment.products import Product, products_of
 from convatlas.errors import UserError
 from convatlas.files import ProgressCallback
 from convatlas.files.typed_json import encoded
+from convatlas.formatting import percent
 
 FRACTIONS = (0.1, 0.25, 0.5)
 """Of the layers that are left in float32, those with the largest errors first, where accuracy is lost otherwise."""
@@ -116,13 +117,17 @@ def weight_bits() -> int:
 
 def why(chosen: Candidate, tried: list[Candidate], gate: Gate) -> str:
     """Why the layers of a choice stay in float32."""
-    others = [one for one in tried if set(one.kept) < set(chosen.kept)]
-    if all(gate.why_not(one.loss) for one in others):
-        least = min(others, key=lambda one: one.loss.loss)
-        return f"of {chosen.what}: with 8 bits everywhere {least.loss.loss:.2f} points of accuracy are lost"
-    times = (
-        f"{1000 * chosen.latency_s:.2f} ms an image, against {1000 * others[0].latency_s:.2f} with 8 bits everywhere"
-    )
+    fewer = [one for one in tried if set(one.kept) < set(chosen.kept)]
+    good = [one for one in fewer if not gate.why_not(one.loss)]
+    if not good:
+        loss = next(one.loss for one in fewer if not one.kept)
+        cost = f"{loss.loss:.2f} points of accuracy are lost"
+        if loss.loss <= gate.max_loss:
+            cost = f"the model's class is named for {percent(loss.agreement)} of the images alone"
+        return f"of {chosen.what}: with 8 bits everywhere {cost}"
+    next_best = min(good, key=lambda one: one.latency_s)
+    otherwise = f"with {next_best.what} alone" if next_best.kept else "with 8 bits everywhere"
+    times = f"{1000 * chosen.latency_s:.2f} ms an image, against {1000 * next_best.latency_s:.2f} {otherwise}"
     return f"of {chosen.what}: so it takes {times}"
 
 

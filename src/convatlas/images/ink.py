@@ -19,13 +19,16 @@ FAINTEST = 25
 """How far from the paper ink must be."""
 MAX_INK = 512
 """Pixels along the longer side of the ink in a new frame, at most."""
+SMALLEST_INK = 0.02
+"""Part of a frame that ink spans, at least: with less a frame would take gigabytes."""
 NUM_SPANS = 1000
 """Images from which the span of a data set is taken."""
 _LEVELS = np.arange(256, dtype=np.float32)
 
 
 def ink_span(images: npt.NDArray[np.uint8]) -> float | None:
-    """The part of the frame's side that ink spans, the mean over images (n, 1, side, side); None without ink."""
+    """The part of the frame's side that ink spans, the mean over images (n, 1, side, side); None if there is none, or
+    too little to be framed by."""
     spans = []
     # Without an image of each: they are small and many.
     for image in images[:NUM_SPANS, 0]:
@@ -34,7 +37,8 @@ def ink_span(images: npt.NDArray[np.uint8]) -> float | None:
             is_ink = image > INK_LEVEL * strongest
             places = (np.flatnonzero(is_ink.any(axis)) for axis in (0, 1))
             spans.append(max(int(place[-1] - place[0] + 1) for place in places))
-    return float(np.mean(spans)) / images.shape[-1] if spans else None
+    span = float(np.mean(spans)) / images.shape[-1] if spans else 0.0
+    return span if span >= SMALLEST_INK else None
 
 
 def is_blank(image: Image.Image) -> bool:

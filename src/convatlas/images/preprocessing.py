@@ -16,14 +16,11 @@ from PIL import Image
 from convatlas.errors import UserError
 from convatlas.images.decode import decode, decode_opened
 from convatlas.images.files import ImageError, path_of
-from convatlas.images.ink import is_blank, is_of_set, reframe
+from convatlas.images.ink import SMALLEST_INK, is_blank, is_of_set, reframe
 from convatlas.images.resize import LARGEST_SIDE, Interpolation, Resize, ResizeMode, member
 
 ImageInput = str | Path | Image.Image | npt.NDArray[np.uint8]
 """A file, a PIL image, or an array (height, width, 3) of RGB values or (height, width) of gray values, 0 to 255."""
-
-SMALLEST_INK = 0.02
-"""Part of a frame that ink spans: of less a frame would take gigabytes."""
 
 
 class ChannelOrder(StrEnum):
