@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from convatlas.cli.compression import about_latencies, engine_of
 from convatlas.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -85,6 +86,12 @@ def test_the_smaller_model_lies_beside_the_run_whatever_its_name(
     assert convatlas("compress", ".", *given).status == 0
     assert convatlas("evaluate", tmp_path / "lenet5-v1.5-compressed").status == 0
     assert convatlas("compress", ".", *given[:2], "--out", "smaller").err.count("is, holds or lies in the model") == 1
+
+
+def test_latencies_say_what_they_are_of() -> None:
+    (line,) = about_latencies(engine_of("onnx"), compiled=False, quantized=False)
+    assert line == "The target is measured in ONNX Runtime; the latencies above are those in PyTorch."
+    assert list(about_latencies(None, compiled=False, quantized=False)) == []
 
 
 def test_mistakes_are_one_line(convatlas: Callable[..., Any], run: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -81,6 +82,7 @@ def compress(
 
     if importance not in tuple(Importance):
         raise UserError(f"`importance` {importance!r} is unknown; choose {', '.join(Importance)}")
+    measured_in = None if engine is None else engine_of(engine)
     fine_tuning = FineTuning(
         epochs=epochs,
         lr=lr,
@@ -101,7 +103,7 @@ def compress(
             int8=int8,
             bits=bits,
             fine_tuning=fine_tuning,
-            engine=None if engine is None else engine_of(engine),
+            engine=measured_in,
         )
     except (Stopped, Signaled) as stop:
         raise signal_exit(stop.signal, "what was done is kept; the same command continues") from stop
@@ -140,10 +142,8 @@ def compress(
     quantized = made.model.card.quantization
     if sparse is not None or (to is not None and isinstance(parse_target(to), SizeTarget)):
         print_line("Weights that are 0 or shared make a smaller file; the latency stays.")
-    if made.stages[-1].compiled:
-        print_line("Latencies are of compiled networks; 8-bit ones compute in 8 bits.")
-    elif quantized:
-        print_line("Quantized networks compute in 32 bits here: sizes and accuracies are theirs, latencies are not.")
+    for line in about_latencies(measured_in, compiled=made.stages[-1].compiled, quantized=bool(quantized)):
+        print_line(line)
     print_line()
     facts = {"model": str(made.model.path)}
     if made.file is not None:
@@ -153,6 +153,20 @@ def compress(
     print_facts([*facts.items(), ("stages", str(made.folder))])
     print_line()
     print_line(f"Try an image of your own:  convatlas predict {made.model.path} IMAGE")
+
+
+def about_latencies(engine: Engine | None, *, compiled: bool, quantized: bool) -> Iterator[str]:
+    """What the latencies of the stages are of.
+
+    Args:
+        engine: what the target is measured in; None: as they are.
+    """
+    if engine is not None:
+        yield f"The target is measured in {engine}; the latencies above are those in PyTorch."
+    if compiled:
+        yield "Latencies are of compiled networks; 8-bit ones compute in 8 bits."
+    elif quantized:
+        yield "Quantized networks compute in 32 bits here: sizes and accuracies are theirs, latencies are not."
 
 
 def engine_of(name: str) -> Engine:
