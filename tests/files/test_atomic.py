@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convatlas.files import write
+from convatlas.files import put_folder, write
 
 LIMITED_WRITER = """
 import resource, signal, sys
@@ -55,6 +55,30 @@ def test_last_content_comes_back_unchanged(contents: list[bytes], tmp_path_facto
     for content in contents:
         write(path, content)
     assert path.read_bytes() == contents[-1]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems make folders durable by themselves")
+def test_a_folder_is_on_the_disk_before_it_is_at_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, place = tmp_path / "part", tmp_path / "place"
+    part.mkdir()
+    for name in ("a", "b"):
+        (part / name).write_text(name)
+    before, after = {path.stat().st_ino for path in (part, *part.iterdir())}, {tmp_path.stat().st_ino}
+    synced: dict[bool, set[int]] = {False: set(), True: set()}
+    sync = os.fsync
+
+    def noting(handle: int) -> None:
+        synced[place.exists()].add(os.fstat(handle).st_ino)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    put_folder(part, place)
+    assert synced == {False: before, True: after}
+    assert sorted(path.name for path in place.iterdir()) == ["a", "b"]
+    part.mkdir()
+    with pytest.raises(OSError, match="not empty"):
+        put_folder(part, place)
+    assert part.exists()
 
 
 def test_what_a_killed_writer_left_is_overwritten(tmp_path: Path) -> None:
