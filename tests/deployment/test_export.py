@@ -25,7 +25,7 @@ from convatlas.data import Split
 from convatlas.deployment.artefact import sums
 from convatlas.deployment.bench import bench, engines_of, of_artefact, pareto_charts
 from convatlas.deployment.engine_process import EngineError
-from convatlas.deployment.export import export
+from convatlas.deployment.export import export, export_fastest
 from convatlas.deployment.gate import Gate
 from convatlas.deployment.int8 import quantize
 from convatlas.deployment.manifest import MANIFEST, PAGE, REQUIREMENTS, SCRIPT, Manifest, Precision, RuntimeName
@@ -249,8 +249,10 @@ def test_what_another_process_makes_there_stays(run: Run, tmp_path: Path) -> Non
 def test_an_interpolation_without_a_graph_is_refused_at_first(
     interpolation: Interpolation, run: Run, tmp_path: Path, with_preprocessing: Callable[..., Model]
 ) -> None:
-    with pytest.raises(UserError, match=f"^{interpolation} interpolation is not exported"):
-        export(with_preprocessing(run.model, interpolation=interpolation), "onnx", tmp_path / "artefact", data="none")
+    model, out = with_preprocessing(run.model, interpolation=interpolation), tmp_path / "artefact"
+    for to_export in (lambda: export(model, "onnx", out, data="none"), lambda: export_fastest(model, out, data="none")):
+        with pytest.raises(UserError, match=f"^{interpolation} interpolation is not exported"):
+            to_export()
 
 
 def as_imported(model: Model) -> Model:

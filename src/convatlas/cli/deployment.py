@@ -171,15 +171,15 @@ def bench(
         models, batch_sizes=batch_sizes, threads=threads, rounds=rounds, on_error=errors.append, progress=progress
     )
     if json:
-        failed = [
+        left_out = [
             {"model": one.engine.model, "engine": one.engine.name, "precision": one.engine.precision, "why": one.reason}
             for one in errors
         ]
-        print_json({"measurements": [asdict(one) for one in found], "failed": failed})
+        print_json({"measurements": [asdict(one) for one in found], "failed": left_out})
     else:
         print_times(found, with_models=len(models) > 1)
-        for error in errors:
-            print_line(f"left out: {error}")
+        for failure in errors:
+            print_line(f"left out: {failure}")
     # After the figures, which it must not cost.
     if plots is not None:
         charts = pareto_charts(found)

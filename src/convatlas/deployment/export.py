@@ -153,8 +153,9 @@ def prepared(
     what is left is removed.
 
     Raises:
-        UserError: the images are not found, or `out` cannot be written.
+        UserError: the preprocessing has no graph, the images are not found, or `out` cannot be written.
     """
+    check_interpolation(model_of(opened).preprocessing.interpolation)
     if not 0 <= max_loss <= 100:
         raise UserError(f"`max_loss` {max_loss:g} does not work; it is in points of accuracy, 0 to 100")
     if out.is_symlink() or out.is_mount() or out.resolve() == Path.cwd():
@@ -201,5 +202,4 @@ def check(model: Model, runtime: RuntimeName, precision: Precision) -> None:
         raise UserError("ONNX Runtime does not compute in bfloat16 on CPUs; export to openvino, or in float32 or int8")
     if precision is not Precision.INT8:
         check_keeps_floats(model)
-    check_interpolation(model.preprocessing.interpolation)
     check_packages(runtime, precision)
