@@ -126,7 +126,7 @@ def bench(
                 if number in processes:
                     with left_out(number):
                         seconds[number, size] += processes[number].run(size, repeats[number, size])
-        if not processes:
+        if errors and not processes:
             raise errors[0]
         return [
             times_of(process, threads, size, seconds[number, size])
