@@ -220,7 +220,7 @@ def print_times(found: Sequence[EngineTimes], *, with_models: bool) -> None:
                 f"{one.first_ms:.0f} ms",
                 size(one.peak_bytes),
                 size(one.num_bytes),
-                "" if one.accuracy is None else percent(one.accuracy),
+                "" if one.accuracy is None else f"{'about ' * one.is_estimated}{percent(one.accuracy)}",
             )
             for one in found
         ],
