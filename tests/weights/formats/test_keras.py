@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -409,3 +411,15 @@ def test_numbers_are_read_as_they_are_and_only_when_they_are_used(tmp_path: Path
     assert weight.stride() == (1, 5000)
     assert weight.untyped_storage().nbytes() >= kernel.nbytes
     assert weight[1, 0].isnan()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell what a process has taken")
+def test_the_process_takes_little_beyond_its_libraries() -> None:
+    """As much as a file may make HDF5's library ask for."""
+    code = "from convatlas.weights.formats import keras_child; keras_child.limit(); bytearray({num_bytes})"
+    little, much = (
+        subprocess.run([sys.executable, "-c", code.format(num_bytes=num)], capture_output=True, text=True)
+        for num in (child.MOST_BYTES // 4, child.MOST_BYTES)
+    )
+    assert little.returncode == 0, little.stderr
+    assert "MemoryError" in much.stderr

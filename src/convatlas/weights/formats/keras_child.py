@@ -21,12 +21,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count, islice, takewhile
+from pathlib import Path
 from typing import NamedTuple
 
 import h5py
 
-MOST_BYTES = 2 * 2**30
-"""Of address space, of which Python and its libraries take a quarter."""
+MOST_BYTES = 2**28
+"""Of memory, beyond what Python and its libraries take: no numbers are read. HDF5's library takes what it can get where
+a file leads it in a circle."""
 MOST_SECONDS = 20
 """Of processor time."""
 MOST_NAMES = 20_000
@@ -87,10 +89,12 @@ def limit() -> None:
         import resource
     except ImportError:
         return
-    for kind, most in (
-        (resource.RLIMIT_CORE, 0), (resource.RLIMIT_CPU, MOST_SECONDS), (resource.RLIMIT_AS, MOST_BYTES),
-    ):  # fmt: skip
-        # macOS knows the limit of memory and refuses it.
+    limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: MOST_SECONDS}
+    # Only Linux tells what is taken; macOS has no limit of memory.
+    with suppress(OSError):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limits[resource.RLIMIT_AS] = pages * resource.getpagesize() + MOST_BYTES
+    for kind, most in limits.items():
         with suppress(ValueError, OSError):
             resource.setrlimit(kind, (most, most))
 
