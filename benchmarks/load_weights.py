@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from convatlas.weights.reading import read_checkpoint
 
 ROUNDS = 5
-MEGABYTES = 150
+MEGABYTES = 500
 SIDE = 2048
 """Inputs and outputs of a layer: 16.8 MB of weights."""
 MOST_TIMES_HASHING = 2.0

@@ -87,7 +87,7 @@ def at(*path: str | int, value: Any) -> Change:
 
 OF_BOTH = [
     (at("preprocessing", "ink", value=7.0), "ink 7.0 does not work"),
-    (at("preprocessing", "ink", value=0.01), "ink spans no part"),
+    (at("preprocessing", "ink", value=0.03), "ink spans no part"),
     (at("preprocessing", "mean", value=[-1e300]), "no such values"),
     (at("preprocessing", "mean", value=[float("nan")]), r"preprocessing.mean\[0\] is nan, not a number"),
     (at("preprocessing", "channels", value=2), "channels 2 does not work"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -124,27 +124,20 @@ def jacobians(depth: int, spec: ChainSpec, seed: int) -> tuple[list[Tensor], Ten
     return of_layers, whole
 
 
+def chart_of(name: str, title: str, x: str, y: str, lines: tuple[Series, ...]) -> Lines:
+    """Of gradients, a line for each chain."""
+    cut = min(min(line.y) for line in lines) < LOWEST_SHOWN
+    lowest_y = LOWEST_SHOWN if cut else None
+    return Lines(name=name, title=title, subtitle=BED, x=x, y=y, log_y=True, lowest_y=lowest_y, series=lines)
+
+
 def by_layer(name: str, title: str, specs: dict[str, ChainSpec]) -> Lines:
-    """The gradient norm at each layer, a line for each chain."""
+    """The gradient norm at each layer."""
     lines = tuple(
         Series.mean_of_runs(label, range(1, DEPTH + 1), [gradient_norms(DEPTH, spec, 0)])
         for label, spec in specs.items()
     )
-    return Lines(
-        name=name,
-        title=title,
-        subtitle=BED,
-        x="layer, from the input",
-        y="gradient norm",
-        log_y=True,
-        lowest_y=lowest_shown(lines),
-        series=lines,
-    )
-
-
-def lowest_shown(lines: Sequence[Series]) -> float | None:
-    """Where the axis begins; None: with the lowest value."""
-    return LOWEST_SHOWN if min(min(line.y) for line in lines) < LOWEST_SHOWN else None
+    return chart_of(name, title, "layer, from the input", "gradient norm", lines)
 
 
 def by_depth(name: str, title: str, specs: dict[str, ChainSpec]) -> Lines:
@@ -157,16 +150,7 @@ def by_depth(name: str, title: str, specs: dict[str, ChainSpec]) -> Lines:
     lines = tuple(
         Series.mean_of_runs(label, DEPTHS, [[ratio(depth, spec) for depth in DEPTHS]]) for label, spec in specs.items()
     )
-    return Lines(
-        name=name,
-        title=title,
-        subtitle=BED,
-        x="layers",
-        y="gradient norm, first layer / last layer",
-        log_y=True,
-        lowest_y=lowest_shown(lines),
-        series=lines,
-    )
+    return chart_of(name, title, "layers", "gradient norm, first layer / last layer", lines)
 
 
 def compared(
