@@ -251,7 +251,7 @@ def test_fields_of_older_records_are_brought_to_these() -> None:
         ({"channels": 1}, "mean has 3 values; it must have one for each of 1 channels"),
         ({"mean": (0.5,)}, "mean has 1 values"),
         ({"std": (0.5,) * 4}, "std has 4 values"),
-        ({"ink": 1e-300}, "ink 1e-300 does not work; it must be a part of the frame, 0.02 to 1"),
+        ({"ink": 1e-300}, "ink 1e-300 does not work; it must be a part of the frame, 0.0625 to 1"),
         ({"mean": 0.5}, "mean 0.5 does not work"),
         ({"mean": (0.5, "a", 0.5)}, "mean .* does not work"),
         ({"mean": (0.5, float("nan"), 0.5)}, "mean .* does not work"),

@@ -14,11 +14,13 @@ from convatlas import atlas
 from convatlas.compression.quantization import quantization_for
 from convatlas.errors import UserError
 from convatlas.files.typed_json import MalformedJsonError, encoded
+from convatlas.images.ink import MAX_INK, SMALLEST_INK
 from convatlas.measure.table import build_without_memory, cost_of, layer_calls
 from convatlas.models.bounds import (
     MAX_CALLS,
     MAX_CLASSES,
     MAX_COUNT,
+    MAX_ELEMENTS,
     MAX_ELEMENTS_PER_PIXEL,
     MAX_OPERATIONS,
     MAX_OUTPUTS,
@@ -87,7 +89,7 @@ def at(*path: str | int, value: Any) -> Change:
 
 OF_BOTH = [
     (at("preprocessing", "ink", value=7.0), "ink 7.0 does not work"),
-    (at("preprocessing", "ink", value=0.03), "ink spans no part"),
+    (at("preprocessing", "ink", value=0.01), "ink 0.01 does not work; it must be a part of the frame"),
     (at("preprocessing", "mean", value=[-1e300]), "no such values"),
     (at("preprocessing", "mean", value=[float("nan")]), r"preprocessing.mean\[0\] is nan, not a number"),
     (at("preprocessing", "channels", value=2), "channels 2 does not work"),
@@ -350,3 +352,7 @@ def test_more_classes_than_any_data_set_has_are_refused(model_of: ModelOf) -> No
     names = tuple(map(str, range(MAX_CLASSES + 1)))
     with pytest.raises(MalformedJsonError, match="65,537 classes, and 65,536 is the limit"):
         check_card(replace(card, classes=names, spec=card.spec | {"num_classes": len(names)}))
+
+
+def test_the_largest_frame_of_ink_is_the_largest_image() -> None:
+    assert (MAX_INK / SMALLEST_INK) ** 2 == MAX_ELEMENTS

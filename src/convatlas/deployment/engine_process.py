@@ -37,7 +37,7 @@ class TimedNetwork:
     num_bytes: int
     """On disk."""
     accuracy: float | None
-    """On test images, a fraction; None: it was not measured."""
+    """On test images, a fraction; of an artefact in lower precision less what the gate found lost. None: not known."""
     shape: tuple[int, ...]
     """Of an image: (channels, height, width)."""
 

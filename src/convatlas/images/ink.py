@@ -19,8 +19,9 @@ FAINTEST = 25
 """How far from the paper ink must be."""
 MAX_INK = 512
 """Pixels along the longer side of the ink in a new frame, at most."""
-SMALLEST_INK = 0.02
-"""Part of a frame that ink spans, at least: with less a frame would take gigabytes."""
+SMALLEST_INK = 1 / 16
+"""Part of a frame that ink spans, at least: a larger frame, around `MAX_INK` pixels, would have more numbers than
+`models.bounds` lets an image have."""
 NUM_SPANS = 1000
 """Images from which the span of a data set is taken."""
 _LEVELS = np.arange(256, dtype=np.float32)

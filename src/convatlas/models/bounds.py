@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from convatlas.errors import UserError
 from convatlas.files.typed_json import MalformedJsonError, shown
 from convatlas.formatting import count
-from convatlas.images.ink import MAX_INK
 from convatlas.measure.table import Cost, build_without_memory, layer_calls, num_macs, total_cost
 from convatlas.measure.trace import UncompiledMode
 from convatlas.models.card import Card, Score
@@ -46,8 +45,6 @@ MAX_ELEMENTS_PER_PIXEL = 2**10
 """The same per pixel of the input, since small images are evaluated in large batches."""
 SMALL = 32
 """The side in pixels that smaller images count as here: LeNet frames them to it."""
-MIN_INK = MAX_INK / math.isqrt(MAX_ELEMENTS)
-"""The part of a frame that ink spans, a sixteenth; a larger frame would have more numbers than an image may."""
 MAX_INPUT = 2.0**64
 """Of the inputs of a quantized layer; single precision holds their products with weights."""
 ROUNDING = 1e-9
@@ -232,8 +229,6 @@ def check_card(card: Card) -> None:
         1 / MAX_COUNT <= std <= MAX_COUNT for std in preprocessing.std
     ):
         raise MalformedJsonError("its images have no such values")
-    if preprocessing.ink is not None and not MIN_INK <= preprocessing.ink <= 1:
-        raise MalformedJsonError("its ink spans no part of an image")
     if not all(map(sound, card.quantization or ())):
         raise MalformedJsonError("its layers have bits that none can have")
     if card.score is not None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from convatlas.experiments.engine.answers import Answers
 from convatlas.experiments.engine.arms import TrainedArm
-from convatlas.experiments.engine.estimate import Estimate, combined_errors
+from convatlas.experiments.engine.estimate import Estimate, combined_errors, in_words
 from convatlas.experiments.engine.statement import Measurement
 
 
@@ -67,7 +67,7 @@ def figures_of(trained: Mapping[str, TrainedArm], answers: Answers) -> tuple[tup
     rows = []
     for name, arm in trained.items():
         error = test_error(answers, name)
-        rows.append((f"test error, {name}", f"{error.center:.2f} % ({error.low:.2f} to {error.high:.2f})"))
+        rows.append((f"test error, {name}", in_words(error, "%")))
         rows.extend(learning_figures(name, arm))
     return tuple(rows)
 

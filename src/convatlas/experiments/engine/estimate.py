@@ -100,6 +100,11 @@ class Estimate:
         return student.cdf(-distance / self.standard_error, self.df)
 
 
+def in_words(estimate: Estimate, unit: str = "") -> str:
+    """ "1.23 points (0.45 to 2.01)", for figures beside the one that decides."""
+    return f"{estimate.center:.2f}{unit and f' {unit}'} ({estimate.low:.2f} to {estimate.high:.2f})"
+
+
 def counted(value: float) -> Estimate:
     """A figure without chance."""
     return Estimate(basis=Basis.COUNT, center=value, values=(value,))

@@ -15,7 +15,7 @@ from convatlas.experiments.engine.answers import Answers
 from convatlas.experiments.engine.arms import Arm, TrainedArm
 from convatlas.experiments.engine.budget import Budget, Setting
 from convatlas.experiments.engine.comparison import compare, failed_precondition, figures_of, weighted_errors
-from convatlas.experiments.engine.estimate import counted
+from convatlas.experiments.engine.estimate import counted, in_words
 from convatlas.experiments.engine.statement import Measurement, Role, Statement, Topic
 from convatlas.experiments.engine.verdict import Threshold, at_least
 from convatlas.experiments.topics.equal_cost import at_cost, macs
@@ -196,10 +196,7 @@ def against_best(setting: Setting) -> Measurement:
         estimate=gains[NOT_INFERIOR.deciding(gains)],
         failed=failed_precondition(trained, MAX_TRAINING_ERROR),
         figures=(
-            *(
-                (f"gained over {name}", f"{gain.center:.2f} points ({gain.low:.2f} to {gain.high:.2f})")
-                for name, gain in gains.items()
-            ),
+            *((f"gained over {name}", in_words(gain, "points")) for name, gain in gains.items()),
             *figures_of(trained, answers),
         ),
         charts=(chart,),

@@ -18,7 +18,7 @@ from convatlas.experiments.engine.arms import Arm
 from convatlas.experiments.engine.budget import Budget, Setting
 from convatlas.experiments.engine.comparison import compare
 from convatlas.experiments.engine.distributed_pair import run_on_pair
-from convatlas.experiments.engine.estimate import Estimate, counted, timed
+from convatlas.experiments.engine.estimate import counted, in_words, timed
 from convatlas.experiments.engine.statement import Measurement, Role, Statement, Topic
 from convatlas.experiments.engine.timings import NUM_PROCESSES, in_processes
 from convatlas.experiments.engine.verdict import Threshold, at_least, at_most, exactly
@@ -179,10 +179,7 @@ def faster(setting: Setting) -> Measurement:
     return Measurement(
         estimate=ratios[DECIDING.name],
         figures=(
-            *(
-                (f"{name}, AlexNet over SqueezeNet", f"{one.center:.2f} ({one.low:.2f} to {one.high:.2f})")
-                for name, one in ratios.items()
-            ),
+            *((f"{name}, AlexNet over SqueezeNet", in_words(one)) for name, one in ratios.items()),
             *(
                 (f"{case.name}, {name}", f"{1000 * time / case.batch_size:.3g} ms per image")
                 for case in CASES
@@ -234,10 +231,6 @@ def gradient_bytes(name: str) -> int:
     return 4 * (table.params + table.training_only_params)
 
 
-def in_range(estimate: Estimate) -> str:
-    return f"{estimate.center:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
-
-
 def distributed(setting: Setting) -> Measurement:
     """How much farther SqueezeNet is ahead of AlexNet in a training step on two machines, at 1 Gbit/s, than on one."""
     batch_size, repeats = (32, 5) if setting.full else (4, 3)
@@ -268,8 +261,8 @@ def distributed(setting: Setting) -> Measurement:
     return Measurement(
         estimate=timed([two / one for two, one in zip(together, alone, strict=True)]),
         figures=(
-            ("step of AlexNet over that of SqueezeNet, one machine", in_range(timed(alone))),
-            ("the same, two machines", in_range(timed(together))),
+            ("step of AlexNet over that of SqueezeNet, one machine", in_words(timed(alone))),
+            ("the same, two machines", in_words(timed(together))),
             *(
                 (
                     f"images that {name} computes while its gradients are sent at {bandwidth:g} Gbit/s",

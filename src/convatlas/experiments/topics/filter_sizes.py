@@ -22,7 +22,7 @@ from convatlas.experiments.engine.comparison import (
     test_error,
     weighted_errors,
 )
-from convatlas.experiments.engine.estimate import counted, repeated
+from convatlas.experiments.engine.estimate import counted, in_words, repeated
 from convatlas.experiments.engine.statement import Measurement, Role, Statement, Topic
 from convatlas.experiments.engine.verdict import at_least
 from convatlas.experiments.topics.equal_cost import at_cost, macs
@@ -136,10 +136,7 @@ def all_sizes(setting: Setting) -> Measurement:
         failed=failed_precondition({name: trained[name] for name in (MODULE, *COMPARED)}, MAX_TRAINING_ERROR),
         figures=(
             *figures_of(trained, answers),
-            *(
-                (f"{name} minus the module", f"{lead.center:.2f} points ({lead.low:.2f} to {lead.high:.2f})")
-                for name, lead in leads.items()
-            ),
+            *((f"{name} minus the module", in_words(lead, "points")) for name, lead in leads.items()),
             *((f"MACs, {name}", f"{macs(variant, spec) / 1e6:.2f} million") for name, spec in sizes(setting).items()),
         ),
         charts=(chart_of(setting, answers),),

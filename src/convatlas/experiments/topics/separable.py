@@ -12,7 +12,7 @@ from convatlas.experiments.engine.answers import Answers
 from convatlas.experiments.engine.arms import Arm, TrainedArm
 from convatlas.experiments.engine.budget import Budget, Setting
 from convatlas.experiments.engine.comparison import compare, failed_precondition, figures_of, weighted_errors
-from convatlas.experiments.engine.estimate import Estimate
+from convatlas.experiments.engine.estimate import in_words
 from convatlas.experiments.engine.statement import Measurement, Role, Statement, Topic
 from convatlas.experiments.engine.timings import NUM_PROCESSES
 from convatlas.experiments.engine.verdict import Threshold, at_least, at_most, exactly
@@ -166,17 +166,13 @@ def along(trained: Mapping[str, TrainedArm], *, name: str, title: str, where: st
         estimate=steps[RISES.deciding(steps)],
         failed=failed_precondition(trained, MAX_TRAINING_ERROR),
         figures=(
-            *((f"gained from {step}", points(each)) for step, each in steps.items()),
+            *((f"gained from {step}", in_words(each, "points")) for step, each in steps.items()),
             *figures_of(trained, answers),
         ),
         charts=(accuracy_chart(trained, accuracies, name=name, title=title, where=where),),
         answers=answers,
     )
     return with_macs(measurement, trained)
-
-
-def points(estimate: Estimate) -> str:
-    return f"{estimate.center:.2f} points ({estimate.low:.2f} to {estimate.high:.2f})"
 
 
 def thin_and_shallow(setting: Setting) -> dict[str, Arm]:
