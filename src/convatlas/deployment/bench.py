@@ -177,14 +177,14 @@ def engines_of(source: str, folder: Path, progress: ProgressCallback) -> Iterato
         yield timed(EAGER, precision, path, weights, None)
         yield timed(COMPILED, precision, path, weights, None)
     for runtime in RuntimeName:
+        place = folder / runtime
+        place.mkdir()
         try:
             check_packages(runtime)
+            file = in_form_of(write_network(model.network, model.variant, place), runtime)
         except UserError as error:
             progress.say(f"without {runtime.label}: {error}")
             continue
-        place = folder / runtime
-        place.mkdir()
-        file = in_form_of(write_network(model.network, model.variant, place), runtime)
         size = sum(part.stat().st_size for part in place.iterdir())
         for precision in precisions if runtime is RuntimeName.OPENVINO else (Precision.FLOAT32,):
             yield timed(runtime.label, precision, file, size, runtime)
