@@ -16,9 +16,12 @@ from typing import Any
 import accuracy
 import cold_start
 import compress
+import fine_tune
 import jinja2
 import load_weights
 import measured
+
+from convatlas.experiments.engine.estimate import repeated
 
 EXPERIMENTS = Path(__file__).parents[1] / "docs" / "experiments"
 
@@ -84,6 +87,40 @@ def accuracies(results: Results) -> str:
             for error in [row["test_error_percent"]]
         ],
     )
+
+
+def fine_tuned(results: Results) -> str:
+    targets = {target.name: f" ({target})" for target in fine_tune.targets(results["rows"])}
+    columns = ("", "network", "flags", "accuracy, % (wanted):", "95 % interval:", "seconds (wanted):", "splits:")
+    rows = []
+    for name, row in results["rows"].items():
+        accuracy, seconds = row["accuracy_percent"], row["seconds"]
+        low, high = accuracy["interval"]
+        rows.append(
+            (
+                name,
+                f"`{row['network']}`",
+                f"`{row['flags']}`" if row["flags"] else "",
+                f"{accuracy['mean']:.1f}" + targets.get(f"accuracy of {name}, %", ""),
+                f"{low:.1f} to {high:.1f}",
+                spread(seconds) + targets.get(f"seconds of {name}", ""),
+                str(seconds["n"]),
+            )
+        )
+    return table(columns, rows)
+
+
+def against_plain(results: Results) -> str:
+    """What fine-tuning by default brings beyond a plain loop on the same splits."""
+    rows, parts = results["rows"], []
+    for row in fine_tune.ROWS:
+        if (name := fine_tune.PLAIN.format(row.name)) in rows:
+            ours, theirs = (rows[one]["accuracy_percent"]["each"] for one in (row.name, name))
+            estimate = repeated([a - b for a, b in zip(ours, theirs, strict=True)])
+            parts.append(
+                f"{estimate.center:+.1f} points ({estimate.low:+.1f} to {estimate.high:+.1f}) of `{row.network}`"
+            )
+    return " and ".join(parts)
 
 
 def shrunk(results: Results) -> dict[str, Results]:
@@ -317,8 +354,8 @@ def suites(results: Results) -> str:
 def page() -> str:
     """docs/benchmarks.md."""
     functions = (
-        source, accuracies, compressed, sizes, update_size, students, small_epochs, steps, loading, starts, cold_starts,
-        builds, loaded_weights, experiments, suites,
+        source, accuracies, fine_tuned, against_plain, compressed, sizes, update_size, students, small_epochs, steps,
+        loading, starts, cold_starts, builds, loaded_weights, experiments, suites,
     )  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -330,6 +367,7 @@ def page() -> str:
         "build",
         "cold_start",
         "compress",
+        "fine_tune",
         "load_weights",
         "mutants",
         "pipeline",

@@ -14,6 +14,7 @@ from convatlas.networks.lenet import RECIPE_1998
 from convatlas.recipe import Recipe
 from convatlas.runs.options import InitFrom, WeightConstraint
 from convatlas.training import recipes
+from convatlas.training.fine_tuning import FEW_IMAGES
 
 
 def images(*, side: int = 28, own: int | None = 28, ink: bool = False) -> Dataset:
@@ -74,8 +75,21 @@ def test_trained_weights_learn_at_a_lower_rate_and_no_longer(name: str, of: Data
     new, old = find("default", name, of), find("default", name, of, init_from=init_from)
     assert old.lr < recipes.DEFAULT.lr
     assert old.epochs_for(500) <= new.epochs_for(500)
-    # Nothing else differs.
-    assert replace(old, lr=new.lr, epochs=new.epochs, epochs_of=new.epochs_of) == new
+    # Of few images small batches and other changes, and nothing else differs.
+    given = (new.batch_size, new.augmentation) if init_from is UNFROZEN else (old.batch_size, old.augmentation)
+    length = replace(old, lr=new.lr, epochs=new.epochs, epochs_of=new.epochs_of)
+    assert replace(length, batch_size=given[0], augmentation=given[1]) == new
+
+
+def test_few_images_are_fine_tuned_in_small_batches_with_milder_changes() -> None:
+    few, many = (recipes.for_fine_tuning(recipes.PHOTOGRAPHS, num) for num in (FEW_IMAGES - 1, FEW_IMAGES))
+    assert few.batch_size < many.batch_size == recipes.PHOTOGRAPHS.batch_size
+    assert many.augmentation == recipes.PHOTOGRAPHS.augmentation
+    assert few.augmentation.mixup == few.augmentation.cutmix == 0
+    assert few.augmentation.crop > many.augmentation.crop
+    assert few.augmentation.flip
+    # What is not cropped is not cropped then either.
+    assert recipes.for_fine_tuning(recipes.CHARACTERS, 100).augmentation == recipes.CHARACTERS.augmentation
 
 
 def test_a_head_alone_has_the_same_recipe_for_any_network() -> None:
@@ -84,9 +98,9 @@ def test_a_head_alone_has_the_same_recipe_for_any_network() -> None:
     assert (one.lr, one.epochs_for(900)) == (recipes.HEAD_LR, recipes.HEAD_EPOCHS)
 
 
-def test_a_deep_network_without_normalization_is_fine_tuned_at_a_lower_rate() -> None:
-    deep, normalized = (find("default", name, init_from=UNFROZEN).lr for name in ("vgg16", "resnet18"))
-    assert deep == recipes.DEEP_FINE_TUNING_LR < normalized == recipes.FINE_TUNING_LR
+def test_deep_networks_without_normalization_are_fine_tuned_as_others() -> None:
+    one, other = (find("default", name, init_from=UNFROZEN) for name in ("vgg16", "resnet18"))
+    assert one == other
 
 
 def test_a_paper_recipe_is_the_same_for_fine_tuning() -> None:

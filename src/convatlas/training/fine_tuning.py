@@ -22,16 +22,16 @@ from convatlas.training.optimizers import ParamGroup
 from convatlas.training.step import Step
 from convatlas.weights.adapting import Adapted, adapted
 
-MIN_LR_FACTOR = 0.1
-"""The learning rate of the lowest group, as a fraction of the head's: edge filters need to change least."""
-UNFREEZING = (0.0, 0.6)
-"""The fractions of training between which one group after another is unfrozen (Howard and Ruder 2018). The lowest,
-which take most of the time and need to change least, learn for the rest."""
+MIN_LR_FACTOR = 0.3
+"""The learning rate of the lowest group, as a fraction of the head's: edge filters need to change least. A tenth is too
+little for networks without normalization."""
+UNFREEZING = (0.0, 0.2)
+"""The fractions of training between which one group after another is unfrozen (Howard and Ruder 2018)."""
 UNFREEZING_WITHOUT_FIT = (0.1, 0.3)
 """Those of earlier versions, where the head was not fitted and learned alone at first."""
 FEW_IMAGES = 10_000
 """With fewer training images batch normalization keeps the statistics that the weights came with: those of so few
-images in a short training would be worse."""
+images in a short training would be worse. Recipes differ too."""
 MAX_FITTED = 10_000
 """Images that a head is fitted to, at most."""
 MAX_FEATURES = 2**28
@@ -111,7 +111,7 @@ def layer_groups(network: nn.Module, head: str) -> list[LayerGroup]:
 
 
 def learning_rates(groups: list[LayerGroup]) -> list[ParamGroup]:
-    """The parameters with their factors of the learning rate: from 1 at the head down to a tenth."""
+    """The parameters with their factors of the learning rate: from 1 at the head down to `MIN_LR_FACTOR`."""
     last = max(len(groups) - 1, 1)
     return [ParamGroup(group.parameters, MIN_LR_FACTOR ** (i / last)) for i, group in enumerate(groups)]
 

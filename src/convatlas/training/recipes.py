@@ -12,6 +12,7 @@ from convatlas.measure.table import build_without_memory
 from convatlas.recipe import Augmentation, Cosine, Decayed, Optimizer, Recipe
 from convatlas.runs.options import InitFrom
 from convatlas.spec import Layers, Spec, Variant
+from convatlas.training.fine_tuning import FEW_IMAGES
 
 DEFAULT = Recipe(
     name="default",
@@ -49,11 +50,14 @@ DEEP = 7
 """More layers with weights than that do not learn at the default rate unless something normalizes between them."""
 DEEP_LR = 1e-3
 
-FINE_TUNING_LR = 1e-3
+FINE_TUNING_LR = 4e-4
 """Peak learning rate for fine-tuning, low so that the pretrained weights are not lost."""
-DEEP_FINE_TUNING_LR = 3e-4
-FINE_TUNING_EPOCHS, FINE_TUNING_EPOCHS_OF = 10, 12_000
-"""24 epochs of 900 images: what was learned before need not be learned again."""
+FINE_TUNING_EPOCHS, FINE_TUNING_EPOCHS_OF = 10, 3_500
+"""16 epochs of 900 images: what was learned before need not be learned again."""
+FINE_TUNING_BATCH_SIZE, FINE_TUNING_CROP = 32, 0.35
+"""Where there are few images: small batches make enough steps of few epochs, which are too short for mixed images and
+small crops."""
+CONSTRAINED_LR = 1e-3
 HEAD_LR, HEAD_EPOCHS = 1e-3, 10
 """Of a head alone, which was fitted before."""
 
@@ -75,9 +79,8 @@ def find(name: str, variant: Variant, layers: Layers, images: Dataset, *, init_f
         if init_from.freeze:
             return replace(found, lr=HEAD_LR, epochs=HEAD_EPOCHS, epochs_of=None)
         if init_from.constraint is not None:
-            return replace(found, lr=FINE_TUNING_LR, epochs=DEFAULT.epochs, epochs_of=DEFAULT.epochs_of)
-        lr = DEEP_FINE_TUNING_LR if deep else FINE_TUNING_LR
-        return replace(found, lr=lr, epochs=FINE_TUNING_EPOCHS, epochs_of=FINE_TUNING_EPOCHS_OF)
+            return replace(found, lr=CONSTRAINED_LR, epochs=DEFAULT.epochs, epochs_of=DEFAULT.epochs_of)
+        return for_fine_tuning(found, len(images.train))
     if name == "paper":
         if variant.recipe is None:
             raise UserError(
@@ -85,6 +88,17 @@ def find(name: str, variant: Variant, layers: Layers, images: Dataset, *, init_f
             )
         return variant.recipe
     raise unknown("recipe", name, RECIPES)
+
+
+def for_fine_tuning(recipe: Recipe, num_images: int) -> Recipe:
+    """A default for images of its kind, made for weights that know others: short, with low rates and, where there are
+    few images, small batches and little augmentation."""
+    recipe = replace(recipe, lr=FINE_TUNING_LR, epochs=FINE_TUNING_EPOCHS, epochs_of=FINE_TUNING_EPOCHS_OF)
+    if num_images >= FEW_IMAGES:
+        return recipe
+    given = recipe.augmentation
+    milder = replace(given, crop=max(given.crop, FINE_TUNING_CROP) if given.crop else 0.0, mixup=0.0, cutmix=0.0)
+    return replace(recipe, batch_size=FINE_TUNING_BATCH_SIZE, augmentation=milder)
 
 
 def fitted(recipe: Recipe, variant: Variant, spec: Spec) -> Recipe:
