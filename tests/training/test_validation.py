@@ -23,7 +23,7 @@ from convatlas.training.checkpoint import LoopState, TrainState
 from convatlas.training.distribution import Processes
 from convatlas.training.loop import train_or_resume
 from convatlas.training.step import class_weights
-from convatlas.training.validation import should_stop, split_validation, validate
+from convatlas.training.validation import least_accuracy, should_stop, split_validation, validate
 
 
 def split_of(counts: list[int]) -> Split:
@@ -219,19 +219,45 @@ def test_patience_stops_after_so_many_epochs_without_a_better_one(epochs: int, t
         assert max(accuracies[end - 4 : end]) >= max(accuracies[: end - 4])
 
 
-@given(epochs=st.integers(0, 30), best=st.integers(0, 30), patience=st.none() | st.integers(1, 10))
-def test_training_should_stop_when_the_patience_has_run_out(epochs: int, best: int, patience: int | None) -> None:
-    state = LoopState(best_epoch=min(best, epochs))
-    for _ in range(epochs):
+@given(
+    accuracies=st.lists(st.integers(0, 9), max_size=30),
+    head=st.none() | st.integers(0, 9),
+    patience=st.none() | st.integers(1, 10),
+)
+def test_training_should_stop_when_the_patience_has_run_out(
+    accuracies: list[int], head: int | None, patience: int | None
+) -> None:
+    state = LoopState(head_accuracy=None if head is None else head / 10)
+    for accuracy in accuracies:
         state.add_batch(1.0, 1, 1)
-        state.close_epoch(0.1, 0.0)
-    expected = patience is not None and 0 < state.best_epoch <= epochs - patience
-    assert should_stop(state, Validation(patience=patience), None) == expected
-    # The head alone may be the best.
-    state.head_accuracy = 0.5
-    expected = patience is not None and state.best_epoch <= epochs - patience
+        state.close_epoch(0.1, 0.0)["val_accuracy"] = accuracy / 10
+    expected = False
+    if patience is not None and len(accuracies) >= patience:
+        # Nothing among the last of them is as good as the best before.
+        before = [*([] if head is None else [head]), *accuracies[: len(accuracies) - patience]]
+        expected = bool(before) and max(accuracies[len(accuracies) - patience :]) < max(before)
     assert should_stop(state, Validation(patience=patience), None) == expected
     assert not should_stop(state, None, None)
+
+
+def after(head: float | None, *accuracies: float) -> LoopState:
+    """Training whose epochs had these accuracies on validation images."""
+    state = LoopState(head_accuracy=head)
+    for accuracy in accuracies:
+        state.add_batch(1.0, 1, 1)
+        state.close_epoch(0.1, 0.0)["val_accuracy"] = accuracy
+    return state
+
+
+def test_in_fine_tuning_a_later_epoch_within_a_standard_error_counts_as_equal() -> None:
+    # sqrt(0.9 * 0.1 / 100) = 0.03
+    assert least_accuracy(after(0.8, 0.85, 0.9, 0.84), 100) == pytest.approx(0.87)
+    # But never one that is worse than the head alone.
+    assert least_accuracy(after(0.89, 0.85, 0.9, 0.84), 100) == 0.89
+    assert least_accuracy(after(0.9, 0.85), 100) == 0.9
+    # Before the first epoch anything is kept, and from a beginning without weights the best of all.
+    assert least_accuracy(after(None), 100) == 0
+    assert least_accuracy(after(None, 0.85, 0.9, 0.84), 100) == 0.9
 
 
 @given(num_images=st.integers(1, 10_000), data=st.data())
@@ -241,7 +267,7 @@ def test_training_should_stop_when_the_last_epoch_is_at_its_error(num_images: in
     state = LoopState()
     for wrong in errors:
         state.add_batch(1.0, num_images - wrong, num_images)
-        state.close_epoch(0.1, 0.0)
+        state.close_epoch(0.1, 0.0)["val_accuracy"] = 0.5
     expected = bool(errors) and errors[-1] <= most
     # As it would be typed, and as it would be computed.
     for stop_at_error in (most / num_images, 1 - (num_images - most) / num_images):

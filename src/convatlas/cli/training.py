@@ -373,7 +373,7 @@ def _run(work: Callable[[Progress], Run], quiet: bool, json: bool, tensorboard: 
     correct = score.num_images - score.num_errors
     trained = f"{plural(results.train_images, 'training image')}, {plural(results.epochs, 'epoch')}"
     if results.best_epoch is not None:
-        trained += f", the best of them epoch {results.best_epoch}" if results.best_epoch else ", the head alone best"
+        trained += f", epoch {results.best_epoch} kept" if results.best_epoch else ", the head alone kept"
     if results.skipped_images:
         trained += f", {plural(results.skipped_images, 'unusable image')} left out"
     if results.unused_files:

@@ -50,14 +50,9 @@ class LoopState:
     epoch_images: int = 0
     metrics: list[EpochMetrics] = field(default_factory=list)
     best_epoch: int = 0
-    """The one with the best accuracy on validation images, from 1; 0: none yet."""
+    """The one whose weights are kept for their accuracy on validation images, from 1; 0: none yet."""
     head_accuracy: float | None = None
     """On validation images, of the network with its fitted head, before the first epoch."""
-
-    @property
-    def best_accuracy(self) -> float | None:
-        """On validation images, of the weights that are kept; None if there are none yet."""
-        return self.metrics[self.best_epoch - 1]["val_accuracy"] if self.best_epoch else self.head_accuracy
 
     def add_batch(self, loss: float, num_correct: int, num_images: int) -> None:
         """Count a batch.

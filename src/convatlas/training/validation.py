@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -55,20 +57,34 @@ def can_validate(split: data.Split, validation: Validation, seed: int) -> bool:
 
 def validate(train_state: TrainState, run: Run, split: data.Split, device: torch.device, processes: Processes) -> None:
     """Evaluate the weights on validation images, after an epoch or before the first with the fitted head, and keep them
-    if none before were better."""
+    if they are good enough."""
     processes.sync_state(train_state.evaluated)
     batches = evaluation_batches(run.card, split, device, processes.shard)
     evaluation = evaluate(train_state.evaluated, run.variant.objective, batches, processes.all_reduce_sum)
     state = train_state.state
-    best = state.best_accuracy
+    least = least_accuracy(state, evaluation.num_images)
     if state.metrics:
         state.metrics[-1]["val_loss"], state.metrics[-1]["val_accuracy"] = evaluation.loss, evaluation.accuracy
     else:
         state.head_accuracy = evaluation.accuracy
-    # Of equal epochs the later: it was trained longer.
-    if best is None or evaluation.accuracy >= best:
+    if evaluation.accuracy >= least:
         state.best_epoch = len(state.metrics)
         train_state.keep_best()
+
+
+def least_accuracy(state: LoopState, num_images: int) -> float:
+    """The accuracy on validation images from which the last epoch's weights are kept in place of those before: the
+    best so far, for of equal epochs the later was trained longer.
+
+    Fine-tuning is short and often has few images. The best of its epochs would be a matter of chance, and one from the
+    middle, where the learning rate is still high. There the later counts as equal within one standard error of the best
+    (as in Breiman et al. 1984, section 3.4.3), if it is no worse than the head alone.
+    """
+    best = max((row["val_accuracy"] for row in state.metrics if "val_accuracy" in row), default=0.0)
+    if state.head_accuracy is None:
+        return best
+    best = max(best, state.head_accuracy)
+    return max(best - math.sqrt(best * (1 - best) / num_images), state.head_accuracy)
 
 
 def should_stop(state: LoopState, validation: Validation | None, stop_at_error: float | None) -> bool:
@@ -80,7 +96,8 @@ def should_stop(state: LoopState, validation: Validation | None, stop_at_error: 
     # 1e-9: an accuracy of 0.7 is an error of 0.3, whatever binary fractions say.
     if stop_at_error is not None and state.metrics and 1 - state.metrics[-1]["accuracy"] <= stop_at_error + 1e-9:
         return True
-    has_best = state.best_epoch > 0 or state.head_accuracy is not None
-    if validation is None or validation.patience is None or not has_best:
+    if validation is None or validation.patience is None or not state.metrics:
         return False
-    return len(state.metrics) - state.best_epoch >= validation.patience
+    accuracies = [state.head_accuracy or 0.0, *(row["val_accuracy"] for row in state.metrics)]
+    best = max(range(len(accuracies)), key=lambda epoch: (accuracies[epoch], epoch))
+    return len(state.metrics) - best >= validation.patience
