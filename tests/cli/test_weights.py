@@ -94,3 +94,34 @@ def test_help_names_all_that_stands_for_a_model(verb: str, convatlas: Callable[.
     said = convatlas(verb, "--help").out
     assert "torchvision:resnet18" in said
     assert "hf:OWNER/NAME" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("weights", "network", "data", "correct", "published"),
+    [
+        ("squeezenet-1.1/squeezenet_v1.1.caffemodel", "squeezenet1.1", "imagenette-224/val", (164, 229, 300), None),
+        ("resnet20-cifar/resnet20-12fca82f.th", "resnet20-cifar", "cifar10", (915, None, 1000), 0.9173),
+    ],
+    ids=["squeezenet1.1", "resnet20-cifar"],
+)
+def test_real_weights_reach_their_accuracy_by_import_and_evaluate_alone(
+    weights: str,
+    network: str,
+    data: str,
+    correct: tuple[int, int | None, int],
+    published: float | None,
+    needs_data: Callable[[str], Path],
+    tmp_path: Path,
+    convatlas: Callable[..., Any],
+    as_json: Callable[..., dict[str, Any]],
+) -> None:
+    folder = needs_data("weights").parent
+    out = tmp_path / "model"
+    assert convatlas("import", folder / "weights" / weights, "--as", network, "--out", out).status == 0
+    found = as_json("evaluate", out, "--data", "cifar10" if data == "cifar10" else folder / data)
+    top1, top5, num_images = correct
+    assert found["test_images"] == num_images
+    assert round(found["test_accuracy"] * num_images) == top1
+    assert top5 is None or round(found["test_top5_accuracy"] * num_images) == top5
+    assert found["published"]["top1"] == published

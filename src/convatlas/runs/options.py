@@ -54,7 +54,7 @@ class InitFrom:
 @dataclass(frozen=True, kw_only=True)
 class Validation:
     """Training images that are held out: the weights of the epoch with the best accuracy on them are kept. In
-    fine-tuning it is the last within a standard error of the best, or the fitted head if no epoch is as good as that."""
+    fine-tuning it is the last within a standard error of the best, or the fitted head if no epoch is as good."""
 
     val_split: float = 0.1
     """The fraction of each class to hold out, drawn with the seed; at least one image."""
