@@ -6,7 +6,6 @@ outputs of both towers: before these layers, and nowhere else, the two processes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -107,8 +106,8 @@ class TowerTask:
     """What both processes are given."""
 
     spec: AlexNetSpec
-    weights: Mapping[str, Tensor]
-    """Of the whole network."""
+    weights: dict[str, Tensor]
+    """Of the whole network. Each process has a copy, half a gigabyte, and lets go of it when it has its half."""
     images: Tensor
     labels: Tensor
 
@@ -131,6 +130,7 @@ def step(task: TowerTask, rank: int) -> TowerResult:
     link, device = Link(rank), device_of(rank)
     tower = Tower(task.spec, link).to(device, task.images.dtype)
     tower.network.load_state_dict({name: rows_of(value, rank) for name, value in task.weights.items()})
+    task.weights.clear()
     outputs = tower(task.images.to(device))
     forward_bytes = link.num_bytes
     # Both processes compute the same loss, and their gradients add up: each counts half.
