@@ -136,10 +136,11 @@ def test_every_parameter_is_in_one_layer_group_and_the_head_in_the_first(name: s
     names = [key for group in found for key in group.parameters]
     assert sorted(names) == sorted(key for key, _ in network.named_parameters())
     assert any(key.startswith(f"{head}.") for key in found[0].parameters)
-    factors = [group.factor for group in learning_rates(found)]
-    assert factors[0] == 1
-    assert factors == sorted(factors, reverse=True)
-    assert factors[-1] == pytest.approx(fine_tuning.MIN_LR_FACTOR)
+    for is_fitted, least in ((True, 0.3), (False, 0.1)):
+        factors = [group.factor for group in learning_rates(found, is_fitted=is_fitted)]
+        assert factors[0] == 1
+        assert factors == sorted(factors, reverse=True)
+        assert factors[-1] == pytest.approx(least)
 
 
 def test_layer_groups_are_unfrozen_from_the_top_and_all_in_the_end() -> None:

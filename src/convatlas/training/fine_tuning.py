@@ -27,7 +27,7 @@ MIN_LR_FACTOR = 0.3
 little for networks without normalization."""
 UNFREEZING = (0.0, 0.2)
 """The fractions of training between which one group after another is unfrozen (Howard and Ruder 2018)."""
-UNFREEZING_WITHOUT_FIT = (0.1, 0.3)
+MIN_LR_FACTOR_WITHOUT_FIT, UNFREEZING_WITHOUT_FIT = 0.1, (0.1, 0.3)
 """Those of earlier versions, where the head was not fitted and learned alone at first."""
 FEW_IMAGES = 10_000
 """With fewer training images batch normalization keeps the statistics that the weights came with: those of so few
@@ -110,10 +110,15 @@ def layer_groups(network: nn.Module, head: str) -> list[LayerGroup]:
     return [LayerGroup(nn.ModuleList(group.module for group in named[at:]), top), *reversed(named[:at])]
 
 
-def learning_rates(groups: list[LayerGroup]) -> list[ParamGroup]:
-    """The parameters with their factors of the learning rate: from 1 at the head down to `MIN_LR_FACTOR`."""
+def learning_rates(groups: list[LayerGroup], *, is_fitted: bool) -> list[ParamGroup]:
+    """The parameters with their factors of the learning rate: from 1 at the head down to `MIN_LR_FACTOR`.
+
+    Args:
+        is_fitted: whether the head was fitted before.
+    """
     last = max(len(groups) - 1, 1)
-    return [ParamGroup(group.parameters, MIN_LR_FACTOR ** (i / last)) for i, group in enumerate(groups)]
+    least = MIN_LR_FACTOR if is_fitted else MIN_LR_FACTOR_WITHOUT_FIT
+    return [ParamGroup(group.parameters, least ** (i / last)) for i, group in enumerate(groups)]
 
 
 def unfreeze(groups: list[LayerGroup], done: float, *, is_fitted: bool = False, keeps_statistics: bool = False) -> bool:

@@ -79,7 +79,11 @@ class TrainingSetup:
         if self.body is not None:
             self.body.load_into(network)
             head = self.body.head
-            groups = [self.body.head_of(network)] if self.freezes else learning_rates(layer_groups(network, head))
+            groups = (
+                [self.body.head_of(network)]
+                if self.freezes
+                else learning_rates(layer_groups(network, head), is_fitted=record.fits_head)
+            )
         return network, optimizers.build(record.recipe, network, groups)
 
     def features(self, network: nn.Module, batches: Batches) -> FeatureBatches | None:
