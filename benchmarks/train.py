@@ -7,9 +7,9 @@ With names of networks, only their rows are measured; the other rows stay as the
 One network of each family at 64 and at 224 pixels, with 10 classes: training throughput in images per second, on a
 batch that is in memory. `plain` is the loop that most people write: float32, contiguous memory, AdamW with its
 defaults, the mean cross-entropy (the network's own objective), `backward`, `step`. `convatlas` is the package's own
-step, run as autotuning chose for a training of eight minutes (too short for compiling to pay), with the check for
-non-finite gradients, class weights and the moving average of the weights that the default recipe keeps.
-Each runs in a process of its own, in turn.
+step, run as autotuning chose for a training of eight minutes (too short for compiling to pay), in memory that is kept
+between steps as in training, with the check for non-finite gradients, class weights and the moving average of the
+weights that the default recipe keeps. Each runs in a process of its own, in turn.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import json
 import math
 import statistics
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +28,7 @@ import torch
 from convatlas import atlas
 from convatlas.data.batches import Batch
 from convatlas.measure import time_call, torch_engine
+from convatlas.models.memory import freed_memory_kept
 from convatlas.recipe import Decayed
 from convatlas.runs.options import Execution
 from convatlas.training import optimizers
@@ -62,40 +64,43 @@ def main(engine: str) -> None:
         network = variant.network(spec).train()
         return network, optimizers.build(RECIPE, network)
 
-    if kind == "plain":
-        network = variant.network(spec).train()
-        optimizer: torch.optim.Optimizer = torch.optim.AdamW(network.parameters(), lr=RECIPE.lr)
+    with nullcontext() if kind == "plain" else freed_memory_kept():
+        if kind == "plain":
+            network = variant.network(spec).train()
+            optimizer: torch.optim.Optimizer = torch.optim.AdamW(network.parameters(), lr=RECIPE.lr)
 
-        def step() -> None:
-            optimizer.zero_grad()
-            loss = variant.objective.losses(network(inputs), targets).mean()
-            loss.backward()
-            optimizer.step()
-            loss.item()
+            def step() -> None:
+                optimizer.zero_grad()
+                loss = variant.objective.losses(network(inputs), targets).mean()
+                loss.backward()
+                optimizer.step()
+                loss.item()
 
-    else:
-        batch = Batch(inputs.contiguous(memory_format=torch.channels_last), targets, labels, torch.arange(size), size)
-        tuner = Autotuner(built, variant.objective, batch)
-        plain = Execution(threads=torch.get_num_threads())
-        num_steps = math.ceil(PLANNED_S / tuner.seconds(plain, 5.0))
-        execution, line = tuner.choose(plain, num_steps)
-        print(line)
-        torch.set_num_threads(execution.threads)
-        network, optimizer = built()
-        network = to_memory_format(network, execution)
-        ours = Step.prepared(network, variant.objective, execution, class_weights=torch.ones(10), batch_size=size)
-        average = make_ema(network, RECIPE, num_steps)
+        else:
+            batch = Batch(
+                inputs.contiguous(memory_format=torch.channels_last), targets, labels, torch.arange(size), size
+            )
+            tuner = Autotuner(built, variant.objective, batch)
+            plain = Execution(threads=torch.get_num_threads())
+            num_steps = math.ceil(PLANNED_S / tuner.seconds(plain, 5.0))
+            execution, line = tuner.choose(plain, num_steps)
+            print(line)
+            torch.set_num_threads(execution.threads)
+            network, optimizer = built()
+            network = to_memory_format(network, execution)
+            ours = Step.prepared(network, variant.objective, execution, class_weights=torch.ones(10), batch_size=size)
+            average = make_ema(network, RECIPE, num_steps)
 
-        def step() -> None:
-            optimizer.zero_grad(set_to_none=True)
-            result = ours.gradient(batch)
-            if not result.is_finite:
-                raise ValueError(f"{name} diverged")
-            optimizer.step()
-            if average is not None:
-                average.update_parameters(network)
+            def step() -> None:
+                optimizer.zero_grad(set_to_none=True)
+                result = ours.gradient(batch)
+                if not result.is_finite:
+                    raise ValueError(f"{name} diverged")
+                optimizer.step()
+                if average is not None:
+                    average.update_parameters(network)
 
-    timing = time_call(step, torch_engine(), repeats=STEPS, num_warmups=2, min_s=MIN_S)
+        timing = time_call(step, torch_engine(), repeats=STEPS, num_warmups=2, min_s=MIN_S)
     print(size / timing.median_s)
 
 

@@ -27,6 +27,7 @@ from convatlas.models.device import resolve_device
 from convatlas.models.evaluation import Evaluation, batch_size, evaluate, evaluation_batches
 from convatlas.models.hub import README, readme_of
 from convatlas.models.labeled_images import load_labeled, load_test_images
+from convatlas.models.memory import freed_memory_kept
 from convatlas.models.network import spec_of
 from convatlas.models.prediction import Prediction
 from convatlas.models.training_data import check_may_read, load_training_data, say_what_is_read
@@ -215,9 +216,10 @@ class Model:
 
     @contextmanager
     def network_on(self, device: torch.device) -> Iterator[nn.Module]:
-        """Move the network to a device for the duration of a `with` block."""
+        """Move the network to a device for the duration of a `with` block, in which freed memory is kept."""
         try:
-            yield self.network.to(device)
+            with freed_memory_kept():
+                yield self.network.to(device)
         finally:
             self.network.cpu()
 

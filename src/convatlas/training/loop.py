@@ -24,6 +24,7 @@ from convatlas.models.bounds import describe_card
 from convatlas.models.device import resolve_device
 from convatlas.models.evaluation import evaluate, evaluation_batches
 from convatlas.models.folder import write_weights
+from convatlas.models.memory import freed_memory_kept
 from convatlas.runs.record import TrainingResults
 from convatlas.runs.run import RECORD, Run, load_run
 from convatlas.torchrun import leftover
@@ -170,7 +171,11 @@ def _train_and_evaluate(
         progress.say(line)
     # The caller's random state and thread count are restored. Training needs the recorded count: another one adds up in
     # another order, with other rounding.
-    with torch.random.fork_rng(), lock(run.folder) if processes.is_main else nullcontext():
+    with (
+        torch.random.fork_rng(),
+        freed_memory_kept(),
+        lock(run.folder) if processes.is_main else nullcontext(),
+    ):
         try:
             torch.set_num_threads(run.record.execution.threads)
             setup = TrainingSetup.of(run, progress.loading)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import hashlib
 import json
 import os
 import platform
-import sys
 import time
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -23,6 +20,7 @@ from convatlas.experiments.engine.request_key import key_of
 from convatlas.experiments.engine.statement import Measurement, Role, Statement, Topic
 from convatlas.experiments.engine.verdict import State, TopicState, holm, levels, state_of
 from convatlas.models.card import installed_versions
+from convatlas.models.memory import release_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +181,7 @@ def measure(statement: Statement, setting: Setting) -> StatementResult:
     """Measure a statement."""
     begun = time.monotonic()
     measurement = statement.measure(setting)
+    # The next measurement may start several processes.
     release_memory()
     return StatementResult(
         statement=statement,
@@ -191,12 +190,3 @@ def measure(statement: Statement, setting: Setting) -> StatementResult:
         seconds=round(time.monotonic() - begun, 2),
         conditions=current_conditions(),
     )
-
-
-def release_memory() -> None:
-    """Give the memory that a measurement used back to the system: the next one may start several processes."""
-    # The networks of a measurement lie in reference cycles, gigabytes that stay until Python collects them; then glibc
-    # keeps what was freed.
-    gc.collect()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)

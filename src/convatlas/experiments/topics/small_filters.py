@@ -16,12 +16,12 @@ from convatlas.experiments.engine.arms import Arm
 from convatlas.experiments.engine.budget import Budget, Setting
 from convatlas.experiments.engine.comparison import compare, figures_of
 from convatlas.experiments.engine.estimate import counted, timed
-from convatlas.experiments.engine.result import release_memory
 from convatlas.experiments.engine.statement import Measurement, Role, Statement, Topic
 from convatlas.experiments.engine.timings import NUM_PROCESSES, in_processes
 from convatlas.experiments.engine.verdict import Threshold, at_least, exactly
 from convatlas.experiments.topics.timed_steps import OF_EACH_FAMILY, training_step
 from convatlas.measure.table import build_without_memory
+from convatlas.models.memory import release_memory
 from convatlas.networks.vgg import A, B, ConvSize, D, VGGSpec
 from convatlas.spec import Layers, Scale, Spec
 from convatlas.training import Request
