@@ -31,6 +31,8 @@ OPENVINO_PRECISIONS = {
     "i8": Precision.INT8.value,
 }  # fmt: skip
 """Ours, by OpenVINO's names."""
+INNER_GRAPHS = {"If", "Loop", "TensorIterator"}
+"""OpenVINO's operations that repeat a graph, as often as they like, or choose one of two."""
 
 
 class Session(Protocol):
@@ -128,7 +130,12 @@ class OpenVinoSession:
         self._path = path
         with refusing(path, RuntimeName.OPENVINO):
             core = openvino.Core()
-            self._model = core.compile_model(core.read_model(str(path)), "CPU", settings)
+            read = core.read_model(str(path))
+        # Before it is compiled, which computes what it can.
+        if any(op.get_type_name() in INNER_GRAPHS for op in read.get_ops()):
+            raise UserError(f"{path} has graphs in its graph, as no artefact does; export the model again")
+        with refusing(path, RuntimeName.OPENVINO):
+            self._model = core.compile_model(read, "CPU", settings)
             self.names = [output.any_name for output in self._model.outputs]
             self._request = self._model.create_infer_request()
 

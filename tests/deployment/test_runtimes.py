@@ -1,0 +1,70 @@
+"""What a runtime opens, and what it is not given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convatlas.deployment.manifest import RuntimeName
+from convatlas.deployment.runtimes import open_network
+from convatlas.errors import UserError
+
+openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
+
+
+def doubling() -> Any:
+    from openvino import opset13 as ops
+
+    value = ops.parameter([1], np.float32)
+    return openvino.Model([ops.result(ops.add(value, value))], [value])
+
+
+def endless() -> Any:
+    """A loop with no end."""
+    from openvino import opset13 as ops
+
+    value, goes_on = ops.parameter([1], np.float32), ops.constant(True)
+    loop = ops.loop(ops.constant(-1), goes_on)
+    inner = ops.parameter([1], np.float32)
+    doubled, again = ops.result(ops.add(inner, inner)), ops.result(ops.constant(True))
+    body = openvino.Model([doubled, again], [inner])
+    loop.set_function(body)
+    loop.set_special_body_ports([-1, 1])
+    loop.set_merged_input(inner, value.output(0), doubled.output(0))
+    return openvino.Model([ops.result(loop.get_iter_value(doubled.output(0), -1))], [value])
+
+
+def branching() -> Any:
+    from openvino import opset13 as ops
+
+    value, condition = ops.parameter([1], np.float32), ops.parameter([], np.bool_)
+    chosen = ops.if_op(condition.output(0))
+    results = []
+    for put in (chosen.set_then_body, chosen.set_else_body):
+        inner = ops.parameter([1], np.float32)
+        results.append(ops.result(ops.add(inner, inner)))
+        put(openvino.Model([results[-1]], [inner]))
+        if len(results) == 1:
+            first = inner
+    chosen.set_input(value.output(0), first, inner)
+    return openvino.Model([ops.result(chosen.set_output(*results))], [value, condition])
+
+
+def saved(model: Any, folder: Path) -> Path:
+    openvino.save_model(model, folder / "model.xml")
+    return folder / "model.xml"
+
+
+def test_a_graph_is_opened(tmp_path: Path) -> None:
+    (answer,) = open_network(saved(doubling(), tmp_path), RuntimeName.OPENVINO).run(np.ones(1, np.float32)).values()
+    assert answer.tolist() == [2.0]
+
+
+@pytest.mark.parametrize("made", [endless, branching])
+def test_one_with_graphs_in_it_is_refused(made: Callable[[], Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has graphs in its graph"):
+        open_network(saved(made(), tmp_path), RuntimeName.OPENVINO)
