@@ -110,17 +110,11 @@ def fine_tuned(results: Results) -> str:
     return table(columns, rows)
 
 
-def against_plain(results: Results) -> str:
-    """What fine-tuning by default brings beyond a plain loop on the same splits."""
-    rows, parts = results["rows"], []
-    for row in fine_tune.ROWS:
-        if (name := fine_tune.PLAIN.format(row.name)) in rows:
-            ours, theirs = (rows[one]["accuracy_percent"]["each"] for one in (row.name, name))
-            estimate = repeated([a - b for a, b in zip(ours, theirs, strict=True)])
-            parts.append(
-                f"{estimate.center:+.1f} points ({estimate.low:+.1f} to {estimate.high:+.1f}) of `{row.network}`"
-            )
-    return " and ".join(parts)
+def gained(results: Results, row: str, other: str) -> str:
+    """How much more accurate one row of fine-tuning is than another on the same splits."""
+    ours, theirs = (results["rows"][name]["accuracy_percent"]["each"] for name in (row, other))
+    estimate = repeated([a - b for a, b in zip(ours, theirs, strict=True)])
+    return f"{estimate.center:+.1f} points ({estimate.low:+.1f} to {estimate.high:+.1f})"
 
 
 def shrunk(results: Results) -> dict[str, Results]:
@@ -354,7 +348,7 @@ def suites(results: Results) -> str:
 def page() -> str:
     """docs/benchmarks.md."""
     functions = (
-        source, accuracies, fine_tuned, against_plain, compressed, sizes, update_size, students, small_epochs, steps,
+        source, accuracies, fine_tuned, gained, compressed, sizes, update_size, students, small_epochs, steps,
         loading, starts, cold_starts, builds, loaded_weights, experiments, suites,
     )  # fmt: skip
     environment = jinja2.Environment(
