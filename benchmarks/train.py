@@ -64,43 +64,40 @@ def main(engine: str) -> None:
         network = variant.network(spec).train()
         return network, optimizers.build(RECIPE, network)
 
-    with nullcontext() if kind == "plain" else freed_memory_kept():
-        if kind == "plain":
-            network = variant.network(spec).train()
-            optimizer: torch.optim.Optimizer = torch.optim.AdamW(network.parameters(), lr=RECIPE.lr)
+    if kind == "plain":
+        network = variant.network(spec).train()
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(network.parameters(), lr=RECIPE.lr)
 
-            def step() -> None:
-                optimizer.zero_grad()
-                loss = variant.objective.losses(network(inputs), targets).mean()
-                loss.backward()
-                optimizer.step()
-                loss.item()
+        def step() -> None:
+            optimizer.zero_grad()
+            loss = variant.objective.losses(network(inputs), targets).mean()
+            loss.backward()
+            optimizer.step()
+            loss.item()
 
-        else:
-            batch = Batch(
-                inputs.contiguous(memory_format=torch.channels_last), targets, labels, torch.arange(size), size
-            )
-            tuner = Autotuner(built, variant.objective, batch)
-            plain = Execution(threads=torch.get_num_threads())
-            num_steps = math.ceil(PLANNED_S / tuner.seconds(plain, 5.0))
-            execution, line = tuner.choose(plain, num_steps)
-            print(line)
-            torch.set_num_threads(execution.threads)
-            network, optimizer = built()
-            network = to_memory_format(network, execution)
-            ours = Step.prepared(network, variant.objective, execution, class_weights=torch.ones(10), batch_size=size)
-            average = make_ema(network, RECIPE, num_steps)
+    else:
+        batch = Batch(inputs.contiguous(memory_format=torch.channels_last), targets, labels, torch.arange(size), size)
+        tuner = Autotuner(built, variant.objective, batch)
+        plain = Execution(threads=torch.get_num_threads())
+        num_steps = math.ceil(PLANNED_S / tuner.seconds(plain, 5.0))
+        execution, line = tuner.choose(plain, num_steps)
+        print(line)
+        torch.set_num_threads(execution.threads)
+        network, optimizer = built()
+        network = to_memory_format(network, execution)
+        ours = Step.prepared(network, variant.objective, execution, class_weights=torch.ones(10), batch_size=size)
+        average = make_ema(network, RECIPE, num_steps)
 
-            def step() -> None:
-                optimizer.zero_grad(set_to_none=True)
-                result = ours.gradient(batch)
-                if not result.is_finite:
-                    raise ValueError(f"{name} diverged")
-                optimizer.step()
-                if average is not None:
-                    average.update_parameters(network)
+        def step() -> None:
+            optimizer.zero_grad(set_to_none=True)
+            result = ours.gradient(batch)
+            if not result.is_finite:
+                raise ValueError(f"{name} diverged")
+            optimizer.step()
+            if average is not None:
+                average.update_parameters(network)
 
-        timing = time_call(step, torch_engine(), repeats=STEPS, num_warmups=2, min_s=MIN_S)
+    timing = time_call(step, torch_engine(), repeats=STEPS, num_warmups=2, min_s=MIN_S)
     print(size / timing.median_s)
 
 
@@ -117,7 +114,8 @@ def compared(name: str, side: int) -> dict[str, Any]:
 if __name__ == "__main__":
     chosen = sys.argv[1:]
     if chosen and ":" in chosen[0]:
-        main(chosen[0])
+        with nullcontext() if chosen[0].startswith("plain:") else freed_memory_kept():
+            main(chosen[0])
     else:
         rows = json.loads((measured.RESULTS / "train.json").read_text())["networks"]
         for side in BATCH_SIZES:

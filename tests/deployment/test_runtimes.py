@@ -43,14 +43,11 @@ def branching() -> Any:
 
     value, condition = ops.parameter([1], np.float32), ops.parameter([], np.bool_)
     chosen = ops.if_op(condition.output(0))
-    results = []
-    for put in (chosen.set_then_body, chosen.set_else_body):
-        inner = ops.parameter([1], np.float32)
-        results.append(ops.result(ops.add(inner, inner)))
-        put(openvino.Model([results[-1]], [inner]))
-        if len(results) == 1:
-            first = inner
-    chosen.set_input(value.output(0), first, inner)
+    inner = [ops.parameter([1], np.float32) for _ in range(2)]
+    results = [ops.result(ops.add(one, one)) for one in inner]
+    chosen.set_then_body(openvino.Model([results[0]], [inner[0]]))
+    chosen.set_else_body(openvino.Model([results[1]], [inner[1]]))
+    chosen.set_input(value.output(0), *inner)
     return openvino.Model([ops.result(chosen.set_output(*results))], [value, condition])
 
 

@@ -13,8 +13,11 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only 
 FILLED_TEN_TIMES = """
 import json, resource
 from pathlib import Path
+import sys
 import torch
+import convatlas as ca
 from convatlas.models.memory import freed_memory_kept, release_memory
+from convatlas.training import Progress
 
 SIZE = 2**26
 
@@ -32,13 +35,29 @@ at_first, usual = resident(), faults()
 with freed_memory_kept():
     faults()
     kept, within = faults(), resident()
-print(json.dumps({"usual": usual, "kept": kept, "held": within - at_first, "left": resident() - at_first}))
+left = resident() - at_first
+
+
+class Counting(Progress):
+    def end_epoch(self, metrics, epochs):
+        faults()
+        self.faults = faults()
+
+
+progress = Counting()
+run = ca.train("lenet5", epochs=1, out=sys.argv[1], progress=progress)
+with run.model.network_on(torch.device("cpu")):
+    faults()
+    used = faults()
+figures = {"training": progress.faults, "used": used}
+print(json.dumps(figures | {"usual": usual, "kept": kept, "held": within - at_first, "left": left}))
 """
 
 
 @pytest.fixture(scope="module")
-def pages() -> dict[str, Any]:
-    done = subprocess.run([sys.executable, "-c", FILLED_TEN_TIMES], capture_output=True, text=True, check=True)
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    command = [sys.executable, "-c", FILLED_TEN_TIMES, str(tmp_path_factory.mktemp("memory") / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -47,6 +66,11 @@ def test_a_large_tensor_takes_the_memory_of_the_one_before(pages: dict[str, Any]
     # Each fault is a page that was zeroed again.
     assert pages["usual"] >= 320
     assert pages["kept"] < pages["usual"] / 20
+
+
+@pytest.mark.parametrize("where", ["training", "used"])
+def test_so_it_is_in_training_and_where_a_model_is_used(where: str, pages: dict[str, Any]) -> None:
+    assert pages[where] < pages["usual"] / 20
 
 
 def test_afterwards_the_memory_is_given_back(pages: dict[str, Any]) -> None:

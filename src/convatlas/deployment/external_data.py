@@ -29,6 +29,13 @@ INNER_GRAPHS = 6, 11
 """Fields of an attribute: what a loop repeats, as often as it likes, or one of two branches."""
 
 
+HAS_GRAPHS = "has graphs in its graph"
+
+
+def unlike_artefacts(path: Path, fault: str) -> UserError:
+    return UserError(f"{path} {fault}, as no artefact does; export the model again")
+
+
 def check_self_contained(path: Path) -> None:
     """
     Raises:
@@ -41,7 +48,7 @@ def check_self_contained(path: Path) -> None:
         reader = WireReader(memoryview(content))
         try:
             if fault := next(faults(reader, 0, size, "model"), ""):
-                raise UserError(f"{path} {fault}, as no artefact does; export the model again")
+                raise unlike_artefacts(path, fault)
         except DamagedMessageError as error:
             raise UserError(f"{path} is damaged: {error}; export the model again") from error
         finally:
@@ -59,6 +66,6 @@ def faults(reader: WireReader, start: int, end: int, kind: str) -> Iterator[str]
             if field.number == EXTERNAL_DATA or (field.number == DATA_LOCATION and field.value != 0):
                 yield "reads weights from other files"
         elif kind == "attribute" and field.number in INNER_GRAPHS:
-            yield "has graphs in its graph"
+            yield HAS_GRAPHS
         elif (inner := INSIDE[kind].get(field.number)) is not None and field.wire == Wire.LEN:
             yield from faults(reader, field.start, field.end, inner)

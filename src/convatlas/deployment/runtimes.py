@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from convatlas.deployment.external_data import check_self_contained
+from convatlas.deployment.external_data import HAS_GRAPHS, check_self_contained, unlike_artefacts
 from convatlas.deployment.manifest import Precision, RuntimeName, is_installed
 from convatlas.errors import UserError
 
@@ -133,7 +133,7 @@ class OpenVinoSession:
             read = core.read_model(str(path))
         # Before it is compiled, which computes what it can.
         if any(op.get_type_name() in INNER_GRAPHS for op in read.get_ops()):
-            raise UserError(f"{path} has graphs in its graph, as no artefact does; export the model again")
+            raise unlike_artefacts(path, HAS_GRAPHS)
         with refusing(path, RuntimeName.OPENVINO):
             self._model = core.compile_model(read, "CPU", settings)
             self.names = [output.any_name for output in self._model.outputs]

@@ -21,7 +21,7 @@ def freed_memory_kept() -> Iterator[None]:
     """Keep what is freed for the next tensor, and give it back at the end. Without glibc, nothing changes.
 
     glibc returns a large tensor's memory to the system as soon as it is freed, and the next one of that size has every
-    page zeroed again: up to half of the time of a training step.
+    page zeroed again: up to half of the time of a training step. Of two that overlap, the first to end ends both.
     """
     libc = glibc()
     if libc is None:
