@@ -81,15 +81,24 @@ def test_trained_weights_learn_at_a_lower_rate_and_no_longer(name: str, of: Data
     assert replace(length, batch_size=given[0], augmentation=given[1]) == new
 
 
-def test_few_images_are_fine_tuned_in_small_batches_with_milder_changes() -> None:
+def test_few_images_are_fine_tuned_in_small_batches() -> None:
+    few, many = (recipes.for_fine_tuning(recipes.SMALL_IMAGES, num) for num in (FEW_IMAGES - 1, FEW_IMAGES))
+    assert few.batch_size < many.batch_size == recipes.SMALL_IMAGES.batch_size
+    assert replace(few, batch_size=many.batch_size) == many
+
+
+def test_a_few_photographs_are_cropped_less_mixed_in_every_batch_and_trained_longer() -> None:
     few, many = (recipes.for_fine_tuning(recipes.PHOTOGRAPHS, num) for num in (FEW_IMAGES - 1, FEW_IMAGES))
-    assert few.batch_size < many.batch_size == recipes.PHOTOGRAPHS.batch_size
     assert many.augmentation == recipes.PHOTOGRAPHS.augmentation
-    assert few.augmentation.mixup == few.augmentation.cutmix == 0
+    assert few.augmentation.mixup + few.augmentation.cutmix == 1
     assert few.augmentation.crop > many.augmentation.crop
     assert few.augmentation.flip
-    # What is not cropped is not cropped then either.
-    assert recipes.for_fine_tuning(recipes.CHARACTERS, 100).augmentation == recipes.CHARACTERS.augmentation
+    assert few.epochs_for(900) == 32
+    assert few.epochs_for(900) == 2 * many.epochs_for(900)
+    # What is not cropped is neither cropped nor mixed then.
+    of_characters = recipes.for_fine_tuning(recipes.CHARACTERS, 100)
+    assert of_characters.augmentation == recipes.CHARACTERS.augmentation
+    assert of_characters.epochs == many.epochs
 
 
 def test_a_head_alone_has_the_same_recipe_for_any_network() -> None:

@@ -54,9 +54,11 @@ FINE_TUNING_LR = 4e-4
 """Peak learning rate for fine-tuning, low so that the pretrained weights are not lost."""
 FINE_TUNING_EPOCHS, FINE_TUNING_EPOCHS_OF = 10, 3_500
 """16 epochs of 900 images: what was learned before need not be learned again."""
-FINE_TUNING_BATCH_SIZE, FINE_TUNING_CROP = 32, 0.35
-"""Where there are few images: small batches make enough steps of few epochs, which are too short for mixed images and
-small crops."""
+FINE_TUNING_BATCH_SIZE = 32
+"""Where there are few images: small batches make enough steps of few epochs."""
+MIXED_EPOCHS, MIXED_CROP, MIXED_PART = 20, 0.35, 0.5
+"""32 epochs of 900 photographs. All batches are mixed, half by mixup and half by CutMix, which pays in trainings that
+long: half as long ones lose by it."""
 CONSTRAINED_LR = 1e-3
 HEAD_LR, HEAD_EPOCHS = 1e-3, 10
 """Of a head alone, which was fitted before."""
@@ -92,13 +94,16 @@ def find(name: str, variant: Variant, layers: Layers, images: Dataset, *, init_f
 
 def for_fine_tuning(recipe: Recipe, num_images: int) -> Recipe:
     """A default for images of its kind, made for weights that know others: short, with low rates and, where there are
-    few images, small batches and little augmentation."""
+    few images, small batches. A few photographs are cropped less, mixed in every batch and trained longer."""
     recipe = replace(recipe, lr=FINE_TUNING_LR, epochs=FINE_TUNING_EPOCHS, epochs_of=FINE_TUNING_EPOCHS_OF)
     if num_images >= FEW_IMAGES:
         return recipe
+    recipe = replace(recipe, batch_size=FINE_TUNING_BATCH_SIZE)
     given = recipe.augmentation
-    milder = replace(given, crop=max(given.crop, FINE_TUNING_CROP) if given.crop else 0.0, mixup=0.0, cutmix=0.0)
-    return replace(recipe, batch_size=FINE_TUNING_BATCH_SIZE, augmentation=milder)
+    if not given.crop:
+        return recipe
+    mixed = replace(given, crop=max(given.crop, MIXED_CROP), mixup=MIXED_PART, cutmix=MIXED_PART)
+    return replace(recipe, epochs=MIXED_EPOCHS, augmentation=mixed)
 
 
 def fitted(recipe: Recipe, variant: Variant, spec: Spec) -> Recipe:
