@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,6 +95,7 @@ OPERATORS = (
 )  # fmt: skip
 
 
+@cache
 def allow_torchvision() -> None:
     """Let torchvision be imported where its compiled operators are not: its import looks for their names."""
     for name in OPERATORS:

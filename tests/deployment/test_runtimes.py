@@ -23,6 +23,14 @@ def doubling() -> Any:
     return openvino.Model([ops.result(ops.add(value, value))], [value])
 
 
+def doubling_images() -> Any:
+    """For batches of any size."""
+    from openvino import opset13 as ops
+
+    images = ops.parameter([-1, 1, 2, 2], np.float32)
+    return openvino.Model([ops.result(ops.add(images, images))], [images])
+
+
 def endless() -> Any:
     """A loop with no end."""
     from openvino import opset13 as ops
@@ -59,6 +67,14 @@ def saved(model: Any, folder: Path) -> Path:
 def test_a_graph_is_opened(tmp_path: Path) -> None:
     (answer,) = open_network(saved(doubling(), tmp_path), RuntimeName.OPENVINO).run(np.ones(1, np.float32)).values()
     assert answer.tolist() == [2.0]
+
+
+def test_batches_of_any_size_are_answered_in_any_order(tmp_path: Path) -> None:
+    session = open_network(saved(doubling_images(), tmp_path), RuntimeName.OPENVINO)
+    for size in (1, 3, 1, 8, 2):
+        images = np.random.default_rng(size).random((size, 1, 2, 2), np.float32)
+        (answer,) = session.run(images).values()
+        np.testing.assert_array_equal(answer, 2 * images)
 
 
 @pytest.mark.parametrize("made", [endless, branching])

@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -119,9 +120,12 @@ class OnnxSession:
 
 
 class OpenVinoSession:
+    """A network in OpenVINO, compiled for single images and, where there are others, for batches of any size: it fuses
+    more where it knows all shapes."""
+
     def __init__(self, path: Path, precision: Precision, threads: int | None) -> None:
         openvino = runtime_module(RuntimeName.OPENVINO)
-        settings = {
+        self._settings = {
             # By default some processors compute in bfloat16.
             "INFERENCE_PRECISION_HINT": "bf16" if precision is Precision.BFLOAT16 else "f32",
             "PERFORMANCE_HINT": "LATENCY",
@@ -129,19 +133,32 @@ class OpenVinoSession:
         }
         self._path = path
         with refusing(path, RuntimeName.OPENVINO):
-            core = openvino.Core()
-            read = core.read_model(str(path))
+            self._core = openvino.Core()
+            self._graph = self._core.read_model(str(path))
         # Before it is compiled, which computes what it can.
-        if any(op.get_type_name() in INNER_GRAPHS for op in read.get_ops()):
+        if any(op.get_type_name() in INNER_GRAPHS for op in self._graph.get_ops()):
             raise unlike_artefacts(path, HAS_GRAPHS)
         with refusing(path, RuntimeName.OPENVINO):
-            self._model = core.compile_model(read, "CPU", settings)
+            graph = self._graph
+            shape = graph.input().partial_shape
+            self._takes_batches = [dim.is_dynamic for dim in shape] == [True, False, False, False]
+            if self._takes_batches:
+                shape[0] = 1
+                graph = graph.clone()
+                graph.reshape(shape)
+            self._model = self._core.compile_model(graph, "CPU", self._settings)
             self.names = [output.any_name for output in self._model.outputs]
             self._request = self._model.create_infer_request()
 
+    @cached_property
+    def _batches(self) -> Any:
+        """The request for several images."""
+        return self._core.compile_model(self._graph, "CPU", self._settings).create_infer_request()
+
     def run(self, values: Array) -> Mapping[str, Array]:
         with refusing(self._path, RuntimeName.OPENVINO):
-            results = self._request.infer([values], share_inputs=True)
+            request = self._batches if self._takes_batches and len(values) != 1 else self._request
+            results = request.infer([values], share_inputs=True)
             return {name: np.array(results[i]) for i, name in enumerate(self.names)}
 
     def products(self) -> dict[str, int]:
