@@ -74,7 +74,10 @@ FLOAT_RIVALS = ("rival eager", "rival compiled", "rival onnx", "rival openvino")
 RIVALS = (
     *FLOAT_RIVALS, "rival eager bfloat16", "rival compiled bfloat16", "rival openvino bfloat16", "rival openvino int8",
 )  # fmt: skip
-OURS = ("onnx", "onnx int8", "openvino", "openvino bfloat16", "openvino int8", "openvino int8, depthwise in float32")
+OURS = (
+    "onnx", "onnx int8", "openvino", "openvino bfloat16", "openvino int8", "openvino int8, depthwise in float32",
+    "openvino mixed",
+)  # fmt: skip
 FLOAT_OURS = ("onnx", "openvino")
 
 
@@ -140,6 +143,7 @@ FILES = {
     "openvino bfloat16": ("model.xml", RuntimeName.OPENVINO, Precision.BFLOAT16),
     "openvino int8": ("int8.xml", RuntimeName.OPENVINO, Precision.INT8),
     "openvino int8, depthwise in float32": ("int8-depthwise.xml", RuntimeName.OPENVINO, Precision.INT8),
+    "openvino mixed": ("int8-depthwise.xml", RuntimeName.OPENVINO, Precision.MIXED),
 }
 
 

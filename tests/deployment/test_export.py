@@ -287,7 +287,7 @@ def test_one_training_image_of_a_class_is_enough_for_the_gate(
     assert len(samples.gate) == len(model.classes)
     assert (samples.held_out is None) == (precision is Precision.FLOAT32)
     assert samples.calibration is None
-    assert samples.missing.startswith("every class has one training image") == (precision is Precision.INT8)
+    assert samples.missing.startswith("every class has one training image") == precision.has_int8
 
 
 def test_images_that_have_other_classes_say_why_int8_has_none(model: Model, tmp_path: Path) -> None:
@@ -295,8 +295,9 @@ def test_images_that_have_other_classes_say_why_int8_has_none(model: Model, tmp_
     imported = as_imported(model)
     samples = draw_samples(imported, folder, tmp_path, [Precision.INT8])
     assert len(samples.gate) == 6
+    gate = Gate(model=imported, samples=samples)
     with pytest.raises(UserError, match=r"there are none: the class cow of .* is none of the 6"):
-        quantize(tmp_path / "x", tmp_path, "", RuntimeName.ONNX, Gate(model=imported, samples=samples), SILENT)
+        quantize(tmp_path / "x", tmp_path, "", RuntimeName.ONNX, Precision.INT8, gate, SILENT)
 
 
 def test_groups_that_cannot_be_split_hinder_int8_alone(model: Model, tmp_path: Path) -> None:

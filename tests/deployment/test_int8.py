@@ -19,6 +19,7 @@ import convatlas as ca
 from convatlas.compression.int8 import has_int8_kernels
 from convatlas.deployment import pages
 from convatlas.deployment.artefact import sums, write_artefact
+from convatlas.deployment.bench import has_bfloat16
 from convatlas.deployment.export import export, export_fastest, prepared
 from convatlas.deployment.forms import NETWORK, write_entrance, write_network
 from convatlas.deployment.gate import Gate, GateError
@@ -27,7 +28,7 @@ from convatlas.deployment.int8_child import node_outputs, quantized, read_networ
 from convatlas.deployment.int8_child import write_network as write
 from convatlas.deployment.manifest import MANIFEST, Manifest, PairedLoss, Precision, RuntimeName
 from convatlas.deployment.products import Product, openvino_names, products_of
-from convatlas.deployment.runtimes import is_product, layer_precision
+from convatlas.deployment.runtimes import executed, is_product, layer_precision, open_network
 from convatlas.deployment.samples import Samples
 from convatlas.files import SILENT
 from convatlas.models.model import Model
@@ -93,6 +94,35 @@ def test_what_is_left_in_float32_computes_in_float32(outputs: tuple[str, ...], m
     errors = relative_errors(exact, rounded)
     # The first reads the images as they are; no other is without an error, the last one neither.
     assert errors[0] == 0 < min(errors[1:])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_bfloat16(), reason="this processor does not multiply in bfloat16")
+def test_mixed_computes_in_bfloat16_what_int8_leaves_in_float32(model: Model, tmp_path: Path) -> None:
+    path = write_network(model.network, model.variant, tmp_path)
+    products = products_of(path, NETWORK)
+    inputs = np.random.default_rng(0).standard_normal((4, 3, 32, 32), np.float32)
+    network = read_network(path, RuntimeName.OPENVINO)
+    write(quantized(network, inputs, [products[0], products[4]], True, RuntimeName.OPENVINO), tmp_path / "int8.xml",
+          RuntimeName.OPENVINO)  # fmt: skip
+    for precision, floats in ((Precision.INT8, "float32"), (Precision.MIXED, "bfloat16")):
+        computed = open_network(tmp_path / "int8.xml", RuntimeName.OPENVINO, precision).products()
+        assert computed == {"int8": len(products) - 2, floats: 2}
+        assert executed(computed) == precision
+
+
+@pytest.mark.slow
+def test_swish_and_excitation_are_not_rounded_within(finished: Callable[..., Run], tmp_path: Path) -> None:
+    run = finished("efficientnet-b0")
+    path = write_network(run.network, run.variant, tmp_path)
+    side = run.model.preprocessing.crop
+    inputs = np.random.default_rng(0).standard_normal((2, run.model.preprocessing.channels, side, side), np.float32)
+    made = quantized(read_network(path, RuntimeName.OPENVINO), inputs, [], True, RuntimeName.OPENVINO)
+    assert any(op.get_type_name() == "FakeQuantize" for op in made.get_ops())
+    for op in made.get_ops():
+        if op.get_type_name() in ("Sigmoid", "Multiply", "ReduceMean"):
+            sources = {op.input_value(i).get_node().get_type_name() for i in range(op.get_input_size())}
+            assert "FakeQuantize" not in sources
 
 
 def candidate(what: str, kept: tuple[Product, ...], lost: float, seconds: float, agreement: float = 0.99) -> Candidate:
@@ -166,7 +196,7 @@ def test_a_trained_network_is_shipped_in_int8(runtime: RuntimeName, trained: Run
     assert loss.images == "training images"
     assert min(latency.int8_ms, latency.float32_ms) > 0
     page = (tmp_path / "artefact" / "README.md").read_text()
-    assert "5 of 5 products are computed in int8" in page
+    assert "as the runtime says that it computes them: 5 in int8." in page
     assert latency.is_faster != ("it is smaller there, and not faster" in page)
     assert manifest.weight_bits == (8 if has_int8_kernels() else 7)
     assert f"its weights use {'all 8' if manifest.weight_bits == 8 else '7 of 8'} bits" in page.replace("Its", "its")
@@ -262,3 +292,8 @@ def test_every_family_passes_the_gate_in_every_runtime_and_precision(name: str, 
         for precision in (Precision.FLOAT32, Precision.INT8):
             manifest = export(run, runtime, tmp_path / f"{runtime}-{precision}", precision=precision)
             assert manifest.gate.executed == precision
+    if name == "efficientnet-b0" and has_bfloat16():
+        # Its depthwise convolutions stay in floats in any case.
+        manifest = export(run, "openvino", tmp_path / "mixed", precision="mixed")
+        assert manifest.gate.executed == "mixed"
+        assert set(manifest.gate.products) == {"int8", "bfloat16"}

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 def export(
     model: Trained,
     to: Annotated[str | None, typer.Option(help="The runtime: onnx or openvino.")] = None,
-    precision: Annotated[str | None, typer.Option(help="float32 (the default), int8, or bfloat16 (OpenVINO).")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32 (the default) or int8; for OpenVINO also bfloat16, or mixed.")
+    ] = None,
     fastest: Annotated[
         bool, typer.Option("--fastest", help="Try all runtimes and precisions, and keep the fastest that passes.")
     ] = False,
@@ -121,8 +123,7 @@ def print_gate(manifest: Manifest) -> None:
         ("from the files", f"logits differ by {gate.image_logit_difference:.1e} of the largest at most"),
     ]
     if manifest.precision != Precision.FLOAT32:
-        computed = f"{gate.products[gate.executed]} of {sum(gate.products.values())} products"
-        facts.append((f"in {gate.executed}", computed))
+        facts.append(("products", gate.computed))
     if (loss := gate.loss) is not None:
         low, high = loss.interval
         facts += [
@@ -138,7 +139,8 @@ def print_gate(manifest: Manifest) -> None:
         times = f"{latency.int8_ms:.2f} ms here, in float32 {latency.float32_ms:.2f} ms"
         facts.append(("an image takes", times if latency.is_faster else f"{times}: smaller, not faster"))
         if manifest.float_layers:
-            facts.append(("in float32", f"{count(len(manifest.float_layers))} layers, which {PAGE} lists"))
+            kept = f"{count(len(manifest.float_layers))} layers, which {PAGE} lists"
+            facts.append((f"in {manifest.precision.of_floats}", kept))
     print_facts(facts)
 
 

@@ -47,9 +47,9 @@ def write_artefact(
     progress.say(f"writing the network for {runtime.package}")
     network = write_network(model.network, model.variant, folder, gate.outputs)
     quantized = None
-    if precision is Precision.INT8:
+    if precision.has_int8:
         with tempfile.TemporaryDirectory(prefix="convatlas-int8-") as work:
-            quantized = quantize(network, Path(work), NETWORK, runtime, gate, progress)
+            quantized = quantize(network, Path(work), NETWORK, runtime, precision, gate, progress)
             network.unlink()
             network = moved(quantized.path, folder)
     else:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from convatlas.data import check_outside
 from convatlas.deployment.artefact import write_artefact
-from convatlas.deployment.bench import bench
+from convatlas.deployment.bench import bench, has_bfloat16
 from convatlas.deployment.entrance import check_interpolation
 from convatlas.deployment.forms import check_keeps_floats
 from convatlas.deployment.gate import Gate, GateError
@@ -65,7 +65,7 @@ def export(
         source: a run, a model, or the path or name of one, see `load`.
         to: "onnx" or "openvino".
         out: the folder to make.
-        precision: "float32", "bfloat16" (OpenVINO alone) or "int8".
+        precision: "float32" or "int8"; for OpenVINO also "bfloat16", or "mixed" of both.
         data: name or folder of the data set, if it was moved; of an imported model images like those it will see.
         outputs: layers whose feature maps the artefact is to give too, as `convatlas show` lists them.
         max_loss: points of accuracy that a lower precision may cost, on images held out from training.
@@ -198,8 +198,10 @@ def check(model: Model, runtime: RuntimeName, precision: Precision) -> None:
     Raises:
         UserError: the model cannot be exported so, or not on this machine.
     """
-    if precision is Precision.BFLOAT16 and runtime is RuntimeName.ONNX:
+    if precision.of_floats is Precision.BFLOAT16 and runtime is RuntimeName.ONNX:
         raise UserError("ONNX Runtime does not compute in bfloat16 on CPUs; export to openvino, or in float32 or int8")
-    if precision is not Precision.INT8:
+    if precision is Precision.MIXED and not has_bfloat16():
+        raise UserError("this processor does not multiply in bfloat16, without which mixed is int8; export it so")
+    if not precision.has_int8:
         check_keeps_floats(model)
     check_packages(runtime, precision)

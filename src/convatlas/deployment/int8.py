@@ -12,7 +12,7 @@ import numpy as np
 from convatlas.compression.int8 import has_int8_kernels
 from convatlas.deployment import int8_child
 from convatlas.deployment.gate import Gate, GateError, last_words, run_python
-from convatlas.deployment.manifest import FloatLayer, Int8Latency, PairedLoss, RuntimeName
+from convatlas.deployment.manifest import FloatLayer, Int8Latency, PairedLoss, Precision, RuntimeName
 from convatlas.deployment.products import Product, products_of
 from convatlas.errors import UserError
 from convatlas.files import ProgressCallback
@@ -29,7 +29,7 @@ WORTH = 0.97
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A choice of layers that stay in float32."""
+    """A choice of layers that stay in floats."""
 
     kept: tuple[Product, ...]
     what: str
@@ -51,25 +51,33 @@ class Quantized:
 
 
 def quantize(
-    path: Path, work: Path, network: str, runtime: RuntimeName, gate: Gate, progress: ProgressCallback
+    path: Path,
+    work: Path,
+    network: str,
+    runtime: RuntimeName,
+    precision: Precision,
+    gate: Gate,
+    progress: ProgressCallback,
 ) -> Quantized:
-    """Put a network into 8 bits, and leave those layers in float32 for which that costs accuracy or time.
+    """Put a network into 8 bits, and leave those layers in floats for which that costs accuracy or time.
 
     Whether depthwise convolutions, and the products of squeeze-and-excitation, gain by it is measured with and without
-    them. If none of that stays within the gate's loss, the layers with the largest errors are left in float32.
+    them. If none of that stays within the gate's loss, the layers with the largest errors are left in floats.
 
     Args:
         path: the network in float32, as ONNX.
         work: an empty folder for all that is tried.
         network: see `products_of`.
+        precision: int8 or mixed, which says what floats are.
 
     Raises:
-        GateError: accuracy is lost however many layers stay in float32.
+        GateError: accuracy is lost however many layers stay in floats.
         UserError: there are no images to calibrate on.
     """
     samples = gate.samples
     if samples.calibration is None or samples.held_out is None:
         raise UserError(f"int8 is calibrated on labeled images, and there are none: {samples.missing}")
+    floats = precision.of_floats
     products = products_of(path, network)
     groups = {
         "depthwise convolutions": [product for product in products if product.is_depthwise],
@@ -81,7 +89,7 @@ def quantize(
     if len(groups) > 1:
         choices.append((" and ".join(groups), [product for kept in groups.values() for product in kept]))
     progress.say(f"quantizing the network in {len(choices)} {'way' if len(choices) == 1 else 'ways'}")
-    tried, float_latency, errors = try_out(path, work / "groups", runtime, gate, products, choices)
+    tried, float_latency, errors = try_out(path, work / "groups", runtime, precision, gate, products, choices)
     good = [one for one in tried if not gate.why_not(one.loss)]
     if not good:
         worst = [products[i] for i in np.argsort(-errors, kind="stable")]
@@ -89,14 +97,14 @@ def quantize(
             (f"the {num} layers with the largest errors", worst[:num])
             for num in (max(1, round(fraction * len(worst))) for fraction in FRACTIONS)
         ]
-        progress.say("8 bits cost too much accuracy; leaving the layers with the largest errors in float32")
-        further, float_latency, _ = try_out(path, work / "errors", runtime, gate, products, more)
+        progress.say(f"8 bits cost too much accuracy; leaving the layers with the largest errors in {floats}")
+        further, float_latency, _ = try_out(path, work / "errors", runtime, precision, gate, products, more)
         good = [one for one in further if not gate.why_not(one.loss)]
         if not good:
             best = max((*tried, *further), key=lambda one: (-max(one.loss.loss, 0), one.loss.agreement))
             raise GateError(
-                f"int8, with {best.what or 'no layer'} in float32: {gate.why_not(best.loss)}; export it in float32, or "
-                "fine-tune it in 8 bits with convatlas compress"
+                f"{precision}, with {best.what or 'no layer'} in {floats}: {gate.why_not(best.loss)}; export it in "
+                f"{floats}, or fine-tune it in 8 bits with convatlas compress"
             )
     chosen = good[0]
     for one in good[1:]:
@@ -116,7 +124,7 @@ def weight_bits() -> int:
 
 
 def why(chosen: Candidate, tried: list[Candidate], gate: Gate) -> str:
-    """Why the layers of a choice stay in float32."""
+    """Why the layers of a choice stay in floats."""
     fewer = [one for one in tried if set(one.kept) < set(chosen.kept)]
     good = [one for one in fewer if not gate.why_not(one.loss)]
     if not good:
@@ -135,6 +143,7 @@ def try_out(
     path: Path,
     folder: Path,
     runtime: RuntimeName,
+    precision: Precision,
     gate: Gate,
     products: list[Product],
     choices: list[tuple[str, list[Product]]],
@@ -153,6 +162,7 @@ def try_out(
     np.save(folder / int8_child.HELD_OUT, preprocessing.center(samples.held_out.images[:]))
     request = {
         "runtime": runtime,
+        "precision": precision,
         "suffix": suffix,
         "network": str(path.absolute()),
         "preprocessing": encoded(preprocessing),

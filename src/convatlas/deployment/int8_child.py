@@ -33,6 +33,9 @@ BATCH = 32
 REPEATS, WARM_UP = 30, 3
 NUM_ERRORS = 32
 """Images from which the errors of layers are taken."""
+UNROUNDED = {"Multiply", "ReduceMean", "Sigmoid"}
+"""OpenVINO's operations whose inputs stay as they are: the parts of swish and of squeeze-and-excitation. NNCF would
+round within them, which costs accuracy, and keeps OpenVINO from computing them in one with the convolution before."""
 
 
 def quantized(network: Any, inputs: Array, kept: Sequence[Product], overflow_fix: bool, runtime: RuntimeName) -> Any:
@@ -49,11 +52,12 @@ def quantized(network: Any, inputs: Array, kept: Sequence[Product], overflow_fix
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
     nncf.set_log_level(logging.ERROR)
+    unrounded = [op.get_friendly_name() for op in network.get_ops() if op.get_type_name() in UNROUNDED]
     return nncf.quantize(
         network,
         nncf.Dataset([image[None] for image in inputs]),
         subset_size=len(inputs),
-        ignored_scope=nncf.IgnoredScope(names=openvino_names(kept, network)) if kept else None,
+        ignored_scope=nncf.IgnoredScope(names=[*openvino_names(kept, network), *unrounded]),
         advanced_parameters=AdvancedQuantizationParameters(
             overflow_fix=OverflowFix.ENABLE if overflow_fix else OverflowFix.DISABLE
         ),
@@ -175,7 +179,7 @@ def answer(folder: Path, request: Mapping[str, Any]) -> dict[str, Array]:
         made = quantized(read_network(source, runtime), calibration, kept, request["overflow_fix"], runtime)
         path = folder / f"candidate-{number}{suffix}"
         write_network(made, path, runtime)
-        session = open_network(path, runtime, Precision.INT8)
+        session = open_network(path, runtime, Precision(request["precision"]))
         sessions.append(session)
         batches = (normalize(held_out[i : i + BATCH]) for i in range(0, len(held_out), BATCH))
         answers[f"answered {number}"] = np.concatenate([session.run(batch)[LOGITS].argmax(1) for batch in batches])

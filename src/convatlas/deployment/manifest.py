@@ -60,6 +60,18 @@ class Precision(StrEnum):
     """Products in bfloat16, on processors that have it."""
     INT8 = "int8"
     """Products in 8-bit integers, but for layers that stay in float32."""
+    MIXED = "mixed"
+    """As int8, and what it leaves in float32 is in bfloat16."""
+
+    @property
+    def has_int8(self) -> bool:
+        """Whether it is quantized on images."""
+        return self in (Precision.INT8, Precision.MIXED)
+
+    @property
+    def of_floats(self) -> Precision:
+        """What it computes in where there are no 8-bit integers."""
+        return Precision.BFLOAT16 if self in (Precision.BFLOAT16, Precision.MIXED) else Precision.FLOAT32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +85,7 @@ class FileSum:
 
 @dataclass(frozen=True, kw_only=True)
 class FloatLayer:
-    """A layer of an int8 artefact that computes in float32."""
+    """A layer of an artefact in 8 bits that computes in float32, or bfloat16 where that is mixed in."""
 
     name: str
     reason: str
@@ -129,11 +141,16 @@ class GateFigures:
     image_logit_difference: float
     """The largest difference of logits from image file to answer, as a fraction of the largest logit."""
     executed: str
-    """The lowest precision of the products, as the runtime tells it."""
+    """The lowest precision of the products, as the runtime tells it; where int8 and bfloat16 are among them, mixed."""
     products: dict[str, int] = field(default_factory=dict)
     """How many products it computes in which precision."""
     loss: PairedLoss | None = None
     """Of lower precision; None: float32."""
+
+    @property
+    def computed(self) -> str:
+        """`products` in words."""
+        return ", ".join(f"{num} in {precision}" for precision, num in self.products.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,10 +175,10 @@ class Manifest:
     """All others of the folder."""
     float_layers: tuple[FloatLayer, ...] = ()
     int8_latency: Int8Latency | None = None
-    """None: not in int8."""
+    """None: not in 8 bits."""
     weight_bits: int | None = None
     """What weights in int8 use: 8, or 7 where it was made on a processor that adds products in 16 bits (x86 without
-    VNNI), which would overflow. None: not in int8."""
+    VNNI), which would overflow. None: not in 8 bits."""
     gate: GateFigures
     versions: dict[str, str] = field(default_factory=installed_versions)
 

@@ -52,8 +52,10 @@ class Session(Protocol):
 
 
 def executed(products: Mapping[str, int]) -> str:
-    """The lowest of the precisions that products are computed in: a value of `Precision`, or what else the runtime
+    """What products are computed in: the lowest value of `Precision` that is among them, or what else the runtime
     says."""
+    if {Precision.INT8, Precision.BFLOAT16} <= products.keys():
+        return Precision.MIXED
     for lower in (Precision.INT8, Precision.BFLOAT16):
         if lower in products:
             return lower
@@ -127,7 +129,7 @@ class OpenVinoSession:
         openvino = runtime_module(RuntimeName.OPENVINO)
         self._settings = {
             # By default some processors compute in bfloat16.
-            "INFERENCE_PRECISION_HINT": "bf16" if precision is Precision.BFLOAT16 else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if precision.of_floats is Precision.BFLOAT16 else "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
         }
@@ -193,7 +195,7 @@ def check_packages(runtime: RuntimeName, precision: Precision = Precision.FLOAT3
         UserError: a package is not installed that it takes to write a network for a runtime.
     """
     runtime_module(runtime)
-    quantizers = ["nncf"] if (runtime, precision) == (RuntimeName.OPENVINO, Precision.INT8) else []
+    quantizers = ["nncf"] if runtime is RuntimeName.OPENVINO and precision.has_int8 else []
     for package in ("onnx", "onnxscript", *quantizers):
         if not is_installed(package):
             raise UserError(f"this needs {package}: pip install 'convatlas[{runtime}]'")

@@ -85,7 +85,7 @@ def draw_samples(
     if not set(precisions) - {Precision.FLOAT32}:
         return Samples(gate=gate)
     others, calibration, missing = rest, None, ""
-    if Precision.INT8 in precisions:
+    if any(precision.has_int8 for precision in precisions):
         try:
             others, calibration = for_calibration(rest, seed, judges=held_out is None)
         except UserError as error:
