@@ -203,14 +203,14 @@ def row(pair: Pair, folder: Path, rounds: int) -> dict[str, Any]:
     times = {engine: [line[-1] for line in figures[f"{pair.ours}:{engine}"]] for engine in engines}
     return {
         "rival": f"{pair.library} {pair.theirs}",
-        "ms": {name: measured.spread(ms) for name, ms in times.items()},
+        "ms": {name: {**measured.spread(ms), "each": [round(one, 3) for one in ms]} for name, ms in times.items()},
         "float": compared(times, FLOAT_OURS, FLOAT_RIVALS),
         "best": compared(times, OURS, RIVALS),
     }
 
 
 def compared(times: Mapping[str, Sequence[float]], ours: Sequence[str], theirs: Sequence[str]) -> dict[str, Any]:
-    """The time of the best of ours in that of the best of theirs, with a 95 % interval.
+    """The time of the best of ours in that of the best of theirs: the median over the rounds, with a 95 % interval.
 
     Figures of the same round are divided, whatever else the machine did then; the rounds are drawn again and again.
     """
@@ -218,10 +218,11 @@ def compared(times: Mapping[str, Sequence[float]], ours: Sequence[str], theirs: 
         min((engine for engine in engines if engine in times), key=lambda engine: statistics.median(times[engine]))
         for engines in (ours, theirs)
     )
-    logs = np.log(np.array(times[own]) / np.array(times[other]))
-    means = np.random.default_rng(0).choice(logs, (RESAMPLES, len(logs))).mean(1)
-    ratio, low, high = (float(value) for value in np.exp([logs.mean(), *np.percentile(means, (2.5, 97.5))]))
-    return {"ours": own, "theirs": other, "ratio": ratio, "low": low, "high": high}
+    ratios = np.array(times[own]) / np.array(times[other])
+    # Medians: a round in which the machine did something else says nothing.
+    medians = np.median(np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios))), 1)
+    low, high = np.percentile(medians, (2.5, 97.5))
+    return {"ours": own, "theirs": other, "ratio": float(np.median(ratios)), "low": float(low), "high": float(high)}
 
 
 def best(row: Mapping[str, Any], engines: tuple[str, ...]) -> float:
