@@ -17,6 +17,7 @@ import accuracy
 import cold_start
 import compress
 import fine_tune
+import inference
 import jinja2
 import load_weights
 import measured
@@ -314,6 +315,66 @@ def loaded_weights(results: Results) -> str:
     return table(("format", "size:", "loading:", "hashing:", "times hashing (wanted):", "memory (wanted):"), rows)
 
 
+def engine_times(results: Results) -> str:
+    """Milliseconds of every engine and network."""
+    rows = results["rows"]
+    return table(
+        ("", *(f"`{name}`:" for name in rows)),
+        [
+            (engine, *(f"{row['ms'][engine]['median']:.2f}" if engine in row["ms"] else "" for row in rows.values()))
+            for engine in (*inference.RIVALS, *inference.OURS)
+        ],
+    )
+
+
+def artefacts(results: Results) -> str:
+    """Our artefacts against the best of the rivals, with what was wanted."""
+    targets = {target.name: f" ({target})" for target in inference.targets(results["rows"])}
+    rows = []
+    for name, row in results["rows"].items():
+        whole, best = row["float"], row["best"]
+        eager = row["ms"]["rival eager"]["median"] / row["ms"][best["ours"]]["median"]
+        rows.append(
+            (
+                f"`{name}`",
+                whole["ours"],
+                whole["theirs"],
+                f"{ratio(whole, '.3f')}{targets[inference.BEHIND_NAME.format(name)]}",
+                best["ours"],
+                best["theirs"],
+                f"{ratio(best, '.2f')}{targets.get(inference.FASTER_NAME.format(name), '')}",
+                f"{eager:.1f}",
+            )
+        )
+    columns = (
+        "network", "float artefact", "best float rival", "time, in the rival's (wanted):", "best artefact",
+        "best rival", "time, in the rival's (wanted):", "times as fast as eager:",
+    )  # fmt: skip
+    return table(columns, rows)
+
+
+def ratio(compared: Results, form: str) -> str:
+    return f"{compared['ratio']:{form}} ({compared['low']:{form}} to {compared['high']:{form}})"
+
+
+def times_eager(results: Results) -> str:
+    """How much faster the best artefacts are, with what was wanted."""
+    target = inference.targets(results["rows"])[-1]
+    return f"{target.reached:.1f} times (wanted: {target})"
+
+
+def times_by_layer(results: Results) -> str:
+    """Milliseconds of each kind of layer, in the float32 that others export and in each network of ours in 8 bits."""
+    return table(
+        ("network", "engine", "ms of an image, by layers"),
+        [
+            (f"`{name}`", engine, ", ".join(f"{kind} {ms:.2f}" for kind, ms in kinds.items()))
+            for name, engines in results["rows"].items()
+            for engine, kinds in engines.items()
+        ],
+    )
+
+
 def experiments() -> str:
     """How long each topic took at each budget, and how many of its statements that measured."""
     budgets = ("quick", "standard", "full")
@@ -349,7 +410,8 @@ def page() -> str:
     """docs/benchmarks.md."""
     functions = (
         source, accuracies, fine_tuned, gained, compressed, sizes, update_size, students, small_epochs, steps,
-        loading, starts, cold_starts, builds, loaded_weights, experiments, suites,
+        loading, starts, cold_starts, builds, loaded_weights, engine_times, artefacts, times_eager, times_by_layer,
+        experiments, suites,
     )  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -362,6 +424,8 @@ def page() -> str:
         "cold_start",
         "compress",
         "fine_tune",
+        "inference",
+        "layer_times",
         "load_weights",
         "mutants",
         "pipeline",

@@ -201,7 +201,7 @@ def check(model: Model, runtime: RuntimeName, precision: Precision) -> None:
     if precision.of_floats is Precision.BFLOAT16 and runtime is RuntimeName.ONNX:
         raise UserError("ONNX Runtime does not compute in bfloat16 on CPUs; export to openvino, or in float32 or int8")
     if precision is Precision.MIXED and not has_bfloat16():
-        raise UserError("this processor does not multiply in bfloat16, without which mixed is int8; export it so")
+        raise UserError("this processor does not multiply in bfloat16, without which mixed is int8; export it in int8")
     if not precision.has_int8:
         check_keeps_floats(model)
     check_packages(runtime, precision)
