@@ -6,7 +6,9 @@ One image of 224 pixels, 1,000 classes, random weights. Rivals are torchvision's
 eager and compiled in PyTorch, and exported by hand as their guides say, to ONNX Runtime, to OpenVINO, and to OpenVINO
 with NNCF's defaults in 8 bits. Ours are the networks that `convatlas export` writes. Each engine has a process of its
 own in each round, and the processes take turns; a figure is the median over the rounds of the medians in the processes.
-Ours and theirs are compared round by round, and a target is met if the whole 95 % interval of the ratio meets it.
+Then the best of ours and the best of theirs are started together as often again, and take short turns: they differ by
+less than the machine changes its speed from process to process. A target is met if the whole 95 % interval of the ratio
+meets it.
 
 It needs the packages torchvision and timm beside convatlas's extras. With names of networks only these are measured,
 and the others stay as they are. Whether int8 and bfloat16 are accurate is not asked here, where no weights are trained:
@@ -21,9 +23,11 @@ import math
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +55,8 @@ BEHIND, BEHIND_NAME = 1.03, "{}: time of the float artefact, in that of the best
 """How far behind the best float rival a float artefact may be, with the whole interval."""
 FASTER, FASTER_NAME = {"efficientnet-b0": 0.833}, "{}: time of the best artefact, in that of the best rival"
 """What the best artefact may take of the time of its best rival, with the whole interval."""
+TURNS, TURN_S, WARM_TURN = 20, 0.1, 3
+"""Of two that are compared: how often each is to run, for how long, and runs of a turn before anything counts."""
 RESAMPLES = 10_000
 """Of the rounds, for an interval."""
 
@@ -181,17 +187,53 @@ def call_of(engine: str, pair: Pair, folder: Path) -> Callable[[], object]:
     return call
 
 
-def measure(engine: str, pair: Pair, folder: Path) -> float:
-    """The median of an engine's times in this process, in milliseconds."""
-    call = call_of(engine, pair, folder)
-    for _ in range(WARM_UP):
+def measure(call: Callable[[], object], warm_up: int, repeats: int, min_s: float) -> float:
+    """The median of some runs, in milliseconds."""
+    for _ in range(warm_up):
         call()
     times: list[float] = []
-    while len(times) < REPEATS or sum(times) < MIN_S:
+    while len(times) < repeats or sum(times) < min_s:
         began = time.perf_counter()
         call()
         times.append(time.perf_counter() - began)
     return 1000 * statistics.median(times)
+
+
+def take_turns(call: Callable[[], object]) -> None:
+    """Run for a turn at each line of standard input, and print its median."""
+    measure(call, WARM_UP, 1, 0)
+    print(flush=True)
+    for _ in sys.stdin:
+        print(measure(call, WARM_TURN, 1, TURN_S), flush=True)
+
+
+def in_short_turns(names: Sequence[str], folder: Path) -> float:
+    """The time of one engine in that of another, each in a process of its own: the median over their turns.
+
+    Args:
+        names: of the networks with the engines, as the command takes them.
+    """
+    with ExitStack() as stack:
+        started = []
+        for name in names:
+            command = [sys.executable, __file__, name, "--turns", "--files", str(folder)]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            started.append(stack.enter_context(process))
+            said_by(process)
+        ratios = []
+        for _ in range(TURNS):
+            own, other = (float(said_by(process, "\n")) for process in started)
+            ratios.append(own / other)
+    return statistics.median(ratios)
+
+
+def said_by(process: subprocess.Popen[str], given: str = "") -> str:
+    """The next line of a process, after this input."""
+    assert process.stdin is not None, "a pipe"
+    assert process.stdout is not None, "a pipe"
+    process.stdin.write(given)
+    process.stdin.flush()
+    return process.stdout.readline()
 
 
 def row(pair: Pair, folder: Path, rounds: int) -> dict[str, Any]:
@@ -204,25 +246,32 @@ def row(pair: Pair, folder: Path, rounds: int) -> dict[str, Any]:
     return {
         "rival": f"{pair.library} {pair.theirs}",
         "ms": {name: {**measured.spread(ms), "each": [round(one, 3) for one in ms]} for name, ms in times.items()},
-        "float": compared(times, FLOAT_OURS, FLOAT_RIVALS),
-        "best": compared(times, OURS, RIVALS),
+        "float": compared(pair, folder, times, FLOAT_OURS, FLOAT_RIVALS, rounds),
+        "best": compared(pair, folder, times, OURS, RIVALS, rounds),
     }
 
 
-def compared(times: Mapping[str, Sequence[float]], ours: Sequence[str], theirs: Sequence[str]) -> dict[str, Any]:
-    """The time of the best of ours in that of the best of theirs: the median over the rounds, with a 95 % interval.
-
-    Figures of the same round are divided, whatever else the machine did then; the rounds are drawn again and again.
-    """
+def compared(
+    pair: Pair,
+    folder: Path,
+    times: Mapping[str, Sequence[float]],
+    ours: Sequence[str],
+    theirs: Sequence[str],
+    rounds: int,
+) -> dict[str, Any]:
+    """The time of the best of ours in that of the best of theirs: the median over the rounds, with a 95 % interval, for
+    which the rounds are drawn again and again."""
     own, other = (
         min((engine for engine in engines if engine in times), key=lambda engine: statistics.median(times[engine]))
         for engines in (ours, theirs)
     )
-    ratios = np.array(times[own]) / np.array(times[other])
-    # Medians: a round in which the machine did something else says nothing.
+    names = [f"{pair.ours}:{engine}" for engine in (own, other)]
+    ratios = [in_short_turns(names, folder) for _ in range(rounds)]
     medians = np.median(np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios))), 1)
     low, high = np.percentile(medians, (2.5, 97.5))
-    return {"ours": own, "theirs": other, "ratio": float(np.median(ratios)), "low": float(low), "high": float(high)}
+    found = {"ours": own, "theirs": other, "ratio": statistics.median(ratios), "low": float(low), "high": float(high)}
+    print(json.dumps(found), file=sys.stderr, flush=True)
+    return {**found, "each": [round(one, 4) for one in ratios]}
 
 
 def best(row: Mapping[str, Any], engines: tuple[str, ...]) -> float:
@@ -260,11 +309,16 @@ def main() -> None:
     parser.add_argument("networks", nargs="*")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--files", type=Path, default=Path("runs") / "inference")
+    parser.add_argument("--turns", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     pairs = {pair.ours: pair for pair in PAIRS}
     if len(asked.networks) == 1 and ":" in asked.networks[0]:
         name, _, engine = asked.networks[0].partition(":")
-        print(measure(engine, pairs[name], asked.files))
+        call = call_of(engine, pairs[name], asked.files)
+        if asked.turns:
+            take_turns(call)
+        else:
+            print(measure(call, WARM_UP, REPEATS, MIN_S))
         return
     path = measured.RESULTS / "inference.json"
     rows = json.loads(path.read_text())["rows"] if path.exists() else {}
