@@ -364,13 +364,20 @@ def times_eager(results: Results) -> str:
 
 
 def times_by_layer(results: Results) -> str:
-    """Milliseconds of each kind of layer, in the float32 that others export and in each network of ours in 8 bits."""
+    """Milliseconds of each kind of layer, beside what the multiplications would take at the rate of a large one."""
+    columns = ("network", "engine", "all layers, ms:", "at the large one's rate, ms:", "by kind, ms")
     return table(
-        ("network", "engine", "ms of an image, by layers"),
+        columns,
         [
-            (f"`{name}`", engine, ", ".join(f"{kind} {ms:.2f}" for kind, ms in kinds.items()))
-            for name, engines in results["rows"].items()
-            for engine, kinds in engines.items()
+            (
+                f"`{name}`",
+                engine,
+                f"{sum(kinds.values()):.2f}",
+                f"{1000 * row['macs'] / results['macs_per_s']['int8' if 'int8' in engine else 'float32']:.2f}",
+                ", ".join(f"{kind} {ms:.2f}" for kind, ms in kinds.items()),
+            )
+            for name, row in results["rows"].items()
+            for engine, kinds in row["ms"].items()
         ],
     )
 
