@@ -76,7 +76,7 @@ def macs_per_s(precision: Precision) -> float:
     (computed,) = (layer_precision(op) for op in compiled.get_runtime_model().get_ops() if is_product(op))
     assert OPENVINO_PRECISIONS[computed] == precision
     request, given = compiled.create_infer_request(), generator.standard_normal(shape, np.float32)
-    times = []
+    times: list[float] = []
     for _ in range(WARM_UP + RUNS):
         request.infer([given], share_inputs=True)
         # The convolution itself, and not what rounds the images.
