@@ -259,19 +259,25 @@ def compared(
     theirs: Sequence[str],
     rounds: int,
 ) -> dict[str, Any]:
-    """The time of the best of ours in that of the best of theirs: the median over the rounds, with a 95 % interval, for
-    which the rounds are drawn again and again."""
-    own, other = (
-        min((engine for engine in engines if engine in times), key=lambda engine: statistics.median(times[engine]))
-        for engines in (ours, theirs)
-    )
+    """The time of the best of ours in that of the best of theirs."""
+    own, other = (best_of(times, engines) for engines in (ours, theirs))
     names = [f"{pair.ours}:{engine}" for engine in (own, other)]
-    ratios = [in_short_turns(names, folder) for _ in range(rounds)]
-    medians = np.median(np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios))), 1)
-    low, high = np.percentile(medians, (2.5, 97.5))
-    found = {"ours": own, "theirs": other, "ratio": statistics.median(ratios), "low": float(low), "high": float(high)}
+    found = {"ours": own, "theirs": other, **with_interval([in_short_turns(names, folder) for _ in range(rounds)])}
     print(json.dumps(found), file=sys.stderr, flush=True)
-    return {**found, "each": [round(one, 4) for one in ratios]}
+    return found
+
+
+def best_of(times: Mapping[str, Sequence[float]], engines: Sequence[str]) -> str:
+    """The fastest of those that were timed."""
+    return min((engine for engine in engines if engine in times), key=lambda engine: statistics.median(times[engine]))
+
+
+def with_interval(ratios: Sequence[float]) -> dict[str, Any]:
+    """The median with a 95 % interval, for which the rounds are drawn again and again."""
+    medians = np.median(np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios))), 1)
+    low, high = (float(end) for end in np.percentile(medians, (2.5, 97.5)))
+    each = [round(one, 4) for one in ratios]
+    return {"ratio": statistics.median(ratios), "low": low, "high": high, "each": each}
 
 
 def best(row: Mapping[str, Any], engines: tuple[str, ...]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -191,12 +192,15 @@ def test_without_freeze_all_layers_are_trained_in_the_end(trained: Run, tmp_path
     assert {key for key in after if not torch.equal(after[key], before[key])} == {
         key for key, _ in run.network.named_parameters()
     }
-    # The best of all epochs on validation images, and of the head before them.
+    # The best of all epochs on validation images, and of the head before them,
     rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     accuracies = [float(said.lines[-1].split()[-2]) / 100, *(row["val_accuracy"] for row in rows)]
     assert run.record.validation == Validation()
     assert run.results.best_epoch
-    assert accuracies[run.results.best_epoch] == max(accuracies) > accuracies[0]
+    kept, best, num_held_out = accuracies[run.results.best_epoch], max(accuracies), 143
+    assert kept > accuracies[0]
+    # or a later one within its standard error.
+    assert kept >= best - math.sqrt(best * (1 - best) / num_held_out)
 
 
 def test_fine_tuning_that_makes_it_worse_keeps_the_head_alone(trained: Run, tmp_path: Path) -> None:
