@@ -17,7 +17,6 @@ from torch import Tensor, nn
 import convatlas.deployment.gate
 from convatlas.deployment import forms, gate_child, pages
 from convatlas.deployment.artefact import UNPROVEN, sums, write_artefact
-from convatlas.deployment.bench import has_bfloat16
 from convatlas.deployment.entrance import ImageEntrance
 from convatlas.deployment.forms import NETWORK, write_entrance, write_network, write_onnx
 from convatlas.deployment.gate import (
@@ -34,6 +33,7 @@ from convatlas.deployment.products import products_of
 from convatlas.deployment.samples import Samples
 from convatlas.files import SILENT
 from convatlas.images import ChannelOrder, ResizeMode
+from convatlas.models.device import computes_bfloat16
 from convatlas.models.model import Model
 from convatlas.runs.run import Run
 
@@ -259,7 +259,7 @@ def test_a_file_that_no_runtime_loads_is_refused(ink_gate: Gate, of_ink: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not has_bfloat16(), reason="this processor does not multiply in bfloat16")
+@pytest.mark.skipif(not computes_bfloat16("cpu"), reason="this processor does not multiply in bfloat16")
 def test_float32_that_computes_in_bfloat16_is_refused(gate: Gate, tmp_path: Path) -> None:
     manifest = write_artefact(tmp_path, gate.model, RuntimeName.OPENVINO, Precision.FLOAT32, gate, SILENT)
     (tmp_path / MANIFEST).write_bytes(replace(manifest, precision=Precision.BFLOAT16, gate=UNPROVEN).to_json())

@@ -19,7 +19,6 @@ import convatlas as ca
 from convatlas.compression.int8 import has_int8_kernels
 from convatlas.deployment import pages
 from convatlas.deployment.artefact import sums, write_artefact
-from convatlas.deployment.bench import has_bfloat16
 from convatlas.deployment.export import export, export_fastest, prepared
 from convatlas.deployment.forms import NETWORK, write_entrance, write_network
 from convatlas.deployment.gate import Gate, GateError
@@ -31,6 +30,7 @@ from convatlas.deployment.products import Product, openvino_names, products_of
 from convatlas.deployment.runtimes import executed, is_product, layer_precision, open_network
 from convatlas.deployment.samples import Samples
 from convatlas.files import SILENT
+from convatlas.models.device import computes_bfloat16
 from convatlas.models.model import Model
 from convatlas.runs.run import Run
 
@@ -105,7 +105,7 @@ def test_mixed_computes_in_bfloat16_what_int8_leaves_in_float32(model: Model, tm
     write(quantized(network, inputs, [products[0], products[4]], True, RuntimeName.OPENVINO), tmp_path / "int8.xml",
           RuntimeName.OPENVINO)  # fmt: skip
     # Where the processor has no bfloat16 it is int8, which the gate then says.
-    mixed = (Precision.MIXED, "bfloat16") if has_bfloat16() else (Precision.INT8, "float32")
+    mixed = (Precision.MIXED, "bfloat16") if computes_bfloat16("cpu") else (Precision.INT8, "float32")
     for asked, (told, floats) in {Precision.INT8: (Precision.INT8, "float32"), Precision.MIXED: mixed}.items():
         computed = open_network(tmp_path / "int8.xml", RuntimeName.OPENVINO, asked).products()
         assert computed == {"int8": len(products) - 2, floats: 2}
@@ -293,7 +293,7 @@ def test_every_family_passes_the_gate_in_every_runtime_and_precision(name: str, 
         for precision in (Precision.FLOAT32, Precision.INT8):
             manifest = export(run, runtime, tmp_path / f"{runtime}-{precision}", precision=precision)
             assert manifest.gate.executed == precision
-    if name == "efficientnet-b0" and has_bfloat16():
+    if name == "efficientnet-b0" and computes_bfloat16("cpu"):
         # Its depthwise convolutions stay in floats in any case.
         manifest = export(run, "openvino", tmp_path / "mixed", precision="mixed")
         assert manifest.gate.executed == "mixed"

@@ -1,4 +1,4 @@
-"""Where a network computes."""
+"""Where a network computes, and in what."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from convatlas.errors import UserError
-from convatlas.models.device import resolve_device
+from convatlas.models.device import computes_bfloat16, resolve_device
 
 
 def test_the_processor_is_always_there_and_what_is_not_there_says_what_is() -> None:
@@ -26,3 +26,8 @@ def test_without_a_gpu_the_processor_is_the_fastest() -> None:
 @pytest.mark.gpu
 def test_each_process_has_a_gpu_of_its_own() -> None:
     assert resolve_device("cuda", 1) == torch.device("cuda", 1)
+
+
+def test_no_instructions_for_bfloat16_are_known_of_other_devices() -> None:
+    assert not computes_bfloat16("mps")
+    assert not computes_bfloat16("meta")

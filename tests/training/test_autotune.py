@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 import convatlas as ca
 from convatlas.data.batches import Batch
+from convatlas.models.device import computes_bfloat16
 from convatlas.networks.blocks import CrossEntropy
 from convatlas.runs.options import Execution
 from convatlas.spec import Scale
 from convatlas.training import Request
-from convatlas.training.autotune import COMPILING_S, Autotuner, available_threads, computes_bfloat16
+from convatlas.training.autotune import COMPILING_S, Autotuner, available_threads
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import plan
 from convatlas.training.step import Step, StepResult, to_memory_format
@@ -145,8 +146,7 @@ def test_a_processor_with_bfloat16_tries_it_first(tuner: Autotuner) -> None:
 
 
 def test_an_unknown_device_does_not_try_bfloat16() -> None:
-    assert not computes_bfloat16("mps")
-    # Nor does a meta device, on which nothing is computed.
+    # On a meta device nothing is computed.
     nowhere = batch_of(2)._replace(inputs=torch.empty(2, 1, 8, 8, device="meta"))
     assert [name for name, _ in Autotuner(Tiny(), CrossEntropy(), nowhere).changes(PLAIN, 1.0)] == ["contiguous"]
 

@@ -27,6 +27,7 @@ from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.models.card import Card
+from convatlas.models.device import computes_bfloat16
 from convatlas.runs.run import load_model
 
 ROUNDS = 10
@@ -172,7 +173,7 @@ def engines_of(source: str, folder: Path, progress: ProgressCallback) -> Iterato
         progress.say(f"in eager {EAGER} alone: {error}")
         yield timed(EAGER, Precision.FLOAT32, path, weights, None)
         return
-    precisions = (Precision.FLOAT32, Precision.BFLOAT16) if has_bfloat16() else (Precision.FLOAT32,)
+    precisions = (Precision.FLOAT32, Precision.BFLOAT16) if computes_bfloat16("cpu") else (Precision.FLOAT32,)
     for precision in precisions:
         yield timed(EAGER, precision, path, weights, None)
         yield timed(COMPILED, precision, path, weights, None)
@@ -215,13 +216,6 @@ def test_accuracy(card: Card) -> float | None:
 def shape_of(card: Card) -> tuple[int, ...]:
     side = card.preprocessing.crop
     return card.preprocessing.channels, side, side
-
-
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies in bfloat16."""
-    import torch
-
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def times_of(process: EngineProcess, threads: int, size: int, seconds: list[float]) -> EngineTimes:

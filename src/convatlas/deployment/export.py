@@ -11,7 +11,7 @@ from pathlib import Path
 
 from convatlas.data import check_outside
 from convatlas.deployment.artefact import write_artefact
-from convatlas.deployment.bench import bench, has_bfloat16
+from convatlas.deployment.bench import bench
 from convatlas.deployment.entrance import check_interpolation
 from convatlas.deployment.forms import check_keeps_floats
 from convatlas.deployment.gate import Gate, GateError
@@ -21,6 +21,7 @@ from convatlas.deployment.samples import draw_samples
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, lock, put_folder
 from convatlas.images.resize import member
+from convatlas.models.device import computes_bfloat16
 from convatlas.models.model import Model
 from convatlas.runs.run import Run, load
 
@@ -200,7 +201,7 @@ def check(model: Model, runtime: RuntimeName, precision: Precision) -> None:
     """
     if precision.of_floats is Precision.BFLOAT16 and runtime is RuntimeName.ONNX:
         raise UserError("ONNX Runtime does not compute in bfloat16 on CPUs; export to openvino, or in float32 or int8")
-    if precision is Precision.MIXED and not has_bfloat16():
+    if precision is Precision.MIXED and not computes_bfloat16("cpu"):
         raise UserError("this processor does not multiply in bfloat16, without which mixed is int8; export it in int8")
     if not precision.has_int8:
         check_keeps_floats(model)

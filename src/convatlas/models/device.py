@@ -1,4 +1,4 @@
-"""Where a network computes."""
+"""Where a network computes, and in what."""
 
 from __future__ import annotations
 
@@ -19,3 +19,11 @@ def resolve_device(name: str | None, local_rank: int = 0) -> torch.device:
         there = ", ".join(kind for kind, is_there in available.items() if is_there)
         raise UserError(f"there is no device {kind!r} on this machine; it has {there}")
     return torch.device("cuda", local_rank) if kind == "cuda" else torch.device(kind)
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Whether that kind of device has instructions for it; without them it is slower by far."""
+    if device == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

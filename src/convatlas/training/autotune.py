@@ -14,6 +14,7 @@ from torch import nn
 
 from convatlas.data.batches import Batch
 from convatlas.formatting import plural
+from convatlas.models.device import computes_bfloat16
 from convatlas.runs.options import MAX_THREADS, Execution
 from convatlas.spec import Objective
 from convatlas.training.step import Step, to_memory_format
@@ -137,11 +138,3 @@ class Autotuner:
         finally:
             torch.set_num_threads(threads)
         return statistics.median(times[1:])
-
-
-def computes_bfloat16(device: str) -> bool:
-    """Whether that kind of device has instructions for it; without them it is slower by far."""
-    if device == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
