@@ -10,7 +10,7 @@ images, AdamW at 3e-4, as many epochs as fit into the seconds of our run. Squeez
 
 With names of rows, only these are measured, and the others stay as they are. A run that is in the folder
 (`runs/fine-tune`) is not done again. At the end stands what was wanted; if a row missed it, the status is 1. All of it
-takes about three hours on two cores.
+takes about four hours on two cores.
 """
 
 from __future__ import annotations

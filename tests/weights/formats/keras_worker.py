@@ -14,7 +14,7 @@ from typing import Any
 from convatlas.weights.checkpoint import CheckpointError
 from convatlas.weights.formats import keras, keras_child
 
-MOST_SECONDS = 5
+MOST_SECONDS = 2
 """Of processor time, that a file of some kilobytes may take: a busy machine is not a failure."""
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 WORKER = Path(__file__).with_name("keras_worker.py")
 MOST_BYTES = 2**28
 """That a file of some kilobytes may take."""
-MOST_CIRCLES = 10
+MOST_CIRCLES = 3
 """Files around which HDF5's library goes in a circle that are given to the package too, which takes its time."""
 HANGS_S = 600
 """Of a clock: no busy machine takes so long."""
