@@ -30,7 +30,7 @@ from convatlas.deployment.gate import (
 )
 from convatlas.deployment.manifest import MANIFEST, SCRIPT, Manifest, Precision, RuntimeName
 from convatlas.deployment.products import products_of
-from convatlas.deployment.samples import Samples
+from convatlas.deployment.samples import Samples, draw_samples
 from convatlas.files import SILENT
 from convatlas.images import ChannelOrder, ResizeMode
 from convatlas.models.device import computes_bfloat16
@@ -256,6 +256,14 @@ def test_a_file_that_no_runtime_loads_is_refused(ink_gate: Gate, of_ink: Path) -
     path = of_ink / "model.onnx"
     path.write_bytes(path.read_bytes()[:-1000])
     assert "damaged" in refused(ink_gate, of_ink)
+
+
+def test_what_says_int8_and_computes_in_float32_is_refused(
+    finished: Callable[..., Run], of_ink: Path, tmp_path: Path
+) -> None:
+    run = finished("lenet5", compressed=False)
+    gate = Gate(model=run.model, samples=draw_samples(run, None, tmp_path, (Precision.INT8,)))
+    assert refused(gate, of_ink, precision=Precision.INT8) == "it computes in float32, not in int8"
 
 
 @pytest.mark.slow

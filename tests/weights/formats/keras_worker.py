@@ -14,9 +14,6 @@ from typing import Any
 from convatlas.weights.checkpoint import CheckpointError
 from convatlas.weights.formats import keras, keras_child
 
-MOST_SECONDS = 2
-"""Of processor time, that a file of some kilobytes may take: a busy machine is not a failure."""
-
 
 def held_bytes(name: str) -> int:
     """What this process holds (VmRSS) or held at most (VmHWM)."""
@@ -26,9 +23,9 @@ def held_bytes(name: str) -> int:
 
 def tried(path: Path) -> dict[str, Any]:
     answer: dict[str, Any] = {"trouble": ""}
-    # HDF5's library may go around in a circle.
+    # As the package limits the process of a file: HDF5's library may go around in a circle.
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 1 + MOST_SECONDS, most))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 1 + keras_child.MOST_SECONDS, most))
     Path("/proc/self/clear_refs").write_text("5")
     begun, before = time.process_time(), held_bytes("VmRSS")
     try:

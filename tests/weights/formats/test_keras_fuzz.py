@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import struct
 import subprocess
 import sys
@@ -30,8 +29,8 @@ pytestmark = pytest.mark.skipif(
 WORKER = Path(__file__).with_name("keras_worker.py")
 MOST_BYTES = 2**28
 """That a file of some kilobytes may take."""
-MOST_CIRCLES = 3
-"""Files around which HDF5's library goes in a circle that are given to the package too, which takes its time."""
+MOST_SECONDS = 5.0
+"""Of processor time: a busy machine is not a failure."""
 HANGS_S = 600
 """Of a clock: no busy machine takes so long."""
 LAYERS = {
@@ -167,7 +166,7 @@ class KerasWorker:
         )
 
     def read(self, path: Path) -> dict[str, Any] | None:
-        """What it answers; None: it ended, by a crash or because it was at its limit of processor time."""
+        """What it answers; None: it crashed, or hung."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         watch = threading.Timer(HANGS_S, self.process.kill)
@@ -179,11 +178,9 @@ class KerasWorker:
         answer: dict[str, Any] | None = json.loads(line) if line else None
         return answer
 
-    def end(self) -> int:
-        """What it ended with."""
+    def end(self) -> None:
         self.process.kill()
         self.process.communicate()
-        return self.process.returncode
 
 
 @pytest.mark.parametrize(
@@ -198,15 +195,14 @@ def test_mutated_files_are_read_or_refused(seed: int, num: int, genuine: list[by
         path.write_bytes(mutated(draw.choice(genuine), draw))
         answer = worker.read(path)
         if answer is None:
-            # HDF5's library crashed or went in a circle, as it may: then a process of its own does, and not this one.
-            end = "circled" if worker.end() == -signal.SIGXCPU else "crashed"
-            ends[end] += 1
+            # HDF5's library crashed or took its time, as it may: then a process of its own does, and not this one.
+            ends["crashed"] += 1
+            worker.end()
             worker = KerasWorker()
-            if end == "crashed" or ends[end] <= MOST_CIRCLES:
-                with suppress(CheckpointError):
-                    keras.read(path)
+            with suppress(CheckpointError):
+                keras.read(path)
         else:
-            if answer["trouble"] or answer["bytes"] > MOST_BYTES:
+            if answer["trouble"] or answer["seconds"] > MOST_SECONDS or answer["bytes"] > MOST_BYTES:
                 troubles.append((path.name, answer))
                 continue
             ends[answer["end"]] += 1
@@ -217,4 +213,4 @@ def test_mutated_files_are_read_or_refused(seed: int, num: int, genuine: list[by
     assert not troubles, f"{len(troubles)}: {troubles[:5]}"
     # Some are as good as before, and others are damaged, or sound and not Keras's.
     assert min(ends["read"], ends["damaged"] + ends["refused"]) > num / 100
-    assert ends["crashed"] + ends["circled"] <= max(num / 100, 1)
+    assert ends["crashed"] <= max(num / 100, 1)
