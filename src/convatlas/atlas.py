@@ -11,7 +11,7 @@ from torch import nn
 from convatlas.errors import unknown
 from convatlas.networks import FAMILIES
 from convatlas.networks.heads import head_of
-from convatlas.spec import Family, Spec, Variant
+from convatlas.spec import Family, Scale, Spec, Variant
 from convatlas.weights.adapting import adapted
 from convatlas.weights.taking import take_for
 
@@ -106,7 +106,7 @@ def create(
         resolution=resolution,
         phi=phi,
     )
-    taken = None if weights is None else take_for(variant, weights)
+    taken = None if weights is None else take_for(variant, Scale(width=width, depth=depth, phi=phi), weights)
     if taken is not None and num_classes is None:
         spec = replace(spec, num_classes=taken.spec.num_classes)
     network = variant.network(spec)

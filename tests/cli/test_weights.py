@@ -30,6 +30,40 @@ def test_a_row_says_how_large_the_network_is(convatlas: Callable[..., Any]) -> N
     assert lines[1].split()[:4] == ["torchvision:squeezenet1_1", "*", "squeezenet1.1", "1,235,496"]
 
 
+def test_of_a_network_that_nobody_publishes_those_in_its_place_are_named(convatlas: Callable[..., Any]) -> None:
+    answer = convatlas("weights", "resnet50")
+    assert answer.status == 0
+    assert answer.out == (
+        "nobody publishes weights of resnet50; there are some of resnet50-v1.5 (it has the stride of a bottleneck in "
+        "its 3x3 convolution), resnet50-keras (its convolutions have biases, and the epsilon of its normalization is "
+        "1.001e-5), resnet50-caffe (its first pooling is not padded and rounds sizes up)\n"
+    )
+    assert convatlas("weights", "lenet5").out == "nobody publishes weights of lenet5\n"
+
+
+def test_weights_that_nobody_published_are_imported_without_a_name(
+    checkpoint: Path, tmp_path: Path, convatlas: Callable[..., Any], as_json: Callable[..., dict[str, Any]]
+) -> None:
+    answer = convatlas("import", checkpoint, "--as", "chenyaofo:cifar10_resnet20", "--out", tmp_path / "one")
+    assert answer.err.splitlines() == [
+        "convatlas: preprocessing is taken to be that of chenyaofo:cifar10_resnet20",
+        "convatlas: classes are taken to be those of CIFAR-10",
+    ]
+    assert not any(line.startswith("weights") for line in answer.out.splitlines())
+    assert as_json("import", checkpoint, "--as", "resnet20-cifar-b", "--out", tmp_path / "two")["weights"] is None
+
+
+def test_a_flag_that_is_missing_for_published_weights_is_named(
+    tmp_path: Path, convatlas: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = convatlas("train", "mobilenet-tf", "--from", "keras:mobilenet_0.50.224")
+    assert (answer.status, answer.err) == (
+        2,
+        "convatlas: keras:mobilenet_0.50.224 is mobilenet-tf with --width 0.5, not 1\n",
+    )
+
+
 def test_json_has_all_of_the_preprocessing(as_json: Callable[..., dict[str, Any]]) -> None:
     (row,) = [row for row in as_json("weights", "mobilenet")["weights"] if row["name"] == "caffe:mobilenet"]
     assert row["params"] == 4_231_976

@@ -14,7 +14,7 @@ import convatlas as ca
 from convatlas.compression.destination import Stage, StagesRecord
 from convatlas.files.typed_json import KIND
 from convatlas.images import Preprocessing
-from convatlas.models.card import Card, Imported, Provenance, Score
+from convatlas.models.card import Card, Imported, Provenance, Score, StartedFrom
 from convatlas.recipe import Augmentation, Cosine, LinearDecay, Recipe, Staircase, Steps
 from convatlas.runs.options import Distillation, Execution, InitFrom, Runtime, Validation
 from convatlas.runs.record import Record, TrainingResults
@@ -31,6 +31,7 @@ TABLES: dict[tuple[str, str, int], list[type]] = {
     ("model", "preprocessing", 0): [Preprocessing],
     ("model", "provenance", 0): [Provenance],
     ("model", "imported", 0): [Imported],
+    ("model", "started_from", 0): [StartedFrom],
     ("model", "quantization", 0): [LayerQuantization],
     ("model", "score", 0): [Score],
     ("model", "spec", 0): [Spec],

@@ -81,6 +81,27 @@ def test_wrong_checksum_is_a_mistake_and_leaves_nothing(web, tmp_path: Path) -> 
     assert files_below(tmp_path) == []
 
 
+def test_folders_that_a_failed_download_made_go_again(web, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for place in ("new/folder/set.gz", "there/set.gz"):
+        complaint(web.url("set.gz"), tmp_path / place)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    # What is kept of a download keeps its folder.
+    web.files["set.gz"] = CONTENT * 100
+    web.cut_short.add("set.gz")
+    complaint(web.url("set.gz"), tmp_path / "new" / "set.gz", SHA256)
+    assert [path.name for path in files_below(tmp_path)] == [".set.gz.part"]
+
+
+def test_a_folder_that_cannot_be_made_is_said_with_the_way_out(web, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    destination = tmp_path / "file" / "set.gz"
+    message = complaint(web.url("set.gz"), destination)
+    assert message.startswith(f"{destination} cannot be written (")
+    assert message.endswith("); set CONVATLAS_DATA to a folder where it can")
+    assert web.asked == []
+
+
 def test_missing_page_names_the_address_and_the_way_out_and_leaves_nothing(web, tmp_path: Path) -> None:
     destination = tmp_path / "cache" / "set.gz"
     message = complaint(web.url("set.gz"), destination)

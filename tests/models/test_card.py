@@ -22,7 +22,7 @@ from convatlas.files.sealed_json import unsealed
 from convatlas.files.typed_json import MalformedJsonError, encoded
 from convatlas.images import ChannelOrder, Interpolation, Preprocessing, ResizeMode
 from convatlas.models.bounds import describe_card
-from convatlas.models.card import CARD, FORMAT, Card, Provenance, Score, installed_versions
+from convatlas.models.card import CARD, FORMAT, Card, Provenance, Score, StartedFrom, installed_versions
 from convatlas.models.evaluation import wilson_interval
 from convatlas.models.folder import read_card
 from convatlas.models.model import Model, open_model
@@ -118,6 +118,7 @@ def test_everything_that_a_card_can_say_survives_its_file() -> None:
             seed=3,
             skip_bad=True,
             parent_sha256="34" * 32,
+            started_from=StartedFrom(weights="torchvision:resnet18", sha256="56" * 32, license="BSD-3-Clause"),
             versions={"torch": "3.0"},
         ),
         "quantization": QUANTIZATION,
@@ -204,6 +205,12 @@ def test_images_that_do_not_fit_the_network_are_one_line() -> None:
     assert "its images have 3 channels, and its network reads 1" in message
     for name in ("mean", "std"):
         assert f"{name} has 2 values" in complaint_about(preprocessing=written()["preprocessing"] | {name: [0.5, 0.5]})
+
+
+def test_a_card_that_does_not_say_what_training_started_from_is_read() -> None:
+    values = written()
+    assert values["provenance"].pop("started_from") is None
+    assert Card.from_values(values).to_json() == Card.from_values(written()).to_json()
 
 
 REQUIRED = ("variant", "spec", "classes", "preprocessing", "provenance", "params", "macs")

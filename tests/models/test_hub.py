@@ -17,7 +17,7 @@ from convatlas import atlas
 from convatlas.errors import UserError
 from convatlas.files.typed_json import encoded
 from convatlas.images import Preprocessing
-from convatlas.models.card import Card, Imported, Provenance, Score
+from convatlas.models.card import Card, Imported, Provenance, Score, StartedFrom
 from convatlas.models.hub import readme_of
 from convatlas.models.model import Model
 from convatlas.runs.run import load
@@ -71,6 +71,25 @@ def test_the_page_says_whose_weights_these_are() -> None:
     page = readme_of(replace(CARD, provenance=replace(CARD.provenance, imported=imported))).decode()
     assert "| weights | of torchvision:resnet18 |" in page
     assert "| license of the weights | BSD-3-Clause |" in page
+
+
+@pytest.mark.parametrize(
+    ("weights", "license", "fields"),
+    [
+        ("torchvision:resnet18", "BSD-3-Clause", {"license": "bsd-3-clause"}),
+        ("timm:resnet18.a1_in1k", "Apache-2.0", {"license": "apache-2.0", "base_model": "timm/resnet18.a1_in1k"}),
+        ("hf:owner/name@v1", "", {"base_model": "owner/name"}),
+        ("hf:no name", "", {}),
+        ("", "", {}),
+    ],
+)
+def test_the_hub_is_told_what_training_started_from(weights: str, license: str, fields: dict[str, str]) -> None:
+    started = StartedFrom(weights=weights, sha256="ab" * 32, license=license)
+    page = readme_of(replace(CARD, provenance=replace(CARD.provenance, started_from=started))).decode()
+    front = front_matter(page)
+    assert {name: value for name, value in front.items() if name.startswith(("license", "base_model"))} == fields
+    assert f"| weights | trained{f', from {weights}' if weights else ''} |" in page
+    assert (f"| license of the weights | {license} |" in page) == bool(license)
 
 
 @pytest.mark.parametrize(

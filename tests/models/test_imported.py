@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,13 @@ from PIL import Image
 import convatlas as ca
 from convatlas import atlas
 from convatlas.errors import UserError
+from convatlas.models.card import Imported
+from convatlas.models.hub import readme_of
 from convatlas.models.imported import import_checkpoint
 from convatlas.models.model import Model
 from convatlas.weights.classes import class_names, wordnet_ids
 from convatlas.weights.libraries import LIBRARIES
+from convatlas.weights.published import find_published
 from convatlas.weights.taking import network_of, published_for
 
 Written = Callable[..., Path]
@@ -47,24 +51,63 @@ def written(tmp_path: Path) -> Written:
 
 def test_an_imported_model_predicts_and_is_kept_as_a_folder(written: Written, tmp_path: Path) -> None:
     imported = import_checkpoint(written("torchvision", "squeezenet1_1"), "squeezenet1.1")
-    assert imported.notes == ("preprocessing and classes are taken to be those of torchvision:squeezenet1_1",)
+    assert imported.notes == (
+        "preprocessing is taken to be that of torchvision:squeezenet1_1",
+        "classes are taken to be those of ImageNet-1k",
+    )
     model = imported.model.save(tmp_path / "model")
     assert model.classes == class_names("ImageNet-1k")
     assert (model.preprocessing.resize, model.preprocessing.crop) == (256, 224)
     assert model.preprocessing.mean == (0.485, 0.456, 0.406)
-    origin = model.provenance.imported
-    assert origin is not None
-    assert (origin.weights, origin.license) == ("torchvision:squeezenet1_1", "BSD-3-Clause")
-    assert origin.top1 == pytest.approx(0.58178)
     image = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     opened = ca.load(tmp_path / "model")
     assert isinstance(opened, Model)
     assert opened.predict(image) == imported.model.predict(image)
 
 
+@pytest.mark.parametrize("name", ["squeezenet1.1", "torchvision:squeezenet1_1"])
+@pytest.mark.parametrize("num_classes", [1000, 3])
+def test_weights_that_nobody_published_are_nobodys(name: str, num_classes: int, written: Written) -> None:
+    path = written("torchvision", "squeezenet1_1", num_classes=num_classes)
+    model = import_checkpoint(path, name).model
+    assert model.provenance.data == "unknown images"
+    assert model.provenance.imported == Imported(weights="", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    page = readme_of(model.card).decode()
+    assert "torchvision" not in page
+    assert "license" not in page
+    assert "ImageNet" not in page
+
+
+@pytest.mark.parametrize("name", ["resnet20-cifar", "akamaster:resnet20"])
+def test_a_published_file_is_whose_it_is_by_any_name(name: str, needs_data: Callable[[str], Path]) -> None:
+    imported = import_checkpoint(needs_data("weights") / "resnet20-cifar" / "resnet20-12fca82f.th", name)
+    assert imported.notes == ()
+    provenance = imported.model.provenance
+    assert provenance.data == "CIFAR-10"
+    assert provenance.imported is not None
+    assert replace(provenance.imported, sha256="") == Imported(
+        weights="akamaster:resnet20", sha256="", top1=0.9173, license="BSD-2-Clause"
+    )
+    assert "| weights | of akamaster:resnet20 |" in readme_of(imported.model.card).decode()
+
+
+def test_where_nobody_publishes_a_checksum_their_name_is_believed(written: Written) -> None:
+    name = "timm:mobilenetv1_100.ra4_e3600_r224_in1k"
+    assert find_published(name).checksum is None
+    path = written("timm", "mobilenetv1_100")
+    for called, whose in ((name, name), ("mobilenet-relu6", "")):
+        origin = import_checkpoint(path, called).model.provenance.imported
+        assert origin is not None
+        assert origin.weights == whose
+    # Other classes are not theirs.
+    origin = import_checkpoint(written("timm", "mobilenetv1_100", num_classes=3), name).model.provenance.imported
+    assert origin is not None
+    assert origin.weights == ""
+
+
 def test_the_name_of_published_weights_decides_the_preprocessing(written: Written) -> None:
     imported = import_checkpoint(written("torchvision", "resnet18"), "timm:resnet18.a1_in1k")
-    assert imported.notes == ()
+    assert imported.notes_on_weights == ("preprocessing is taken to be that of timm:resnet18.a1_in1k",)
     assert imported.model.preprocessing.crop == imported.model.spec.resolution == 288
 
 
@@ -73,9 +116,10 @@ def test_what_only_training_has_begins_the_same_each_time_and_is_named(written: 
     tensors = torch.load(path, weights_only=True)
     torch.save({name: tensor for name, tensor in tensors.items() if not name.startswith("aux")}, path)
     first, second = (import_checkpoint(path, "torchvision:googlenet") for _ in range(2))
-    assert first.notes == (
+    assert first.notes_on_weights == (
+        "preprocessing is taken to be that of torchvision:googlenet",
         "not taken is what only training has, and begins anew: auxiliary_4a, auxiliary_4d",
-    )  # fmt: skip
+    )
     one, other = (imported.model.network.state_dict() for imported in (first, second))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -103,7 +147,13 @@ def test_what_only_training_has_begins_the_same_each_time_and_is_named(written: 
             "squeezenet1.2",
             "there is no network 'squeezenet1.2'; did you mean squeezenet1.1",
         ),
-        ("torchvision", "squeezenet1_1", "torchvision:resnet18", "does not fit"),
+        (
+            "torchvision",
+            "squeezenet1_1",
+            "torchvision:resnet18",
+            "weights.pth has the weights of torchvision's squeezenet1_1, which is squeezenet1.1 here, and not of "
+            "torchvision:resnet18; call it torchvision:squeezenet1_1",
+        ),
         ("torchvision", "squeezenet1_1", "torchvision:resnet19", "did you mean torchvision:resnet18"),
     ],
 )
@@ -130,6 +180,8 @@ def test_other_classes_are_numbered_or_named(written: Written) -> None:
     assert import_checkpoint(path, "squeezenet1.1", classes=["a", "b", "c"]).model.classes == ("a", "b", "c")
     with pytest.raises(UserError, match="has 3 classes, and 2 are named"):
         import_checkpoint(path, "squeezenet1.1", classes=["a", "b"])
+    with pytest.raises(UserError, match="two classes are called b; give each a name of its own"):
+        import_checkpoint(path, "squeezenet1.1", classes=["a", "b", "b"])
 
 
 @pytest.fixture

@@ -206,6 +206,17 @@ def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not a model")
     with pytest.raises(UserError, match=r"text is damaged or no compressed model"):
         open_model(tmp_path / "text")
+    # Weights alone, by what is in the file or as Caffe's by its name.
+    torch.save({"fc.weight": torch.zeros(2, 3)}, tmp_path / "resnet18.pth")
+    (tmp_path / "net.caffemodel").write_bytes(b"\n\x03net")
+    for name in ("resnet18.pth", "net.caffemodel"):
+        path = tmp_path / name
+        with pytest.raises(UserError) as caught:
+            open_model(path)
+        assert str(caught.value) == (
+            f"{path} is no model; if it has another library's weights, convatlas import {path} --as NETWORK "
+            "--out FOLDER makes one of them"
+        )
 
 
 # Saving.

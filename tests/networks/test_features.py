@@ -31,6 +31,16 @@ def test_features_train_the_network_and_leave_no_hook() -> None:
     assert not any(layer._forward_hooks for layer in network.modules())
 
 
+def test_one_layer_needs_no_list() -> None:
+    network = ca.create("lenet5-modern").eval()
+    images = torch.rand(2, 1, 28, 28)
+    one, listed = (ca.features(network, at=at)(images) for at in ("c1", ["c1"]))
+    assert list(one) == list(listed) == ["c1"]
+    assert torch.equal(one["c1"], listed["c1"])
+    with pytest.raises(UserError, match=r"there is no layer 'c9'; did you mean"):
+        ca.features(network, at="c9")
+
+
 def test_an_unknown_layer_is_named() -> None:
     with pytest.raises(UserError, match=r"there is no layer 'stages.9'; did you mean"):
         ca.features(ca.create("resnet20-cifar"), at=["stages.9"])

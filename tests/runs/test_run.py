@@ -23,7 +23,7 @@ from convatlas.models.folder import WEIGHTS
 from convatlas.models.model import Model
 from convatlas.runs.options import Runtime
 from convatlas.runs.report import write_report
-from convatlas.runs.run import METRICS, RECORD, Run, load, load_model, load_run, read_metrics
+from convatlas.runs.run import METRICS, RECORD, Run, from_anywhere, load, load_model, load_run, read_metrics
 from convatlas.spec import Scale
 
 IMAGE = Image.linear_gradient("L").resize((28, 28))
@@ -105,6 +105,8 @@ def test_what_is_neither_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("neither")
     for opening in (load, load_model):
         one_line(partial(opening, tmp_path / "text"), "text is damaged or no compressed model of convatlas")
+        one_line(partial(opening, "torchvison:resnet18"), "there is no torchvison:resnet18; did you mean torchvision:")
+    one_line(lambda: from_anywhere("torchvison"), "there is no torchvison; did you mean torchvision?")
 
 
 def test_a_model_where_a_run_is_needed_is_one_line(finished: Run, tmp_path: Path) -> None:

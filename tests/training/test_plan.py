@@ -454,6 +454,26 @@ def test_published_weights_lose_as_little_of_the_images_as_can_be(
     assert planned(network="resnet20-cifar-b", data=images, resize="letterbox").card.preprocessing.mode == "letterbox"
 
 
+@pytest.mark.parametrize(("patients", "few"), [(2, "groups of patient"), (8, "images")])
+def test_why_no_image_can_be_held_out_is_said(patients: int, few: str, published: Path, tmp_path: Path) -> None:
+    folder = folder_of((40, 40), tmp_path / "images")
+    names = [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(4 if patients == 2 else 2)]
+    rows = [f"{name},{name[:3]},{name[:3]}{i % patients}" for i, name in enumerate(names)]
+    (folder / "labels.csv").write_text("\n".join(["file,label,patient", *rows]))
+    made = planned(
+        network="resnet20-cifar-b",
+        data=folder,
+        labels=folder / "labels.csv",
+        group_by="patient",
+        init_from=InitFrom(path=str(published)),
+    )
+    assert made.record.validation is None
+    assert [note for note in made.dataset.notes if "hold any out" in note] == [
+        f"a class has too few {few} to hold any out, so the last epoch is kept, which may be worse than the head alone "
+        "(--freeze)"
+    ]
+
+
 def test_a_person_chooses_how_images_become_squares_where_the_weights_leave_it_open(
     published: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +17,16 @@ import convatlas as ca
 from convatlas import atlas
 from convatlas.data import Dataset
 from convatlas.errors import UserError
+from convatlas.models.card import Imported, StartedFrom
+from convatlas.models.imported import import_checkpoint
+from convatlas.models.model import Model
 from convatlas.runs.options import InitFrom, Runtime
 from convatlas.runs.run import Run
 from convatlas.spec import Scale
 from convatlas.training import Progress, Request, resume
 from convatlas.training.distribution import Processes
 from convatlas.training.plan import plan
-from convatlas.training.start import full_name, open_weights
+from convatlas.training.start import Start, full_name, notes_on_published, open_weights
 from convatlas.weights.cifar import CHENYAOFO
 from convatlas.weights.timm import TIMM
 
@@ -69,6 +73,8 @@ def test_a_new_head_learns_on_another_librarys_weights(
     # What was made without training is not said of it.
     assert run.card.provenance.method == "trained"
     assert run.card.provenance.imported is None
+    sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert run.card.provenance.started_from == StartedFrom(weights="", sha256=sha256)
     assert resume(run.folder).card == run.card
 
 
@@ -147,6 +153,7 @@ def test_gray_photographs_train_from_weights_for_color(
     )
     assert run.spec.in_channels == 1
     assert noted.notes == (
+        "preprocessing is taken to be that of chenyaofo:cifar10_resnet20",
         "the first filters are summed over the colors, for gray images", "the head is new, for 2 classes",
     )  # fmt: skip
 
@@ -182,7 +189,27 @@ def test_a_library_alone_stands_for_its_default(where: str, network: str, width:
             1.0,
             "torchvision has no weights of resnet50-keras; there are keras:resnet50",
         ),
-        ("keras", "mobilenet-tf", 0.6, "keras has no weights of mobilenet-tf"),
+        (
+            "keras",
+            "mobilenet-tf",
+            0.6,
+            "keras has weights of mobilenet-tf with `width` 1 or 0.75 or 0.5 or 0.25, not 0.6",
+        ),
+        ("torchvision", "resnet18", 0.5, "torchvision has weights of resnet18 with `width` 1, not 0.5"),
+        (
+            "keras",
+            "mobilenet",
+            0.5,
+            "keras has no weights of mobilenet; its mobilenet_0.50 is mobilenet-tf, for it has ReLU6, TensorFlow's "
+            "padding, and 1e-3 as the epsilon of its normalization",
+        ),
+        (
+            "keras",
+            "efficientnet-b0",
+            1.0,
+            "keras has no weights of efficientnet-b0; its efficientnetb0 is efficientnet-b0-tf, for it has "
+            "TensorFlow's padding",
+        ),
     ],
 )
 def test_a_library_without_such_weights_is_said(where: str, network: str, width: float, said: str) -> None:
@@ -202,6 +229,21 @@ def test_who_trains_on_photographs_from_nothing_is_told_of_published_weights(
     assert told.endswith("; start from them with --from torchvision")
 
 
+def test_whose_network_nobody_publishes_is_told_of_those_in_its_place(photographs: Callable[[str], Path]) -> None:
+    planned = plan(Request(network="squeezenet", data=str(photographs("RGB"))), Processes())
+    told = (
+        "nobody publishes weights of squeezenet; there are some of squeezenet1.0-pytorch (it has ReLU after its last "
+    )
+    (note,) = [note for note in planned.dataset.notes if note.startswith(told)]
+    assert note.endswith("; to start from those train squeezenet1.0-pytorch with --from torchvision")
+    assert notes_on_published(atlas.find("squeezenet"), Scale(width=0.5)) == ()
+    # Caffe's has another width.
+    (note,) = notes_on_published(atlas.find("mobilenet"), Scale(width=0.5))
+    assert note.startswith(
+        "nobody publishes weights of mobilenet at this width and depth; there are some of mobilenet-tf"
+    )
+
+
 @pytest.mark.parametrize(
     ("network", "mode", "width"),
     [("lenet5-modern", "RGB", 1.0), ("squeezenet1.1", "L", 1.0), ("squeezenet1.1", "RGB", 0.5)],
@@ -216,8 +258,66 @@ def test_where_there_are_none_nothing_is_said(
 def test_published_weights_of_another_network_are_refused_before_anything_is_downloaded(
     photographs: Callable[[str], Path],
 ) -> None:
+    images = photographs("RGB")
     with pytest.raises(UserError, match=r"torchvision:resnet50\.v1 is resnet50-v1\.5, and not resnet50"):
-        ca.train("resnet50", photographs("RGB"), init_from="torchvision:resnet50.v1")
+        ca.train("resnet50", images, init_from="torchvision:resnet50.v1")
+    with pytest.raises(UserError, match=r"^keras:mobilenet_0\.50\.224 is mobilenet-tf with `width` 0\.5, not 1$"):
+        ca.train("mobilenet-tf", images, init_from="keras:mobilenet_0.50.224")
+
+
+def test_a_spec_of_ones_own_has_weights_of_its_width() -> None:
+    variant = atlas.find("mobilenet-tf")
+    assert full_name("keras:mobilenet_0.50.224", variant, None) == "keras:mobilenet_0.50.224"
+    assert full_name("keras", variant, None) == "keras:mobilenet_1.00.224"
+
+
+def test_weights_that_are_no_numbers_are_refused_before_there_is_a_run(
+    checkpoint: Path, photographs: Callable[[str], Path], tmp_path: Path
+) -> None:
+    tensors = torch.load(checkpoint, weights_only=True)
+    name = next(iter(tensors))
+    tensors[name] = torch.full_like(tensors[name], torch.nan)
+    torch.save(tensors, tmp_path / "nan.pt")
+    import_checkpoint(tmp_path / "nan.pt", VARIANT.name, allow_nan=True).model.save(tmp_path / "nan")
+    with pytest.raises(UserError) as caught:
+        ca.train(VARIANT.name, photographs("RGB"), init_from=tmp_path / "nan", out=tmp_path / "run")
+    assert str(caught.value) == (
+        f"{tmp_path / 'nan'} cannot be trained on: its conv1.conv.weight holds numbers that are infinite or none (NaN)"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_training_started_from_is_known_by_way_of_models_in_between(
+    checkpoint: Path, photographs: Callable[[str], Path], tmp_path: Path
+) -> None:
+    own = import_checkpoint(checkpoint, VARIANT.name).model
+    imported = Imported(weights="chenyaofo:cifar10_resnet20", sha256="ab" * 32, top1=0.9, license="BSD-3-Clause")
+    card = replace(own.card, provenance=replace(own.provenance, imported=imported))
+    Model(card, load_network=own.load_network).save(tmp_path / "published")
+    expected = StartedFrom(weights=imported.weights, sha256=imported.sha256, license=imported.license)
+    for before, out in (("published", "first"), ("first", "second")):
+        run = ca.train(
+            VARIANT.name,
+            photographs("RGB") if out == "first" else tmp_path / "RGB",
+            epochs=1,
+            batch_size=4,
+            init_from=InitFrom(path=str(tmp_path / before), freeze=True),
+            runtime=UNTUNED,
+            out=tmp_path / out,
+        )
+        assert run.card.provenance.started_from == expected
+    page = (run.model.save(tmp_path / "model").path or tmp_path) / "README.md"
+    assert 'license: "bsd-3-clause"' in page.read_text()
+    # One from the hub is that model's, under the license of what it started from in turn.
+    weights = open_weights(str(run.folder), VARIANT)
+    start = Start(InitFrom(path="hf:owner/name"), weights)
+    assert start.origin == StartedFrom(
+        weights="hf:owner/name", sha256=run.card.weights_sha256 or "", license="BSD-3-Clause"
+    )
+    # What began here started from nobody's.
+    scratch = replace(run.model.card, provenance=replace(run.card.provenance, started_from=None))
+    plain = replace(weights, model=Model(scratch, load_network=own.load_network))
+    assert Start(InitFrom(path=str(run.folder)), plain).origin is None
 
 
 def test_a_name_of_the_hub_is_no_path(photographs: Callable[[str], Path]) -> None:

@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from convatlas.errors import UserError
 from convatlas.files.progress import SilentProgress
-from convatlas.weights.local import fetch, find_here
+from convatlas.weights.local import fetch, find_here, is_published_file, own_place, read_published
 from convatlas.weights.published import Published, find_published
 
 CONTENT = b"weights" * 1000
@@ -123,3 +124,63 @@ def test_what_is_no_archive_is_said_in_a_line(content: bytes, web) -> None:
     web.files["models.zip"] = content
     with pytest.raises(UserError, match=r"has no net.caffemodel that can be read: .*; delete it, and try again"):
         fetch(row_at(web.url("models.zip"), member="net.caffemodel"))
+
+
+@pytest.mark.parametrize("member", ["", "net.caffemodel"])
+def test_a_download_that_fails_leaves_no_folder(member: str, web, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="could not be fetched"):
+        fetch(row_at(web.url("nothing"), member=member))
+    assert not (tmp_path / "own").exists()
+
+
+@pytest.mark.parametrize("member", ["", "net.caffemodel"])
+def test_a_place_that_cannot_be_written_is_said_with_the_variable_that_names_another(
+    member: str, web, tmp_path: Path
+) -> None:
+    (tmp_path / "own").write_text("a file, and no folder")
+    with pytest.raises(UserError, match=r"own.* cannot be written \(.+\); set CONVATLAS_DATA to a folder where"):
+        fetch(row_at(web.url("nothing"), member=member))
+
+
+def in_own_cache(row: Published, path: Path) -> Path:
+    place = own_place(row)
+    place.parent.mkdir(parents=True)
+    return path.rename(place)
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "md5"])
+def test_a_file_that_a_person_put_into_our_cache_is_held_against_its_checksum(algorithm: str, tmp_path: Path) -> None:
+    torch.save({"fc.weight": torch.zeros(2, 3)}, tmp_path / "weights.pth")
+    digest = hashlib.new(algorithm, (tmp_path / "weights.pth").read_bytes()).hexdigest()
+    right = row_at("https://example.org/weights.pth", checksum=f"{algorithm}:{digest}")
+    place = in_own_cache(right, tmp_path / "weights.pth")
+    assert read_published(right).path == place
+    with pytest.raises(UserError) as caught:
+        read_published(replace(right, checksum=f"{algorithm}:{'0' * 32}"))
+    assert str(caught.value) == (
+        f"{place} is not torchvision:resnet18 as it was published: its checksum differs; delete it, and it is "
+        "downloaded again"
+    )
+    # Without a checksum there is nothing to hold it against.
+    assert read_published(replace(right, checksum=None)).path == place
+
+
+def test_a_file_cut_short_in_our_cache_says_how_to_have_it_again(tmp_path: Path) -> None:
+    torch.save({"fc.weight": torch.zeros(2, 3)}, tmp_path / "weights.pth")
+    content = (tmp_path / "weights.pth").read_bytes()
+    (tmp_path / "weights.pth").write_bytes(content[: len(content) // 2])
+    row = row_at("https://example.org/weights.pth")
+    place = in_own_cache(row, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=rf"^{place} is .*; delete it, and it is downloaded again$"):
+        read_published(row)
+
+
+def test_a_file_is_the_published_one_by_any_checksum(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(CONTENT)
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    for algorithm in ("sha256", "sha1", "md5"):
+        digest = hashlib.new(algorithm, CONTENT).hexdigest()
+        row = row_at("https://example.org/weights", checksum=f"{algorithm}:{digest}")
+        assert is_published_file(row, tmp_path / "weights", sha256)
+        assert not is_published_file(replace(row, checksum=f"{algorithm}:{digest[::-1]}"), tmp_path / "weights", sha256)
+    assert not is_published_file(replace(row, checksum=None), tmp_path / "weights", sha256)

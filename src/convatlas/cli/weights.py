@@ -32,6 +32,7 @@ def weights(
 ) -> None:
     """List published weights: size, accuracy, preprocessing, license, and which are on this machine already."""
     from convatlas.weights.local import find_here
+    from convatlas.weights.offers import in_place_of, none_published
     from convatlas.weights.published import published
     from convatlas.weights.taking import network_of, published_for
 
@@ -39,6 +40,9 @@ def weights(
     here = {row.name: find_here(row) for row in rows}
     if json:
         print_json({"weights": [as_json(row, network_of(row), here[row.name]) for row in rows]})
+        return
+    if network is not None and not rows:
+        print_line(none_published(network, in_place_of(network)))
         return
     print_table(
         [
@@ -129,12 +133,14 @@ def import_checkpoint(
     )
     model = imported.model.save(out)
     rows = imported.taken.mapped.rows
+    origin = model.provenance.imported
+    whose = "" if origin is None else origin.weights
     if json:
         print_json(
             {
                 "model": str(out),
                 "network": model.card.variant,
-                "weights": imported.taken.published.name,
+                "weights": whose or None,
                 "notes": imported.notes,
                 "mapping": [{"name": row.ours, "from": row.theirs, "shape": row.shape} for row in rows],
             }
@@ -147,7 +153,7 @@ def import_checkpoint(
         [
             ("model", str(out)),
             ("network", model.card.variant),
-            ("weights", imported.taken.published.name),
+            *([("weights", whose)] if whose else []),
             ("tensors", f"{count(len(rows))}, all of the network's{but}"),
             ("parameters", count(model.card.params)),
             ("classes", count(len(model.classes))),

@@ -1,4 +1,4 @@
-"""The folders of downloaded data sets and of decoded images."""
+"""The folders of what is downloaded, and of decoded images."""
 
 import os
 from collections.abc import Callable
@@ -11,14 +11,14 @@ DECODED = "CONVATLAS_CACHE"
 
 
 def cache_folder() -> Path:
-    """For data sets: the folder in the environment variable `CONVATLAS_DATA`, else the platform's cache folder."""
+    """For downloads: the folder in the environment variable `CONVATLAS_DATA`, else the platform's cache folder."""
     return _named(VARIABLE) or _platforms()
 
 
 def decoded_folder() -> Path:
     """For decoded images: the folder in the environment variable `CONVATLAS_CACHE`, else the platform's cache folder.
 
-    It is not the folder of data sets, which many may share and not all may write.
+    It is not the folder of downloads, which many may share and not all may write.
     """
     return _named(DECODED) or _platforms() / "decoded"
 

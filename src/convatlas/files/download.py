@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from convatlas.errors import UserError
+from convatlas.files.cache import VARIABLE
 from convatlas.files.lock import clear_lock, lock
 from convatlas.files.progress import SILENT, ProgressCallback, reported
 
@@ -27,15 +30,44 @@ def download(url: str, destination: Path, *, checksum: str | None = None, progre
         checksum: the algorithm and the digest or its beginning, as "sha256:7be5be79".
 
     Raises:
-        UserError: the address does not answer, or what it sent does not have the checksum.
+        UserError: the address does not answer, what it sent does not have the checksum, or it cannot be written.
     """
     if not destination.exists():
-        with lock(destination.parent, wait=True):
+        with place_for(destination):
             # Another process may have fetched it while this one waited.
             if not destination.exists():
                 _fetch(url, destination, checksum, progress)
     clear_lock(destination.parent)
     return destination
+
+
+@contextmanager
+def place_for(destination: Path) -> Iterator[None]:
+    """Hold the lock of the folder of a file to come. Folders that are made for it go again if none comes.
+
+    Raises:
+        UserError: the folder cannot be made or written.
+    """
+    folder = destination.parent
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        with lock(folder, wait=True):
+            yield
+    except BaseException as error:
+        remove_empty(missing)
+        if isinstance(error, OSError):
+            why = error.strerror or error
+            raise UserError(
+                f"{destination} cannot be written ({why}); set {VARIABLE} to a folder where it can"
+            ) from error
+        raise
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove folders, of which each lies in the next, up to the first that is not empty."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def has_checksum(file: Path, checksum: str) -> bool:

@@ -41,13 +41,25 @@ class Imported:
     """The checkpoint that weights were taken from."""
 
     weights: str
-    """Whose, as "torchvision:resnet18"."""
+    """Whose, as "torchvision:resnet18"; "": not known, for it is no file that was published."""
     sha256: str
     """Of the checkpoint's file."""
     top1: float | None = None
     """Published accuracy on the test images of the data set, a fraction; None: none is known."""
     top5: float | None = None
     """How often the right class is among the five most probable ones, a fraction, as published."""
+    license: str = ""
+    """Of the weights, as far as it is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartedFrom:
+    """Weights of others that training started from."""
+
+    weights: str
+    """Whose, as "torchvision:resnet18" or "hf:OWNER/NAME"; "": not known."""
+    sha256: str
+    """Of their file."""
     license: str = ""
     """Of the weights, as far as it is known."""
 
@@ -60,7 +72,7 @@ class Provenance:
     """How its weights were made: "trained", "imported", "pruned to ...", "quantized to 4 bits"."""
     data: str
     """What it was trained on: a standard data set, `hf:NAME`, or the name of an image folder without its path; or what
-    those say who published its weights."""
+    those say who published its weights, or "unknown images"."""
     data_checksum: str = ""
     """Of the contents of the data set's files, its labels and its classes; see `Dataset.checksum`. "": unknown, for the
     weights were imported."""
@@ -68,6 +80,8 @@ class Provenance:
     """The seed of its training, which also drew the train/test split of an image folder that has none."""
     imported: Imported | None = None
     """Where its weights came from, if it was not trained here; it stays with what is made of it without training."""
+    started_from: StartedFrom | None = None
+    """Whose weights its training started from, also by way of models in between; None: they began here."""
     skip_bad: bool = False
     """Whether unusable images were left out."""
     labels: str | None = None

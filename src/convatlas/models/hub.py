@@ -11,7 +11,7 @@ from typing import Any
 
 from convatlas.errors import UserError
 from convatlas.formatting import count, percent
-from convatlas.models.card import CARD, Card
+from convatlas.models.card import CARD, Card, Provenance
 from convatlas.models.folder import WEIGHTS
 
 PREFIX = "hf:"
@@ -19,6 +19,8 @@ NAME = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))
 README = "README.md"
 LICENSES = ("apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "mit")
 """Of published weights, those that the hub knows by these names."""
+TIMM = "timm"
+"""The library that has its weights on the hub, under its own names."""
 MAX_QUOTED = 300
 """Characters of the hub's own message that ours quotes."""
 
@@ -64,14 +66,15 @@ def fetch_from_hub(name: str) -> Path:
 def readme_of(card: Card) -> bytes:
     """The page of a model folder, with the front matter by which the hub sorts models."""
     provenance, score = card.provenance, card.score
+    origin = provenance.imported or provenance.started_from
     title = f"{card.variant} on {provenance.data}"
     front: dict[str, Any] = {
         "library_name": "convatlas",
         "pipeline_tag": "image-classification",
         "tags": ["convatlas", card.variant, "image-classification"],
     }
-    if provenance.imported is not None:
-        front |= license_fields(provenance.imported.license)
+    if origin is not None:
+        front |= license_fields(origin.license) | base_model_fields(origin.weights)
     if score is not None:
         result = {
             "task": {"type": "image-classification"},
@@ -87,7 +90,7 @@ def readme_of(card: Card) -> bytes:
         ("MACs", count(card.macs)),
         ("classes", count(len(card.classes))),
         ("input", f"{card.preprocessing.crop} px, {'gray' if card.preprocessing.channels == 1 else 'color'}"),
-        ("weights", provenance.method if provenance.imported is None else f"of {provenance.imported.weights}"),
+        ("weights", weights_in_words(provenance)),
     ]
     if score is not None:
         low, high = score.interval
@@ -98,8 +101,8 @@ def readme_of(card: Card) -> bytes:
                 f"{percent(high)})",
             )
         )
-    if provenance.imported is not None and provenance.imported.license:
-        facts.append(("license of the weights", provenance.imported.license))
+    if origin is not None and origin.license:
+        facts.append(("license of the weights", origin.license))
     lines += ["| | |", "|---|---|", *(f"| {name} | {cell(value)} |" for name, value in facts), ""]
     lines += [
         "```python",
@@ -111,6 +114,29 @@ def readme_of(card: Card) -> bytes:
         "",
     ]
     return "\n".join(lines).encode(errors="backslashreplace")
+
+
+def weights_in_words(provenance: Provenance) -> str:
+    """How a model's weights were made, as "trained, from torchvision:resnet18"."""
+    imported, started = provenance.imported, provenance.started_from
+    if imported is not None and imported.weights:
+        return f"of {imported.weights}"
+    if started is not None and started.weights:
+        return f"{provenance.method}, from {started.weights}"
+    return provenance.method
+
+
+def base_model_fields(weights: str) -> dict[str, str]:
+    """The field of the front matter for the model on the hub that weights are from; none if they are from elsewhere.
+
+    Args:
+        weights: as `StartedFrom.weights` says whose they are.
+    """
+    library, _, name = weights.partition(":")
+    if library == TIMM:
+        return {"base_model": f"timm/{name}"}
+    match = NAME.fullmatch(weights.removeprefix(PREFIX)) if is_on_hub(weights) else None
+    return {} if match is None else {"base_model": match["repo"]}
 
 
 def license_fields(name: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,14 @@ from convatlas.files.typed_json import encoded
 from convatlas.models.card import Card, Imported, Provenance
 from convatlas.models.model import Model
 from convatlas.weights.classes import class_names
+from convatlas.weights.local import is_published_file
 from convatlas.weights.mapping import COUNTERS
+from convatlas.weights.published import Published
 from convatlas.weights.reading import read_checkpoint
 from convatlas.weights.taking import Taken, is_published, take_as, take_published
+
+UNKNOWN = "unknown images"
+"""What weights were trained on that nobody has published."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +30,14 @@ class ImportedModel:
 
     model: Model
     taken: Taken
-    notes: tuple[str, ...]
-    """Lines for people about what was assumed."""
+    notes_on_weights: tuple[str, ...]
+    """Lines for people about what was assumed, which hold for whoever trains on these weights too."""
+    notes_on_classes: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for people about what was assumed."""
+        return (*self.notes_on_weights, *self.notes_on_classes)
 
 
 def load_published(name: str, *, progress: ProgressCallback = SILENT) -> Model:
@@ -39,7 +51,7 @@ def load_published(name: str, *, progress: ProgressCallback = SILENT) -> Model:
         UserError: there are no such weights, or they cannot be downloaded.
     """
     taken = take_published(name, progress)
-    return model_of(taken, class_names(taken.published.data))
+    return model_of(taken, class_names(taken.published.data), is_theirs=True)
 
 
 def import_checkpoint(
@@ -55,41 +67,71 @@ def import_checkpoint(
         allow_nan: take weights that are not finite, too.
 
     Raises:
-        UserError: it cannot be read, or is of another network; the message says which.
+        UserError: it cannot be read, or is of another network; the message says which. Or its classes are not as many
+            as the names, of which none may stand twice.
     """
     taken = take_as(read_checkpoint(Path(path), allow_nan=allow_nan), name)
     row, num = taken.published, taken.spec.num_classes
-    notes = [] if is_published(name) else [f"preprocessing and classes are taken to be those of {row.name}"]
+    names, notes_on_classes = named(classes, row, num, path)
+    # Where nobody publishes a checksum, whoever calls the weights by their name is believed.
+    is_theirs = is_published_file(row, Path(path), taken.sha256) or (
+        row.checksum is None and is_published(name) and len(class_names(row.data)) == num
+    )
+    notes = [] if is_theirs else [f"preprocessing is taken to be that of {row.name}"]
     notes += [f"not used: {left}" for left in taken.mapped.ignored if not left.endswith(COUNTERS)]
     if kept := dict.fromkeys(name.partition(".")[0] for name in taken.mapped.kept):
         notes.append(f"not taken is what only training has, and begins anew: {', '.join(kept)}")
-    names = class_names(row.data) if classes is None else tuple(classes)
-    if len(names) != num:
-        if classes is not None:
-            raise UserError(f"{path} has {num} classes, and {len(names)} are named")
-        names = tuple(map(str, range(num)))
-        notes.append(f"the names of its {num} classes are not known, so they are numbered")
-    return ImportedModel(model_of(taken, names), taken, tuple(notes))
+    return ImportedModel(
+        model_of(taken, names, is_theirs=is_theirs), taken, tuple(notes), () if is_theirs else notes_on_classes
+    )
 
 
-def model_of(taken: Taken, classes: tuple[str, ...]) -> Model:
+def named(
+    given: Sequence[str] | None, row: Published, num: int, path: str | Path
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of a checkpoint's classes, and lines for people about what was assumed of them.
+
+    Args:
+        given: by a person.
+        row: the published weights that these may be.
+        num: how many classes the checkpoint has.
+
+    Raises:
+        UserError: others than that many are given, or one twice.
+    """
+    if given is not None:
+        if len(given) != num:
+            raise UserError(f"{path} has {num} classes, and {len(given)} are named")
+        if twice := [name for name, times in Counter(given).items() if times > 1]:
+            raise UserError(f"two classes are called {twice[0]}; give each a name of its own")
+        return tuple(given), ()
+    theirs = class_names(row.data)
+    if len(theirs) == num:
+        return theirs, (f"classes are taken to be those of {row.data}",)
+    return tuple(map(str, range(num))), (f"the names of its {num} classes are not known, so they are numbered",)
+
+
+def model_of(taken: Taken, classes: tuple[str, ...], *, is_theirs: bool) -> Model:
+    """
+    Args:
+        is_theirs: whether these are the very weights that were published, and not others of that network.
+    """
     row, cost = taken.published, measure.cost_of(taken.variant.network, taken.spec)
+    origin = Imported(weights="", sha256=taken.sha256)
+    if is_theirs:
+        origin = Imported(
+            weights=row.name,
+            sha256=taken.sha256,
+            top1=fraction(row.top1),
+            top5=fraction(row.top5),
+            license=row.license,
+        )
     card = Card(
         variant=taken.variant.name,
         spec=encoded(taken.spec),
         classes=classes,
         preprocessing=row.preprocessing,
-        provenance=Provenance(
-            method="imported",
-            data=row.data,
-            imported=Imported(
-                weights=row.name,
-                sha256=taken.sha256,
-                top1=fraction(row.top1),
-                top5=fraction(row.top5),
-                license=row.license,
-            ),
-        ),
+        provenance=Provenance(method="imported", data=row.data if is_theirs else UNKNOWN, imported=origin),
         params=cost.params,
         macs=cost.macs,
     )

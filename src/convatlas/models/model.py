@@ -32,6 +32,7 @@ from convatlas.models.network import spec_of
 from convatlas.models.prediction import Prediction
 from convatlas.models.training_data import check_may_read, load_training_data, say_what_is_read
 from convatlas.spec import Spec, Variant
+from convatlas.weights.reading import is_checkpoint
 
 ImageT = TypeVar("ImageT", bound=ImageInput)
 
@@ -252,6 +253,11 @@ def open_model(path: str | Path) -> Model:
     path = Path(path)
     # False, too, where there can be no such path.
     if os.path.isfile(path):
+        if path.suffix != container.SUFFIX and is_checkpoint(path):
+            raise UserError(
+                f"{path} is no model; if it has another library's weights, convatlas import {path} --as NETWORK "
+                "--out FOLDER makes one of them"
+            )
         file = container.read_file(path)
         return Model(file.card, path, load_network=lambda: container.read_network(path, file))
     if not os.path.exists(path):

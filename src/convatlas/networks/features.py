@@ -15,21 +15,21 @@ class Features(nn.Module):
     Its parameters are the network's: training it trains the network.
     """
 
-    def __init__(self, network: nn.Module, at: Sequence[str]) -> None:
+    def __init__(self, network: nn.Module, at: str | Sequence[str]) -> None:
         """
         Args:
-            at: names of layers, as `convatlas show` lists them, or of the modules around them, as "stages.3".
+            at: names of layers, as `convatlas show` lists them, or of the modules around them, as "stages.3"; or one.
 
         Raises:
             UserError: the network has no such layer.
         """
         super().__init__()
         self.network = network
+        self.at = (at,) if isinstance(at, str) else tuple(at)
         names = [name for name, _ in network.named_modules() if name]
-        for name in at:
+        for name in self.at:
             if name not in names:
                 raise unknown("layer", name, names)
-        self.at = tuple(at)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """The outputs of the layers by their names, of images (batch, channels, height, width)."""
@@ -51,6 +51,6 @@ class Features(nn.Module):
         return output, outputs
 
 
-def features(network: nn.Module, at: Sequence[str]) -> Features:
+def features(network: nn.Module, at: str | Sequence[str]) -> Features:
     """A network that gives the outputs of some of its layers; see `Features`."""
     return Features(network, at)

@@ -32,7 +32,7 @@ from convatlas.models.training_data import check_may_read, load_training_data, s
 from convatlas.runs import earlier
 from convatlas.runs.record import FORMAT, Record, TrainingResults
 from convatlas.spec import Spec, Variant
-from convatlas.weights.taking import is_published
+from convatlas.weights.taking import check_spelling, is_published
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
@@ -216,6 +216,7 @@ def load(path: str | Path, *, progress: ProgressCallback = SILENT) -> Run | Mode
         return load_published(str(path), progress=progress)
     if is_on_hub(str(path)):
         return open_model(fetch_from_hub(str(path)))
+    check_spelling(str(path))
     path = Path(path)
     # These are false, too, where there can be no such path.
     if os.path.isfile(path / RECORD):
@@ -226,7 +227,12 @@ def load(path: str | Path, *, progress: ProgressCallback = SILENT) -> Run | Mode
 
 
 def from_anywhere(path: str) -> str:
-    """What `load` finds the same by from any working folder: a whole path, or a name that is none."""
+    """What `load` finds the same by from any working folder: a whole path, or a name that is none.
+
+    Raises:
+        UserError: it is the name of a library or of its weights, with a slip in it.
+    """
+    check_spelling(path)
     return path if is_published(path) or is_on_hub(path) else str(Path(path).resolve())
 
 

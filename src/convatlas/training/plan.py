@@ -45,11 +45,6 @@ from convatlas.training.validation import can_validate, draw_validation
 RUNS = Path("runs")
 SKIP_BAD = "mend it, or set `skip_bad` to leave such files out"
 """What helps a new training against images that cannot be used."""
-NONE_HELD_OUT = (
-    "a class has too few images to hold any out, so the last epoch is kept, which may be worse than the head alone "
-    "(--freeze)"
-)
-
 COLORS = 3
 """Channels of photographs."""
 MAX_CUT_OFF = 0.05
@@ -77,7 +72,9 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
     """
     table = None if request.labels is None else data.Table.of(request.labels, request.group_by, request.data)
     variant, source = atlas.find(request.network), data.find(request.data, table)
-    start = None if request.init_from is None else Start.opened(request.init_from, variant, request.scale, progress)
+    # A spec of one's own may be of any width.
+    scale = request.scale if request.spec is None else None
+    start = None if request.init_from is None else Start.opened(request.init_from, variant, scale, progress)
     like = None if start is None else start.preprocessing
     size = source.typical_size
     typical_side = None if size is None else size[0]
@@ -109,7 +106,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
         if can_validate(dataset.train, Validation(), request.seed):
             validation = Validation()
         else:
-            notes.append(NONE_HELD_OUT)
+            notes.append(none_held_out(dataset.train, request))
     layers = measure.layers_of(variant.network, spec)
     recipe = chosen_recipe(request, variant, spec, layers, dataset)
     check_batch_norm(variant, layers, smallest_batch(request, recipe, dataset, processes))
@@ -130,6 +127,7 @@ def plan(request: Request, processes: Processes, progress: ProgressCallback = SI
             skip_bad=request.skip_bad,
             labels=None if table is None else table.path,
             group_by=request.group_by,
+            started_from=None if start is None else start.origin,
         ),
         params=costs.params,
         macs=costs.macs,
@@ -261,6 +259,16 @@ def resize_mode(
     modes = ", ".join(ResizeMode)
     return mode, (
         f"a crop would cut {100 * cut_off:.0f} % off an image, so they become squares by {mode}; --resize: {modes}",
+    )
+
+
+def none_held_out(train: data.Split, request: Request) -> str:
+    """A line on why fine-tuning has no validation images."""
+    is_by_groups = can_validate(replace(train, groups=None), Validation(), request.seed)
+    few = f"groups of {request.group_by}" if is_by_groups else "images"
+    return (
+        f"a class has too few {few} to hold any out, so the last epoch is kept, which may be worse than the head alone "
+        "(--freeze)"
     )
 
 

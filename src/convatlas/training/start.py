@@ -12,6 +12,7 @@ from torch import Tensor
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.images import Preprocessing, ResizeMode
+from convatlas.models.card import StartedFrom
 from convatlas.models.hub import is_on_hub
 from convatlas.models.imported import import_checkpoint, load_published
 from convatlas.models.model import Model
@@ -22,9 +23,10 @@ from convatlas.spec import Scale, Spec, Variant
 from convatlas.spec.quantization import Quantization
 from convatlas.training.fine_tuning import Backbone
 from convatlas.weights.libraries import LIBRARIES
-from convatlas.weights.published import Published
-from convatlas.weights.reading import read_checkpoint
-from convatlas.weights.taking import check_is_of, is_published, network_of, published_for
+from convatlas.weights.library import Library, unlike
+from convatlas.weights.offers import defaults, in_place_of, none_published
+from convatlas.weights.reading import is_finite, read_checkpoint
+from convatlas.weights.taking import check_is_of, is_published, published_for
 
 MODEL_FILES = (".cva",)
 """Files that are whole models."""
@@ -38,6 +40,8 @@ class StartingWeights:
     tensors: Mapping[str, Tensor]
     model: Model | None
     """None for a bare file of our own tensors."""
+    notes: tuple[str, ...] = ()
+    """Lines for people about what was assumed of another library's file."""
 
 
 def open_weights(where: str, variant: Variant, progress: ProgressCallback = SILENT) -> StartingWeights:
@@ -49,21 +53,26 @@ def open_weights(where: str, variant: Variant, progress: ProgressCallback = SILE
         progress: called with the progress of a download.
 
     Raises:
-        UserError: it is none of these, damaged, or of another network.
+        UserError: it is none of these, damaged, of another network, or not trained: some weights are no numbers.
     """
     path = Path(where)
+    notes: tuple[str, ...] = ()
     if is_published(where):
-        check_is_of(where, variant)
         model = load_published(where, progress=progress)
     elif is_on_hub(where):
         model = load_model(where, progress=progress)
     elif path.suffix == BARE and (tensors := own_tensors(path, variant)) is not None:
         return StartingWeights(tensors, None)
     elif path.is_file() and path.suffix not in MODEL_FILES:
-        model = import_checkpoint(path, variant.name).model
+        imported = import_checkpoint(path, variant.name)
+        model, notes = imported.model, imported.notes_on_weights
     else:
         model = load_model(path)
-    return StartingWeights(model.network.state_dict(), model)
+    tensors = model.network.state_dict()
+    # Who imports a model may allow what a checkpoint may not have.
+    if wrong := next((name for name, tensor in tensors.items() if not is_finite(tensor)), None):
+        raise UserError(f"{where} cannot be trained on: its {wrong} holds numbers that are infinite or none (NaN)")
+    return StartingWeights(tensors, model, notes)
 
 
 def own_tensors(path: Path, variant: Variant) -> Mapping[str, Tensor] | None:
@@ -83,47 +92,57 @@ def kinds_of_names(tensors: Mapping[str, Tensor]) -> set[str]:
     return {re.sub(r"\d+", "", name) for name in tensors}
 
 
-def full_name(where: str, variant: Variant, scale: Scale) -> str:
+def full_name(where: str, variant: Variant, scale: Scale | None) -> str:
     """Where weights are, found again from anywhere: a whole path, or the whole name of published weights or of the hub.
 
     Args:
         where: see `open_weights`; a library alone, as "torchvision", stands for its default weights of the network.
+        scale: of the network; None: it has a spec of its own, which may have any.
 
     Raises:
-        UserError: the library has none.
+        UserError: there are none, or they are of another network, or of one of another width or depth.
     """
     library = next((library for library in LIBRARIES if library.name == where), None)
-    if library is None:
-        return from_anywhere(where)
-    rows = defaults(variant, scale)
-    of_library = [row for row in rows if row.library == where]
+    if library is not None:
+        return default_of(library, variant, scale)
+    if is_published(where):
+        check_is_of(where, variant, scale)
+    return from_anywhere(where)
+
+
+def default_of(library: Library, variant: Variant, scale: Scale | None) -> str:
+    """The name of a library's default weights of a network.
+
+    Raises:
+        UserError: it has none; the message says what else there is.
+    """
+    rows = defaults(variant.name, scale)
+    of_library = [row for row in rows if row.library == library.name]
     if of_library:
         return of_library[0].name
+    own = [network for network in library.networks if network.variant == variant.name]
+    difference = unlike(own, scale) if own and scale is not None else ""
+    line = f"{library.name} has {'' if difference else 'no '}weights of {variant.name}"
+    line += f" with {difference}" if difference else ""
     hints = [f"there are {', '.join(row.name for row in rows)}"] if rows else []
     hints += [
         f"its {network.name} is {network.variant}, for {network.why}"
-        for network in library.networks
-        if network.name.replace("_", "-") == variant.name != network.variant
+        for whose, network in in_place_of(variant.name, scale, (library,))
     ]
-    raise UserError("; ".join([f"{where} has no weights of {variant.name}", *hints]))
-
-
-def defaults(variant: Variant, scale: Scale) -> list[Published]:
-    """The default weights of each library for a network of that width and depth, whatever its resolution."""
-
-    def shape(scale: Scale) -> tuple[float, float, float]:
-        return scale.width, scale.depth, scale.phi
-
-    return [
-        row for row in published_for(variant.name) if row.is_default and shape(network_of(row).scale) == shape(scale)
-    ]
+    raise UserError("; ".join([line, *hints]))
 
 
 def notes_on_published(variant: Variant, scale: Scale) -> tuple[str, ...]:
-    """A line for who trains a network on photographs from nothing, if there are published weights of it."""
-    rows = defaults(variant, scale)
+    """A line for who trains a network on photographs from nothing, if there are published weights of it, or of one that
+    libraries have in its place."""
+    rows = defaults(variant.name, scale)
     if not rows:
-        return ()
+        others = in_place_of(variant.name, scale)
+        name = f"{variant.name} at this width and depth" if published_for(variant.name) else variant.name
+        return tuple(
+            f"{none_published(name, others)}; to start from those train {network.variant} with --from {library.name}"
+            for library, network in others[:1]
+        )
     named = [row.name + (f" ({row.top1:.1f} % on {row.data})" if row.top1 else "") for row in rows]
     return (f"there are published weights of it: {', '.join(named)}; start from them with --from {rows[0].library}",)
 
@@ -136,9 +155,12 @@ class Start:
     weights: StartingWeights
 
     @classmethod
-    def opened(cls, init_from: InitFrom, variant: Variant, scale: Scale, progress: ProgressCallback = SILENT) -> Start:
+    def opened(
+        cls, init_from: InitFrom, variant: Variant, scale: Scale | None, progress: ProgressCallback = SILENT
+    ) -> Start:
         """
         Args:
+            scale: see `full_name`.
             progress: called with the progress of a download.
 
         Raises:
@@ -167,16 +189,32 @@ class Start:
         model = self.weights.model
         return None if model is None or model.provenance.imported is not None else model.preprocessing.mode
 
+    @property
+    def origin(self) -> StartedFrom | None:
+        """Whose weights training starts from, also by way of models that were made of them; None: they began here."""
+        model = self.weights.model
+        if model is None:
+            return None
+        before = model.provenance.imported or model.provenance.started_from
+        if is_on_hub(self.init_from.path):
+            return StartedFrom(
+                weights=self.init_from.path,
+                sha256=model.card.weights_sha256 or "",
+                license="" if before is None else before.license,
+            )
+        return before and StartedFrom(weights=before.weights, sha256=before.sha256, license=before.license)
+
     def check(self, variant: Variant, spec: Spec) -> tuple[str, ...]:
         """
         Returns:
-            Lines for people about what is not taken as it is.
+            Lines for people about what is assumed, or not taken as it is.
 
         Raises:
             UserError: the weights do not fit the network, or have no quantization where that is to be kept.
         """
         if self.init_from.constraint is None:
-            return Backbone.of(self.weights.tensors, variant, spec, self.init_from.path).adapted.notes
+            adapted = Backbone.of(self.weights.tensors, variant, spec, self.init_from.path).adapted
+            return (*self.weights.notes, *adapted.notes)
         if self.init_from.constraint is WeightConstraint.QUANTIZED and not self.quantization:
             raise UserError(f"{self.init_from.path} has 32-bit weights; there is no quantization to keep")
         return ()

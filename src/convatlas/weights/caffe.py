@@ -122,17 +122,25 @@ CAFFE = Library(
         Network(
             name="bvlc_alexnet",
             variant="alexnet-caffe",
+            departs_from="alexnet",
             why="its response normalization sees both towers, with k = 1 and alpha over n",
         ),
         Network(name="bvlc_googlenet", variant="googlenet"),
         Network(name="VGG_ILSVRC_16_layers", variant="vgg16"),
         Network(name="VGG_ILSVRC_19_layers", variant="vgg19"),
-        Network(name="ResNet-50-model", variant="resnet50-caffe", why=POOLING),
-        Network(name="ResNet-101-model", variant="resnet101-caffe", why=POOLING),
-        Network(name="ResNet-152-model", variant="resnet152-caffe", why=POOLING),
+        *(
+            Network(
+                name=f"ResNet-{layers}-model",
+                variant=f"resnet{layers}-caffe",
+                departs_from=f"resnet{layers}",
+                why=POOLING,
+            )
+            for layers in (50, 101, 152)
+        ),
         Network(
             name="squeezenet_v1.0",
             variant="squeezenet1.0-caffe",
+            departs_from="squeezenet",
             why="ReLU follows conv10, which is padded",
         ),
         Network(name="squeezenet_v1.1", variant="squeezenet1.1", scale=Scale(resolution=227)),

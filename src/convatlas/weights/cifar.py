@@ -73,6 +73,7 @@ CHENYAOFO = Library(
         Network(
             name=f"cifar{num_classes}_resnet{layers}",
             variant=f"resnet{layers}-cifar-b",
+            departs_from=f"resnet{layers}-cifar",
             why="a shortcut that changes the shape is a projection (option B)",
         )
         for num_classes in (10, 100)

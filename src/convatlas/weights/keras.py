@@ -178,6 +178,7 @@ KERAS = Library(
             Network(
                 name=f"resnet{layers}",
                 variant=f"resnet{layers}-keras",
+                departs_from=f"resnet{layers}",
                 why="its convolutions have biases, and the epsilon of its normalization is 1.001e-5",
             )
             for layers in (50, 101, 152)
@@ -187,6 +188,7 @@ KERAS = Library(
                 name=f"mobilenet_{alpha:.2f}",
                 variant="mobilenet-tf",
                 scale=Scale(width=alpha),
+                departs_from="mobilenet",
                 why="it has ReLU6, TensorFlow's padding, and 1e-3 as the epsilon of its normalization",
             )
             for alpha in (1, 0.75, 0.5, 0.25)
@@ -195,6 +197,7 @@ KERAS = Library(
             Network(
                 name=f"efficientnetb{number}",
                 variant=f"efficientnet-b{number}-tf",
+                departs_from=f"efficientnet-b{number}",
                 why="it has TensorFlow's padding",
             )
             for number in range(8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from convatlas.weights.checkpoint import Format
 from convatlas.weights.mapping import Names
 
 UNSCALED = Scale()
+MULTIPLIERS = ("width", "depth", "phi")
+"""What makes a network of other shapes of a variant; its resolution does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +27,21 @@ class Network:
     """Ours, as "resnet50-v1.5"."""
     scale: Scale = UNSCALED
     """Of ours, where theirs is a variant scaled: a MobileNet with another alpha."""
+    departs_from: str = ""
+    """Ours that a paper prints and that it is not, as "resnet50"; "": it is that network itself."""
     why: str = ""
-    """What sets it apart from the network that a paper prints, where ours of that name is another."""
+    """What sets it apart from that one."""
+
+
+def unlike(networks: Iterable[Network], scale: Scale) -> str:
+    """What of a scale none of these networks has, as "`width` 0.5, not 1"; "" if one of them has all of it."""
+    scales = [network.scale for network in networks]
+    found = []
+    for name in MULTIPLIERS:
+        theirs, asked = dict.fromkeys(getattr(one, name) for one in scales), getattr(scale, name)
+        if asked not in theirs:
+            found.append(f"`{name}` {' or '.join(f'{value:g}' for value in theirs)}, not {asked:g}")
+    return ", and ".join(found)
 
 
 def as_named(tensors: Mapping[str, Tensor], spec: Any) -> Mapping[str, Tensor]:

@@ -10,15 +10,17 @@ from pathlib import Path
 
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, cache_folder, download
-from convatlas.files.download import has_checksum
-from convatlas.files.lock import lock
+from convatlas.files.download import has_checksum, place_for
+from convatlas.weights.checkpoint import Checkpoint, CheckpointError
 from convatlas.weights.published import Published
+from convatlas.weights.reading import read_checkpoint
 
 FOLDER = "weights"
 """In the cache folder."""
 ARCHIVE = ".archive"
 """The folder beside weights for the archive that they are taken out of."""
 HUB = "https://huggingface.co/"
+ONCE_MORE = "delete it, and it is downloaded again"
 
 
 def find_here(row: Published) -> Path | None:
@@ -45,13 +47,43 @@ def fetch(row: Published, progress: ProgressCallback = SILENT) -> Path:
         progress.say(f"nobody publishes a checksum of {row.name}: what is downloaded is not verified")
     if not row.member:
         return download(row.address, place, checksum=row.checksum, progress=progress)
-    with lock(place.parent, wait=True):
+    with place_for(place):
         # Another process may have taken it out while this one waited.
         if not place.is_file():
             archive = place.with_name(ARCHIVE) / row.address.rpartition("/")[2]
             take_out(download(row.address, archive, progress=progress), row, place)
             shutil.rmtree(archive.parent)
     return place
+
+
+def read_published(row: Published, progress: ProgressCallback = SILENT) -> Checkpoint:
+    """The tensors of published weights; a file in our cache is held against its checksum, whoever put it there.
+
+    Raises:
+        CheckpointError: the file is damaged.
+        UserError: it cannot be downloaded, or is another file than was published.
+    """
+    path = fetch(row, progress)
+    try:
+        checkpoint = read_checkpoint(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {ONCE_MORE}") from error
+    # Another library's was held against it before it was taken.
+    if path == own_place(row) and row.checksum is not None and not is_published_file(row, path, checkpoint.sha256):
+        raise UserError(f"{path} is not {row.name} as it was published: its checksum differs; {ONCE_MORE}")
+    return checkpoint
+
+
+def is_published_file(row: Published, path: Path, sha256: str) -> bool:
+    """Whether the published checksum is that of a file, which is read once more if that is no SHA-256.
+
+    Args:
+        sha256: of the file.
+    """
+    algorithm = (row.checksum or "").partition(":")[0]
+    if row.checksum is None or algorithm == "sha256":
+        return row.is_of_file(sha256)
+    return has_checksum(path, row.checksum)
 
 
 def is_as_published(path: Path, row: Published) -> bool:

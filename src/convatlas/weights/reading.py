@@ -69,6 +69,16 @@ def format_of(path: Path) -> Format:
     return Format.KERAS if head.startswith(HDF5) else Format.CAFFE
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file begins as weights alone do, or is called as Caffe's are.
+
+    Raises:
+        CheckpointError: the file is empty.
+        OSError: it cannot be read.
+    """
+    return format_of(path) is not Format.CAFFE or path.suffix == SUFFIX_OF_CAFFE
+
+
 def read_tensors(path: Path, form: Format) -> dict[str, Tensor]:
     match form:
         case Format.PYTORCH:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +15,11 @@ from convatlas.errors import UserError, unknown
 from convatlas.files import SILENT, ProgressCallback
 from convatlas.networks import FAMILIES
 from convatlas.networks.heads import shaped_by, without_memory
-from convatlas.spec import Spec, Variant
+from convatlas.spec import Scale, Spec, Variant
 from convatlas.weights.checkpoint import Checkpoint
 from convatlas.weights.libraries import LIBRARIES
-from convatlas.weights.library import Library, Network
-from convatlas.weights.local import fetch
+from convatlas.weights.library import Library, Network, unlike
+from convatlas.weights.local import read_published
 from convatlas.weights.mapping import Mapped, MappingError, Names, mapped, some
 from convatlas.weights.published import Published, find_published, published
 from convatlas.weights.reading import read_checkpoint
@@ -60,6 +62,19 @@ def is_published(name: str) -> bool:
     return name.partition(":")[0] in {library.name for library in LIBRARIES}
 
 
+def check_spelling(name: str) -> None:
+    """Tell a path that nothing is at from a library's name with a slip in it.
+
+    Raises:
+        UserError: it is such a name; the message has the right one.
+    """
+    library, *rest = name.split(":")
+    near = difflib.get_close_matches(library.lower(), [known.name for known in LIBRARIES], n=1, cutoff=0.8)
+    # False, too, where there can be no such path.
+    if near and not is_published(name) and not os.path.exists(name):
+        raise UserError(f"there is no {name}; did you mean {':'.join([*near, *rest])}?")
+
+
 def take_published(name: str, progress: ProgressCallback = SILENT) -> Taken:
     """Published weights by their name; they are downloaded if they are not on this machine.
 
@@ -67,32 +82,40 @@ def take_published(name: str, progress: ProgressCallback = SILENT) -> Taken:
         UserError: there are none of that name, or they cannot be downloaded.
     """
     row = find_published(name)
-    return take_as(read_checkpoint(fetch(row, progress)), row.name)
+    return take_as(read_published(row, progress), row.name)
 
 
-def take_for(variant: Variant, weights: str | Path) -> Taken:
+def take_for(variant: Variant, scale: Scale, weights: str | Path) -> Taken:
     """The weights of a network.
 
     Args:
+        scale: of the network.
         weights: the name of published ones, or the file of a checkpoint.
 
     Raises:
         UserError: there are none, or they are of another network.
     """
+    check_spelling(str(weights))
     if not is_published(str(weights)):
         return take_as(read_checkpoint(Path(weights)), variant.name)
-    check_is_of(str(weights), variant)
+    check_is_of(str(weights), variant, scale)
     return take_published(str(weights))
 
 
-def check_is_of(name: str, variant: Variant) -> None:
+def check_is_of(name: str, variant: Variant, scale: Scale | None) -> None:
     """Hold published weights against the network that they are for, before they are downloaded.
 
+    Args:
+        scale: of the network; None: it has a spec of its own, which may have any.
+
     Raises:
-        UserError: there are none of that name, or they are of another network.
+        UserError: there are none of that name, or they are of another network, or of one of another width or depth.
     """
-    if (theirs := network_of(find_published(name)).variant) != variant.name:
-        raise UserError(f"{name} is {theirs}, and not {variant.name}")
+    theirs = network_of(find_published(name))
+    if theirs.variant != variant.name:
+        raise UserError(f"{name} is {theirs.variant}, and not {variant.name}")
+    if scale is not None and (difference := unlike([theirs], scale)):
+        raise UserError(f"{name} is {variant.name} with {difference}")
 
 
 def take_as(checkpoint: Checkpoint, name: str) -> Taken:
@@ -111,7 +134,7 @@ def take_as(checkpoint: Checkpoint, name: str) -> Taken:
         told = [other for other in of_network if other.is_of_file(checkpoint.sha256)]
         if told and row not in told:
             raise UserError(f"{checkpoint.path} is {told[0].name}, and not {row.name}; call it so")
-        return take(checkpoint, [pair for pair in candidates() if is_of(row, pair)], row)
+        return take_or_tell(checkpoint, [pair for pair in candidates() if is_of(row, pair)], row.name, row)
     if name not in VARIANTS:
         raise unknown("network", name, VARIANTS)
     for known_row in published():
@@ -121,16 +144,30 @@ def take_as(checkpoint: Checkpoint, name: str) -> Taken:
         if taken.variant.name != name:
             raise other_network(checkpoint, taken, name)
         return taken
-    known = [pair for pair in candidates() if checkpoint.format in pair[0].formats]
-    own = [pair for pair in known if pair[1].variant == name]
+    of_format = (pair for pair in candidates() if checkpoint.format in pair[0].formats)
+    return take_or_tell(checkpoint, [pair for pair in of_format if pair[1].variant == name], name)
+
+
+def take_or_tell(checkpoint: Checkpoint, pairs: list[Candidate], name: str, row: Published | None = None) -> Taken:
+    """What `take` takes, or the error that says whose weights these are.
+
+    Args:
+        pairs: the networks that the checkpoint is said to be of.
+        name: what somebody calls it.
+
+    Raises:
+        UserError: it is of none of them.
+    """
     try:
-        if not own:
+        if not pairs:
             raise MappingError(
                 f"{checkpoint.path} does not fit: nobody publishes weights of {name} as {checkpoint.format}"
             )
-        return take(checkpoint, own)
+        return take(checkpoint, pairs, row)
     except MappingError as error:
-        for pair in known:
+        for pair in candidates():
+            if checkpoint.format not in pair[0].formats or pair in pairs:
+                continue
             try:
                 taken = take(checkpoint, [pair])
             except MappingError:
@@ -165,6 +202,11 @@ def other_network(checkpoint: Checkpoint, taken: Taken, name: str) -> UserError:
     row = taken.published
     network = network_of(row)
     why = f": {network.why}" if network.why else ""
+    if is_published(name):
+        return UserError(
+            f"{checkpoint.path} has the weights of {row.library}'s {row.network}, which is {taken.variant.name} here, "
+            f"and not of {name}; call it {row.library}:{row.network}"
+        )
     return UserError(
         f"{checkpoint.path} has the weights of {row.library}'s {row.network}, which is not {name} but "
         f"{taken.variant.name}{why}"

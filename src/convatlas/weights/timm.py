@@ -89,8 +89,6 @@ def names(spec: Spec) -> Names:
     raise TypeError(f"timm has no network of a {type(spec).__name__}")
 
 
-RELU6 = "its ReLUs stop at 6"
-
 TIMM = Library(
     name="timm",
     formats=(Format.SAFETENSORS, Format.PYTORCH),
@@ -98,14 +96,39 @@ TIMM = Library(
         *(Network(name=f"vgg{layers}", variant=f"vgg{layers}") for layers in (11, 13, 16, 19)),
         *(Network(name=f"vgg{layers}_bn", variant=f"vgg{layers}-bn") for layers in (11, 13, 16, 19)),
         *(Network(name=f"resnet{layers}", variant=f"resnet{layers}") for layers in (18, 34)),
-        *(Network(name=f"resnet{layers}", variant=f"resnet{layers}-v1.5", why=IN_3X3) for layers in (50, 101, 152)),
-        Network(name="mobilenetv1_100", variant="mobilenet-relu6", why=RELU6),
-        Network(name="mobilenetv1_125", variant="mobilenet-relu6", scale=Scale(width=1.25), why=RELU6),
-        *(Network(name=f"efficientnet_b{n}", variant=f"efficientnet-b{n}-pytorch", why=PYTORCH_EPS) for n in range(6)),
+        *(
+            Network(
+                name=f"resnet{layers}",
+                variant=f"resnet{layers}-v1.5",
+                departs_from=f"resnet{layers}",
+                why=IN_3X3,
+            )
+            for layers in (50, 101, 152)
+        ),
+        *(
+            Network(
+                name=f"mobilenetv1_{100 * alpha:.0f}",
+                variant="mobilenet-relu6",
+                scale=Scale(width=alpha),
+                departs_from="mobilenet",
+                why="its ReLUs stop at 6",
+            )
+            for alpha in (1, 1.25)
+        ),
+        *(
+            Network(
+                name=f"efficientnet_b{n}",
+                variant=f"efficientnet-b{n}-pytorch",
+                departs_from=f"efficientnet-b{n}",
+                why=PYTORCH_EPS,
+            )
+            for n in range(6)
+        ),
         *(
             Network(
                 name=f"tf_efficientnet_b{n}",
                 variant=f"efficientnet-b{n}-tf",
+                departs_from=f"efficientnet-b{n}",
                 why="it pads as TensorFlow does, with more zeros right and below",
             )
             for n in range(8)

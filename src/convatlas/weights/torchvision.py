@@ -168,6 +168,7 @@ TORCHVISION = Library(
         Network(
             name="alexnet",
             variant="alexnet-owt-256",
+            departs_from="alexnet",
             why="it has one tower, no response normalization, and 256 channels in its fourth convolution",
         ),
         *(Network(name=f"vgg{layers}", variant=f"vgg{layers}") for layers in (11, 13, 16, 19)),
@@ -175,13 +176,35 @@ TORCHVISION = Library(
         Network(
             name="googlenet",
             variant="googlenet-bn-3x3",
+            departs_from="googlenet",
             why="it has batch normalization, and 3x3 filters where 5x5 should be",
         ),
         *(Network(name=f"resnet{layers}", variant=f"resnet{layers}") for layers in (18, 34)),
-        *(Network(name=f"resnet{layers}", variant=f"resnet{layers}-v1.5", why=IN_3X3) for layers in (50, 101, 152)),
-        Network(name="squeezenet1_0", variant="squeezenet1.0-pytorch", why="it has ReLU after its last convolution"),
+        *(
+            Network(
+                name=f"resnet{layers}",
+                variant=f"resnet{layers}-v1.5",
+                departs_from=f"resnet{layers}",
+                why=IN_3X3,
+            )
+            for layers in (50, 101, 152)
+        ),
+        Network(
+            name="squeezenet1_0",
+            variant="squeezenet1.0-pytorch",
+            departs_from="squeezenet",
+            why="it has ReLU after its last convolution",
+        ),
         Network(name="squeezenet1_1", variant="squeezenet1.1"),
-        *(Network(name=f"efficientnet_b{n}", variant=f"efficientnet-b{n}-pytorch", why=PYTORCH_EPS) for n in range(5)),
+        *(
+            Network(
+                name=f"efficientnet_b{n}",
+                variant=f"efficientnet-b{n}-pytorch",
+                departs_from=f"efficientnet-b{n}",
+                why=PYTORCH_EPS,
+            )
+            for n in range(5)
+        ),
         *(Network(name=f"efficientnet_b{n}", variant=f"efficientnet-b{n}") for n in (5, 6, 7)),
     ),
     names=names,
