@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from convatlas.draw import Bars, Chart, Lines, Panels, Series, Surface, chart_from_json, chart_to_json, render_chart
-from convatlas.draw.charts import overlaps, round_levels
+from convatlas.draw.charts import figure_of, overlaps, round_levels
 
 pytestmark = pytest.mark.usefixtures("drawn")
 
@@ -19,7 +22,8 @@ CHARTS: dict[str, Chart] = {
     "lines": Lines(
         name="depth", title="Plain & deep <20 layers>", x="layers", y="error, %",
         series=(Series("plain", (20.0, 56.0), (5.0, 9.0), (0.5, 0.7)), Series("residual", (20.0, 56.0), (5.0, 4.0))),
-        marks=(("paper: 7 %", 7.0), ("half of the way", 6.0)), subtitle="CIFAR-10, 3 seeds", lowest_y=3.0,
+        marks=(("paper: 7 %", 7.0), ("half of the way", 6.0)), x_marks=(("paper: at 30", 30.0),),
+        subtitle="CIFAR-10, 3 seeds", lowest_y=3.0,
     ),
     "panels": Panels(
         name="panels", title="Beside each other", x="iterations", y="error, %", dashed=True,
@@ -98,9 +102,19 @@ def test_the_alt_text_gives_the_figures() -> None:
 
 def test_marks_and_subtitles_are_written_out() -> None:
     drawn = texts(render_chart(CHARTS["lines"], "svg"))
-    for words in ("paper: 7 %", "half of the way", "CIFAR-10, 3 seeds"):
+    for words in ("paper: 7 %", "half of the way", "paper: at 30", "CIFAR-10, 3 seeds"):
         assert words in drawn
     assert "paper: 2" in texts(render_chart(CHARTS["bars"], "svg"))
+
+
+@every_chart
+def test_no_long_title_is_cut_off(given: Chart) -> None:
+    figure = figure_of(replace(given, title="A long title " * 8, subtitle="CIFAR-10, 41,000 training images, " * 8))
+    FigureCanvasAgg(figure).draw()
+    for words in ("long title", "41,000"):
+        shown = next(text for text in figure.findobj(Text) if words in text.get_text())
+        bounds = shown.get_window_extent()
+        assert 0 <= bounds.x0 < bounds.x1 <= figure.bbox.x1
 
 
 def test_a_surface_has_a_bar_of_round_levels() -> None:

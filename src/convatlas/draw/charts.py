@@ -102,10 +102,11 @@ def draw_lines(axes: Axes, series: Sequence[Series], *, log: bool, points: bool 
 MARK_DASHES = (":", "-.", "--")
 
 
-def draw_marks(axes: Axes, marks: Sequence[tuple[str, float]]) -> None:
-    """Horizontal lines with names."""
-    for (name, value), dashes in zip(marks, cycle(MARK_DASHES), strict=False):
-        axes.axhline(value, color="gray", linestyle=dashes, label=visible(name))
+def draw_marks(axes: Axes, marks: Sequence[tuple[str, float]], x_marks: Sequence[tuple[str, float]] = ()) -> None:
+    """Horizontal and then vertical lines with names."""
+    lines = [(axes.axhline, *mark) for mark in marks] + [(axes.axvline, *mark) for mark in x_marks]
+    for (draw, name, value), dashes in zip(lines, cycle(MARK_DASHES), strict=False):
+        draw(value, color="gray", linestyle=dashes, label=visible(name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +131,8 @@ class Lines:
     """Where the axis begins, if not with the lowest value: lines may fall out of it."""
     marks: tuple[tuple[str, float], ...] = ()
     """Values of y to mark with horizontal lines, as a paper's own: (name, value)."""
+    x_marks: tuple[tuple[str, float], ...] = ()
+    """Values of x to mark with vertical lines."""
     points: bool = False
     """Draw points without lines between them."""
 
@@ -153,7 +156,7 @@ class Lines:
             axes.set_yscale("log")
         if self.lowest_y is not None:
             axes.set_ylim(bottom=self.lowest_y)
-        draw_marks(axes, self.marks)
+        draw_marks(axes, self.marks, self.x_marks)
         axes.set_xlabel(self.x)
         axes.set_ylabel(self.y)
         axes.grid(alpha=0.25)
@@ -293,30 +296,34 @@ def render_chart(chart: Chart, file_format: str) -> bytes:
     Args:
         file_format: "svg", "pdf" or "png".
     """
-    if isinstance(chart, Surface):
+    return render(figure_of(chart), file_format)
+
+
+def figure_of(chart: Chart) -> Figure:
+    """The chart as matplotlib draws it; long titles go over several lines."""
+    if isinstance(chart, Surface | Panels):
         figure = Figure(figsize=(4.2 * len(chart.panels), 4.2), layout="constrained")
-        _surface(figure, chart)
-    elif isinstance(chart, Panels):
-        figure = Figure(figsize=(4.2 * len(chart.panels), 4.2), layout="constrained")
-        _panels(figure, chart)
-    else:
-        figure = Figure(figsize=(7, 4.2), layout="constrained")
-        axes = figure.add_subplot()
-        chart.draw(axes)
-        axes.spines[["top", "right"]].set_visible(False)
-        if len(axes.get_legend_handles_labels()[0]) > 1:
-            axes.legend(frameon=False, fontsize=9)
-        if chart.subtitle:
-            axes.set_title(visible(chart.subtitle), loc="left", fontsize=9, color="dimgray", parse_math=False)
-            figure.suptitle(visible(chart.title), x=0.01, ha="left", fontsize=12)
+        if isinstance(chart, Surface):
+            _surface(figure, chart)
         else:
-            axes.set_title(visible(chart.title), loc="left", parse_math=False)
-    return render(figure, file_format)
-
-
-def _titles(figure: Figure, chart: Panels | Surface) -> None:
-    subtitle = f"\n{visible(chart.subtitle)}" if chart.subtitle else ""
-    figure.suptitle(f"{visible(chart.title)}{subtitle}", x=0.01, ha="left", fontsize=12)
+            _panels(figure, chart)
+        subtitle = f"\n{visible(chart.subtitle)}" if chart.subtitle else ""
+        figure.suptitle(f"{visible(chart.title)}{subtitle}", x=0.01, ha="left", fontsize=12, wrap=True)
+        return figure
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    chart.draw(axes)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(axes.get_legend_handles_labels()[0]) > 1:
+        axes.legend(frameon=False, fontsize=9)
+    title = visible(chart.title)
+    if chart.subtitle:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, wrap=True)
+        subtitle = visible(chart.subtitle)
+        axes.set_title(subtitle, loc="left", fontsize=9, color="dimgray", parse_math=False, wrap=True)
+    else:
+        axes.set_title(title, loc="left", parse_math=False, wrap=True)
+    return figure
 
 
 def _panels(figure: Figure, chart: Panels) -> None:
@@ -330,7 +337,6 @@ def _panels(figure: Figure, chart: Panels) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     beside[0].set_ylabel(chart.y)
     beside[0].set_ylim(bottom=0)
-    _titles(figure, chart)
 
 
 ROUND = (1.0, 2.0, 5.0)
@@ -361,4 +367,3 @@ def _surface(figure: Figure, chart: Surface) -> None:
     bar.set_ticks(levels, labels=[f"{level:g}" for level in levels])
     bar.ax.minorticks_off()
     panels[0].set_ylabel(chart.y)
-    _titles(figure, chart)
