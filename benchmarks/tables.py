@@ -126,7 +126,7 @@ def shrunk(results: Results) -> dict[str, Results]:
 
 def compressed(results: Results) -> str:
     columns = (
-        "", "network", "data", "accuracy before, %:", "after, %:", "points lost (wanted):", "times smaller (wanted):",
+        "", "network", "data", "accuracy before and after, %:", "points lost (wanted):", "times smaller (wanted):",
         "times as fast (wanted):",
     )  # fmt: skip
     rows = []
@@ -138,8 +138,7 @@ def compressed(results: Results) -> str:
                 name,
                 network(row),
                 row["data"],
-                f"{100 * row['accuracy_before']:.2f}",
-                f"{100 * row['accuracy_after']:.2f}",
+                f"{100 * row['accuracy_before']:.2f}, {100 * row['accuracy_after']:.2f}",
                 f"{row['points_lost']:.2f}{lost}",
                 f"{row['times_smaller']:.1f}{smaller}",
                 f"{row['times_faster']:.2f}{faster}",
