@@ -33,12 +33,13 @@ from convatlas.experiments.topics.fire_designs import (
     half_width,
     weight_bytes,
 )
+from convatlas.experiments.topics.layers import layers_of
 from convatlas.experiments.topics.timed_steps import OF_EACH_FAMILY, inference, training_step
 from convatlas.measure import Workload
 from convatlas.models.device import resolve_device
 from convatlas.networks.claims.squeezenet import filter_ratio
 from convatlas.networks.squeezenet import SPEC, from_metaparameters
-from convatlas.spec import Layers, Scale, Spec, Variant
+from convatlas.spec import Scale, Spec, Variant
 from convatlas.training import Request
 
 PAIR = ("alexnet", "squeezenet")
@@ -47,11 +48,6 @@ FIFTY = Threshold(45, 55)
 
 
 # --- counted ---------------------------------------------------------------------------------------------------------
-
-
-def layers_of(name: str) -> Layers:
-    variant = atlas.find(name)
-    return measure.layers_of(variant.network, variant.spec)
 
 
 def pair() -> dict[str, Variant]:

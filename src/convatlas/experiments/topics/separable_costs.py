@@ -18,6 +18,7 @@ from convatlas.experiments.engine.budget import Setting
 from convatlas.experiments.engine.estimate import counted, timed
 from convatlas.experiments.engine.statement import Measurement
 from convatlas.experiments.engine.timings import in_processes
+from convatlas.experiments.topics.layers import layers_of
 from convatlas.experiments.topics.timed_steps import inference
 from convatlas.models.device import resolve_device
 from convatlas.networks.mobilenet import Full, MobileNetSpec, Separable
@@ -33,11 +34,6 @@ ALPHAS = (0.25, 0.5, 0.75, 1.0)
 """Those of Table 6."""
 SIDES = (224, 192, 160, 128)
 """Those of Table 7."""
-
-
-def layers_of(name: str, alpha: float = 1.0, side: int = SIDES[0]) -> Layers:
-    variant = atlas.find(name)
-    return measure.layers_of(variant.network, variant.spec.scaled(width=alpha, resolution=side))
 
 
 def separable_layers(layers: Layers) -> dict[str, tuple[Layer, Layer]]:
@@ -77,7 +73,7 @@ def multipliers(setting: Setting) -> Measurement:
     for alpha in ALPHAS:
         for side in SIDES:
             rho = Fraction(side, SIDES[0])
-            scaled = layers_of("mobilenet", alpha, side)
+            scaled = layers_of("mobilenet", width=alpha, resolution=side)
             totals[alpha, side] = scaled.macs
             for name, (depthwise, pointwise) in separable_layers(scaled).items():
                 in_channels, out_channels = (Fraction(alpha) * row.output_shape[0] for row in base[name])
@@ -102,7 +98,7 @@ def multipliers(setting: Setting) -> Measurement:
 
 def maps(setting: Setting) -> Measurement:
     """The largest difference of a map's side from rho times its side at 224 px, over all layers with maps."""
-    sides = {side: map_sides(layers_of("mobilenet", side=side)) for side in SIDES}
+    sides = {side: map_sides(layers_of("mobilenet", resolution=side)) for side in SIDES}
     whole = sides[SIDES[0]]
     distances = [
         abs(found[name] - Fraction(side, SIDES[0]) * whole[name]) for side, found in sides.items() for name in whole

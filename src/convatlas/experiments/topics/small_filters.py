@@ -19,6 +19,7 @@ from convatlas.experiments.engine.estimate import counted, timed
 from convatlas.experiments.engine.statement import Measurement, Role, Statement, Topic
 from convatlas.experiments.engine.timings import NUM_PROCESSES, in_processes
 from convatlas.experiments.engine.verdict import Threshold, at_least, exactly
+from convatlas.experiments.topics.layers import layers_of
 from convatlas.experiments.topics.timed_steps import OF_EACH_FAMILY, training_step
 from convatlas.measure.table import build_without_memory
 from convatlas.models.memory import release_memory
@@ -32,11 +33,6 @@ from convatlas.training.recipes import DEEP_LR, SMALL_IMAGES
 BOTH = ("vgg16", "vgg19")
 CHANNELS = 512
 """Of the layers whose parameters are compared; section 2.3 calls the number C."""
-
-
-def layers_of(name: str) -> Layers:
-    variant = atlas.find(name)
-    return measure.layers_of(variant.network, variant.spec)
 
 
 def num_layers(kind: str, setting: Setting) -> Measurement:
@@ -376,6 +372,7 @@ TOPIC = Topic(
             arms=unnormalized,
             measure=reliable,
             num_seeds=RELIABLE_SEEDS,
+            priority=3,
             minutes=15,
         ),
         Statement(
