@@ -99,7 +99,10 @@ def run_topics(
             "settings, for a GPU."
         ),
     ] = "quick",
-    num_seeds: Annotated[int, typer.Option("--seeds", help="Repetitions of everything random.")] = 3,
+    num_seeds: Annotated[
+        int,
+        typer.Option("--seeds", help="Repetitions of everything random, where a statement has no number of its own."),
+    ] = 3,
     out: Folder = FOLDER,
     quiet: Quiet = False,
     json: Json = False,
@@ -126,8 +129,11 @@ def run_topics(
         for result in results:
             print_line()
             print_result(result)
-        print_line()
-        print_line(f"Results and charts are in {out}; to make a page of them:  convatlas experiment report --out {out}")
+        if any(result.results for result in results):
+            print_line()
+            print_line(
+                f"Results and charts are in {out}; to make a page of them:  convatlas experiment report --out {out}"
+            )
     if absent := absent_data(results):
         raise UserError(absent)
 
@@ -182,7 +188,7 @@ class StatementLines:
 
 
 def print_result(result: TopicResult) -> None:
-    from convatlas.experiments.engine.report import found, tally, told, wanted
+    from convatlas.experiments.engine.report import DASH, found, numbers_of_seeds, tally, told, wanted
 
     print_heading(f"{result.topic.id}: {result.state}")
     print_table(
@@ -201,7 +207,7 @@ def print_result(result: TopicResult) -> None:
         [
             ("counted figures that agree", tally(result)),
             ("took", duration(result.seconds)),
-            ("seeds", str(result.num_seeds)),
+            ("seeds", numbers_of_seeds(result) or DASH),
         ]
     )
 

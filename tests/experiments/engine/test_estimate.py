@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -151,21 +152,40 @@ def recorded() -> tuple[npt.NDArray[np.bool_], int]:
         )
 
 
-def arms(rng: np.random.Generator) -> tuple[Estimate, Estimate]:
-    """The same network against itself: three trainings against three others, on images drawn again."""
+def drawn(rng: np.random.Generator, num: int) -> npt.NDArray[np.bool_]:
+    """(num, images): trainings of the network, on images drawn again."""
     errors, num_images = recorded()
-    seeds = rng.permutation(len(errors))[:6]
-    images = rng.integers(num_images, size=num_images)
-    first, second = errors[seeds[:3]][:, images], errors[seeds[3:]][:, images]
-    return combined_errors((1.0, first), (-1.0, second)), combined_errors((1.0, first))
+    return errors[rng.permutation(len(errors))[:num]][:, rng.integers(num_images, size=num_images)]
 
 
-@pytest.mark.slow
+def coverage(estimates: Sequence[Estimate], truth: float) -> float:
+    return sum(estimate.low <= truth <= estimate.high for estimate in estimates) / len(estimates)
+
+
+def test_the_interval_of_one_network_covers_its_error() -> None:
+    rng, errors = np.random.default_rng(3), recorded()[0]
+    cases = [combined_errors((1.0, drawn(rng, 3))) for _ in range(NUM_CASES)]
+    assert 0.93 <= coverage(cases, 100 * errors.mean()) <= 0.97
+
+
+def test_the_interval_of_a_rise_covers_it() -> None:
+    """Of the same trainings' errors once something is taken out of them: images that it makes wrong or right."""
+    rng = np.random.default_rng(4)
+    cases = []
+    for _ in range(NUM_CASES):
+        luck = rng.normal(0.0, 0.01, (3, 1))
+        chances = rng.random((3, 2_000))
+        cases.append(combined_errors((1.0, (chances < 0.1 + luck).astype(float) - (chances > 0.97))))
+    assert 0.93 <= coverage(cases, 100 * (0.1 - 0.03)) <= 0.97
+
+
 def test_a_network_against_itself_is_confirmed_in_at_most_1_of_20_cases() -> None:
     rng = np.random.default_rng(2)
-    cases = [arms(rng)[0] for _ in range(600)]
-    covered = sum(estimate.low <= 0 <= estimate.high for estimate in cases) / len(cases)
-    assert 0.93 <= covered <= 0.97
+    cases = []
+    for _ in range(NUM_CASES):
+        errors = drawn(rng, 6)
+        cases.append(combined_errors((1.0, errors[:3]), (-1.0, errors[3:])))
+    assert 0.93 <= coverage(cases, 0.0) <= 0.97
     for threshold in (at_least(0.0), at_most(0.0)):
         states = [
             state_of(estimate, threshold, no_effect=None, p_value=threshold.p_value(estimate)) for estimate in cases

@@ -99,7 +99,7 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
         "one": State.CONFIRMED, "two": State.CONTRADICTED, "three": State.INVALID, "four": State.NOT_RUN,
     }  # fmt: skip
     assert result.missing == {"four": "needs standard, 46 min"}
-    assert ledger.read(three, tmp_path / "some" / "quick") == result
+    assert ledger.read(three, Budget.QUICK, tmp_path) == result
     # Charts for a teacher: text in the one, pixels in the other.
     for chart in CHARTS:
         assert b"<svg" in file_of(tmp_path).with_name(f"{chart.name}.svg").read_bytes()
@@ -148,7 +148,7 @@ def test_other_results_stay_where_an_earlier_statement_is_measured_again(tmp_pat
     moved = replace(one, threshold=at_least(5))
     with pytest.raises(KeyboardInterrupt):
         ledger.run(topic(moved, replace(two, version=2, measure=killed), three), out=tmp_path)
-    kept = ledger.read(topic(moved, three), tmp_path / "some" / "quick")
+    kept = ledger.read(topic(moved, three), Budget.QUICK, tmp_path)
     assert states(kept) == {"one": State.CONTRADICTED, "three": State.CONFIRMED}
     assert kept.results[1] == before.results[2]
     ledger.run(topic(moved, two, three), out=tmp_path)
@@ -161,16 +161,16 @@ def test_each_budget_has_a_result_of_its_own(tmp_path: Path) -> None:
     found = {budget: ledger.run(one, budget, out=tmp_path, num_seeds=num) for num, budget in enumerate(Budget, 2)}
     assert counting.count == 3
     for budget, result in found.items():
-        assert ledger.read(one, tmp_path / "some" / budget) == result
+        assert ledger.read(one, budget, tmp_path) == result
         assert file_of(tmp_path, budget).with_name("lines.svg").exists()
 
 
 def test_other_seeds_do_not_overwrite_a_result(tmp_path: Path) -> None:
     one = topic(statement("one", Counting(2.0)))
     before = ledger.run(one, out=tmp_path)
-    with pytest.raises(UserError, match="a result with 3 seeds, which would be overwritten"):
+    with pytest.raises(UserError, match=r"of a run with 3 seeds, which would be overwritten.*`num_seeds` 3"):
         ledger.run(one, out=tmp_path, num_seeds=5)
-    assert ledger.read(one, tmp_path / "some" / "quick") == before
+    assert ledger.read(one, Budget.QUICK, tmp_path) == before
 
 
 def test_better_words_cost_nothing(tmp_path: Path) -> None:
@@ -180,6 +180,16 @@ def test_better_words_cost_nothing(tmp_path: Path) -> None:
     reworded = replace(one, title="other", statements=(replace(one.statements[0], text="o", statistic="r", paper="5"),))
     assert states(ledger.run(reworded, out=tmp_path)) == {"one": State.CONFIRMED}
     assert counting.count == 1
+
+
+def test_what_asked_something_else_is_told(tmp_path: Path) -> None:
+    one, two = statement("one", Counting(2.0)), statement("two", Counting(2.0))
+    ledger.run(topic(one, two), out=tmp_path)
+    moved = topic(one, replace(two, max_training_error=5.0))
+    kept = ledger.read(moved, Budget.QUICK, tmp_path)
+    assert (states(kept), kept.outdated) == ({"one": State.CONFIRMED}, {"two"})
+    assert "was measured when it asked something else" in kept.missing["two"]
+    assert ledger.run(moved, out=tmp_path).outdated == set()
 
 
 def test_statements_of_all_topics_come_by_their_priority(tmp_path: Path) -> None:
@@ -241,14 +251,15 @@ def test_a_statement_without_its_images_is_left_out(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "is damaged or was not written by convatlas"),
+        ("", "is damaged or was not written by convatlas.*move it away.*run some --budget quick measures"),
         ("[]", "is damaged"),
         ("{}", "is damaged"),
         ('{"format": 99}', "written by a newer convatlas"),
-        ('{"format": 3, "id": "some", "statements": []}', "was written by an earlier convatlas.*move it away"),
-        ('{"format": 4, "id": "other", "statements": [], "num_seeds": 1}', "is a result of the topic other"),
+        ('{"format": 3, "id": "some", "statements": []}', "written by an earlier convatlas.*move it away"),
+        ('{"format": 4, "id": "other", "statements": [], "budget": "quick"}', "the result of other with"),
+        ('{"format": 4, "id": "some", "statements": [], "budget": "full"}', "with the budget full, not of some with"),
         ('{"format": 4, "id": "some", "statements": [{"id": "one"}], "budget": "quick", "num_seeds": 3}', "is damaged"),
-        ('{"format": 4, "id": "some", "statements": [], "budget": "vast", "num_seeds": 1}', "is damaged"),
+        ('{"format": 4, "id": "some", "statements": [], "budget": "quick", "num_seeds": -1}', "is damaged"),
         ('{"format": 4, "id": "some", "statements": [{"id": 1}], "budget": "quick"}', "is damaged"),
     ],
 )
@@ -294,9 +305,9 @@ def test_a_verdict_must_be_that_of_its_figures(place: str, value: object, tmp_pa
     (found["estimate"] if place in found["estimate"] else found)[place] = value
     path.write_text(json.dumps(written))
     with pytest.raises(UserError, match="is damaged or was not written by convatlas"):
-        ledger.read(one, path.parent)
+        ledger.read(one, Budget.QUICK, tmp_path)
 
 
 def test_where_there_is_no_result_the_command_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="convatlas experiment run some --budget standard makes one"):
-        ledger.read(topic(statement("one", Counting(1.0))), tmp_path / "some")
+        ledger.read(topic(statement("one", Counting(1.0))), Budget.STANDARD, tmp_path)

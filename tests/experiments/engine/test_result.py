@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from convatlas.experiments.engine.result import (
     fingerprint,
     measure,
     seeds_of,
+    source_commit,
 )
 from convatlas.experiments.engine.statement import Measurement, Role, Statement, Topic
 from convatlas.experiments.engine.verdict import State, TopicState, at_least, exactly
@@ -131,6 +134,7 @@ def test_a_fingerprint_is_of_what_is_asked() -> None:
         fingerprint(replace(one, version=2), setting()),
         fingerprint(replace(one, threshold=at_least(1.0)), setting()),
         fingerprint(replace(one, no_effect=-1.0), setting()),
+        fingerprint(replace(one, max_training_error=5.0), setting()),
         fingerprint(replace(one, arms=arms_with(replace(DEFAULT, lr=1.0))), setting()),
         fingerprint(replace(one, arms=arms_with(data="usps")), setting()),
         fingerprint(replace(one, arms=arms_with(rates=(0.1,))), setting()),
@@ -138,6 +142,28 @@ def test_a_fingerprint_is_of_what_is_asked() -> None:
         fingerprint(one, setting(seeds=(0,))),
     ]
     assert len({before, *others}) == 1 + len(others)
+
+
+def test_a_result_knows_the_commit_of_its_source(tmp_path: Path) -> None:
+    package = tmp_path / "src"
+    package.mkdir()
+    module = package / "__init__.py"
+    module.write_text("")
+
+    def git(*arguments: str) -> None:
+        author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run(["git", "-C", str(tmp_path), *author, *arguments], check=True, capture_output=True)
+
+    assert source_commit(package) == ""
+    git("init")
+    git("commit", "--allow-empty", "-m", "of somebody else")
+    assert source_commit(package) == ""
+    git("add", ".")
+    git("commit", "-m", "the package")
+    commit = source_commit(package)
+    assert re.fullmatch("[0-9a-f]{7,}", commit)
+    module.write_text("changed")
+    assert source_commit(package) == f"{commit}-dirty"
 
 
 def test_a_statement_may_have_seeds_of_its_own_at_standard() -> None:

@@ -88,7 +88,7 @@ IMAGEWOOF = [f"n0208{number:04}" for number in range(len(CLASSES))]
 @pytest.mark.parametrize("classes", [(), CLASSES[:9], IMAGEWOOF], ids=["none", "nine", "others"])
 def test_images_that_are_not_there_are_asked_for(imagenette: Path, tmp_path: Path, classes: Sequence[str]) -> None:
     add_images(imagenette, classes)
-    with pytest.raises(UserError, match=r"resolution multiplier .* unpack the folders train and val of https.*\.tgz"):
+    with pytest.raises(UserError, match=r"resolution multiplier .* curl -L https.*\.tgz \| tar xz -C .*imagenette"):
         make_folds(tmp_path)
     assert not fold(tmp_path, 0).exists()
 

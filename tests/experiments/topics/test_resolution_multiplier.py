@@ -63,7 +63,7 @@ def test_without_images_the_statement_is_left_out_and_says_what_gets_them(
     topic = replace(TOPIC, statements=(STATEMENTS["rho"],))
     result = run(topic, Budget.STANDARD, out=tmp_path / "out")
     assert not result.results
-    assert "unpack the folders train and val" in result.missing["rho"]
+    assert "curl -L https://" in result.missing["rho"]
     assert result.absent == result.missing
 
 
@@ -80,7 +80,9 @@ def on_folds(wrong: Sequence[int], million_macs: float) -> Any:
         predictions[:num] = 1
         labels = np.zeros(size, np.int64)
         return SimpleNamespace(
-            card=SimpleNamespace(macs=round(1e6 * million_macs)),
+            card=SimpleNamespace(
+                macs=round(1e6 * million_macs), provenance=SimpleNamespace(data_checksum=f"of {size} images")
+            ),
             record=SimpleNamespace(recipe=SimpleNamespace(epochs=150)),
             test_accuracy=1 - num / size,
             evaluate=lambda: SimpleNamespace(predictions=predictions),
@@ -107,6 +109,7 @@ def test_the_ends_of_the_resolutions_are_compared_over_folds(
     assert found.estimate.standard_error == pytest.approx(np.std(found.estimate.values, ddof=1) / 3**0.5)
     assert found.estimate.df == 2
     assert state_reached(STATEMENTS["rho"], found) is State.CONFIRMED
+    assert ("checksum of the images, fold 0", "of 440 images") in found.figures
     assert found.answers is not None
     assert found.answers.errors("96 px").shape == (1, sum(FOLD_SIZES))
     assert found.answers.errors("160 px").sum() == 132 + 129 + 129

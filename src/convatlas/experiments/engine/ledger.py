@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from convatlas.experiments.engine.worker_pool import WorkerPool
 from convatlas.files import lock, tuples, write
 from convatlas.files import read as read_file
 from convatlas.files.sealed_json import sealed_json
-from convatlas.files.typed_json import as_file_error, decoded, parsed_object
+from convatlas.files.typed_json import decoded, parsed_object
 from convatlas.formatting import plural
 from convatlas.training import Progress
 
@@ -41,6 +41,8 @@ FORMAT = 4
 MAX_BYTES = 2**28
 """Of a result: the predictions of many networks are in it."""
 NOT_YET = "not measured yet"
+CONDITIONS = [field.name for field in dataclasses.fields(Conditions)]
+OUTDATED = "was measured when it asked something else; the next run of its topic measures it again"
 
 
 def result_folder(out: Path, topic: Topic, budget: Budget) -> Path:
@@ -147,11 +149,11 @@ class Book:
         folder, num_seeds = result_folder(out, topic, setting.budget), len(setting.seeds)
         done = {}
         if (folder / RESULT).exists():
-            before = read(topic, folder)
+            before = read(topic, setting.budget, out)
             if before.num_seeds != num_seeds:
                 raise UserError(
-                    f"{folder} holds a result with {plural(before.num_seeds, 'seed')}, which would be overwritten; "
-                    "choose another output folder"
+                    f"{folder} holds a result of a run with {plural(before.num_seeds, 'seed')}, which would be "
+                    f"overwritten; choose another output folder, or `num_seeds` {before.num_seeds}"
                 )
             done = {one.statement.id: one for one in before.results}
         return cls(topic, setting.budget, num_seeds, folder, done, {})
@@ -185,20 +187,26 @@ class Book:
 
 
 def topic_result(
-    topic: Topic, budget: Budget, num_seeds: int, done: dict[str, StatementResult], absent: dict[str, str]
+    topic: Topic,
+    budget: Budget,
+    num_seeds: int,
+    done: dict[str, StatementResult],
+    absent: dict[str, str],
+    outdated: Collection[str] = (),
 ) -> TopicResult:
     """What is done, and why the rest is not."""
+
+    def why_missing(one: Statement) -> str:
+        return absent.get(one.id) or one.why_not_at(budget) or (OUTDATED if one.id in outdated else NOT_YET)
+
     return TopicResult(
         topic=topic,
         budget=budget,
         num_seeds=num_seeds,
         results=tuple(done[one.id] for one in topic.statements if one.id in done),
-        missing={
-            one.id: absent.get(one.id) or one.why_not_at(budget) or NOT_YET
-            for one in topic.statements
-            if one.id not in done
-        },
+        missing={one.id: why_missing(one) for one in topic.statements if one.id not in done},
         absent=absent,
+        outdated=frozenset(one.id for one in topic.statements if one.id in outdated and one.id not in done),
     )
 
 
@@ -267,31 +275,33 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def read(topic: Topic, folder: Path) -> TopicResult:
-    """The result in that folder. Statements that ask something else today are left out.
+def read(topic: Topic, budget: Budget, out: str | Path = "experiments") -> TopicResult:
+    """A topic's result in a folder of results. Statements that ask something else today are its `outdated` ones.
 
     Raises:
         UserError: there is none, it is damaged, or another version of this program wrote it.
     """
-    path = folder / RESULT
+    folder = result_folder(Path(out), topic, budget)
+    path, command = folder / RESULT, topic.command(budget)
+    remedy = f"move it away, and {command} measures all of it again"
     try:
-        with as_file_error(str(path)):
-            values = parsed_object(read_file(path, MAX_BYTES), FORMAT)
-        if values["format"] < FORMAT:
-            raise UserError(
-                f"{path} was written by an earlier convatlas, whose statements were others; move it away, and "
-                f"{topic.command(Budget.STANDARD)} measures today's"
-            )
-        if values["id"] != topic.id:
-            raise UserError(f"{path} is a result of the topic {values['id']}, not of {topic.id}")
-        with as_file_error(str(path)):
-            return from_json(topic, values, folder)
+        content = read_file(path, MAX_BYTES)
     except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no result; {topic.command(Budget.STANDARD)} makes one") from error
+        raise UserError(f"{folder} holds no result; {command} makes one") from error
+    try:
+        values = parsed_object(content, FORMAT)
+        if values["format"] < FORMAT:
+            raise UserError(f"written by an earlier convatlas, whose statements were others; {remedy}")
+        if (values["id"], values["budget"]) != (topic.id, budget):
+            raise UserError(
+                f"the result of {values['id']} with the budget {values['budget']}, not of {topic.id} with {budget}; "
+                f"{remedy}"
+            )
+        return from_json(topic, values, folder)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path} is damaged or was not written by convatlas ({error})") from error
+        raise UserError(f"{path} is damaged or was not written by convatlas ({error}); {remedy}") from error
 
 
 def from_json(topic: Topic, values: dict[str, Any], folder: Path) -> TopicResult:
@@ -306,8 +316,8 @@ def from_json(topic: Topic, values: dict[str, Any], folder: Path) -> TopicResult
         setting = Setting(budget=budget, seeds=seeds_of(statement, budget, num_seeds), folder=folder)
         if statement.id in saved and saved[statement.id]["fingerprint"] == fingerprint(statement, setting):
             done[statement.id] = statement_from_json(statement, saved[statement.id])
-    result = topic_result(topic, budget, num_seeds, done, {})
-    if done.keys() == saved.keys():
+    result = topic_result(topic, budget, num_seeds, done, {}, saved.keys() - done.keys())
+    if not result.outdated:
         for name, one in saved.items():
             if one["verdict"] != result.states[name]:
                 raise ValueError(f"the verdict of {name} is not that of its figures")
@@ -327,5 +337,5 @@ def statement_from_json(statement: Statement, values: dict[str, Any]) -> Stateme
         ),
         fingerprint=values["fingerprint"],
         seconds=decoded(float, values["seconds"], "seconds"),
-        conditions=decoded(Conditions, {name: values[name] for name in ("when", "machine", "versions")}),
+        conditions=decoded(Conditions, {name: values[name] for name in CONDITIONS if name in values}),
     )

@@ -27,20 +27,26 @@ INTRODUCTION = (
     "Each topic is a group of statements. Every statement has a test bed, a figure and a threshold that were written "
     "down before it was measured. A topic's state rests on its central statements alone: figures that are counted from "
     "the networks, and what is said at the edge of a topic, do not change it. Of CIFAR-10, 10,000 images are held out "
-    "to test: its first 1,000 test images and the last 9,000 of its training images, which no network trains on."
+    "to test: its first 1,000 test images and the last 9,000 of its training images, on which no network trains at the "
+    "standard budget."
 )
 LEGEND = (
     (
         "confirmed",
-        "the figure lies inside the threshold; with chance in it, the test is adjusted for the number of tests",
+        "the figure lies inside the threshold; where chance has a part, all of the interval does, and the test is "
+        "adjusted for all central statements about trained networks of its topic (Holm 1979)",
     ),
     ("same direction, smaller", "there is an effect, and it is smaller than the threshold"),
     (
         "inconclusive",
         "the interval is too wide, by itself or for one of several tests; it says which effect could have been told",
     ),
-    ("contradicted", "the whole interval lies on the wrong side"),
-    ("invalid", "a precondition failed, such as that the networks have learned; no effect is shown"),
+    ("contradicted", "the whole interval, which is not adjusted, lies on the wrong side"),
+    (
+        "invalid",
+        "a precondition failed: a network has not learned, or its best learning rate is at an end of those that were "
+        "tried; no effect is shown",
+    ),
     ("not run", "it says which budget measures it"),
     ("supported", "of a topic: all central statements are confirmed"),
     ("partly supported", "one or more are confirmed, none is contradicted"),
@@ -71,7 +77,7 @@ class TopicReport:
             UserError: a result is damaged.
         """
         found = {
-            budget: read(topic, result_folder(out, topic, budget))
+            budget: read(topic, budget, out)
             for budget in Budget
             if (result_folder(out, topic, budget) / RESULT).exists()
         }
@@ -85,8 +91,8 @@ class TopicReport:
 
     @property
     def is_run(self) -> bool:
-        """Whether there is any result."""
-        return bool(self.result.results or self.full)
+        """Whether there is any result, be it of what was asked before."""
+        return bool(self.result.results or self.result.outdated or self.full)
 
     @property
     def results(self) -> tuple[TopicResult, ...]:
@@ -107,7 +113,8 @@ class TopicReport:
 def with_rest(standard: TopicResult, quick: TopicResult) -> TopicResult:
     """What standard has measured, and of quick the rest: what trains nothing is measured alike by both."""
     done = {one.statement.id: one for one in (*quick.results, *standard.results)}
-    return topic_result(standard.topic, standard.budget, standard.num_seeds, done, {})
+    outdated = quick.outdated | standard.outdated
+    return topic_result(standard.topic, standard.budget, standard.num_seeds, done, {}, outdated)
 
 
 def write_reports(out: str | Path, topics: Sequence[Topic], quoted: Sequence[Quoted]) -> tuple[Path, Path]:
@@ -205,10 +212,10 @@ def describe_sample(result: StatementResult) -> str:
         case Basis.SEEDS:
             images = f" x {plural(estimate.num_images, 'test image')}" if estimate.num_images else ""
             sample = f"mean and 95 % confidence interval, {plural(len(estimate.values), 'seed')}{images}"
-    if most is None:
+    # Which precondition failed stands beside the state.
+    if most is None or result.measurement.failed:
         return sample
-    met = "not met" if result.measurement.failed else "met"
-    return f"{sample}; precondition, a training error of at most {most:g} % of the better network: {met}"
+    return f"{sample}; precondition, a training error of at most {most:g} % of the better network: met"
 
 
 def told(statement: Statement, result: TopicResult) -> str:
@@ -224,7 +231,8 @@ def told(statement: Statement, result: TopicResult) -> str:
         if estimate.is_ratio:
             return f"a ratio {format_number(detectable)} times away from the threshold could have been told"
         away = with_unit(format_number(detectable), statement.unit)
-        return f"{away} away from the threshold could have been told"
+        edge = "the threshold" if math.inf in (-statement.threshold.low, statement.threshold.high) else "either edge"
+        return f"{away} away from {edge} could have been told"
     return ""
 
 
@@ -281,17 +289,21 @@ def describe_conditions(result: TopicResult) -> str:
     for one in result.results:
         machine = ", ".join(f"{name} {value}" for name, value in one.conditions.machine.items() if value != "none")
         versions = one.conditions.versions
-        where = f"{one.conditions.when}; {machine}; torch {versions['torch']}, convatlas {versions['convatlas']}"
+        commit = f" ({one.conditions.commit})" if one.conditions.commit else ""
+        where = (
+            f"{one.conditions.when}; {machine}; torch {versions['torch']}, convatlas {versions['convatlas']}{commit}"
+        )
         statements.setdefault(where, []).append(one.statement.id)
     groups = [where if len(statements) == 1 else f"{', '.join(ids)}: {where}" for where, ids in statements.items()]
-    return f"Budget {result.budget}, {numbers_of_seeds(result)}{duration(result.seconds)} in all. {'. '.join(groups)}."
+    numbers = numbers_of_seeds(result)
+    seeds = f"{numbers} seed{'s' if numbers != '1' else ''}, " if numbers else ""
+    return f"Budget {result.budget}, {seeds}{duration(result.seconds)} in all. {'. '.join(groups)}."
 
 
 def numbers_of_seeds(result: TopicResult) -> str:
-    """ "3 seeds, ", "3 or 5 seeds, ", of what has seeds; nothing where nothing has."""
+    """ "3", "3 or 5", of what has seeds; empty where nothing has."""
     estimates = [one.measurement.estimate for one in result.results]
-    numbers = sorted({len(one.values) for one in estimates if one.basis is Basis.SEEDS})
-    return f"{' or '.join(map(str, numbers))} seed{'s' if numbers != [1] else ''}, " if numbers else ""
+    return " or ".join(map(str, sorted({len(one.values) for one in estimates if one.basis is Basis.SEEDS})))
 
 
 def markdown(reports: Sequence[TopicReport], quoted: Sequence[Quoted], out: Path) -> str:

@@ -6,13 +6,16 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 import time
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
+from pathlib import Path
 
 import torch
 
+import convatlas
 from convatlas import data
 from convatlas.experiments.engine.arms import Arm
 from convatlas.experiments.engine.budget import Budget, Setting
@@ -33,6 +36,23 @@ class Conditions:
     """Its kind: processor, cores, threads, gpu."""
     versions: dict[str, str]
     """Of Python and the libraries that decide numbers."""
+    commit: str = ""
+    """Of this package's source, as "0a88c2c" or "0a88c2c-dirty" if that was changed; empty where git does not know."""
+
+
+def source_commit(package: Path) -> str:
+    """The commit of a package's source, see `Conditions.commit`."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(package), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # An installed package may lie within somebody's repository, whose commit is not its own.
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return git("describe", "--always", "--dirty", "--exclude=*")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def current_conditions() -> Conditions:
@@ -47,6 +67,7 @@ def current_conditions() -> Conditions:
             "gpu": device,
         },
         versions=installed_versions(),
+        commit=source_commit(Path(convatlas.__file__).parent),
     )
 
 
@@ -75,6 +96,8 @@ class TopicResult:
     """Why the others were not, by their ids."""
     absent: dict[str, str] = field(default_factory=dict)
     """Of these, the ones whose images are not here and could not be downloaded, and why."""
+    outdated: frozenset[str] = frozenset()
+    """Of these, the ones that were measured when they asked something else."""
 
     def of(self, statement: Statement) -> StatementResult | None:
         """The statement's result; None where it was not measured."""
@@ -152,7 +175,7 @@ def arms_of(statement: Statement, setting: Setting) -> dict[str, Arm]:
 
 
 def fingerprint(statement: Statement, setting: Setting) -> str:
-    """Of what a statement asks: its version and threshold, and its trainings with their recipes and images.
+    """Of what a statement asks: its version, precondition and threshold, and its trainings with recipes and images.
 
     Neither its words nor the code are in it: a text may be improved under a result, and a refactoring costs no day. A
     statement that comes to measure something else raises its `version`.
@@ -168,6 +191,7 @@ def fingerprint(statement: Statement, setting: Setting) -> str:
         "id": statement.id,
         "version": statement.version,
         "threshold": [repr(edge) for edge in (statement.threshold.low, statement.threshold.high, statement.no_effect)],
+        "precondition": statement.max_training_error,
         "budget": setting.budget,
         "seeds": setting.seeds,
         "requests": sorted(map(key_of, requests)),

@@ -63,8 +63,8 @@ def images_by_class(folder: Path) -> dict[str, list[Path]]:
             found.setdefault(path.parent.name, []).append(path)
     if tuple(sorted(found)) != CLASSES or min(map(len, found.values())) < NUM_FOLDS:
         raise UserError(
-            f"Imagenette, on which the resolution multiplier is tested, is not in {folder}: "
-            f"unpack the folders train and val of {URL} there"
+            f"Imagenette, on which the resolution multiplier is tested, is not in {folder}; this gets it:  "
+            f"mkdir -p {folder} && curl -L {URL} | tar xz -C {folder}"
         )
     return {name: evenly(found[name], IMAGES_A_CLASS) for name in sorted(found)}
 

@@ -73,12 +73,19 @@ def over_folds(trained: Mapping[str, TrainedArm], answers: Answers) -> Measureme
         Measurement(
             estimate=replace(repeated(gains), num_images=len(answers.labels) // len(gains)),
             failed=failed_precondition({name: trained[name] for name in (lowest, highest)}, MAX_RHO_TRAINING_ERROR),
-            figures=tuple(
-                (
-                    f"test accuracy, {name}",
-                    f"{statistics.fmean(each):.2f} % ({', '.join(f'{one:.1f}' for one in each)})",
-                )
-                for name, each in accuracies.items()
+            figures=(
+                *(
+                    (
+                        f"test accuracy, {name}",
+                        f"{statistics.fmean(each):.2f} % ({', '.join(f'{one:.1f}' for one in each)})",
+                    )
+                    for name, each in accuracies.items()
+                ),
+                # Imagenette comes in several sizes, and the fingerprint cannot tell them apart.
+                *(
+                    (f"checksum of the images, fold {number}", run.card.provenance.data_checksum)
+                    for number, run in enumerate(trained[lowest].runs)
+                ),
             ),
             charts=(chart,),
             answers=answers,
