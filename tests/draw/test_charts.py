@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from convatlas.draw import Bars, Chart, Lines, Panels, Series, Surface, chart_from_json, chart_to_json, render_chart
-from convatlas.draw.charts import figure_of, overlaps, round_levels
+from convatlas.draw.charts import draw_lines, figure_of, overlaps, round_levels
 
 pytestmark = pytest.mark.usefixtures("drawn")
 
@@ -134,6 +134,17 @@ def test_a_surface_has_a_bar_of_round_levels() -> None:
 )
 def test_levels_are_round_and_hold_all_values(lowest: float, highest: float, levels: list[float]) -> None:
     assert round_levels(lowest, highest) == pytest.approx(levels)
+
+
+def test_a_logarithmic_axis_has_means_and_spreads_of_logarithms() -> None:
+    found = Series.geometric_mean_of_runs("a", (1, 2), [(1.0, 5.0), (100.0, 5.0)])
+    assert found.y == pytest.approx((10.0, 5.0))
+    assert found.spread == pytest.approx((np.log(10) * 2**0.5, 0.0))
+    axes = Figure().add_subplot()
+    draw_lines(axes, (found,), log=True)
+    heights = axes.collections[0].get_paths()[0].vertices[:, 1]
+    factor = np.exp(found.spread[0])
+    assert (heights.min(), heights.max()) == pytest.approx((10 / factor, 10 * factor))
 
 
 def test_overlapping_lines_are_noticed() -> None:

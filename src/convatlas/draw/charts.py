@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any, ClassVar
 
@@ -39,7 +39,7 @@ class Series:
     x: tuple[float, ...]
     y: tuple[float, ...]
     spread: tuple[float, ...] = ()
-    """Standard deviation of each value over the seeds; empty if there is one seed."""
+    """Standard deviation over the seeds, on a logarithmic axis that of the logarithm; empty if there is one seed."""
 
     @classmethod
     def mean_of_runs(cls, name: str, x: Sequence[float], runs: Sequence[Sequence[float]]) -> Series:
@@ -51,6 +51,12 @@ class Series:
         values = np.asarray(runs, np.float64)
         spread = tuple(values.std(0, ddof=1).tolist()) if len(values) > 1 else ()
         return cls(name, tuple(map(float, x)), tuple(values.mean(0).tolist()), spread)
+
+    @classmethod
+    def geometric_mean_of_runs(cls, name: str, x: Sequence[float], runs: Sequence[Sequence[float]]) -> Series:
+        """The same of positive values on a logarithmic axis."""
+        logs = cls.mean_of_runs(name, x, np.log(runs).tolist())
+        return replace(logs, y=tuple(np.exp(logs.y).tolist()))
 
 
 def describe_lines(series: Sequence[Series]) -> str:
@@ -95,7 +101,8 @@ def draw_lines(axes: Axes, series: Sequence[Series], *, log: bool, points: bool 
         line = (0, (4, 2)) if dashed or i >= len(COLORS) else DASHES[overlapping[i, :i].sum() % len(DASHES)]
         axes.plot(one.x, one.y, color=color, marker=marker, markersize=size, linestyle=line, label=label)
         if one.spread:
-            low, high = (np.add(one.y, sign * np.asarray(one.spread)) for sign in (-1, 1))
+            spread = np.asarray(one.spread)
+            low, high = (one.y * np.exp(sign * spread) if log else one.y + sign * spread for sign in (-1, 1))
             axes.fill_between(one.x, low, high, color=color, alpha=0.15, linewidth=0)
 
 

@@ -128,12 +128,13 @@ def gradient(setting: Setting) -> Measurement:
     chart = Lines(
         name="gradients",
         title="The gradient by layer before training",
-        subtitle=f"{BEFORE_TRAINING}, {len(setting.seeds)} seeds",
+        subtitle=f"{BEFORE_TRAINING}, n = {len(setting.seeds)}: geometric mean and standard deviation",
         x="convolution, from the input",
         y="gradient norm",
         log_y=True,
         series=tuple(
-            Series.mean_of_runs(name, range(1, len(of_seeds[0]) + 1), of_seeds) for name, of_seeds in norms.items()
+            Series.geometric_mean_of_runs(name, range(1, len(of_seeds[0]) + 1), of_seeds)
+            for name, of_seeds in norms.items()
         ),
     )
     return Measurement(

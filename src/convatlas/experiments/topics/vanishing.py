@@ -25,8 +25,6 @@ IMAGES = 256
 DEPTH = 50
 DEPTHS = (5, 10, 20, 35, 50, 70, 100)
 CHAINS = f"fully connected chains of {UNITS} units before training, {IMAGES} digits"
-BED = f"{CHAINS}, one seed"
-"""What the charts rest on."""
 LOWEST_SHOWN = 1e-20
 """Of a gradient: far below it, how much farther says nothing. Lines fall out of a chart there."""
 
@@ -124,33 +122,45 @@ def jacobians(depth: int, spec: ChainSpec, seed: int) -> tuple[list[Tensor], Ten
     return of_layers, whole
 
 
-def chart_of(name: str, title: str, x: str, y: str, lines: tuple[Series, ...]) -> Lines:
+def bed(setting: Setting) -> str:
+    """What a chart rests on."""
+    return f"{CHAINS}, n = {len(setting.seeds)}: geometric mean and standard deviation"
+
+
+def chart_of(name: str, title: str, x: str, y: str, lines: tuple[Series, ...], setting: Setting) -> Lines:
     """Of gradients, a line for each chain."""
     cut = min(min(line.y) for line in lines) < LOWEST_SHOWN
     lowest_y = LOWEST_SHOWN if cut else None
-    return Lines(name=name, title=title, subtitle=BED, x=x, y=y, log_y=True, lowest_y=lowest_y, series=lines)
+    return Lines(name=name, title=title, subtitle=bed(setting), x=x, y=y, log_y=True, lowest_y=lowest_y, series=lines)
 
 
-def by_layer(name: str, title: str, specs: dict[str, ChainSpec]) -> Lines:
+def by_layer(name: str, chains: str, specs: dict[str, ChainSpec], setting: Setting) -> Lines:
     """The gradient norm at each layer."""
+    title = f"{chains}: the gradient by layer, {DEPTH} layers"
     lines = tuple(
-        Series.mean_of_runs(label, range(1, DEPTH + 1), [gradient_norms(DEPTH, spec, 0)])
+        Series.geometric_mean_of_runs(
+            label, range(1, DEPTH + 1), [gradient_norms(DEPTH, spec, seed) for seed in setting.seeds]
+        )
         for label, spec in specs.items()
     )
-    return chart_of(name, title, "layer, from the input", "gradient norm", lines)
+    return chart_of(name, title, "layer, from the input", "gradient norm", lines, setting)
 
 
-def by_depth(name: str, title: str, specs: dict[str, ChainSpec]) -> Lines:
+def by_depth(name: str, chains: str, specs: dict[str, ChainSpec], setting: Setting) -> Lines:
     """The gradient norm at the first layer over that at the last, against depth."""
+    title = f"{chains}: how much of the gradient reaches the first layer"
 
-    def ratio(depth: int, spec: ChainSpec) -> float:
-        norms = gradient_norms(depth, spec, 0)
-        return norms[0] / norms[-1]
+    def ratio(depth: int, spec: ChainSpec, seed: int) -> float:
+        first, *_, last = gradient_norms(depth, spec, seed)
+        return first / last
 
     lines = tuple(
-        Series.mean_of_runs(label, DEPTHS, [[ratio(depth, spec) for depth in DEPTHS]]) for label, spec in specs.items()
+        Series.geometric_mean_of_runs(
+            label, DEPTHS, [[ratio(depth, spec, seed) for depth in DEPTHS] for seed in setting.seeds]
+        )
+        for label, spec in specs.items()
     )
-    return chart_of(name, title, "layers", "gradient norm, first layer / last layer", lines)
+    return chart_of(name, title, "layers", "gradient norm, first layer / last layer", lines, setting)
 
 
 def compared(
@@ -187,8 +197,8 @@ def sigmoid(setting: Setting) -> Measurement:
         setting,
         lambda factors: factors["Xavier weights"],
         specs,
-        by_layer("sigmoid-by-layer", f"Sigmoid: the gradient by layer, {DEPTH} layers", specs),
-        by_depth("sigmoid-by-depth", "Sigmoid: how much of the gradient reaches the first layer", specs),
+        by_layer("sigmoid-by-layer", "Sigmoid", specs, setting),
+        by_depth("sigmoid-by-depth", "Sigmoid", specs, setting),
     )
 
 
@@ -198,7 +208,7 @@ def small(setting: Setting) -> Measurement:
 
 def large(setting: Setting) -> Measurement:
     specs = each_activation(LARGE)
-    chart = by_depth("large-by-depth", "Large weights: how much of the gradient reaches the first layer", specs)
+    chart = by_depth("large-by-depth", "Large weights", specs, setting)
     return compared(setting, lambda factors: factors["ReLU"], specs, chart)
 
 
@@ -208,8 +218,8 @@ def he(setting: Setting) -> Measurement:
         setting,
         lambda factors: factors["He weights"],
         specs,
-        by_layer("relu-by-layer", f"ReLU: the gradient by layer, {DEPTH} layers", specs),
-        by_depth("relu-by-depth", "ReLU: how much of the gradient reaches the first layer", specs),
+        by_layer("relu-by-layer", "ReLU", specs, setting),
+        by_depth("relu-by-depth", "ReLU", specs, setting),
     )
 
 
@@ -224,14 +234,14 @@ def xavier_tanh(setting: Setting) -> Measurement:
         setting,
         lambda factors: factors["Xavier weights"],
         specs,
-        by_layer("tanh-by-layer", f"tanh: the gradient by layer, {DEPTH} layers", specs),
-        by_depth("tanh-by-depth", "tanh: how much of the gradient reaches the first layer", specs),
+        by_layer("tanh-by-layer", "tanh", specs, setting),
+        by_depth("tanh-by-depth", "tanh", specs, setting),
     )
 
 
 def normalized(setting: Setting) -> Measurement:
     specs = each_scale(F.relu, norm=True)
-    chart = by_layer("norm-by-layer", f"ReLU with batch normalization: the gradient by layer, {DEPTH} layers", specs)
+    chart = by_layer("norm-by-layer", "ReLU with batch normalization", specs, setting)
     return compared(setting, lambda factors: max(factors.values()) / min(factors.values()), specs, chart)
 
 
@@ -242,7 +252,7 @@ def norm_factor(setting: Setting) -> Measurement:
 
 def unnormalized_shortcuts(setting: Setting) -> Measurement:
     specs = {"ReLU, He weights, with shortcuts": ChainSpec(activation=F.relu, weight_std=HE, shortcuts=True)}
-    chart = by_depth("he-shortcuts-by-depth", "He weights, shortcuts, no normalization: the gradient by depth", specs)
+    chart = by_depth("he-shortcuts-by-depth", "He weights, shortcuts, no normalization", specs, setting)
     return compared(setting, lambda factors: next(iter(factors.values())), specs, chart)
 
 
@@ -252,7 +262,7 @@ def shortcuts(setting: Setting) -> Measurement:
         for name, activation in ACTIVATIONS.items()
         for words, on in (("plain", False), ("with shortcuts", True))
     }
-    chart = by_depth("shortcuts-by-depth", "Small weights: how much of the gradient reaches the first layer", specs)
+    chart = by_depth("shortcuts-by-depth", "Small weights", specs, setting)
     return compared(
         setting,
         lambda factors: min(factor for label, factor in factors.items() if "shortcuts" in label),
@@ -288,7 +298,7 @@ def singular_values(setting: Setting) -> Measurement:
             ratios.append(factor_per_layer(spec, seed) / math.exp(log_stretch))
         worst_ratios.append(max(ratios, key=lambda ratio: abs(math.log(ratio))))
 
-    first_seed = {name: jacobians(DEPTH, spec, setting.seeds[0])[0] for name, spec in specs.items()}
+    of_seeds = {name: [jacobians(DEPTH, spec, seed)[0] for seed in setting.seeds] for name, spec in specs.items()}
 
     def largest(layers: list[Tensor]) -> list[float]:
         products = (measure.jacobian_product(layers[: number + 1]) for number in range(DEPTH))
@@ -297,23 +307,24 @@ def singular_values(setting: Setting) -> Measurement:
     of_one = Lines(
         name="layer-spectrum",
         title="Singular values of the first layer's Jacobian, Xavier weights",
-        subtitle=BED,
+        subtitle=f"{CHAINS}, n = {len(setting.seeds)}: mean and standard deviation",
         x="index, largest first",
         y="singular value",
         series=tuple(
-            Series.mean_of_runs(name, range(1, UNITS + 1), [torch.linalg.svdvals(layers[0]).tolist()])
-            for name, layers in first_seed.items()
+            Series.mean_of_runs(name, range(1, UNITS + 1), [torch.linalg.svdvals(one[0]).tolist() for one in each])
+            for name, each in of_seeds.items()
         ),
     )
     of_products = Lines(
         name="singular-values",
         title="Largest singular value of the first layers' Jacobians, multiplied",
-        subtitle=f"Xavier weights; {BED}",
+        subtitle=f"Xavier weights; {bed(setting)}",
         x="layers multiplied",
         y="largest singular value",
         log_y=True,
         series=tuple(
-            Series.mean_of_runs(name, range(1, DEPTH + 1), [largest(layers)]) for name, layers in first_seed.items()
+            Series.geometric_mean_of_runs(name, range(1, DEPTH + 1), [largest(layers) for layers in each])
+            for name, each in of_seeds.items()
         ),
     )
     return Measurement(estimate=repeated(worst_ratios), charts=(of_one, of_products))
