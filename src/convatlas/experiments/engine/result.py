@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-import convatlas
 from convatlas import data
 from convatlas.experiments.engine.arms import Arm
 from convatlas.experiments.engine.budget import Budget, Setting
@@ -67,7 +66,7 @@ def current_conditions() -> Conditions:
             "gpu": device,
         },
         versions=installed_versions(),
-        commit=source_commit(Path(convatlas.__file__).parent),
+        commit=source_commit(Path(__file__).parent),
     )
 
 
