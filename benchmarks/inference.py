@@ -12,7 +12,7 @@ meets it.
 
 It needs the packages torchvision and timm beside convatlas's extras. With names of networks only these are measured,
 and the others stay as they are. Whether int8 and bfloat16 are accurate is not asked here, where no weights are trained:
-what `convatlas export` writes has passed its gate.
+`lower_precision.py` asks it, and what the gate refuses there is timed and is not among the best.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ from convatlas.deployment.engine_process import EAGER
 from convatlas.deployment.forms import NETWORK, in_form_of, write_network
 from convatlas.deployment.manifest import Precision, RuntimeName
 from convatlas.deployment.products import Product, products_of
-from convatlas.deployment.runtimes import open_network
+from convatlas.deployment.runtimes import Array, open_network
+from convatlas.spec import Variant
 
 SIDE = 224
 WARM_UP, REPEATS, MIN_S = 10, 30, 1.0
@@ -109,43 +110,53 @@ def prepare(pair: Pair, folder: Path) -> None:
     if (folder / "done").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
+    variant = atlas.find(pair.ours)
+    torch.manual_seed(0)
+    ours = variant.network(variant.spec.scaled(resolution=SIDE)).eval()
+    noise = np.random.default_rng(0).standard_normal((CALIBRATION, 3, SIDE, SIDE), np.float32)
+    write_files(folder, rival(pair), ours, variant, noise)
+    (folder / "done").touch()
+
+
+def write_files(folder: Path, theirs: nn.Module, ours: nn.Module, variant: Variant, calibration: Array) -> None:
+    """A network by hand, and as `convatlas export` writes it, in the forms of `FILES`.
+
+    Args:
+        theirs, ours: the same network in other libraries' code and in ours.
+        calibration: (n, channels, height, width), for int8.
+    """
     # Read when NNCF is loaded.
     os.environ["NNCF_CI"] = "1"
     import openvino
 
-    theirs = folder / "rival.onnx"
-    torch.onnx.export(rival(pair), (image(),), str(theirs), dynamo=True, external_data=False, verbose=False)
-    openvino.save_model(openvino.Core().read_model(str(theirs)), str(folder / "rival.xml"), compress_to_fp16=False)
-    variant = atlas.find(pair.ours)
-    torch.manual_seed(0)
-    spec = variant.spec.scaled(resolution=SIDE)
-    ours = write_network(variant.network(spec).eval(), variant, folder)
-    depthwise = [product for product in products_of(ours, NETWORK) if product.is_depthwise]
-    noise = np.random.default_rng(0).standard_normal((CALIBRATION, 3, SIDE, SIDE), np.float32)
-    quantize_by_hand(theirs, folder / "rival-int8.xml", noise)
+    by_hand, example = folder / "rival.onnx", (torch.from_numpy(calibration[:1]),)
+    torch.onnx.export(theirs, example, str(by_hand), dynamo=True, external_data=False, verbose=False)
+    openvino.save_model(openvino.Core().read_model(str(by_hand)), str(folder / "rival.xml"), compress_to_fp16=False)
+    path = write_network(ours, variant, folder)
+    depthwise = [product for product in products_of(path, NETWORK) if product.is_depthwise]
+    quantize_by_hand(by_hand, folder / "rival-int8.xml", calibration)
     for runtime, suffix in ((RuntimeName.ONNX, ".onnx"), (RuntimeName.OPENVINO, ".xml")):
-        quantize(ours, folder / f"int8{suffix}", noise, [], runtime)
+        quantize(path, folder / f"int8{suffix}", calibration, [], runtime)
     if depthwise:
-        quantize(ours, folder / "int8-depthwise.xml", noise, depthwise, RuntimeName.OPENVINO)
+        quantize(path, folder / "int8-depthwise.xml", calibration, depthwise, RuntimeName.OPENVINO)
     kept = folder / "ours.onnx"
-    kept.write_bytes(ours.read_bytes())
-    in_form_of(ours, RuntimeName.OPENVINO)
-    (folder / "done").touch()
+    kept.write_bytes(path.read_bytes())
+    in_form_of(path, RuntimeName.OPENVINO)
 
 
-def quantize_by_hand(path: Path, out: Path, noise: Any) -> None:
+def quantize_by_hand(path: Path, out: Path, calibration: Array) -> None:
     """As NNCF's guide does, with its defaults."""
     import nncf
 
     made = nncf.quantize(
-        int8_child.read_network(path, RuntimeName.OPENVINO), nncf.Dataset([one[None] for one in noise])
+        int8_child.read_network(path, RuntimeName.OPENVINO), nncf.Dataset([one[None] for one in calibration])
     )
     int8_child.write_network(made, out, RuntimeName.OPENVINO)
 
 
-def quantize(path: Path, out: Path, noise: Any, in_float: list[Product], runtime: RuntimeName) -> None:
+def quantize(path: Path, out: Path, calibration: Array, in_float: list[Product], runtime: RuntimeName) -> None:
     network = int8_child.read_network(path, runtime)
-    int8_child.write_network(int8_child.quantized(network, noise, in_float, False, runtime), out, runtime)
+    int8_child.write_network(int8_child.quantized(network, calibration, in_float, False, runtime), out, runtime)
 
 
 FILES = {
@@ -246,7 +257,7 @@ def row(pair: Pair, folder: Path, rounds: int) -> dict[str, Any]:
         "rival": f"{pair.library} {pair.theirs}",
         "ms": {name: {**measured.spread(ms), "each": [round(one, 3) for one in ms]} for name, ms in times.items()},
         "float": compared(pair, folder, times, FLOAT_OURS, FLOAT_RIVALS, rounds),
-        "best": compared(pair, folder, times, OURS, RIVALS, rounds),
+        "best": compared(pair, folder, times, accepted(pair.ours, OURS), accepted(pair.ours, RIVALS), rounds),
     }
 
 
@@ -264,6 +275,14 @@ def compared(
     found = {"ours": own, "theirs": other, **with_interval([in_short_turns(names, folder) for _ in range(rounds)])}
     print(json.dumps(found), file=sys.stderr, flush=True)
     return found
+
+
+def accepted(network: str, engines: Sequence[str]) -> list[str]:
+    """Those that the gate does not refuse, as far as `lower_precision.py` has asked it."""
+    path = measured.RESULTS / "lower_precision.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
+    found = rows.get(network, {"engines": {}})["engines"]
+    return [engine for engine in engines if engine not in found or not found[engine]["refused"]]
 
 
 def best_of(times: Mapping[str, Sequence[float]], engines: Sequence[str]) -> str:

@@ -77,11 +77,11 @@ SMALL = ["--width", "0.25", "--depth", "0.3", "--resolution", "28"]
 FAMILIES = {
     "resnet20-cifar": training("resnet20-cifar", *SMALL, "--val-split", "0.2"),
     "efficientnet-b0": training("efficientnet-b0", *SMALL),
-    "fine-tuning": training("lenet5-modern", "--from", "run", "--epochs", "10"),
 }
-"""With what others have to keep: batch normalization, an average of the weights, which layers are unfrozen."""
+"""With what others have to keep: batch normalization, an average of the weights."""
 WORKS = {
     "train": training("lenet5-modern", "--val-split", "0.2"),
+    "fine-tuning": training("lenet5-modern", "--from", "run", "--epochs", "10"),
     "sweep": Work(["train", "lenet5-modern", *SHORT, "--sweep", "lr=0.001,0.01", "--out", "mine"]),
     "channels": Work(["compress", "run", "--prune", "0.3", "--rounds", "1", *TUNED, "--out", "small"]),
     "bits": Work(["compress", "run", "--bits", "3", *TUNED, "--out", "small.cva"]),
