@@ -13,21 +13,21 @@ from convatlas.errors import UserError
 from convatlas.weights.formats.protobuf import DamagedMessageError, Wire, WireReader
 
 INSIDE: Mapping[str, Mapping[int, str]] = {
-    "model": {7: "graph", 20: "training", 25: "function"},
+    "model": {7: "graph", 20: "training"},
     "training": {1: "graph", 2: "graph"},
     "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
-    "function": {7: "node", 11: "attribute"},
     "node": {5: "attribute"},
     "attribute": {5: "tensor", 10: "tensor", 22: "sparse tensor", 23: "sparse tensor"},
     "sparse tensor": {1: "tensor", 2: "tensor"},
     "tensor": {},
 }
 """By kind of message: its fields that are messages, and of which kind."""
+FUNCTIONS = 25
+"""Field of a model: runtimes put a function in the place of each call, and one that calls another twice doubles it."""
 EXTERNAL_DATA, DATA_LOCATION = 13, 14
 """Fields of a tensor."""
 INNER_GRAPHS = 6, 11
 """Fields of an attribute: what a loop repeats, as often as it likes, or one of two branches."""
-
 
 HAS_GRAPHS = "has graphs in its graph"
 
@@ -39,7 +39,7 @@ def unlike_artefacts(path: Path, fault: str) -> UserError:
 def check_self_contained(path: Path) -> None:
     """
     Raises:
-        UserError: the file names others to be read, or has graphs in its graph, or is no ONNX file.
+        UserError: the file names others to be read, has graphs in its graph or functions, or is no ONNX file.
     """
     size = path.stat().st_size
     if not size:
@@ -67,5 +67,7 @@ def faults(reader: WireReader, start: int, end: int, kind: str) -> Iterator[str]
                 yield "reads weights from other files"
         elif kind == "attribute" and field.number in INNER_GRAPHS:
             yield HAS_GRAPHS
+        elif kind == "model" and field.number == FUNCTIONS:
+            yield "has functions of its own"
         elif (inner := INSIDE[kind].get(field.number)) is not None and field.wire == Wire.LEN:
             yield from faults(reader, field.start, field.end, inner)
