@@ -39,10 +39,10 @@ from convatlas.deployment.manifest import (
     RuntimeName,
 )
 from convatlas.deployment.predictor import LOGITS, Artefact
-from convatlas.deployment.samples import draw_samples, for_calibration, some
+from convatlas.deployment.samples import as_files, draw_samples, for_calibration, some
 from convatlas.errors import UserError
 from convatlas.files import SILENT, LockedError, lock
-from convatlas.images import ImageError, Interpolation
+from convatlas.images import ImageError, Interpolation, decode
 from convatlas.models.card import Imported
 from convatlas.models.model import Model
 from convatlas.runs.run import Run
@@ -341,6 +341,12 @@ def test_a_latency_in_a_runtime_takes_the_packages_of_an_export(run: Run, tmp_pa
         2,
         "convatlas: this needs onnxscript: pip install 'convatlas[onnx]'\n",
     )
+
+
+def test_images_without_files_are_written_small_wide_and_tall(tmp_path: Path) -> None:
+    split = Split(np.random.default_rng(0).integers(0, 256, (8, 3, 32, 32), np.uint8), np.arange(8) % 2)
+    sizes = [decode(path).size for path in as_files(split, tmp_path)]
+    assert sizes == [(74, 99), (32, 32), (99, 74), (32, 32)] * 2
 
 
 def test_test_images_are_never_drawn(run: Run, tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 import convatlas.deployment.gate
+from convatlas.data import Split
 from convatlas.deployment import forms, gate_child, pages
 from convatlas.deployment.artefact import UNPROVEN, sums, write_artefact
-from convatlas.deployment.entrance import ImageEntrance
+from convatlas.deployment.entrance import ImageEntrance, gray
 from convatlas.deployment.forms import NETWORK, write_entrance, write_network, write_onnx
 from convatlas.deployment.gate import (
     Gate,
@@ -30,7 +32,7 @@ from convatlas.deployment.gate import (
 )
 from convatlas.deployment.manifest import MANIFEST, SCRIPT, Manifest, Precision, RuntimeName
 from convatlas.deployment.products import products_of
-from convatlas.deployment.samples import Samples, draw_samples
+from convatlas.deployment.samples import Samples, as_files, draw_samples
 from convatlas.files import SILENT
 from convatlas.images import ChannelOrder, ResizeMode
 from convatlas.models.device import computes_bfloat16
@@ -152,6 +154,55 @@ def test_a_resize_without_antialias_is_refused(
         tmp_path / "preprocessing.onnx",
     )
     assert "it prepares images otherwise" in refused(gate, tmp_path)
+
+
+class NearestPixels(ImageEntrance):
+    """As hosts resize that take the pixel which lies nearest."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        own = self.preprocessing
+        planes = image.permute(2, 0, 1)
+        pixels = gray(planes) if own.channels == 1 else planes
+        rows, columns = ((2 * torch.arange(own.resize) + 1) * side // (2 * own.resize) for side in pixels.shape[1:])
+        part = slice(own.margin, own.margin + own.crop)
+        normalized: Tensor = (pixels[:, rows][:, :, columns][:, part, part] - self.mean) / self.std
+        return normalized[None]
+
+
+def write_nearest(model: Model, folder: Path) -> None:
+    write_onnx(
+        NearestPixels(model.preprocessing).eval(),
+        torch.zeros(*forms.EXAMPLE_SIDES, 3, dtype=torch.uint8),
+        {0: torch.export.Dim("height"), 1: torch.export.Dim("width")},
+        ("image", ("prepared",)),
+        folder / "preprocessing.onnx",
+    )
+
+
+def test_a_wrong_resize_is_refused_where_the_data_set_has_no_files(
+    finished: Callable[..., Run], of_ink: Path, tmp_path: Path
+) -> None:
+    run = finished("lenet5", compressed=False)
+    gate = Gate(model=run.model, samples=draw_samples(run, None, tmp_path, ()), outputs=("c1", "f6"))
+    assert gate.check(of_ink, Precision.FLOAT32).num_levels == 0
+    write_nearest(run.model, of_ink)
+    assert "it prepares images otherwise" in refused(gate, of_ink)
+
+
+@pytest.mark.slow
+def test_a_wrong_resize_is_refused_where_small_color_images_have_no_files(
+    folder: Path, model: Model, tmp_path: Path, with_preprocessing: Callable[..., Model]
+) -> None:
+    squashing = with_preprocessing(model, mode=ResizeMode.SQUASH, resize=32)
+    smooth = [np.asarray(Image.effect_noise((8, 8), 200).resize((32, 32), Image.Resampling.BICUBIC)) for _ in range(12)]
+    images = np.stack([np.stack(smooth[i : i + 3]) for i in range(len(smooth) - 2)])
+    split = Split(images, np.arange(len(images)) % 6)
+    gate = Gate(model=squashing, samples=Samples(gate=tuple(as_files(split, tmp_path))))
+    write_entrance(squashing, folder)
+    (folder / MANIFEST).write_bytes(replace(Manifest.read(folder), files=sums(folder)).to_json())
+    assert gate.check(folder, Precision.FLOAT32).num_levels == 0
+    write_nearest(squashing, folder)
+    assert "it prepares images otherwise" in refused(gate, folder)
 
 
 # --- the network ---------------------------------------------------------------------------------------------------

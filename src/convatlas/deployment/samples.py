@@ -23,6 +23,9 @@ from convatlas.training.validation import draw_validation
 
 NUM_GATE = 24
 """Images that go through the gate as files: three batches of eight."""
+ENLARGED = (2.3, 3.1)
+"""Times one side and the other of images that are written as files: a camera's are larger than the network's, and no
+squares. At the network's own size nothing would be resized, and no fault in that would show."""
 NUM_HELD_OUT, HELD_OUT_BYTES = 5000, 2**28
 """That lower precision is judged on, at most."""
 NUM_CALIBRATION = 300
@@ -131,16 +134,28 @@ def spread(paths: Sequence[Path]) -> Sequence[Path]:
 
 
 def as_files(split: Split, folder: Path) -> Iterator[Path]:
-    """The files of some images of a split, or PNG files of them where they are none."""
+    """The files of some images of a split, or PNG files of them where they are none: every other one as it is, and the
+    rest enlarged, wide and tall in turn."""
     places = np.linspace(0, len(split) - 1, min(NUM_GATE, len(split)), dtype=np.int64)
     if isinstance(split.reader, SourceImages):
         for place in places:
             yield split.reader.sources[place].path
         return
-    for place, pixels in zip(places, split.images[places], strict=True):
-        path = folder / f"{place}.png"
-        as_image(pixels).save(path)
+    for number, (place, pixels) in enumerate(zip(places, split.images[places], strict=True)):
+        path, image = folder / f"{place}.png", as_image(pixels)
+        if number % 2 == 0:
+            image = enlarged(image, ENLARGED if number % 4 == 0 else ENLARGED[::-1])
+        image.save(path)
         yield path
+
+
+def enlarged(image: Image.Image, times: tuple[float, float]) -> Image.Image:
+    """
+    Args:
+        times: of the width and of the height.
+    """
+    width, height = (round(factor * side) for factor, side in zip(times, image.size, strict=True))
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def as_image(pixels: npt.NDArray[np.uint8]) -> Image.Image:
