@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from convatlas.deployment.manifest import RuntimeName
 from convatlas.deployment.runtimes import open_network
@@ -75,6 +76,25 @@ def test_batches_of_any_size_are_answered_in_any_order(tmp_path: Path) -> None:
         images = np.random.default_rng(size).random((size, 1, 2, 2), np.float32)
         (answer,) = session.run(images).values()
         np.testing.assert_array_equal(answer, 2 * images)
+
+
+def test_onnx_under_another_name_is_not_given_to_openvino(tmp_path: Path) -> None:
+    # It would read the weights from any file that is named in there.
+    weight = helper.make_tensor("weight", TensorProto.FLOAT, [1], [3.0])
+    weight.ClearField("float_data")
+    weight.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": "weights.bin", "offset": "0", "length": "4"}.items():
+        entry = weight.external_data.add()
+        entry.key, entry.value = key, value
+    (tmp_path / "weights.bin").write_bytes(np.float32(3).tobytes())
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("images", "logits")]
+    product = helper.make_node("Mul", ["images", "weight"], ["logits"])
+    graph = helper.make_graph([product], "graph", values[:1], values[1:], [weight])
+    path = tmp_path / "model.xml"
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+    assert openvino.Core().read_model(path).inputs
+    with pytest.raises(UserError, match=r"model\.xml is no network in OpenVINO's own form, which is XML; export the"):
+        open_network(path, RuntimeName.OPENVINO)
 
 
 @pytest.mark.parametrize("made", [endless, branching])

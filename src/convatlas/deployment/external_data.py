@@ -36,6 +36,22 @@ def unlike_artefacts(path: Path, fault: str) -> UserError:
     return UserError(f"{path} {fault}, as no artefact does; export the model again")
 
 
+IR_BEGINS = (b"<?xml", b"<net")
+"""OpenVINO's own form."""
+
+
+def check_is_ir(path: Path) -> None:
+    """
+    Raises:
+        UserError: it is no network in OpenVINO's own form. OpenVINO goes by the content and not by the name: it would
+            read ONNX there too, with weights in other files.
+    """
+    with path.open("rb") as file:
+        begin = file.read(max(map(len, IR_BEGINS)))
+    if not begin.startswith(IR_BEGINS):
+        raise UserError(f"{path} is no network in OpenVINO's own form, which is XML; export the model again")
+
+
 def check_self_contained(path: Path) -> None:
     """
     Raises:

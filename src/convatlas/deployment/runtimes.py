@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from convatlas.deployment.external_data import HAS_GRAPHS, check_self_contained, unlike_artefacts
+from convatlas.deployment.external_data import HAS_GRAPHS, check_is_ir, check_self_contained, unlike_artefacts
 from convatlas.deployment.manifest import Precision, RuntimeName, is_installed
 from convatlas.errors import UserError
 
@@ -134,6 +134,7 @@ class OpenVinoSession:
             "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
         }
         self._path = path
+        check_is_ir(path)
         with refusing(path, RuntimeName.OPENVINO):
             self._core = openvino.Core()
             self._graph = self._core.read_model(str(path))
