@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,11 +22,12 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 import convatlas as ca
+import convatlas.deployment.export
 from convatlas.data import Split
 from convatlas.deployment.artefact import sums
 from convatlas.deployment.bench import bench, engines_of, of_artefact, pareto_charts
 from convatlas.deployment.engine_process import EngineError
-from convatlas.deployment.export import export, export_fastest
+from convatlas.deployment.export import Tried, export, export_fastest, timed
 from convatlas.deployment.gate import Gate
 from convatlas.deployment.int8 import quantize
 from convatlas.deployment.manifest import (
@@ -221,6 +223,48 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"outputs": ["c9"]}, "there is no layer 'c9'"),
+        ({"to": "openvino"}, "this needs openvino: pip install 'convatlas[openvino]'"),
+        ({}, "this needs onnxscript: pip install 'convatlas[onnx]'"),
+    ],
+    ids=["layer", "runtime", "package"],
+)
+def test_a_mistake_is_not_taken_for_a_refusal_of_all(
+    arguments: dict[str, object], message: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # To Python it is not installed then.
+    if "outputs" not in arguments:
+        monkeypatch.setitem(sys.modules, "openvino" if arguments else "onnxscript", None)
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        export_fastest(run, tmp_path / "artefact", **arguments)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_not_taken_for_a_refusal(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_a_full_disk(*_: object) -> None:
+        raise UserError("model.xml cannot be written: no space left")
+
+    monkeypatch.setattr(convatlas.deployment.export, "write_artefact", on_a_full_disk)
+    with pytest.raises(UserError, match=r"^model\.xml cannot be written"):
+        export_fastest(run, tmp_path / "artefact")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_cannot_be_timed_leaves_the_others(folder: Path, tmp_path: Path) -> None:
+    other = broken(folder, tmp_path / "broken")
+    passed = Tried(runtime=RuntimeName.ONNX, precision=Precision.FLOAT32, latency_ms=None, refused="")
+    found = timed({other: passed, folder: passed}, SILENT)
+    assert (found[folder].latency_ms or 0) > 0
+    assert found[folder].refused == ""
+    assert found[other].latency_ms is None
+    assert found[other].refused.startswith("it cannot be timed: ")
 
 
 def test_a_folder_that_holds_something_is_left_alone(run: Run, tmp_path: Path) -> None:

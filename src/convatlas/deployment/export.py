@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from convatlas.data import check_outside
 from convatlas.deployment.artefact import write_artefact
 from convatlas.deployment.bench import bench
+from convatlas.deployment.engine_process import EngineError
 from convatlas.deployment.entrance import check_interpolation
-from convatlas.deployment.forms import check_keeps_floats
+from convatlas.deployment.forms import check_keeps_floats, check_outputs
 from convatlas.deployment.gate import Gate, GateError
 from convatlas.deployment.manifest import Manifest, Precision, RuntimeName
 from convatlas.deployment.runtimes import check_packages
@@ -33,9 +35,9 @@ class Tried:
     runtime: RuntimeName
     precision: Precision
     latency_ms: float | None
-    """The median for one image, timed in turn with the others; None: the gate refused it."""
+    """The median for one image, timed in turn with the others; None: it was refused, or cannot be timed."""
     refused: str
-    """Why; "" if it passed."""
+    """Why; "" if it passed the gate and was timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,31 +111,58 @@ def export_fastest(
     runtimes = [one for one in RuntimeName if one.is_installed] if to is None else [member(RuntimeName, "`to`", to)]
     if not runtimes:
         raise UserError("no runtime is installed: pip install 'convatlas[onnx,openvino]'")
+    # What no runtime can do is the person's to mend; what one precision cannot do leaves the others.
+    for runtime in runtimes:
+        check_packages(runtime)
     opened = source if isinstance(source, Run | Model) else load(source, progress=progress)
-    tried: list[Tried] = []
     with prepared(opened, out, data, tuple(Precision), outputs, max_loss, progress) as (gate, stage):
-        passed: dict[Path, Tried] = {}
-        for runtime in runtimes:
-            for precision in Precision:
-                try:
-                    check(gate.model, runtime, precision)
-                    folder = stage / f"{runtime}-{precision}"
-                    folder.mkdir()
-                    write_artefact(folder, gate.model, runtime, precision, gate, progress)
-                    passed[folder] = Tried(runtime=runtime, precision=precision, latency_ms=None, refused="")
-                except UserError as error:
-                    progress.say(f"{runtime} in {precision} is not among them: {error}")
-                    tried.append(Tried(runtime=runtime, precision=precision, latency_ms=None, refused=str(error)))
+        tried: dict[Path, Tried] = {}
+        for runtime, precision in product(runtimes, Precision):
+            folder = stage / f"{runtime}-{precision}"
+            why = why_not(folder, runtime, precision, gate, progress)
+            tried[folder] = Tried(runtime=runtime, precision=precision, latency_ms=None, refused=why)
+        passed = {folder: one for folder, one in tried.items() if not one.refused}
         if not passed:
-            raise GateError(
-                f"nothing passes the gate; of {tried[0].runtime} in {tried[0].precision}: {tried[0].refused}"
-            )
-        times = {Path(one.model): one.p50_ms for one in bench(list(passed), progress=progress)}
-        tried += [replace(one, latency_ms=times[folder]) for folder, one in passed.items()]
+            first = next(iter(tried.values()))
+            raise GateError(f"nothing passes the gate; of {first.runtime} in {first.precision}: {first.refused}")
+        tried |= timed(passed, progress)
+        times = {folder: one.latency_ms for folder, one in tried.items() if one.latency_ms is not None}
         fastest = min(times, key=lambda folder: times[folder])
         manifest = Manifest.read(fastest)
         put_folder(fastest, out)
-    return Fastest(manifest=manifest, tried=tuple(tried))
+    return Fastest(manifest=manifest, tried=tuple(tried.values()))
+
+
+def why_not(folder: Path, runtime: RuntimeName, precision: Precision, gate: Gate, progress: ProgressCallback) -> str:
+    """Make a folder with an artefact in it; why that cannot be, or does not pass the gate, and "" if it does."""
+    try:
+        check(gate.model, runtime, precision)
+    except UserError as error:
+        progress.say(f"{runtime} in {precision} is not among them: {error}")
+        return str(error)
+    folder.mkdir()
+    try:
+        write_artefact(folder, gate.model, runtime, precision, gate, progress)
+    except GateError as error:
+        progress.say(f"{runtime} in {precision} is not among them: {error}")
+        return str(error)
+    return ""
+
+
+def timed(passed: Mapping[Path, Tried], progress: ProgressCallback) -> dict[Path, Tried]:
+    """The artefacts of some folders with their latencies; of one that cannot be timed, why.
+
+    Raises:
+        EngineError: none can be.
+    """
+    errors: list[EngineError] = []
+    found = bench(list(passed), on_error=errors.append, progress=progress)
+    times = {Path(one.model): one.p50_ms for one in found}
+    failed = {Path(error.engine.model): f"it cannot be timed: {error.reason}" for error in errors}
+    return {
+        folder: replace(one, latency_ms=times.get(folder), refused=failed.get(folder, ""))
+        for folder, one in passed.items()
+    }
 
 
 def model_of(opened: Run | Model) -> Model:
@@ -154,9 +183,11 @@ def prepared(
     what is left is removed.
 
     Raises:
-        UserError: the preprocessing has no graph, the images are not found, or `out` cannot be written.
+        UserError: the preprocessing has no graph, there is no such layer, the images are not found, or `out` cannot be
+            written.
     """
     check_interpolation(model_of(opened).preprocessing.interpolation)
+    check_outputs(model_of(opened), outputs)
     if not 0 <= max_loss <= 100:
         raise UserError(f"`max_loss` {max_loss:g} does not work; it is in points of accuracy, 0 to 100")
     if out.is_symlink() or out.is_mount() or out.resolve() == Path.cwd():

@@ -86,17 +86,13 @@ def write_network(network: nn.Module, variant: Variant, folder: Path, outputs: S
     convolution would be others.
 
     Args:
-        outputs: layers whose feature maps the network is to give too.
-
-    Raises:
-        UserError: there is no such layer.
+        outputs: layers whose feature maps the network is to give too, see `check_outputs`.
     """
     copied = copy.deepcopy(network) if outputs else fold_batch_norm(network)
     network = with_dense_weights(remove_fake_quant(copied)).eval()
     spec = network.spec
     assert isinstance(spec, Spec), "every network of the atlas has one"
     example = torch.zeros(EXAMPLE_BATCH, spec.in_channels, spec.resolution, spec.resolution)
-    check_outputs(network, example, outputs)
     return write_onnx(
         WithProbabilities(network, variant.objective, outputs),
         example,
@@ -107,14 +103,17 @@ def write_network(network: nn.Module, variant: Variant, folder: Path, outputs: S
 
 
 @torch.inference_mode()
-def check_outputs(network: nn.Module, example: Tensor, outputs: Sequence[str]) -> None:
+def check_outputs(model: Model, outputs: Sequence[str]) -> None:
     """
     Raises:
         UserError: there is no such layer, it does not run, or it is named twice.
     """
+    if not outputs:
+        return
     if len(set(outputs)) < len(outputs):
         raise UserError(f"`outputs` names a layer twice: {', '.join(outputs)}")
-    found = Features(network, outputs)(example)
+    spec = model.spec
+    found = Features(model.network, outputs)(torch.zeros(1, spec.in_channels, spec.resolution, spec.resolution))
     if missing := [name for name in outputs if not isinstance(found.get(name), Tensor)]:
         raise UserError(f"the layer {missing[0]} gives no maps; convatlas show lists those that do")
 

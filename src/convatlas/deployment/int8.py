@@ -14,7 +14,6 @@ from convatlas.deployment import int8_child
 from convatlas.deployment.gate import Gate, GateError, last_words, run_python
 from convatlas.deployment.manifest import FloatLayer, Int8Latency, PairedLoss, Precision, RuntimeName
 from convatlas.deployment.products import Product, products_of
-from convatlas.errors import UserError
 from convatlas.files import ProgressCallback
 from convatlas.files.typed_json import encoded
 from convatlas.formatting import percent
@@ -71,12 +70,11 @@ def quantize(
         precision: int8 or mixed, which says what floats are.
 
     Raises:
-        GateError: accuracy is lost however many layers stay in floats.
-        UserError: there are no images to calibrate on.
+        GateError: accuracy is lost however many layers stay in floats, or there are no images to calibrate on.
     """
     samples = gate.samples
     if samples.calibration is None or samples.held_out is None:
-        raise UserError(f"int8 is calibrated on labeled images, and there are none: {samples.missing}")
+        raise GateError(f"int8 is calibrated on labeled images, and there are none: {samples.missing}")
     floats = precision.of_floats
     products = products_of(path, network)
     groups = {
