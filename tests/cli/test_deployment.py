@@ -70,6 +70,41 @@ def test_verbs_that_need_the_model_say_so(verb: str, shipped: Path, convatlas: C
     assert f"{shipped} is not a" in err or f"{shipped} is an artefact" in err
 
 
+ALREADY = "is an artefact already, for convatlas predict and bench; name the run or model that it was exported from"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["export", "", "--to", "onnx"], ALREADY),
+        (["evaluate", ""], ALREADY),
+        (["resume", ""], ALREADY),
+        (["predict", "artefact.json", "docs/five.png"], "is a file of an artefact; name its folder, "),
+        (["predict", "model.onnx", "docs/five.png"], "is a file of an artefact; name its folder, "),
+        (["bench", "model.onnx"], "is a file of an artefact; name its folder, "),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_an_artefact_in_the_place_of_a_model_is_named(
+    words: list[str], message: str, shipped: Path, convatlas: Callable
+) -> None:
+    verb, name, *rest = words
+    status, out, err = convatlas(verb, shipped / name, *rest)
+    assert (status, out) == (2, "")
+    assert err == f"convatlas: {shipped / name} {message}{shipped if 'folder' in message else ''}\n"
+
+
+@pytest.mark.parametrize("words", [["predict", "docs/five.png"], ["bench"], ["evaluate"]], ids=lambda words: words[0])
+def test_an_artefact_that_lost_its_manifest_is_named(
+    words: list[str], shipped: Path, convatlas: Callable, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(shipped, tmp_path / "artefact"))
+    (folder / MANIFEST).unlink()
+    status, out, err = convatlas(words[0], folder, *words[1:])
+    assert (status, out) == (2, "")
+    assert err == f"convatlas: {folder} is an artefact without its artefact.json; export the model again\n"
+
+
 def test_bench_prints_a_row_a_batch(shipped: Path, as_json: Callable, convatlas: Callable, tmp_path: Path) -> None:
     plots = tmp_path / "plots"
     status, out, _ = convatlas("bench", shipped, "--batch", "1,2", "--rounds", 1, "--threads", 1, "--plots", plots)

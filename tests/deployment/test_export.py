@@ -118,6 +118,11 @@ def test_the_command_predicts_with_it_without_torch(run: Run, folder: Path, draw
     assert [one["classes"][0] for one in answers] == [own.classes[0] for own in run.predict(drawings)]
 
 
+def test_a_file_of_it_is_named_without_torch(folder: Path) -> None:
+    ended = in_process(COMMAND, "predict", folder / "model.onnx", "docs/five.png", blocked=("torch",))
+    assert ended.stderr == f"convatlas: {folder / 'model.onnx'} is a file of an artefact; name its folder, {folder}\n"
+
+
 def test_the_script_predicts_with_its_two_packages(run: Run, folder: Path, drawings: list[Path]) -> None:
     blocked = ("torch", "convatlas", "onnx", "typer", "rich", "safetensors")
     code = "import runpy; path = sys.argv.pop(1); runpy.run_path(path, run_name='__main__')"

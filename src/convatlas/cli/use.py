@@ -230,8 +230,11 @@ def predict_files(
 ) -> list[Prediction]:
     """What a model says of image files, or an artefact, which needs no torch."""
     from convatlas.deployment.manifest import is_artefact
+    from convatlas.files.artefacts import check_no_artefact
 
     if not is_artefact(model):
+        # A file of an artefact is named as such where there is no torch either.
+        check_no_artefact(model)
         from convatlas.cli.progress import loading_progress
         from convatlas.runs.run import load_model
 

@@ -18,6 +18,7 @@ from convatlas.deployment.manifest import RuntimeName
 from convatlas.deployment.predictor import LOGITS, PROBABILITIES
 from convatlas.deployment.runtimes import runtime_module
 from convatlas.errors import UserError
+from convatlas.files.artefacts import ENTRANCE
 from convatlas.models.model import Model
 from convatlas.networks.connections import ConnectedConv2d
 from convatlas.networks.features import Features
@@ -130,7 +131,7 @@ def write_entrance(model: Model, folder: Path) -> Path:
         torch.zeros(height, width, 3, dtype=torch.uint8),
         {0: torch.export.Dim("height"), 1: torch.export.Dim("width")},
         ("image", ("prepared",)),
-        folder / "preprocessing.onnx",
+        folder / f"{ENTRANCE}.onnx",
     )
 
 

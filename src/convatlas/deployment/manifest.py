@@ -14,11 +14,12 @@ from typing import Self
 
 from convatlas.errors import UserError
 from convatlas.files import read
+from convatlas.files.artefacts import MANIFEST as MANIFEST
 from convatlas.files.sealed_json import sealed_json
 from convatlas.files.typed_json import MAX_BYTES, as_file_error, decoded, encoded, parsed_object
 from convatlas.models.card import Card, installed_versions
 
-MANIFEST, SCRIPT, PAGE, REQUIREMENTS = "artefact.json", "predict.py", "README.md", "requirements.txt"
+SCRIPT, PAGE, REQUIREMENTS = "predict.py", "README.md", "requirements.txt"
 FORMAT = 1
 CHUNK = 2**20
 """Bytes that are hashed at a time."""

@@ -17,6 +17,7 @@ from convatlas import atlas
 from convatlas.data import Dataset, Split
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback, read, write
+from convatlas.files.artefacts import check_no_artefact
 from convatlas.files.names import RECORD as RECORD
 from convatlas.files.typed_json import MAX_BYTES, as_file_error, parsed_object
 from convatlas.models import earlier as earlier_models
@@ -218,6 +219,7 @@ def load(path: str | Path, *, progress: ProgressCallback = SILENT) -> Run | Mode
         return open_model(fetch_from_hub(str(path)))
     check_spelling(str(path))
     path = Path(path)
+    check_no_artefact(path)
     # These are false, too, where there can be no such path.
     if os.path.isfile(path / RECORD):
         return load_run(path)
@@ -249,6 +251,7 @@ def load_run(folder: str | Path) -> Run:
     except FileNotFoundError as error:
         if not folder.exists():
             raise UserError(f"there is no {folder}") from error
+        check_no_artefact(folder)
         is_model = (folder / CARD).is_file() or folder.is_file()
         kind = "a model without the record of its training" if is_model else "not a run folder"
         raise UserError(f"{folder} is {kind}: it has no {RECORD}") from error
