@@ -144,6 +144,36 @@ def test_the_script_says_in_a_line_what_it_cannot_read(folder: Path, tmp_path: P
         assert "Traceback" not in ended.stderr
 
 
+def test_the_script_goes_on_after_what_it_cannot_read(folder: Path, drawings: list[Path], tmp_path: Path) -> None:
+    missing = tmp_path / "missing.png"
+    given = [drawings[0], missing, drawings[1]]
+    ended = subprocess.run([sys.executable, folder / SCRIPT, *given], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert [line.partition(": ")[0] for line in ended.stdout.splitlines()] == [str(drawings[0]), str(drawings[1])]
+    assert ended.stderr.startswith(f"{missing}: ")
+    assert ended.stderr.count("\n") == 1
+    ended = subprocess.run([sys.executable, folder / SCRIPT, "--json", *given], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert [one["image"] for one in json.loads(ended.stdout)["predictions"]] == [str(drawings[0]), str(drawings[1])]
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, shorten])
+@pytest.mark.parametrize("name", [MANIFEST, "model.onnx"])
+def test_the_script_in_a_damaged_folder_says_a_line(
+    name: str, damage: Callable[[Path], None], folder: Path, tmp_path: Path
+) -> None:
+    copied = Path(shutil.copytree(folder, tmp_path / "artefact"))
+    damage(copied / name)
+    ended = subprocess.run([sys.executable, copied / SCRIPT, "docs/five.png"], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(f"{copied} is damaged or incomplete; export the model again: ")
+    assert ended.stderr.count("\n") == 1
+
+
 def test_the_script_says_how_it_is_called(folder: Path) -> None:
     for words in ([], ["--json"]):
         ended = subprocess.run([sys.executable, folder / SCRIPT, *words], capture_output=True, text=True)

@@ -296,11 +296,17 @@ def test_probabilities_twice_through_softmax_are_refused(gate: Gate, folder: Pat
 def test_a_script_that_answers_otherwise_is_refused(gate: Gate, folder: Path) -> None:
     script = folder / SCRIPT
     script.write_text(
-        script.read_text().replace("np.argsort(-row", "np.argsort(row").replace("CLASSES[i]", "CLASSES[0]")
+        script.read_text().replace("np.argsort(-row", "np.argsort(row").replace("classes[i]", "classes[0]")
     )
     assert f"its {SCRIPT} answers otherwise" in refused(gate, folder)
     script.write_text("raise SystemExit('no')")
     assert f"its {SCRIPT} fails" in refused(gate, folder)
+
+
+def test_a_script_that_leaves_an_image_out_is_refused(ink_gate: Gate, of_ink: Path) -> None:
+    script = of_ink / SCRIPT
+    script.write_text(script.read_text().replace("reframe(decode(path))", "reframe(decode(path), ink=None)"))
+    assert f"its {SCRIPT} does not answer to every image: " in refused(ink_gate, of_ink)
 
 
 def test_a_file_that_no_runtime_loads_is_refused(ink_gate: Gate, of_ink: Path) -> None:

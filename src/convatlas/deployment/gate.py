@@ -305,6 +305,8 @@ def check_script(folder: Path, images: tuple[Path, ...], classes: tuple[str, ...
         answers = json.loads(ended.stdout)["predictions"]
     except ValueError as error:
         raise GateError(f"its {SCRIPT} fails: {last_words(ended)}") from error
+    if ended.returncode:
+        raise GateError(f"its {SCRIPT} does not answer to every image: {last_words(ended)}")
     for path, one, row in zip(images, answers, probabilities, strict=True):
         named = dict(zip(one["classes"], one["probabilities"], strict=True))
         if any(abs(named[name] - row[classes.index(name)]) > MAX_PROBABILITY_DIFFERENCE for name in named):
