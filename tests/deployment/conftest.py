@@ -12,13 +12,19 @@ import torch
 from PIL import Image
 from torch import nn
 
+import convatlas as ca
 from convatlas import atlas, measure
 from convatlas.data import find
-from convatlas.deployment.samples import Samples, as_image
+from convatlas.deployment.artefact import write_artefact
+from convatlas.deployment.gate import Gate
+from convatlas.deployment.manifest import Precision, RuntimeName
+from convatlas.deployment.samples import Samples, as_image, some
+from convatlas.files import SILENT
 from convatlas.files.typed_json import encoded
 from convatlas.images import Preprocessing
 from convatlas.models.card import Card, Provenance
 from convatlas.models.model import Model
+from convatlas.runs.run import Run
 
 CLASSES = ("bird", "car", "dog", "frog", "ship", "truck")
 
@@ -91,6 +97,51 @@ def samples(photographs: tuple[Path, ...]) -> Samples:
 @pytest.fixture(scope="session")
 def model() -> Model:
     return model_of()
+
+
+COLORS = ((220, 60, 40), (50, 70, 210), (60, 190, 70), (200, 190, 60))
+"""Of the classes of `of_colors`."""
+
+
+@pytest.fixture(scope="session")
+def of_colors(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A small network with normalization and shortcuts that tells colored files apart, so that its classes have
+    margins. It learned them with letterboxes."""
+    data, generator = tmp_path_factory.mktemp("colors"), np.random.default_rng(0)
+    for label, color in enumerate(COLORS):
+        (data / str(label)).mkdir()
+        for number in range(50):
+            height, width = generator.integers(36, 80, 2).tolist()
+            coarse = np.array(color) + generator.normal(0, 50, (height // 6, width // 6, 3))
+            image = Image.fromarray(coarse.clip(0, 255).astype(np.uint8))
+            image.resize((width, height), Image.Resampling.BICUBIC).save(data / str(label) / f"{number}.png")
+    scale = ca.Scale(width=0.25, depth=0.34, resolution=32)
+    return ca.train(
+        "resnet20-cifar", data=data, scale=scale, epochs=5, resize="letterbox",
+        out=tmp_path_factory.mktemp("trained") / "run", runtime=ca.Runtime(autotune=False),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def int8_gate(of_colors: Run, photographs: tuple[Path, ...]) -> Gate:
+    """The gate of a small network, with few images so that it is quick."""
+    train = of_colors.load_data().train
+    return Gate(
+        model=of_colors.model,
+        samples=Samples(
+            gate=photographs[:3], held_out=train, held_out_kind="training images", calibration=some(train, 40, seed=0)
+        ),
+        # So few show no less.
+        max_loss=2.0,
+    )
+
+
+@pytest.fixture(scope="session")
+def in_int8(tmp_path_factory: pytest.TempPathFactory, int8_gate: Gate) -> Path:
+    """An artefact in int8 that passed the gate."""
+    folder = tmp_path_factory.mktemp("int8")
+    write_artefact(folder, int8_gate.model, RuntimeName.ONNX, Precision.INT8, int8_gate, SILENT)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from convatlas.data import Split
 from convatlas.deployment import forms, gate_child, pages
 from convatlas.deployment.artefact import UNPROVEN, sums, write_artefact
 from convatlas.deployment.entrance import ImageEntrance, gray
-from convatlas.deployment.forms import NETWORK, write_entrance, write_network, write_onnx
+from convatlas.deployment.forms import NETWORK, in_form_of, write_entrance, write_network, write_onnx
 from convatlas.deployment.gate import (
     Gate,
     GateError,
@@ -31,6 +31,7 @@ from convatlas.deployment.gate import (
     run_child,
 )
 from convatlas.deployment.manifest import MANIFEST, SCRIPT, Manifest, Precision, RuntimeName
+from convatlas.deployment.predictor import Artefact
 from convatlas.deployment.products import products_of
 from convatlas.deployment.samples import Samples, as_files, draw_samples
 from convatlas.files import SILENT
@@ -156,6 +157,63 @@ def test_a_resize_without_antialias_is_refused(
     assert "it prepares images otherwise" in refused(gate, tmp_path)
 
 
+# --- for OpenVINO ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def color_gate(of_colors: Run, photographs: tuple[Path, ...]) -> Gate:
+    return Gate(model=of_colors.model, samples=Samples(gate=photographs[:FEW]))
+
+
+@pytest.fixture(scope="module")
+def for_openvino(tmp_path_factory: pytest.TempPathFactory, color_gate: Gate) -> Path:
+    """A small artefact for OpenVINO that passed the gate."""
+    folder = tmp_path_factory.mktemp("openvino")
+    write_artefact(folder, color_gate.model, RuntimeName.OPENVINO, Precision.FLOAT32, color_gate, SILENT)
+    return folder
+
+
+@pytest.fixture
+def broken(for_openvino: Path, tmp_path: Path) -> Path:
+    """A copy of it to be broken."""
+    return Path(shutil.copytree(for_openvino, tmp_path / "artefact"))
+
+
+def test_an_artefact_for_openvino_passes_in_float32(for_openvino: Path, color_gate: Gate) -> None:
+    manifest = Manifest.read(for_openvino)
+    manifest.check_files(for_openvino)
+    assert manifest.gate.executed == "float32"
+    assert manifest.gate.logit_difference < 1e-5
+    assert manifest.gate.changed_values == 0
+    path = color_gate.samples.gate[0]
+    own, (found,) = color_gate.model.predict(path), Artefact.open(for_openvino).predict([path])
+    assert found.classes == own.classes
+    assert found.probabilities == pytest.approx(own.probabilities, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"channel_order": ChannelOrder.BGR}, id="red and blue swapped"),
+        pytest.param({"mode": ResizeMode.CROP}, id="center crop for letterbox", marks=pytest.mark.slow),
+    ],
+)
+def test_images_that_openvino_prepares_otherwise_are_refused(
+    fields: dict[str, object], color_gate: Gate, broken: Path, with_preprocessing: Callable[..., Model]
+) -> None:
+    assert color_gate.model.preprocessing.mode is ResizeMode.LETTERBOX
+    in_form_of(write_entrance(with_preprocessing(color_gate.model, **fields), broken), RuntimeName.OPENVINO)
+    assert "it prepares images otherwise" in refused(color_gate, broken)
+
+
+def test_probabilities_twice_through_softmax_are_refused_for_openvino(color_gate: Gate, broken: Path) -> None:
+    in_form_of(write_twice(color_gate.model, broken), RuntimeName.OPENVINO)
+    assert "its probabilities are not those of its logits" in refused(color_gate, broken)
+
+
+# --- resizing --------------------------------------------------------------------------------------------------------
+
+
 class NearestPixels(ImageEntrance):
     """As hosts resize that take the pixel which lies nearest."""
 
@@ -279,16 +337,20 @@ class Twice:
         return outputs.softmax(1).softmax(1)
 
 
-@pytest.mark.slow
-def test_probabilities_twice_through_softmax_are_refused(gate: Gate, folder: Path) -> None:
-    spec = gate.model.spec
-    write_onnx(
-        forms.WithProbabilities(gate.model.network, Twice(), ()),
+def write_twice(model: Model, folder: Path) -> Path:
+    spec = model.spec
+    return write_onnx(
+        forms.WithProbabilities(model.network, Twice(), ()),
         torch.zeros(2, spec.in_channels, spec.resolution, spec.resolution),
         {0: torch.export.Dim("batch")},
         ("images", ("logits", "probabilities")),
         folder / "model.onnx",
     )
+
+
+@pytest.mark.slow
+def test_probabilities_twice_through_softmax_are_refused(gate: Gate, folder: Path) -> None:
+    write_twice(gate.model, folder)
     assert "its probabilities are not those of its logits" in refused(gate, folder)
 
 

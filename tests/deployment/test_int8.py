@@ -209,6 +209,15 @@ def test_a_trained_network_is_shipped_in_int8(runtime: RuntimeName, trained: Run
     assert sizes[0] < 0.6 * sizes[1]
 
 
+def test_a_small_network_is_shipped_in_int8(in_int8: Path) -> None:
+    manifest = Manifest.read(in_int8)
+    assert manifest.gate.executed == "int8"
+    assert manifest.gate.products["int8"] >= 8
+    assert manifest.gate.loss is not None
+    assert manifest.gate.loss.agreement >= 0.98
+    assert "as the runtime says that it computes them" in (in_int8 / "README.md").read_text()
+
+
 def minus_the_batch(path: Path) -> None:
     """Every image becomes its difference from the mean of those in its batch: alone it is nothing."""
     network = onnx.load(path)
