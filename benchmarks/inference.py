@@ -4,11 +4,12 @@
 
 One image of 224 pixels, 1,000 classes, random weights. Rivals are torchvision's networks, and for MobileNet timm's:
 eager and compiled in PyTorch, and exported by hand as their guides say, to ONNX Runtime, to OpenVINO, and to OpenVINO
-with NNCF's defaults in 8 bits. Ours are the networks that `convatlas export` writes. Each engine has a process of its
-own in each round, and the processes take turns; a figure is the median over the rounds of the medians in the processes.
-Then the best of ours and the best of theirs are started together as often again, and take short turns: they differ by
-less than the machine changes its speed from process to process. A target is met if the whole 95 % interval of the ratio
-meets it.
+with NNCF's defaults in 8 bits. Ours are the networks that `convatlas export` writes; in 8 bits they come straight from
+its quantizer, with images of noise, all layers in 8 bits or all but depthwise convolutions: an export chooses these by
+measurement, and its gate may refuse what comes of it. Each engine has a process of its own in each round, and the
+processes take turns; a figure is the median over the rounds of the medians in the processes. Then the best of ours and
+the best of theirs are started together as often again, and take short turns: they differ by less than the machine
+changes its speed from process to process. A target is met if the whole 95 % interval of the ratio meets it.
 
 It needs the packages torchvision and timm beside convatlas's extras. With names of networks only these are measured,
 and the others stay as they are. Whether int8 and bfloat16 are accurate is not asked here, where no weights are trained:
