@@ -56,6 +56,16 @@ def texts(svg: bytes) -> str:
     return " ".join("".join(text.itertext()) for text in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text"))
 
 
+@pytest.mark.parametrize("highest", [99.9, 60.0])
+def test_an_axis_of_percentages_ends_with_the_largest(highest: float) -> None:
+    axes = Figure().subplots()
+    Lines(
+        name="p", title="P", x="MB", y="%", points=True, highest_y=100.0,
+        series=(Series("a", (1.0,), (highest,)), Series("b", (2.0,), (50.0,))),
+    ).draw(axes)  # fmt: skip
+    assert highest < axes.get_ylim()[1] <= 100
+
+
 @every_chart
 def test_a_chart_returns_from_json(given: Chart) -> None:
     assert chart_from_json(json.loads(json.dumps(chart_to_json(given)))) == given

@@ -1,20 +1,22 @@
 """Parallel work gives its results in order, and never holds many."""
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from convatlas.images import parallel_map
-from convatlas.images.parallel import AHEAD, MemoryLimit
+from convatlas.images.parallel import AHEAD, WORKERS, MemoryLimit
 
 
 def test_results_come_in_the_order_of_the_things() -> None:
     first = threading.Event()
 
     def work(thing: int) -> int:
-        if thing == 0 and (os.cpu_count() or 1) > 1:
+        if thing == 0 and WORKERS > 1:
             # The first ends last of those that are worked on together.
             assert first.wait(60)
         else:
@@ -22,6 +24,16 @@ def test_results_come_in_the_order_of_the_things() -> None:
         return thing**2
 
     assert list(parallel_map(work, range(50))) == [thing**2 for thing in range(50)]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system gives no cores away")
+def test_cores_that_were_given_away_are_not_used() -> None:
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
+        "from convatlas.images.parallel import WORKERS, available_cores; print(WORKERS, available_cores())"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["1", "1"]
 
 
 def test_few_are_worked_on_ahead_of_what_is_taken() -> None:
@@ -34,7 +46,7 @@ def test_few_are_worked_on_ahead_of_what_is_taken() -> None:
 
     results = parallel_map(lambda thing: thing, things())
     assert [next(results) for _ in range(10)] == list(range(10))
-    assert len(asked) <= 10 + AHEAD * (os.cpu_count() or 1)
+    assert len(asked) <= 10 + AHEAD * WORKERS
 
 
 def test_an_error_comes_to_whoever_takes_the_result() -> None:

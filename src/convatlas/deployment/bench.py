@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from convatlas.deployment.runtimes import check_packages
 from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
 from convatlas.files import SILENT, ProgressCallback
+from convatlas.images.parallel import available_cores
 from convatlas.models.card import Card
 from convatlas.models.device import computes_bfloat16
 from convatlas.runs.run import load_model
@@ -95,7 +95,9 @@ def bench(
         raise UserError(f"`rounds` {rounds} does not work; it must be at least 1")
     if threads is not None and threads < 1:
         raise UserError(f"`threads` {threads} does not work; it must be at least 1")
-    threads = threads or os.cpu_count() or 1
+    threads = threads or available_cores()
+    # Each once, however often it is named.
+    batch_sizes = list(dict.fromkeys(batch_sizes))
     with tempfile.TemporaryDirectory(prefix="convatlas-bench-") as folder, ExitStack() as stack:
         engines: list[TimedNetwork] = []
         for number, source in enumerate(sources):
@@ -266,6 +268,7 @@ def pareto_charts(measurements: Sequence[EngineTimes]) -> tuple[Lines, Lines]:
                 for one, value in zip(shown, values, strict=True)
             ),
             log_x=True,
+            highest_y=100.0,
             points=True,
         )
 

@@ -16,7 +16,7 @@ from convatlas.deployment.manifest import FloatLayer, Int8Latency, PairedLoss, P
 from convatlas.deployment.products import Product, products_of
 from convatlas.files import ProgressCallback
 from convatlas.files.typed_json import encoded
-from convatlas.formatting import percent
+from convatlas.formatting import percent, plural
 
 FRACTIONS = (0.1, 0.25, 0.5)
 """Of the layers that are left in float32, those with the largest errors first, where accuracy is lost otherwise."""
@@ -92,7 +92,7 @@ def quantize(
     if not good:
         worst = [products[i] for i in np.argsort(-errors, kind="stable")]
         more = [
-            (f"the {num} layers with the largest errors", worst[:num])
+            (f"the {plural(num, 'layer')} with the largest errors", worst[:num])
             for num in (max(1, round(fraction * len(worst))) for fraction in FRACTIONS)
         ]
         progress.say(f"8 bits cost too much accuracy; leaving the layers with the largest errors in {floats}")

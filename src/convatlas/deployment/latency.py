@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import nn
 from convatlas.deployment.engine_process import TimedNetwork, engine_process
 from convatlas.deployment.forms import in_form_of, write_network
 from convatlas.deployment.manifest import Precision, RuntimeName
+from convatlas.images.parallel import available_cores
 from convatlas.spec import Spec, Variant
 
 TURNS = 3
@@ -42,6 +42,6 @@ class RuntimeEngine:
                 accuracy=None,
                 shape=(spec.in_channels, spec.resolution, spec.resolution),
             )
-            with engine_process(timed, os.cpu_count() or 1, (1,)) as process:
+            with engine_process(timed, available_cores(), (1,)) as process:
                 repeats = process.repeats_for(1)
                 return statistics.median(second for _ in range(TURNS) for second in process.run(1, repeats))

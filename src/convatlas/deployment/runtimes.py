@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from convatlas.deployment.external_data import HAS_GRAPHS, check_is_ir, check_self_contained, unlike_artefacts
 from convatlas.deployment.manifest import Precision, RuntimeName, is_installed
 from convatlas.errors import UserError
+from convatlas.images.parallel import available_cores
 
 Array = npt.NDArray[Any]
 
@@ -92,7 +92,7 @@ class OnnxSession:
 
     def _open(self, threads: int | None, optimized: Path | None = None) -> Any:
         options = self._ort.SessionOptions()
-        options.intra_op_num_threads = threads or os.cpu_count() or 1
+        options.intra_op_num_threads = threads or available_cores()
         options.inter_op_num_threads = 1
         if optimized is not None:
             options.optimized_model_filepath = str(optimized)
@@ -131,7 +131,7 @@ class OpenVinoSession:
             # By default some processors compute in bfloat16.
             "INFERENCE_PRECISION_HINT": "bf16" if precision.of_floats is Precision.BFLOAT16 else "f32",
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
+            "INFERENCE_NUM_THREADS": threads or available_cores(),
         }
         self._path = path
         check_is_ir(path)

@@ -136,6 +136,8 @@ class Lines:
     log_y: bool = False
     lowest_y: float | None = None
     """Where the axis begins, if not with the lowest value: lines may fall out of it."""
+    highest_y: float | None = None
+    """Where the axis ends at the latest, as where no percentage is larger."""
     marks: tuple[tuple[str, float], ...] = ()
     """Values of y to mark with horizontal lines, as a paper's own: (name, value)."""
     x_marks: tuple[tuple[str, float], ...] = ()
@@ -163,6 +165,8 @@ class Lines:
             axes.set_yscale("log")
         if self.lowest_y is not None:
             axes.set_ylim(bottom=self.lowest_y)
+        if self.highest_y is not None:
+            axes.set_ylim(top=min(axes.get_ylim()[1], self.highest_y))
         draw_marks(axes, self.marks, self.x_marks)
         axes.set_xlabel(self.x)
         axes.set_ylabel(self.y)

@@ -11,7 +11,13 @@ from typing import TypeVar
 AHEAD = 2
 """Results that each thread makes before they are asked for."""
 
-WORKERS = os.cpu_count() or 1
+
+def available_cores() -> int:
+    """Those that this process may use, which may be fewer than there are: containers and `taskset` give some away."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+WORKERS = available_cores()
 """Threads: one for each core."""
 
 S = TypeVar("S")

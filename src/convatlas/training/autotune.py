@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from torch import nn
 
 from convatlas.data.batches import Batch
 from convatlas.formatting import plural
+from convatlas.images.parallel import available_cores
 from convatlas.models.device import computes_bfloat16
 from convatlas.runs.options import MAX_THREADS, Execution
 from convatlas.spec import Objective
@@ -39,8 +39,7 @@ def available_threads(local_world_size: int) -> int:
     if local_world_size == 1:
         return min(torch.get_num_threads(), MAX_THREADS)
     # torchrun gives each process one thread, unless it is told otherwise.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(cores // local_world_size, 1), MAX_THREADS)
+    return min(max(available_cores() // local_world_size, 1), MAX_THREADS)
 
 
 def supports_channels_last(network: nn.Module) -> bool:
