@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from convatlas.cli.compression import beside
+from convatlas.cli.deployment import print_gate
 from convatlas.deployment.artefact import sums
-from convatlas.deployment.manifest import MANIFEST, Manifest
+from convatlas.deployment.manifest import MANIFEST, Manifest, PairedLoss, Precision
 from convatlas.runs.run import Run
 
 
@@ -28,6 +29,21 @@ def test_what_the_gate_found_is_printed(run: Run, convatlas: Callable, tmp_path:
         "convatlas: writing the network for onnxruntime",
         "convatlas: comparing it with the model, in a process of its own",
     ]
+
+
+def test_what_few_images_could_not_show_is_printed(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = Manifest.read(shipped)
+    loss = PairedLoss(
+        images="training images", num_images=2, model_accuracy=1.0, artefact_accuracy=1.0, agreement=1.0,
+        interval=(-30.0, 49.0),
+    )  # fmt: skip
+    for num_images in (2, 1000):
+        gate = replace(manifest.gate, loss=replace(loss, num_images=num_images), num_calibration=2)
+        print_gate(replace(manifest, precision=Precision.INT8, gate=gate))
+        lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+        said = "a loss of up to 49.00 points: the images are too few for that"
+        assert lines.get("not shown", "").strip() == (said if num_images == 2 else "")
+        assert lines["calibrated on"].strip() == "2 other images"
 
 
 def test_what_is_made_of_a_model_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,12 +209,15 @@ def test_a_trained_network_is_shipped_in_int8(runtime: RuntimeName, trained: Run
     assert sizes[0] < 0.6 * sizes[1]
 
 
-def test_a_small_network_is_shipped_in_int8(in_int8: Path) -> None:
+def test_a_small_network_is_shipped_in_int8(in_int8: Path, int8_gate: Gate) -> None:
     manifest = Manifest.read(in_int8)
     assert manifest.gate.executed == "int8"
     assert manifest.gate.products["int8"] >= 8
     assert manifest.gate.loss is not None
     assert manifest.gate.loss.agreement >= 0.98
+    calibration = int8_gate.samples.calibration
+    assert calibration is not None
+    assert manifest.gate.num_calibration == len(calibration)
     assert "as the runtime says that it computes them" in (in_int8 / "README.md").read_text()
 
 
@@ -270,6 +273,7 @@ def test_layers_for_which_8_bits_are_too_coarse_stay_in_float32(trained: Run, tm
     assert "output" in reasons
     assert "with the largest errors: with 8 bits everywhere" in reasons["output"]
     assert "points of accuracy are lost" in reasons["output"]
+    assert "the 1 layers" not in reasons["output"]
     assert f"`output`: {reasons['output']}" in (tmp_path / "artefact" / "README.md").read_text()
 
 

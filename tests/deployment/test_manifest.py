@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from convatlas.deployment import pages
 from convatlas.deployment.manifest import (
     MANIFEST,
     FileSum,
@@ -49,6 +50,7 @@ GATE = GateFigures(
     image_logit_difference=1e-6,
     executed="int8",
     loss=LOSS,
+    num_calibration=40,
 )
 
 
@@ -86,6 +88,29 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path, finished: Callable
     manifest.check_files(tmp_path)
     assert is_artefact(tmp_path)
     assert not is_artefact(tmp_path / MANIFEST)
+
+
+def test_one_of_before_calibration_was_counted_is_read(folder: Path) -> None:
+    values = json.loads((folder / MANIFEST).read_bytes())
+    assert values["gate"].pop("num_calibration") == 40
+    # Without a checksum, as of one that was edited.
+    del values["sha256"]
+    (folder / MANIFEST).write_text(json.dumps(values))
+    assert Manifest.read(folder).gate == replace(GATE, num_calibration=None)
+
+
+@pytest.mark.parametrize(("num", "high", "unseen"), [(999, 1.4, 1.4), (999, -0.2, 0.0), (1000, 1.4, None)])
+def test_few_images_say_what_they_could_not_show(num: int, high: float, unseen: float | None) -> None:
+    assert replace(LOSS, num_images=num, interval=(-0.4, high)).unseen == unseen
+
+
+def test_the_page_says_what_few_images_could_not_show(folder: Path) -> None:
+    manifest = Manifest.read(folder)
+    said = "So few images could not have shown a loss of up to 1.40 points."
+    assert said in pages.proof(manifest)
+    assert "It was calibrated on 40 other images." in pages.proof(manifest)
+    many = replace(manifest, gate=replace(GATE, loss=replace(LOSS, num_images=1000), num_calibration=None))
+    assert not [line for line in pages.proof(many) if "So few" in line or "calibrated" in line]
 
 
 def test_reading_one_loads_neither_torch_nor_a_runtime(folder: Path) -> None:

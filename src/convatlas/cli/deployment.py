@@ -135,6 +135,10 @@ def print_gate(manifest: Manifest) -> None:
             ("points lost", f"{loss.loss:.2f} (95 % interval {low:.2f} to {high:.2f})"),
             ("same class", percent(loss.agreement)),
         ]
+        if loss.unseen is not None:
+            facts.append(("not shown", f"a loss of up to {loss.unseen:.2f} points: the images are too few for that"))
+    if gate.num_calibration is not None:
+        facts.append(("calibrated on", plural(gate.num_calibration, "other image")))
     if (latency := manifest.int8_latency) is not None:
         times = f"{latency.int8_ms:.2f} ms here, in float32 {latency.float32_ms:.2f} ms"
         facts.append(("an image takes", times if latency.is_faster else f"{times}: smaller, not faster"))

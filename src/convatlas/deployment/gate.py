@@ -119,7 +119,7 @@ class Gate:
             apart = np.abs(arrays[f"{where}, {PROBABILITIES}"] - expected.numpy()).max()
             if not apart <= MAX_PROBABILITY_DIFFERENCE:
                 raise GateError(f"its probabilities are not those of its logits: they differ by up to {apart:.2g}")
-        num_images = len(self.samples.gate)
+        num_images, calibration = len(self.samples.gate), self.samples.calibration
         levels, changed = self._prepared_difference(arrays["own"], inputs[:num_images])
         if not (levels <= MAX_LEVELS + ROUNDING and changed <= MAX_CHANGED):
             raise GateError(
@@ -140,6 +140,7 @@ class Gate:
             executed=str(answers["executed"]),
             products=answers["products"],
             loss=self._loss(arrays["held out"]) if "held out" in arrays else None,
+            num_calibration=len(calibration) if precision.has_int8 and calibration is not None else None,
         )
 
     def _check_maps(self, inputs: Tensor, arrays: Mapping[str, Array]) -> None:

@@ -21,6 +21,8 @@ from convatlas.models.card import Card, installed_versions
 
 SCRIPT, PAGE, REQUIREMENTS = "predict.py", "README.md", "requirements.txt"
 FORMAT = 1
+FEW = 1000
+"""Images below which it is said what loss they could not show."""
 CHUNK = 2**20
 """Bytes that are hashed at a time."""
 
@@ -126,6 +128,11 @@ class PairedLoss:
         """Points of accuracy that were lost; below 0, if it gained."""
         return 100 * (self.model_accuracy - self.artefact_accuracy)
 
+    @property
+    def unseen(self) -> float | None:
+        """Points of accuracy that may be lost without that so few images show it; None: they are not few."""
+        return max(self.interval[1], 0.0) if self.num_images < FEW else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class GateFigures:
@@ -147,6 +154,8 @@ class GateFigures:
     """How many products it computes in which precision."""
     loss: PairedLoss | None = None
     """Of lower precision; None: float32."""
+    num_calibration: int | None = None
+    """Training images that it was calibrated on; None: not in 8 bits, or an earlier version did not say."""
 
     @property
     def computed(self) -> str:

@@ -8,11 +8,9 @@ import jinja2
 
 from convatlas.deployment.int8 import WHOLE
 from convatlas.deployment.manifest import Manifest, distribution_of
-from convatlas.formatting import count, percent, size
+from convatlas.files.artefacts import NETWORK_SUFFIXES
+from convatlas.formatting import count, percent, plural, size
 from convatlas.images import Preprocessing
-
-FEW = 1000
-"""Images below which it is said what loss they could not show."""
 
 NARROW_WEIGHTS = (
     "It was made on a processor without VNNI, where sums of products overflow: its weights use 7 of 8 bits, so that it "
@@ -65,6 +63,8 @@ def page(manifest: Manifest) -> bytes:
         {
             "manifest": manifest,
             "card": card,
+            # OpenVINO's weights lie beside the network.
+            "networks": [file for file in manifest.files if file.name.endswith(NETWORK_SUFFIXES)],
             "preparation": describe(card.preprocessing),
             "proof": proof(manifest),
         },
@@ -105,8 +105,10 @@ def proof(manifest: Manifest) -> list[str]:
             f"artefact {percent(loss.artefact_accuracy)}: {loss.loss:+.2f} points lost (95 % interval {low:+.2f} to "
             f"{high:+.2f}). For {percent(loss.agreement)} of them both name the same class."
         )
-        if loss.num_images < FEW:
-            lines.append(f"So few images could not show a loss of up to {max(high, 0):.2f} points.")
+        if loss.unseen is not None:
+            lines.append(f"So few images could not have shown a loss of up to {loss.unseen:.2f} points.")
+    if gate.num_calibration is not None:
+        lines.append(f"It was calibrated on {plural(gate.num_calibration, 'other image')}.")
     if (latency := manifest.int8_latency) is not None:
         lines.append(
             f"Where it was made, an image takes {latency.int8_ms:.2f} ms, and {latency.float32_ms:.2f} in float32"
