@@ -131,7 +131,7 @@ def int8_gate(of_colors: Run, photographs: tuple[Path, ...]) -> Gate:
         samples=Samples(
             gate=photographs[:3], held_out=train, held_out_kind="training images", calibration=some(train, 40, seed=0)
         ),
-        # So few show no less.
+        # One of so few is more than half a point.
         max_loss=2.0,
     )
 

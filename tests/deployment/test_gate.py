@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import convatlas.deployment.gate
 from convatlas.data import Split
-from convatlas.deployment import forms, gate_child, pages
+from convatlas.deployment import forms, gate_child, int8_child, pages
 from convatlas.deployment.artefact import UNPROVEN, sums, write_artefact
 from convatlas.deployment.entrance import ImageEntrance, gray
 from convatlas.deployment.forms import NETWORK, in_form_of, write_entrance, write_network, write_onnx
@@ -30,7 +30,9 @@ from convatlas.deployment.gate import (
     paired_loss,
     run_child,
 )
-from convatlas.deployment.manifest import MANIFEST, SCRIPT, Manifest, Precision, RuntimeName
+from convatlas.deployment.int8 import WHOLE, weight_bits
+from convatlas.deployment.int8_child import quantized, read_network
+from convatlas.deployment.manifest import MANIFEST, PAGE, SCRIPT, Manifest, Precision, RuntimeName
 from convatlas.deployment.predictor import Artefact
 from convatlas.deployment.products import products_of
 from convatlas.deployment.samples import Samples, as_files, draw_samples
@@ -140,6 +142,20 @@ class WithoutAntialias(ImageEntrance):
         return normalized
 
 
+def write_other_entrance(entrance: ImageEntrance, folder: Path) -> None:
+    write_onnx(
+        entrance.eval(),
+        torch.zeros(*forms.EXAMPLE_SIDES, 3, dtype=torch.uint8),
+        {0: torch.export.Dim("height"), 1: torch.export.Dim("width")},
+        ("image", ("prepared",)),
+        folder / "preprocessing.onnx",
+    )
+
+
+def write_without_antialias(model: Model, folder: Path) -> None:
+    write_other_entrance(WithoutAntialias(model.preprocessing), folder)
+
+
 @pytest.mark.slow
 def test_a_resize_without_antialias_is_refused(
     model: Model, samples: Samples, tmp_path: Path, with_preprocessing: Callable[..., Model]
@@ -147,13 +163,7 @@ def test_a_resize_without_antialias_is_refused(
     squashing = with_preprocessing(model, mode=ResizeMode.SQUASH)
     gate = Gate(model=squashing, samples=samples)
     write_artefact(tmp_path, squashing, RuntimeName.ONNX, Precision.FLOAT32, gate, SILENT)
-    write_onnx(
-        WithoutAntialias(squashing.preprocessing).eval(),
-        torch.zeros(*forms.EXAMPLE_SIDES, 3, dtype=torch.uint8),
-        {0: torch.export.Dim("height"), 1: torch.export.Dim("width")},
-        ("image", ("prepared",)),
-        tmp_path / "preprocessing.onnx",
-    )
+    write_without_antialias(squashing, tmp_path)
     assert "it prepares images otherwise" in refused(gate, tmp_path)
 
 
@@ -189,6 +199,9 @@ def test_an_artefact_for_openvino_passes_in_float32(for_openvino: Path, color_ga
     own, (found,) = color_gate.model.predict(path), Artefact.open(for_openvino).predict([path])
     assert found.classes == own.classes
     assert found.probabilities == pytest.approx(own.probabilities, abs=1e-5)
+    page = (for_openvino / PAGE).read_text()
+    for name in ("model.xml", "model.bin", "preprocessing.xml", "preprocessing.bin"):
+        assert f"| `{name}` | " in page
 
 
 @pytest.mark.parametrize(
@@ -228,13 +241,7 @@ class NearestPixels(ImageEntrance):
 
 
 def write_nearest(model: Model, folder: Path) -> None:
-    write_onnx(
-        NearestPixels(model.preprocessing).eval(),
-        torch.zeros(*forms.EXAMPLE_SIDES, 3, dtype=torch.uint8),
-        {0: torch.export.Dim("height"), 1: torch.export.Dim("width")},
-        ("image", ("prepared",)),
-        folder / "preprocessing.onnx",
-    )
+    write_other_entrance(NearestPixels(model.preprocessing), folder)
 
 
 def test_a_wrong_resize_is_refused_where_the_data_set_has_no_files(
@@ -314,16 +321,21 @@ def test_classes_in_another_order_are_refused(ink_gate: Gate, of_ink: Path) -> N
     assert "its classes are others, or in another order" in refused(ink_gate, of_ink, card=card)
 
 
-@pytest.mark.slow
-def test_a_batch_that_was_frozen_is_refused(gate: Gate, folder: Path) -> None:
-    spec = gate.model.spec
+def write_frozen(model: Model, folder: Path) -> None:
+    """A network for batches of one image alone."""
+    spec = model.spec
     write_onnx(
-        forms.WithProbabilities(gate.model.network, gate.model.variant.objective, ()),
+        forms.WithProbabilities(model.network, model.variant.objective, ()),
         torch.zeros(1, spec.in_channels, spec.resolution, spec.resolution),
         {},
         ("images", ("logits", "probabilities")),
         folder / "model.onnx",
     )
+
+
+@pytest.mark.slow
+def test_a_batch_that_was_frozen_is_refused(gate: Gate, folder: Path) -> None:
+    write_frozen(gate.model, folder)
     assert "Got invalid dimensions for input: images" in refused(gate, folder)
 
 
@@ -392,6 +404,93 @@ def test_float32_that_computes_in_bfloat16_is_refused(gate: Gate, tmp_path: Path
     (tmp_path / MANIFEST).write_bytes(replace(manifest, precision=Precision.BFLOAT16, gate=UNPROVEN).to_json())
     with pytest.raises(GateError, match=r"it computes in bfloat16, not in float32|logits differ"):
         gate.check(tmp_path, Precision.FLOAT32)
+
+
+# --- what of this is caught in int8 ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_int8(in_int8: Path, tmp_path: Path) -> Path:
+    """A copy of an artefact in int8 to be broken."""
+    return Path(shutil.copytree(in_int8, tmp_path / "artefact"))
+
+
+def quantize_again(gate: Gate, folder: Path) -> None:
+    """Put the network of a folder into 8 bits as exports do."""
+    split, preprocessing = gate.samples.calibration, gate.model.preprocessing
+    assert split is not None
+    inputs, path = preprocessing.normalize(preprocessing.center(split.images[:])), folder / "model.onnx"
+    made = quantized(read_network(path, RuntimeName.ONNX), inputs, [], weight_bits() < WHOLE, RuntimeName.ONNX)
+    int8_child.write_network(made, path, RuntimeName.ONNX)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"channel_order": ChannelOrder.BGR}, id="red and blue swapped"),
+        pytest.param({"mode": ResizeMode.CROP}, id="center crop for letterbox"),
+        pytest.param({"mean": (0.485, 0.456, 0.406)}, id="mean of another data set"),
+    ],
+)
+def test_int8_that_is_prepared_otherwise_is_refused(
+    fields: dict[str, object], int8_gate: Gate, of_int8: Path, with_preprocessing: Callable[..., Model]
+) -> None:
+    write_entrance(with_preprocessing(int8_gate.model, **fields), of_int8)
+    assert "it prepares images otherwise" in refused(int8_gate, of_int8)
+
+
+@pytest.mark.slow
+def test_int8_that_resizes_without_antialias_is_refused(
+    int8_gate: Gate, of_int8: Path, with_preprocessing: Callable[..., Model]
+) -> None:
+    squashing = replace(int8_gate, model=with_preprocessing(int8_gate.model, mode=ResizeMode.SQUASH))
+    write_without_antialias(squashing.model, of_int8)
+    assert "it prepares images otherwise" in refused(squashing, of_int8)
+
+
+@pytest.mark.slow
+def test_int8_with_classes_in_another_order_is_refused(int8_gate: Gate, of_int8: Path) -> None:
+    card = replace(int8_gate.model.card, classes=int8_gate.model.classes[::-1])
+    assert "its classes are others, or in another order" in refused(int8_gate, of_int8, card=card)
+
+
+@pytest.mark.slow
+def test_int8_of_a_batch_that_was_frozen_is_refused(int8_gate: Gate, of_int8: Path) -> None:
+    write_frozen(int8_gate.model, of_int8)
+    quantize_again(int8_gate, of_int8)
+    assert "Got invalid dimensions for input: images" in refused(int8_gate, of_int8)
+
+
+@pytest.mark.slow
+def test_int8_with_probabilities_twice_through_softmax_is_refused(int8_gate: Gate, of_int8: Path) -> None:
+    write_twice(int8_gate.model, of_int8)
+    quantize_again(int8_gate, of_int8)
+    assert "its probabilities are not those of its logits" in refused(int8_gate, of_int8)
+
+
+@pytest.mark.slow
+def test_int8_whose_normalization_was_forgotten_is_refused_for_its_accuracy(int8_gate: Gate, of_int8: Path) -> None:
+    broken = copy.deepcopy(int8_gate.model.network)
+    without_normalization(broken)
+    write_network(broken, int8_gate.model.variant, of_int8)
+    quantize_again(int8_gate, of_int8)
+    assert "points fewer right than the model" in refused(int8_gate, of_int8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("breaking", [four_bits, bfloat16])
+def test_int8_with_coarser_weights_passes_as_long_as_it_costs_no_accuracy(
+    breaking: Callable[[nn.Module], None], int8_gate: Gate, of_int8: Path
+) -> None:
+    broken = copy.deepcopy(int8_gate.model.network)
+    breaking(broken)
+    write_network(broken, int8_gate.model.variant, of_int8)
+    quantize_again(int8_gate, of_int8)
+    (of_int8 / MANIFEST).write_bytes(replace(Manifest.read(of_int8), files=sums(of_int8)).to_json())
+    loss = int8_gate.check(of_int8, Precision.INT8).loss
+    assert loss is not None
+    assert loss.loss <= int8_gate.max_loss
 
 
 # --- what lower precision costs --------------------------------------------------------------------------------------
