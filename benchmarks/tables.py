@@ -328,6 +328,27 @@ def engine_times(results: Results) -> str:
     )
 
 
+def answers_kept(results: Results) -> str:
+    """How often each engine in lower precision names the class that the network in float32 names."""
+    rows = results["rows"]
+
+    def cell(row: Results, engine: str) -> str:
+        found = row["engines"].get(engine)
+        if found is None:
+            return ""
+        lost = f", {found['points_lost']:.1f} points lost" if found["points_lost"] > 0 else ""
+        return f"{100 * found['agreement']:.1f} %" + (f"{lost}, **refused**" if found["refused"] else "")
+
+    asked = [
+        engine for engine in (*inference.RIVALS, *inference.OURS) if any(engine in r["engines"] for r in rows.values())
+    ]
+    accuracies = ("*accuracy in float32*", *(f"*{100 * row['test_accuracy']:.1f} %*" for row in rows.values()))
+    return table(
+        ("", *(f"`{name}`:" for name in rows)),
+        [accuracies, *((engine, *(cell(row, engine) for row in rows.values())) for engine in asked)],
+    )
+
+
 def float_artefacts(results: Results) -> str:
     """Our float artefacts against the best float rivals, with what was wanted."""
     columns = ("network", "float artefact", "best float rival", "time, in the rival's (wanted):")
@@ -417,9 +438,8 @@ def page() -> str:
     """docs/benchmarks.md."""
     functions = (
         source, accuracies, fine_tuned, gained, compressed, sizes, update_size, students, small_epochs, steps,
-        loading, starts, cold_starts, builds, loaded_weights, engine_times, float_artefacts, best_artefacts,
-        times_eager, times_by_layer,
-        experiments, suites,
+        loading, starts, cold_starts, builds, loaded_weights, engine_times, answers_kept, float_artefacts,
+        best_artefacts, times_eager, times_by_layer, experiments, suites,
     )  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -435,6 +455,7 @@ def page() -> str:
         "inference",
         "layer_times",
         "load_weights",
+        "lower_precision",
         "mutants",
         "pipeline",
         "start",
