@@ -20,7 +20,7 @@ from convatlas.compression.destination import Destination, Stage, StagesRecord
 from convatlas.data.folder import Folder
 from convatlas.draw import Lines, Series
 from convatlas.errors import UserError
-from convatlas.experiments import Statement, Topic
+from convatlas.experiments import Budget, Statement, Topic
 from convatlas.experiments.engine import ledger
 from convatlas.experiments.engine.answers import Answers
 from convatlas.experiments.engine.budget import Setting
@@ -141,7 +141,7 @@ def write_result(place: Place) -> None:
 
 
 def use_result(place: Place) -> object:
-    return ledger.read(TOPIC, place.work / "some" / "quick")
+    return ledger.read(TOPIC, Budget.QUICK, place.work)
 
 
 def use_folder(place: Place) -> object:
