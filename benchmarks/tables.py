@@ -94,7 +94,7 @@ def accuracies(results: Results) -> str:
 
 def fine_tuned(results: Results) -> str:
     targets = {target.name: f" ({target})" for target in fine_tune.targets(results["rows"])}
-    columns = ("", "network", "flags", "accuracy, % (wanted):", "95 % interval:", "seconds (wanted):", "splits:")
+    columns = ("", "network", "accuracy, % (wanted):", "95 % interval:", "seconds (wanted):")
     rows = []
     for name, row in results["rows"].items():
         accuracy, seconds = row["accuracy_percent"], row["seconds"]
@@ -102,12 +102,10 @@ def fine_tuned(results: Results) -> str:
         rows.append(
             (
                 name,
-                f"`{row['network']}`",
-                f"`{row['flags']}`" if row["flags"] else "",
+                f"`{row['network']} {row['flags']}".rstrip() + "`",
                 f"{accuracy['mean']:.1f}" + targets.get(f"accuracy of {name}, %", ""),
                 f"{low:.1f} to {high:.1f}",
                 spread(seconds) + targets.get(f"seconds of {name}", ""),
-                str(seconds["n"]),
             )
         )
     return table(columns, rows)
