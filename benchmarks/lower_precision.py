@@ -101,7 +101,7 @@ def calls(network: torch.nn.Module, files: Path) -> dict[str, Callable[[Array], 
     ]
     if not computes_bfloat16("cpu"):
         return {engine: loaded(engine) for engine in lower if inference.FILES[engine][2] is Precision.INT8}
-    rounded = copy.deepcopy(network).to(torch.bfloat16).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    rounded = inference.in_bfloat16(copy.deepcopy(network))
 
     @torch.inference_mode()
     def eager(image: Array) -> Array:

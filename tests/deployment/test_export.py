@@ -261,22 +261,28 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("to", "outputs", "missing", "message"),
     [
-        ({"outputs": ["c9"]}, "there is no layer 'c9'"),
-        ({"to": "openvino"}, "this needs openvino: pip install 'convatlas[openvino]'"),
-        ({}, "this needs onnxscript: pip install 'convatlas[onnx]'"),
+        (None, ("c9",), None, "there is no layer 'c9'"),
+        ("openvino", (), "openvino", "this needs openvino: pip install 'convatlas[openvino]'"),
+        (None, (), "onnxscript", "this needs onnxscript: pip install 'convatlas[onnx]'"),
     ],
     ids=["layer", "runtime", "package"],
 )
 def test_a_mistake_is_not_taken_for_a_refusal_of_all(
-    arguments: dict[str, object], message: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    to: str | None,
+    outputs: tuple[str, ...],
+    missing: str | None,
+    message: str,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # To Python it is not installed then.
-    if "outputs" not in arguments:
-        monkeypatch.setitem(sys.modules, "openvino" if arguments else "onnxscript", None)
+    if missing is not None:
+        # To Python it is not installed then.
+        monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UserError, match=f"^{re.escape(message)}"):
-        export_fastest(run, tmp_path / "artefact", **arguments)  # type: ignore[arg-type]
+        export_fastest(run, tmp_path / "artefact", to=to, outputs=outputs)
     assert list(tmp_path.iterdir()) == []
 
 
